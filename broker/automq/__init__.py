@@ -1,0 +1,1 @@
+"""A Kafka-compatible stateless broker whose log lives in object storage."""

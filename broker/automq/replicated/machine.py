@@ -1,0 +1,51 @@
+"""Pure: what a state machine decides, and what it needs from the log it is replicated through.
+
+A command looks at the machine and computes a `Decision`; only `replay` changes state. Between the two the driver
+appends the records. A reply, errors included, leaves when everything the command could have seen is durable.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+Record = TypeVar("Record")
+Response = TypeVar("Response")
+RecordIn = TypeVar("RecordIn", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[Record, Response]):
+    """Records to append (all of them or none), and the response once they are durable."""
+
+    records: Sequence[Record]
+    response: Response
+
+
+class LogFenced(Exception):
+    """Somebody newer owns the log: this writer must never append or answer again."""
+
+
+class LogFailed(Exception):
+    """An append failed for good without a fence; speculative state is dropped and the machine reloaded."""
+
+
+class Machine(Protocol[RecordIn]):
+    """State that changes only by replaying records. Mutable inside, deterministic outside."""
+
+    def replay(self, record: RecordIn) -> None:
+        """Apply one record. Must not fail for a record this machine decided."""
+        ...
+
+
+class RecordLog(Protocol[RecordIn]):
+    """An append-only log of records with a single writer."""
+
+    def append(self, records: Sequence[RecordIn]) -> asyncio.Future[None]:
+        """Take `records` at once, in call order, atomically; the future is done when they are durable.
+
+        Futures complete in call order. They fail with LogFenced or LogFailed; after the first failure every later one
+        fails too and nothing more may be appended through this object. Grouping several calls into one durable write
+        is the log's own business.
+        """
+        ...

@@ -1,0 +1,54 @@
+"""Supervised tasks: everything that runs in the background has an owner, a name and an end.
+
+A task that ends with an unexpected exception is a bug: it is reported to the owner's `on_crash` once, with the task's
+name, and never lost in an unread future.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """A set of named background tasks with one owner."""
+
+    def __init__(self, owner: str, *, on_crash: Callable[[str, BaseException], None]) -> None:
+        self._owner = owner
+        self._on_crash = on_crash
+        # A dict keeps the order of spawning: closing in that order is repeatable in a simulation, a set is not.
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        """Start `coroutine` as a task that `close` will cancel and wait for."""
+        if self._closed:
+            coroutine.close()
+            raise RuntimeError(f"{self._owner} is closed; {name} cannot start")
+        task = asyncio.get_running_loop().create_task(coroutine, name=f"{self._owner}: {name}")
+        self._tasks[task] = None
+        task.add_done_callback(self._on_done)
+        return task
+
+    def _on_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("background task crashed", extra={"task": task.get_name()}, exc_info=error)
+            self._on_crash(task.get_name(), error)
+
+    async def close(self) -> None:
+        """Cancel every task and wait until each has ended. Idempotent."""
+        self._closed = True
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

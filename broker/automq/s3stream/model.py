@@ -1,0 +1,157 @@
+"""The engine's nouns and the errors it raises."""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
+
+
+class StreamError(Exception):
+    """Something the world did to a stream; never a bug of ours."""
+
+
+class StreamNotFound(StreamError):
+    """The stream was deleted or never was."""
+
+
+class StreamFenced(StreamError):
+    """Another owner has opened the stream at a higher epoch."""
+
+    def __init__(self, *, stream: StreamId, ours: StreamEpoch, current: StreamEpoch) -> None:
+        super().__init__(f"stream {stream} fenced: our epoch {ours}, current {current}")
+        self.stream, self.ours, self.current = stream, ours, current
+
+
+class BrokerFenced(StreamError):
+    """This broker epoch has been fenced: it may never acknowledge, commit or serve again."""
+
+
+class ObjectRefused(StreamError):
+    """The object id is neither prepared nor committed: upload again under a new id."""
+
+
+class OffsetOutOfRange(StreamError):
+    """A read outside [start, confirmed end]."""
+
+
+class CorruptData(StreamError):
+    """Bytes in the store fail their checksum; never served. Names key, offset and length."""
+
+    def __init__(self, *, key: str, offset: int, length: int, what: str) -> None:
+        super().__init__(f"corrupt {what} in {key} at byte {offset}, {length} bytes long")
+        self.key, self.offset, self.length, self.what = key, offset, length, what
+
+
+@dataclass(frozen=True, slots=True)
+class WalPosition:
+    """Slots below `sequence` of (node, epoch) are no longer needed: T in the design's rules."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRange:
+    """Offsets [start, end) of one stream inside the object to be committed."""
+
+    stream: StreamId
+    epoch: StreamEpoch
+    start: Offset
+    end: Offset
+    size: int
+    """Bytes of record batches."""
+    max_timestamp_ms: int
+    has_checkpoint: bool
+    """The object also holds the stream's checkpoint, captured at exactly `end`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRequest:
+    """One object, its ranges, and the WAL position that it makes superfluous.
+
+    `node` and `epoch` name the broker whose WAL the data come from. In a recovery commit that is the dead broker, and
+    `recoverer` is the (node, epoch) which the fence record names; else `recoverer` is None.
+    """
+
+    object_id: ObjectId | None
+    """None when a commit only moves the WAL position."""
+    size: int
+    node: NodeId
+    epoch: BrokerEpoch
+    trim_to: int
+    """New T of (node, epoch): a WAL sequence."""
+    ranges: Sequence[CommitRange]
+    recoverer: tuple[NodeId, BrokerEpoch] | None = None
+
+
+class RangeVerdict(enum.Enum):
+    """How the commit check judged one range (design: 'Commit check, the last line of defence')."""
+
+    ACCEPTED = 1
+    DROPPED = 2
+    """The stream is deleted."""
+    CLIPPED = 3
+    """Wholly or partly below the trim point; the stream's end moves all the same."""
+    REFUSED = 4
+    """Not the owner, not at its current epoch, or not contiguous: the owner learns that it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitResult:
+    """The verdict for each range of the request, in its order, and whether T moved."""
+
+    verdicts: Sequence[RangeVerdict]
+    trimmed_to: int
+    """T after this commit; below the request's `trim_to` when a range was refused while its stream is still ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectSpan:
+    """A committed object's share of one stream: offsets [start, end)."""
+
+    object_id: ObjectId
+    object_size: int
+    start: Offset
+    end: Offset
+    size: int
+    max_timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointRef:
+    """Where a stream's newest checkpoint lies, and the end offset it was captured at."""
+
+    object_id: ObjectId
+    object_size: int
+    offset: Offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """What the durable image says of a stream. Invariant: 0 <= start, and `end` covers every committed object."""
+
+    stream: StreamId
+    epoch: StreamEpoch
+    owner: NodeId
+    start: Offset
+    end: Offset
+    checkpoint: CheckpointRef | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRecordBatch:
+    """One Kafka record batch kept verbatim, as the WAL and recovery see it: offsets [base_offset, base_offset + count)."""
+
+    stream: StreamId
+    epoch: StreamEpoch
+    base_offset: Offset
+    count: int
+    max_timestamp_ms: int
+    payload: memoryview = field(repr=False)
+
+    @property
+    def end_offset(self) -> Offset:
+        """One past the last offset."""
+        return Offset(self.base_offset + self.count)
