@@ -1,0 +1,66 @@
+# Everything a contributor runs. `make` alone shows the list.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SEEDS ?= 500
+SEED_BASE ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help dev run test check format sim removed-rules chaos differential bench golden docs lock image clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml requirements-dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+dev: $(STAMP)  ## Make .venv with the locked dependencies and the console script `automq`
+
+run: $(STAMP)  ## Run a broker on localhost:9092 with its data in ./automq-data
+	$(BIN)/automq up
+
+test: $(STAMP)  ## Run the tests: unit, contract, scenarios, short simulation, real clients
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(STAMP)  ## Check format, lint, types and layers
+	$(BIN)/ruff format --check broker tests
+	$(BIN)/ruff check broker tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Format the code and apply safe lint fixes
+	$(BIN)/ruff format broker tests
+	$(BIN)/ruff check --fix broker tests
+
+sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, or one SEED=x with its trace
+	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seed-base $(SEED_BASE))
+
+removed-rules: $(STAMP)  ## Find, for every rule, a seed that fails without it; rewrites the table in docs/simulation.md
+	$(BIN)/python -m tests.sim.removed_rules
+
+chaos: $(STAMP)  ## Kill -9 a real broker 50 times under real clients (STORE=uri for another store)
+	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),50) $(if $(STORE),--store '$(STORE)')
+
+differential: $(STAMP)  ## Ask Apache Kafka (KAFKA=host:port) the recorded questions anew and rewrite the answers
+	$(BIN)/python -m tests.compat.differential --record $(or $(KAFKA),127.0.0.1:9092)
+
+bench: $(STAMP)  ## Measure; writes build/bench.json
+	$(BIN)/python -m tests.bench
+
+golden: $(STAMP)  ## Write the golden files anew; commit only what you understand
+	$(BIN)/python -m pytest -q --rewrite-golden tests/unit tests/scenarios
+
+docs: $(STAMP)  ## Write the generated parts of docs/ anew
+	$(BIN)/python -m tests.support.generate_docs
+
+lock: $(STAMP)  ## Resolve the dependencies anew into requirements.lock and requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --group dev -o requirements-dev.lock pyproject.toml
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
