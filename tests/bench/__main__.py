@@ -1,0 +1,58 @@
+"""`python -m tests.bench [GROUP...] [--quick]`: prints every row with the machine, writes build/bench.json."""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+import tempfile
+
+from tests.bench.processes import ROOT
+from tests.bench.rows import Row, all_rows
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    model = platform.machine()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{os.cpu_count()} x {model}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+
+
+def show(row: Row) -> None:
+    verdict = {True: "holds", False: "MISSED", None: ""}[row.holds]
+    print(f"{row.name:62} {row.value:12.3f} {row.unit:12} {row.goal:12} {verdict}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("groups", nargs="*", help="throughput, requests, latency, consumer, idle, restart")
+    parser.add_argument("--quick", action="store_true", help="once and briefly: shows that it works, not how fast")
+    parser.add_argument(
+        "--folder", type=pathlib.Path, help="where brokers keep their data (default: a temporary folder)"
+    )
+    options = parser.parse_args()
+
+    folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="automq-bench-"))
+    groups = all_rows(folder, quick=options.quick)
+    print(machine(), flush=True)
+    rows: list[Row] = []
+    try:
+        for name in options.groups or groups:
+            for row in groups[name]():
+                rows.append(row)
+                show(row)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        target = ROOT / "build/bench.json"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
+    return 0 if options.quick or all(row.holds is not False for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The processes that are measured: our broker, and Apache Kafka of the testbed where it is built."""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).parents[2]
+TESTBED = pathlib.Path(os.environ.get("TESTBED", ROOT.parent / "shared/testbed"))
+TESTBED_HOME = pathlib.Path(os.environ.get("TESTBED_HOME", pathlib.Path.home() / ".cache/testbed"))
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of a process so far."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory in MB (10^6)."""
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES / 1e6
+
+
+class Broker:
+    """One `automq broker` process on a file store of its own."""
+
+    def __init__(self, folder: pathlib.Path, **settings: object) -> None:
+        self.folder = folder
+        self.port, self.http_port = free_port(), free_port()
+        self.settings = {
+            "node.id": 1,
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "automq.storage.uri": f"file://{folder}/store",
+            "automq.http.address": f"127.0.0.1:{self.http_port}",
+            "group.initial.rebalance.delay.ms": 0,
+            **{name.replace("__", "."): value for name, value in settings.items()},
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.name = "automq"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pids(self) -> list[int]:
+        assert self.process is not None
+        return [self.process.pid]
+
+    def start(self) -> float:
+        """Start and wait until it serves; the seconds that took."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "broker.properties"
+        config.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
+        began = time.monotonic()
+        log = (self.folder / "broker.log").open("ab")
+        command = [sys.executable, "-m", "automq", "broker", "--config", str(config)]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        log.close()
+        while not self.ready():
+            if self.process.poll() is not None:
+                tail = (self.folder / "broker.log").read_text()[-2000:]
+                raise RuntimeError(f"the broker ended with {self.process.returncode}:\n{tail}")
+            if time.monotonic() - began > 120:
+                raise RuntimeError("the broker does not get ready in 120 s")
+            time.sleep(0.01)
+        return time.monotonic() - began
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=2) as answer:
+                return bool(json.load(answer)["state"] == "Serving")
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that carry these labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        total = 0.0
+        for match in re.finditer(rf"^{re.escape(name)}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE):
+            have = dict(re.findall(r'(\w+)="([^"]*)"', match[1] or ""))
+            if all(have.get(key) == value for key, value in labels.items()):
+                total += float(match[2])
+        return total
+
+    def cpu_s(self) -> float:
+        return sum(map(cpu_s, self.pids))
+
+    def rss_mb(self) -> float:
+        return sum(map(rss_mb, self.pids))
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is flushed."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, then remove the data."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Kafka:
+    """One node of Apache Kafka from the testbed."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.port = free_port()
+        self.name = "kafka"
+        self.run = folder
+        self.environment = {
+            **os.environ,
+            "KAFKA_NAME": "bench",
+            "KAFKA_PORT": str(self.port),
+            "TESTBED_RUN": str(folder),
+        }
+
+    @staticmethod
+    def built() -> bool:
+        return (TESTBED / "kafka/up").exists() and (TESTBED_HOME / "kafka/lib").is_dir()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(path.read_text()) for path in sorted((self.run / "kafka/bench").glob("node-*/pid"))]
+
+    def start(self) -> float:
+        began = time.monotonic()
+        subprocess.run([TESTBED / "kafka/up", "1"], env=self.environment, check=True, stdout=subprocess.DEVNULL)
+        return time.monotonic() - began
+
+    def cpu_s(self) -> float:
+        return sum(map(cpu_s, self.pids))
+
+    def rss_mb(self) -> float:
+        return sum(map(rss_mb, self.pids))
+
+    def stop(self) -> None:
+        subprocess.run([TESTBED / "kafka/down", "--wipe"], env=self.environment, check=False, stdout=subprocess.DEVNULL)

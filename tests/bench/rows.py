@@ -1,0 +1,316 @@
+"""The rows of the benchmark: each measures one thing and says whether its goal holds.
+
+GB and MB are powers of ten and count record values only. Ours and Kafka's runs alternate, the figure is the median.
+"""
+
+import asyncio
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from automq.runtime.entropy import SystemEntropy
+from automq.runtime.workers import ThreadWorkers
+from tests.bench import load
+from tests.bench.processes import Broker, Kafka
+
+PARTITIONS = 16
+IDLE_PARTITIONS = 1000
+UPLOAD_INTERVAL_S = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure. `holds` is None where there is no goal or nothing to compare with."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str = ""
+    holds: bool | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self) | {"value": round(self.value, 4)}
+
+
+def at_most(name: str, value: float, unit: str, limit: float) -> Row:
+    return Row(name, value, unit, f"<= {limit:g}", value <= limit)
+
+
+def at_least(name: str, value: float, unit: str, limit: float) -> Row:
+    return Row(name, value, unit, f">= {limit:g}", value >= limit)
+
+
+def create_topic(address: str, topic: str, partitions: int = PARTITIONS) -> None:
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 2})
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
+    while len(admin.list_topics(topic, timeout=10).topics[topic].partitions) < partitions:
+        time.sleep(0.01)
+
+
+def store_cpu_s(broker: Broker, kind: str) -> float:
+    return broker.metric("automq_store_cpu_seconds_total", kind=kind)
+
+
+class Throughput:
+    """Produce flat out, ours and Kafka's in turn; broker CPU a GB, split into WAL, upload and the rest."""
+
+    GOALS = {"16 KB": (16_384, 2.5, 0.45), "64 KB": (65_536, 1.5, 0.7), "1 MB": (1_000_000, 1.5, None)}
+
+    def __init__(self, folder: pathlib.Path, *, runs: int, gigabytes: float) -> None:
+        self.folder, self.runs, self.records = folder, runs, int(gigabytes * 1e9 / load.RECORD_BYTES)
+
+    def once(self, target: Broker | Kafka, topic: str, batch_bytes: int) -> tuple[float, float, dict[str, float]]:
+        """Broker CPU s/GB, MB/s, and the share of WAL and upload (ours only)."""
+        create_topic(target.address, topic)
+        before, split = target.cpu_s(), dict.fromkeys(("wal", "upload"), 0.0)
+        if isinstance(target, Broker):
+            split = {kind: store_cpu_s(target, kind) for kind in split}
+        result = load.run(
+            "produce",
+            target.address,
+            topic,
+            PARTITIONS,
+            records=self.records,
+            properties={"batch.size": str(batch_bytes)},
+        )
+        if isinstance(target, Broker):
+            time.sleep(2)  # the uploads that this load caused belong to it
+            split = {kind: store_cpu_s(target, kind) - was for kind, was in split.items()}
+        gigabytes = result["bytes"] / 1e9
+        cpu = (target.cpu_s() - before) / gigabytes
+        AdminClient({"bootstrap.servers": target.address}).delete_topics([topic])[topic].result(30)
+        return cpu, result["MBps"], {kind: value / gigabytes for kind, value in split.items()}
+
+    def rows(self) -> Iterator[Row]:
+        ours = Broker(self.folder / "throughput")
+        kafka = Kafka(self.folder / "kafka") if Kafka.built() else None
+        targets: list[Broker | Kafka] = [ours, *([kafka] if kafka else [])]
+        try:
+            for target in targets:
+                target.start()
+                create_topic(target.address, "warm")
+                load.run(
+                    "produce",
+                    target.address,
+                    "warm",
+                    PARTITIONS,
+                    seconds=12 if target is kafka else 3,
+                    properties={"batch.size": "16384"},
+                )
+            for name, (batch_bytes, limit, ratio) in self.GOALS.items():
+                yield from self._of_size(targets, name, batch_bytes, limit, ratio)
+            if kafka is None:
+                yield Row("kafka, same load: SKIPPED, the testbed's build is not on this machine", 0, "")
+        finally:
+            for target in targets:
+                target.stop()
+
+    def _of_size(
+        self, targets: list[Broker | Kafka], name: str, batch_bytes: int, limit: float, ratio: float | None
+    ) -> Iterator[Row]:
+        cpu: dict[str, list[float]] = {target.name: [] for target in targets}
+        speed: dict[str, list[float]] = {target.name: [] for target in targets}
+        shares: list[dict[str, float]] = []
+        for run in range(self.runs):
+            for target in targets:
+                seconds, megabytes, split = self.once(target, f"t-{batch_bytes}-{run}", batch_bytes)
+                cpu[target.name].append(seconds)
+                speed[target.name].append(megabytes)
+                if isinstance(target, Broker):
+                    shares.append(split)
+        median = {key: statistics.median(values) for key, values in cpu.items()}
+        yield at_most(f"produce {name}: broker CPU", median["automq"], "s/GB", limit)
+        wal, upload = (statistics.median(split[kind] for split in shares) for kind in ("wal", "upload"))
+        yield Row(f"produce {name}: of it WAL writes", wal, "s/GB")
+        yield Row(f"produce {name}: of it uploads", upload, "s/GB")
+        yield Row(f"produce {name}: of it the rest", median["automq"] - wal - upload, "s/GB")
+        yield Row(f"produce {name}: throughput", statistics.median(speed["automq"]), "MB/s")
+        if "kafka" in median:
+            yield Row(f"produce {name}: Kafka's CPU, same load", median["kafka"], "s/GB")
+            yield Row(f"produce {name}: Kafka's throughput", statistics.median(speed["kafka"]), "MB/s")
+            value = median["automq"] / median["kafka"]
+            what = f"produce {name}: CPU, ours to Kafka's"
+            yield at_most(what, value, "x", ratio) if ratio else Row(what, value, "x")
+
+
+def requests(folder: pathlib.Path, *, runs: int, seconds: float) -> Iterator[Row]:
+    """Requests of one record each, pipelined by eight clients."""
+    targets: list[Broker | Kafka] = [Broker(folder / "requests"), *([Kafka(folder / "kafka")] if Kafka.built() else [])]
+    costs: dict[str, list[float]] = {target.name: [] for target in targets}
+    rates: dict[str, list[float]] = {target.name: [] for target in targets}
+    one_record = {"linger.ms": "0", "batch.num.messages": "1", "queue.buffering.max.messages": "2000"}
+    try:
+        for target in targets:
+            target.start()
+            create_topic(target.address, "t")
+            load.run("produce", target.address, "t", PARTITIONS, clients=8, seconds=seconds, properties=one_record)
+        for _ in range(runs):
+            for target in targets:
+                before = target.cpu_s()
+                result = load.run(
+                    "produce", target.address, "t", PARTITIONS, clients=8, seconds=seconds, properties=one_record
+                )
+                costs[target.name].append((target.cpu_s() - before) / result["records"] * 1e6)
+                rates[target.name].append(result["rps"])
+    finally:
+        for target in targets:
+            target.stop()
+    yield at_most("requests of one record, 8 clients: broker CPU", statistics.median(costs["automq"]), "us", 25)
+    yield Row("requests of one record, 8 clients: rate", statistics.median(rates["automq"]), "1/s")
+    if "kafka" in costs:
+        yield Row("requests of one record, 8 clients: Kafka's CPU", statistics.median(costs["kafka"]), "us")
+        yield Row("requests of one record, 8 clients: Kafka's rate", statistics.median(rates["kafka"]), "1/s")
+
+
+def store_put_p99_ms(folder: pathlib.Path, puts: int = 500) -> float:
+    """p99 of the file store's own durable create of one small slot, one at a time."""
+    from automq.s3stream.store.uri import open_store, parse_store_uri
+
+    async def measure() -> float:
+        workers = ThreadWorkers(threads=2)
+        store = open_store(parse_store_uri(f"file://{folder}/puts"), workers=workers, entropy=SystemEntropy())
+        body, times = [bytes(8192)], []
+        for number in range(puts):
+            began = time.perf_counter()
+            await store.create(f"bench/{number:08d}", body)
+            times.append((time.perf_counter() - began) * 1e3)
+        await store.close()
+        workers.close()
+        return sorted(times)[int(puts * 0.99)]
+
+    return asyncio.run(measure())
+
+
+def latency(folder: pathlib.Path, *, runs: int, seconds: float) -> Iterator[Row]:
+    """Produce latency at 1,000 records a second; then a consumer that reads what is still in the log cache."""
+    broker = Broker(folder / "latency")
+    try:
+        broker.start()
+        create_topic(broker.address, "t")
+        results, floors = [], []
+        for _ in range(runs):
+            floors.append(store_put_p99_ms(folder / "latency"))
+            results.append(
+                load.run(
+                    "produce",
+                    broker.address,
+                    "t",
+                    PARTITIONS,
+                    rate=1000,
+                    seconds=seconds,
+                    properties={"linger.ms": "0"},
+                )
+            )
+        floor = statistics.median(floors)
+        yield Row("the file store's own PUT p99", floor, "ms")
+        yield Row("produce p50 at 1,000/s", statistics.median(r["p50"] for r in results), "ms")
+        yield at_most("produce p99 at 1,000/s", statistics.median(r["p99"] for r in results), "ms", floor + 5)
+    finally:
+        broker.stop()
+
+
+def consumer(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
+    """One librdkafka consumer reading what lies in the log cache."""
+    broker = Broker(folder / "consumer")
+    records = 100_000
+    try:
+        broker.start()
+        create_topic(broker.address, "t")
+        load.run("produce", broker.address, "t", PARTITIONS, records=records, properties={"batch.size": "65536"})
+        speeds, costs = [], []
+        for _ in range(max(3, runs)):
+            before = broker.cpu_s()
+            result = load.run("consume", broker.address, "t", PARTITIONS, records=records - 1, seconds=30)
+            speeds.append(result["MBps"])
+            costs.append((broker.cpu_s() - before) / result["bytes"] * 1e9)
+        yield at_least("hot consumer", statistics.median(speeds), "MB/s", 400)
+        yield Row("hot consumer: broker CPU", statistics.median(costs), "s/GB")
+    finally:
+        broker.stop()
+
+
+def idle(folder: pathlib.Path) -> Iterator[Row]:
+    """A thousand partitions at rest: memory, start, and silence."""
+    broker = Broker(folder / "idle")
+    try:
+        broker.start()
+        create_topic(broker.address, "many", IDLE_PARTITIONS)
+        producer = Producer({"bootstrap.servers": broker.address, "log_level": 2})
+        for partition in range(IDLE_PARTITIONS):
+            producer.produce("many", b"x", partition=partition)
+        assert producer.flush(60) == 0
+        broker.kill()
+        yield at_most("1,000 partitions: ready after kill -9", broker.start(), "s", 3)
+        time.sleep(2 * UPLOAD_INTERVAL_S)
+        puts = broker.metric("automq_store_writes_total")
+        lease = broker.metric("automq_lease_renewals_total")
+        cpu = broker.cpu_s()
+        time.sleep(20)
+        yield at_most("1,000 idle partitions: RSS", broker.rss_mb(), "MB", 250)
+        extra = (broker.metric("automq_store_writes_total") - puts) - (
+            broker.metric("automq_lease_renewals_total") - lease
+        )
+        yield at_most("1,000 idle partitions: PUTs beside the lease in 20 s", extra, "", 0)
+        yield Row("1,000 idle partitions: CPU", (broker.cpu_s() - cpu) / 20 * 100, "% of a core")
+    finally:
+        broker.stop()
+
+
+def restart(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
+    """kill -9 with 500 MB in the WAL; until the first acknowledged produce and the read of the last record before it."""
+    times = []
+    for run in range(runs):
+        broker = Broker(
+            folder / f"restart-{run}",
+            automq__upload__bytes=1 << 40,
+            automq__upload__interval__ms=3_600_000,
+            automq__arena__bytes=1 << 30,
+        )
+        try:
+            broker.start()
+            create_topic(broker.address, "t")
+            records = int(500e6 / load.RECORD_BYTES)
+            load.run("produce", broker.address, "t", PARTITIONS, records=records, properties={"batch.size": "65536"})
+            last = Producer({"bootstrap.servers": broker.address, "acks": "all"})
+            last.produce("t", b"the last one", partition=0)
+            assert last.flush(30) == 0
+            broker.kill()
+            began = time.monotonic()
+            broker.start()
+            _first_produce_and_last_read(broker.address)
+            times.append(time.monotonic() - began)
+        finally:
+            broker.stop()
+    yield at_most("restart after kill -9, 500 MB in the WAL: acknowledged and read", statistics.median(times), "s", 5)
+
+
+def _first_produce_and_last_read(address: str) -> None:
+    producer = Producer({"bootstrap.servers": address, "acks": "all"})
+    producer.produce("t", b"first after", partition=1)
+    assert producer.flush(60) == 0
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "reader", "enable.auto.commit": False})
+    low, high = consumer.get_watermark_offsets(TopicPartition("t", 0), timeout=30)
+    assert low == 0
+    consumer.assign([TopicPartition("t", 0, high - 1)])
+    while (message := consumer.poll(1)) is None or message.error() is not None:
+        pass
+    assert message.value() == b"the last one"
+    consumer.close()
+
+
+def all_rows(folder: pathlib.Path, *, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
+    """Every group of rows by name. `quick` runs each once and briefly: it shows that they work, not how fast."""
+    runs, seconds, gigabytes = (1, 1, 0.1) if quick else (3, 6, 1.0)
+    return {
+        "throughput": Throughput(folder, runs=runs, gigabytes=gigabytes).rows,
+        "requests": lambda: requests(folder, runs=runs, seconds=seconds),
+        "latency": lambda: latency(folder, runs=runs, seconds=seconds),
+        "consumer": lambda: consumer(folder, runs=runs),
+        "idle": lambda: idle(folder),
+        "restart": lambda: restart(folder, runs=runs),
+    }
