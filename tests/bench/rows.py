@@ -262,7 +262,7 @@ def idle(folder: pathlib.Path) -> Iterator[Row]:
 
 
 def restart(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
-    """kill -9 with 500 MB in the WAL; until the first acknowledged produce and the read of the last record before it."""
+    """kill -9 with 500 MB in the WAL; until a produce is acknowledged and the last old record read."""
     times = []
     for run in range(runs):
         broker = Broker(

@@ -1,0 +1,261 @@
+"""One real client in a process of its own: `python -m tests.chaos.clients produce|consume LIBRARY ...`.
+
+A producer writes one line to its journal for each record whose fate it knows: `acked SEQUENCE` or `failed SEQUENCE`. A
+consumer writes `PARTITION OFFSET VALUE` for each record it was given. Lines are flushed before the client goes on, so a
+journal is never behind what the client was told.
+"""
+
+import argparse
+import asyncio
+import pathlib
+import signal
+import sys
+import time
+from typing import Any, TextIO
+
+LIBRARIES = ("librdkafka", "aiokafka", "kafka-python")
+GIVE_UP_S = 180
+
+
+class Journal:
+    """A line-buffered file of what this client was told."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._file: TextIO = path.open("w", buffering=1)
+
+    def line(self, *words: object) -> None:
+        self._file.write(" ".join(map(str, words)) + "\n")
+
+
+class Stop:
+    """Set by SIGTERM: finish what is in flight, then end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, *_: object) -> None:
+        self.asked = True
+
+
+def value_of(name: str, sequence: int) -> bytes:
+    return f"{name}:{sequence}".encode()
+
+
+def produce_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop) -> None:
+    from confluent_kafka import Producer
+
+    producer = Producer(
+        {
+            "bootstrap.servers": options.bootstrap,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "log_level": 2,
+            "delivery.timeout.ms": GIVE_UP_S * 1000,
+            "request.timeout.ms": 5000,
+            "retry.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 500,
+            "socket.connection.setup.timeout.ms": 3000,
+        }
+    )
+
+    def report(sequence: int) -> Any:
+        return lambda error, message: journal.line("failed" if error else "acked", sequence)
+
+    sequence = 0
+    while not stop.asked:
+        producer.produce(
+            options.topic,
+            value_of(options.name, sequence),
+            partition=sequence % options.partitions,
+            on_delivery=report(sequence),
+        )
+        sequence += 1
+        producer.poll(1 / options.rate)
+    producer.flush(GIVE_UP_S)
+
+
+async def produce_aiokafka(options: argparse.Namespace, journal: Journal, stop: Stop) -> None:
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError
+
+    producer = AIOKafkaProducer(
+        bootstrap_servers=options.bootstrap,
+        enable_idempotence=True,
+        linger_ms=5,
+        request_timeout_ms=GIVE_UP_S * 1000,
+        retry_backoff_ms=50,
+    )
+    while True:
+        try:
+            await producer.start()
+            break
+        except KafkaError:
+            await asyncio.sleep(0.5)
+
+    async def follow(sequence: int, future: Any) -> None:
+        try:
+            await future
+            journal.line("acked", sequence)
+        except KafkaError:
+            journal.line("failed", sequence)
+
+    followers = []
+    sequence = 0
+    while not stop.asked:
+        future = await producer.send(
+            options.topic, value_of(options.name, sequence), partition=sequence % options.partitions
+        )
+        followers.append(asyncio.ensure_future(follow(sequence, future)))
+        sequence += 1
+        await asyncio.sleep(1 / options.rate)
+    await asyncio.wait_for(asyncio.gather(*followers), GIVE_UP_S)
+    await producer.stop()
+
+
+def produce_kafka_python(options: argparse.Namespace, journal: Journal, stop: Stop) -> None:
+    from kafka import KafkaProducer
+    from kafka.errors import KafkaError
+
+    while True:
+        try:
+            producer = KafkaProducer(
+                bootstrap_servers=options.bootstrap,
+                enable_idempotence=True,
+                linger_ms=5,
+                delivery_timeout_ms=GIVE_UP_S * 1000,
+                request_timeout_ms=5000,
+                retry_backoff_ms=50,
+                max_block_ms=GIVE_UP_S * 1000,
+            )
+            break
+        except KafkaError:
+            time.sleep(0.5)
+
+    def follow(sequence: int, future: Any) -> None:
+        future.add_callback(lambda _: journal.line("acked", sequence))
+        future.add_errback(lambda _: journal.line("failed", sequence))
+
+    sequence = 0
+    while not stop.asked:
+        follow(
+            sequence,
+            producer.send(options.topic, value_of(options.name, sequence), partition=sequence % options.partitions),
+        )
+        sequence += 1
+        time.sleep(1 / options.rate)
+    producer.flush(GIVE_UP_S)
+    producer.close()
+
+
+def consume_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop) -> None:
+    from confluent_kafka import Consumer
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": options.bootstrap,
+            "group.id": options.group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": True,
+            "auto.commit.interval.ms": 500,
+            "session.timeout.ms": 10_000,
+            "log_level": 2,
+            "reconnect.backoff.max.ms": 500,
+            "enable.auto.offset.store": False,
+            "socket.connection.setup.timeout.ms": 3000,
+            "partition.assignment.strategy": "range",
+        }
+    )
+    consumer.subscribe([options.topic])
+    while not stop.asked:
+        message = consumer.poll(0.2)
+        if message is not None and message.error() is None:
+            journal.line(message.partition(), message.offset(), message.value().decode())
+            consumer.store_offsets(message)
+    consumer.close()
+
+
+async def consume_aiokafka(options: argparse.Namespace, journal: Journal, stop: Stop) -> None:
+    from aiokafka import AIOKafkaConsumer
+    from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+    from aiokafka.errors import KafkaError
+
+    consumer = AIOKafkaConsumer(
+        options.topic,
+        bootstrap_servers=options.bootstrap,
+        group_id=options.group,
+        auto_offset_reset="earliest",
+        auto_commit_interval_ms=500,
+        session_timeout_ms=10_000,
+        retry_backoff_ms=100,
+        partition_assignment_strategy=[RangePartitionAssignor],
+    )
+    while not stop.asked:
+        try:
+            await consumer.start()
+            break
+        except KafkaError:
+            await asyncio.sleep(0.5)
+    while not stop.asked:
+        for records in (await consumer.getmany(timeout_ms=200)).values():
+            for record in records:
+                journal.line(record.partition, record.offset, record.value.decode())
+    await consumer.stop()
+
+
+def consume_kafka_python(options: argparse.Namespace, journal: Journal, stop: Stop) -> None:
+    from kafka import KafkaConsumer
+    from kafka.coordinator.assignors.range import RangePartitionAssignor
+    from kafka.errors import KafkaError
+
+    while True:
+        try:
+            consumer = KafkaConsumer(
+                options.topic,
+                bootstrap_servers=options.bootstrap,
+                group_id=options.group,
+                auto_offset_reset="earliest",
+                auto_commit_interval_ms=500,
+                session_timeout_ms=10_000,
+                retry_backoff_ms=100,
+                partition_assignment_strategy=[RangePartitionAssignor],
+            )
+            break
+        except KafkaError:
+            time.sleep(0.5)
+    while not stop.asked:
+        for records in consumer.poll(timeout_ms=200).values():
+            for record in records:
+                journal.line(record.partition, record.offset, record.value.decode())
+    consumer.close()
+
+
+ROLES: dict[tuple[str, str], Any] = {
+    ("produce", "librdkafka"): produce_librdkafka,
+    ("produce", "aiokafka"): produce_aiokafka,
+    ("produce", "kafka-python"): produce_kafka_python,
+    ("consume", "librdkafka"): consume_librdkafka,
+    ("consume", "aiokafka"): consume_aiokafka,
+    ("consume", "kafka-python"): consume_kafka_python,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("role", choices=["produce", "consume"])
+    parser.add_argument("library", choices=LIBRARIES)
+    parser.add_argument("--bootstrap", required=True)
+    parser.add_argument("--topic", required=True)
+    parser.add_argument("--partitions", type=int, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--group", default="chaos")
+    parser.add_argument("--rate", type=float, default=200.0, help="records a second")
+    parser.add_argument("--journal", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    result = ROLES[options.role, options.library](options, Journal(options.journal), Stop())
+    if result is not None:
+        asyncio.run(result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
