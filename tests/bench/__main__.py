@@ -9,8 +9,8 @@ import shutil
 import sys
 import tempfile
 
-from tests.bench.processes import ROOT
 from tests.bench.rows import Row, all_rows
+from tests.support.process import ROOT
 
 
 def machine() -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
-from tests.bench.processes import TESTBED_HOME
+from tests.support.process import TESTBED_HOME
 
 RECORD_BYTES = 1024
 COMPILED = TESTBED_HOME / "bench/load"

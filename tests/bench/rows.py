@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from tests.bench import load
-from tests.bench.processes import Broker, Kafka
+from tests.support.process import Broker, Kafka
 
 PARTITIONS = 16
 IDLE_PARTITIONS = 1000

@@ -12,9 +12,9 @@ import time
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.bench.processes import Broker
 from tests.chaos.clients import LIBRARIES
 from tests.chaos.verify import Journals, problems
+from tests.support.process import Broker
 
 TOPIC, PARTITIONS = "chaos", 4
 SETTLE_S = 60

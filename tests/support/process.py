@@ -1,4 +1,4 @@
-"""The processes that are measured: our broker, and Apache Kafka of the testbed where it is built."""
+"""Real processes for tests and benchmarks: our broker, and Apache Kafka of the testbed where it is built."""
 
 import json
 import os
