@@ -35,6 +35,22 @@ class OffsetOutOfRange(StreamError):
     """A read outside [start, confirmed end]."""
 
 
+class StreamClosed(StreamError):
+    """The stream was closed here, or the storage was: open it again where it lives now."""
+
+
+class StorageFull(StreamError):
+    """Every arena is held, the reserve included: try again when uploads have made room."""
+
+
+class FormatTooNew(StreamError):
+    """Something in the store was written by a newer version of the program; it is left untouched."""
+
+    def __init__(self, *, key: str, version: int, supported: int) -> None:
+        super().__init__(f"{key} has format version {version}, this program reads up to {supported}: upgrade it")
+        self.key, self.version, self.supported = key, version, supported
+
+
 class CorruptData(StreamError):
     """Bytes in the store fail their checksum; never served. Names key, offset and length."""
 
@@ -113,6 +129,16 @@ class ObjectSpan:
 
     object_id: ObjectId
     object_size: int
+    start: Offset
+    end: Offset
+    size: int
+    max_timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """Offsets [start, end) of one stream as retention sees them: a committed object's share, or a cached block's."""
+
     start: Offset
     end: Offset
     size: int
