@@ -1,0 +1,1 @@
+"""Where reads are served from, newest first: log cache, block cache, read-ahead."""

@@ -1,0 +1,1 @@
+"""The write-ahead log: the one durable write on the path of an acknowledgement."""

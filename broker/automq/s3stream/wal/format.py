@@ -1,0 +1,191 @@
+"""WAL slots as bytes: keys, headers, records, fences. All numbers big-endian.
+
+A slot is one object, `<cluster id>/wal/<node>/<epoch>/<sequence>`, created if absent:
+
+    offset  size  field
+    0       4     magic "AQWS"
+    4       1     version (1)
+    5       1     kind: 1 data, 2 fence
+    6       2     zero
+    8       4     node
+    12      8     broker epoch
+    20      8     sequence
+    28      22    cluster id, filled with zeros
+    50      2     zero
+    52      16    nonce: who wrote this slot, and in which try
+    68      4     number of records
+    72      4     body length
+    76      4     crc32c of bytes [0, 76) and of the body
+    80            body; what follows it, to the next multiple of 4096, is padding
+
+The body of a data slot is a sequence of records, each a 40-byte header and one batch verbatim:
+
+    0       8     stream
+    8       8     stream epoch
+    16      8     base offset
+    24      8     max timestamp, milliseconds
+    32      4     count: offsets [base, base + count)
+    36      4     length of the batch that follows
+
+The body of a fence slot is the recoverer: node (4), broker epoch (8). A fence is never deleted.
+"""
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from crc32c import crc32c
+
+from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
+from automq.s3stream.model import CorruptData, FormatTooNew, StreamRecordBatch
+
+MAGIC: Final = b"AQWS"
+VERSION: Final = 1
+SLOT_HEADER: Final = struct.Struct(">4sBBxxIQQ22sxx16sII")
+CRC_POSITION: Final = SLOT_HEADER.size
+SLOT_HEADER_BYTES: Final = CRC_POSITION + 4
+RECORD_HEADER: Final = struct.Struct(">QQQqII")
+RECORD_HEADER_BYTES: Final = RECORD_HEADER.size
+NONCE_BYTES: Final = 16
+_CRC: Final = struct.Struct(">I")
+_FENCE: Final = struct.Struct(">IQ")
+assert SLOT_HEADER_BYTES == 80
+assert RECORD_HEADER_BYTES == 40
+
+
+class SlotKind(enum.IntEnum):
+    """Persisted: never renumber, never reuse."""
+
+    DATA = 1
+    FENCE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotId:
+    """Which slot: the parts of its key."""
+
+    cluster_id: ClusterId
+    node: NodeId
+    epoch: BrokerEpoch
+    sequence: int
+
+    @property
+    def key(self) -> str:
+        """Fixed width, so that keys sort by sequence."""
+        return f"{slot_prefix(self.cluster_id, self.node, self.epoch)}{self.sequence:020d}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A slot that has passed its checks."""
+
+    slot: SlotId
+    kind: SlotKind
+    nonce: bytes
+    records: list[StreamRecordBatch]
+    recoverer: tuple[NodeId, BrokerEpoch] | None
+    """Who fenced: of a fence slot only."""
+
+
+def slot_prefix(cluster_id: ClusterId, node: NodeId, epoch: BrokerEpoch) -> str:
+    """What the keys of one incarnation's slots begin with."""
+    return f"{cluster_id}/wal/{node:010d}/{epoch:010d}/"
+
+
+def sequence_of(key: str) -> int:
+    """The sequence at the end of a slot's key."""
+    return int(key[-20:])
+
+
+def seal_slot(
+    view: memoryview, *, start: int, end: int, slot: SlotId, kind: SlotKind, nonce: bytes, records: int
+) -> None:
+    """Fill in the header that was left free at `start`; the body ends at `end`. After this the bytes are frozen."""
+    assert len(nonce) == NONCE_BYTES
+    body = start + SLOT_HEADER_BYTES
+    SLOT_HEADER.pack_into(
+        view,
+        start,
+        MAGIC,
+        VERSION,
+        kind,
+        slot.node,
+        slot.epoch,
+        slot.sequence,
+        _cluster(slot.cluster_id),
+        nonce,
+        records,
+        end - body,
+    )
+    crc = crc32c(view[body:end], crc32c(view[start : start + CRC_POSITION]), 0)
+    _CRC.pack_into(view, start + CRC_POSITION, crc)
+
+
+def encode_fence(slot: SlotId, *, nonce: bytes, recoverer: tuple[NodeId, BrokerEpoch]) -> bytes:
+    """The slot that ends a log: whoever wins it owns everything before it."""
+    data = bytearray(SLOT_HEADER_BYTES + _FENCE.size)
+    _FENCE.pack_into(data, SLOT_HEADER_BYTES, *recoverer)
+    seal_slot(memoryview(data), start=0, end=len(data), slot=slot, kind=SlotKind.FENCE, nonce=nonce, records=0)
+    return bytes(data)
+
+
+def decode_slot(slot: SlotId, data: memoryview) -> Slot:
+    """Check every byte of a slot. Raises CorruptData, FormatTooNew."""
+    key = slot.key
+    if len(data) < SLOT_HEADER_BYTES:
+        raise CorruptData(key=key, offset=0, length=len(data), what="WAL slot header")
+    magic, version, kind, node, epoch, sequence, cluster, nonce, count, length = SLOT_HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise CorruptData(key=key, offset=0, length=SLOT_HEADER_BYTES, what="WAL slot header")
+    if version > VERSION:
+        raise FormatTooNew(key=key, version=version, supported=VERSION)
+    end = SLOT_HEADER_BYTES + length
+    if end > len(data):
+        raise CorruptData(key=key, offset=SLOT_HEADER_BYTES, length=length, what="WAL slot body")
+    body = data[SLOT_HEADER_BYTES:end]
+    crc = _CRC.unpack_from(data, CRC_POSITION)[0]
+    if crc32c(body, crc32c(data[:CRC_POSITION])) != crc:
+        raise CorruptData(key=key, offset=0, length=end, what="WAL slot")
+    if (node, epoch, sequence, cluster) != (slot.node, slot.epoch, slot.sequence, _cluster(slot.cluster_id)):
+        raise CorruptData(key=key, offset=0, length=SLOT_HEADER_BYTES, what="identity of the WAL slot")
+    if kind == SlotKind.FENCE:
+        by, by_epoch = _FENCE.unpack_from(body)
+        recoverer = NodeId(by), BrokerEpoch(by_epoch)
+        return Slot(slot=slot, kind=SlotKind.FENCE, nonce=nonce, records=[], recoverer=recoverer)
+    if kind != SlotKind.DATA:
+        raise CorruptData(key=key, offset=5, length=1, what="WAL slot kind")
+    records = _decode_records(key, body, count)
+    return Slot(slot=slot, kind=SlotKind.DATA, nonce=nonce, records=records, recoverer=None)
+
+
+def _decode_records(key: str, body: memoryview, count: int) -> list[StreamRecordBatch]:
+    records: list[StreamRecordBatch] = []
+    position, end = 0, len(body)
+    while position < end:
+        payload = position + RECORD_HEADER_BYTES
+        if payload > end:
+            raise CorruptData(key=key, offset=SLOT_HEADER_BYTES + position, length=end - position, what="WAL record")
+        stream, epoch, base, max_timestamp, offsets, length = RECORD_HEADER.unpack_from(body, position)
+        if payload + length > end or offsets == 0:
+            raise CorruptData(key=key, offset=SLOT_HEADER_BYTES + position, length=length, what="WAL record")
+        records.append(
+            StreamRecordBatch(
+                stream=StreamId(stream),
+                epoch=StreamEpoch(epoch),
+                base_offset=Offset(base),
+                count=offsets,
+                max_timestamp_ms=max_timestamp,
+                payload=body[payload : payload + length],
+            )
+        )
+        position = payload + length
+    if len(records) != count:
+        raise CorruptData(key=key, offset=SLOT_HEADER_BYTES, length=end, what="WAL record count")
+    return records
+
+
+def _cluster(cluster_id: ClusterId) -> bytes:
+    encoded = cluster_id.encode()
+    assert len(encoded) <= 22
+    return encoded.ljust(22, b"\0")
