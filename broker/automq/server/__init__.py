@@ -1,0 +1,1 @@
+"""Sockets, settings, wiring and life cycle of one broker process."""

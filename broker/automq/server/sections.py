@@ -1,0 +1,406 @@
+"""Pure: every setting of the broker, declared once, in the sections of the settings tree.
+
+Numbers have their reasons in `doc`: docs/broker.md shows them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from automq.server.setting import (
+    INT64_MAX,
+    KIB,
+    MIB,
+    REQUIRED,
+    Address,
+    Listener,
+    Machine,
+    address,
+    boolean,
+    integer,
+    listener_list,
+    one_of,
+    protocol_map,
+    setting,
+    string,
+)
+
+# Half a container's memory for the two caches; the rest is the interpreter, connections and the metadata image.
+ARENA_SHARE: Final = 0.30
+BLOCK_CACHE_SHARE: Final = 0.15
+ARENA_BYTES_MIN: Final = 16 * MIB
+
+# Kafka's settings that people bring along and that mean nothing here, with what to do instead.
+REMEDIES: Final[Mapping[str, str]] = {
+    "log.dirs": "records live in the object store: set automq.storage.uri",
+    "log.dir": "records live in the object store: set automq.storage.uri",
+    "process.roles": "every broker can be the controller: remove it",
+    "controller.quorum.voters": "the object store elects the controller: remove it",
+    "controller.quorum.bootstrap.servers": "the object store elects the controller: remove it",
+    "controller.listener.names": "there is no controller listener: remove it",
+    "zookeeper.connect": "there is no ZooKeeper: remove it",
+    "broker.id": "use node.id",
+    "inter.broker.listener.name": "brokers do not talk to each other yet: remove it",
+    "num.network.threads": "one event loop serves all connections: remove it",
+    "num.io.threads": "one event loop serves all requests: remove it",
+    "num.recovery.threads.per.data.dir": "nothing is recovered from a disk: remove it",
+    "transaction.state.log.replication.factor": "transactions are not served yet: remove it",
+    "transaction.state.log.min.isr": "transactions are not served yet: remove it",
+    "s3.region": "say it in automq.storage.uri: s3://BUCKET?region=REGION",
+    "s3.endpoint": "say it in automq.storage.uri: s3://BUCKET?endpoint=URL",
+}
+
+
+def _arena_default(machine: Machine) -> int:
+    limit = machine.memory_limit_bytes
+    return 256 * MIB if limit is None else max(ARENA_BYTES_MIN, min(256 * MIB, int(limit * ARENA_SHARE)))
+
+
+def _upload_default(machine: Machine) -> int:
+    return min(64 * MIB, _arena_default(machine) // 4)
+
+
+def _block_cache_default(machine: Machine) -> int:
+    limit = machine.memory_limit_bytes
+    return 128 * MIB if limit is None else min(128 * MIB, int(limit * BLOCK_CACHE_SHARE))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """Who this broker is, and where clients find it."""
+
+    node_id: int = setting(
+        "node.id",
+        integer(),
+        default=REQUIRED,
+        doc="The broker's id: unique in the cluster, the same at every start. A second process with the same id fences "
+        "the first.",
+        used_by="server/broker",
+    )
+    rack: str | None = setting(
+        "broker.rack",
+        string(),
+        default=None,
+        doc="The zone, as clients see it in Metadata.",
+        used_by="handlers/discovery",
+    )
+    listeners: tuple[Listener, ...] = setting(
+        "listeners",
+        listener_list(),
+        default=(Listener(name="PLAINTEXT", address=Address(host="", port=9092)),),
+        default_text="PLAINTEXT://:9092",
+        doc="Where to listen. An empty host means every interface; port 0 takes a free port.",
+        used_by="server/broker",
+    )
+    advertised: tuple[Listener, ...] = setting(
+        "advertised.listeners",
+        listener_list(),
+        default=(),
+        default_text="listeners, with the machine's name for an empty host",
+        doc="What clients are told for each listener, by name. Metadata answers with the listener that the request "
+        "came in on.",
+        used_by="handlers/discovery",
+    )
+    protocols: dict[str, str] = setting(
+        "listener.security.protocol.map",
+        protocol_map(),
+        default=lambda _machine: {"PLAINTEXT": "PLAINTEXT"},
+        default_text="PLAINTEXT:PLAINTEXT",
+        doc="The protocol of each listener name. PLAINTEXT is the only one served.",
+        used_by="server/settings",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """Which cluster this is, and where it lies."""
+
+    storage_uri: str = setting(
+        "automq.storage.uri",
+        string(),
+        default=REQUIRED,
+        doc="Where the cluster's objects lie: `s3://BUCKET[/PREFIX][?endpoint=URL&region=R&path_style=true]` or "
+        "`file:///FOLDER`.",
+        used_by="s3stream/store",
+    )
+    credentials_folder: str | None = setting(
+        "automq.storage.credentials.dir",
+        string(),
+        default=None,
+        doc="Folder with the files `access-key`, `secret-key` and optionally `session-token`, read again whenever the "
+        "store refuses them. Without it botocore's own chain is used (environment, web identity, instance role).",
+        used_by="s3stream/store",
+    )
+    cluster_id: str | None = setting(
+        "automq.cluster.id",
+        string(),
+        default=None,
+        doc="The cluster that must be found at the prefix; an empty or another's prefix is then refused, never "
+        "formatted. Without it an empty prefix becomes a new cluster.",
+        used_by="metadata/cluster",
+    )
+    owner: str | None = setting(
+        "automq.cluster.owner",
+        string(),
+        default=None,
+        doc="Who may run this cluster (on Kubernetes the UID of the resource). Recorded when the cluster is made; "
+        "another owner, or none, is refused afterwards.",
+        used_by="metadata/cluster",
+    )
+    adopt: str | None = setting(
+        "automq.storage.adopt",
+        string(),
+        default=None,
+        doc="A cluster id: take that cluster over from its recorded owner, once the lease is no longer renewed.",
+        used_by="metadata/cluster",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """The write-ahead log, the caches and the upload."""
+
+    wal_type: str = setting(
+        "automq.wal.type",
+        one_of(
+            "s3",
+            refusals={
+                "block": "the block write-ahead log does not exist yet; use s3",
+                "file": "the file write-ahead log does not exist yet; use s3, which works on file:// stores too",
+            },
+        ),
+        default="s3",
+        doc="The kind of write-ahead log. `s3` keeps it in the object store itself, on `file://` stores too.",
+        used_by="s3stream/wal",
+    )
+    wal_interval_ms: int | None = setting(
+        "automq.wal.interval.ms",
+        integer(least=1, most=10_000),
+        default=None,
+        default_text="250 on s3://, 2 on file://",
+        doc="Pace of write-ahead log writes under load; after silence a write leaves at once. Longer means fewer "
+        "requests to pay for and later acknowledgements.",
+        used_by="s3stream/wal",
+    )
+    wal_batch_bytes: int = setting(
+        "automq.wal.batch.bytes",
+        integer(least=64 * KIB, most=4 * MIB),
+        default=4 * MIB,
+        doc="Largest write-ahead log slot: reaching it writes at once. 4 MiB fit the time-out of one request at "
+        "1 MB/s, and a lost one is cheap to ask again.",
+        used_by="s3stream/wal",
+    )
+    wal_in_flight: int = setting(
+        "automq.wal.in.flight",
+        integer(least=1, most=64),
+        default=8,
+        doc="Write-ahead log PUTs in flight at once; acknowledgements stay in order.",
+        used_by="s3stream/wal",
+    )
+    arena_bytes: int = setting(
+        "automq.arena.bytes",
+        integer(least=ARENA_BYTES_MIN, most=INT64_MAX),
+        default=_arena_default,
+        default_text="268435456, or 30 % of the cgroup's limit when that is lower",
+        doc="Memory for records that are not uploaded yet and for the newest ones: write-ahead log buffer, log cache "
+        "and upload source in one. 256 MiB carry an upload of 64 MiB, the next one filling, and readers of the tail.",
+        used_by="s3stream/arena",
+    )
+    block_cache_bytes: int = setting(
+        "automq.block.cache.bytes",
+        integer(least=0, most=INT64_MAX),
+        default=_block_cache_default,
+        default_text="134217728, or 15 % of the cgroup's limit when that is lower",
+        doc="Memory for blocks read back from objects. 128 MiB keep a few catching-up readers with read-ahead apart.",
+        used_by="s3stream/cache",
+    )
+    upload_bytes: int = setting(
+        "automq.upload.bytes",
+        integer(least=1 * MIB, most=INT64_MAX),
+        default=_upload_default,
+        default_text="67108864, at most a quarter of automq.arena.bytes' default",
+        doc="Records gathered before they are uploaded as one object. Larger objects mean fewer requests and longer "
+        "recovery.",
+        used_by="s3stream/upload",
+    )
+    upload_interval_ms: int = setting(
+        "automq.upload.interval.ms",
+        integer(least=100, most=3_600_000),
+        default=10_000,
+        doc="Upload at the latest this long after the first record; bounds what a restart must recover on quiet "
+        "brokers. A broker without writes uploads nothing.",
+        used_by="s3stream/upload",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Sockets, limits and the process itself."""
+
+    http: Address = setting(
+        "automq.http.address",
+        address(),
+        default=Address(host="0.0.0.0", port=9404),
+        doc="Where /metrics, /livez and /readyz are answered.",
+        used_by="server/probes",
+    )
+    shutdown_timeout_ms: int = setting(
+        "automq.shutdown.timeout.ms",
+        integer(least=0, most=3_600_000),
+        default=20_000,
+        doc="How long SIGTERM may take; then the process ends without the upload, which the next start does instead. "
+        "20 s leave room in Kubernetes' 30 s.",
+        used_by="server/broker",
+    )
+    termination_message_path: str | None = setting(
+        "automq.termination.message.path",
+        string(),
+        default=None,
+        doc="File that the last line of a failing process is also written to (on Kubernetes `/dev/termination-log`).",
+        used_by="server/runner",
+    )
+    request_bytes_max: int = setting(
+        "socket.request.max.bytes",
+        integer(least=1024),
+        default=104_857_600,
+        doc="Largest request; a larger one closes its connection before anything is allocated for it.",
+        used_by="server/listener",
+    )
+    idle_ms_max: int = setting(
+        "connections.max.idle.ms",
+        integer(least=-1, most=INT64_MAX),
+        default=600_000,
+        doc="A connection without requests for so long is closed; -1 means never.",
+        used_by="server/listener",
+    )
+    fetch_bytes_max: int = setting(
+        "fetch.max.bytes",
+        integer(least=1024),
+        default=57_671_680,
+        doc="Most bytes that one Fetch answers, whatever it asks for.",
+        used_by="handlers/fetch",
+    )
+    fetch_session_slots: int = setting(
+        "max.incremental.fetch.session.cache.slots",
+        integer(),
+        default=1000,
+        doc="Incremental fetch sessions kept; without a free one clients send full requests.",
+        used_by="partition/fetch_session",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSettings:
+    """Topics: how they come to be, and what the broker does for them."""
+
+    partitions_default: int = setting(
+        "num.partitions",
+        integer(least=1, most=100_000),
+        default=1,
+        doc="Partitions of a topic that is made without a number.",
+        used_by="handlers/admin_topics",
+    )
+    replication_factor_default: int = setting(
+        "default.replication.factor",
+        integer(least=1, most=32_767),
+        default=1,
+        doc="Replication factor that a topic made without one shows. It is nominal: the object store replicates.",
+        used_by="handlers/admin_topics",
+    )
+    auto_create: bool = setting(
+        "auto.create.topics.enable",
+        boolean(),
+        default=True,
+        doc="Whether Metadata makes a topic that a client asks for and allows to be made.",
+        used_by="handlers/discovery",
+    )
+    delete_enabled: bool = setting(
+        "delete.topic.enable",
+        boolean(),
+        default=True,
+        doc="Whether DeleteTopics deletes.",
+        used_by="handlers/admin_topics",
+    )
+    retention_check_interval_ms: int = setting(
+        "log.retention.check.interval.ms",
+        integer(least=1, most=INT64_MAX),
+        default=300_000,
+        doc="How often retention by time and size is applied.",
+        used_by="partition/manager",
+    )
+    producer_id_expiration_ms: int = setting(
+        "producer.id.expiration.ms",
+        integer(least=1),
+        default=86_400_000,
+        doc="How long a partition remembers an idempotent producer that is silent.",
+        used_by="partition/producer_state",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupServerSettings:
+    """Consumer groups; Kafka's names and defaults."""
+
+    initial_rebalance_delay_ms: int = setting(
+        "group.initial.rebalance.delay.ms",
+        integer(),
+        default=3_000,
+        doc="How long the first rebalance of an empty group waits for more members.",
+        used_by="coordinators/group",
+    )
+    session_timeout_ms_min: int = setting(
+        "group.min.session.timeout.ms",
+        integer(),
+        default=6_000,
+        doc="Shortest session time-out that a member may ask for.",
+        used_by="coordinators/group",
+    )
+    session_timeout_ms_max: int = setting(
+        "group.max.session.timeout.ms",
+        integer(),
+        default=1_800_000,
+        doc="Longest session time-out that a member may ask for.",
+        used_by="coordinators/group",
+    )
+    members_max: int = setting(
+        "group.max.size",
+        integer(least=1),
+        default=2**31 - 1,
+        doc="Most members of a group.",
+        used_by="coordinators/group",
+    )
+    offsets_partitions: int = setting(
+        "offsets.topic.num.partitions",
+        integer(least=1, most=1_000),
+        default=50,
+        doc="Partitions of `__consumer_offsets`, when it is made.",
+        used_by="coordinators/group",
+    )
+    offsets_replication_factor: int = setting(
+        "offsets.topic.replication.factor",
+        integer(least=1, most=32_767),
+        default=3,
+        doc="Replication factor that `__consumer_offsets` shows. Nominal, as every replication factor here.",
+        used_by="coordinators/group",
+    )
+    offsets_retention_minutes: int = setting(
+        "offsets.retention.minutes",
+        integer(least=1),
+        default=10_080,
+        doc="How long committed offsets outlive their group's last member.",
+        used_by="coordinators/group",
+    )
+    offsets_retention_check_interval_ms: int = setting(
+        "offsets.retention.check.interval.ms",
+        integer(least=1, most=INT64_MAX),
+        default=600_000,
+        doc="How often expired offsets are looked for.",
+        used_by="coordinators/group",
+    )
+    offset_metadata_bytes_max: int = setting(
+        "offset.metadata.max.bytes",
+        integer(),
+        default=4_096,
+        doc="Longest text that a commit may carry.",
+        used_by="coordinators/group",
+    )
