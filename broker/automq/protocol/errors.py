@@ -186,7 +186,7 @@ RETRIABLE = frozenset(
 
 
 class ApiError(Exception):
-    """A failure that has a Kafka code: `handlers` put the code, and the message where the API has room, in the answer."""
+    """A failure that has a Kafka code: the answer carries the code, and the message where the API has room for it."""
 
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         super().__init__(code.name if message is None else f"{code.name}: {message}")
