@@ -65,6 +65,8 @@ class Wire:
     nullable_since: int | None
     tag: int | None
     ignorable: bool
+    is_never_compact: bool
+    """The length keeps its old form in flexible versions too: the client id of a request header."""
     default: object
     """An empty list for arrays; for a struct that is not null by default, the class itself: each one is made anew."""
 
@@ -94,6 +96,7 @@ def _field(
     tag: int | None = None,
     ignorable: bool = False,
     is_array: bool = False,
+    is_never_compact: bool = False,
 ) -> Any:
     wire = Wire(
         kind=kind,
@@ -103,6 +106,7 @@ def _field(
         nullable_since=nullable_since,
         tag=tag,
         ignorable=ignorable,
+        is_never_compact=is_never_compact,
         default=default,
     )
     metadata = {METADATA_KEY: wire}
@@ -175,11 +179,13 @@ def string(
     tag: int | None = None,
     default: str | None = "",
     ignorable: bool = False,
+    is_never_compact: bool = False,
 ) -> Any:
     """UTF-8 text of at most 32767 bytes."""
     return _field(
         Scalar.STRING,
         default,
+        is_never_compact=is_never_compact,
         since=since,
         until=until,
         nullable_since=nullable_since,
