@@ -2,8 +2,7 @@
 
 Key and value each are an int16 version and the message (`codec.encode_versioned`). A key's version is what tells the
 kinds of records apart: 0 and 1 an offset, 2 a group; higher ones belong to the newer group protocols. A record without
-a value (a tombstone) deletes. Kafka 4.3 writes offset keys in version 1, group keys in 2, offset values in 3 and group
-values in 3, or in 4 (flexible) once the feature level that allows it is finalized.
+a value (a tombstone) deletes.
 """
 
 import uuid
