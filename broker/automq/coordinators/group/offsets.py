@@ -1,0 +1,245 @@
+"""Pure: committed offsets: who may commit, what is stored, what a group may read, and when an offset expires.
+
+`OffsetTable` is stored state: only `replay` changes it. An offset is never moved by anything but a newer commit, and
+never taken back: deleting and expiring are records of their own.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from automq.coordinators.group import rebalance
+from automq.coordinators.group.classic import ClassicGroup
+from automq.coordinators.group.model import (
+    NO_LEADER_EPOCH,
+    NO_MEMBER,
+    CommittedOffset,
+    GroupSettings,
+    GroupState,
+    OffsetStored,
+    Record,
+)
+from automq.coordinators.group.turn import Turn
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.messages.offset import (
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+    OffsetDeleteRequest,
+    OffsetDeleteResponse,
+    OffsetDeleteResponsePartition,
+    OffsetDeleteResponseTopic,
+    OffsetFetchRequestGroup,
+    OffsetFetchResponseGroup,
+    OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopics,
+)
+from automq.protocol.schema import ZERO_UUID
+
+NO_OFFSET: Final = -1
+DEFAULT_RETENTION: Final = -1
+# Key and value without their strings, and the record around them.
+RECORD_OVERHEAD_BYTES: Final = 96
+
+TopicExists = Callable[[str, uuid.UUID | None], bool]
+"""Whether a topic of that name still exists, and is the one of that id where an id is known."""
+
+
+class OffsetTable:
+    """Committed offsets by group, topic and partition."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, dict[str, dict[int, CommittedOffset]]] = {}
+
+    def replay(self, record: OffsetStored) -> None:
+        """Set or delete one offset."""
+        if record.committed is not None:
+            topics = self._groups.setdefault(record.group_id, {})
+            topics.setdefault(record.topic, {})[record.partition] = record.committed
+            return
+        topics = self._groups.get(record.group_id, {})
+        partitions = topics.get(record.topic, {})
+        partitions.pop(record.partition, None)
+        if not partitions:
+            topics.pop(record.topic, None)
+        if not topics:
+            self._groups.pop(record.group_id, None)
+
+    def groups(self) -> list[str]:
+        """Every group that has an offset."""
+        return list(self._groups)
+
+    def has_any(self, group_id: str) -> bool:
+        """Whether the group has an offset."""
+        return group_id in self._groups
+
+    def get(self, group_id: str, topic: str, partition: int) -> CommittedOffset | None:
+        """One offset."""
+        return self._groups.get(group_id, {}).get(topic, {}).get(partition)
+
+    def topics(self, group_id: str) -> dict[str, dict[int, CommittedOffset]]:
+        """All offsets of a group; not to be changed."""
+        return self._groups.get(group_id, {})
+
+    def entries(self, group_id: str) -> Iterator[tuple[str, int, CommittedOffset]]:
+        """All offsets of a group: topic, partition, offset."""
+        for topic, partitions in self.topics(group_id).items():
+            for partition, committed in partitions.items():
+                yield topic, partition, committed
+
+
+# Commit.
+
+
+def commit(turn: Turn, group: ClassicGroup, request: OffsetCommitRequest) -> OffsetCommitResponse:
+    """Store the offsets; a partition whose metadata is too long is refused alone. Raises ApiError for all of them.
+
+    Every topic of the request has its name; its id too where the topic is known.
+    """
+    _validate_commit(turn, group, request)
+    expire_ms = None if request.retention_time == DEFAULT_RETENTION else turn.wall_ms + request.retention_time
+    records: list[Record] = []
+    response = OffsetCommitResponse()
+    for topic in request.topics:
+        answer = OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id)
+        response.topics.append(answer)
+        for partition in topic.partitions:
+            metadata = partition.committed_metadata or ""
+            code = ErrorCode.NONE
+            if len(metadata) > turn.settings.offset_metadata_length_max:
+                code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+            else:
+                epoch = partition.committed_leader_epoch
+                committed = CommittedOffset(
+                    offset=partition.committed_offset,
+                    leader_epoch=None if epoch < 0 else epoch,
+                    metadata=metadata,
+                    commit_ms=turn.wall_ms,
+                    expire_ms=expire_ms,
+                    topic_id=None if topic.topic_id == ZERO_UUID else topic.topic_id,
+                )
+                records.append(OffsetStored(request.group_id, topic.name, partition.partition_index, committed))
+            answer.partitions.append(
+                OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
+            )
+    if _size_bound(records) > turn.settings.batch_bytes_max:
+        raise ApiError(ErrorCode.INVALID_COMMIT_OFFSET_SIZE, "the commit is too large: commit fewer partitions at once")
+    turn.store(records)
+    return response
+
+
+def _validate_commit(turn: Turn, group: ClassicGroup, request: OffsetCommitRequest) -> None:
+    """Members commit for their own generation; whoever has no generation, only while the group is empty."""
+    generation = request.generation_id_or_member_epoch
+    if generation < 0 and group.state is GroupState.EMPTY:
+        return
+    if generation < 0 and request.member_id == NO_MEMBER and request.group_instance_id is None:
+        raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID, f"group {group.group_id} has members: only they may commit")
+    member = group.validate_member(request.member_id, request.group_instance_id)
+    if generation != group.generation:
+        raise ApiError(ErrorCode.ILLEGAL_GENERATION, f"group {group.group_id} is at generation {group.generation}")
+    if group.state is GroupState.COMPLETING_REBALANCE:
+        raise ApiError(ErrorCode.REBALANCE_IN_PROGRESS, f"group {group.group_id} waits for its new assignment")
+    rebalance.touch_session(turn, member)
+
+
+def _size_bound(records: list[Record]) -> int:
+    """No fewer bytes than the records take; a character has at most three (surrogate pairs count as two)."""
+    total = 0
+    for record in records:
+        assert isinstance(record, OffsetStored)
+        assert record.committed is not None
+        texts = len(record.group_id) + len(record.topic) + len(record.committed.metadata)
+        total += RECORD_OVERHEAD_BYTES + 4 * texts
+    return total
+
+
+# Fetch.
+
+
+def fetch(table: OffsetTable, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
+    """The offsets asked for, or all; a partition without one answers -1 and no error."""
+    group_id = request.group_id
+    response = OffsetFetchResponseGroup(group_id=group_id)
+    if request.topics is None:
+        for name, partitions in table.topics(group_id).items():
+            topic = OffsetFetchResponseTopics(name=name)
+            topic.partitions = [_fetched(partition, committed) for partition, committed in partitions.items()]
+            response.topics.append(topic)
+        return response
+    for wanted in request.topics:
+        topic = OffsetFetchResponseTopics(name=wanted.name, topic_id=wanted.topic_id)
+        for partition in wanted.partition_indexes:
+            topic.partitions.append(_fetched(partition, table.get(group_id, wanted.name, partition)))
+        response.topics.append(topic)
+    return response
+
+
+def _fetched(partition: int, committed: CommittedOffset | None) -> OffsetFetchResponsePartitions:
+    if committed is None:
+        return OffsetFetchResponsePartitions(
+            partition_index=partition, committed_offset=NO_OFFSET, committed_leader_epoch=NO_LEADER_EPOCH, metadata=""
+        )
+    return OffsetFetchResponsePartitions(
+        partition_index=partition,
+        committed_offset=committed.offset,
+        committed_leader_epoch=NO_LEADER_EPOCH if committed.leader_epoch is None else committed.leader_epoch,
+        metadata=committed.metadata,
+    )
+
+
+# Delete and expire.
+
+
+def delete(turn: Turn, group: ClassicGroup, table: OffsetTable, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
+    """Delete offsets of topics that no member reads. Raises NON_EMPTY_GROUP for members that are no consumers."""
+    if group.state is not GroupState.EMPTY and group.protocol_type != "consumer":
+        raise ApiError(ErrorCode.NON_EMPTY_GROUP, f"group {group.group_id} has members")
+    response = OffsetDeleteResponse()
+    for topic in request.topics:
+        is_read = group.is_subscribed_to(topic.name) and group.state is not GroupState.EMPTY
+        code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if is_read else ErrorCode.NONE
+        answer = OffsetDeleteResponseTopic(name=topic.name)
+        response.topics.append(answer)
+        for wanted in topic.partitions:
+            index = wanted.partition_index
+            if not is_read and table.get(request.group_id, topic.name, index) is not None:
+                turn.store([OffsetStored(request.group_id, topic.name, index, None)])
+            answer.partitions.append(OffsetDeleteResponsePartition(partition_index=index, error_code=code))
+    return response
+
+
+def tombstones(table: OffsetTable, group_id: str) -> list[Record]:
+    """Records that delete every offset of the group."""
+    return [OffsetStored(group_id, topic, partition, None) for topic, partition, _ in table.entries(group_id)]
+
+
+def expired(
+    table: OffsetTable, group: ClassicGroup, *, wall_ms: int, settings: GroupSettings, topic_exists: TopicExists
+) -> list[Record]:
+    """Tombstones for offsets past their retention, and for those of topics that are gone."""
+    records: list[Record] = []
+    for topic, partition, committed in table.entries(group.group_id):
+        if not topic_exists(topic, committed.topic_id) or (
+            _may_expire(group, topic) and _is_expired(group, committed, wall_ms=wall_ms, settings=settings)
+        ):
+            records.append(OffsetStored(group.group_id, topic, partition, None))
+    return records
+
+
+def _may_expire(group: ClassicGroup, topic: str) -> bool:
+    """A group with members keeps what they read; other groups than consumers' keep all while they have members."""
+    if group.state is GroupState.EMPTY:
+        return True
+    return group.state is GroupState.STABLE and group.topics is not None and topic not in group.topics
+
+
+def _is_expired(group: ClassicGroup, committed: CommittedOffset, *, wall_ms: int, settings: GroupSettings) -> bool:
+    if committed.expire_ms is not None:
+        return wall_ms >= committed.expire_ms
+    since_ms = committed.commit_ms
+    if group.state is GroupState.EMPTY and group.protocol_type is not None and group.since_ms is not None:
+        # A group that had members: its offsets live on for the whole retention after the last one left.
+        since_ms = group.since_ms
+    return wall_ms - since_ms >= settings.offsets_retention_ms

@@ -1,0 +1,268 @@
+"""Pure: one shard, which is all groups of one partition of `__consumer_offsets`: a machine of the replicated driver.
+
+Loading replays every record, then `start` builds the live groups. After that each method is one decision: it changes
+live state, collects effects in its `Turn`, and raises or returns the answer. `replay` alone changes what is stored.
+"""
+
+from typing import Final
+
+from automq.coordinators.group import join, membership, offsets, rebalance
+from automq.coordinators.group.classic import ClassicGroup
+from automq.coordinators.group.model import (
+    NO_MEMBER,
+    ExpiryTimer,
+    GroupEvent,
+    GroupSnapshot,
+    GroupState,
+    GroupStored,
+    JoinCommand,
+    JoinTimer,
+    OffsetStored,
+    Record,
+    SessionTimer,
+    SyncTimer,
+    Ticket,
+    Timer,
+)
+from automq.coordinators.group.turn import Turn
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.messages.group import (
+    HeartbeatRequest,
+    LeaveGroupRequest,
+    LeaveGroupResponse,
+    MemberResponse,
+    SyncGroupRequest,
+    SyncGroupResponse,
+)
+from automq.protocol.messages.group_admin import DescribedGroup, DescribedGroupMember, ListedGroup
+from automq.protocol.messages.offset import (
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetDeleteRequest,
+    OffsetDeleteResponse,
+    OffsetFetchRequestGroup,
+    OffsetFetchResponseGroup,
+)
+
+CLASSIC_TYPE: Final = "classic"
+# One sweep writes at most this many records, so that it fits in a batch and in a moment; the rest follows at once.
+SWEEP_RECORDS_MAX: Final = 1_000
+
+
+class GroupShard:
+    """All groups of one partition."""
+
+    def __init__(self) -> None:
+        self.groups: dict[str, ClassicGroup] = {}
+        self.stored: dict[str, GroupSnapshot] = {}
+        self.offsets = offsets.OffsetTable()
+
+    def replay(self, record: Record) -> None:
+        """Apply one record to stored state."""
+        match record:
+            case OffsetStored():
+                self.offsets.replay(record)
+            case GroupStored():
+                if record.snapshot is None:
+                    self.stored.pop(record.group_id, None)
+                else:
+                    self.stored[record.group_id] = record.snapshot
+
+    def start(self, turn: Turn) -> None:
+        """Everything is replayed: build the live groups. Each member gets a full session to be heard of."""
+        assert not self.groups
+        for group_id, snapshot in self.stored.items():
+            group = self.groups[group_id] = ClassicGroup.restore(group_id, snapshot)
+            for member in group.members.values():
+                rebalance.arm_session(turn, group, member)
+        for group_id in self.offsets.groups():
+            self._group_or_new(group_id)
+        turn.set_timer(ExpiryTimer(), after_ms=turn.settings.offsets_retention_check_interval_ms)
+
+    # Membership.
+
+    def join(self, turn: Turn, command: JoinCommand, ticket: Ticket) -> None:
+        """JoinGroup; answers `ticket` now or later."""
+        group = self.groups.get(command.group_id)
+        if group is None and command.member_id != NO_MEMBER:
+            response = rebalance.join_error(ErrorCode.UNKNOWN_MEMBER_ID, member_id=command.member_id)
+            turn.answer(ticket, response)
+            return
+        group = self._group_or_new(command.group_id)
+        join.join(turn, group, command, ticket)
+        self._forget_if_void(turn, group)
+
+    def sync(self, turn: Turn, request: SyncGroupRequest, ticket: Ticket) -> None:
+        """SyncGroup; answers `ticket` now or later."""
+        group = self.groups.get(request.group_id)
+        if group is None:
+            turn.answer(ticket, SyncGroupResponse(error_code=ErrorCode.UNKNOWN_MEMBER_ID))
+        else:
+            membership.sync(turn, group, request, ticket)
+
+    def heartbeat(self, turn: Turn, request: HeartbeatRequest) -> ErrorCode:
+        """Heartbeat. Raises ApiError for who is not a member."""
+        group = self.groups.get(request.group_id)
+        if group is None:
+            raise ApiError(ErrorCode.UNKNOWN_MEMBER_ID, f"there is no group {request.group_id}")
+        return membership.heartbeat(turn, group, request)
+
+    def leave(self, turn: Turn, request: LeaveGroupRequest) -> LeaveGroupResponse:
+        """LeaveGroup, one answer for each member named."""
+        group = self.groups.get(request.group_id)
+        if group is not None:
+            response = LeaveGroupResponse(members=membership.leave(turn, group, request))
+            self._forget_if_void(turn, group)
+            return response
+        unknown = [
+            MemberResponse(
+                member_id=leaver.member_id,
+                group_instance_id=leaver.group_instance_id,
+                error_code=ErrorCode.UNKNOWN_MEMBER_ID,
+            )
+            for leaver in request.members
+        ]
+        return LeaveGroupResponse(members=unknown)
+
+    def fire(self, turn: Turn, timer: Timer, *, topic_exists: offsets.TopicExists) -> None:
+        """A timer is due."""
+        if isinstance(timer, ExpiryTimer):
+            self._sweep(turn, topic_exists)
+            return
+        group = self.groups.get(timer.group_id)
+        if group is None:
+            return
+        match timer:
+            case SessionTimer():
+                rebalance.expire_session(turn, group, timer.member_id)
+            case JoinTimer():
+                rebalance.fire_join_timer(turn, group)
+            case SyncTimer():
+                rebalance.expire_sync(turn, group)
+        self._forget_if_void(turn, group)
+
+    # Offsets.
+
+    def commit(self, turn: Turn, request: OffsetCommitRequest, *, knows_group_errors: bool) -> OffsetCommitResponse:
+        """OffsetCommit. Who names no generation may commit for a group that does not exist: it begins with that.
+
+        `knows_group_errors`: version 9 and up, which may be told GROUP_ID_NOT_FOUND.
+        """
+        if request.generation_id_or_member_epoch >= 0 and request.group_id not in self.groups:
+            code = ErrorCode.GROUP_ID_NOT_FOUND if knows_group_errors else ErrorCode.ILLEGAL_GENERATION
+            raise ApiError(code, f"there is no group {request.group_id}")
+        group = self._group_or_new(request.group_id)
+        try:
+            return offsets.commit(turn, group, request)
+        finally:
+            self._forget_if_void(turn, group)
+
+    def fetch(self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
+        """OffsetFetch of one group. No offset is ever pending, so every one of them is stable."""
+        return offsets.fetch(self.offsets, request)
+
+    def delete_offsets(self, turn: Turn, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
+        """OffsetDelete."""
+        return offsets.delete(turn, self._existing(request.group_id), self.offsets, request)
+
+    def _sweep(self, turn: Turn, topic_exists: offsets.TopicExists) -> None:
+        """Delete offsets past their retention or without a topic, and empty groups that are left without offsets."""
+        for group in list(self.groups.values()):
+            gone = offsets.expired(
+                self.offsets, group, wall_ms=turn.wall_ms, settings=turn.settings, topic_exists=topic_exists
+            )
+            turn.store(gone[: SWEEP_RECORDS_MAX - len(turn.records)])
+            if len(turn.records) >= SWEEP_RECORDS_MAX:
+                turn.set_timer(ExpiryTimer(), after_ms=0)
+                return
+            remaining = sum(len(partitions) for partitions in self.offsets.topics(group.group_id).values()) - len(gone)
+            if group.is_idle and remaining == 0:
+                self._delete(turn, group)
+        turn.set_timer(ExpiryTimer(), after_ms=turn.settings.offsets_retention_check_interval_ms)
+
+    # Administration.
+
+    def describe(self, group_id: str) -> DescribedGroup:
+        """DescribeGroups of one group; what members say is shown while they agree."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return DescribedGroup(
+                error_code=ErrorCode.GROUP_ID_NOT_FOUND,
+                error_message=f"Group {group_id} not found.",
+                group_id=group_id,
+                group_state=GroupState.DEAD.value,
+            )
+        is_stable = group.state is GroupState.STABLE
+        return DescribedGroup(
+            group_id=group_id,
+            group_state=group.state.value,
+            protocol_type=group.protocol_type or "",
+            protocol_data=(group.protocol_name or "") if is_stable else "",
+            members=[
+                DescribedGroupMember(
+                    member_id=member.member_id,
+                    group_instance_id=member.instance_id,
+                    client_id=member.client_id,
+                    client_host=member.client_host,
+                    member_metadata=member.metadata(group.protocol_name) if is_stable else b"",
+                    member_assignment=member.assignment,
+                )
+                for member in group.members.values()
+            ],
+        )
+
+    def list(self, *, states: frozenset[str], types: frozenset[str]) -> list[ListedGroup]:
+        """ListGroups: groups in one of `states` and of one of `types`, in lower case; an empty filter passes all."""
+        if types and CLASSIC_TYPE not in types:
+            return []
+        return [
+            ListedGroup(
+                group_id=group.group_id,
+                protocol_type=group.protocol_type or "",
+                group_state=group.state.value,
+                group_type=CLASSIC_TYPE,
+            )
+            for group in self.groups.values()
+            if not states or group.state.value.lower() in states
+        ]
+
+    def delete(self, turn: Turn, group_id: str) -> ErrorCode:
+        """DeleteGroups of one group: only an empty one."""
+        group = self.groups.get(group_id)
+        if group is None:
+            return ErrorCode.GROUP_ID_NOT_FOUND
+        if group.state is not GroupState.EMPTY:
+            return ErrorCode.NON_EMPTY_GROUP
+        turn.store(offsets.tombstones(self.offsets, group_id))
+        self._delete(turn, group)
+        return ErrorCode.NONE
+
+    def check(self) -> None:
+        """Assert the invariants of every group; tests call it after every step."""
+        for group_id, group in self.groups.items():
+            assert group.group_id == group_id
+            assert group.state is not GroupState.DEAD
+            group.check()
+
+    def _existing(self, group_id: str) -> ClassicGroup:
+        group = self.groups.get(group_id)
+        if group is None:
+            raise ApiError(ErrorCode.GROUP_ID_NOT_FOUND, f"there is no group {group_id}")
+        return group
+
+    def _group_or_new(self, group_id: str) -> ClassicGroup:
+        return self.groups.setdefault(group_id, ClassicGroup(group_id))
+
+    def _delete(self, turn: Turn, group: ClassicGroup) -> None:
+        for member_id in group.pending_members:
+            turn.cancel_timer(SessionTimer(group.group_id, member_id))
+        group.move(GroupEvent.DELETED, wall_ms=turn.wall_ms)
+        if group.group_id in self.stored:
+            turn.store([GroupStored(group.group_id, None)])
+        del self.groups[group.group_id]
+
+    def _forget_if_void(self, turn: Turn, group: ClassicGroup) -> None:
+        """A group that nothing is known of any more takes no memory: any name can be asked to be joined."""
+        is_stored = group.group_id in self.stored or self.offsets.has_any(group.group_id)
+        if group.is_idle and not is_stored and not turn.records:
+            self.groups.pop(group.group_id, None)
