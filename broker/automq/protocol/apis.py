@@ -136,7 +136,7 @@ class Api:
 @functools.cache
 def _message_class(family: str, name: str) -> type[Message]:
     module = importlib.import_module(f"automq.protocol.messages.{family}")
-    cls = getattr(module, name)
+    cls: type[Message] = getattr(module, name)
     assert issubclass(cls, Message)
     return cls
 
