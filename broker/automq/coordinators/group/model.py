@@ -227,7 +227,7 @@ class GroupSettings:
 
 
 def shard_of(group_id: str, count: int) -> int:
-    """The partition of `__consumer_offsets` that a group lives in: Java's String.hashCode, its absolute value, modulo."""
+    """The partition of `__consumer_offsets` that a group lives in: Java's String.hashCode, absolute, modulo `count`."""
     code = 0
     units = group_id.encode("utf-16-be", "surrogatepass")
     for high, low in zip(units[::2], units[1::2], strict=True):
