@@ -1,0 +1,98 @@
+"""The table from API key to handler; decoding, error mapping and answers around it.
+
+Produce and Fetch are listed here and handled by `connection` itself: they are synchronous and have codecs of their own.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from automq.handlers.context import Handler, RequestContext
+from automq.handlers.errors import error_code_of
+from automq.protocol.apis import APIS, Api, ApiKey, encode_response
+from automq.protocol.codec import decode
+from automq.protocol.errors import ErrorCode
+from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
+from automq.protocol.schema import Message
+
+log = logging.getLogger(__name__)
+
+HandlerTable = Mapping[type[Message], Handler]
+
+# Handled by the connection itself.
+SYNCHRONOUS_APIS: Final = (ApiKey.PRODUCE, ApiKey.FETCH)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One API and who answers it."""
+
+    api: Api
+    handler: Handler
+
+
+class DispatchTable:
+    """The routes of one broker. Built before the services are, because ApiVersions answers from it."""
+
+    def __init__(self, tables: Iterable[HandlerTable]) -> None:
+        routes: dict[int, Route] = {}
+        for table in tables:
+            for request_class, handler in table.items():
+                assert request_class.API_KEY is not None, request_class.__name__
+                api = APIS[request_class.API_KEY]
+                assert api.request_class is request_class, f"{request_class.__name__} is not a request of {api.name}"
+                assert api.key not in routes, f"{api.name} has two handlers"
+                routes[api.key] = Route(api, handler)
+        listed = sorted([*routes, *SYNCHRONOUS_APIS])
+        self.routes: Mapping[int, Route] = MappingProxyType(routes)
+        self.api_versions: Mapping[int, range] = MappingProxyType({int(key): APIS[key].advertised for key in listed})
+        """What ApiVersions lists: only what is really handled."""
+
+    def route(self, key: int, version: int) -> Route | None:
+        """Who answers this request; None when it cannot even be parsed here."""
+        route = self.routes.get(key)
+        return route if route is not None and version in route.api.versions else None
+
+    def refuse_api_versions(self, correlation_id: int) -> bytes:
+        """The answer to an ApiVersions request newer than we are: in version 0, with what we could read instead."""
+        response = ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=self._listed())
+        return encode_response(APIS[ApiKey.API_VERSIONS], 0, correlation_id, response)
+
+    def _listed(self) -> list[ApiVersion]:
+        return [
+            ApiVersion(api_key=key, min_version=versions[0], max_version=versions[-1])
+            for key, versions in self.api_versions.items()
+        ]
+
+
+def decode_request(route: Route, version: int, body: memoryview, offset: int) -> Message:
+    """The request behind a header. Raises MalformedMessage. Nothing of the result refers to `body`."""
+    # What follows the message is ignored, as Kafka does.
+    request: Message = decode(route.api.request_class, version, body, offset)[0]
+    return request
+
+
+async def respond(route: Route, context: RequestContext, correlation_id: int, request: Message) -> bytes | None:
+    """Run the handler and encode its answer; None when nothing can be answered and the connection must close."""
+    api = route.api
+    try:
+        response: Message | None = await route.handler(context, request)
+    except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
+        response = answer_failure(api, error)
+    if response is None:
+        return None
+    return encode_response(api, context.version, correlation_id, response)
+
+
+def answer_failure(api: Api, error: Exception) -> Message | None:
+    """The answer to a request whose handler failed as a whole; None when the response has no error code of its own."""
+    code = error_code_of(error)
+    if code is ErrorCode.UNKNOWN_SERVER_ERROR:
+        log.error("request failed unexpectedly", extra={"api": api.name}, exc_info=error)
+    response = api.response_class()
+    if not hasattr(response, "error_code"):
+        return None
+    response.error_code = int(code)
+    return response
