@@ -27,6 +27,9 @@ from typing import Any
 
 OWNER: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("OWNER", default=None)
 
+WORLD = contextvars.Context()
+"""The context of what belongs to no process: `call_later(..., context=WORLD)`."""
+
 # Turns without time moving on: far more than any real work needs, little enough to fail in a second or two.
 STANDSTILL_TURNS_MAX = 200_000
 CANCELLED_TIMERS_MAX = 500
@@ -231,7 +234,7 @@ class Process:
         self.loop.tombs.extend(task for task in asyncio.all_tasks(self.loop) if task.owner is self)
         self._held.clear()
         for callback in self._at_kill:
-            self.loop.call_soon(callback, context=contextvars.Context())
+            self.loop.call_soon(callback, context=WORLD)
 
 
 async def never() -> None:

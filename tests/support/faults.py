@@ -1,0 +1,347 @@
+"""A store that fails as stores do: slow, unreachable, forgetful of its answers, and late.
+
+One `SimStore` is the bucket and the network before it; each process reaches it through a `ProcessStore` of its own,
+which is dead when its process is. An operation has three moments: it is sent, it is applied (for everybody at once),
+its answer arrives. The faults are what can come between them:
+
+    REFUSED      not applied, the caller hears StoreUnavailable
+    LOST         applied, the caller hears StoreUnavailable
+    LATE         the caller hears StoreUnavailable; applied seconds later, whatever became of the caller
+    CONFLICT     409: not applied, the caller hears StoreConflict (creates only)
+    SLOW         applied and answered, but seconds later
+    HUNG         never applied, never answered
+
+A PUT that left its process lands even if the process dies before it does. The bytes are those of the moment of sending;
+that they stay unchanged until the answer is the caller's duty, which is checked.
+"""
+
+import asyncio
+import enum
+import random
+import zlib
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from automq.s3stream.ports import (
+    Buffer,
+    ObjectExists,
+    ObjectInfo,
+    ObjectNotFound,
+    ObjectStorage,
+    StoreConflict,
+    StoreUnavailable,
+)
+from tests.support.sim_loop import WORLD, Process, SimLoop, never
+
+
+class Fate(enum.Enum):
+    """What becomes of one operation."""
+
+    OK = "ok"
+    REFUSED = "refused"
+    LOST = "lost"
+    LATE = "late"
+    CONFLICT = "conflict"
+    SLOW = "slow"
+    HUNG = "hung"
+
+
+WRITES = ("create", "put", "delete")
+# What a fate means for an operation that changes nothing.
+_FATE_OF_READS = {Fate.LOST: Fate.REFUSED, Fate.LATE: Fate.REFUSED, Fate.CONFLICT: Fate.OK}
+
+
+@dataclass(slots=True, kw_only=True)
+class FaultRates:
+    """How likely each fate is, for one operation. What is left over succeeds."""
+
+    refused: float = 0.0
+    lost: float = 0.0
+    late: float = 0.0
+    conflict: float = 0.0
+    slow: float = 0.0
+
+    def draw(self, dice: random.Random) -> Fate:
+        """One throw."""
+        roll = dice.random()
+        for fate, rate in (
+            (Fate.REFUSED, self.refused),
+            (Fate.LOST, self.lost),
+            (Fate.LATE, self.late),
+            (Fate.CONFLICT, self.conflict),
+            (Fate.SLOW, self.slow),
+        ):
+            roll -= rate
+            if roll < 0:
+                return fate
+        return Fate.OK
+
+
+@dataclass(slots=True, kw_only=True)
+class Latency:
+    """Seconds. One way: an operation travels twice."""
+
+    least: float = 0.002
+    most: float = 0.02
+    list_most: float = 0.2
+    slow_most: float = 6.0
+    timeout: float = 3.0
+    """After how long a caller hears that there is no answer."""
+    late_most: float = 40.0
+
+
+@dataclass(slots=True)
+class Operation:
+    """One call, as directors and observers see it."""
+
+    number: int
+    process: Process
+    name: str
+    key: str
+    body: bytes | None
+    fate: Fate = Fate.OK
+
+
+@dataclass(slots=True)
+class Outage:
+    """Until when keys that contain `part` cannot be reached, by `process` alone or by everybody."""
+
+    until: float
+    part: str
+    process: Process | None
+
+    def hits(self, operation: Operation, now: float) -> bool:
+        """Whether `operation` runs into it."""
+        return (
+            now < self.until
+            and self.part in operation.key
+            and (self.process is None or self.process is operation.process)
+        )
+
+
+class SimStore:
+    """The bucket, and what goes wrong on the way to it."""
+
+    def __init__(
+        self, inner: ObjectStorage, loop: SimLoop, dice: random.Random, *, latency: Latency | None = None
+    ) -> None:
+        self.inner = inner
+        self.loop = loop
+        self.latency = latency or Latency()
+        self.rates = FaultRates()
+        self.violations: list[str] = []
+        self.direct: Callable[[Operation], Fate | None] = lambda operation: None
+        """A schedule's own choice for an operation; None leaves it to the rates. Called when it is sent."""
+        self.before_apply: list[Callable[[Operation], None]] = []
+        self.on_applied: list[Callable[[Operation, Exception | None], None]] = []
+        """Called in the world, right when an operation takes effect, with what the store answers to it."""
+        self.trace: Callable[..., None] = lambda *fields: None
+        self.operations = 0
+        self._dice = dice
+        self._outages: list[Outage] = []
+
+    def outage(self, seconds: float, *, part: str = "", process: Process | None = None) -> None:
+        """From now on nobody (or `process`) reaches keys containing `part`, for `seconds`."""
+        now = self.loop.time()
+        self._outages = [outage for outage in self._outages if outage.until > now]
+        self._outages.append(Outage(now + seconds, part, process))
+
+    def heal(self) -> None:
+        """No outage, no random fault from now on; what is on its way late still lands."""
+        self._outages.clear()
+        self.rates = FaultRates()
+
+    def facade(self, process: Process) -> "ProcessStore":
+        """The store as `process` reaches it."""
+        return ProcessStore(self, process)
+
+    async def run(
+        self, operation: Operation, apply: Callable[[], Coroutine[Any, Any, Any]], frozen: Sequence[Buffer]
+    ) -> Any:
+        """Send `operation`, and wait for its answer in the caller's task."""
+        if not operation.process.alive:
+            await never()
+        self.operations += 1
+        fate = self._fate(operation)
+        operation.fate = fate
+        answer: asyncio.Future[Any] = self.loop.create_future()
+        at = Delivery(store=self, operation=operation, apply=apply, answer=answer, frozen=frozen)
+        latency, dice = self.latency, self._dice
+        travel = dice.uniform(latency.least, latency.list_most if operation.name == "list" else latency.most)
+        if fate is Fate.SLOW:
+            travel += dice.uniform(0.2, latency.slow_most)
+        match fate:
+            case Fate.HUNG:
+                pass
+            case Fate.REFUSED:
+                # A refused connection is known at once, a swallowed request after a time-out.
+                self._later(travel if dice.random() < 0.5 else latency.timeout, at.fail)
+            case Fate.LATE:
+                self._later(latency.timeout, at.fail)
+                self._later(latency.timeout + dice.uniform(0.1, latency.late_most), at.land)
+            case Fate.LOST:
+                self._later(travel, at.land)
+                self._later(max(travel, latency.timeout if dice.random() < 0.5 else travel), at.fail)
+            case Fate.CONFLICT:
+                self._later(travel, at.conflict)
+            case _:
+                self._later(travel, at.land_and_answer, travel)
+        try:
+            return await answer
+        finally:
+            at.answered = True
+
+    def _fate(self, operation: Operation) -> Fate:
+        fate = self.direct(operation)
+        if fate is None:
+            now = self.loop.time()
+            if any(outage.hits(operation, now) for outage in self._outages):
+                roll = self._dice.random()
+                fate = Fate.LOST if roll < 0.08 else Fate.LATE if roll < 0.16 else Fate.REFUSED
+            else:
+                fate = self.rates.draw(self._dice)
+        if operation.name not in WRITES:
+            fate = _FATE_OF_READS.get(fate, fate)
+        elif fate is Fate.CONFLICT and operation.name != "create":
+            fate = Fate.REFUSED
+        return fate
+
+    def _later(self, delay: float, callback: Callable[..., None], *args: Any) -> None:
+        self.loop.call_later(delay, callback, *args, context=WORLD)
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """An operation on its way. Its methods run in the world, not in the process that sent it."""
+
+    store: SimStore
+    operation: Operation
+    apply: Callable[[], Coroutine[Any, Any, Any]]
+    answer: asyncio.Future[Any]
+    frozen: Sequence[Buffer]
+    answered: bool = False
+
+    def fail(self) -> None:
+        """No answer came, and none will."""
+        self._answer(StoreUnavailable(f"{self.operation.name} {self.operation.key}: no answer (simulated)"))
+
+    def conflict(self) -> None:
+        """Somebody else is at it."""
+        self.store.trace("store", self.operation.process.name, self.operation.name, self.operation.key, "409")
+        self._answer(StoreConflict(f"create {self.operation.key}: 409 (simulated)"))
+
+    def land(self) -> None:
+        """The operation takes effect; nobody is told."""
+        self._land()
+
+    def land_and_answer(self, travel: float) -> None:
+        """The operation takes effect, and its answer sets out."""
+        outcome = self._land()
+        self.store.loop.call_later(travel, self._answer, outcome, context=WORLD)
+
+    def _land(self) -> Any:
+        operation, store = self.operation, self.store
+        for observe in store.before_apply:
+            observe(operation)
+        self._check_frozen()
+        error: Exception | None = None
+        outcome: Any
+        try:
+            outcome = run_now(self.apply())
+        except (ObjectExists, ObjectNotFound) as refusal:
+            outcome = error = refusal
+        digest = zlib.crc32(operation.body) if operation.body is not None else 0
+        store.trace(
+            "store", operation.process.name, operation.name, operation.key, operation.fate.value, _said(outcome), digest
+        )
+        for callback in store.on_applied:
+            callback(operation, error)
+        return outcome
+
+    def _check_frozen(self) -> None:
+        if self.frozen and not self.answered and self.operation.process.alive:
+            now = b"".join(self.frozen)
+            if now != self.operation.body:
+                self.store.violations.append(f"the body of {self.operation.key} changed while it was on its way")
+
+    def _answer(self, outcome: Any) -> None:
+        if self.answer.done():
+            return
+        if isinstance(outcome, Exception):
+            self.answer.set_exception(outcome)
+            # A caller that is dead or cancelled will not ask; that is no bug.
+            self.answer.exception()
+        else:
+            self.answer.set_result(outcome)
+
+
+class ProcessStore:
+    """The store as one process reaches it."""
+
+    def __init__(self, world: SimStore, process: Process) -> None:
+        self._world = world
+        self._process = process
+        self.on_read: Callable[[str, bytes], None] = lambda key, data: None
+        """Called in the process's own task, at the moment when it has read `data`."""
+
+    async def get(self, key: str) -> bytes:
+        data: bytes = await self._call("get", key, None, lambda: self._world.inner.get(key))
+        self.on_read(key, data)
+        return data
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        data: Buffer = await self._call("get_range", key, None, lambda: self._world.inner.get_range(key, start, end))
+        return data
+
+    async def put(self, key: str, body: Sequence[Buffer]) -> None:
+        data = b"".join(body)
+        await self._call("put", key, data, lambda: self._world.inner.put(key, [data]), body)
+
+    async def create(self, key: str, body: Sequence[Buffer]) -> None:
+        data = b"".join(body)
+        await self._call("create", key, data, lambda: self._world.inner.create(key, [data]), body)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        # Key by key, as a store does it: a failure in the middle leaves the rest.
+        for key in list(keys):
+            await self._call("delete", key, None, lambda key=key: self._world.inner.delete([key]))
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
+        infos: list[ObjectInfo] = await self._call(
+            "list", prefix, None, lambda: self._world.inner.list(prefix, start_after=start_after, limit=limit)
+        )
+        return infos
+
+    async def close(self) -> None:
+        """The bucket stays."""
+
+    async def _call(
+        self,
+        name: str,
+        key: str,
+        body: bytes | None,
+        apply: Callable[[], Coroutine[Any, Any, Any]],
+        frozen: Sequence[Buffer] = (),
+    ) -> Any:
+        world = self._world
+        operation = Operation(world.operations, self._process, name, key, body)
+        return await world.run(operation, apply, frozen)
+
+
+def _said(outcome: Any) -> str:
+    if isinstance(outcome, Exception):
+        return type(outcome).__name__
+    if isinstance(outcome, list):
+        return f"{len(outcome)} keys"
+    return f"{len(outcome)} bytes" if outcome is not None else "done"
+
+
+def run_now(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that waits for nothing, as those of the memory store do."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise AssertionError("the inner store of a simulation must answer without waiting")
