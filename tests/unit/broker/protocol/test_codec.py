@@ -4,11 +4,11 @@ import random
 import zlib
 
 import pytest
+
+from automq.protocol.codec import decode_whole, encode
+from automq.protocol.schema import Message
 from tests.support.kio_oracle import kio_bytes
 from tests.support.messages import all_messages, random_message
-
-from automq.protocol.codec import MalformedMessage, decode, decode_whole, encode
-from automq.protocol.schema import Message
 
 INSTANCES = 6
 
