@@ -168,7 +168,7 @@ class StreamState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRecordBatch:
-    """One Kafka record batch kept verbatim, as the WAL and recovery see it: offsets [base_offset, base_offset + count)."""
+    """One record batch kept verbatim, as the WAL and recovery see it: offsets [base_offset, base_offset + count)."""
 
     stream: StreamId
     epoch: StreamEpoch

@@ -82,7 +82,10 @@ class ObjectStorage(Protocol):
         ...
 
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
-        """Create if absent, durable when this returns; <= 8 MiB. Raises ObjectExists, StoreConflict, StoreUnavailable."""
+        """Create if absent, durable when this returns; <= 8 MiB.
+
+        Raises ObjectExists, StoreConflict, StoreUnavailable.
+        """
         ...
 
     async def delete(self, keys: Sequence[str]) -> None:

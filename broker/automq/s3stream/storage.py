@@ -1,17 +1,34 @@
-"""The engine of one broker incarnation: WAL, log cache, upload and caches wired into one append path and one read path."""
+"""The engine of one broker incarnation: WAL, log cache, upload and caches, wired into an append and a read path."""
 
+import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final, Protocol
 
-from automq.ids import BrokerEpoch, ClusterId, NodeId
+from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
+from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.s3stream.append_queue import AppendQueue
+from automq.s3stream.arena import PAGE_BYTES, ArenaPool
+from automq.s3stream.cache.block_cache import BlockCache
+from automq.s3stream.cache.log_cache import CacheBlock, LogCache, StreamTail
+from automq.s3stream.model import BrokerFenced, StreamClosed, StreamFenced, StreamNotFound
+from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StreamManager
+from automq.s3stream.upload.recoverer import Recoverer
+from automq.s3stream.upload.uploader import UPLOADS_INFLIGHT, Uploader, UploadEvents
+from automq.s3stream.wal.object_wal import ObjectWal, OpenSlot, WalSettings
 
 KIB = 1024
 MIB = 1024 * KIB
+
+# The unit of recycling. Sixteen of them at least, so that one pinned by a slow reader is a small share of the budget.
+ARENA_BYTES_MAX: Final = 8 * MIB
+ARENAS_MIN: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +49,41 @@ class StorageSettings:
     """Largest slot, and so the largest batch that can be appended."""
     wal_inflight: int = 8
     """Slots that may be on their way to the store at once."""
+    wal_eager_bytes: int = MIB
+    """While a slot is on its way, one smaller than this waits for up to one more interval: fewer, larger slots."""
+
+    @property
+    def arena_unit_bytes(self) -> int:
+        """Size of one arena: room for a slot at least."""
+        unit = max(self.wal_batch_bytes, min(ARENA_BYTES_MAX, self.arena_bytes // ARENAS_MIN))
+        return (unit + PAGE_BYTES - 1) & -PAGE_BYTES
+
+    @property
+    def arenas_max(self) -> int:
+        """Arenas in the budget."""
+        return max(4, self.arena_bytes // self.arena_unit_bytes)
+
+    @property
+    def reserve_bytes(self) -> int:
+        """Kept from Produce requests, for what the broker itself appends: offsets of groups above all."""
+        return max(1, self.arenas_max // 8) * self.arena_unit_bytes
+
+
+class EngineStream(Protocol):
+    """What the engine needs of an open stream."""
+
+    confirmed_offset: Offset
+    on_advance: Callable[[], None] | None
+    checkpoint_source: Callable[[], bytes] | None
+
+    @property
+    def tail(self) -> StreamTail:
+        """Its batches in the log cache."""
+        ...
+
+    def lose(self, error: Exception) -> None:
+        """No append or read from now on."""
+        ...
 
 
 class StorageEngine:
@@ -53,7 +105,67 @@ class StorageEngine:
         metrics: Metrics,
         on_fenced: Callable[[str], None],
     ) -> None:
-        raise NotImplementedError
+        self.settings = settings
+        self.cluster_id, self.node, self.epoch = cluster_id, node, epoch
+        self.store, self.objects, self.streams = store, objects, streams
+        self._clock, self._entropy, self._tasks = clock, entropy, tasks
+        self._on_fenced = on_fenced
+        self.fenced: BrokerFenced | None = None
+        self._started = self._closing = False
+        self._open_streams: dict[StreamId, EngineStream] = {}
+        self._upload_timer: asyncio.TimerHandle | None = None
+        self._seal_handle: asyncio.Handle | None = None
+        self._room_handle: asyncio.Handle | None = None
+        self._room_waiters: deque[Callable[[], None]] = deque()
+        self.cache = LogCache()
+        self._pool = ArenaPool(arenas_max=settings.arenas_max, arena_bytes=settings.arena_unit_bytes)
+        self._pool.evict = self.cache.evict
+        self._pool.on_room = self._schedule_room
+        self._queue: AppendQueue[OpenSlot] = AppendQueue()
+        self.wal = ObjectWal(
+            settings=WalSettings(
+                interval_s=settings.wal_interval_ms / 1000,
+                slot_bytes_max=settings.wal_batch_bytes,
+                inflight_max=settings.wal_inflight,
+                eager_bytes=settings.wal_eager_bytes,
+            ),
+            cluster_id=cluster_id,
+            node=node,
+            epoch=epoch,
+            store=store,
+            clock=clock,
+            entropy=entropy,
+            tasks=tasks,
+            metrics=metrics,
+            take_arena=self._pool.take,
+            on_closed=self._on_slot_closed,
+            on_written=self._on_slot_written,
+            on_taken=lambda key: self._fence_ourselves(f"WAL slot {key} was taken by a recoverer"),
+        )
+        self._uploader = Uploader(
+            cluster_id=cluster_id,
+            node=node,
+            epoch=epoch,
+            store=store,
+            objects=objects,
+            trim_wal=self.wal.trim,
+            events=UploadEvents(committed=self._on_committed, refused=self._on_refused, fenced=self._fence_ourselves),
+            entropy=entropy,
+            tasks=tasks,
+            metrics=metrics,
+        )
+        self.reader = ObjectReader(store=store, cluster_id=cluster_id)
+        self.blocks = BlockCache(
+            reader=self.reader,
+            bytes_max=settings.block_cache_bytes,
+            loading=ByteBudget(settings.cold_read_bytes),
+            tasks=tasks,
+            metrics=metrics,
+        )
+        held = metrics.gauge("automq_arena_held_bytes", "Bytes of arenas that uploads, slots or reads keep")
+        held.set_function(lambda: self._pool.held * self._pool.arena_bytes)
+        cached = metrics.gauge("automq_block_cache_bytes", "Bytes of data blocks in the block cache")
+        cached.set_function(lambda: self.blocks.size)
 
     async def recover(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
         """Make everything acknowledged by (node, epoch) readable from objects, and end its log for ever.
@@ -62,38 +174,230 @@ class StorageEngine:
         of its streams is opened. May be repeated. Raises BrokerFenced when somebody else recovers it by now,
         CorruptData, StoreError.
         """
-        raise NotImplementedError
+        recoverer = Recoverer(
+            cluster_id=self.cluster_id,
+            node=node,
+            epoch=epoch,
+            recoverer=(self.node, self.epoch),
+            store=self.store,
+            objects=self.objects,
+            streams=self.streams,
+            entropy=self._entropy,
+        )
+        await recoverer.run(trim_to)
 
     def start(self) -> None:
         """Take appends from now on."""
-        raise NotImplementedError
+        self._started = True
 
     @property
     def append_bytes_max(self) -> int:
         """The largest batch `Stream.append` takes."""
-        raise NotImplementedError
+        return self.wal.append_bytes_max
 
     def has_room(self, size: int) -> bool:
         """Whether a Produce request of `size` bytes fits; what is internal may use the reserve above that."""
-        raise NotImplementedError
+        return self._pool.room_bytes + self.wal.arena_room - self.settings.reserve_bytes >= size
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when room has been made since; ask `has_room` again then."""
-        raise NotImplementedError
+        self._room_waiters.append(callback)
+        self._relieve()
 
     def when_durable(self, position: int, callback: Callable[[Exception | None], None]) -> None:
-        """Call `callback` once: with None when WAL slot `position` is durable, in slot order (at once if it is), or with
-        BrokerFenced/StreamClosed when that will never be known here."""
-        raise NotImplementedError
+        """Call `callback` once: with None when WAL slot `position` is durable, in slot order, at once if it is.
+
+        With BrokerFenced when this incarnation may not say so any more.
+        """
+        if self.fenced is not None:
+            callback(self.fenced)
+            return
+        slot = self.wal.slot
+        if slot is None or slot.sequence != position:
+            slot = self._queue.find(position)
+            if slot is None:
+                callback(None)
+                return
+        slot.waiters.append(callback)
 
     async def upload_now(self) -> None:
-        """Seal what the log cache holds and return when it is committed: before a stream moves, and at shutdown."""
-        raise NotImplementedError
+        """Seal what the log cache holds and return when it is committed: before a stream moves, and at shutdown.
+
+        Call it when no append is half-done. Raises BrokerFenced.
+        """
+        self._seal()
+        await self._uploader.drain()
 
     def fence(self, reason: str) -> None:
         """This incarnation is fenced, says the metadata log: no new PUT, no acknowledgement, no read from now on."""
-        raise NotImplementedError
+        if self.fenced is not None:
+            return
+        self.fenced = BrokerFenced(reason)
+        slots = self._queue.fence()
+        self.wal.stop()
+        self._cancel_timers()
+        for slot in slots:
+            waiters, slot.waiters = slot.waiters, []
+            for waiter in waiters:
+                waiter(self.fenced)
+        for stream in list(self._open_streams.values()):
+            stream.lose(self.fenced)
+        self._schedule_room()
 
     async def close(self, upload: bool) -> None:
-        """Refuse appends, make what was appended durable, with `upload` also commit it, and end. Cancel to cut short."""
-        raise NotImplementedError
+        """Refuse appends, make what was appended durable, with `upload` commit it too, and end. Cancel to cut short."""
+        self._closing = True
+        if self.fenced is None:
+            try:
+                if upload:
+                    await self.upload_now()
+                else:
+                    self.wal.close_slot()
+                    if self.wal.next_sequence:
+                        await self._durable(self.wal.next_sequence - 1)
+            except BrokerFenced:
+                pass
+        self.wal.stop()
+        self._cancel_timers()
+
+    # The rest is for streams, and for the engine's own parts.
+
+    def roll(self, size: int) -> OpenSlot:
+        """A slot with room for a batch of `size` bytes. Raises BrokerFenced, StreamClosed, StorageFull, ValueError."""
+        if self.fenced is not None:
+            raise self.fenced
+        if self._closing:
+            raise StreamClosed("the broker is shutting down")
+        assert self._started
+        if size > self.wal.append_bytes_max:
+            raise ValueError(
+                f"a batch of {size} bytes does not fit a WAL slot; the limit is {self.wal.append_bytes_max}"
+            )
+        slot = self.wal.open_slot(size)
+        slot.place = self.cache.open.place_of(slot.arena)
+        self._queue.push(slot)
+        if self._upload_timer is None:
+            self._arm_upload_timer()
+        self._relieve()
+        return slot
+
+    def add_stream(self, stream_id: StreamId, stream: EngineStream) -> None:
+        """`stream` is open; an earlier opening of the same stream is not any more."""
+        before = self._open_streams.get(stream_id)
+        if before is not None:
+            before.lose(StreamClosed(f"stream {stream_id} was opened again"))
+        self._open_streams[stream_id] = stream
+
+    def remove_stream(self, stream_id: StreamId, stream: EngineStream) -> None:
+        """`stream` is closed."""
+        if self._open_streams.get(stream_id) is stream:
+            del self._open_streams[stream_id]
+
+    def _on_slot_closed(self, slot: OpenSlot) -> None:
+        block = self.cache.open
+        block.size += slot.size
+        if block.size >= self.settings.upload_bytes:
+            self._request_seal()
+
+    def _on_slot_written(self, slot: OpenSlot) -> None:
+        for acknowledged in self._queue.take_acknowledged():
+            self._acknowledge(acknowledged)
+
+    def _acknowledge(self, slot: OpenSlot) -> None:
+        ends = slot.ends
+        for stream, end in ends.items():
+            stream.confirmed_offset = end
+        waiters, slot.waiters = slot.waiters, []
+        for waiter in waiters:
+            waiter(None)
+        for stream in ends:
+            if stream.on_advance is not None:
+                stream.on_advance()
+        slot.arena.release()
+
+    def _request_seal(self) -> None:
+        """Seal between two turns: inside an append the appender's own state would not match its stream's end."""
+        if self._seal_handle is None:
+            self._seal_handle = asyncio.get_running_loop().call_soon(self._seal)
+
+    def _seal(self) -> None:
+        """The open block is complete: capture checkpoints at exactly its ends and hand it to the uploader."""
+        self._cancel_timers()
+        block = self.cache.open
+        if self.fenced is not None or not block.runs:
+            return
+        self.wal.close_slot()
+        self._cancel_timers()
+        block.end_sequence = self.wal.next_sequence
+        for run in block.runs:
+            stream = self._open_streams.get(run.stream)
+            if stream is not None and stream.tail is run.tail and stream.checkpoint_source is not None:
+                block.checkpoints[(run.stream, run.epoch)] = stream.checkpoint_source()
+        self._uploader.submit(self.cache.seal(), self._durable(block.end_sequence - 1))
+
+    def _durable(self, position: int) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def known(error: Exception | None) -> None:
+            if future.cancelled():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.when_durable(position, known)
+        return future
+
+    def _on_committed(self, block: CacheBlock) -> None:
+        self.cache.committed(block)
+        self._relieve()
+
+    def _on_refused(self, stream_id: StreamId, epoch: StreamEpoch) -> None:
+        stream = self._open_streams.get(stream_id)
+        if stream is not None and stream.tail.epoch == epoch:
+            del self._open_streams[stream_id]
+            try:
+                current = self.streams.state(stream_id).epoch
+            except StreamNotFound as error:
+                stream.lose(error)
+            else:
+                stream.lose(StreamFenced(stream=stream_id, ours=epoch, current=current))
+
+    def _fence_ourselves(self, reason: str) -> None:
+        if self.fenced is None:
+            self.fence(reason)
+            self._on_fenced(reason)
+
+    def _arm_upload_timer(self) -> None:
+        interval_s = self.settings.upload_interval_ms / 1000
+        self._upload_timer = asyncio.get_running_loop().call_later(interval_s, self._on_upload_timer)
+
+    def _on_upload_timer(self) -> None:
+        if self._uploader.pending > UPLOADS_INFLIGHT:
+            # The store cannot keep up or is away: more blocks would only be smaller ones.
+            self._arm_upload_timer()
+        else:
+            self._seal()
+
+    def _cancel_timers(self) -> None:
+        for handle in (self._upload_timer, self._seal_handle):
+            if handle is not None:
+                handle.cancel()
+        self._upload_timer = self._seal_handle = None
+
+    def _relieve(self) -> None:
+        """Under memory pressure upload early, unless an upload that will make room is under way already."""
+        if self._pool.held * 2 > self._pool.arenas_max and not self._uploader.pending and self.cache.open.runs:
+            self._request_seal()
+
+    def _schedule_room(self) -> None:
+        if self._room_waiters and self._room_handle is None:
+            self._room_handle = asyncio.get_running_loop().call_soon(self._call_room_waiters)
+
+    def _call_room_waiters(self) -> None:
+        self._room_handle = None
+        for _ in range(len(self._room_waiters)):
+            if self.fenced is None and not self.has_room(1):
+                return
+            self._room_waiters.popleft()()

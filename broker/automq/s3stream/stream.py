@@ -1,13 +1,39 @@
 """Streams as their owner sees them: append, read, trim. `Storage` opens them."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from automq.ids import Offset, StreamEpoch, StreamId
-from automq.s3stream.arena import ReadResult
-from automq.s3stream.model import Segment
-from automq.s3stream.storage import StorageEngine
+from automq.s3stream.arena import Arena, ReadResult
+from automq.s3stream.cache.log_cache import SIZE_BITS, StreamTail
+from automq.s3stream.cache.read_ahead import ReadAhead
+from automq.s3stream.model import (
+    CorruptData,
+    ObjectSpan,
+    OffsetOutOfRange,
+    Segment,
+    StreamClosed,
+    StreamFenced,
+    StreamState,
+)
+from automq.s3stream.objects.format import IndexEntry
+from automq.s3stream.ports import ObjectNotFound
+from automq.s3stream.storage import MIB, StorageEngine
+from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 
 __all__ = ["ReadResult", "Storage", "Stream"]
+
+_PACK_RECORD: Final = RECORD_HEADER.pack_into
+
+# A cold read returns at most this much, and a sequential reader has at most this much loaded ahead: at 100 ms a GET
+# that is 80 MB/s for each of them.
+READ_BYTES_MAX: Final = 8 * MIB
+# An object may be deleted between looking it up and reading it; its successor is in the metadata by then.
+LOOKUPS_MAX: Final = 3
+# The object to read from, and the one a read-ahead window may reach into.
+SPANS_MAX: Final = 2
+# All of a stream's objects, for retention and lookups by time.
+SEGMENTS_MAX: Final = 1_000_000
 
 
 class Stream:
@@ -17,20 +43,47 @@ class Stream:
     are appended and not durable yet; they are never returned by a read.
     """
 
-    stream_id: StreamId
-    epoch: StreamEpoch
-    start_offset: Offset
-    next_offset: Offset
-    confirmed_offset: Offset
-    last_position: int
-    """WAL slot of the newest append (-1 before the first): when that is durable, everything appended so far is."""
-    on_advance: Callable[[], None] | None
-    """Called after `confirmed_offset` moved, and when the stream is lost."""
-    on_lost: Callable[[], None] | None
-    """Called once when a commit was refused because the stream is not ours any more."""
-    checkpoint_source: Callable[[], bytes] | None
-    """Called between two turns of the loop, when everything below `next_offset` is about to be uploaded: the bytes must
-    describe the state at exactly `next_offset`, so state and append change in one turn. Must not raise."""
+    __slots__ = (
+        "_cache",
+        "_dead",
+        "_engine",
+        "_read_ahead",
+        "_read_bytes_max",
+        "_wal",
+        "checkpoint_source",
+        "confirmed_offset",
+        "epoch",
+        "last_position",
+        "next_offset",
+        "on_advance",
+        "on_lost",
+        "start_offset",
+        "stream_id",
+        "tail",
+    )
+
+    def __init__(self, engine: StorageEngine, state: StreamState) -> None:
+        self._engine = engine
+        self._wal = engine.wal
+        self._cache = engine.cache
+        self._dead: Exception | None = None
+        self._read_bytes_max = min(READ_BYTES_MAX, engine.settings.block_cache_bytes // 4)
+        self._read_ahead = ReadAhead(self._read_bytes_max)
+        self.stream_id: StreamId = state.stream
+        self.epoch: StreamEpoch = state.epoch
+        self.start_offset: Offset = state.start
+        self.next_offset: Offset = max(state.end, state.start)
+        self.confirmed_offset: Offset = self.next_offset
+        self.last_position = -1
+        """WAL slot of the newest append (-1 before the first): when that is durable, everything appended so far is."""
+        self.on_advance: Callable[[], None] | None = None
+        """Called after `confirmed_offset` moved, and when the stream is lost."""
+        self.on_lost: Callable[[], None] | None = None
+        """Called once when the stream is not ours any more: a commit was refused, or this incarnation is fenced."""
+        self.checkpoint_source: Callable[[], bytes] | None = None
+        """Called between two turns of the loop, when everything below `next_offset` is about to be uploaded: the bytes
+        must describe the state at exactly `next_offset`, so state and append change in one turn. Must not raise."""
+        self.tail = StreamTail(state.stream, state.epoch)
 
     def append(self, payload: memoryview, *, count: int, max_timestamp_ms: int) -> int:
         """Append one batch whose base offset is `next_offset`, already patched in; copies `payload` once.
@@ -38,43 +91,211 @@ class Stream:
         Returns the WAL slot it will be durable with. Raises BrokerFenced, StreamFenced (lost), StreamClosed,
         StorageFull, ValueError for a batch above `Storage.append_bytes_max`.
         """
-        raise NotImplementedError
+        if self._dead is not None:
+            raise self._dead
+        size = len(payload)
+        assert size > 0
+        assert count > 0
+        slot = self._wal.slot
+        if slot is None or slot.position + RECORD_HEADER_BYTES + size > slot.limit:
+            slot = self._engine.roll(size)
+        view = slot.view
+        position = slot.position
+        body = position + RECORD_HEADER_BYTES
+        base = self.next_offset
+        _PACK_RECORD(view, position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size)
+        view[body : body + size] = payload
+        slot.position = body + size
+        slot.records += 1
+        run = self.tail.current
+        if run is None:
+            run = self._cache.begin_run(self.tail, base)
+        run.bases.append(base)
+        run.places.append(slot.place + (body << SIZE_BITS) + size)
+        run.size += size
+        if max_timestamp_ms > run.max_timestamp_ms:
+            run.max_timestamp_ms = max_timestamp_ms
+        end = Offset(base + count)
+        run.end = self.next_offset = slot.ends[self] = end
+        self.last_position = slot.sequence
+        return slot.sequence
 
     def read_cached(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult | None:
         """Batches from the one holding `start` up to `end` and `confirmed_offset`, from the log cache alone.
 
         At least one batch if there is any, else as many as fit `max_bytes`. Empty when start == confirmed_offset. None
         when the log cache no longer has `start`: use `read`. Raises OffsetOutOfRange outside [start_offset,
-        confirmed_offset], BrokerFenced, StreamFenced.
+        confirmed_offset], BrokerFenced, StreamFenced, StreamClosed.
         """
-        raise NotImplementedError
+        if self._dead is not None:
+            raise self._dead
+        end = self._readable_end(end)
+        if not self.start_offset <= start <= self.confirmed_offset:
+            raise OffsetOutOfRange(
+                f"offset {start} of stream {self.stream_id} is outside [{self.start_offset}, {self.confirmed_offset}]"
+            )
+        if start >= end:
+            return ReadResult([], start_offset=start, end_offset=start, size=0)
+        return self.tail.read(start, end, max_bytes)
 
     async def read(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult:
         """As `read_cached`, but from wherever the batches are. May return less than there is: read on at `end_offset`.
 
         Raises also CorruptData, StoreError.
         """
-        raise NotImplementedError
+        for attempt in range(LOOKUPS_MAX):
+            cached = self.read_cached(start, end, max_bytes)
+            if cached is not None:
+                return cached
+            spans = self._spans(start, end, limit=SPANS_MAX)
+            if not spans:
+                break
+            try:
+                result = await self._read_objects(spans, start, self._readable_end(end), max_bytes)
+            except ObjectNotFound:
+                self._engine.reader.forget(spans[0].object_id)
+                if attempt + 1 == LOOKUPS_MAX:
+                    raise
+                continue
+            if self._dead is not None:
+                raise self._dead
+            self._read_ahead.advance(start, result.end_offset)
+            return result
+        raise CorruptData(key=f"stream {self.stream_id}", offset=start, length=0, what="metadata: no object has it")
 
     async def find_timestamp(self, timestamp_ms: int) -> Offset | None:
-        """Base offset of the first batch in [start_offset, confirmed_offset) whose max timestamp is >= `timestamp_ms`."""
-        raise NotImplementedError
+        """Base offset of the first batch in [start_offset, confirmed_offset) whose max timestamp is >= `timestamp_ms`.
+
+        The batch may begin before `start_offset`. Raises as `read` does.
+        """
+        if self._dead is not None:
+            raise self._dead
+        start = self.start_offset
+        for span in self._spans(start, self.confirmed_offset, limit=SEGMENTS_MAX):
+            if span.max_timestamp_ms < timestamp_ms or span.end <= start:
+                continue
+            index = await self._engine.reader.index(span.object_id, span.object_size)
+            for entry in index.data_entries(self.stream_id, max(start, span.start)):
+                if entry.max_timestamp_ms >= timestamp_ms:
+                    block = await self._engine.blocks.block(span.object_id, entry)
+                    found = block.find_timestamp(timestamp_ms, start)
+                    if found is not None:
+                        return found
+        found = self.tail.find_timestamp(timestamp_ms, start, _timestamp_of)
+        return found if found is not None and found < self.confirmed_offset else None
 
     def segments(self) -> Sequence[Segment]:
         """What the stream consists of, oldest first: for retention by time and size, without reading anything."""
-        raise NotImplementedError
+        segments = [
+            Segment(start=span.start, end=span.end, size=span.size, max_timestamp_ms=span.max_timestamp_ms)
+            for span in self._engine.objects.spans(
+                self.stream_id, self.start_offset, self.next_offset, limit=SEGMENTS_MAX
+            )
+        ]
+        committed = segments[-1].end if segments else self.start_offset
+        segments.extend(segment for segment in self.tail.segments(self.start_offset) if segment.start >= committed)
+        return segments
 
     async def read_checkpoint(self) -> tuple[Offset, bytes] | None:
-        """The newest committed checkpoint and the offset it describes; None when there is none."""
-        raise NotImplementedError
+        """The newest committed checkpoint and the offset it describes; None when there is none.
+
+        Raises StreamNotFound, CorruptData, StoreError.
+        """
+        for attempt in range(LOOKUPS_MAX):
+            checkpoint = self._engine.streams.state(self.stream_id).checkpoint
+            if checkpoint is None:
+                return None
+            try:
+                return await self._engine.reader.checkpoint(
+                    checkpoint.object_id, checkpoint.object_size, self.stream_id
+                )
+            except ObjectNotFound:
+                if attempt + 1 == LOOKUPS_MAX:
+                    raise
+        raise AssertionError("the loop returns or raises")
 
     async def trim(self, new_start: Offset) -> None:
         """Forget everything below `new_start` (at most `confirmed_offset`). Raises StreamFenced, StreamNotFound."""
-        raise NotImplementedError
+        if self._dead is not None:
+            raise self._dead
+        assert new_start <= self.confirmed_offset
+        if new_start > self.start_offset:
+            await self._engine.streams.trim(self.stream_id, self.epoch, new_start)
+            self.start_offset = max(self.start_offset, new_start)
 
     def close(self) -> None:
         """Let go of the stream here; what was appended is uploaded in due time. Idempotent."""
-        raise NotImplementedError
+        self._engine.remove_stream(self.stream_id, self)
+        if self._dead is None:
+            self._dead = StreamClosed(f"stream {self.stream_id} was closed")
+
+    def lose(self, error: Exception) -> None:
+        """No append or read from now on; whoever waits is told."""
+        if self._dead is not None:
+            return
+        self._dead = error
+        if self.on_lost is not None:
+            self.on_lost()
+        if self.on_advance is not None:
+            self.on_advance()
+
+    def _readable_end(self, end: Offset) -> Offset:
+        """Rule of the log: a read stays below the confirmed offset."""
+        return min(end, self.confirmed_offset)
+
+    def _spans(self, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
+        return self._engine.objects.spans(self.stream_id, start, end, limit=limit)
+
+    async def _read_objects(
+        self, spans: Sequence[ObjectSpan], start: Offset, end: Offset, max_bytes: int
+    ) -> ReadResult:
+        """From the object that has `start`: the blocks asked for now, those of the read-ahead window on their way."""
+        span = spans[0]
+        end = min(end, span.end)
+        max_bytes = min(max_bytes, self._read_bytes_max)
+        window = self._read_ahead.window(start)
+        index = await self._engine.reader.index(span.object_id, span.object_size)
+        wanted: list[IndexEntry] = []
+        ahead: list[IndexEntry] = []
+        size = 0
+        for entry in index.data_entries(self.stream_id, start):
+            if (not wanted or size < max_bytes) and entry.start < end:
+                wanted.append(entry)
+            elif size < max_bytes + window and entry.start < span.end:
+                ahead.append(entry)
+            else:
+                break
+            size += entry.size
+        else:
+            if len(spans) > 1 and size < max_bytes + window:
+                following = spans[1]
+                self._engine.blocks.warm(following, self.stream_id, bytes_max=max_bytes + window - size)
+        if not wanted:
+            raise CorruptData(key=f"stream {self.stream_id}", offset=start, length=0, what="index: offset not in it")
+        self._engine.blocks.preload(span.object_id, wanted + ahead)
+        batches: list[memoryview] = []
+        total = 0
+        first = stop = start
+        for entry in wanted:
+            block = await self._engine.blocks.block(span.object_id, entry)
+            if batches and total >= max_bytes:
+                break
+            part = block.read(start, end, max_bytes - total)
+            if batches and total + part.size > max_bytes:
+                break
+            first = first if batches else part.start_offset
+            batches += part.batches
+            total += part.size
+            stop = part.end_offset
+            if stop < entry.end:
+                break
+        return ReadResult(batches, start_offset=first, end_offset=stop, size=total)
+
+
+def _timestamp_of(arena: Arena, position: int) -> int:
+    """Max timestamp of the batch at `position`, from the WAL record header before it."""
+    timestamp: int = RECORD_HEADER.unpack_from(arena.view, position - RECORD_HEADER_BYTES)[3]
+    return timestamp
 
 
 class Storage(StorageEngine):
@@ -86,6 +307,14 @@ class Storage(StorageEngine):
     def open_stream(self, stream_id: StreamId) -> Stream:
         """Open at the epoch, start and end the durable image gives; `next_offset` is the larger of end and start.
 
-        Raises StreamNotFound, StreamFenced when the image names another owner.
+        An earlier opening of the stream here is closed; its batches must have been uploaded. Raises StreamNotFound,
+        StreamFenced when the image names another owner, BrokerFenced.
         """
-        raise NotImplementedError
+        if self.fenced is not None:
+            raise self.fenced
+        state = self.streams.state(stream_id)
+        if state.owner != self.node:
+            raise StreamFenced(stream=stream_id, ours=state.epoch, current=state.epoch)
+        stream = Stream(self, state)
+        self.add_stream(stream_id, stream)
+        return stream

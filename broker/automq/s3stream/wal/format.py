@@ -98,6 +98,11 @@ def sequence_of(key: str) -> int:
     return int(key[-20:])
 
 
+def is_data(header: bytes | bytearray | memoryview) -> bool:
+    """Whether these first bytes are those of a data slot, which a sweep may delete; anything else it leaves alone."""
+    return bytes(header[:4]) == MAGIC and len(header) >= SLOT_HEADER_BYTES and header[5] == SlotKind.DATA
+
+
 def seal_slot(
     view: memoryview, *, start: int, end: int, slot: SlotId, kind: SlotKind, nonce: bytes, records: int
 ) -> None:

@@ -1,0 +1,225 @@
+"""Recent writes, readable by stream and offset, grouped in blocks that are uploaded as one object each.
+
+A block takes appends, is sealed, committed, and evicted, in that order and strictly oldest first. Until it is committed
+it holds its arenas; after that it stays readable for as long as nobody needs the room.
+
+The index of a stream's batches in a block is two integers a batch in `array('q')`: a million live memoryviews would
+cost the garbage collector 138 ms a round. A place is the number of the arena within the block, the position of the
+batch in it and its size, in one integer.
+"""
+
+import enum
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from automq.ids import Offset, StreamEpoch, StreamId
+from automq.s3stream.arena import Arena, ReadResult
+from automq.s3stream.model import Segment
+
+SIZE_BITS: Final = 26
+POSITION_BITS: Final = 26
+ARENA_SHIFT: Final = SIZE_BITS + POSITION_BITS
+SIZE_MASK: Final = (1 << SIZE_BITS) - 1
+POSITION_MASK: Final = (1 << POSITION_BITS) - 1
+
+
+class Run:
+    """One stream's consecutive batches in one block. The hot path writes its fields directly."""
+
+    __slots__ = ("bases", "block", "end", "epoch", "max_timestamp_ms", "places", "size", "start", "stream", "tail")
+
+    def __init__(self, tail: "StreamTail", block: "CacheBlock", start: Offset) -> None:
+        self.tail = tail
+        self.block = block
+        self.stream = tail.stream
+        self.epoch = tail.epoch
+        self.start = start
+        self.end = start
+        self.size = 0
+        self.max_timestamp_ms = -1
+        self.bases = array("q")
+        self.places = array("q")
+
+    def batches(self) -> Iterator[tuple[Offset, Arena, int, int]]:
+        """(base offset, arena, position, size) of each batch."""
+        arenas = self.block.arenas
+        for base, place in zip(self.bases, self.places, strict=True):
+            yield (
+                Offset(base),
+                arenas[place >> ARENA_SHIFT],
+                (place >> SIZE_BITS) & POSITION_MASK,
+                place & SIZE_MASK,
+            )
+
+
+class BlockState(enum.Enum):
+    """The life of a block."""
+
+    OPEN = 1
+    SEALED = 2
+    COMMITTED = 3
+    EVICTED = 4
+
+
+class CacheBlock:
+    """What is uploaded together."""
+
+    __slots__ = ("arenas", "checkpoints", "end_sequence", "runs", "size", "state")
+
+    def __init__(self) -> None:
+        self.state = BlockState.OPEN
+        self.arenas: list[Arena] = []
+        self.runs: list[Run] = []
+        self.checkpoints: dict[tuple[StreamId, StreamEpoch], bytes] = {}
+        """Captured when the block was sealed: each describes its stream at exactly the end of its run."""
+        self.size = 0
+        """Bytes of closed WAL slots."""
+        self.end_sequence = 0
+        """One past the last WAL slot whose batches are in this block."""
+
+    def place_of(self, arena: Arena) -> int:
+        """The place of the arena that is being filled from now on, to which position and size are to be added."""
+        if not self.arenas or self.arenas[-1] is not arena:
+            arena.hold()
+            self.arenas.append(arena)
+        return (len(self.arenas) - 1) << ARENA_SHIFT
+
+
+class StreamTail:
+    """The runs of one opening of a stream that are still in memory: consecutive, oldest first."""
+
+    __slots__ = ("current", "epoch", "runs", "stream")
+
+    def __init__(self, stream: StreamId, epoch: StreamEpoch) -> None:
+        self.stream = stream
+        self.epoch = epoch
+        self.runs: deque[Run] = deque()
+        self.current: Run | None = None
+        """The run in the open block."""
+
+    @property
+    def start(self) -> Offset | None:
+        """The oldest offset in memory."""
+        return self.runs[0].start if self.runs else None
+
+    def read(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult | None:
+        """Batches from the one that holds `start` to the last that begins below `end`; None when `start` is gone.
+
+        At least one, then as many as fit `max_bytes`. `start < end` and `end` is at most the tail's end.
+        """
+        runs = self.runs
+        if not runs or start < runs[0].start:
+            return None
+        number = len(runs) - 1
+        while runs[number].start > start:
+            number -= 1
+        batches: list[memoryview] = []
+        pinned: list[Arena] = []
+        total = 0
+        run = runs[number]
+        begin = bisect_right(run.bases, start) - 1
+        first = run.bases[begin]
+        stop: int = end
+        while True:
+            bases, places, arenas = run.bases, run.places, run.block.arenas
+            pinned_number = -1
+            for index in range(begin, len(bases)):
+                if bases[index] >= end:
+                    stop = bases[index]
+                    break
+                place = places[index]
+                size = place & SIZE_MASK
+                if total and total + size > max_bytes:
+                    stop = bases[index]
+                    break
+                arena_number = place >> ARENA_SHIFT
+                arena = arenas[arena_number]
+                if arena_number != pinned_number:
+                    pinned_number = arena_number
+                    pinned.append(arena)
+                position = (place >> SIZE_BITS) & POSITION_MASK
+                batches.append(arena.view[position : position + size])
+                total += size
+            else:
+                number += 1
+                stop = run.end
+                if number < len(runs) and stop < end:
+                    run, begin = runs[number], 0
+                    continue
+            return ReadResult(batches, start_offset=Offset(first), end_offset=Offset(stop), size=total, arenas=pinned)
+
+    def segments(self, start: Offset) -> Iterator[Segment]:
+        """The runs that end above `start`."""
+        for run in self.runs:
+            if run.end > start:
+                yield Segment(start=run.start, end=run.end, size=run.size, max_timestamp_ms=run.max_timestamp_ms)
+
+    def find_timestamp(
+        self, timestamp_ms: int, start: Offset, timestamp_of: Callable[[Arena, int], int]
+    ) -> Offset | None:
+        """Base offset of the first batch that ends above `start` and whose max timestamp is >= `timestamp_ms`."""
+        for run in self.runs:
+            if run.end <= start or run.max_timestamp_ms < timestamp_ms:
+                continue
+            first = max(0, bisect_right(run.bases, start) - 1)
+            for index, (base, arena, position, _) in enumerate(run.batches()):
+                if index >= first and timestamp_of(arena, position) >= timestamp_ms:
+                    return base
+        return None
+
+
+class LogCache:
+    """All blocks that are in memory, oldest first; the newest takes appends."""
+
+    def __init__(self) -> None:
+        self.open = CacheBlock()
+        self._blocks: deque[CacheBlock] = deque()
+        """Sealed and committed ones."""
+
+    @property
+    def uncommitted(self) -> int:
+        """Sealed blocks that hold their arenas."""
+        return sum(1 for block in self._blocks if block.state is BlockState.SEALED)
+
+    def begin_run(self, tail: StreamTail, start: Offset) -> Run:
+        """The first append of a stream to the open block."""
+        assert tail.current is None
+        run = Run(tail, self.open, start)
+        self.open.runs.append(run)
+        tail.runs.append(run)
+        tail.current = run
+        return run
+
+    def seal(self) -> CacheBlock:
+        """The open block takes no more appends; a new one does."""
+        block, self.open = self.open, CacheBlock()
+        assert block.runs
+        block.state = BlockState.SEALED
+        for run in block.runs:
+            run.tail.current = None
+        self._blocks.append(block)
+        return block
+
+    def committed(self, block: CacheBlock) -> None:
+        """The block is in an object now (or will never be): it may be evicted."""
+        assert block.state is BlockState.SEALED
+        block.state = BlockState.COMMITTED
+        for arena in block.arenas:
+            arena.cache()
+            arena.release()
+
+    def evict(self) -> bool:
+        """Drop the oldest block if it is committed."""
+        if not self._blocks or self._blocks[0].state is not BlockState.COMMITTED:
+            return False
+        block = self._blocks.popleft()
+        block.state = BlockState.EVICTED
+        for run in block.runs:
+            evicted = run.tail.runs.popleft()
+            assert evicted is run
+        for arena in block.arenas:
+            arena.forget()
+        return True

@@ -1,0 +1,117 @@
+"""Lays streams' batches out as one object: a list of views, nothing copied.
+
+The writer works in steps of one data block, so that its caller can let the event loop turn in between.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from crc32c import crc32c
+
+from automq.ids import ClusterId, ObjectId, Offset, StreamId
+from automq.s3stream.objects.format import (
+    HEADER_BYTES,
+    ROW,
+    BlockKind,
+    IndexEntry,
+    encode_footer,
+    encode_header,
+    encode_index,
+)
+from automq.s3stream.ports import Buffer
+
+# Small enough that a reader who wants one batch does not wait for much more, large enough that 64 bytes of index, one
+# checksum and one cache entry are nothing beside it.
+DATA_BLOCK_BYTES: Final = 512 * 1024
+
+Batch = tuple[int, int, int, memoryview]
+"""Base offset, count, max timestamp in ms, bytes."""
+
+
+class ObjectWriter:
+    """Streams must be added in ascending order; of one stream first its data, then its checkpoint."""
+
+    def __init__(self, cluster_id: ClusterId, object_id: ObjectId) -> None:
+        self._cluster_id = cluster_id
+        self._object_id = object_id
+        self.body: list[Buffer] = [encode_header(cluster_id, object_id)]
+        """What is to be put, in order."""
+        self._entries: list[IndexEntry] = []
+        self._position = HEADER_BYTES
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._position
+
+    def add_block(self, stream: StreamId, batches: Iterable[Batch]) -> IndexEntry:
+        """One data block: `batches` are consecutive, at least one."""
+        rows = bytearray()
+        views: list[memoryview] = []
+        size = records = 0
+        start = end = -1
+        max_timestamp = -(1 << 63)
+        pack = ROW.pack
+        for base, count, timestamp, view in batches:
+            if not views:
+                start = base
+            else:
+                assert base >= end
+            end = base + count
+            records += count
+            if timestamp > max_timestamp:
+                max_timestamp = timestamp
+            length = len(view)
+            size += length
+            rows += pack(base, timestamp, count, length)
+            views.append(view)
+        assert views
+        crc = crc32c(rows, 0, 0)
+        for view in views:
+            crc = crc32c(view, crc, 0)
+        entry = IndexEntry(
+            stream=stream,
+            start=Offset(start),
+            end=Offset(end),
+            records=records,
+            batches=len(views),
+            position=self._position,
+            size=size + len(rows),
+            crc=crc,
+            max_timestamp_ms=max_timestamp,
+            kind=BlockKind.DATA,
+        )
+        self._entries.append(entry)
+        self.body.append(rows)
+        self.body.extend(views)
+        self._position += entry.size
+        return entry
+
+    def add_checkpoint(self, stream: StreamId, offset: Offset, checkpoint: bytes) -> None:
+        """The stream's checkpoint, which describes its state at exactly `offset`."""
+        self._entries.append(
+            IndexEntry(
+                stream=stream,
+                start=offset,
+                end=offset,
+                records=0,
+                batches=0,
+                position=self._position,
+                size=len(checkpoint),
+                crc=crc32c(checkpoint),
+                max_timestamp_ms=-1,
+                kind=BlockKind.CHECKPOINT,
+            )
+        )
+        self.body.append(checkpoint)
+        self._position += len(checkpoint)
+
+    def finish(self) -> list[Buffer]:
+        """Index and footer; the whole body."""
+        keys = [(entry.stream, entry.kind, entry.start) for entry in self._entries]
+        assert keys == sorted(keys)
+        index = encode_index(self._entries)
+        footer = encode_footer(self._cluster_id, self._object_id, index_position=self._position, index=index)
+        self.body += [index, footer]
+        self._position += len(index) + len(footer)
+        return self.body

@@ -1,0 +1,191 @@
+"""The upload of log-cache blocks: wait until durable, prepare, put, commit in order, trim the WAL, free.
+
+Whatever the store does, an upload is tried again until it is done or this incarnation is fenced; the memory that waits
+meanwhile is bounded by the arenas. Without blocks nothing runs.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, TypeVar
+
+from prometheus_client import Counter
+
+from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
+from automq.runtime.backoff import Backoff
+from automq.runtime.entropy import Entropy
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.s3stream.cache.log_cache import CacheBlock, Run
+from automq.s3stream.model import (
+    BrokerFenced,
+    CommitRequest,
+    CommitResult,
+    ObjectRefused,
+    RangeVerdict,
+)
+from automq.s3stream.objects.format import object_key
+from automq.s3stream.objects.writer import Batch
+from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError
+from automq.s3stream.upload.builder import ObjectBuilder
+from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Blocks whose object is built or put at once. Two hide the wait for a commit; more would only share the bandwidth.
+UPLOADS_INFLIGHT: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadEvents:
+    """Whom to tell."""
+
+    committed: Callable[[CacheBlock], None]
+    """The block is in a committed object, as far as its ranges were not refused."""
+    refused: Callable[[StreamId, StreamEpoch], None]
+    """The stream is not ours any more."""
+    fenced: Callable[[str], None]
+
+
+class Uploader:
+    """Takes sealed blocks in order."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: ClusterId,
+        node: NodeId,
+        epoch: BrokerEpoch,
+        store: ObjectStorage,
+        objects: ObjectManager,
+        trim_wal: Callable[[int], Awaitable[None]],
+        events: UploadEvents,
+        entropy: Entropy,
+        tasks: Tasks,
+        metrics: Metrics,
+    ) -> None:
+        self._cluster_id, self._node, self._epoch = cluster_id, node, epoch
+        self._store = store
+        self._objects = objects
+        self._trim_wal = trim_wal
+        self._events = events
+        self._entropy = entropy
+        self._tasks = tasks
+        self._slots = asyncio.Semaphore(UPLOADS_INFLIGHT)
+        self._newest: asyncio.Future[None] | None = None
+        """Done when the block submitted last is committed and trimmed."""
+        self._trim_limit: int | None = None
+        self.pending = 0
+        """Blocks submitted and not committed."""
+        self._uploads: Counter = metrics.counter("automq_uploads", "Objects uploaded and committed")
+        self._bytes: Counter = metrics.counter("automq_upload_bytes", "Bytes of objects uploaded and committed")
+
+    def submit(self, block: CacheBlock, durable: Awaitable[None]) -> None:
+        """Upload `block` once `durable` is done; committed after every block submitted before it."""
+        previous, self._newest = self._newest, asyncio.get_running_loop().create_future()
+        self.pending += 1
+        _ = self._tasks.spawn(self._run(block, durable, previous, self._newest), name="upload")
+
+    async def drain(self) -> None:
+        """Wait until everything submitted so far is committed. Raises BrokerFenced."""
+        if self._newest is not None:
+            await asyncio.shield(self._newest)
+
+    async def _run(
+        self,
+        block: CacheBlock,
+        durable: Awaitable[None],
+        previous: asyncio.Future[None] | None,
+        done: asyncio.Future[None],
+    ) -> None:
+        try:
+            await durable
+            async with self._slots:
+                result = await self._upload(block, previous)
+            self.pending -= 1
+            self._events.committed(block)
+            await self._trim_wal(result.trimmed_to)
+            done.set_result(None)
+        except BrokerFenced as error:
+            self._fail(done, error)
+            self._events.fenced(str(error))
+        finally:
+            if not done.done():
+                self._fail(done, BrokerFenced("the upload was given up"))
+
+    async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> CommitResult:
+        while True:
+            object_id = (await self._persist(partial(self._objects.prepare, 1), "prepare"))[0]
+            builder = await self._build(block, object_id)
+            body = builder.finish()
+            key = object_key(self._cluster_id, object_id)
+            await self._persist(partial(self._store.put, key, body), "put")
+            await self._wait_turn(previous)
+            request = CommitRequest(
+                object_id=object_id,
+                size=builder.size,
+                node=self._node,
+                epoch=self._epoch,
+                trim_to=self._trim_target(block),
+                ranges=builder.ranges,
+            )
+            try:
+                result = await self._persist(partial(self._objects.commit, request), "commit")
+            except ObjectRefused as error:
+                log.warning("object refused, uploading again", extra={"object": object_id, "error": str(error)})
+                continue
+            self._judge(request, result)
+            return result
+
+    async def _build(self, block: CacheBlock, object_id: ObjectId) -> ObjectBuilder:
+        builder = ObjectBuilder(self._cluster_id, object_id)
+        for run in sorted(block.runs, key=lambda run: (run.stream, run.start)):
+            checkpoint = block.checkpoints.get((run.stream, run.epoch))
+            await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
+        return builder
+
+    async def _wait_turn(self, previous: asyncio.Future[None] | None) -> None:
+        """Commits are made strictly in the order of the blocks: T may not pass a block that is not committed."""
+        if previous is not None:
+            await asyncio.shield(previous)
+
+    def _trim_target(self, block: CacheBlock) -> int:
+        """T after this commit, but never past slots that a refused range left behind."""
+        return block.end_sequence if self._trim_limit is None else min(block.end_sequence, self._trim_limit)
+
+    def _judge(self, request: CommitRequest, result: CommitResult) -> None:
+        self._uploads.inc()
+        self._bytes.inc(request.size)
+        if result.trimmed_to < request.trim_to:
+            self._trim_limit = result.trimmed_to
+        for judged, verdict in zip(request.ranges, result.verdicts, strict=True):
+            if verdict is RangeVerdict.REFUSED:
+                log.error("commit refused", extra={"stream": judged.stream, "start": judged.start, "end": judged.end})
+                self._events.refused(judged.stream, judged.epoch)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]], what: str) -> T:
+        """A store that fails is asked again for ever, with backoff."""
+        backoff = Backoff(entropy=self._entropy)
+        while True:
+            try:
+                return await attempt()
+            except StoreError as error:
+                log.warning("upload waits for the store", extra={"step": what, "error": str(error)})
+                await asyncio.sleep(backoff.next_s())
+
+    def _fail(self, done: asyncio.Future[None], error: BrokerFenced) -> None:
+        done.set_exception(error)
+        # Nobody may be waiting for it.
+        done.exception()
+
+
+def _batches(run: Run) -> Iterator[Batch]:
+    """The run's batches, each with count and timestamp from the WAL record header before it."""
+    unpack = RECORD_HEADER.unpack_from
+    for base, arena, position, size in run.batches():
+        _, _, _, max_timestamp, count, _ = unpack(arena.view, position - RECORD_HEADER_BYTES)
+        yield base, count, max_timestamp, arena.view[position : position + size]

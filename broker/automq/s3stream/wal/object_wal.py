@@ -1,0 +1,297 @@
+"""The WAL on object storage: slots filled in arenas, created if absent, several in flight.
+
+When is a slot sent? At once after silence, that is at the end of the loop's turn, so that what arrived together travels
+together; under load at most once an interval; earlier when it is full. While as many slots as allowed are in flight,
+the open slot goes on filling up.
+
+A slot's bytes and nonce are frozen when it is closed; asking again an unknown outcome sends the same bytes. A slot
+found taken by somebody else's bytes means that this incarnation is fenced: no new PUT from then on.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from prometheus_client import Counter, Histogram
+
+from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset
+from automq.runtime.backoff import Backoff
+from automq.runtime.clock import Clock
+from automq.runtime.entropy import Entropy
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.s3stream.arena import PAGE_BYTES, Arena
+from automq.s3stream.model import StorageFull
+from automq.s3stream.ports import ObjectStorage, StoreError
+from automq.s3stream.store.conditional import KeyTaken, create_once
+from automq.s3stream.wal.format import (
+    NONCE_BYTES,
+    RECORD_HEADER_BYTES,
+    SLOT_HEADER_BYTES,
+    SlotId,
+    SlotKind,
+    seal_slot,
+)
+
+log = logging.getLogger(__name__)
+
+_PADDING: Final = bytes(PAGE_BYTES)
+
+
+class Appender(Protocol):
+    """Whoever appends: told up to where its batches are durable. Hashed by identity."""
+
+    confirmed_offset: Offset
+    on_advance: Callable[[], None] | None
+
+
+class OpenSlot:
+    """A region of an arena that takes appends, then a frozen slot on its way to the store.
+
+    Not a dataclass, nothing computed: every produced batch writes `position`, `records` and `ends`.
+    """
+
+    __slots__ = (
+        "arena",
+        "ends",
+        "limit",
+        "place",
+        "position",
+        "records",
+        "sequence",
+        "start",
+        "view",
+        "waiters",
+        "written",
+    )
+
+    def __init__(self, arena: Arena, *, sequence: int, start: int, limit: int) -> None:
+        self.arena = arena
+        self.view = arena.view
+        self.sequence = sequence
+        self.start = start
+        self.position = start + SLOT_HEADER_BYTES
+        self.limit = limit
+        self.place = 0
+        """The log cache's number of the arena, shifted into place."""
+        self.records = 0
+        self.ends: dict[Appender, Offset] = {}
+        self.waiters: list[Callable[[Exception | None], None]] = []
+        self.written = False
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, header included."""
+        return self.position - self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalSettings:
+    """See `storage.StorageSettings`."""
+
+    interval_s: float
+    slot_bytes_max: int
+    inflight_max: int
+    eager_bytes: int
+    """With a PUT on its way, a slot smaller than this waits for it, for at most one more interval."""
+
+
+class ObjectWal:
+    """The log of one (node, epoch). Tells its owner of closed, written and taken slots; the owner acknowledges."""
+
+    def __init__(
+        self,
+        *,
+        settings: WalSettings,
+        cluster_id: ClusterId,
+        node: NodeId,
+        epoch: BrokerEpoch,
+        store: ObjectStorage,
+        clock: Clock,
+        entropy: Entropy,
+        tasks: Tasks,
+        metrics: Metrics,
+        take_arena: Callable[[], Arena | None],
+        on_closed: Callable[[OpenSlot], None],
+        on_written: Callable[[OpenSlot], None],
+        on_taken: Callable[[str], None],
+    ) -> None:
+        assert settings.inflight_max > 0
+        self._settings = settings
+        self._cluster_id, self._node, self._epoch = cluster_id, node, epoch
+        self._store = store
+        self._clock = clock
+        self._entropy = entropy
+        self._tasks = tasks
+        self._take_arena = take_arena
+        self._on_closed, self._on_written, self._on_taken = on_closed, on_written, on_taken
+        self._arena: Arena | None = None
+        self._arena_position = 0
+        self.slot: OpenSlot | None = None
+        """The slot that takes appends."""
+        self.next_sequence = 0
+        self._ready: deque[OpenSlot] = deque()
+        self._inflight: dict[int, asyncio.Task[None]] = {}
+        self._due = False
+        self._sent_at = -1e9
+        self._timer: asyncio.Handle | None = None
+        self._deleted_below = 0
+        self.stopped = False
+        self._slots_total: Counter = metrics.counter("automq_wal_slots", "WAL slots written")
+        self._bytes_total: Counter = metrics.counter("automq_wal_bytes", "Bytes of WAL slots written")
+        self._seconds: Histogram = metrics.histogram("automq_wal_put_seconds", "From a slot's first PUT to its success")
+
+    @property
+    def append_bytes_max(self) -> int:
+        """The largest batch that fits a slot."""
+        return self._settings.slot_bytes_max - SLOT_HEADER_BYTES - RECORD_HEADER_BYTES
+
+    @property
+    def arena_room(self) -> int:
+        """Bytes left in the arena that is being filled."""
+        if self._arena is None:
+            return 0
+        return self._arena.size - (self._arena_position if self.slot is None else self.slot.position)
+
+    def open_slot(self, size: int) -> OpenSlot:
+        """Close the open slot if there is one, and open one with room for a batch of `size`. Raises StorageFull."""
+        assert not self.stopped
+        assert size <= self.append_bytes_max
+        needed = SLOT_HEADER_BYTES + RECORD_HEADER_BYTES + size
+        self.close_slot()
+        arena = self._arena
+        if arena is None or self._arena_position + needed > arena.size:
+            arena = self._change_arena()
+        start = self._arena_position
+        slot = OpenSlot(
+            arena,
+            sequence=self.next_sequence,
+            start=start,
+            limit=min(arena.size, start + self._settings.slot_bytes_max),
+        )
+        arena.hold()
+        self.next_sequence += 1
+        self.slot = slot
+        self._schedule()
+        return slot
+
+    def close_slot(self) -> None:
+        """Freeze the open slot, if any, and send it as soon as it is its turn."""
+        slot, self.slot = self.slot, None
+        if slot is None:
+            return
+        assert slot.records
+        self._due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        seal_slot(
+            slot.view,
+            start=slot.start,
+            end=slot.position,
+            slot=self._slot_id(slot.sequence),
+            kind=SlotKind.DATA,
+            nonce=self._entropy.token(NONCE_BYTES),
+            records=slot.records,
+        )
+        end = (slot.position + PAGE_BYTES - 1) & -PAGE_BYTES
+        slot.view[slot.position : end] = _PADDING[: end - slot.position]
+        self._arena_position = end
+        slot.limit = -1
+        self._ready.append(slot)
+        self._on_closed(slot)
+        self._send_ready()
+
+    async def trim(self, trimmed_to: int) -> None:
+        """Delete what a durable record made superfluous; what cannot be deleted now is tried again next time."""
+        first, end = self._deleted_below, self.deletable_below(trimmed_to)
+        if first >= end:
+            return
+        try:
+            await self._store.delete([self._slot_id(sequence).key for sequence in range(first, end)])
+        except StoreError as error:
+            log.warning("wal trim postponed", extra={"below": end, "error": str(error)})
+            return
+        self._deleted_below = max(self._deleted_below, end)
+
+    def deletable_below(self, trimmed_to: int) -> int:
+        """Rule of the log: trim is a record before it is a delete. `trimmed_to` is the T a commit has made durable."""
+        return trimmed_to
+
+    def stop(self) -> None:
+        """No new PUT from now on: fenced, or closed for good."""
+        self.stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._ready.clear()
+        for task in self._inflight.values():
+            task.cancel()
+
+    def _slot_id(self, sequence: int) -> SlotId:
+        return SlotId(cluster_id=self._cluster_id, node=self._node, epoch=self._epoch, sequence=sequence)
+
+    def _change_arena(self) -> Arena:
+        arena = self._take_arena()
+        if arena is None:
+            raise StorageFull("every arena is held by uploads, reads or slots in flight; try again later")
+        old, self._arena, self._arena_position = self._arena, arena, 0
+        if old is not None:
+            old.release()
+        return arena
+
+    def _schedule(self) -> None:
+        loop = asyncio.get_running_loop()
+        wait = self._sent_at + self._settings.interval_s - self._clock.monotonic()
+        self._timer = loop.call_later(wait, self._flush) if wait > 0 else loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """The open slot has waited for as long as its interval asks."""
+        self._timer = None
+        if self._inflight and self.slot is not None and self.slot.size < self._settings.eager_bytes and not self._due:
+            self._due = True
+            self._timer = asyncio.get_running_loop().call_later(self._settings.interval_s, self._flush)
+        elif len(self._inflight) >= self._settings.inflight_max:
+            self._due = True
+        else:
+            self.close_slot()
+
+    def _send_ready(self) -> None:
+        while self._ready and len(self._inflight) < self._settings.inflight_max:
+            slot = self._ready.popleft()
+            self._sent_at = self._clock.monotonic()
+            self._inflight[slot.sequence] = self._tasks.spawn(self._put(slot), name=f"wal slot {slot.sequence}")
+
+    async def _put(self, slot: OpenSlot) -> None:
+        started = self._clock.monotonic()
+        end = (slot.position + PAGE_BYTES - 1) & -PAGE_BYTES
+        if not await self._create(self._slot_id(slot.sequence).key, slot.view[slot.start : end]):
+            return
+        del self._inflight[slot.sequence]
+        self._slots_total.inc()
+        self._bytes_total.inc(end - slot.start)
+        self._seconds.observe(self._clock.monotonic() - started)
+        slot.written = True
+        self._on_written(slot)
+        if self._ready:
+            self._send_ready()
+        elif self._due:
+            self.close_slot()
+
+    async def _create(self, key: str, body: memoryview) -> bool:
+        """True when the slot is ours and durable, after however many tries; False when it is another's."""
+        backoff = Backoff(entropy=self._entropy, first_s=0.05, max_s=5.0)
+        while True:
+            try:
+                await create_once(self._store, key, [body], entropy=self._entropy)
+            except KeyTaken:
+                self._on_taken(key)
+                return False
+            except StoreError as error:
+                log.warning("wal slot not written yet", extra={"key": key, "error": str(error)})
+                await asyncio.sleep(backoff.next_s())
+            else:
+                return True
