@@ -1,0 +1,245 @@
+"""The custom resource as typed, frozen values: what a user may write, what the operator reports.
+
+These models are the source of `crds/automqclusters.automq.io.yaml` (see `crd`) and of docs/kubernetes.md. Every field
+that is accepted means something; a field's description is what `kubectl explain` shows.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+GROUP: Final = "automq.io"
+VERSION: Final = "v1alpha1"
+PLURAL: Final = "automqclusters"
+KIND: Final = "AutoMQCluster"
+
+DNS_LABEL: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+# Keys of `spec.config` that the operator writes itself, whole or by prefix.
+OWNED_KEYS: Final = ("node.id", "broker.rack", "listeners", "advertised.listeners", "process.roles")
+OWNED_PREFIXES: Final = ("automq.storage.", "automq.cluster.", "automq.http.", "automq.wal.type", "automq.termination.")
+
+
+class Storage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where the cluster's data live. Everything is in this bucket; brokers keep nothing of their own."""
+
+    bucket: Annotated[
+        str,
+        Meta(description="Bucket. Must exist; the operator never creates or deletes one.", min_length=3, max_length=63),
+    ]
+    prefix: (
+        Annotated[
+            str,
+            Meta(
+                description="Folder inside the bucket; default <namespace>/<name>, shown in status.prefix. Immutable.",
+                max_length=512,
+                pattern="^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$",
+            ),
+        ]
+        | None
+    ) = None
+    region: Annotated[str, Meta(description="Region of the bucket.", max_length=64)] | None = None
+    endpoint: (
+        Annotated[
+            str,
+            Meta(
+                description="URL of an S3 server other than Amazon's. Cannot change once the cluster has an id.",
+                max_length=512,
+                pattern="^https?://[^/?#]+/?$",
+            ),
+        ]
+        | None
+    ) = None
+    path_style: Annotated[
+        bool,
+        Meta(description="Address the bucket in the path instead of the host name; most other S3 servers need it."),
+    ] = True
+    credentials_secret: (
+        Annotated[
+            str,
+            Meta(
+                description="Secret of this namespace with keys access-key, secret-key and optionally session-token. "
+                "Without it brokers use the identity of their ServiceAccount or node.",
+                max_length=253,
+            ),
+        ]
+        | None
+    ) = None
+    adopt: (
+        Annotated[
+            str,
+            Meta(
+                description="Cluster id of data under this prefix that another owner left: naming it takes them over. "
+                "Refused while that owner is alive.",
+                max_length=64,
+            ),
+        ]
+        | None
+    ) = None
+    deletion_policy: Annotated[
+        Literal["Retain", "Delete"],
+        Meta(description="What happens to the data when this resource is deleted: Retain leaves the bucket alone, "
+             "Delete removes this cluster's keys (never the bucket, never what another resource adopted)."),
+    ] = "Retain"  # fmt: skip
+
+
+class Wal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The write-ahead log that acknowledges produce requests. Immutable."""
+
+    type: Annotated[Literal["S3"], Meta(description="S3: slots in the bucket itself.")] = "S3"
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An address that Kafka clients connect to."""
+
+    name: Annotated[str, Meta(description="Name, unique in the list.", pattern=DNS_LABEL, max_length=15)]
+    port: Annotated[int, Meta(description="Port of the broker, unique in the list.", ge=1024, le=65535)]
+    type: Annotated[
+        Literal["Internal", "NodePort"],
+        Meta(
+            description="Internal: for clients in the Kubernetes cluster. NodePort: for clients outside, through a "
+            "port of the node that the broker runs on."
+        ),
+    ] = "Internal"
+    host: (
+        Annotated[
+            str,
+            Meta(
+                description="Advertised host of a NodePort listener; default: the address of the broker's node.",
+                max_length=253,
+            ),
+        ]
+        | None
+    ) = None
+    node_port: (
+        Annotated[int, Meta(description="Port of the nodes; default: one that Kubernetes chooses.", ge=1, le=65535)]
+        | None
+    ) = None
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Requests and limits of the broker container."""
+
+    requests: Annotated[dict[str, str | int], Meta(description="What the scheduler reserves.")] = msgspec.field(
+        default_factory=lambda: {"cpu": "500m", "memory": "1Gi"}
+    )
+    limits: Annotated[dict[str, str | int], Meta(description="What the container may not exceed.")] = msgspec.field(
+        default_factory=lambda: {"memory": "2Gi"}
+    )
+
+
+class PodMetadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Labels and annotations added to the broker pods."""
+
+    labels: Annotated[dict[str, str], Meta(description="Added to the pods' labels; the operator's own win.")] = {}
+    annotations: Annotated[dict[str, str], Meta(description="Added to the pods' annotations.")] = {}
+
+
+class PodTemplate(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Overrides of the broker pod."""
+
+    metadata: PodMetadata = PodMetadata()
+    spec: Annotated[
+        dict[str, object],
+        Meta(
+            description="Merged over the pod spec that the operator makes: nodeSelector, tolerations, affinity, "
+            "serviceAccountName, imagePullSecrets, extra containers and so on. Lists of named things merge by name.",
+            extra_json_schema={"x-kubernetes-preserve-unknown-fields": True},
+        ),
+    ] = {}
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Overrides of what the operator makes."""
+
+    pod: PodTemplate = PodTemplate()
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the user wants."""
+
+    storage: Annotated[Storage, Meta(description="Where the data live.")]
+    replicas: Annotated[
+        int, Meta(description="Number of brokers. Leave it out of Git where an autoscaler sets it.", ge=1)
+    ] = 1
+    image: (
+        Annotated[str, Meta(description="Image of the brokers; default: the operator's own.", max_length=512)] | None
+    ) = None
+    paused: Annotated[bool, Meta(description="The operator observes and reports but changes nothing.")] = False
+    wal: Annotated[Wal, Meta(description="The write-ahead log.")] = Wal()
+    listeners: Annotated[
+        list[Listener],
+        Meta(description="Addresses for clients; one Internal listener at least.", min_length=1, max_length=8),
+    ] = msgspec.field(default_factory=lambda: [Listener(name="internal", port=9092)])
+    config: Annotated[
+        dict[str, str], Meta(description="Broker settings in Kafka's names. Those the operator owns are refused.")
+    ] = {}
+    resources: Annotated[Resources, Meta(description="Requests and limits of the broker container.")] = Resources()
+    template: Annotated[Template, Meta(description="Overrides of what the operator makes.")] = Template()
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One aspect of the cluster's state, as in all Kubernetes APIs."""
+
+    type: Annotated[str, Meta(description="Which aspect.")]
+    status: Annotated[Literal["True", "False", "Unknown"], Meta(description="Whether it holds.")]
+    reason: Annotated[str, Meta(description="One word of a closed set; docs/kubernetes.md explains each.")]
+    message: Annotated[str, Meta(description="What happened, to what, what to do.")]
+    last_transition_time: Annotated[str, Meta(description="When the status last changed.")]
+    observed_generation: Annotated[int, Meta(description="The generation of the spec that was looked at.")] = 0
+
+
+class ListenerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where to connect."""
+
+    name: Annotated[str, Meta(description="Name of the listener.")]
+    bootstrap: Annotated[str, Meta(description="Value for clients' bootstrap.servers.")]
+
+
+class BrokerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One broker as its pod and its /readyz show it."""
+
+    id: Annotated[int, Meta(description="node.id.")]
+    pod: Annotated[str, Meta(description="Name of the pod.")]
+    node: Annotated[str, Meta(description="Node that it runs on.")] | None = None
+    state: Annotated[str, Meta(description="State of its /readyz, or Missing, Pending, Unreachable.")] = "Missing"
+    reason: Annotated[str, Meta(description="Reason of its /readyz or of its last end.")] | None = None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the operator observed and did."""
+
+    observed_generation: Annotated[int, Meta(description="The generation of the spec that this status is about.")] = 0
+    phase: Annotated[str, Meta(description="Summary for people: Pending, Ready, Degraded, Paused or Deleting.")] = (
+        "Pending"
+    )
+    cluster_id: (
+        Annotated[str, Meta(description="Id of the cluster under the prefix, once a broker served it.")] | None
+    ) = None
+    prefix: Annotated[str, Meta(description="Folder in the bucket.")] | None = None
+    replicas: Annotated[int, Meta(description="Broker pods that exist.")] = 0
+    ready_replicas: Annotated[int, Meta(description="Broker pods that serve.")] = 0
+    ready: Annotated[str, Meta(description="Serving and wanted brokers, as 1/1.")] = "0/0"
+    selector: Annotated[str, Meta(description="Label selector of the broker pods, for the scale subresource.")] = ""
+    bootstrap: Annotated[str, Meta(description="Address for clients inside the Kubernetes cluster.")] | None = None
+    listeners: Annotated[list[ListenerStatus], Meta(description="Addresses by listener.")] = []
+    brokers: Annotated[list[BrokerStatus], Meta(description="The brokers, by id.")] = []
+    conditions: Annotated[list[Condition], Meta(description="Ready, StorageReady, Progressing, Paused.")] = []
+
+
+def parse_spec(raw: object) -> Spec:
+    """The spec as the API server stores it. Raises msgspec.ValidationError, whose message names the field."""
+    return msgspec.convert(raw, Spec)
+
+
+def parse_status(raw: object) -> Status:
+    """The status as the API server stores it; unknown fields of other versions are passed over."""
+    return msgspec.convert(raw or {}, Status)
+
+
+def to_yaml_dict(model: msgspec.Struct) -> dict[str, object]:
+    """A model as the API server takes it: camelCase, without nulls."""
+    built = msgspec.to_builtins(model)
+    assert isinstance(built, dict)
+    return {key: value for key, value in built.items() if value is not None}

@@ -1,0 +1,145 @@
+"""Adapter: the Kubernetes API as plain dictionaries, over `kubernetes.aio`.
+
+No discovery and no typed models: both cost memory.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from kubernetes.aio import client, config
+
+from automq_operator import api, naming
+
+Manifest = Mapping[str, Any]
+
+# Kind -> (path of the API, plural).
+KINDS: Final = {
+    api.KIND: (f"/apis/{api.GROUP}/{api.VERSION}", api.PLURAL),
+    "ServiceAccount": ("/api/v1", "serviceaccounts"),
+    "ConfigMap": ("/api/v1", "configmaps"),
+    "Service": ("/api/v1", "services"),
+    "Pod": ("/api/v1", "pods"),
+    "StatefulSet": ("/apis/apps/v1", "statefulsets"),
+    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
+    "Job": ("/apis/batch/v1", "jobs"),
+}
+REQUEST_TIMEOUT_S: Final = 15
+
+
+class ApiError(Exception):
+    """The API server's refusal, in its own words."""
+
+    def __init__(self, *, status: int, message: str, what: str) -> None:
+        super().__init__(f"{what}: {status} {message}")
+        self.status, self.message, self.what = status, message, what
+
+
+async def load_config() -> None:
+    """In a pod its ServiceAccount, else the kubeconfig."""
+    try:
+        config.load_incluster_config()  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        await config.load_kube_config()  # type: ignore[no-untyped-call]
+
+
+class ApiServer:
+    """A few verbs on a few kinds."""
+
+    def __init__(self, connection: client.ApiClient | None = None) -> None:
+        self._client = connection or client.ApiClient()
+        self.writes = 0
+        """Requests that could change something: an unchanged cluster causes none."""
+
+    @property
+    def connection(self) -> client.ApiClient:
+        """The client underneath, for the Lease."""
+        return self._client
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """One object, None when there is none."""
+        return await self._missing_is_none("GET", f"{_path(kind, namespace)}/{name}")
+
+    async def get_node(self, name: str) -> Manifest | None:
+        """A node; None when it is gone."""
+        return await self._missing_is_none("GET", f"/api/v1/nodes/{name}")
+
+    async def list(self, kind: str, namespace: str, selector: str) -> list[Manifest]:
+        """Objects of a namespace by label."""
+        answer = await self._request("GET", _path(kind, namespace), query={"labelSelector": selector})
+        items: list[Manifest] = answer.get("items") or []
+        return items
+
+    async def apply(self, manifest: Manifest) -> None:
+        """Server-side apply of everything this operator wants in the object."""
+        metadata = manifest["metadata"]
+        path = f"{_path(manifest['kind'], metadata['namespace'])}/{metadata['name']}"
+        query = {"fieldManager": naming.FIELD_MANAGER, "force": "true"}
+        await self._request("PATCH", path, query=query, body=manifest, content_type="application/apply-patch+yaml")
+
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str, grace_s: int | None = None) -> None:
+        """Delete exactly this object; one that is gone, or another of its name, is no error."""
+        body: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        if grace_s is not None:
+            body["gracePeriodSeconds"] = grace_s
+        try:
+            await self._request("DELETE", f"{_path(kind, namespace)}/{name}", body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
+        """The status of an AutoMQCluster, whole, under its own field manager."""
+        body = {
+            "apiVersion": f"{api.GROUP}/{api.VERSION}",
+            "kind": api.KIND,
+            "metadata": {"name": name, "namespace": namespace},
+            "status": status,
+        }
+        query = {"fieldManager": naming.STATUS_FIELD_MANAGER, "force": "true"}
+        path = f"{_path(api.KIND, namespace)}/{name}/status"
+        await self._request("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+
+    async def _missing_is_none(self, method: str, path: str) -> Manifest | None:
+        try:
+            return await self._request(method, path)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        if method != "GET":
+            self.writes += 1
+        request = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        answer = await self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT_S)
+        text = await answer.read()  # type: ignore[no-untyped-call]
+        decoded: dict[str, Any] = json.loads(text) if text else {}
+        if not 200 <= answer.status <= 299:
+            message = decoded.get("message", "")
+            raise ApiError(status=answer.status, message=message, what=f"{method} {path}")
+        return decoded
+
+
+def _path(kind: str, namespace: str) -> str:
+    base, plural = KINDS[kind]
+    return f"{base}/namespaces/{namespace}/{plural}"

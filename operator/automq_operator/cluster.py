@@ -1,0 +1,70 @@
+"""Pure: one AutoMQCluster as the rest of the operator sees it, its resource taken apart once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from automq_operator import api
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The resource, parsed. `uid` owns the prefix in the bucket."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    deleting: bool
+    spec: api.Spec
+    status: api.Status
+    default_image: str
+
+    @property
+    def image(self) -> str:
+        """What the brokers run."""
+        return self.spec.image or self.default_image
+
+    @property
+    def prefix(self) -> str:
+        """The folder in the bucket."""
+        return self.spec.storage.prefix or f"{self.namespace}/{self.name}"
+
+    @property
+    def store_uri(self) -> str:
+        """As the broker takes it."""
+        storage = self.spec.storage
+        options = {
+            "endpoint": storage.endpoint,
+            "region": storage.region,
+            "path_style": "true" if storage.path_style and storage.endpoint else None,
+        }
+        query = "&".join(f"{key}={value}" for key, value in options.items() if value)
+        return f"s3://{storage.bucket}/{self.prefix}" + (f"?{query}" if query else "")
+
+    @property
+    def owner_reference(self) -> dict[str, object]:
+        """On every child: it goes when the resource goes."""
+        return {
+            "apiVersion": f"{api.GROUP}/{api.VERSION}",
+            "kind": api.KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+
+def parse(body: Mapping[str, Any], *, default_image: str) -> Cluster:
+    """Raises msgspec.ValidationError, whose message names the field."""
+    metadata = body["metadata"]
+    return Cluster(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        deleting="deletionTimestamp" in metadata,
+        spec=api.parse_spec(body["spec"]),
+        status=api.parse_status(body.get("status")),
+        default_image=default_image,
+    )

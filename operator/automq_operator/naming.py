@@ -1,0 +1,78 @@
+"""Names and labels of every child object. The resource's name is in each, so that clusters share a namespace."""
+
+from typing import Final
+
+from automq_operator import api
+
+FIELD_MANAGER: Final = "automq-operator"
+STATUS_FIELD_MANAGER: Final = "automq-operator-status"
+CLUSTER_LABEL: Final = f"{api.GROUP}/cluster"
+ROLE_LABEL: Final = f"{api.GROUP}/role"
+HASH_ANNOTATION: Final = f"{api.GROUP}/restart-hash"
+
+HTTP_PORT: Final = 9404
+
+
+def broker_labels(cluster: str) -> dict[str, str]:
+    """Selects the broker pods of one cluster and nothing else."""
+    return {CLUSTER_LABEL: cluster, ROLE_LABEL: "broker"}
+
+
+def common_labels(cluster: str) -> dict[str, str]:
+    """On every child."""
+    return {
+        "app.kubernetes.io/name": "automq",
+        "app.kubernetes.io/instance": cluster,
+        "app.kubernetes.io/managed-by": FIELD_MANAGER,
+        CLUSTER_LABEL: cluster,
+    }
+
+
+def selector(cluster: str) -> str:
+    """The label selector of the scale subresource, as a string."""
+    return ",".join(f"{key}={value}" for key, value in broker_labels(cluster).items())
+
+
+def workload(cluster: str) -> str:
+    """StatefulSet, and the prefix of its pods."""
+    return f"{cluster}-broker"
+
+
+def pod(cluster: str, node_id: int) -> str:
+    """The pod of one broker; its ordinal is its node.id."""
+    return f"{workload(cluster)}-{node_id}"
+
+
+def headless_service(cluster: str) -> str:
+    """Gives each broker pod a DNS name."""
+    return f"{cluster}-brokers"
+
+
+def bootstrap_service(cluster: str) -> str:
+    """What clients inside the Kubernetes cluster connect to first."""
+    return f"{cluster}-kafka"
+
+
+def node_port_service(cluster: str, listener: str) -> str:
+    """One a NodePort listener."""
+    return f"{cluster}-kafka-{listener}"
+
+
+def config_map(cluster: str) -> str:
+    """The brokers' settings."""
+    return f"{cluster}-config"
+
+
+def service_account(cluster: str) -> str:
+    """The identity of the broker pods."""
+    return f"{cluster}-broker"
+
+
+def disruption_budget(cluster: str) -> str:
+    """Keeps evictions to one broker at a time."""
+    return f"{cluster}-broker"
+
+
+def erase_job(cluster: str) -> str:
+    """The Job that empties the prefix when the resource is deleted with policy Delete."""
+    return f"{cluster}-erase"

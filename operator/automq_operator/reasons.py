@@ -1,0 +1,114 @@
+"""Every condition and every reason it can have, with what to do; docs/kubernetes.md is made from this table."""
+
+import enum
+from typing import Final
+
+
+class ConditionType(enum.StrEnum):
+    """The aspects that are reported."""
+
+    READY = "Ready"
+    STORAGE_READY = "StorageReady"
+    PROGRESSING = "Progressing"
+    PAUSED = "Paused"
+
+
+class Reason(enum.StrEnum):
+    """Closed set. The store's reasons carry the broker's own words."""
+
+    SERVING = "Serving"
+    STARTING = "Starting"
+    BROKER_DOWN = "BrokerDown"
+    POD_PENDING = "PodPending"
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
+    NAME_CONFLICT = "NameConflict"
+    INVALID_SPEC = "InvalidSpec"
+    INVALID_SETTINGS = "InvalidSettings"
+    ADDRESS_IN_USE = "AddressInUse"
+    FENCED = "Fenced"
+    STORE = "Store"
+    AVAILABLE = "Available"
+    UNKNOWN = "Unknown"
+    STORE_UNREACHABLE = "StoreUnreachable"
+    STORE_CREDENTIALS_REJECTED = "StoreCredentialsRejected"
+    STORE_ACCESS_DENIED = "StoreAccessDenied"
+    BUCKET_NOT_FOUND = "BucketNotFound"
+    STORE_UNSUITABLE = "StoreUnsuitable"
+    STORE_OWNED_BY_ANOTHER = "StoreOwnedByAnother"
+    STORE_CLUSTER_MISSING = "StoreClusterMissing"
+    STORE_FORMAT_TOO_NEW = "StoreFormatTooNew"
+    SETTLED = "Settled"
+    DEPLOYING = "Deploying"
+    ROLLING = "Rolling"
+    REPLACING = "Replacing"
+    WAITING_FOR_NODE_PORT = "WaitingForNodePort"
+    RUNNING = "Running"
+    ASKED = "Asked"
+
+
+STORE_REASONS: Final = frozenset({
+    Reason.STORE_UNREACHABLE, Reason.STORE_CREDENTIALS_REJECTED, Reason.STORE_ACCESS_DENIED, Reason.BUCKET_NOT_FOUND,
+    Reason.STORE_UNSUITABLE, Reason.STORE_OWNED_BY_ANOTHER, Reason.STORE_CLUSTER_MISSING, Reason.STORE_FORMAT_TOO_NEW,
+})  # fmt: skip
+
+READY, STORAGE, PROGRESSING, PAUSED = ConditionType
+
+MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
+    (READY, Reason.SERVING): "Every wanted broker serves. Nothing to do.",
+    (READY, Reason.STARTING): "A broker starts or recovers its log. Wait; it takes seconds.",
+    (
+        READY,
+        Reason.BROKER_DOWN,
+    ): "A broker process ended. It is started again by itself; the message has its last words.",
+    (
+        READY,
+        Reason.POD_PENDING,
+    ): "A pod cannot be placed. `kubectl describe pod` says what is missing: CPU, memory, a node.",
+    (READY, Reason.IMAGE_UNAVAILABLE): "The node cannot get the image. Check spec.image and imagePullSecrets.",
+    (READY, Reason.NAME_CONFLICT): "An object of a name that is needed belongs to somebody else. Rename or remove it.",
+    (READY, Reason.INVALID_SPEC): "The spec cannot be read; the message names the field. Correct it.",
+    (
+        READY,
+        Reason.INVALID_SETTINGS,
+    ): "The broker refuses its settings; the message names key and remedy. Correct spec.config.",
+    (READY, Reason.ADDRESS_IN_USE): "A port is taken inside the pod. Check extra containers in spec.template.",
+    (READY, Reason.FENCED): "A newer process of the same broker has taken over. The old pod ends by itself.",
+    (READY, Reason.STORE): "The store keeps the broker from serving: see StorageReady.",
+    (STORAGE, Reason.AVAILABLE): "The store answers. Nothing to do.",
+    (STORAGE, Reason.UNKNOWN): "No broker has said anything about the store yet.",
+    (
+        STORAGE,
+        Reason.STORE_UNREACHABLE,
+    ): "No answer from the endpoint. Check storage.endpoint, DNS, network. Heals by itself.",
+    (STORAGE, Reason.STORE_CREDENTIALS_REJECTED): "The store refuses the credentials, or the Secret or a key in it is "
+    "missing. Repair the Secret; no restart is needed.",
+    (
+        STORAGE,
+        Reason.STORE_ACCESS_DENIED,
+    ): "The identity may not use the bucket. Grant list, get, put and delete on it.",
+    (
+        STORAGE,
+        Reason.BUCKET_NOT_FOUND,
+    ): "There is no such bucket. Create it, or correct a new resource. Heals by itself.",
+    (STORAGE, Reason.STORE_UNSUITABLE): "The store failed a check it must pass, or the prefix holds something else. "
+    "Run `automq doctor`; use another store or prefix.",
+    (
+        STORAGE,
+        Reason.STORE_OWNED_BY_ANOTHER,
+    ): "Another resource owns this prefix; the message names the cluster id. Use another "
+    "prefix, or take the data over with storage.adopt once the owner is gone.",
+    (
+        STORAGE,
+        Reason.STORE_CLUSTER_MISSING,
+    ): "The prefix is empty or holds another cluster, though this one has an id: the bucket "
+    "was made anew or emptied. Restore it, or make a new resource.",
+    (STORAGE, Reason.STORE_FORMAT_TOO_NEW): "A newer release wrote these data. Use an image of that release.",
+    (PROGRESSING, Reason.SETTLED): "Everything is as the spec says.",
+    (PROGRESSING, Reason.DEPLOYING): "Objects are being made. Wait.",
+    (PROGRESSING, Reason.ROLLING): "A broker is replaced because configuration or image changed. Wait.",
+    (PROGRESSING, Reason.REPLACING): "The pod of a lost node is replaced. Wait.",
+    (PROGRESSING, Reason.WAITING_FOR_NODE_PORT): "Kubernetes has not yet given the NodePort listener its port. Wait.",
+    (PAUSED, Reason.RUNNING): "The operator works on this cluster.",
+    (PAUSED, Reason.ASKED): "spec.paused is true: the operator changes nothing.",
+}
+"""What each means and what to do. A pair that is not here is never reported."""

@@ -1,0 +1,62 @@
+"""Pure: the brokers' settings as a ConfigMap, and the hashes that say when a pod is out of date.
+
+Two hashes: `restart_hash` covers what a serving broker must be restarted for. `config_hash` covers everything and
+counts only for a broker that does not serve: the cluster id, learned after the first start, and `adopt`, needed once,
+are no reason to restart a healthy one.
+"""
+
+import hashlib
+import json
+from typing import Any, Final
+
+from automq_operator import naming
+from automq_operator.cluster import Cluster
+from automq_operator.resources.meta import manifest
+
+CONFIG_FOLDER: Final = "/etc/automq/config"
+CREDENTIALS_FOLDER: Final = "/etc/automq/credentials"
+CONFIG_FILE: Final = "broker.properties"
+TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
+
+
+def config_map(cluster: Cluster) -> dict[str, Any]:
+    """The ConfigMap that the pods mount."""
+    text = "".join(f"{key}={_escaped(value)}\n" for key, value in sorted(all_settings(cluster).items()))
+    return manifest(cluster, "v1", "ConfigMap", naming.config_map(cluster.name), data={CONFIG_FILE: text})
+
+
+def settings(cluster: Cluster) -> dict[str, str]:
+    """What a serving broker must be restarted for."""
+    spec = cluster.spec
+    ours = {
+        "listeners": ",".join(f"{listener.name}://0.0.0.0:{listener.port}" for listener in spec.listeners),
+        "listener.security.protocol.map": ",".join(f"{listener.name}:PLAINTEXT" for listener in spec.listeners),
+        "automq.storage.uri": cluster.store_uri,
+        "automq.cluster.owner": cluster.uid,
+        "automq.wal.type": spec.wal.type.lower(),
+        "automq.http.address": f"0.0.0.0:{naming.HTTP_PORT}",
+        "automq.termination.message.path": TERMINATION_MESSAGE_PATH,
+    }
+    if spec.storage.credentials_secret:
+        ours["automq.storage.credentials.dir"] = CREDENTIALS_FOLDER
+    return {**spec.config, **ours}
+
+
+def all_settings(cluster: Cluster) -> dict[str, str]:
+    """With those that matter only to a broker that starts."""
+    found = settings(cluster)
+    if cluster.status.cluster_id:
+        found["automq.cluster.id"] = cluster.status.cluster_id
+    if cluster.spec.storage.adopt:
+        found["automq.storage.adopt"] = cluster.spec.storage.adopt
+    return found
+
+
+def digest(value: object) -> str:
+    """A short stable hash of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _escaped(value: str) -> str:
+    """A value of a Java properties file: one line, backslashes doubled."""
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")

@@ -1,0 +1,37 @@
+"""Pure: what all children have in common, and the merge of users' overrides."""
+
+from typing import Any
+
+from automq_operator import naming
+from automq_operator.cluster import Cluster
+
+
+def manifest(cluster: Cluster, api_version: str, kind: str, name: str, **body: Any) -> dict[str, Any]:
+    """A child object: named, labelled, owned."""
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": cluster.namespace,
+            "labels": naming.common_labels(cluster.name),
+            "ownerReferences": [cluster.owner_reference],
+        },
+        **body,
+    }
+
+
+def merge(base: Any, override: Any) -> Any:
+    """`override` over `base`: maps merge by key, lists of named things by name, everything else is replaced."""
+    if isinstance(base, dict) and isinstance(override, dict):
+        return {**base, **{key: merge(base[key], value) if key in base else value for key, value in override.items()}}
+    if _is_named(base) and _is_named(override):
+        named = {item["name"]: item for item in base}
+        for item in override:
+            named[item["name"]] = merge(named.get(item["name"], {}), item)
+        return list(named.values())
+    return override
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "name" in item for item in value)

@@ -1,0 +1,174 @@
+"""Pure: StatefulSet, pod template and disruption budget.
+
+The StatefulSet replaces pods only when they are gone (`OnDelete`): the operator decides when one is restarted. There is
+no volume claim: a broker keeps nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from automq_operator import api, naming
+from automq_operator.cluster import Cluster
+from automq_operator.resources import config
+from automq_operator.resources.meta import manifest, merge
+
+CONTAINER: Final = "broker"
+USER_ID: Final = 10001
+CONFIG_HASH_ANNOTATION: Final = f"{api.GROUP}/config-hash"
+# The broker stops within automq.shutdown.timeout.ms (20 s); the rest is for the preStop pause and the kubelet.
+GRACE_S: Final = 30
+# Long enough for endpoints to forget the pod before the broker stops accepting.
+PRE_STOP_S: Final = 1
+
+NodePorts = Mapping[str, int]
+"""Listener name -> port of the nodes, as its Service was given."""
+
+
+def stateful_set(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
+    """The workload. `node_ports` must name every NodePort listener."""
+    labels = naming.broker_labels(cluster.name)
+    spec = {
+        "replicas": cluster.spec.replicas,
+        "serviceName": naming.headless_service(cluster.name),
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "OnDelete"},
+        "revisionHistoryLimit": 2,
+        "selector": {"matchLabels": labels},
+        "template": pod_template(cluster, node_ports),
+    }
+    return manifest(cluster, "apps/v1", "StatefulSet", naming.workload(cluster.name), spec=spec)
+
+
+def disruption_budget(cluster: Cluster) -> dict[str, Any]:
+    """Evictions take one broker at a time."""
+    spec = {"maxUnavailable": 1, "selector": {"matchLabels": naming.broker_labels(cluster.name)}}
+    return manifest(cluster, "policy/v1", "PodDisruptionBudget", naming.disruption_budget(cluster.name), spec=spec)
+
+
+def pod_template(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
+    """The pod, with the user's overrides merged in, and the hashes that tell an outdated one."""
+    override = cluster.spec.template.pod
+    spec = merge(_pod_spec(cluster, node_ports), override.spec)
+    restart_hash = config.digest(
+        {"spec": spec, "settings": config.settings(cluster), "metadata": _plain(override.metadata)}
+    )
+    annotations = {
+        **override.metadata.annotations,
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(naming.HTTP_PORT),
+        "prometheus.io/path": "/metrics",
+        naming.HASH_ANNOTATION: restart_hash,
+        CONFIG_HASH_ANNOTATION: config.digest(config.all_settings(cluster)),
+    }
+    labels = {
+        **override.metadata.labels,
+        **naming.common_labels(cluster.name),
+        **naming.broker_labels(cluster.name),
+    }
+    return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
+
+
+def _plain(metadata: api.PodMetadata) -> dict[str, dict[str, str]]:
+    return {"labels": metadata.labels, "annotations": metadata.annotations}
+
+
+def _pod_spec(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
+    return {
+        "serviceAccountName": naming.service_account(cluster.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_S,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER_ID,
+            "runAsGroup": USER_ID,
+            "fsGroup": USER_ID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(cluster, node_ports)],
+        "volumes": _volumes(cluster),
+    }
+
+
+def _container(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
+    http = {"port": "http", "scheme": "HTTP"}
+    return {
+        "name": CONTAINER,
+        "image": cluster.image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["broker", "--config", f"{config.CONFIG_FOLDER}/{config.CONFIG_FILE}"],
+        "env": _environment(cluster, node_ports),
+        "ports": [{"name": "http", "containerPort": naming.HTTP_PORT, "protocol": "TCP"}]
+        + [
+            {"name": listener.name, "containerPort": listener.port, "protocol": "TCP"}
+            for listener in cluster.spec.listeners
+        ],
+        "resources": {
+            "requests": dict(cluster.spec.resources.requests),
+            "limits": dict(cluster.spec.resources.limits),
+        },
+        # A broker that waits for its store is alive and not ready, so it is never restarted for that.
+        "startupProbe": {"httpGet": {"path": "/livez", **http}, "periodSeconds": 1, "failureThreshold": 60},
+        "readinessProbe": {"httpGet": {"path": "/readyz", **http}, "periodSeconds": 1, "failureThreshold": 2},
+        "livenessProbe": {
+            "httpGet": {"path": "/livez", **http},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
+        "terminationMessagePath": config.TERMINATION_MESSAGE_PATH,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": _mounts(cluster),
+    }
+
+
+def _environment(cluster: Cluster, node_ports: NodePorts) -> list[dict[str, Any]]:
+    """Downward values first: later ones refer to them as $(NAME)."""
+    return [
+        _downward("POD_NAME", "metadata.name"),
+        _downward("HOST_IP", "status.hostIP"),
+        _downward("KAFKA_NODE_ID", "metadata.labels['apps.kubernetes.io/pod-index']"),
+        {"name": "KAFKA_ADVERTISED_LISTENERS", "value": ",".join(_advertised(cluster, node_ports))},
+    ]
+
+
+def _downward(name: str, path: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def _advertised(cluster: Cluster, node_ports: NodePorts) -> list[str]:
+    found = []
+    for listener in cluster.spec.listeners:
+        if listener.type == "NodePort":
+            found.append(f"{listener.name}://{listener.host or '$(HOST_IP)'}:{node_ports[listener.name]}")
+        else:
+            domain = f"{naming.headless_service(cluster.name)}.{cluster.namespace}.svc"
+            found.append(f"{listener.name}://$(POD_NAME).{domain}:{listener.port}")
+    return found
+
+
+def _volumes(cluster: Cluster) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": "config", "configMap": {"name": naming.config_map(cluster.name)}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    secret = cluster.spec.storage.credentials_secret
+    if secret:
+        # Optional: a missing Secret is reported by the broker and heals without a restart.
+        found.append({"name": "credentials", "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
+    return found
+
+
+def _mounts(cluster: Cluster) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = [
+        {"name": "config", "mountPath": config.CONFIG_FOLDER, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
+    if cluster.spec.storage.credentials_secret:
+        found.append({"name": "credentials", "mountPath": config.CREDENTIALS_FOLDER, "readOnly": True})
+    return found

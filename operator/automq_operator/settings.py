@@ -1,0 +1,55 @@
+"""The operator's own settings, from its environment; the chart sets them."""
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorSettings:
+    """All of them, with the names of their variables."""
+
+    default_image: str
+    """AUTOMQ_IMAGE: what brokers run unless their resource names an image."""
+    namespaces: tuple[str, ...]
+    """AUTOMQ_NAMESPACES: comma-separated; empty means all."""
+    own_namespace: str
+    """POD_NAMESPACE: where the Lease lives."""
+    identity: str
+    """POD_NAME: who holds the Lease."""
+    lease_name: str
+    """AUTOMQ_LEASE: name of the Lease."""
+    http_port: int
+    """AUTOMQ_HTTP_PORT: /metrics, /livez, /readyz."""
+    erase_s: float
+    """AUTOMQ_ERASE_SECONDS: how long a deletion waits for its prefix to be emptied."""
+    node_lost_s: float
+    """AUTOMQ_NODE_LOST_SECONDS: how long a node may be not ready before its brokers are replaced."""
+
+
+class SettingsError(Exception):
+    """A variable is missing or cannot be read; names it and the remedy."""
+
+
+def from_environment() -> OperatorSettings:
+    """Raises SettingsError."""
+    environment = os.environ
+
+    def number(name: str, default: str) -> float:
+        try:
+            return float(environment.get(name, default))
+        except ValueError as error:
+            raise SettingsError(f"{name} must be a number, not {environment[name]!r}") from error
+
+    image = environment.get("AUTOMQ_IMAGE")
+    if not image:
+        raise SettingsError("AUTOMQ_IMAGE is not set: name the image that brokers run")
+    return OperatorSettings(
+        default_image=image,
+        namespaces=tuple(name.strip() for name in environment.get("AUTOMQ_NAMESPACES", "").split(",") if name.strip()),
+        own_namespace=environment.get("POD_NAMESPACE", "default"),
+        identity=environment.get("POD_NAME", "automq-operator"),
+        lease_name=environment.get("AUTOMQ_LEASE", "automq-operator"),
+        http_port=int(number("AUTOMQ_HTTP_PORT", "8080")),
+        erase_s=number("AUTOMQ_ERASE_SECONDS", "600"),
+        node_lost_s=number("AUTOMQ_NODE_LOST_SECONDS", "5"),
+    )
