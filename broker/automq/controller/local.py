@@ -1,0 +1,57 @@
+"""The controller's word on streams and objects, for a broker in the controller's own process.
+
+One pair for each (node, epoch). Reads come from the durable image, changes go through the controller.
+"""
+
+from collections.abc import Sequence
+
+from automq.controller.service import Controller
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.metadata.publisher import MetadataPublisher
+from automq.s3stream.model import CommitRequest, CommitResult, ObjectSpan, StreamNotFound, StreamState
+
+
+class LocalObjects:
+    """Implements `ObjectManager`."""
+
+    def __init__(
+        self, *, controller: Controller, metadata: MetadataPublisher, node: NodeId, epoch: BrokerEpoch
+    ) -> None:
+        self._controller = controller
+        self._metadata = metadata
+        self._node = node
+        self._epoch = epoch
+
+    async def prepare(self, count: int) -> Sequence[ObjectId]:
+        return await self._controller.prepare_objects(self._node, self._epoch, count)
+
+    async def commit(self, request: CommitRequest) -> CommitResult:
+        return await self._controller.commit_object(request)
+
+    def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
+        return self._metadata.image.spans(stream, start, end, limit=limit)
+
+
+class LocalStreams:
+    """Implements `StreamManager`."""
+
+    def __init__(
+        self, *, controller: Controller, metadata: MetadataPublisher, node: NodeId, epoch: BrokerEpoch
+    ) -> None:
+        self._controller = controller
+        self._metadata = metadata
+        self._node = node
+        self._epoch = epoch
+
+    def state(self, stream: StreamId) -> StreamState:
+        state = self._metadata.image.stream_state(stream)
+        if state is None:
+            raise StreamNotFound(f"stream {stream} was deleted or never was")
+        return state
+
+    async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
+        await self._controller.trim_stream(self._node, self._epoch, stream, epoch, new_start)
+
+    def owner(self, stream: StreamId) -> NodeId | None:
+        found = self._metadata.image.stream(stream)
+        return None if found is None else found.owner

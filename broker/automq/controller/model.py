@@ -1,0 +1,122 @@
+"""What the controller is asked and what it answers: values that cross the module's border."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from automq.ids import BrokerEpoch, NodeId, TopicId
+from automq.protocol.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    """What a broker may tune of its controller. Every interval is a bound on requests or on waiting."""
+
+    partitions_default: int = 1
+    replication_factor_default: int = 1
+    message_bytes_max: int = 4 * 1024 * 1024 - 4096
+    """Upper bound of `max.message.bytes`: the largest batch that a write-ahead log slot can carry."""
+    lease_interval_s: float = 5.0
+    """One PUT of the lease at most this often; the only write of an idle cluster."""
+    poll_interval_s: float = 1.0
+    """How often an idle controller looks for a fence in its own next slot."""
+    snapshot_records: int = 10_000
+    snapshot_bytes: int = 16 * 1024 * 1024
+    """A snapshot is written after so many records or bytes since the last: what a start has to replay at most."""
+    object_expiry_ms: int = 3_600_000
+    """A prepared object that nobody committed for so long is destroyed: longer than any upload is tried."""
+    object_grace_ms: int = 60_000
+    """Bytes of a destroyed object are kept for so long: readers that found it before may still read it."""
+    sweep_interval_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSpec:
+    """A topic to be. None leaves a number to the broker's default."""
+
+    name: str
+    partitions: int | None = None
+    replication_factor: int | None = None
+    assignments: Mapping[int, Sequence[NodeId]] | None = None
+    """Partition index to replicas; the first is asked to lead. Excludes `partitions` and `replication_factor`."""
+    configs: Mapping[str, str | None] = field(default_factory=dict)
+    is_internal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicResult:
+    """What became of one topic. With an error nothing was changed for it."""
+
+    name: str
+    topic_id: TopicId | None = None
+    partitions: int = 0
+    replication_factor: int = 0
+    error: ApiError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionsSpec:
+    """A topic to grow to `count` partitions."""
+
+    name: str
+    count: int
+    assignments: Sequence[Sequence[NodeId]] | None = None
+    """Replicas of each partition that is added."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigChange:
+    """One step of an incremental alteration."""
+
+    name: str
+    operation: int
+    """Kafka's numbers: set 0, delete 1, append 2, subtract 3."""
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigAlteration:
+    """Changes of one resource. Resource types are Kafka's numbers: topic 2, broker 4.
+
+    Incremental: `changes` in order. Full (the old AlterConfigs): `replacement` is everything that is overridden
+    afterwards.
+    """
+
+    resource_type: int
+    resource_name: str
+    changes: Sequence[ConfigChange] = ()
+    replacement: Mapping[str, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigResult:
+    """What became of one resource's alteration."""
+
+    resource_type: int
+    resource_name: str
+    error: ApiError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalToRecover:
+    """A write-ahead log that its new recoverer must read from `trim_to` on, commit, and end."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    trim_to: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """A broker's new incarnation, and the logs that it must recover before it opens streams."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    wals: Sequence[WalToRecover]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProducerIdBlock:
+    """Producer ids [first, first + count), given to one broker and never again."""
+
+    first: int
+    count: int

@@ -1,0 +1,232 @@
+"""The cluster's facts at one moment: an immutable value, cheap to copy with a change.
+
+Only `metadata.replay` makes new images. Maps are persistent; whoever iterates one sorts it, because their order depends
+on hashes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from immutables import Map
+
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.records import Endpoint
+from automq.metadata.spans import Spans
+from automq.s3stream.model import CheckpointRef, ObjectSpan, StreamState
+
+__all__ = [
+    "BROKER_RESOURCE",
+    "TOPIC_RESOURCE",
+    "BrokerImage",
+    "Endpoint",
+    "MetadataImage",
+    "ObjectImage",
+    "PartitionImage",
+    "StreamImage",
+    "TopicImage",
+    "WalImage",
+]
+
+TOPIC_RESOURCE: Final = 2
+BROKER_RESOURCE: Final = 4
+DRAINING_CONFIG: Final = "automq.broker.draining"
+
+NO_CONFIG: Final[Map[str, str]] = Map()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerImage:
+    """The newest incarnation of a node."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    rack: str | None
+    endpoints: tuple[Endpoint, ...]
+    fenced: bool = False
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalImage:
+    """The write-ahead log of one incarnation, as long as it may hold something that is in no object."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    trim_to: int = 0
+    """T: slots below are superfluous."""
+    recoverer: tuple[NodeId, BrokerEpoch] | None = None
+    """Set once (node, epoch) is fenced: who alone may commit for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionImage:
+    """One partition. Its leader epoch is its stream's epoch."""
+
+    index: int
+    stream: StreamId
+    leader: NodeId
+    leader_epoch: StreamEpoch
+    replicas: tuple[NodeId, ...] = ()
+    """What a client asked for; nominal. Empty means the leader alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicImage:
+    """One topic. Invariant: partitions[i].index == i."""
+
+    topic_id: TopicId
+    name: str
+    is_internal: bool
+    replication_factor: int
+    partitions: tuple[PartitionImage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamImage:
+    """One stream. Invariants: 0 <= start; `end` covers every span; the checkpoint's offset is at most `end`."""
+
+    stream: StreamId
+    topic_id: TopicId
+    partition: int
+    owner: NodeId
+    epoch: StreamEpoch
+    start: Offset = Offset(0)
+    end: Offset = Offset(0)
+    """One past the last committed offset. The trim point may be above: then what follows begins at the trim point."""
+    checkpoint_object: ObjectId | None = None
+    checkpoint_offset: Offset = Offset(0)
+    spans: Spans = Spans()
+
+    @property
+    def next_offset(self) -> Offset:
+        """Where the next commit must begin and where an owner opens: offsets are never given twice."""
+        return max(self.start, self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectImage:
+    """One object. Which of the image's maps it is in says its state."""
+
+    object_id: ObjectId
+    node: NodeId
+    epoch: BrokerEpoch
+    size: int = 0
+    expires_ms: int = 0
+    """Prepared only: when it may be destroyed."""
+    references: int = 0
+    """Committed only: spans and newest checkpoints that lie in it. At none it is destroyed."""
+    refused: tuple[StreamId, ...] = ()
+    """Committed only: streams whose ranges were refused."""
+    destroyed_ms: int = 0
+    """Destroyed only: when the grace period began."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataImage:
+    """Everything. Equal images answer every question alike."""
+
+    record_number: int = 0
+    """How many records, of the log's whole life, are folded in."""
+    prefix_owner: str | None = None
+    features: Map[str, int] = Map()
+    broker_map: Map[NodeId, BrokerImage] = Map()
+    wals: Map[tuple[NodeId, BrokerEpoch], WalImage] = Map()
+    topic_map: Map[TopicId, TopicImage] = Map()
+    topic_ids: Map[str, TopicId] = Map()
+    streams: Map[StreamId, StreamImage] = Map()
+    prepared: Map[ObjectId, ObjectImage] = Map()
+    committed: Map[ObjectId, ObjectImage] = Map()
+    destroyed: Map[ObjectId, ObjectImage] = Map()
+    unreferenced: Map[ObjectId, None] = Map()
+    """Committed objects that nothing refers to any more: to be destroyed."""
+    configs: Map[tuple[int, str], Map[str, str]] = Map()
+    next_broker_epoch: BrokerEpoch = BrokerEpoch(1)
+    next_stream: StreamId = StreamId(1)
+    next_object: ObjectId = ObjectId(1)
+    next_producer_id: int = 0
+
+    def topic(self, name: str) -> TopicImage | None:
+        """The topic of that name."""
+        topic_id = self.topic_ids.get(name)
+        return None if topic_id is None else self.topic_map[topic_id]
+
+    def topic_by_id(self, topic_id: TopicId) -> TopicImage | None:
+        """The topic of that id."""
+        return self.topic_map.get(topic_id)
+
+    def topics(self) -> Sequence[TopicImage]:
+        """All of them, sorted by name."""
+        return self._topics
+
+    def broker(self, node: NodeId) -> BrokerImage | None:
+        """The newest incarnation of `node`, fenced or not."""
+        return self.broker_map.get(node)
+
+    def brokers(self) -> Sequence[BrokerImage]:
+        """All registered ones, fenced or not, sorted by node id."""
+        return self._brokers
+
+    def stream(self, stream: StreamId) -> StreamImage | None:
+        """None when it was deleted or never was."""
+        return self.streams.get(stream)
+
+    def stream_state(self, stream: StreamId) -> StreamState | None:
+        """What the engine wants to know of a stream."""
+        found = self.streams.get(stream)
+        if found is None:
+            return None
+        checkpoint = None
+        if found.checkpoint_object is not None:
+            checkpoint = CheckpointRef(
+                object_id=found.checkpoint_object,
+                object_size=self.committed[found.checkpoint_object].size,
+                offset=found.checkpoint_offset,
+            )
+        return StreamState(
+            stream=stream,
+            epoch=found.epoch,
+            owner=found.owner,
+            start=found.start,
+            end=found.end,
+            checkpoint=checkpoint,
+        )
+
+    def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
+        """Committed objects that hold offsets of [start, end), ascending, at most `limit`."""
+        found = self.streams.get(stream)
+        return [] if found is None else found.spans.overlapping(start, end, limit=limit)
+
+    def owned_partitions(self, node: NodeId) -> Sequence[tuple[TopicImage, PartitionImage]]:
+        """Every partition that `node` leads, by topic name and index."""
+        return [(topic, part) for topic in self._topics for part in topic.partitions if part.leader == node]
+
+    def config(self, resource_type: int, resource_name: str) -> Map[str, str]:
+        """What is overridden for one resource."""
+        return self.configs.get((resource_type, resource_name), NO_CONFIG)
+
+    def topic_config(self, name: str) -> Mapping[str, str]:
+        """What is overridden for a topic."""
+        return self.config(TOPIC_RESOURCE, name)
+
+    def broker_config(self, node: NodeId | None) -> Mapping[str, str]:
+        """What is overridden for a broker, or with None for all brokers."""
+        return self.config(BROKER_RESOURCE, "" if node is None else str(node))
+
+    def with_record_number(self, record_number: int) -> "MetadataImage":
+        """The same facts at another place of the log: what a snapshot's envelope says."""
+        return dataclasses.replace(self, record_number=record_number)
+
+    @functools.cached_property
+    def _topics(self) -> Sequence[TopicImage]:
+        return tuple(sorted(self.topic_map.values(), key=lambda topic: topic.name))
+
+    @functools.cached_property
+    def _brokers(self) -> Sequence[BrokerImage]:
+        return tuple(sorted(self.broker_map.values(), key=lambda broker: broker.node))
+
+
+EMPTY: Final = MetadataImage()
+"""What a new cluster begins with."""

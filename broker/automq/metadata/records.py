@@ -1,0 +1,327 @@
+"""Every fact of the metadata log: one frozen structure a record, and its bytes.
+
+A record is a MessagePack array: its tag, then its fields in the order of declaration. Tags and the order of fields are
+persisted: never renumber, never reuse, never reorder. A field may be added at the end with a default; readers skip
+fields they do not know. A record of an unknown tag cannot be skipped (it may matter): the log is then newer than the
+program.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+
+
+class Endpoint(msgspec.Struct, frozen=True, array_like=True):
+    """Where clients reach a broker, for one listener."""
+
+    listener_name: str
+    host: str
+    port: int
+    security_protocol: str = "PLAINTEXT"
+
+
+class NewPartition(msgspec.Struct, frozen=True, array_like=True):
+    """One partition to be: its stream, its owner, and the replicas that a client asked for (nominal)."""
+
+    index: int
+    stream: StreamId
+    leader: NodeId
+    leader_epoch: StreamEpoch = StreamEpoch(0)
+    replicas: tuple[NodeId, ...] = ()
+
+
+class StreamOpening(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One stream and the epoch it is opened at."""
+
+    stream: StreamId
+    epoch: StreamEpoch
+
+
+class RecordedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Offsets of one stream that a committed object holds: what the commit check let through.
+
+    [start, end) is what may be read: below the trim point nothing is. It may be empty. The stream's end moves to
+    `end`. `size` is that of the range as it was committed.
+    """
+
+    stream: StreamId
+    start: Offset
+    end: Offset
+    size: int
+    max_timestamp_ms: int
+    has_checkpoint: bool
+
+
+class SpanRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A committed object's share of one stream, in a snapshot."""
+
+    object_id: ObjectId
+    object_size: int
+    start: Offset
+    end: Offset
+    size: int
+    max_timestamp_ms: int
+
+
+class BrokerRegistered(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A new incarnation of a node, with an empty write-ahead log. `epoch` is above every epoch ever given."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    rack: str | None
+    endpoints: tuple[Endpoint, ...]
+
+
+class BrokerFenced(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """From here on no commit and no trim of (node, epoch) is accepted, but from the recoverer.
+
+    A second record for the same incarnation names another recoverer: the first one died.
+    """
+
+    node: NodeId
+    epoch: BrokerEpoch
+    recoverer_node: NodeId
+    recoverer_epoch: BrokerEpoch
+
+
+class BrokerUnregistered(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The node is gone for good: fenced, its write-ahead logs recovered, nothing owned."""
+
+    node: NodeId
+
+
+class PrefixOwnerSet(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Who may run this cluster (on Kubernetes the resource's UID)."""
+
+    owner: str
+
+
+class TopicCreated(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A topic; its partitions follow."""
+
+    topic_id: TopicId
+    name: str
+    is_internal: bool
+    replication_factor: int
+
+
+class TopicDeleted(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """The topic, its partitions and its configuration are gone; its streams were deleted before."""
+
+    topic_id: TopicId
+
+
+class PartitionsCreated(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """New partitions of one topic, each with a stream of its own that begins at offset 0."""
+
+    topic_id: TopicId
+    partitions: tuple[NewPartition, ...]
+
+
+class PartitionLeaderChanged(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """A partition moves: another owner at a higher epoch."""
+
+    topic_id: TopicId
+    index: int
+    leader: NodeId
+    leader_epoch: StreamEpoch
+
+
+class StreamsOpened(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """An owner opens its streams, each at a higher epoch: one record for all of them."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    streams: tuple[StreamOpening, ...]
+
+
+class ConfigChanged(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """Overrides of one resource: a text sets, None removes. Resource types are Kafka's numbers (topic 2, broker 4)."""
+
+    resource_type: int
+    resource_name: str
+    changes: tuple[tuple[str, str | None], ...]
+
+
+class StreamTrimmed(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """Offsets below `start` are gone."""
+
+    stream: StreamId
+    start: Offset
+
+
+class StreamsDeleted(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """The streams and everything in them are gone."""
+
+    streams: tuple[StreamId, ...]
+
+
+class ObjectsPrepared(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """Ids [first, first + count) may be uploaded and committed until they expire."""
+
+    first: ObjectId
+    count: int
+    node: NodeId
+    epoch: BrokerEpoch
+    expires_ms: int
+
+
+class ObjectCommitted(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """A prepared object is readable, and (node, epoch)'s write-ahead log is superfluous below `trim_to`."""
+
+    object_id: ObjectId
+    size: int
+    node: NodeId
+    epoch: BrokerEpoch
+    trim_to: int
+    ranges: tuple[RecordedRange, ...]
+    refused: tuple[StreamId, ...] = ()
+    """Streams whose ranges the commit check refused: a repeated commit gets the same answer."""
+
+
+class ObjectsDestroyed(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Nobody may read or commit these any more; their bytes go after the grace period."""
+
+    objects: tuple[ObjectId, ...]
+    at_ms: int
+
+
+class ObjectsDeleted(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """The bytes are gone."""
+
+    objects: tuple[ObjectId, ...]
+
+
+class WalTrimmed(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """(node, epoch)'s write-ahead log is superfluous below `trim_to`: a record before it is a delete."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    trim_to: int
+
+
+class WalRecovered(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """Everything in (node, epoch)'s write-ahead log is committed, and its end is fenced."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+
+
+class ProducerIdsAllocated(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """Producer ids below `next_id` are given out; the newest block went to (node, epoch)."""
+
+    next_id: int
+    node: NodeId
+    epoch: BrokerEpoch
+
+
+class FeatureLevelSet(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """The level of a feature, as Kafka's UpdateFeatures means it."""
+
+    name: str
+    level: int
+
+
+class CountersAdvanced(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Snapshots only: what the next ids are; they are never given twice."""
+
+    next_broker_epoch: BrokerEpoch
+    next_stream: StreamId
+    next_object: ObjectId
+    next_producer_id: int
+
+
+class ObjectRestored(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """Snapshots only: a committed object; the streams that follow say what it holds."""
+
+    object_id: ObjectId
+    size: int
+    node: NodeId
+    epoch: BrokerEpoch
+    refused: tuple[StreamId, ...] = ()
+
+
+class StreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """Snapshots only: where a stream of an existing partition begins and ends, and which objects hold it."""
+
+    stream: StreamId
+    start: Offset
+    end: Offset
+    checkpoint_object: ObjectId | None
+    checkpoint_offset: Offset
+    spans: tuple[SpanRecord, ...]
+
+
+MetadataRecord = (
+    BrokerRegistered
+    | BrokerFenced
+    | BrokerUnregistered
+    | PrefixOwnerSet
+    | TopicCreated
+    | TopicDeleted
+    | PartitionsCreated
+    | PartitionLeaderChanged
+    | StreamsOpened
+    | ConfigChanged
+    | StreamTrimmed
+    | StreamsDeleted
+    | ObjectsPrepared
+    | ObjectCommitted
+    | ObjectsDestroyed
+    | ObjectsDeleted
+    | WalTrimmed
+    | WalRecovered
+    | ProducerIdsAllocated
+    | FeatureLevelSet
+    | CountersAdvanced
+    | ObjectRestored
+    | StreamRestored
+)
+
+RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
+NEWEST_TAG: Final = 23
+
+_ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
+_DECODER: Final = msgspec.msgpack.Decoder(list[MetadataRecord])
+_TAGS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_FIELDS: Final = msgspec.msgpack.Decoder(list[object])
+
+
+class UnknownRecord(Exception):
+    """A record of a tag that this program does not know: a newer one wrote it."""
+
+    def __init__(self, tag: int) -> None:
+        super().__init__(f"metadata record of type {tag}; this program knows types up to {NEWEST_TAG}")
+        self.tag = tag
+
+
+def encode_record(record: MetadataRecord) -> bytes:
+    """One record's bytes; `decode_records` reads them behind an array header."""
+    return _ENCODER.encode(record)
+
+
+def join_records(encoded: Sequence[bytes]) -> list[bytes]:
+    """What `decode_records` reads: an array header, then the records one after the other."""
+    return [b"\xdd" + len(encoded).to_bytes(4, "big"), *encoded]
+
+
+def decode_records(data: bytes | bytearray | memoryview) -> list[MetadataRecord]:
+    """The inverse of `join_records`. Raises UnknownRecord, ValueError for anything else that is no such array."""
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        _raise_if_newer(data)
+        raise ValueError(f"no metadata records: {error}") from error
+
+
+def _raise_if_newer(data: bytes | bytearray | memoryview) -> None:
+    try:
+        fields = [_FIELDS.decode(raw) for raw in _TAGS.decode(data)]
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return
+    for tag, *_rest in (record for record in fields if record):
+        if isinstance(tag, int) and tag > NEWEST_TAG:
+            raise UnknownRecord(tag)

@@ -1,0 +1,445 @@
+"""Pure: how one record changes the image, and which records make an image.
+
+A record that the log holds was decided against the state before it, so `replay` asserts and never refuses: the same
+records give the same image in every process and every version of the program.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from immutables import Map, MapMutation
+
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.image import (
+    BROKER_RESOURCE,
+    DRAINING_CONFIG,
+    TOPIC_RESOURCE,
+    BrokerImage,
+    MetadataImage,
+    ObjectImage,
+    PartitionImage,
+    StreamImage,
+    TopicImage,
+    WalImage,
+)
+from automq.metadata.records import (
+    BrokerFenced,
+    BrokerRegistered,
+    BrokerUnregistered,
+    ConfigChanged,
+    CountersAdvanced,
+    FeatureLevelSet,
+    MetadataRecord,
+    ObjectCommitted,
+    ObjectRestored,
+    ObjectsDeleted,
+    ObjectsDestroyed,
+    ObjectsPrepared,
+    PartitionLeaderChanged,
+    PartitionsCreated,
+    PrefixOwnerSet,
+    ProducerIdsAllocated,
+    RecordedRange,
+    StreamRestored,
+    StreamsDeleted,
+    StreamsOpened,
+    StreamTrimmed,
+    TopicCreated,
+    TopicDeleted,
+    WalRecovered,
+    WalTrimmed,
+)
+from automq.metadata.spans import Spans
+from automq.s3stream.model import ObjectSpan
+
+MAPS: Final = (
+    "features",
+    "broker_map",
+    "wals",
+    "topic_map",
+    "topic_ids",
+    "streams",
+    "prepared",
+    "committed",
+    "destroyed",
+    "unreferenced",
+    "configs",
+)
+
+
+class MetadataMachine:
+    """The image under change: `replay` is cheap, and so is taking `image` now and then."""
+
+    features: MapMutation[str, int]
+    broker_map: MapMutation[NodeId, BrokerImage]
+    wals: MapMutation[tuple[NodeId, BrokerEpoch], WalImage]
+    topic_map: MapMutation[TopicId, TopicImage]
+    topic_ids: MapMutation[str, TopicId]
+    streams: MapMutation[StreamId, StreamImage]
+    prepared: MapMutation[ObjectId, ObjectImage]
+    committed: MapMutation[ObjectId, ObjectImage]
+    destroyed: MapMutation[ObjectId, ObjectImage]
+    unreferenced: MapMutation[ObjectId, None]
+    configs: MapMutation[tuple[int, str], Map[str, str]]
+
+    def __init__(self, image: MetadataImage) -> None:
+        self._image: MetadataImage | None = image
+        self.record_number = image.record_number
+        self.prefix_owner = image.prefix_owner
+        self.next_broker_epoch = image.next_broker_epoch
+        self.next_stream = image.next_stream
+        self.next_object = image.next_object
+        self.next_producer_id = image.next_producer_id
+
+    @property
+    def image(self) -> MetadataImage:
+        """Everything replayed so far."""
+        if self._image is None:
+            self._image = MetadataImage(
+                record_number=self.record_number,
+                prefix_owner=self.prefix_owner,
+                next_broker_epoch=self.next_broker_epoch,
+                next_stream=self.next_stream,
+                next_object=self.next_object,
+                next_producer_id=self.next_producer_id,
+                **{name: getattr(self, name).finish() for name in MAPS},
+            )
+        return self._image
+
+    def replay(self, record: MetadataRecord) -> None:
+        """Apply one record."""
+        if self._image is not None:
+            for name in MAPS:
+                setattr(self, name, getattr(self._image, name).mutate())
+            self._image = None
+        _REPLAY[type(record)](self, record)
+        self.record_number += 1
+
+    # Brokers and their write-ahead logs.
+
+    def broker_registered(self, record: BrokerRegistered) -> None:
+        assert record.epoch >= self.next_broker_epoch
+        config = self.configs.get((BROKER_RESOURCE, str(record.node)), Map())
+        self.broker_map[record.node] = BrokerImage(
+            node=record.node,
+            epoch=record.epoch,
+            rack=record.rack,
+            endpoints=record.endpoints,
+            draining=_is_draining(config),
+        )
+        self.wals[record.node, record.epoch] = WalImage(node=record.node, epoch=record.epoch)
+        self.next_broker_epoch = BrokerEpoch(max(self.next_broker_epoch, record.epoch + 1))
+
+    def broker_fenced(self, record: BrokerFenced) -> None:
+        broker = self.broker_map.get(record.node)
+        if broker is not None and broker.epoch == record.epoch:
+            self.broker_map[record.node] = dataclasses.replace(broker, fenced=True)
+        wal = self.wals.get((record.node, record.epoch))
+        if wal is not None:
+            recoverer = (record.recoverer_node, record.recoverer_epoch)
+            self.wals[record.node, record.epoch] = dataclasses.replace(wal, recoverer=recoverer)
+
+    def broker_unregistered(self, record: BrokerUnregistered) -> None:
+        del self.broker_map[record.node]
+
+    def wal_trimmed(self, record: WalTrimmed) -> None:
+        self._move_wal(record.node, record.epoch, record.trim_to)
+
+    def wal_recovered(self, record: WalRecovered) -> None:
+        self.wals.pop((record.node, record.epoch), None)
+
+    def _move_wal(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
+        wal = self.wals.get((node, epoch))
+        if wal is not None and trim_to > wal.trim_to:
+            self.wals[node, epoch] = dataclasses.replace(wal, trim_to=trim_to)
+
+    # Topics and partitions.
+
+    def topic_created(self, record: TopicCreated) -> None:
+        assert record.name not in self.topic_ids
+        self.topic_ids[record.name] = record.topic_id
+        self.topic_map[record.topic_id] = TopicImage(
+            topic_id=record.topic_id,
+            name=record.name,
+            is_internal=record.is_internal,
+            replication_factor=record.replication_factor,
+        )
+
+    def topic_deleted(self, record: TopicDeleted) -> None:
+        topic = self.topic_map.pop(record.topic_id)
+        del self.topic_ids[topic.name]
+        self.configs.pop((TOPIC_RESOURCE, topic.name), None)
+
+    def partitions_created(self, record: PartitionsCreated) -> None:
+        topic = self.topic_map[record.topic_id]
+        added: list[PartitionImage] = []
+        for new in record.partitions:
+            assert new.index == len(topic.partitions) + len(added)
+            assert new.stream not in self.streams
+            added.append(
+                PartitionImage(
+                    index=new.index,
+                    stream=new.stream,
+                    leader=new.leader,
+                    leader_epoch=new.leader_epoch,
+                    replicas=new.replicas,
+                )
+            )
+            self.streams[new.stream] = StreamImage(
+                stream=new.stream,
+                topic_id=record.topic_id,
+                partition=new.index,
+                owner=new.leader,
+                epoch=new.leader_epoch,
+            )
+            self.next_stream = StreamId(max(self.next_stream, new.stream + 1))
+        self.topic_map[record.topic_id] = dataclasses.replace(topic, partitions=(*topic.partitions, *added))
+
+    def partition_leader_changed(self, record: PartitionLeaderChanged) -> None:
+        stream = self.topic_map[record.topic_id].partitions[record.index].stream
+        self._open({stream: record.leader_epoch}, owner=record.leader)
+
+    def streams_opened(self, record: StreamsOpened) -> None:
+        self._open({opening.stream: opening.epoch for opening in record.streams}, owner=record.node)
+
+    def _open(self, epochs: dict[StreamId, StreamEpoch], *, owner: NodeId) -> None:
+        by_topic: dict[TopicId, dict[int, StreamEpoch]] = {}
+        for stream_id, epoch in epochs.items():
+            stream = self.streams[stream_id]
+            assert epoch > stream.epoch
+            self.streams[stream_id] = dataclasses.replace(stream, owner=owner, epoch=epoch)
+            by_topic.setdefault(stream.topic_id, {})[stream.partition] = epoch
+        for topic_id, changed in by_topic.items():
+            topic = self.topic_map[topic_id]
+            self.topic_map[topic_id] = dataclasses.replace(
+                topic,
+                partitions=tuple(
+                    dataclasses.replace(part, leader=owner, leader_epoch=changed[part.index])
+                    if part.index in changed
+                    else part
+                    for part in topic.partitions
+                ),
+            )
+
+    # Streams.
+
+    def stream_trimmed(self, record: StreamTrimmed) -> None:
+        stream = self.streams[record.stream]
+        if record.start <= stream.start:
+            return
+        spans, dropped = stream.spans.drop_below(record.start)
+        self.streams[record.stream] = dataclasses.replace(stream, start=record.start, spans=spans)
+        for span in dropped:
+            self._release(span.object_id)
+
+    def streams_deleted(self, record: StreamsDeleted) -> None:
+        for stream_id in record.streams:
+            stream = self.streams.pop(stream_id)
+            for span in stream.spans:
+                self._release(span.object_id)
+            if stream.checkpoint_object is not None:
+                self._release(stream.checkpoint_object)
+
+    # Objects.
+
+    def objects_prepared(self, record: ObjectsPrepared) -> None:
+        for number in range(record.first, record.first + record.count):
+            object_id = ObjectId(number)
+            self.prepared[object_id] = ObjectImage(
+                object_id=object_id, node=record.node, epoch=record.epoch, expires_ms=record.expires_ms
+            )
+        self.next_object = ObjectId(max(self.next_object, record.first + record.count))
+
+    def object_committed(self, record: ObjectCommitted) -> None:
+        del self.prepared[record.object_id]
+        references = 0
+        for recorded in record.ranges:
+            references += self._extend(record, recorded)
+        self.committed[record.object_id] = ObjectImage(
+            object_id=record.object_id,
+            node=record.node,
+            epoch=record.epoch,
+            size=record.size,
+            references=references,
+            refused=record.refused,
+        )
+        if references == 0:
+            self.unreferenced[record.object_id] = None
+        self._move_wal(record.node, record.epoch, record.trim_to)
+
+    def _extend(self, record: ObjectCommitted, recorded: RecordedRange) -> int:
+        """Move one stream's end, and say how often it now refers to the object."""
+        stream = self.streams[recorded.stream]
+        references = 0
+        spans = stream.spans
+        if recorded.start < recorded.end:
+            spans = spans.append(
+                ObjectSpan(
+                    object_id=record.object_id,
+                    object_size=record.size,
+                    start=recorded.start,
+                    end=recorded.end,
+                    size=recorded.size,
+                    max_timestamp_ms=recorded.max_timestamp_ms,
+                )
+            )
+            references += 1
+        checkpoint, checkpoint_offset = stream.checkpoint_object, stream.checkpoint_offset
+        if recorded.has_checkpoint:
+            if checkpoint is not None and checkpoint != record.object_id:
+                self._release(checkpoint)
+            references += checkpoint != record.object_id
+            checkpoint, checkpoint_offset = record.object_id, recorded.end
+        self.streams[recorded.stream] = StreamImage(
+            stream=stream.stream,
+            topic_id=stream.topic_id,
+            partition=stream.partition,
+            owner=stream.owner,
+            epoch=stream.epoch,
+            start=stream.start,
+            end=max(stream.end, recorded.end),
+            checkpoint_object=checkpoint,
+            checkpoint_offset=checkpoint_offset,
+            spans=spans,
+        )
+        return references
+
+    def _release(self, object_id: ObjectId) -> None:
+        found = self.committed[object_id]
+        assert found.references > 0
+        self.committed[object_id] = dataclasses.replace(found, references=found.references - 1)
+        if found.references == 1:
+            self.unreferenced[object_id] = None
+
+    def objects_destroyed(self, record: ObjectsDestroyed) -> None:
+        for object_id in record.objects:
+            found = self.prepared.pop(object_id, None) or self.committed.pop(object_id)
+            assert found.references == 0
+            self.unreferenced.pop(object_id, None)
+            self.destroyed[object_id] = dataclasses.replace(found, expires_ms=0, refused=(), destroyed_ms=record.at_ms)
+
+    def objects_deleted(self, record: ObjectsDeleted) -> None:
+        for object_id in record.objects:
+            del self.destroyed[object_id]
+
+    # The rest.
+
+    def prefix_owner_set(self, record: PrefixOwnerSet) -> None:
+        self.prefix_owner = record.owner
+
+    def feature_level_set(self, record: FeatureLevelSet) -> None:
+        self.features[record.name] = record.level
+
+    def config_changed(self, record: ConfigChanged) -> None:
+        key = (record.resource_type, record.resource_name)
+        config = self.configs.get(key, Map())
+        for name, value in record.changes:
+            if value is not None:
+                config = config.set(name, value)
+            elif name in config:
+                config = config.delete(name)
+        if config:
+            self.configs[key] = config
+        else:
+            self.configs.pop(key, None)
+        if record.resource_type == BROKER_RESOURCE and record.resource_name.isdigit():
+            node = NodeId(int(record.resource_name))
+            if node in self.broker_map:
+                self.broker_map[node] = dataclasses.replace(self.broker_map[node], draining=_is_draining(config))
+
+    def producer_ids_allocated(self, record: ProducerIdsAllocated) -> None:
+        assert record.next_id >= self.next_producer_id
+        self.next_producer_id = record.next_id
+
+    # Snapshots.
+
+    def counters_advanced(self, record: CountersAdvanced) -> None:
+        self.next_broker_epoch = record.next_broker_epoch
+        self.next_stream = record.next_stream
+        self.next_object = record.next_object
+        self.next_producer_id = record.next_producer_id
+
+    def object_restored(self, record: ObjectRestored) -> None:
+        self.committed[record.object_id] = ObjectImage(
+            object_id=record.object_id,
+            node=record.node,
+            epoch=record.epoch,
+            size=record.size,
+            refused=record.refused,
+        )
+        self.unreferenced[record.object_id] = None
+
+    def stream_restored(self, record: StreamRestored) -> None:
+        spans = Spans()
+        for span in record.spans:
+            spans = spans.append(
+                ObjectSpan(
+                    object_id=span.object_id,
+                    object_size=span.object_size,
+                    start=span.start,
+                    end=span.end,
+                    size=span.size,
+                    max_timestamp_ms=span.max_timestamp_ms,
+                )
+            )
+            self._retain(span.object_id)
+        if record.checkpoint_object is not None:
+            self._retain(record.checkpoint_object)
+        self.streams[record.stream] = dataclasses.replace(
+            self.streams[record.stream],
+            start=record.start,
+            end=record.end,
+            checkpoint_object=record.checkpoint_object,
+            checkpoint_offset=Offset(record.checkpoint_offset),
+            spans=spans,
+        )
+
+    def _retain(self, object_id: ObjectId) -> None:
+        found = self.committed[object_id]
+        self.committed[object_id] = dataclasses.replace(found, references=found.references + 1)
+        self.unreferenced.pop(object_id, None)
+
+
+def _is_draining(config: Map[str, str]) -> bool:
+    return config.get(DRAINING_CONFIG, "false") == "true"
+
+
+_REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], None]]] = {
+    BrokerRegistered: MetadataMachine.broker_registered,
+    BrokerFenced: MetadataMachine.broker_fenced,
+    BrokerUnregistered: MetadataMachine.broker_unregistered,
+    PrefixOwnerSet: MetadataMachine.prefix_owner_set,
+    TopicCreated: MetadataMachine.topic_created,
+    TopicDeleted: MetadataMachine.topic_deleted,
+    PartitionsCreated: MetadataMachine.partitions_created,
+    PartitionLeaderChanged: MetadataMachine.partition_leader_changed,
+    StreamsOpened: MetadataMachine.streams_opened,
+    ConfigChanged: MetadataMachine.config_changed,
+    StreamTrimmed: MetadataMachine.stream_trimmed,
+    StreamsDeleted: MetadataMachine.streams_deleted,
+    ObjectsPrepared: MetadataMachine.objects_prepared,
+    ObjectCommitted: MetadataMachine.object_committed,
+    ObjectsDestroyed: MetadataMachine.objects_destroyed,
+    ObjectsDeleted: MetadataMachine.objects_deleted,
+    WalTrimmed: MetadataMachine.wal_trimmed,
+    WalRecovered: MetadataMachine.wal_recovered,
+    ProducerIdsAllocated: MetadataMachine.producer_ids_allocated,
+    FeatureLevelSet: MetadataMachine.feature_level_set,
+    CountersAdvanced: MetadataMachine.counters_advanced,
+    ObjectRestored: MetadataMachine.object_restored,
+    StreamRestored: MetadataMachine.stream_restored,
+}
+
+
+def replay(image: MetadataImage, record: MetadataRecord) -> MetadataImage:
+    """The image after one more record."""
+    return replay_all(image, (record,))
+
+
+def replay_all(image: MetadataImage, records: Iterable[MetadataRecord]) -> MetadataImage:
+    """The image after all of `records`."""
+    machine = MetadataMachine(image)
+    for record in records:
+        machine.replay(record)
+    return machine.image
