@@ -1,0 +1,204 @@
+"""Sans-I/O: heads of requests, and answers that leave in the order of their requests.
+
+Kafka clients pipeline: several requests are on their way at once, and the answers must come back in the same order,
+whenever each of them is ready. `framing` turns received bytes into frames; a frame's head says which API and version it
+is; for every request a slot is taken in the connection's `ResponseQueue`, which is completed later, from anywhere.
+
+Buffers of an answer may be views of memory that somebody else wants back (log cache arenas). Such an answer is
+completed with a `release`, called once its bytes have really left: the transport is asked how many bytes it still
+holds, and everything handed over before those is gone.
+"""
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from automq.protocol.apis import APIS, Api
+from automq.protocol.codec import MalformedMessage
+from automq.protocol.decoder_source import skip_tags
+
+Buffer = bytes | bytearray | memoryview
+
+IN_FLIGHT_MAX: Final = 1024
+"""Requests of one connection that wait for their answers. Clients send 5 by default, load generators hundreds."""
+
+_HEAD = struct.Struct(">hhih").unpack_from
+_HEAD_BYTES: Final = 10
+_NEVER: Final = 1 << 15
+
+
+class UnknownApi(Exception):
+    """A key that no API has: no answer could be understood, so the connection is closed, as Kafka does."""
+
+    def __init__(self, key: int, version: int) -> None:
+        super().__init__(f"no API has key {key} (version {version})")
+        self.key = key
+        self.version = version
+
+
+class RequestHead:
+    """The head of one request. `version` may be one we cannot read: only ApiVersions is answered then."""
+
+    __slots__ = ("api", "body_offset", "client_id", "correlation_id", "version")
+
+    def __init__(self, api: Api, version: int, correlation_id: int, client_id: str | None, body_offset: int) -> None:
+        self.api = api
+        self.version = version
+        self.correlation_id = correlation_id
+        self.client_id = client_id
+        self.body_offset = body_offset
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the body can be read."""
+        return self.version in self.api.versions
+
+
+# One lookup for each request; a plain dictionary of tuples is the fastest there is.
+_APIS: Final[dict[int, tuple[Api, int]]] = {
+    key: (api, _NEVER if api.flexible_since is None else api.flexible_since) for key, api in APIS.items()
+}
+
+
+def parse_head(frame: memoryview) -> RequestHead:
+    """The head of the request in `frame`. Raises UnknownApi, or MalformedMessage."""
+    try:
+        key, version, correlation_id, length = _HEAD(frame, 0)
+        known = _APIS.get(key)
+        if known is None:
+            raise UnknownApi(key, version)
+        offset = _HEAD_BYTES
+        client_id = None
+        if length >= 0:
+            offset += length
+            if offset > len(frame):
+                raise IndexError
+            client_id = str(frame[_HEAD_BYTES:offset], "utf-8")
+        if version >= known[1]:
+            # The head of a flexible version ends with tagged fields; there are none that we know.
+            offset = skip_tags(frame, offset, len(frame)) if frame[offset] else offset + 1
+    except (IndexError, struct.error):
+        raise _malformed("the frame ends within it", frame) from None
+    except ValueError:
+        raise _malformed("the client id is not UTF-8 or the tagged fields are not well-formed", frame) from None
+    return RequestHead(known[0], version, correlation_id, client_id, offset)
+
+
+def _malformed(reason: str, frame: memoryview) -> MalformedMessage:
+    return MalformedMessage(reason, message_name="RequestHeader", version=1, position=len(frame))
+
+
+class ResponseSlot:
+    """The place of one answer. Completed or discarded exactly once, at any time, also after the connection is gone."""
+
+    __slots__ = ("_queue", "buffers", "release")
+
+    def __init__(self, queue: "ResponseQueue") -> None:
+        self._queue: ResponseQueue | None = queue
+        self.buffers: Sequence[Buffer] | None = None
+        self.release: Callable[[], None] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was completed or discarded."""
+        return self.buffers is not None
+
+    def complete(self, buffers: Sequence[Buffer], release: Callable[[], None] | None = None) -> None:
+        """The whole answer, size and header included. `release` is called when the bytes are no longer needed."""
+        assert self.buffers is None, "an answer is given once"
+        self.buffers = buffers
+        queue = self._queue
+        self._queue = None
+        assert queue is not None
+        if queue.is_closed:
+            if release is not None:
+                release()
+            return
+        self.release = release
+        queue.slot_done(self)
+
+    def discard(self) -> None:
+        """There is no answer (Produce with acks=0): the slot only keeps later answers from overtaking it."""
+        self.complete(())
+
+
+class ResponseQueue:
+    """Slots in the order of their requests; answers come out in that order and no other.
+
+    `on_ready` is called when answers can be taken and could not before; it should arrange for one `take_ready` a turn
+    of the event loop, so that answers that become ready together leave in one write.
+    """
+
+    __slots__ = ("_handed_bytes", "_in_flight_max", "_on_ready", "_releases", "_slots", "_was_told", "is_closed")
+
+    def __init__(self, on_ready: Callable[[], None], *, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+        self._on_ready = on_ready
+        self._in_flight_max = in_flight_max
+        self._slots: deque[ResponseSlot] = deque()
+        self._was_told = False
+        self._handed_bytes = 0
+        self._releases: deque[tuple[int, int, Callable[[], None]]] = deque()
+        self.is_closed = False
+
+    def __len__(self) -> int:
+        """Requests that wait for their answers to be taken."""
+        return len(self._slots)
+
+    @property
+    def is_full(self) -> bool:
+        """No more requests may be read from this connection until answers are taken."""
+        return len(self._slots) >= self._in_flight_max
+
+    @property
+    def pinned_bytes(self) -> int:
+        """Bytes of answers that were taken but whose `release` was not called yet."""
+        return sum(size for _, size, _ in self._releases)
+
+    def open_slot(self) -> ResponseSlot:
+        """A slot for the request just read."""
+        assert not self.is_closed
+        assert len(self._slots) < self._in_flight_max
+        slot = ResponseSlot(self)
+        self._slots.append(slot)
+        return slot
+
+    def slot_done(self, slot: ResponseSlot) -> None:
+        """Called by a slot: its answer is there."""
+        if slot is self._slots[0] and not self._was_told:
+            self._was_told = True
+            self._on_ready()
+
+    def take_ready(self) -> list[Buffer]:
+        """The buffers of all answers that may leave now, in order, for one `writelines`."""
+        self._was_told = False
+        ready: list[Buffer] = []
+        slots = self._slots
+        while slots:
+            buffers = slots[0].buffers
+            if buffers is None:
+                break
+            slot = slots.popleft()
+            ready.extend(buffers)
+            size = sum(map(len, buffers))
+            self._handed_bytes += size
+            if slot.release is not None:
+                self._releases.append((self._handed_bytes, size, slot.release))
+        return ready
+
+    def sent(self, *, unsent_bytes: int) -> None:
+        """The transport holds `unsent_bytes` of all that was taken: release what has left."""
+        releases = self._releases
+        gone = self._handed_bytes - unsent_bytes
+        while releases and releases[0][0] <= gone:
+            releases.popleft()[2]()
+
+    def close(self) -> None:
+        """The connection is gone: release everything; answers that come later are dropped."""
+        self.is_closed = True
+        releases = [release for _, _, release in self._releases]
+        releases += [slot.release for slot in self._slots if slot.release is not None]
+        self._releases.clear()
+        self._slots.clear()
+        for release in releases:
+            release()

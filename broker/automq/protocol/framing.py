@@ -1,0 +1,200 @@
+"""Sans-I/O: bytes of a connection in, whole frames out.
+
+A frame is an int32 size and as many bytes. All connections of an event loop share one receive buffer: what a read
+brings is consumed before the next read of any connection, so an idle connection owns no buffer at all. What is left
+over is kept aside: a few bytes are copied out and put back in front of the next read; the frame too big for that gets a
+buffer of its own, taken from a pool and given back as soon as the frame is consumed. The size is checked before
+anything is allocated, and the memory of a big buffer becomes real only as its bytes arrive (anonymous mmap).
+
+    def buffer_updated(self, count):           def get_buffer(self, hint):
+        reader.buffer_updated(count)               return reader.get_buffer()
+        while not paused:
+            frame = reader.next_frame()
+            if frame is None:
+                return
+            handle(frame)
+        reader.retain()
+
+A frame is a writable view. It is valid until the next call of any method of the reader, and not after control has
+returned to the event loop.
+"""
+
+import mmap
+import struct
+from typing import Final
+
+_SIZE = struct.Struct(">i").unpack_from
+
+SIZE_BYTES: Final = 4
+FRAME_BYTES_MIN: Final = 10
+"""Key, version, correlation id and the length of a client id: no request is shorter."""
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+SHARED_BYTES: Final = 256 * KIB
+"""One read: larger ones were not faster, and this much stays in a core's own cache."""
+
+OWN_BYTES_MIN: Final = 256 * KIB
+SPARE_BUFFER_BYTES_MAX: Final = 2 * MIB
+"""Buffers up to this size are kept for the next frame; a fresh one costs page faults, a kept one memory."""
+
+SPARE_BYTES_MAX: Final = 16 * MIB
+
+
+class FrameRefused(Exception):
+    """The size in front of a frame cannot be; nothing behind it can be understood."""
+
+    def __init__(self, size: int, *, frame_bytes_max: int) -> None:
+        super().__init__(f"a frame of {size} bytes; {FRAME_BYTES_MIN} to {frame_bytes_max} are accepted")
+        self.size = size
+
+
+class ReceiveBuffers:
+    """What the connections of one event loop share: the buffer everyone reads into, and spare ones for big frames."""
+
+    def __init__(
+        self,
+        *,
+        shared_bytes: int = SHARED_BYTES,
+        spare_buffer_bytes_max: int = SPARE_BUFFER_BYTES_MAX,
+        spare_bytes_max: int = SPARE_BYTES_MAX,
+    ) -> None:
+        assert shared_bytes >= 64
+        self.shared = memoryview(mmap.mmap(-1, shared_bytes))
+        self._spare_buffer_bytes_max = spare_buffer_bytes_max
+        self._spare_bytes_max = spare_bytes_max
+        self._spare: dict[int, list[memoryview]] = {}
+        self.spare_bytes = 0
+
+    def take(self, size: int) -> memoryview:
+        """A buffer of at least `size` bytes, a power of two."""
+        rounded = max(OWN_BYTES_MIN, 1 << (size - 1).bit_length())
+        spare = self._spare.get(rounded)
+        if spare:
+            self.spare_bytes -= rounded
+            return spare.pop()
+        return memoryview(mmap.mmap(-1, rounded))
+
+    def give_back(self, buffer: memoryview) -> None:
+        """Keep `buffer` for the next `take`, or let it go if it is big or enough are kept."""
+        size = len(buffer)
+        if size <= self._spare_buffer_bytes_max and self.spare_bytes + size <= self._spare_bytes_max:
+            self.spare_bytes += size
+            self._spare.setdefault(size, []).append(buffer)
+
+
+class FrameReader:
+    """One connection's incoming bytes. Unread bytes are [start, end) of the current buffer."""
+
+    __slots__ = ("_buffer", "_buffers", "_end", "_frame_bytes_max", "_is_own", "_shared", "_start")
+
+    def __init__(self, buffers: ReceiveBuffers, *, frame_bytes_max: int) -> None:
+        assert frame_bytes_max >= FRAME_BYTES_MIN
+        self._buffers = buffers
+        self._shared = buffers.shared
+        self._frame_bytes_max = frame_bytes_max
+        self._buffer = buffers.shared
+        self._is_own = False
+        self._start = 0
+        self._end = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory this connection holds between two reads."""
+        return 0 if self._buffer is self._shared else len(self._buffer)
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that arrived and were not handed out as frames."""
+        return self._end - self._start
+
+    def get_buffer(self) -> memoryview:
+        """Where the next read goes; never empty."""
+        unread = self._end - self._start
+        if not unread:
+            self._use_shared()
+            return self._shared
+        if self._is_own and self._start == 0 and self._end < (needed := self._frame_end()):
+            return self._buffer[self._end : needed]
+        return self._make_room(unread)
+
+    def buffer_updated(self, count: int) -> None:
+        """`count` bytes were written to the front of what `get_buffer` gave."""
+        self._end += count
+        assert self._end <= len(self._buffer)
+
+    def next_frame(self) -> memoryview | None:
+        """The next whole frame without its size, or None when more bytes are needed. Raises FrameRefused."""
+        start = self._start
+        unread = self._end - start
+        if unread >= SIZE_BYTES:
+            (size,) = _SIZE(self._buffer, start)
+            if size < FRAME_BYTES_MIN or size > self._frame_bytes_max:
+                raise FrameRefused(size, frame_bytes_max=self._frame_bytes_max)
+            end = start + SIZE_BYTES + size
+            if end <= self._end:
+                self._start = end
+                return self._buffer[start + SIZE_BYTES : end]
+        self.retain()
+        return None
+
+    def retain(self) -> None:
+        """Keep what is unread until it is asked for: call it before control returns to the event loop.
+
+        `next_frame` has done it when it returned None.
+        """
+        unread = self._end - self._start
+        if not unread:
+            self._use_shared()
+        elif self._buffer is self._shared:
+            needed = self._frame_end() - self._start
+            if needed > unread and needed > len(self._shared) // 2:
+                self._move_to_own(needed)
+            else:
+                kept = memoryview(bytearray(self._buffer[self._start : self._end]))
+                self._buffer, self._start, self._end = kept, 0, unread
+
+    def close(self) -> None:
+        """Forget what is unread and hold nothing any more."""
+        self._start = self._end = 0
+        self._use_shared()
+
+    def _frame_end(self) -> int:
+        """Where the frame at `start` ends, size included; as far as that is known. Checks the size."""
+        start = self._start
+        if self._end - start < SIZE_BYTES:
+            return start + SIZE_BYTES
+        size: int = _SIZE(self._buffer, start)[0]
+        if size < FRAME_BYTES_MIN or size > self._frame_bytes_max:
+            raise FrameRefused(size, frame_bytes_max=self._frame_bytes_max)
+        return start + SIZE_BYTES + size
+
+    def _make_room(self, unread: int) -> memoryview:
+        """Move what is unread to where the next read has room behind it."""
+        needed = self._frame_end() - self._start
+        if needed <= unread:
+            # Whole frames wait, because their consumer paused; there is still a read to be taken in.
+            needed = 2 * unread
+            assert needed <= 2 * (self._frame_bytes_max + len(self._shared)), "reading was not paused"
+        if needed > len(self._shared) // 2:
+            self._move_to_own(needed)
+            # A read beyond the end of a big frame would have to be copied out again.
+            return self._buffer[unread:needed]
+        self._shared[:unread] = self._buffer[self._start : self._end]
+        self._use_shared()
+        self._end = unread
+        return self._shared[unread:]
+
+    def _move_to_own(self, size: int) -> None:
+        """Move what is unread to the front of a buffer of this connection's own."""
+        unread = self._end - self._start
+        own = self._buffers.take(size)
+        own[:unread] = self._buffer[self._start : self._end]
+        self._use_shared()
+        self._buffer, self._is_own, self._end = own, True, unread
+
+    def _use_shared(self) -> None:
+        if self._is_own:
+            self._buffers.give_back(self._buffer)
+            self._is_own = False
+        self._buffer, self._start, self._end = self._shared, 0, 0
