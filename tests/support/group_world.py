@@ -220,7 +220,9 @@ class GroupWorld:
 
     def _do_leave(self, command: Command) -> None:
         leavers = [item.partition("/") for item in command.words]
-        members = [MemberIdentity(member_id=member, group_instance_id=instance or None) for member, _, instance in leavers]
+        members = [
+            MemberIdentity(member_id=member, group_instance_id=instance or None) for member, _, instance in leavers
+        ]
         turn = self.turn()
         response = self.shard.leave(turn, LeaveGroupRequest(group_id=command.get("group", "g"), members=members))
         for member in response.members:

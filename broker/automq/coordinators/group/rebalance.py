@@ -31,6 +31,9 @@ def prepare(turn: Turn, group: ClassicGroup) -> None:
     assert group.state in CAN_REBALANCE
     if group.state is GroupState.COMPLETING_REBALANCE:
         for member in group.members.values():
+            if member.sync_ticket is not None:
+                # It could not send heartbeats while it waited: its session starts anew.
+                touch_session(turn, member)
             refuse_sync(turn, member, ErrorCode.REBALANCE_IN_PROGRESS)
             member.assignment = b""
     turn.cancel_timer(SyncTimer(group.group_id))
