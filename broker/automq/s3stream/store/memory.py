@@ -1,0 +1,71 @@
+"""A store in this process's memory, for tests and the simulation: deterministic, and it never waits.
+
+Bodies are copied when they are taken, so that a caller who changes a buffer afterwards changes nothing here.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+
+from automq.s3stream.ports import Buffer, ObjectExists, ObjectInfo, ObjectNotFound
+from automq.s3stream.store.keys import InvalidKey, check_key
+
+
+class MemoryStore:
+    """A map and its sorted keys."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, bytes] = {}
+        self._keys: list[str] = []
+
+    async def get(self, key: str) -> bytes:
+        try:
+            return self._bodies[check_key(key)]
+        except KeyError:
+            raise ObjectNotFound(f"memory: has no {key}") from None
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        assert 0 <= start < end
+        return memoryview(await self.get(key))[start:end]
+
+    async def put(self, key: str, body: Sequence[Buffer]) -> None:
+        self._put(check_key(key), b"".join(body))
+
+    async def create(self, key: str, body: Sequence[Buffer]) -> None:
+        if check_key(key) in self._bodies:
+            raise ObjectExists(f"memory: already has {key}")
+        self._put(key, b"".join(body))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            if self._bodies.pop(check_key(key), None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
+        first = max(bisect_left(self._keys, prefix), bisect_right(self._keys, start_after))
+        found: list[ObjectInfo] = []
+        for index in range(first, len(self._keys)):
+            key = self._keys[index]
+            if len(found) >= limit or not key.startswith(prefix):
+                break
+            found.append(ObjectInfo(key, len(self._bodies[key])))
+        return found
+
+    async def close(self) -> None:
+        """Nothing to let go of; the objects stay, as a bucket's do."""
+
+    def _put(self, key: str, body: bytes) -> None:
+        if key not in self._bodies:
+            self._check_nesting(key)
+            insort(self._keys, key)
+        self._bodies[key] = body
+
+    def _check_nesting(self, key: str) -> None:
+        """No key may be another key plus `/...`: some stores refuse or hide such pairs."""
+        following = bisect_left(self._keys, f"{key}/")
+        if following < len(self._keys) and self._keys[following].startswith(f"{key}/"):
+            raise InvalidKey(f"{key} is a folder of other keys")
+        position = key.find("/")
+        while position != -1:
+            if key[:position] in self._bodies:
+                raise InvalidKey(f"{key} lies below the key {key[:position]}")
+            position = key.find("/", position + 1)
