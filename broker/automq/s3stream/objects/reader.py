@@ -18,7 +18,7 @@ from automq.s3stream.objects.format import (
     decode_footer,
     object_key,
 )
-from automq.s3stream.ports import ObjectStorage
+from automq.s3stream.ports import Buffer, ObjectStorage
 
 # The index of a 64 MiB object with a thousand streams fits; one GET does then.
 TAIL_BYTES = 64 * 1024
@@ -122,8 +122,10 @@ class ObjectReader:
         entry = (await self.index(object_id, object_size)).checkpoint_entry(stream)
         if entry is None:
             raise CorruptData(key=key, offset=0, length=object_size, what=f"index: no checkpoint of stream {stream}")
-        data = memoryview(await self._store.get_range(key, entry.position, entry.position + entry.size))
-        check_block(key, entry, data)
+        data: Buffer = b""
+        if entry.size:
+            data = await self._store.get_range(key, entry.position, entry.position + entry.size)
+        check_block(key, entry, memoryview(data))
         return entry.start, bytes(data)
 
     def forget(self, object_id: ObjectId) -> None:

@@ -18,7 +18,6 @@ from typing import Final, Protocol
 from prometheus_client import Counter, Histogram
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset
-from automq.runtime.backoff import Backoff
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
@@ -268,7 +267,11 @@ class ObjectWal:
     async def _put(self, slot: OpenSlot) -> None:
         started = self._clock.monotonic()
         end = (slot.position + PAGE_BYTES - 1) & -PAGE_BYTES
-        if not await self._create(self._slot_id(slot.sequence).key, slot.view[slot.start : end]):
+        key = self._slot_id(slot.sequence).key
+        try:
+            await create_once(self._store, key, [slot.view[slot.start : end]], entropy=self._entropy)
+        except KeyTaken:
+            self._on_taken(key)
             return
         del self._inflight[slot.sequence]
         self._slots_total.inc()
@@ -280,18 +283,3 @@ class ObjectWal:
             self._send_ready()
         elif self._due:
             self.close_slot()
-
-    async def _create(self, key: str, body: memoryview) -> bool:
-        """True when the slot is ours and durable, after however many tries; False when it is another's."""
-        backoff = Backoff(entropy=self._entropy, first_s=0.05, max_s=5.0)
-        while True:
-            try:
-                await create_once(self._store, key, [body], entropy=self._entropy)
-            except KeyTaken:
-                self._on_taken(key)
-                return False
-            except StoreError as error:
-                log.warning("wal slot not written yet", extra={"key": key, "error": str(error)})
-                await asyncio.sleep(backoff.next_s())
-            else:
-                return True

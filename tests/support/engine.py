@@ -1,0 +1,294 @@
+"""A storage engine in a world of its own: a ledger in place of the controller, a store whose answers a test can hold.
+
+`Ledger` judges commits as the design's commit check says, in memory and at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.runtime.clock import SystemClock
+from automq.runtime.entropy import SeededEntropy
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.s3stream.model import (
+    BrokerFenced,
+    CheckpointRef,
+    CommitRequest,
+    CommitResult,
+    ObjectRefused,
+    ObjectSpan,
+    RangeVerdict,
+    StreamFenced,
+    StreamNotFound,
+    StreamState,
+)
+from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavailable
+from automq.s3stream.storage import StorageSettings
+from automq.s3stream.store.memory import MemoryStore
+from automq.s3stream.stream import Storage
+
+CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
+NODE = NodeId(1)
+FIRST_EPOCH = BrokerEpoch(1)
+Incarnation = tuple[NodeId, BrokerEpoch]
+
+
+@dataclass
+class Ledger:
+    """What the controller would know."""
+
+    streams: dict[StreamId, StreamState] = field(default_factory=dict)
+    objects: dict[ObjectId, list[tuple[StreamId, ObjectSpan]]] = field(default_factory=dict)
+    prepared: dict[ObjectId, None] = field(default_factory=dict)
+    trimmed: dict[Incarnation, int] = field(default_factory=dict)
+    fenced_by: dict[Incarnation, Incarnation] = field(default_factory=dict)
+    commits: list[CommitRequest] = field(default_factory=list)
+    next_object: int = 1
+
+    def create_stream(self, stream: int, *, owner: NodeId = NODE) -> StreamId:
+        """A new, empty stream at epoch 0."""
+        made = StreamId(stream)
+        self.streams[made] = StreamState(
+            stream=made, epoch=StreamEpoch(0), owner=owner, start=Offset(0), end=Offset(0), checkpoint=None
+        )
+        return made
+
+    def fence(self, dead: Incarnation, recoverer: Incarnation) -> int:
+        """The record that fences; T of the dead incarnation."""
+        self.fenced_by[dead] = recoverer
+        return self.trimmed.get(dead, 0)
+
+    def reopen(self, stream: StreamId, *, owner: NodeId = NODE) -> None:
+        """The next opening of the stream: a higher epoch, at the larger of end and trim point."""
+        state = self.streams[stream]
+        self.streams[stream] = replace(
+            state, epoch=StreamEpoch(state.epoch + 1), owner=owner, end=max(state.end, state.start)
+        )
+
+    def judge(self, request: CommitRequest, committer: Incarnation) -> CommitResult:
+        """The commit check."""
+        dead = (request.node, request.epoch)
+        expected = self.fenced_by.get(dead) if request.recoverer is not None else None
+        if request.recoverer is None:
+            if committer in self.fenced_by or dead != committer:
+                raise BrokerFenced(f"{committer} is fenced")
+        elif expected != committer or committer in self.fenced_by:
+            raise BrokerFenced(f"{committer} does not recover {dead}")
+        if request.object_id is not None:
+            if request.object_id in self.objects:
+                verdicts = [RangeVerdict.ACCEPTED] * len(request.ranges)
+                return CommitResult(verdicts=verdicts, trimmed_to=self.trimmed.get(dead, 0))
+            if request.object_id not in self.prepared:
+                raise ObjectRefused(f"object {request.object_id} is not prepared")
+            del self.prepared[request.object_id]
+            self.objects[request.object_id] = []
+        self.commits.append(request)
+        verdicts, stuck = [], False
+        for commit in request.ranges:
+            state = self.streams.get(commit.stream)
+            if state is None:
+                verdicts.append(RangeVerdict.DROPPED)
+            elif state.owner != request.node or state.epoch != commit.epoch or commit.start != state.end:
+                verdicts.append(RangeVerdict.REFUSED)
+                stuck = stuck or state.owner == request.node
+            else:
+                verdicts.append(RangeVerdict.CLIPPED if commit.start < state.start else RangeVerdict.ACCEPTED)
+                self._accept(request, commit)
+        if not stuck:
+            self.trimmed[dead] = max(self.trimmed.get(dead, 0), request.trim_to)
+        return CommitResult(verdicts=verdicts, trimmed_to=self.trimmed.get(dead, 0))
+
+    def _accept(self, request: CommitRequest, commit: Any) -> None:
+        state = self.streams[commit.stream]
+        assert request.object_id is not None
+        span = ObjectSpan(
+            object_id=request.object_id,
+            object_size=request.size,
+            start=commit.start,
+            end=commit.end,
+            size=commit.size,
+            max_timestamp_ms=commit.max_timestamp_ms,
+        )
+        self.objects[request.object_id].append((commit.stream, span))
+        checkpoint = state.checkpoint
+        if commit.has_checkpoint:
+            checkpoint = CheckpointRef(object_id=request.object_id, object_size=request.size, offset=commit.end)
+        self.streams[commit.stream] = replace(state, end=commit.end, checkpoint=checkpoint)
+
+
+class LedgerObjects:
+    """The ObjectManager of one incarnation."""
+
+    def __init__(self, ledger: Ledger, committer: Incarnation) -> None:
+        self._ledger, self._committer = ledger, committer
+        self.unavailable = 0
+        """So many calls fail first."""
+
+    async def prepare(self, count: int) -> Sequence[ObjectId]:
+        await self._answer()
+        ids = [ObjectId(self._ledger.next_object + n) for n in range(count)]
+        self._ledger.next_object += count
+        self._ledger.prepared.update(dict.fromkeys(ids))
+        return ids
+
+    async def commit(self, request: CommitRequest) -> CommitResult:
+        await self._answer()
+        return self._ledger.judge(request, self._committer)
+
+    def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
+        spans = [span for spans in self._ledger.objects.values() for of, span in spans if of == stream]
+        spans.sort(key=lambda span: span.start)
+        return [span for span in spans if span.end > start and span.start < end][:limit]
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(0)
+        if self.unavailable:
+            self.unavailable -= 1
+            raise StoreUnavailable("the metadata log cannot be reached")
+
+
+class LedgerStreams:
+    """The StreamManager of one incarnation."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def state(self, stream: StreamId) -> StreamState:
+        if stream not in self._ledger.streams:
+            raise StreamNotFound(f"stream {stream}")
+        return self._ledger.streams[stream]
+
+    async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
+        await asyncio.sleep(0)
+        state = self.state(stream)
+        if epoch != state.epoch:
+            raise StreamFenced(stream=stream, ours=epoch, current=state.epoch)
+        self._ledger.streams[stream] = replace(state, start=max(state.start, new_start))
+
+    def owner(self, stream: StreamId) -> NodeId | None:
+        return self._ledger.streams[stream].owner if stream in self._ledger.streams else None
+
+
+class HeldStore:
+    """A store before which a test can stop operations, lose answers and count.
+
+    `before` and `after` may wait on an event or raise StoreError; they get the operation's name and key.
+    """
+
+    def __init__(self, inner: ObjectStorage) -> None:
+        self.inner = inner
+        self.before: Callable[[str, str], Any] = _pass
+        self.after: Callable[[str, str], Any] = _pass
+        self.calls: list[tuple[str, str]] = []
+
+    async def _around(self, name: str, key: str, call: Callable[[], Any]) -> Any:
+        self.calls.append((name, key))
+        await self.before(name, key)
+        result = await call()
+        await self.after(name, key)
+        return result
+
+    async def get(self, key: str) -> bytes:
+        data: bytes = await self._around("get", key, lambda: self.inner.get(key))
+        return data
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        data: Buffer = await self._around("get_range", key, lambda: self.inner.get_range(key, start, end))
+        return data
+
+    async def put(self, key: str, body: Sequence[Buffer]) -> None:
+        await self._around("put", key, lambda: self.inner.put(key, body))
+
+    async def create(self, key: str, body: Sequence[Buffer]) -> None:
+        await self._around("create", key, lambda: self.inner.create(key, body))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self._around("delete", keys[0], lambda: self.inner.delete(keys))
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
+        infos: list[ObjectInfo] = await self._around(
+            "list", prefix, lambda: self.inner.list(prefix, start_after=start_after, limit=limit)
+        )
+        return infos
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+async def _pass(name: str, key: str) -> None:
+    return None
+
+
+SMALL = StorageSettings(
+    arena_bytes=16 * 64 * 1024,
+    upload_bytes=128 * 1024,
+    upload_interval_ms=200,
+    block_cache_bytes=256 * 1024,
+    cold_read_bytes=64 * 1024,
+    wal_interval_ms=1.0,
+    wal_batch_bytes=64 * 1024,
+    wal_inflight=4,
+)
+
+
+class Engine:
+    """One incarnation of a broker's storage on a world that outlives it."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: ObjectStorage,
+        *,
+        epoch: int = 1,
+        node: NodeId = NODE,
+        settings: StorageSettings = SMALL,
+        seed: str = "engine",
+    ) -> None:
+        self.ledger = ledger
+        self.crashes: list[str] = []
+        self.fences: list[str] = []
+        self.me = (node, BrokerEpoch(epoch))
+        self.tasks = Tasks(f"engine {epoch}", on_crash=lambda name, error: self.crashes.append(f"{name}: {error!r}"))
+        self.objects = LedgerObjects(ledger, self.me)
+        self.metrics = Metrics()
+        self.storage = Storage(
+            settings=settings,
+            cluster_id=CLUSTER,
+            node=node,
+            epoch=BrokerEpoch(epoch),
+            store=store,
+            objects=self.objects,
+            streams=LedgerStreams(ledger),
+            clock=SystemClock(),
+            entropy=SeededEntropy(f"{seed} {epoch}"),
+            tasks=self.tasks,
+            metrics=self.metrics,
+            on_fenced=self.fences.append,
+        )
+
+    async def die(self) -> None:
+        """As kill -9: nothing is finished, nothing is told."""
+        await self.tasks.close()
+        self.storage.wal.stop()
+        assert self.crashes == []
+
+    async def recover(self, dead: "Engine") -> None:
+        """Fence the dead incarnation in the ledger, recover its log, open its streams' next epoch."""
+        await self.storage.recover(*dead.me, self.ledger.fence(dead.me, self.me))
+        for stream in self.ledger.streams:
+            self.ledger.reopen(stream, owner=self.me[0])
+        self.storage.start()
+
+
+def a_batch(stream: int, offset: int, *, size: int = 100) -> memoryview:
+    """Bytes that say which batch they are, so that a wrong one is noticed."""
+    text = f"<{stream}:{offset}>".encode()
+    return memoryview((text * (size // len(text) + 1))[:size])
+
+
+def new_store() -> MemoryStore:
+    """An empty bucket."""
+    return MemoryStore()
