@@ -12,7 +12,7 @@ from automq.runtime.entropy import Entropy
 if TYPE_CHECKING:
     from automq.controller.service import Controller
     from automq.coordinators.group.coordinator import GroupCoordinator
-    from automq.metadata.configs import BrokerConfigs
+    from automq.handlers.broker_configs import BrokerConfigs
     from automq.metadata.publisher import MetadataPublisher
     from automq.partition.fetch_session import FetchSessions
     from automq.partition.manager import PartitionManager
