@@ -1,0 +1,148 @@
+"""gzip, snappy, lz4 and zstd behind one table, as Kafka's record batches use them.
+
+Decompression has a bound on its output, and memory is taken as output comes: a small input cannot claim much. Snappy is
+read raw and in the framing of Java's library (magic, two versions, then blocks with a length each), which is also what
+is written. Lz4 is the frame format with independent blocks, the only kind Kafka's Java client reads.
+"""
+
+import enum
+import struct
+from collections.abc import Callable
+from typing import Final
+
+import cramjam
+
+Data = bytes | bytearray | memoryview
+
+KIB: Final = 1024
+FIRST_OUTPUT_BYTES: Final = 64 * KIB
+SNAPPY_BLOCK_BYTES: Final = 32 * KIB
+SNAPPY_RATIO_MAX: Final = 22
+"""A copy of 64 bytes takes three: whoever claims more is lying about the size."""
+
+SNAPPY_MAGIC: Final = b"\x82SNAPPY\x00"
+SNAPPY_HEADER: Final = SNAPPY_MAGIC + struct.pack(">ii", 1, 1)
+_INT32 = struct.Struct(">i")
+
+# What the library says when the output buffer is full, and only then.
+_OUTPUT_IS_FULL: Final = "failed to write whole buffer"
+
+
+class Compression(enum.IntEnum):
+    """The lowest three bits of a batch's attributes."""
+
+    NONE = 0
+    GZIP = 1
+    SNAPPY = 2
+    LZ4 = 3
+    ZSTD = 4
+
+
+class CorruptCompression(Exception):
+    """The data cannot be decompressed."""
+
+    def __init__(self, kind: Compression, reason: str) -> None:
+        super().__init__(f"{kind.name.lower()} data is corrupt: {reason}")
+        self.kind = kind
+
+
+class DecompressedTooLarge(Exception):
+    """The data decompresses to more than the caller allows."""
+
+    def __init__(self, kind: Compression, bytes_max: int) -> None:
+        super().__init__(f"{kind.name.lower()} data decompresses to more than {bytes_max} bytes")
+        self.kind = kind
+
+
+def compress(kind: Compression, data: Data, level: int | None = None) -> bytes:
+    """`data` compressed; without a level each library's or Kafka's usual one."""
+    if kind is Compression.GZIP:
+        return bytes(cramjam.gzip.compress(data, level=level))
+    if kind is Compression.SNAPPY:
+        return _compress_snappy(data)
+    if kind is Compression.LZ4:
+        compressor = cramjam.lz4.Compressor(level=level, content_checksum=False, block_linked=False)
+        compressor.compress(bytes(data))
+        return bytes(compressor.finish())
+    if kind is Compression.ZSTD:
+        return bytes(cramjam.zstd.compress(data, level=3 if level is None else level))
+    return bytes(data)
+
+
+def decompress(kind: Compression, data: Data, *, bytes_max: int) -> Data:
+    """What `data` was. Raises CorruptCompression, or DecompressedTooLarge beyond `bytes_max` bytes."""
+    if kind is Compression.NONE:
+        if len(data) > bytes_max:
+            raise DecompressedTooLarge(kind, bytes_max)
+        return data
+    if kind is Compression.SNAPPY:
+        return _decompress_snappy(data, bytes_max)
+    return _decompress_into_growing(kind, data, bytes_max)
+
+
+_DECOMPRESS_INTO: Final[dict[Compression, Callable[[Data, bytearray], int]]] = {
+    Compression.GZIP: cramjam.gzip.decompress_into,
+    Compression.LZ4: cramjam.lz4.decompress_into,
+    Compression.ZSTD: cramjam.zstd.decompress_into,
+}
+
+
+def _decompress_into_growing(kind: Compression, data: Data, bytes_max: int) -> bytes:
+    """These formats do not say reliably how long their output is: try again with more room while it does not fit."""
+    room = max(FIRST_OUTPUT_BYTES, 4 * len(data))
+    while True:
+        room = min(room, bytes_max)
+        out = bytearray(room)
+        try:
+            size = _DECOMPRESS_INTO[kind](data, out)
+        except cramjam.DecompressionError as error:
+            if str(error) != _OUTPUT_IS_FULL:
+                raise CorruptCompression(kind, str(error)) from None
+            if room == bytes_max:
+                raise DecompressedTooLarge(kind, bytes_max) from None
+            room *= 4
+            continue
+        del out[size:]
+        return bytes(out)
+
+
+def _compress_snappy(data: Data) -> bytes:
+    out = bytearray(SNAPPY_HEADER)
+    view = memoryview(data)
+    for start in range(0, len(view), SNAPPY_BLOCK_BYTES):
+        block = bytes(cramjam.snappy.compress_raw(view[start : start + SNAPPY_BLOCK_BYTES]))
+        out += _INT32.pack(len(block))
+        out += block
+    return bytes(out)
+
+
+def _decompress_snappy(data: Data, bytes_max: int) -> bytes:
+    view = memoryview(data)
+    if bytes(view[: len(SNAPPY_MAGIC)]) != SNAPPY_MAGIC:
+        return _decompress_snappy_block(view, bytes_max, bytes_max)
+    out = bytearray()
+    position = len(SNAPPY_HEADER)
+    while position < len(view):
+        if len(view) - position < _INT32.size:
+            raise CorruptCompression(Compression.SNAPPY, "a block's length is cut off")
+        (length,) = _INT32.unpack_from(view, position)
+        position += _INT32.size
+        if length < 0 or length > len(view) - position:
+            raise CorruptCompression(Compression.SNAPPY, f"a block of {length} bytes, {len(view) - position} are left")
+        out += _decompress_snappy_block(view[position : position + length], bytes_max - len(out), bytes_max)
+        position += length
+    return bytes(out)
+
+
+def _decompress_snappy_block(block: memoryview, room: int, bytes_max: int) -> bytes:
+    try:
+        size = cramjam.snappy.decompress_raw_len(block)
+        if size > room:
+            raise DecompressedTooLarge(Compression.SNAPPY, bytes_max)
+        if size > SNAPPY_RATIO_MAX * len(block):
+            raise CorruptCompression(Compression.SNAPPY, f"{len(block)} bytes cannot hold {size}")
+        out = bytearray(size)
+        cramjam.snappy.decompress_raw_into(block, out)
+    except cramjam.DecompressionError as error:
+        raise CorruptCompression(Compression.SNAPPY, str(error)) from None
+    return bytes(out)
