@@ -1,0 +1,165 @@
+"""What the clients of a simulation did and saw, and whether that can be true of a log that keeps its word.
+
+Every record's value names its producer, its partition and its number: `p1/0/17`. A *lane* is what one producer sends to
+one partition: numbers from 0 on, without a hole, because the producer is idempotent and retries until it succeeds.
+"""
+
+from dataclasses import dataclass, field
+
+from tests.support.batches import Batch
+
+
+@dataclass(slots=True)
+class Sent:
+    """A batch that a producer has sent at least once."""
+
+    lane: str
+    partition: int
+    first: int
+    count: int
+    offset: int | None = None
+    acknowledged: bool = False
+
+    @property
+    def values(self) -> list[bytes]:
+        """The records."""
+        return [f"{self.lane}/{number}".encode() for number in range(self.first, self.first + self.count)]
+
+
+@dataclass(slots=True)
+class History:
+    """Facts about one topic. Methods that learn something add to `violations` what contradicts it."""
+
+    partitions: int
+    violations: list[str] = field(default_factory=list)
+    lanes: dict[str, list[Sent]] = field(default_factory=dict)
+    seen: list[list[bytes | None]] = field(default_factory=list)
+    """By partition and offset: the value a reader got there."""
+    high_watermarks: list[int] = field(default_factory=list)
+    trims: list[int] = field(default_factory=list)
+    """Up to where somebody has asked to delete: nothing below need exist."""
+    committed: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Newest acknowledged commit of a group."""
+
+    def __post_init__(self) -> None:
+        self.seen = [[] for _ in range(self.partitions)]
+        self.high_watermarks = [0] * self.partitions
+        self.trims = [0] * self.partitions
+
+    @property
+    def acknowledged_records(self) -> int:
+        """Records that must exist."""
+        return sum(sent.count for lane in self.lanes.values() for sent in lane if sent.acknowledged)
+
+    def violation(self, what: str) -> None:
+        """Something that must not be."""
+        if len(self.violations) < 20:
+            self.violations.append(what)
+
+    def send(self, producer: str, partition: int, count: int) -> Sent:
+        """The next batch of a lane."""
+        name = f"{producer}/{partition}"
+        lane = self.lanes.setdefault(name, [])
+        first = lane[-1].first + lane[-1].count if lane else 0
+        sent = Sent(name, partition, first, count)
+        lane.append(sent)
+        return sent
+
+    def acknowledge(self, sent: Sent, offset: int | None) -> None:
+        """The broker says that the batch is there; without an offset it only says that it was there already."""
+        if sent.acknowledged and None not in (offset, sent.offset) and offset != sent.offset:
+            self.violation(f"{sent.lane} {sent.first}: acknowledged at {sent.offset} and at {offset}")
+        sent.acknowledged = True
+        if offset is not None:
+            sent.offset = offset
+            self._place(sent.partition, offset, sent.values, "acknowledged")
+
+    def read(self, partition: int, position: int, batch: Batch, *, reader: str) -> int:
+        """A reader at `position` got `batch`; the next position."""
+        skipped = position - batch.base_offset
+        if skipped < 0:
+            self.violation(f"{reader}: partition {partition} jumps from {position} to {batch.base_offset}")
+        if batch.end_offset <= position:
+            return position
+        self._place(partition, batch.base_offset, batch.values, reader)
+        return batch.end_offset
+
+    def saw_high_watermark(self, partition: int, offset: int) -> None:
+        """Offsets below it are durable."""
+        self.high_watermarks[partition] = max(self.high_watermarks[partition], offset)
+
+    def commit(self, group: str, partition: int, offset: int) -> None:
+        """A commit of the group was acknowledged."""
+        key = (group, partition)
+        self.committed[key] = max(offset, self.committed.get(key, -1))
+
+    def saw_commit(self, group: str, partition: int, offset: int, *, at_least: int) -> None:
+        """The group's committed offset, asked for when `at_least` had been acknowledged."""
+        if offset < at_least:
+            self.violation(f"group {group}: committed offset of partition {partition} went from {at_least} to {offset}")
+
+    def _place(self, partition: int, offset: int, values: list[bytes] | tuple[bytes, ...], who: str) -> None:
+        log = self.seen[partition]
+        end = offset + len(values)
+        if len(log) < end:
+            log.extend([None] * (end - len(log)))
+        before = log[offset:end]
+        for at, (old, new) in enumerate(zip(before, values, strict=True)):
+            if old is not None and old != new:
+                self.violation(
+                    f"{who}: partition {partition} offset {offset + at} is {new.decode()}, and was {old.decode()}"
+                )
+                break
+        log[offset:end] = values
+
+
+def judge(history: History, *, starts: list[int], ends: list[int], logs: list[list[bytes]]) -> None:
+    """Compare what every partition finally holds, offsets [start, end), with what was acknowledged and seen."""
+    for partition in range(history.partitions):
+        start, end, log = starts[partition], ends[partition], logs[partition]
+        if start > history.trims[partition]:
+            history.violation(
+                f"partition {partition} begins at {start}; nobody deleted above {history.trims[partition]}"
+            )
+        if end < history.high_watermarks[partition]:
+            history.violation(
+                f"partition {partition} ends at {end}; a reader saw the high watermark {history.high_watermarks[partition]}"
+            )
+        if len(log) != end - start:
+            history.violation(f"partition {partition} has {len(log)} records in offsets {start} to {end}")
+        for offset, value in enumerate(history.seen[partition]):
+            if value is not None and offset >= start and (offset >= end or log[offset - start] != value):
+                now = log[offset - start].decode() if offset < end else "nothing"
+                history.violation(f"partition {partition} offset {offset} was {value.decode()} and is {now}")
+                break
+        _judge_lanes(history, partition, start, log)
+
+
+def _judge_lanes(history: History, partition: int, start: int, log: list[bytes]) -> None:
+    numbers: dict[str, list[int]] = {}
+    for value in log:
+        lane, _, number = value.decode().rpartition("/")
+        numbers.setdefault(lane, []).append(int(number))
+    for name, lane in history.lanes.items():
+        if lane[0].partition != partition:
+            continue
+        found = numbers.pop(name, [])
+        if any(after != before + 1 for before, after in zip(found, found[1:], strict=False)):
+            history.violation(f"{name}: duplicate, missing or out of order: {_first_break(found)}")
+        last = max((sent.first + sent.count - 1 for sent in lane if sent.acknowledged), default=-1)
+        if last >= 0 and (not found or found[-1] < last) and start == 0:
+            history.violation(f"{name}: record {last} was acknowledged and is missing")
+        if start == 0 and found and found[0] != 0:
+            history.violation(f"{name}: records before {found[0]} are missing")
+        sent_to = lane[-1].first + lane[-1].count
+        if found and found[-1] >= sent_to:
+            history.violation(f"{name}: record {found[-1]} was never sent")
+    for name in numbers:
+        history.violation(f"partition {partition} has records of {name}, who sent none")
+
+
+def _first_break(numbers: list[int]) -> str:
+    for before, after in zip(numbers, numbers[1:], strict=False):
+        if after != before + 1:
+            return f"{after} follows {before}"
+    return ""
