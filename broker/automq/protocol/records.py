@@ -80,6 +80,20 @@ class RecordBatch:
         "view",
     )
 
+    attributes: int
+    base_offset: int
+    base_sequence: int
+    base_timestamp: int
+    crc: int
+    last_offset_delta: int
+    leader_epoch: int
+    length: int
+    magic: int
+    max_timestamp: int
+    producer_epoch: int
+    producer_id: int
+    record_count: int
+
     def __init__(self, view: memoryview, offset: int = 0) -> None:
         """The batch that starts at `offset`. Raises CorruptRecords if it does not fit; the magic is not checked."""
         if len(view) - offset < HEADER_BYTES:
