@@ -122,9 +122,8 @@ def judge(history: History, *, starts: list[int], ends: list[int], logs: list[li
                 f"partition {partition} begins at {start}; nobody deleted above {history.trims[partition]}"
             )
         if end < history.high_watermarks[partition]:
-            history.violation(
-                f"partition {partition} ends at {end}; a reader saw the high watermark {history.high_watermarks[partition]}"
-            )
+            seen = history.high_watermarks[partition]
+            history.violation(f"partition {partition} ends at {end}; a reader saw the high watermark {seen}")
         if len(log) != end - start:
             history.violation(f"partition {partition} has {len(log)} records in offsets {start} to {end}")
         for offset, value in enumerate(history.seen[partition]):
