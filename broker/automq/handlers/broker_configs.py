@@ -1,8 +1,10 @@
-"""What handlers know of this broker's own settings: DescribeConfigs shows them, topic creation takes defaults from them."""
+"""What handlers know of this broker's settings: shown by DescribeConfigs, and defaults of topics that are made."""
 
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from automq.metadata.configs import ConfigType
 
 
 class ConfigSource(enum.IntEnum):
@@ -14,21 +16,6 @@ class ConfigSource(enum.IntEnum):
     DYNAMIC_DEFAULT_BROKER = 3
     STATIC_BROKER = 4
     DEFAULT = 5
-
-
-class ConfigType(enum.IntEnum):
-    """The type of a value, as DescribeConfigs numbers it."""
-
-    UNKNOWN = 0
-    BOOLEAN = 1
-    STRING = 2
-    INT = 3
-    SHORT = 4
-    LONG = 5
-    DOUBLE = 6
-    LIST = 7
-    CLASS = 8
-    PASSWORD = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

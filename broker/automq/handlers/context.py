@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from automq.controller.service import Controller
     from automq.coordinators.group.coordinator import GroupCoordinator
     from automq.handlers.broker_configs import BrokerConfigs
+    from automq.handlers.producer_ids import ProducerIds
     from automq.metadata.publisher import MetadataPublisher
     from automq.partition.fetch_session import FetchSessions
     from automq.partition.manager import PartitionManager
@@ -34,6 +35,7 @@ class Services:
     fetch_sessions: "FetchSessions"
     broker_configs: "BrokerConfigs"
     """What DescribeConfigs shows of a broker."""
+    producer_ids: "ProducerIds"
     api_versions: Mapping[int, range]
     """The versions of every API that is really handled, by key: what ApiVersions answers."""
 

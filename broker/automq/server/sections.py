@@ -22,6 +22,7 @@ from automq.server.setting import (
     one_of,
     protocol_map,
     setting,
+    store_uri,
     string,
 )
 
@@ -117,7 +118,7 @@ class ClusterSettings:
 
     storage_uri: str = setting(
         "automq.storage.uri",
-        string(),
+        store_uri(),
         default=REQUIRED,
         doc="Where the cluster's objects lie: `s3://BUCKET[/PREFIX][?endpoint=URL&region=R&path_style=true]` or "
         "`file:///FOLDER`.",

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from automq.s3stream.store.uri import InvalidStoreUri, parse_store_uri
+
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 INT32_MAX: Final = 2**31 - 1
@@ -134,6 +136,18 @@ def integer(*, least: int = 0, most: int = INT32_MAX) -> tuple[Kind, Callable[[s
 def string() -> tuple[Kind, Callable[[str], str | None], str]:
     """Any text; an empty one means that there is none."""
     return Kind.STRING, lambda text: text.strip() or None, ""
+
+
+def store_uri() -> tuple[Kind, Callable[[str], str], str]:
+    """A store's place, in its canonical form."""
+
+    def parse(text: str) -> str:
+        try:
+            return str(parse_store_uri(text.strip()))
+        except InvalidStoreUri as error:
+            raise ValueRefused(str(error)) from error
+
+    return Kind.STRING, parse, "a store URI"
 
 
 def one_of(*words: str, refusals: dict[str, str] | None = None) -> tuple[Kind, Callable[[str], str], str]:

@@ -45,6 +45,8 @@ class InvalidSettings(Refused):
     def __init__(self, key: str, message: str) -> None:
         super().__init__(Reason.INVALID_SETTINGS, message)
         self.key = key
+        self.termination_message_path: str | None = None
+        """Where the last line is wanted, as far as that could be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +105,14 @@ def load_settings(
     from_file = read_file(file) if file is not None else {}
     from_flags = read_flags(flags)
     from_environment, warnings = read_environment(os.environ if environment is None else environment)
-    for key in (*from_flags, *from_file):
-        _check_known(key)
     texts = {**from_file, **from_environment, **from_flags}
-    return build_settings(texts, machine=this_machine() if machine is None else machine, warnings=warnings)
+    try:
+        for key in (*from_flags, *from_file):
+            _check_known(key)
+        return build_settings(texts, machine=this_machine() if machine is None else machine, warnings=warnings)
+    except InvalidSettings as refused:
+        refused.termination_message_path = texts.get("automq.termination.message.path")
+        raise
 
 
 def build_settings(texts: Mapping[str, str], *, machine: Machine, warnings: Iterable[str] = ()) -> Settings:

@@ -1,0 +1,26 @@
+"""`automq broker`: a broker for whatever runs it; docs/broker.md is its whole face."""
+
+import pathlib
+import signal
+from typing import Annotated
+
+import typer
+
+from automq.cli.options import SetOption
+
+
+def broker(
+    config: Annotated[pathlib.Path, typer.Option(help="Properties file.")],
+    set_: SetOption = None,
+) -> int:
+    """Run a broker with the settings of a file, the environment and --set."""
+    from automq.server.last_line import stop_early
+
+    signal.signal(signal.SIGTERM, stop_early)
+    signal.signal(signal.SIGINT, stop_early)
+    from automq.server.logs import log_to_stderr
+    from automq.server.runner import run_process
+    from automq.server.settings import load_settings
+
+    log_to_stderr()
+    return run_process(load_settings(file=config, flags=set_ or ()))

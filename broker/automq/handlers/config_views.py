@@ -1,0 +1,190 @@
+"""Pure: what DescribeConfigs shows: for each key its value, where that comes from, and what it would be otherwise."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from automq.handlers.broker_configs import BrokerConfig, BrokerConfigs, ConfigSource
+from automq.ids import NodeId
+from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS, TOPIC_CONFIGS, ConfigDefinition, ConfigType
+from automq.metadata.image import MetadataImage
+from automq.protocol.messages.admin import (
+    CreatableTopicConfigs,
+    DescribeConfigsResourceResult,
+    DescribeConfigsSynonym,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewOptions:
+    """What the client asked to see. No keys mean all of them."""
+
+    keys: Collection[str] | None
+    synonyms: bool
+    documentation: bool
+
+    def wants(self, name: str) -> bool:
+        """Whether the key was asked for."""
+        return not self.keys or name in self.keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layers:
+    """Everything below a topic's own overrides, the strongest first."""
+
+    of_broker: Mapping[str, str]
+    of_all_brokers: Mapping[str, str]
+    static: Mapping[str, str]
+
+
+def topic_view(
+    image: MetadataImage, broker_configs: BrokerConfigs, topic: str, options: ViewOptions
+) -> list[DescribeConfigsResourceResult]:
+    """Every config of one topic."""
+    overrides = image.topic_config(topic)
+    layers = _layers(image, broker_configs, None)
+    return [
+        _topic_entry(definition, overrides, layers, options)
+        for definition in TOPIC_CONFIGS.values()
+        if options.wants(definition.name)
+    ]
+
+
+def created_topic_configs(
+    image: MetadataImage, broker_configs: BrokerConfigs, overrides: Mapping[str, str]
+) -> list[CreatableTopicConfigs]:
+    """Every config of a topic that has just been made with `overrides`."""
+    options = ViewOptions(keys=None, synonyms=False, documentation=False)
+    layers = _layers(image, broker_configs, None)
+    entries = [_topic_entry(definition, overrides, layers, options) for definition in TOPIC_CONFIGS.values()]
+    return [
+        CreatableTopicConfigs(
+            name=entry.name, value=entry.value, read_only=entry.read_only, config_source=entry.config_source
+        )
+        for entry in entries
+    ]
+
+
+def broker_view(
+    image: MetadataImage, broker_configs: BrokerConfigs, node: NodeId, options: ViewOptions
+) -> list[DescribeConfigsResourceResult]:
+    """Every setting of one broker: its own, which are fixed, and those that can be altered while it runs."""
+    layers = _layers(image, broker_configs, node)
+    entries = [
+        _static_entry(config, options)
+        for config in broker_configs.entries.values()
+        if config.name not in DYNAMIC_BROKER_CONFIGS and options.wants(config.name)
+    ]
+    entries += [
+        _dynamic_entry(definition, layers, options)
+        for definition in DYNAMIC_BROKER_CONFIGS.values()
+        if options.wants(definition.name)
+    ]
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def all_brokers_view(image: MetadataImage, options: ViewOptions) -> list[DescribeConfigsResourceResult]:
+    """What was altered for all brokers at once."""
+    altered = image.broker_config(None)
+    return [
+        _entry(
+            DYNAMIC_BROKER_CONFIGS[name],
+            [DescribeConfigsSynonym(name=name, value=altered[name], source=ConfigSource.DYNAMIC_DEFAULT_BROKER)],
+            options,
+        )
+        for name in sorted(altered)
+        if name in DYNAMIC_BROKER_CONFIGS and options.wants(name)
+    ]
+
+
+def _layers(image: MetadataImage, broker_configs: BrokerConfigs, node: NodeId | None) -> _Layers:
+    return _Layers(
+        of_broker={} if node is None else image.broker_config(node),
+        of_all_brokers=image.broker_config(None),
+        static=broker_configs.topic_defaults,
+    )
+
+
+def _topic_entry(
+    definition: ConfigDefinition, overrides: Mapping[str, str], layers: _Layers, options: ViewOptions
+) -> DescribeConfigsResourceResult:
+    synonyms = _synonyms(definition, layers)
+    if definition.name in overrides:
+        own = DescribeConfigsSynonym(
+            name=definition.name, value=overrides[definition.name], source=ConfigSource.DYNAMIC_TOPIC
+        )
+        synonyms.insert(0, own)
+    entry = _entry(definition, synonyms, options)
+    if synonyms:
+        # A synonym may count in another unit: hours where the topic has milliseconds.
+        entry.value = (
+            overrides[definition.name]
+            if definition.name in overrides
+            else definition.from_synonym(synonyms[0].name, synonyms[0].value or "")
+        )
+    return entry
+
+
+def _synonyms(definition: ConfigDefinition, layers: _Layers) -> list[DescribeConfigsSynonym]:
+    """The broker-wide values that a topic falls back to, the strongest first."""
+    found = [
+        DescribeConfigsSynonym(name=name, value=layer[name], source=source)
+        for layer, source in (
+            (layers.of_broker, ConfigSource.DYNAMIC_BROKER),
+            (layers.of_all_brokers, ConfigSource.DYNAMIC_DEFAULT_BROKER),
+            (layers.static, ConfigSource.STATIC_BROKER),
+        )
+        for name in definition.synonyms
+        if name in layer
+    ]
+    if definition.synonyms:
+        # Kafka's default stands at the synonym with the coarsest unit, which is the last.
+        name = definition.synonyms[-1]
+        scale = definition.scales.get(name, 1)
+        value = definition.default if scale == 1 else str(int(definition.default) // scale)
+        found.append(DescribeConfigsSynonym(name=name, value=value, source=ConfigSource.DEFAULT))
+    return found
+
+
+def _dynamic_entry(
+    definition: ConfigDefinition, layers: _Layers, options: ViewOptions
+) -> DescribeConfigsResourceResult:
+    name = definition.name
+    synonyms = [
+        DescribeConfigsSynonym(name=name, value=layer[name], source=source)
+        for layer, source in (
+            (layers.of_broker, ConfigSource.DYNAMIC_BROKER),
+            (layers.of_all_brokers, ConfigSource.DYNAMIC_DEFAULT_BROKER),
+            (layers.static, ConfigSource.STATIC_BROKER),
+        )
+        if name in layer
+    ]
+    synonyms.append(DescribeConfigsSynonym(name=name, value=definition.default, source=ConfigSource.DEFAULT))
+    return _entry(definition, synonyms, options)
+
+
+def _entry(
+    definition: ConfigDefinition, synonyms: list[DescribeConfigsSynonym], options: ViewOptions
+) -> DescribeConfigsResourceResult:
+    return DescribeConfigsResourceResult(
+        name=definition.name,
+        value=synonyms[0].value if synonyms else definition.default,
+        config_source=synonyms[0].source if synonyms else ConfigSource.DEFAULT,
+        synonyms=synonyms if options.synonyms else [],
+        config_type=definition.type,
+        documentation=definition.doc if options.documentation else None,
+    )
+
+
+def _static_entry(config: BrokerConfig, options: ViewOptions) -> DescribeConfigsResourceResult:
+    value = None if config.is_sensitive or config.type is ConfigType.PASSWORD else config.value
+    own = DescribeConfigsSynonym(name=config.name, value=value, source=config.source)
+    return DescribeConfigsResourceResult(
+        name=config.name,
+        value=value,
+        read_only=True,
+        config_source=config.source,
+        is_sensitive=config.is_sensitive,
+        synonyms=[own] if options.synonyms else [],
+        config_type=config.type,
+        documentation=config.doc if options.documentation else None,
+    )

@@ -1,0 +1,25 @@
+"""A request's own time-out: what is not decided by then is answered REQUEST_TIMED_OUT, and may still happen."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final, TypeVar
+
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.replicated.machine import LogFailed, LogFenced
+from automq.s3stream.model import StreamError
+
+T = TypeVar("T")
+
+FAILURES: Final = (ApiError, LogFenced, LogFailed, StreamError)
+"""What a change of metadata raises when it fails as a whole."""
+
+
+async def within(timeout_ms: int, waiting: Awaitable[T]) -> T:
+    """The result of `waiting`. Raises ApiError REQUEST_TIMED_OUT after `timeout_ms`."""
+    try:
+        async with asyncio.timeout(max(timeout_ms, 0) / 1000):
+            return await waiting
+    except TimeoutError:
+        raise ApiError(
+            ErrorCode.REQUEST_TIMED_OUT, "The change is not durable yet: the object store does not answer in time."
+        ) from None

@@ -1,0 +1,283 @@
+"""Handles messages.discovery: which APIs, brokers and topics there are.
+
+A partition has one replica, its owner: replicas and ISR are `[leader]`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from automq.handlers.auto_creation import create_missing
+from automq.handlers.context import Handler, RequestContext
+from automq.handlers.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
+from automq.handlers.topic_names import check_topic_name
+from automq.ids import TopicId
+from automq.metadata.image import BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.messages.discovery import (
+    ApiVersion,
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+    Cursor,
+    DescribeClusterBroker,
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+    DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse,
+    DescribeTopicPartitionsResponsePartition,
+    DescribeTopicPartitionsResponseTopic,
+    MetadataRequest,
+    MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseBroker,
+    MetadataResponsePartition,
+    MetadataResponseTopic,
+)
+from automq.protocol.schema import ZERO_UUID, Message
+
+PARTITIONS_MAX: Final = 2000
+"""Partitions in one DescribeTopicPartitions answer, as Kafka's max.request.partition.size.limit."""
+
+_SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+_BROKERS, _CONTROLLERS = 1, 2
+
+
+async def handle_api_versions(context: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse:
+    """What is served. From version 3 the client's software must have a plausible name."""
+    if context.version >= 3 and not (
+        _SOFTWARE.fullmatch(request.client_software_name) and _SOFTWARE.fullmatch(request.client_software_version)
+    ):
+        return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+    listed = context.services.api_versions
+    return ApiVersionsResponse(
+        api_keys=[
+            ApiVersion(api_key=key, min_version=versions[0], max_version=versions[-1])
+            for key, versions in listed.items()
+        ]
+    )
+
+
+async def handle_metadata(context: RequestContext, request: MetadataRequest) -> MetadataResponse:
+    """Brokers and topics; makes missing topics where client and broker allow it."""
+    image = context.services.metadata.image
+    response = MetadataResponse(
+        brokers=[
+            MetadataResponseBroker(node_id=broker.node, host=endpoint.host, port=endpoint.port, rack=broker.rack)
+            for broker in image.brokers()
+            if not broker.fenced and (endpoint := endpoint_of(broker, context.listener_name)) is not None
+        ],
+        cluster_id=context.services.cluster_id,
+        controller_id=context.services.node,
+    )
+    if request.include_cluster_authorized_operations:
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+    operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
+    if request.topics is None or (context.version == 0 and not request.topics):
+        response.topics = [_topic(context, image, topic, operations) for topic in image.topics()]
+        return response
+    if not _is_valid(context.version, request.topics):
+        response.error_code = ErrorCode.INVALID_REQUEST
+        response.topics = [
+            MetadataResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=asked.name or "", topic_id=asked.topic_id)
+            for asked in request.topics
+        ]
+        return response
+    if any(asked.topic_id != ZERO_UUID for asked in request.topics):
+        response.topics = _topics_by_id(context, image, request.topics, operations)
+        return response
+    names = list(dict.fromkeys(asked.name or "" for asked in request.topics))
+    failures: dict[str, ErrorCode] = {}
+    if request.allow_auto_topic_creation and context.services.broker_configs.auto_create_topics:
+        failures = await create_missing(context, [name for name in names if image.topic(name) is None])
+        image = context.services.metadata.image
+    response.topics = [_topic_by_name(context, image, name, failures, operations) for name in names]
+    return response
+
+
+def _is_valid(version: int, topics: Sequence[MetadataRequestTopic]) -> bool:
+    """Whether topics are named as the version allows: by id, and without a name, only from 12 on."""
+    return version >= 12 or all(asked.name is not None and asked.topic_id == ZERO_UUID for asked in topics)
+
+
+def endpoint_of(broker: BrokerImage, listener_name: str) -> Endpoint | None:
+    """Where clients of that listener reach the broker."""
+    return next((endpoint for endpoint in broker.endpoints if endpoint.listener_name == listener_name), None)
+
+
+def _topics_by_id(
+    context: RequestContext, image: MetadataImage, topics: Sequence[MetadataRequestTopic], operations: int
+) -> list[MetadataResponseTopic]:
+    answers: list[MetadataResponseTopic] = []
+    for topic_id in dict.fromkeys(asked.topic_id for asked in topics if asked.topic_id != ZERO_UUID):
+        topic = image.topic_by_id(TopicId(topic_id))
+        answers.append(
+            MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, topic_id=topic_id)
+            if topic is None
+            else _topic(context, image, topic, operations)
+        )
+    return answers
+
+
+def _topic_by_name(
+    context: RequestContext, image: MetadataImage, name: str, failures: dict[str, ErrorCode], operations: int
+) -> MetadataResponseTopic:
+    topic = image.topic(name)
+    if topic is not None:
+        return _topic(context, image, topic, operations)
+    try:
+        check_topic_name(name)
+        error = failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    except ApiError as refused:
+        error = refused.code
+    return MetadataResponseTopic(error_code=error, name=name, topic_authorized_operations=operations)
+
+
+def _topic(context: RequestContext, image: MetadataImage, topic: TopicImage, operations: int) -> MetadataResponseTopic:
+    partitions: list[MetadataResponsePartition] = []
+    for partition in topic.partitions:
+        error = _partition_error(context, image, partition)
+        replica = [int(partition.leader)]
+        partitions.append(
+            MetadataResponsePartition(
+                error_code=error,
+                partition_index=partition.index,
+                leader_id=-1 if error else partition.leader,
+                leader_epoch=partition.leader_epoch,
+                replica_nodes=replica,
+                isr_nodes=[] if error == ErrorCode.LEADER_NOT_AVAILABLE else replica,
+                offline_replicas=replica if error == ErrorCode.LEADER_NOT_AVAILABLE else [],
+            )
+        )
+    return MetadataResponseTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.is_internal,
+        partitions=partitions,
+        topic_authorized_operations=operations,
+    )
+
+
+def _partition_error(context: RequestContext, image: MetadataImage, partition: PartitionImage) -> ErrorCode:
+    leader = image.broker(partition.leader)
+    if leader is None or leader.fenced:
+        return ErrorCode.LEADER_NOT_AVAILABLE
+    if endpoint_of(leader, context.listener_name) is None:
+        return ErrorCode.LISTENER_NOT_FOUND
+    return ErrorCode.NONE
+
+
+async def handle_describe_cluster(context: RequestContext, request: DescribeClusterRequest) -> DescribeClusterResponse:
+    """The brokers, with fenced ones when asked for."""
+    if request.endpoint_type == _CONTROLLERS:
+        return DescribeClusterResponse(
+            error_code=ErrorCode.MISMATCHED_ENDPOINT_TYPE,
+            error_message="The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type "
+            "CONTROLLER",
+        )
+    if request.endpoint_type != _BROKERS:
+        return DescribeClusterResponse(
+            error_code=ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
+            error_message=f"Unsupported endpoint type {request.endpoint_type}",
+        )
+    image = context.services.metadata.image
+    response = DescribeClusterResponse(
+        cluster_id=context.services.cluster_id,
+        controller_id=context.services.node,
+        brokers=[
+            DescribeClusterBroker(
+                broker_id=broker.node,
+                host=endpoint.host,
+                port=endpoint.port,
+                rack=broker.rack,
+                is_fenced=broker.fenced,
+            )
+            for broker in image.brokers()
+            if (endpoint := endpoint_of(broker, context.listener_name)) is not None
+            and (request.include_fenced_brokers or not broker.fenced)
+        ],
+    )
+    if request.include_cluster_authorized_operations:
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+    return response
+
+
+async def handle_describe_topic_partitions(
+    context: RequestContext, request: DescribeTopicPartitionsRequest
+) -> DescribeTopicPartitionsResponse:
+    """Partitions in order of topic name and index, a page at a time: `next_cursor` is where the next page begins."""
+    cursor = request.cursor
+    if cursor is not None and cursor.partition_index < 0:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"The cursor's partition must be valid, got {cursor.partition_index}")
+    image = context.services.metadata.image
+    everything = not request.topics
+    names = [topic.name for topic in image.topics()] if everything else [topic.name for topic in request.topics]
+    first = cursor.topic_name if cursor is not None else ""
+    room = max(min(request.response_partition_limit, PARTITIONS_MAX), 1)
+    response = DescribeTopicPartitionsResponse()
+    for name in sorted({name: None for name in names if name >= first}):
+        topic = image.topic(name)
+        if topic is None:
+            response.topics.append(_unknown_topic(name))
+            continue
+        begin = cursor.partition_index if cursor is not None and name == first else 0
+        end = min(len(topic.partitions), begin + room)
+        response.topics.append(_topic_page(context, image, topic, begin, end))
+        room -= max(0, end - begin)
+        if end < len(topic.partitions):
+            response.next_cursor = Cursor(topic_name=name, partition_index=end)
+            return response
+        if room == 0:
+            response.next_cursor = _cursor_after(image, sorted(names), name)
+            return response
+    return response
+
+
+def _cursor_after(image: MetadataImage, names: Sequence[str], last: str) -> Cursor | None:
+    following = next((name for name in names if name > last and image.topic(name) is not None), None)
+    return None if following is None else Cursor(topic_name=following, partition_index=0)
+
+
+def _unknown_topic(name: str) -> DescribeTopicPartitionsResponseTopic:
+    try:
+        check_topic_name(name)
+        error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    except ApiError as refused:
+        error = refused.code
+    return DescribeTopicPartitionsResponseTopic(error_code=error, name=name)
+
+
+def _topic_page(
+    context: RequestContext, image: MetadataImage, topic: TopicImage, begin: int, end: int
+) -> DescribeTopicPartitionsResponseTopic:
+    partitions: list[DescribeTopicPartitionsResponsePartition] = []
+    for partition in topic.partitions[begin:end]:
+        error = _partition_error(context, image, partition)
+        replica = [int(partition.leader)]
+        partitions.append(
+            DescribeTopicPartitionsResponsePartition(
+                error_code=error,
+                partition_index=partition.index,
+                leader_id=-1 if error else partition.leader,
+                leader_epoch=partition.leader_epoch,
+                replica_nodes=replica,
+                isr_nodes=[] if error == ErrorCode.LEADER_NOT_AVAILABLE else replica,
+                eligible_leader_replicas=[],
+                last_known_elr=[],
+                offline_replicas=replica if error == ErrorCode.LEADER_NOT_AVAILABLE else [],
+            )
+        )
+    return DescribeTopicPartitionsResponseTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.is_internal,
+        partitions=partitions,
+        topic_authorized_operations=TOPIC_OPERATIONS,
+    )
+
+
+HANDLERS: Final[Mapping[type[Message], Handler]] = {
+    ApiVersionsRequest: handle_api_versions,
+    MetadataRequest: handle_metadata,
+    DescribeClusterRequest: handle_describe_cluster,
+    DescribeTopicPartitionsRequest: handle_describe_topic_partitions,
+}

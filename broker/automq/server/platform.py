@@ -1,0 +1,156 @@
+"""What a broker stands on: time, randomness, threads, the network and the stores, as one bundle.
+
+The simulation builds the same broker on doubles of all of these; `system_platform` is the machine's own.
+"""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from automq.runtime.clock import Clock, SystemClock
+from automq.runtime.entropy import Entropy, SystemEntropy
+from automq.runtime.workers import ThreadWorkers, Workers
+from automq.s3stream.ports import ObjectStorage
+from automq.s3stream.store.uri import open_store, parse_store_uri
+from automq.server.lifecycle import Reason, Refused
+from automq.server.probes import Probes
+from automq.server.setting import Address
+from automq.server.settings import Settings
+
+ACCEPT_BACKLOG = 1024
+
+
+class Bound(Protocol):
+    """An address that is ours, on which nobody can connect yet."""
+
+    @property
+    def port(self) -> int:
+        """The real port, when 0 was asked for."""
+        ...
+
+    def close(self) -> None:
+        """Give the address back. Idempotent."""
+        ...
+
+
+class Accepting(Protocol):
+    """A listener that takes connections."""
+
+    def close(self) -> None:
+        """Take no more; connections that are there stay."""
+        ...
+
+
+class Network(Protocol):
+    """Where clients come from."""
+
+    def bind(self, address: Address) -> Bound:
+        """Take `address`. Raises Refused: AddressInUse, or InvalidSettings when the machine does not have it."""
+        ...
+
+    async def accept(self, bound: Bound, factory: Callable[[], asyncio.BaseProtocol]) -> Accepting:
+        """Listen on what was bound; every connection gets a protocol of `factory`."""
+        ...
+
+    async def serve_probes(self, bound: Bound, probes: Probes) -> None:
+        """Answer HTTP on what was bound, until `probes.stop`."""
+        ...
+
+
+class BoundSocket:
+    """A TCP socket that is bound and does not listen."""
+
+    def __init__(self, bound: socket.socket) -> None:
+        self.socket = bound
+
+    @property
+    def port(self) -> int:
+        return int(self.socket.getsockname()[1])
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class SystemNetwork:
+    """The machine's TCP."""
+
+    def bind(self, address: Address) -> BoundSocket:
+        try:
+            return BoundSocket(_bind(address))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Refused(
+                    Reason.ADDRESS_IN_USE,
+                    f"the address {address} is taken by another process; stop it or choose another address",
+                ) from error
+            raise Refused(
+                Reason.INVALID_SETTINGS,
+                f"the address {address} cannot be bound: {error.strerror or error}; name an address of this machine",
+            ) from error
+
+    async def accept(self, bound: Bound, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
+        assert isinstance(bound, BoundSocket)
+        return await asyncio.get_running_loop().create_server(factory, sock=bound.socket, backlog=ACCEPT_BACKLOG)
+
+    async def serve_probes(self, bound: Bound, probes: Probes) -> None:
+        assert isinstance(bound, BoundSocket)
+        await probes.start(bound.socket)
+
+
+def _bind(address: Address) -> socket.socket:
+    """A bound socket. Raises OSError.
+
+    The first try goes without SO_REUSEADDR: with it, Linux lets two processes bind one port as long as neither listens,
+    and the second would be found out after it has fenced the first. Connections that a predecessor left behind make
+    that try fail, so there is a second one with it.
+    """
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    for reuse in (0, 1):
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setblocking(False)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+            bound.bind(where)
+            return bound
+        except OSError as error:
+            bound.close()
+            if reuse or error.errno != errno.EADDRINUSE:
+                raise
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """The bundle. `open_store` may look at the settings' URI and credentials; it does no I/O by itself."""
+
+    clock: Clock
+    entropy: Entropy
+    workers: Workers
+    network: Network
+    open_store: Callable[[Settings], ObjectStorage]
+
+
+def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> ObjectStorage:
+    return open_store(
+        parse_store_uri(settings.cluster.storage_uri),
+        workers=workers,
+        entropy=entropy,
+        credentials_folder=settings.cluster.credentials_folder,
+    )
+
+
+def system_platform() -> Platform:
+    """This machine, as it is."""
+    workers, entropy = ThreadWorkers(), SystemEntropy()
+    return Platform(
+        clock=SystemClock(),
+        entropy=entropy,
+        workers=workers,
+        network=SystemNetwork(),
+        open_store=lambda settings: _open_store(settings, workers=workers, entropy=entropy),
+    )

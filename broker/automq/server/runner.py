@@ -1,0 +1,68 @@
+"""One broker as this process: event loop, signals, the last line, the exit code."""
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable
+
+from automq.server.broker import Broker
+from automq.server.last_line import end_refused, say_last_line
+from automq.server.lifecycle import ExitCode, Refused, State
+from automq.server.platform import Platform, system_platform
+from automq.server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# After start nearly everything alive is there to stay; a full collection of it would stop the loop for tens of
+# milliseconds, and records are never part of cycles.
+GC_THRESHOLDS = (50_000, 20, 100)
+
+
+def run_process(
+    settings: Settings, *, observe: Callable[[Broker], None] | None = None, platform: Platform | None = None
+) -> ExitCode:
+    """Run a broker until it is told to stop, or must end; says why on the last line. `observe` sees it first."""
+    for warning in settings.warnings:
+        log.warning("setting ignored", extra={"why": warning})
+    path = settings.server.termination_message_path
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(settings, platform or system_platform(), observe))
+    except Refused as refused:
+        return end_refused(refused, path=path)
+    except SystemExit:
+        raise
+    except BaseException as error:
+        log.critical("the broker ends because of a bug", exc_info=error)
+        say_last_line(None, f"a bug ended the broker: {type(error).__name__}: {error}", path=path)
+        return ExitCode.BUG
+    return ExitCode.STOPPED
+
+
+async def _run(settings: Settings, platform: Platform, observe: Callable[[Broker], None] | None) -> None:
+    broker = Broker(settings, platform)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, broker.stop)
+    broker.lifecycle.subscribe(lambda: _settle_memory() if broker.lifecycle.state is State.SERVING else None)
+    if observe is not None:
+        observe(broker)
+    await broker.run()
+
+
+def _settle_memory() -> None:
+    """Once, when serving begins: what is alive now is no longer looked at by the collector."""
+    if gc.get_freeze_count() == 0:
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it is installed: it writes gathered buffers without joining them."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

@@ -1,0 +1,85 @@
+"""Commands that work on a store and end: doctor, erase, dump."""
+
+import asyncio
+import pathlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from automq.runtime.clock import SystemClock
+from automq.runtime.entropy import SystemEntropy
+from automq.runtime.workers import ThreadWorkers
+from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
+from automq.s3stream.store.doctor import DoctorReport, run_doctor
+from automq.s3stream.store.uri import InvalidStoreUri, StoreUri, open_store, parse_store_uri
+from automq.server.inspection import Inspection, NotOurs, inspect
+from automq.server.refusals import format_refusal, store_refusal
+from automq.server.settings import InvalidSettings
+
+T = TypeVar("T")
+
+
+class NothingToShow(Exception):
+    """There is no such object, or it is not what this program writes; the message names it."""
+
+
+def examine(uri: str, credentials: pathlib.Path | None) -> DoctorReport:
+    """The doctor's report. Raises Refused."""
+
+    async def work(store: ObjectStorage) -> DoctorReport:
+        return await run_doctor(store, name=uri, clock=SystemClock(), entropy=SystemEntropy())
+
+    return with_store(uri, credentials, work)
+
+
+def show(what: str, key: str | None, credentials: pathlib.Path | None) -> Inspection:
+    """What is in a file, or in an object of a store. Raises Refused, NothingToShow."""
+    if key is None:
+        try:
+            return _inspect(what, pathlib.Path(what).read_bytes())
+        except OSError as error:
+            raise NothingToShow(f"{what} cannot be read: {error.strerror}") from error
+
+    async def work(store: ObjectStorage) -> bytes:
+        return await store.get(key)
+
+    try:
+        return _inspect(key, with_store(what, credentials, work))
+    except ObjectNotFound as error:
+        raise NothingToShow(f"there is no {key} in {what}") from error
+
+
+def _inspect(name: str, data: bytes) -> Inspection:
+    try:
+        return inspect(name, data)
+    except (NotOurs, CorruptData) as error:
+        raise NothingToShow(str(error)) from error
+
+
+def with_store(uri: str, credentials: pathlib.Path | None, work: Callable[[ObjectStorage], Awaitable[T]]) -> T:
+    """Run `work` on the store of that URI, in an event loop of its own. Raises Refused for what the store answers."""
+    try:
+        parsed = parse_store_uri(uri)
+    except InvalidStoreUri as error:
+        raise InvalidSettings("URI", str(error)) from error
+    try:
+        return asyncio.run(_with_open_store(parsed, credentials, work))
+    except ObjectNotFound:
+        raise
+    except StoreError as error:
+        raise store_refusal(error, uri) from error
+    except FormatTooNew as error:
+        raise format_refusal(error, uri) from error
+
+
+async def _with_open_store(
+    uri: StoreUri, credentials: pathlib.Path | None, work: Callable[[ObjectStorage], Awaitable[T]]
+) -> T:
+    workers = ThreadWorkers()
+    folder = None if credentials is None else str(credentials)
+    store = open_store(uri, workers=workers, entropy=SystemEntropy(), credentials_folder=folder)
+    try:
+        return await work(store)
+    finally:
+        await store.close()
+        workers.close()

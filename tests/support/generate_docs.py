@@ -1,0 +1,32 @@
+"""Writes the generated parts of docs/: what stands between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+`python -m tests.support.generate_docs`, or `make docs`; a test compares.
+"""
+
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+
+from automq.server.face import SECTIONS_OF_DOCUMENT
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = {"broker.md": SECTIONS_OF_DOCUMENT}
+
+
+def with_sections(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
+    """`text` with every section written anew."""
+    for name, generate in sections.items():
+        pattern = re.compile(f"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        assert len(pattern.findall(text)) == 1, f"the document has no section {name}, or two"
+        text = pattern.sub(lambda match, made=generate(): f"{match[1]}\n{made}\n\n{match[2]}", text)
+    return text
+
+
+def main() -> None:
+    for name, sections in GENERATED.items():
+        path = DOCS / name
+        path.write_text(with_sections(path.read_text(), sections))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""The settings tree and its sources."""
+
+import pathlib
+
+import pytest
+
+from automq.server.setting import Address, Listener, Machine
+from automq.server.settings import (
+    InvalidSettings,
+    Settings,
+    declared_settings,
+    environment_name,
+    load_settings,
+    memory_limit,
+    topic_default_settings,
+)
+
+REQUIRED = ("node.id=7", "automq.storage.uri=file:///tmp/store")
+MACHINE = Machine(hostname="here", memory_limit_bytes=None)
+MIB = 1024 * 1024
+
+
+def load(*flags: str, file: pathlib.Path | None = None, environment: dict[str, str] | None = None) -> Settings:
+    return load_settings(file=file, flags=[*REQUIRED, *flags], environment=environment or {}, machine=MACHINE)
+
+
+def test_defaults_are_filled_in() -> None:
+    settings = load()
+
+    assert settings.node.node_id == 7
+    assert settings.engine.arena_bytes == 256 * MIB
+    assert settings.engine.upload_bytes == 64 * MIB
+    assert settings.engine.block_cache_bytes == 128 * MIB
+    assert settings.server.http == Address(host="0.0.0.0", port=9404)
+    assert settings.server.shutdown_timeout_ms == 20_000
+
+
+def test_flag_wins_over_environment_which_wins_over_file(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "broker.properties"
+    file.write_text("node.id=1\nbroker.rack=file\nnum.partitions=1\nautomq.storage.uri=file:///tmp/store\n")
+    environment = {"KAFKA_BROKER_RACK": "environment", "KAFKA_NUM_PARTITIONS": "2"}
+
+    settings = load_settings(file=file, flags=["num.partitions=3"], environment=environment, machine=MACHINE)
+
+    assert (settings.node.node_id, settings.node.rack, settings.topics.partitions_default) == (1, "environment", 3)
+
+
+def test_variables_are_named_as_in_kafkas_images() -> None:
+    assert environment_name("node.id") == "KAFKA_NODE_ID"
+    assert environment_name("automq.storage.uri") == "AUTOMQ_STORAGE_URI"
+
+
+def test_unknown_variables_only_warn() -> None:
+    settings = load(environment={"KAFKA_PORT_9092_TCP": "tcp://10.0.0.1:9092", "HOME": "/root"})
+
+    assert settings.warnings == ("environment variable KAFKA_PORT_9092_TCP names no setting and is ignored",)
+
+
+@pytest.mark.parametrize(
+    ("flag", "key", "remedy"),
+    [
+        ("node.idd=1", "node.idd", "did you mean node.id?"),
+        ("log.dirs=/tmp", "log.dirs", "set automq.storage.uri"),
+        ("no.such.thing.at.all=1", "no.such.thing.at.all", "docs/broker.md lists all settings"),
+        ("num.partitions=many", "num.partitions", "whole number"),
+        ("num.partitions=0", "num.partitions", "between 1 and"),
+        ("auto.create.topics.enable=yes", "auto.create.topics.enable", "true or false"),
+        ("automq.wal.type=block", "automq.wal.type", "does not exist yet"),
+        ("automq.wal.type=file", "automq.wal.type", "does not exist yet"),
+        ("automq.wal.type=tape", "automq.wal.type", "must be s3"),
+        ("listeners=PLAINTEXT://a:1,PLAINTEXT://b:2", "listeners", "occurs twice"),
+        ("listeners=PLAINTEXT://nowhere", "listeners", "HOST:PORT"),
+        ("listeners=", "listeners", "name one"),
+        ("listeners=CLIENTS://:9092", "listeners", "listener.security.protocol.map"),
+        ("advertised.listeners=OTHER://a:1", "advertised.listeners", "listeners does not have"),
+        ("advertised.listeners=PLAINTEXT://:9092", "advertised.listeners", "name or an address"),
+        ("listener.security.protocol.map=CLIENTS:SSL", "listener.security.protocol.map", "not served yet"),
+        ("automq.upload.bytes=268435456", "automq.upload.bytes", "lower the first"),
+        ("group.min.session.timeout.ms=1800001", "group.min.session.timeout.ms", "lower the first"),
+        ("automq.http.address=9404", "automq.http.address", "HOST:PORT"),
+        ("log.cleanup.policy=shred", "log.cleanup.policy", ""),
+    ],
+)
+def test_mistake_names_key_and_remedy(flag: str, key: str, remedy: str) -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        load(flag)
+
+    assert refused.value.key == key
+    assert key in refused.value.message
+    assert remedy in refused.value.message
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize("missing", ["node.id", "automq.storage.uri"])
+def test_required_setting_is_named_when_it_is_missing(missing: str) -> None:
+    flags = [flag for flag in REQUIRED if not flag.startswith(missing)]
+
+    with pytest.raises(InvalidSettings, match="is required: set it in the file, with --set, or as") as refused:
+        load_settings(flags=flags, environment={}, machine=MACHINE)
+    assert refused.value.key == missing
+
+
+def test_flag_given_twice_is_refused() -> None:
+    with pytest.raises(InvalidSettings, match="given twice"):
+        load("node.id=8")
+
+
+def test_key_given_twice_in_a_file_is_refused(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "broker.properties"
+    file.write_text("broker.rack=a\nbroker.rack=b\n")
+
+    with pytest.raises(InvalidSettings, match="already given in line 1") as refused:
+        load(file=file)
+    assert refused.value.key == "broker.rack"
+
+
+def test_file_that_is_missing_is_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InvalidSettings, match="cannot be read"):
+        load(file=tmp_path / "none")
+
+
+def test_adopting_another_cluster_than_the_named_one_is_a_contradiction() -> None:
+    with pytest.raises(InvalidSettings, match="make them equal"):
+        load("automq.cluster.id=a", "automq.storage.adopt=b")
+
+
+def test_termination_message_path_is_known_even_when_settings_are_refused() -> None:
+    with pytest.raises(InvalidSettings) as refused:
+        load("automq.termination.message.path=/tmp/last", "num.partitions=0")
+
+    assert refused.value.termination_message_path == "/tmp/last"
+
+
+def test_advertised_listeners_default_to_listeners_with_the_machines_name() -> None:
+    settings = load(
+        "listeners=PLAINTEXT://:9092,INSIDE://10.0.0.1:9093,OUTSIDE://:9094",
+        "advertised.listeners=OUTSIDE://broker.example:443",
+        "listener.security.protocol.map=INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT",
+    )
+
+    assert settings.advertised() == (
+        Listener(name="PLAINTEXT", address=Address(host="here", port=9092)),
+        Listener(name="INSIDE", address=Address(host="10.0.0.1", port=9093)),
+        Listener(name="OUTSIDE", address=Address(host="broker.example", port=443)),
+    )
+
+
+def test_ipv6_addresses_have_brackets() -> None:
+    (listener,) = load("listeners=PLAINTEXT://[::1]:9092").node.listeners
+
+    assert listener.address == Address(host="::1", port=9092)
+    assert str(listener.address) == "[::1]:9092"
+
+
+def test_caches_shrink_with_the_cgroups_limit() -> None:
+    machine = Machine(memory_limit_bytes=512 * MIB)
+
+    engine = load_settings(flags=REQUIRED, environment={}, machine=machine).engine
+
+    assert engine.arena_bytes < 256 * MIB
+    assert engine.block_cache_bytes < 128 * MIB
+    assert engine.arena_bytes + engine.block_cache_bytes <= 256 * MIB
+    assert engine.upload_bytes <= engine.arena_bytes // 4
+
+
+def test_memory_limit_is_the_lowest_of_version_2(tmp_path: pathlib.Path) -> None:
+    group = tmp_path / "sys/fs/cgroup/kube/pod"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/kube/pod\n")
+    (tmp_path / "sys/fs/cgroup/kube/memory.max").write_text("1000\n")
+    (group / "memory.max").write_text("max\n")
+
+    assert memory_limit(tmp_path) == 1000
+
+
+def test_memory_limit_of_version_1_is_read(tmp_path: pathlib.Path) -> None:
+    group = tmp_path / "sys/fs/cgroup/memory"
+    group.mkdir(parents=True)
+    (group / "memory.limit_in_bytes").write_text("2000\n")
+
+    assert memory_limit(tmp_path) == 2000
+
+
+def test_no_limit_is_none(tmp_path: pathlib.Path) -> None:
+    group = tmp_path / "sys/fs/cgroup/memory"
+    group.mkdir(parents=True)
+    (group / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+
+    assert memory_limit(tmp_path) is None
+
+
+def test_every_variable_names_one_setting() -> None:
+    names = [environment_name(key) for key in (*declared_settings(), *topic_default_settings())]
+
+    assert len(set(names)) == len(names)
+
+
+def test_topic_defaults_are_kept_under_the_brokers_names() -> None:
+    assert load("log.retention.ms=1000").topic_defaults == {"log.retention.ms": "1000"}
