@@ -12,7 +12,7 @@ from automq_operator import runtime, settings, telemetry
 from automq_operator.api_server import ApiServer, load_config
 from automq_operator.handlers import Operator
 from automq_operator.health import HealthServer
-from automq_operator.leader import lead
+from automq_operator.leader import Elector
 from automq_operator.settings import OperatorSettings, SettingsError
 from automq_operator.telemetry import Health
 
@@ -52,20 +52,23 @@ async def run(configured: OperatorSettings, health: Health) -> None:
 
         health.ready = True
         leading = loop.create_task(
-            lead(
-                server.connection,
+            Elector(
+                server,
                 namespace=configured.own_namespace,
                 name=configured.lease_name,
                 identity=configured.identity,
-                work=work,
-            )
+            ).lead(work)
         )
         stopping = loop.create_task(stop.wait())
         await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        asked = stop.is_set()
         stop.set()
-        leading.cancel()
-        await asyncio.gather(leading, stopping, return_exceptions=True)
+        if asked:
+            leading.cancel()
+        outcome, _ = await asyncio.gather(leading, stopping, return_exceptions=True)
         telemetry.LEADER.set(0)
+        if isinstance(outcome, Exception):
+            raise outcome
     beating.cancel()
     await server.close()
 
@@ -78,6 +81,7 @@ def main() -> int:
     except SettingsError as error:
         log.error("%s", error)
         return 2
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # it reports every event it hands over
     health = Health()
     health.beat_at = runtime.monotonic()
     HealthServer(health, configured.http_port).start()

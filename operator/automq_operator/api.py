@@ -239,7 +239,15 @@ def parse_status(raw: object) -> Status:
 
 
 def to_yaml_dict(model: msgspec.Struct) -> dict[str, object]:
-    """A model as the API server takes it: camelCase, without nulls."""
-    built = msgspec.to_builtins(model)
+    """A model as the API server takes it: camelCase, without nulls at any depth."""
+    built = _without_nulls(msgspec.to_builtins(model))
     assert isinstance(built, dict)
-    return {key: value for key, value in built.items() if value is not None}
+    return built
+
+
+def _without_nulls(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value

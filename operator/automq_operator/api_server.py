@@ -23,6 +23,7 @@ KINDS: Final = {
     "StatefulSet": ("/apis/apps/v1", "statefulsets"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "Job": ("/apis/batch/v1", "jobs"),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
 }
 REQUEST_TIMEOUT_S: Final = 15
 
@@ -51,11 +52,6 @@ class ApiServer:
         self.writes = 0
         """Requests that could change something: an unchanged cluster causes none."""
 
-    @property
-    def connection(self) -> client.ApiClient:
-        """The client underneath, for the Lease."""
-        return self._client
-
     async def close(self) -> None:
         """Let go of connections."""
         await self._client.close()  # type: ignore[no-untyped-call]
@@ -80,6 +76,17 @@ class ApiServer:
         path = f"{_path(manifest['kind'], metadata['namespace'])}/{metadata['name']}"
         query = {"fieldManager": naming.FIELD_MANAGER, "force": "true"}
         await self._request("PATCH", path, query=query, body=manifest, content_type="application/apply-patch+yaml")
+
+    async def create(self, manifest: Manifest) -> None:
+        """Create; refused (409) when there is one of that name."""
+        await self._request("POST", _path(manifest["kind"], manifest["metadata"]["namespace"]), body=manifest)
+
+    async def replace(self, manifest: Manifest) -> None:
+        """Replace exactly the version that the manifest names; refused (409) when it has changed."""
+        metadata = manifest["metadata"]
+        await self._request(
+            "PUT", f"{_path(manifest['kind'], metadata['namespace'])}/{metadata['name']}", body=manifest
+        )
 
     async def delete(self, kind: str, namespace: str, name: str, *, uid: str, grace_s: int | None = None) -> None:
         """Delete exactly this object; one that is gone, or another of its name, is no error."""

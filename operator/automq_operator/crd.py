@@ -171,12 +171,17 @@ def _default(field: msgspec.structs.FieldInfo) -> object | None:
     """What the API server fills in: None where absence itself means something."""
     made = field.default_factory is not msgspec.NODEFAULT
     value = field.default_factory() if made else field.default
-    built = msgspec.to_builtins(value)
-    if isinstance(built, dict) and isinstance(value, msgspec.Struct):
-        return {}  # the fields have defaults of their own
-    if isinstance(built, list):
-        return [{key: item for key, item in entry.items() if item is not None} for entry in built] or None
-    return built if built != {} else None
+    return _without_absent(msgspec.to_builtins(value))
+
+
+def _without_absent(value: object) -> object | None:
+    """Builtins without nulls and empty containers; None where nothing is left."""
+    if isinstance(value, dict):
+        kept = {key: _without_absent(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item is not None} or None
+    if isinstance(value, list):
+        return [_without_absent(item) for item in value] or None
+    return value
 
 
 def _unwrap(hint: Any) -> tuple[Any, list[msgspec.Meta]]:

@@ -37,6 +37,7 @@ class Operator:
         """All handlers."""
         registry = kopf.OperatorRegistry()
         kopf.on.startup(registry=registry)(self._configure)
+        kopf.on.login(registry=registry)(_login)
         resource = (api.GROUP, api.VERSION, api.PLURAL)
         kopf.daemon(*resource, registry=registry, cancellation_timeout=10, cancellation_backoff=1)(self._daemon)
         kopf.on.event(*resource, registry=registry)(self._on_cluster_event)
@@ -54,6 +55,8 @@ class Operator:
         settings.persistence.finalizer = f"{prefix}/finalizer"
         settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix)
         settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=prefix)
+        # Every resource is known at the start: no watching of CRDs or namespaces, so no permission for it.
+        settings.scanning.disabled = True
         settings.posting.enabled = True
         settings.posting.loggers = False
         settings.networking.connect_timeout = 10
@@ -102,6 +105,11 @@ class Operator:
             _tell(body, note)
         if failed is not None or not plan.done:
             raise kopf.TemporaryError("the data are being removed", delay=DELETION_STEP_S)
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """In a pod its ServiceAccount, else the kubeconfig: the same order as `api_server.load_config`."""
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
 
 
 def _tell(body: Mapping[str, Any], note: Note) -> None:

@@ -61,7 +61,7 @@ class ClusterLoop:
         except (ApiError, OSError, TimeoutError) as error:
             self._failures += 1
             telemetry.RECONCILES.labels(namespace, name, "failed").inc()
-            log.warning("pass failed", extra={"cluster": f"{namespace}/{name}", "error": str(error)})
+            log.warning("pass over %s/%s failed: %s", namespace, name, error)
             return float(min(FAILURE_MAX_S, BUSY_S * 2 ** min(self._failures, 10)))
         self._failures = 0
         telemetry.RECONCILES.labels(namespace, name, "done").inc()
@@ -106,7 +106,7 @@ class ClusterLoop:
             try:
                 await self._act(subject, action)
             except ApiError as error:
-                log.warning("action failed", extra={"cluster": subject.name, "error": str(error)})
+                log.warning("%s/%s: %s", subject.namespace, subject.name, error)
                 failed = failed or error
         return failed
 

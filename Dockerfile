@@ -1,0 +1,31 @@
+# One image for broker and operator: `automq broker --config FILE`, `python -m automq_operator`.
+# BASE is any Debian-like image with Python 3.11 or newer; the build needs nothing else.
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS build
+WORKDIR /src
+RUN python3 -m venv /opt/automq
+COPY requirements.lock ./
+# --no-compile: bytecode would be a third of the image; Python makes what it needs in memory.
+RUN /opt/automq/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY broker ./broker
+COPY operator ./operator
+RUN /opt/automq/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check --no-deps . \
+ && /opt/automq/bin/pip uninstall --yes --quiet pip \
+ && find /opt/automq -name '__pycache__' -prune -exec rm -rf {} + \
+ && find /opt/automq -path '*/site-packages/*' -type d \( -name tests -o -name test \) -prune -exec rm -rf {} +
+
+FROM ${BASE}
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="automq" \
+      org.opencontainers.image.description="A stateless Kafka over object storage: broker and operator" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
+COPY --from=build /opt/automq /opt/automq
+ENV PATH=/opt/automq/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Any user works: nothing is written but $TMPDIR and the termination message.
+USER 10001:10001
+EXPOSE 9092 9404
+ENTRYPOINT ["automq"]
+CMD ["--help"]

@@ -1,0 +1,67 @@
+"""What is made from the models and the reasons: `make crds` writes the CRD, `make docs` the reference's tables."""
+
+import pathlib
+import sys
+from typing import Any, Final
+
+import yaml
+
+from automq_operator.crd import custom_resource_definition
+from automq_operator.reasons import MEANINGS
+
+CRD_FILES: Final = (
+    "crds/automqclusters.automq.io.yaml",
+    "charts/automq-operator/files/automqclusters.automq.io.yaml",  # Helm cannot read outside a chart
+)
+HEADER: Final = "# Made by `make crds` from operator/automq_operator/api.py; do not edit.\n"
+
+
+def crd_text() -> str:
+    """The CRD as it is committed."""
+    text: str = yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=120)
+    return HEADER + text
+
+
+def field_table(part: str) -> str:
+    """Markdown: every field of `spec` or `status` with its type, default and meaning."""
+    versions = custom_resource_definition()["spec"]["versions"]
+    schema = versions[0]["schema"]["openAPIV3Schema"]["properties"][part]
+    lines = ["| field | type | default | |", "|---|---|---|---|"]
+    _rows(schema, part, lines)
+    return "\n".join(lines)
+
+
+def _rows(schema: dict[str, Any], path: str, lines: list[str]) -> None:
+    required = set(schema.get("required", []))
+    for name, child in schema.get("properties", {}).items():
+        here = f"{path}.{name}"
+        shown = child.get(
+            "default", "required" if name in required and path != "spec" or here == "spec.storage" else ""
+        )
+        default = f"`{shown}`" if shown not in ("", "required") and not isinstance(shown, dict) else shown
+        kind = " \\| ".join(child["enum"]) if "enum" in child else child.get("type", "")
+        text = " ".join(str(child.get("description", "")).split())
+        lines.append(f"| `{here}` | {kind} | {default if not isinstance(default, dict) else ''} | {text} |")
+        _rows(child, here, lines)
+        if child.get("type") == "array":
+            _rows(child["items"], f"{here}[]", lines)
+
+
+def reason_table() -> str:
+    """Markdown: every condition with every reason it can have, and what to do."""
+    lines = ["| condition | reason | meaning, and what to do |", "|---|---|---|"]
+    lines += [f"| {condition} | `{reason}` | {text} |" for (condition, reason), text in MEANINGS.items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Write the CRD under the folder named, the repository's root."""
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    for name in CRD_FILES:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(crd_text())
+
+
+if __name__ == "__main__":
+    main()
