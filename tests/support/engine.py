@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, Offset, StreamEpoch, StreamId
-from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
@@ -222,6 +221,16 @@ async def _pass(name: str, key: str) -> None:
     return None
 
 
+class LoopClock:
+    """The running loop's own time, so that virtual time is virtual for the engine as well."""
+
+    def wall_ms(self) -> int:
+        return int(self.monotonic() * 1000)
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
 SMALL = StorageSettings(
     arena_bytes=16 * 64 * 1024,
     upload_bytes=128 * 1024,
@@ -262,7 +271,7 @@ class Engine:
             store=store,
             objects=self.objects,
             streams=LedgerStreams(ledger),
-            clock=SystemClock(),
+            clock=LoopClock(),
             entropy=SeededEntropy(f"{seed} {epoch}"),
             tasks=self.tasks,
             metrics=self.metrics,

@@ -118,6 +118,7 @@ class StorageEngine:
         self._room_handle: asyncio.Handle | None = None
         self._room_waiters: deque[Callable[[], None]] = deque()
         self.cache = LogCache()
+        self._reserve_bytes = settings.reserve_bytes
         self._pool = ArenaPool(arenas_max=settings.arenas_max, arena_bytes=settings.arena_unit_bytes)
         self._pool.evict = self.cache.evict
         self._pool.on_room = self._schedule_room
@@ -197,7 +198,7 @@ class StorageEngine:
 
     def has_room(self, size: int) -> bool:
         """Whether a Produce request of `size` bytes fits; what is internal may use the reserve above that."""
-        return self._pool.room_bytes + self.wal.arena_room - self.settings.reserve_bytes >= size
+        return self._pool.room_bytes + self.wal.arena_room - self._reserve_bytes >= size
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when room has been made since; ask `has_room` again then."""
