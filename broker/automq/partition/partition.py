@@ -1,0 +1,351 @@
+"""A partition at its owner: a Kafka log over one stream.
+
+Appending is synchronous: a batch is checked, gets its offsets and is in the write-ahead log's open slot when `append`
+returns; it is acknowledged when that slot is durable. Producer state and stream change in one turn of the event loop,
+because a checkpoint may be captured between any two. What is read is below the high watermark, which is the stream's
+confirmed offset. Opening costs the checkpoint and the records written since, however long the log is.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from automq.ids import Offset, StreamEpoch, TopicId, TopicPartition
+from automq.partition import checkpoint
+from automq.partition.checkpoint import Section
+from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
+from automq.partition.producer_state import ProducerState
+from automq.partition.records_work import IN_PLACE_BYTES_MAX, FoundOffset, first_record_at, newest_record
+from automq.partition.retention import RetentionRules, trim_point
+from automq.partition.validation import AppendRules, check_batch
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.records import NO_TIMESTAMP, RecordBatch
+from automq.runtime.clock import Clock
+from automq.runtime.workers import Workers
+from automq.s3stream.stream import ReadResult, Stream
+
+# One read of a scan: large enough to amortise a GET, small enough for many partitions to be opened at once.
+SCAN_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionRules:
+    """What the topic's config says about one partition."""
+
+    append: AppendRules = AppendRules()
+    retention: RetentionRules = RetentionRules()
+    is_compact_only: bool = False
+
+
+class Appended:
+    """Where a batch is now. Not frozen: one is made for every produced batch."""
+
+    __slots__ = ("base_offset", "log_append_time_ms", "position")
+
+    def __init__(self, base_offset: Offset, position: int, log_append_time_ms: int) -> None:
+        self.base_offset = base_offset
+        self.position = position
+        """WAL slot: answer when it is durable."""
+        self.log_append_time_ms = log_append_time_ms
+        """-1 when the records have their producer's time."""
+
+
+class Partition:
+    """One open partition. Its identity, `rules` and `log_start_offset` are for everyone to read."""
+
+    __slots__ = (
+        "_captures",
+        "_clock",
+        "_epochs",
+        "_producers",
+        "_sections",
+        "_stream",
+        "_workers",
+        "is_open",
+        "leader_epoch",
+        "name",
+        "on_advance",
+        "rules",
+        "topic_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: TopicPartition,
+        topic_id: TopicId,
+        stream: Stream,
+        rules: PartitionRules,
+        clock: Clock,
+        workers: Workers,
+    ) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.rules = rules
+        self.leader_epoch: StreamEpoch = stream.epoch
+        self.is_open = True
+        self.on_advance: Callable[[Partition], None] | None = None
+        """Called when the high watermark moved, and when the partition is lost."""
+        self._clock = clock
+        self._workers = workers
+        self._stream = stream
+        self._producers = ProducerState()
+        self._epochs = LeaderEpochs()
+        self._sections: dict[str, Section] = {}
+        self._captures: dict[str, Callable[[], bytes]] = {}
+
+    # Opening and closing.
+
+    @property
+    def is_new(self) -> bool:
+        """Nothing was ever written: there is nothing to load."""
+        return self._stream.next_offset == 0
+
+    async def load(self) -> None:
+        """Read the checkpoint and the records written since. Raises CheckpointCorrupt, StreamError, StoreError."""
+        found = await self._stream.read_checkpoint()
+        start = self._stream.start_offset
+        if found is not None:
+            offset, data = found
+            self._sections = checkpoint.decode(data)
+            producers = self._sections.pop(checkpoint.PRODUCERS, None)
+            epochs = self._sections.pop(checkpoint.LEADER_EPOCHS, None)
+            self._producers = ProducerState() if producers is None else ProducerState.decode(producers.payload)
+            self._epochs = LeaderEpochs() if epochs is None else LeaderEpochs.decode(epochs.payload)
+            start = max(start, offset)
+        now_ms = self._clock.wall_ms()
+        async for batch in self.read_batches(start, self.high_watermark):
+            self._remember(RecordBatch(batch), now_ms)
+
+    def begin(self) -> None:
+        """The state is complete: take appends, and describe it in checkpoints from now on."""
+        stream = self._stream
+        self._epochs.assign(self.leader_epoch, stream.next_offset)
+        stream.checkpoint_source = self.capture
+        stream.on_advance = self._on_advance
+
+    def close(self) -> None:
+        """Not ours any more, or the broker stops. Idempotent."""
+        self.is_open = False
+        self._stream.close()
+        self._on_advance()
+
+    def _on_advance(self) -> None:
+        if self.on_advance is not None:
+            self.on_advance(self)
+
+    def _remember(self, batch: RecordBatch, now_ms: int) -> None:
+        """A batch found in the log: who wrote it, and under which epoch."""
+        base = Offset(batch.base_offset)
+        self._epochs.assign(batch.leader_epoch, base)
+        if batch.producer_id >= 0 and batch.base_sequence >= 0:
+            self._producers.record(
+                batch.producer_id,
+                batch.producer_epoch,
+                batch.base_sequence,
+                batch.record_count,
+                first_offset=base,
+                append_time_ms=batch.max_timestamp if batch.is_log_append_time else NO_TIMESTAMP,
+                now_ms=now_ms,
+            )
+
+    # Checkpoints.
+
+    def capture(self) -> bytes:
+        """The checkpoint at exactly the stream's next offset: called between two turns of the loop."""
+        offset = self._stream.next_offset
+        sections = dict(self._sections)
+        sections[checkpoint.PRODUCERS] = Section(offset, self._producers.encode())
+        sections[checkpoint.LEADER_EPOCHS] = Section(offset, self._epochs.encode())
+        for name, capture in self._captures.items():
+            sections[name] = Section(offset, capture())
+        return checkpoint.encode(sections)
+
+    def attach_checkpoint(self, section: str, capture: Callable[[], bytes] | None) -> None:
+        """From now on checkpoints carry what `capture` returns; None hands on what was loaded.
+
+        `capture` must describe the state after every record appended so far, whether durable or not.
+        """
+        if capture is None:
+            self._captures.pop(section, None)
+        else:
+            self._captures[section] = capture
+
+    def checkpoint_section(self, section: str) -> tuple[Offset, bytes] | None:
+        """What the newest checkpoint said when this partition was opened, and the offset it describes."""
+        return self._sections.get(section)
+
+    # Appending.
+
+    def append(self, records: memoryview, *, internal: bool = False) -> Appended:
+        """Append the only batch in `records`, which must be writable: offsets and leader epoch are patched in.
+
+        `internal` is the broker itself, which is trusted with control batches and size. Answer only when `position` is
+        durable; that holds for what the producer state decided (a duplicate, a refused sequence) as well, for which
+        `last_position` is the position. Raises ApiError, StorageFull, BrokerFenced, StreamFenced, StreamClosed.
+        """
+        stream = self._stream
+        rules = self.rules.append
+        now_ms = self._clock.wall_ms()
+        batch = check_batch(records, rules, now_ms, internal)
+        producer_id = batch.producer_id
+        if producer_id >= 0:
+            duplicate = self._producers.check(
+                producer_id, batch.producer_epoch, batch.base_sequence, batch.record_count
+            )
+            if duplicate is not None:
+                return Appended(duplicate.first_offset, stream.last_position, duplicate.append_time_ms)
+        append_time_ms = NO_TIMESTAMP
+        if rules.is_log_append_time:
+            append_time_ms = now_ms
+            batch.stamp(max_timestamp=now_ms, is_log_append_time=True)
+        base_offset = stream.next_offset
+        batch.place(base_offset=base_offset, leader_epoch=self.leader_epoch)
+        position = stream.append(records, count=batch.record_count, max_timestamp_ms=batch.max_timestamp)
+        if producer_id >= 0:
+            self._producers.record(
+                producer_id,
+                batch.producer_epoch,
+                batch.base_sequence,
+                batch.record_count,
+                first_offset=base_offset,
+                append_time_ms=append_time_ms,
+                now_ms=now_ms,
+            )
+        return Appended(base_offset, position, append_time_ms)
+
+    @property
+    def last_position(self) -> int:
+        """WAL slot of the newest append: when it is durable, all that was decided here so far is."""
+        return self._stream.last_position
+
+    # Reading.
+
+    @property
+    def log_start_offset(self) -> Offset:
+        return self._stream.start_offset
+
+    @property
+    def high_watermark(self) -> Offset:
+        """Everything below is durable and may be read."""
+        return self._stream.confirmed_offset
+
+    @property
+    def last_stable_offset(self) -> Offset:
+        """Everything below belongs to no open transaction; there are none yet."""
+        return self._stream.confirmed_offset
+
+    def is_readable(self, offset: int) -> bool:
+        """Whether a reader may stand at `offset`. An offset that is assigned but not durable yet is only early."""
+        return self._stream.start_offset <= offset <= self._stream.next_offset
+
+    def read_cached(self, start: Offset, max_bytes: int) -> ReadResult | None:
+        """Batches from `start` on that are in memory; None when they are not. Raises as `Stream.read_cached`."""
+        stream = self._stream
+        return stream.read_cached(start, stream.confirmed_offset, max_bytes)
+
+    async def read(self, start: Offset, max_bytes: int) -> ReadResult:
+        """Batches from `start` on, wherever they are. Raises as `Stream.read`."""
+        return await self._stream.read(start, self._stream.confirmed_offset, max_bytes)
+
+    async def read_batches(self, start: Offset, end: Offset) -> AsyncIterator[memoryview]:
+        """Every batch that holds offsets of [start, end), in order. A view is valid until the next one is asked for.
+
+        The first batch may begin before `start`. `end` is at most the high watermark.
+        """
+        while start < end:
+            result = await self._stream.read(start, end, SCAN_BYTES)
+            try:
+                assert result.end_offset > start, f"{self.name}: no batch at offset {start}"
+                for batch in result.batches:
+                    yield batch
+            finally:
+                result.release()
+            start = result.end_offset
+
+    # Offsets by time and epoch.
+
+    async def find_timestamp(self, timestamp_ms: int) -> FoundOffset | None:
+        """The first record whose timestamp is at least `timestamp_ms`. Raises ApiError, StreamError, StoreError."""
+        start = await self._stream.find_timestamp(timestamp_ms)
+        if start is None:
+            return None
+        floor = self.log_start_offset
+        async for batch in self.read_batches(max(start, floor), self.high_watermark):
+            if RecordBatch(batch).max_timestamp >= timestamp_ms:
+                found = await self._look(first_record_at, batch, timestamp_ms, floor)
+                if found is not None:
+                    return found
+        return None
+
+    async def find_newest(self) -> FoundOffset | None:
+        """The first record with the greatest timestamp of all."""
+        segments = sorted(self._stream.segments(), key=lambda segment: segment.max_timestamp_ms, reverse=True)
+        for segment in segments:
+            # A segment's greatest timestamp may be that of a batch that is not durable yet.
+            start = await self._stream.find_timestamp(segment.max_timestamp_ms)
+            if start is not None:
+                floor = self.log_start_offset
+                async for batch in self.read_batches(max(start, floor), self.high_watermark):
+                    return await self._look(newest_record, batch, floor)
+        return None
+
+    async def _look(
+        self, function: Callable[..., FoundOffset | None], batch: memoryview, *args: int
+    ) -> FoundOffset | None:
+        """Small batches in place, large ones in a worker."""
+        if len(batch) <= IN_PLACE_BYTES_MAX:
+            return function(batch, *args)
+        return await self._workers.run(function, batch, *args)
+
+    def epoch_of(self, offset: int) -> int:
+        """The leader epoch that wrote `offset`; -1 when unknown."""
+        return self._epochs.epoch_of(offset)
+
+    def epoch_end(self, epoch: int) -> EpochEnd:
+        """Where `epoch` ended, as far as it is durable."""
+        return self._epochs.end_of(epoch, self.high_watermark)
+
+    def check_leader_epoch(self, epoch: int) -> None:
+        """A client's idea of the current leader epoch; -1 when it has none. Raises ApiError."""
+        if epoch < 0 or epoch == self.leader_epoch:
+            return
+        if epoch < self.leader_epoch:
+            raise ApiError(ErrorCode.FENCED_LEADER_EPOCH, f"the leader epoch of {self.name} is {self.leader_epoch}")
+        raise ApiError(ErrorCode.UNKNOWN_LEADER_EPOCH, f"the leader epoch of {self.name} is {self.leader_epoch} here")
+
+    # Forgetting.
+
+    async def delete_records(self, before: int) -> Offset:
+        """Forget the records below `before` (-1: the high watermark); the log's start after that. Raises ApiError."""
+        target = self.high_watermark if before == -1 else Offset(before)
+        if self.rules.is_compact_only:
+            raise ApiError(ErrorCode.POLICY_VIOLATION, f"records of {self.name} are only removed by compaction")
+        if not 0 <= target <= self.high_watermark:
+            raise ApiError(
+                ErrorCode.OFFSET_OUT_OF_RANGE, f"offset {before} is not in [0, {self.high_watermark}] of {self.name}"
+            )
+        await self._trim(target)
+        return self.log_start_offset
+
+    async def retain(self, now_ms: int) -> None:
+        """Forget what retention allows to. Raises StreamFenced, StreamNotFound, StoreError."""
+        rules = self.rules.retention
+        if rules.deletes and (rules.age_ms_max is not None or rules.size_bytes_max is not None):
+            point = trim_point(
+                self._stream.segments(),
+                rules,
+                start=self.log_start_offset,
+                confirmed=self.high_watermark,
+                now_ms=now_ms,
+            )
+            await self._trim(point)
+
+    async def _trim(self, target: Offset) -> None:
+        if target > self.log_start_offset:
+            await self._stream.trim(target)
+            self._epochs.trim(self.log_start_offset)
+
+    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+        """Forget producers that have been silent for long."""
+        self._producers.expire(now_ms, expiration_ms)
