@@ -213,6 +213,7 @@ class GroupSettings:
     """Limits and times of group coordination; names and defaults are Kafka's."""
 
     offsets_topic_partitions: int = 50
+    offsets_topic_replication_factor: int = 3
     initial_rebalance_delay_ms: int = 3_000
     session_timeout_ms_min: int = 6_000
     session_timeout_ms_max: int = 1_800_000

@@ -115,7 +115,7 @@ def expire_sync(turn: Turn, group: ClassicGroup) -> None:
 
 
 def finish_sync(turn: Turn, group: ClassicGroup, assignments: dict[str, bytes]) -> None:
-    """The leader's word: everybody gets an assignment, an empty one where the leader named none. The group is stable."""
+    """The leader's word: everybody gets an assignment, an empty one where it named none. The group is stable."""
     for member in group.members.values():
         member.assignment = assignments.get(member.member_id, b"")
     group.move(GroupEvent.LEADER_SYNCED, wall_ms=turn.wall_ms)

@@ -127,7 +127,7 @@ class GroupShard:
     def fire(self, turn: Turn, timer: Timer, *, topic_exists: offsets.TopicExists) -> None:
         """A timer is due."""
         if isinstance(timer, ExpiryTimer):
-            self._sweep(turn, topic_exists)
+            self.sweep(turn, topic_exists)
             return
         group = self.groups.get(timer.group_id)
         if group is None:
@@ -165,7 +165,7 @@ class GroupShard:
         """OffsetDelete."""
         return offsets.delete(turn, self._existing(request.group_id), self.offsets, request)
 
-    def _sweep(self, turn: Turn, topic_exists: offsets.TopicExists) -> None:
+    def sweep(self, turn: Turn, topic_exists: offsets.TopicExists) -> None:
         """Delete offsets past their retention or without a topic, and empty groups that are left without offsets."""
         for group in list(self.groups.values()):
             gone = offsets.expired(

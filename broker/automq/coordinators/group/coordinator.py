@@ -1,0 +1,309 @@
+"""The group coordinator of one broker: which groups are ours, and one async method for every request about them.
+
+A group belongs to the partition of `__consumer_offsets` that its name hashes to; who leads the partition coordinates
+the group. A shard is loaded when its leadership comes and dropped when it goes; the topic is made at first use.
+After `fence` every request fails with NOT_COORDINATOR and nothing that waits is answered otherwise.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+from automq.coordinators.group.model import GroupSettings, JoinCommand, shard_of
+from automq.coordinators.group.ports import CreateInternalTopic, OffsetsPartition, OffsetsPartitions, WhenDurable
+from automq.coordinators.group.record_log import PartitionRecordLog
+from automq.coordinators.group.shard_runner import RunnerState, ShardRunner
+from automq.ids import NodeId
+from automq.metadata.image import MetadataImage, PartitionImage
+from automq.metadata.publisher import MetadataPublisher
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.messages.group import (
+    HeartbeatRequest,
+    HeartbeatResponse,
+    JoinGroupResponse,
+    LeaveGroupRequest,
+    LeaveGroupResponse,
+    SyncGroupRequest,
+    SyncGroupResponse,
+)
+from automq.protocol.messages.group_admin import DescribedGroup, ListedGroup
+from automq.protocol.messages.offset import (
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetDeleteRequest,
+    OffsetDeleteResponse,
+    OffsetFetchRequestGroup,
+    OffsetFetchResponseGroup,
+)
+from automq.protocol.records import CorruptRecords
+from automq.replicated.machine import LogFailed
+from automq.runtime.clock import Clock
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.s3stream.model import StreamError
+from automq.s3stream.ports import StoreError
+
+OFFSETS_TOPIC: Final = "__consumer_offsets"
+OFFSETS_TOPIC_CONFIGS: Final[Mapping[str, str]] = {
+    "cleanup.policy": "compact",
+    "compression.type": "producer",
+    "segment.bytes": "104857600",
+}
+# Shards that load at once: each may read from the store.
+LOADS_INFLIGHT: Final = 8
+# A partition opens a moment after the image names its leader.
+OPEN_RETRY_S: Final = 0.05
+RELOAD_DELAY_S: Final = 0.5
+RELOAD_DELAY_S_MAX: Final = 10.0
+GROUP_ID_LENGTH_MAX: Final = 8_000
+"""A group's name is part of every record's key, where its bytes are counted with 15 bits."""
+
+log = logging.getLogger(__name__)
+
+
+class GroupCoordinator:
+    """See the module's docstring. `start` once the broker is registered and its partitions are being opened."""
+
+    def __init__(
+        self,
+        *,
+        node: NodeId,
+        settings: GroupSettings,
+        metadata: MetadataPublisher,
+        partitions: OffsetsPartitions,
+        when_durable: WhenDurable,
+        create_topic: CreateInternalTopic,
+        clock: Clock,
+        tasks: Tasks,
+        metrics: Metrics,
+    ) -> None:
+        self._node = node
+        self._settings = settings
+        self._metadata = metadata
+        self._partitions = partitions
+        self._when_durable = when_durable
+        self._create_topic = create_topic
+        self._clock = clock
+        self._tasks = tasks
+        self._runners: dict[int, ShardRunner] = {}
+        self._failures: dict[int, int] = {}
+        """Failures of a shard since it was last loaded."""
+        self._loading = asyncio.Semaphore(LOADS_INFLIGHT)
+        self._creating = asyncio.Lock()
+        self._is_closed = False
+        shards = metrics.gauge("automq_group_shards", "Partitions of __consumer_offsets whose groups are served here")
+        shards.set_function(lambda: len(self._active()))
+        groups = metrics.gauge("automq_groups", "Groups that are coordinated here")
+        groups.set_function(lambda: sum(len(runner.shard.groups) for runner in self._active()))
+
+    def start(self) -> None:
+        """Load what is ours, and follow the metadata from now on."""
+        self._metadata.subscribe(self._on_image)
+        self._follow(self._metadata.image)
+
+    def fence(self) -> None:
+        """This broker may never answer again."""
+        self._is_closed = True
+        for runner in self._runners.values():
+            runner.close()
+        self._runners.clear()
+
+    close = fence
+
+    # Where a group is coordinated.
+
+    async def find_coordinator(self, group_id: str) -> NodeId:
+        """The broker that coordinates the group. Makes the offsets topic if there is none. Raises ApiError."""
+        if self._metadata.image.topic(OFFSETS_TOPIC) is None:
+            await self._make_topic()
+        return self._partition_of(group_id).leader
+
+    async def _make_topic(self) -> None:
+        async with self._creating:
+            if self._metadata.image.topic(OFFSETS_TOPIC) is not None:
+                return
+            try:
+                await self._create_topic(
+                    name=OFFSETS_TOPIC,
+                    partitions=self._settings.offsets_topic_partitions,
+                    replication_factor=self._settings.offsets_topic_replication_factor,
+                    configs=OFFSETS_TOPIC_CONFIGS,
+                )
+            except ApiError as error:
+                if error.code is not ErrorCode.TOPIC_ALREADY_EXISTS:
+                    message = f"{OFFSETS_TOPIC} cannot be made: {error}"
+                    raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, message) from error
+
+    def _partition_of(self, group_id: str) -> PartitionImage:
+        topic = self._metadata.image.topic(OFFSETS_TOPIC)
+        if topic is None:
+            raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"there is no {OFFSETS_TOPIC} yet: try again")
+        return topic.partitions[shard_of(group_id, len(topic.partitions))]
+
+    def _runner(self, group_id: str, *, may_be_empty: bool = False) -> ShardRunner:
+        """The shard that the group belongs to. Raises NOT_COORDINATOR if it is not served here."""
+        if (not group_id and not may_be_empty) or len(group_id) > GROUP_ID_LENGTH_MAX:
+            raise ApiError(ErrorCode.INVALID_GROUP_ID, "a group needs a name, and not a very long one")
+        topic = self._metadata.image.topic(OFFSETS_TOPIC)
+        runner = None if topic is None else self._runners.get(shard_of(group_id, len(topic.partitions)))
+        if runner is None or self._is_closed:
+            message = f"this broker does not coordinate group {group_id}: look it up again"
+            raise ApiError(ErrorCode.NOT_COORDINATOR, message)
+        return runner
+
+    def _active(self) -> list[ShardRunner]:
+        return [runner for runner in self._runners.values() if runner.state is RunnerState.ACTIVE]
+
+    # Membership.
+
+    async def join_group(self, command: JoinCommand) -> JoinGroupResponse:
+        """Waits until the join phase ends. Raises ApiError."""
+        runner = self._runner(command.group_id)
+        settings = self._settings
+        if not settings.session_timeout_ms_min <= command.session_timeout_ms <= settings.session_timeout_ms_max:
+            raise ApiError(
+                ErrorCode.INVALID_SESSION_TIMEOUT,
+                f"the session timeout must lie between {settings.session_timeout_ms_min} and "
+                f"{settings.session_timeout_ms_max} ms",
+            )
+        response = await runner.decide_parked(lambda shard, turn, ticket: shard.join(turn, command, ticket))
+        assert isinstance(response, JoinGroupResponse)
+        return response
+
+    async def sync_group(self, request: SyncGroupRequest) -> SyncGroupResponse:
+        """Waits until the leader has brought the assignment. Raises ApiError."""
+        runner = self._runner(request.group_id)
+        response = await runner.decide_parked(lambda shard, turn, ticket: shard.sync(turn, request, ticket))
+        assert isinstance(response, SyncGroupResponse)
+        return response
+
+    async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
+        """Raises ApiError."""
+        code = await self._runner(request.group_id).decide(lambda shard, turn: shard.heartbeat(turn, request))
+        return HeartbeatResponse(error_code=code)
+
+    async def leave_group(self, request: LeaveGroupRequest) -> LeaveGroupResponse:
+        """Raises ApiError."""
+        return await self._runner(request.group_id).decide(lambda shard, turn: shard.leave(turn, request))
+
+    # Offsets. Every topic in a request has its name, and its id where the image has one.
+
+    async def offset_commit(self, request: OffsetCommitRequest, *, knows_group_errors: bool) -> OffsetCommitResponse:
+        """Raises ApiError for all partitions together. `knows_group_errors`: from version 9 on."""
+        return await self._runner(request.group_id, may_be_empty=True).decide(
+            lambda shard, turn: shard.commit(turn, request, knows_group_errors=knows_group_errors)
+        )
+
+    async def offset_fetch(self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
+        """Raises ApiError. Without transactions every committed offset is stable."""
+        return await self._runner(request.group_id, may_be_empty=True).decide(lambda shard, _: shard.fetch(request))
+
+    async def offset_delete(self, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
+        """Raises ApiError."""
+        return await self._runner(request.group_id).decide(lambda shard, turn: shard.delete_offsets(turn, request))
+
+    # Administration.
+
+    async def describe_group(self, group_id: str) -> DescribedGroup:
+        """Raises ApiError."""
+        return await self._runner(group_id, may_be_empty=True).decide(lambda shard, _: shard.describe(group_id))
+
+    async def list_groups(self, *, states: frozenset[str], types: frozenset[str]) -> list[ListedGroup]:
+        """Every group coordinated here, sorted by name; filters in lower case. Raises ApiError while a shard loads."""
+        if self._is_closed:
+            raise ApiError(ErrorCode.NOT_COORDINATOR, "this broker coordinates no groups")
+        groups: list[ListedGroup] = []
+        for runner in list(self._runners.values()):
+            groups += await runner.decide(lambda shard, _: shard.list(states=states, types=types))
+        return sorted(groups, key=lambda group: group.group_id)
+
+    async def delete_group(self, group_id: str) -> ErrorCode:
+        """Raises ApiError."""
+        return await self._runner(group_id, may_be_empty=True).decide(lambda shard, turn: shard.delete(turn, group_id))
+
+    # Leadership.
+
+    def _on_image(self, old: MetadataImage, new: MetadataImage) -> None:
+        if self._is_closed:
+            return
+        self._follow(new)
+        if old.topic_map is not new.topic_map and any(new.topic(topic.name) is None for topic in old.topics()):
+            for runner in self._runners.values():
+                runner.sweep_soon()
+
+    def _follow(self, image: MetadataImage) -> None:
+        """Load the shards that have become ours, drop those that are not any more."""
+        topic = image.topic(OFFSETS_TOPIC)
+        partitions = {} if topic is None else {part.index: part for part in topic.partitions}
+        for index, runner in list(self._runners.items()):
+            part = partitions.get(index)
+            if part is None or part.leader != self._node or part.leader_epoch != runner.leader_epoch:
+                runner.close()
+                del self._runners[index]
+        for index, part in partitions.items():
+            if part.leader == self._node and index not in self._runners:
+                self._load(part)
+
+    def _load(self, part: PartitionImage, *, delay_s: float = 0.0) -> None:
+        runner = ShardRunner(
+            index=part.index,
+            leader_epoch=part.leader_epoch,
+            settings=self._settings,
+            clock=self._clock,
+            tasks=self._tasks,
+            topic_exists=self._topic_exists,
+            on_failed=self._on_failed,
+        )
+        self._runners[part.index] = runner
+        _ = self._tasks.spawn(self._run_load(runner, delay_s), name=f"load shard {part.index}")
+
+    async def _run_load(self, runner: ShardRunner, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        async with self._loading:
+            partition = await self._wait_for_partition(runner)
+            if partition is None:
+                return
+            record_log = PartitionRecordLog(
+                partition=partition,
+                when_durable=self._when_durable,
+                clock=self._clock,
+                batch_bytes_max=self._settings.batch_bytes_max,
+            )
+            try:
+                await runner.load(record_log)
+            except (LogFailed, StreamError, StoreError, CorruptRecords) as error:
+                runner.fail(error)
+                return
+        self._failures.pop(runner.index, None)
+        runner.sweep_soon()
+
+    async def _wait_for_partition(self, runner: ShardRunner) -> OffsetsPartition | None:
+        """The open partition, or None when the leadership is gone before it opened."""
+        while runner.state is RunnerState.LOADING:
+            try:
+                partition = self._partitions.get(OFFSETS_TOPIC, runner.index)
+            except ApiError:
+                pass  # Not open yet.
+            else:
+                if partition.leader_epoch == runner.leader_epoch:
+                    return partition
+            await asyncio.sleep(OPEN_RETRY_S)
+        return None
+
+    def _on_failed(self, runner: ShardRunner) -> None:
+        """Loading or an append failed: what was decided since is void. Load anew if the shard is still ours."""
+        index = runner.index
+        if self._runners.get(index) is not runner or self._is_closed:
+            return
+        del self._runners[index]
+        topic = self._metadata.image.topic(OFFSETS_TOPIC)
+        if topic is not None and topic.partitions[index].leader == self._node:
+            failures = self._failures[index] = self._failures.get(index, 0) + 1
+            delay_s = min(RELOAD_DELAY_S * 2 ** (failures - 1), RELOAD_DELAY_S_MAX)
+            self._load(topic.partitions[index], delay_s=delay_s)
+
+    def _topic_exists(self, name: str, topic_id: uuid.UUID | None) -> bool:
+        topic = self._metadata.image.topic(name)
+        return topic is not None and topic_id in (None, topic.topic_id)

@@ -1,0 +1,219 @@
+"""One loaded shard: carries out what `GroupShard` decides.
+
+Every decision runs through the driver, so that an answer, errors included, leaves only when everything it may have
+seen is durable. Requests that a decision leaves waiting are parked under a ticket. After `close` nothing is answered
+but the error it was closed with.
+"""
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from automq.coordinators.group.model import GroupSettings, Record, Ticket, Timer
+from automq.coordinators.group.offsets import TopicExists
+from automq.coordinators.group.record_log import PartitionRecordLog
+from automq.coordinators.group.shard import GroupShard
+from automq.coordinators.group.timers import TimerHeap
+from automq.coordinators.group.turn import Answer, ParkedResponse, Turn
+from automq.ids import StreamEpoch
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.replicated.driver import Driver
+from automq.replicated.machine import Decision, LogFailed, LogFenced
+from automq.runtime.clock import Clock
+from automq.runtime.tasks import Tasks
+
+T = TypeVar("T")
+
+# A timer that the clock says is not quite due yet is looked at again after this long.
+WAKEUP_DELAY_S_MIN = 0.001
+
+log = logging.getLogger(__name__)
+
+
+class RunnerState(enum.Enum):
+    """How far a shard has come."""
+
+    LOADING = 1
+    ACTIVE = 2
+    CLOSED = 3
+
+
+class ShardRunner:
+    """One leadership of one shard."""
+
+    def __init__(
+        self,
+        *,
+        index: int,
+        leader_epoch: StreamEpoch,
+        settings: GroupSettings,
+        clock: Clock,
+        tasks: Tasks,
+        topic_exists: TopicExists,
+        on_failed: Callable[["ShardRunner"], None],
+    ) -> None:
+        self.index = index
+        self.leader_epoch = leader_epoch
+        self.state = RunnerState.LOADING
+        self.shard = GroupShard()
+        self._settings = settings
+        self._clock = clock
+        self._tasks = tasks
+        self._topic_exists = topic_exists
+        self._on_failed = on_failed
+        self._driver: Driver[Record, None] | None = None
+        self._timers = TimerHeap()
+        self._wakeup: asyncio.TimerHandle | None = None
+        self._wakeup_ms: int | None = None
+        self._parked: dict[Ticket, asyncio.Future[ParkedResponse]] = {}
+        self._next_ticket = 1
+
+    async def load(self, record_log: PartitionRecordLog) -> None:
+        """Read the log and begin to serve. Closed meanwhile, it stays closed."""
+        shard = GroupShard()
+        for record in await record_log.load():
+            shard.replay(record)
+        if self.state is RunnerState.CLOSED:
+            return
+        self.shard = shard
+        self._driver = Driver(shard, record_log, on_failed=self.fail)
+        self.state = RunnerState.ACTIVE
+        turn = self._turn()
+        shard.start(turn)
+        assert not turn.records
+        self._timers.apply(turn.timers)
+        self._schedule_wakeup()
+        log.info("group shard loaded", extra={"shard": self.index, "groups": len(shard.groups)})
+
+    def close(self) -> None:
+        """Serve nothing more: whoever waits looks for the new coordinator. Idempotent."""
+        self.state = RunnerState.CLOSED
+        if self._wakeup is not None:
+            self._wakeup.cancel()
+            self._wakeup = None
+        parked, self._parked = self._parked, {}
+        for future in parked.values():
+            if not future.done():
+                future.set_exception(self._gone())
+
+    async def decide(self, decision: Callable[[GroupShard, Turn], T]) -> T:
+        """Run one decision; its answer once everything it saw is durable. Raises ApiError."""
+        driver = self._require_active()
+        turns: list[Turn] = []
+
+        def run() -> Decision[Record, T]:
+            turn = self._turn()
+            turns.append(turn)
+            response = decision(self.shard, turn)
+            self._timers.apply(turn.timers)
+            self._schedule_wakeup()
+            return Decision(turn.records, response)
+
+        try:
+            response = await driver.call(run)
+        except (LogFenced, LogFailed) as error:
+            raise self._gone() from error
+        except asyncio.CancelledError:
+            # The client went away: those who wait for what it brought about are answered all the same.
+            if turns and turns[0].answers and self.state is RunnerState.ACTIVE:
+                _ = self._tasks.spawn(
+                    self._answer_later(turns[0].answers), name=f"answer members of shard {self.index}"
+                )
+            raise
+        if self.state is RunnerState.CLOSED:
+            raise self._gone()
+        self._answer(turns[0].answers)
+        return response
+
+    async def decide_parked(self, decision: Callable[[GroupShard, Turn, Ticket], None]) -> ParkedResponse:
+        """Run one decision that answers the given ticket now or later; the answer."""
+        self._require_active()
+        ticket = Ticket(self._next_ticket)
+        self._next_ticket += 1
+        future: asyncio.Future[ParkedResponse] = asyncio.get_running_loop().create_future()
+        self._parked[ticket] = future
+        try:
+            await self.decide(lambda shard, turn: decision(shard, turn, ticket))
+            return await future
+        finally:
+            self._parked.pop(ticket, None)
+            if future.done() and not future.cancelled():
+                future.exception()  # Seen here even if the caller has gone.
+
+    def sweep_soon(self) -> None:
+        """Topics were deleted: look for offsets that are left of them."""
+        if self.state is RunnerState.ACTIVE:
+            _ = self._tasks.spawn(self._sweep(), name=f"sweep shard {self.index}")
+
+    async def _sweep(self) -> None:
+        try:
+            await self.decide(lambda shard, turn: shard.sweep(turn, self._topic_exists))
+        except ApiError:
+            return  # The next coordinator sweeps when it has loaded.
+
+    def _turn(self) -> Turn:
+        now_ms = int(self._clock.monotonic() * 1000)
+        return Turn(now_ms=now_ms, wall_ms=self._clock.wall_ms(), settings=self._settings)
+
+    def _require_active(self) -> Driver[Record, None]:
+        if self.state is RunnerState.LOADING:
+            raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, f"shard {self.index} is being loaded: try again")
+        if self.state is RunnerState.CLOSED:
+            raise self._gone()
+        assert self._driver is not None
+        return self._driver
+
+    def _gone(self) -> ApiError:
+        return ApiError(ErrorCode.NOT_COORDINATOR, "another broker coordinates this group: look it up again")
+
+    def fail(self, error: Exception) -> None:
+        """The log is lost, and with it what was decided on top of it. The owner is told, once."""
+        if self.state is RunnerState.CLOSED:
+            return
+        log.warning("group shard lost its log", extra={"shard": self.index, "reason": str(error)})
+        self.close()
+        self._on_failed(self)
+
+    def _answer(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            future = self._parked.pop(answer.ticket, None)
+            if future is not None and not future.done():
+                future.set_result(answer.response)
+
+    async def _answer_later(self, answers: list[Answer]) -> None:
+        """Answer once everything decided so far is durable."""
+        try:
+            await self._require_active().settle()
+        except (ApiError, LogFenced, LogFailed):
+            return  # Closed: everybody who waited has been told.
+        self._answer(answers)
+
+    # Timers.
+
+    def _schedule_wakeup(self) -> None:
+        next_ms = self._timers.next_ms()
+        if next_ms is None or self.state is not RunnerState.ACTIVE:
+            return
+        if self._wakeup is not None:
+            assert self._wakeup_ms is not None
+            if self._wakeup_ms <= next_ms:
+                return
+            self._wakeup.cancel()
+        delay_s = max(next_ms / 1000 - self._clock.monotonic(), WAKEUP_DELAY_S_MIN)
+        self._wakeup_ms = next_ms
+        self._wakeup = asyncio.get_running_loop().call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._wakeup = None
+        now_ms = int(self._clock.monotonic() * 1000)
+        while (timer := self._timers.pop_due(now_ms)) is not None:
+            _ = self._tasks.spawn(self._fire(timer), name=f"timer of shard {self.index}")
+        self._schedule_wakeup()
+
+    async def _fire(self, timer: Timer) -> None:
+        try:
+            await self.decide(lambda shard, turn: shard.fire(turn, timer, topic_exists=self._topic_exists))
+        except ApiError:
+            return  # Closed meanwhile; the next coordinator sets timers of its own.

@@ -1,0 +1,220 @@
+"""Handles messages.offset: committed offsets.
+
+From version 10 on OffsetCommit and OffsetFetch name topics by id; the coordinator knows them by name. A topic that the
+image does not have is answered here.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from automq.handlers.context import Handler, RequestContext
+from automq.ids import TopicId
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.messages.offset import (
+    OffsetCommitRequest,
+    OffsetCommitRequestTopic,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
+    OffsetCommitResponseTopic,
+    OffsetDeleteRequest,
+    OffsetDeleteRequestTopic,
+    OffsetDeleteResponse,
+    OffsetDeleteResponsePartition,
+    OffsetDeleteResponseTopic,
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopics,
+    OffsetFetchResponse,
+    OffsetFetchResponseGroup,
+    OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+)
+from automq.protocol.schema import Message
+
+_TOPIC_IDS_SINCE: Final = 10
+_GROUP_ERRORS_SINCE: Final = 9
+_BATCHED_SINCE: Final = 8
+_TOP_LEVEL_ERROR_SINCE: Final = 2
+NO_OFFSET: Final = -1
+
+
+async def handle_offset_commit(context: RequestContext, request: OffsetCommitRequest) -> OffsetCommitResponse:
+    """Commits of topics that exist; every partition is answered in the order of the request."""
+    response = OffsetCommitResponse()
+    known: list[tuple[OffsetCommitRequestTopic, OffsetCommitResponseTopic]] = []
+    for topic in request.topics:
+        error = _resolve(context, topic)
+        answer = OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id)
+        response.topics.append(answer)
+        known_partitions = []
+        for partition in topic.partitions:
+            code = error
+            if code is ErrorCode.NONE and not _has_partition(context, topic.name, partition.partition_index):
+                code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            if code is ErrorCode.NONE:
+                known_partitions.append(partition)
+            answer.partitions.append(
+                OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
+            )
+        topic.partitions = known_partitions
+        if known_partitions:
+            known.append((topic, answer))
+    request.topics = [topic for topic, _ in known]
+    if request.topics or not response.topics:
+        await _commit_known(context, request, known)
+    return response
+
+
+async def _commit_known(
+    context: RequestContext,
+    request: OffsetCommitRequest,
+    known: list[tuple[OffsetCommitRequestTopic, OffsetCommitResponseTopic]],
+) -> None:
+    """Commit, and put the outcome of each partition into its answer."""
+    outcomes: dict[tuple[int, int], int] = {}
+    failure: ErrorCode | None = None
+    try:
+        committed = await context.services.groups.offset_commit(
+            request, knows_group_errors=context.version >= _GROUP_ERRORS_SINCE
+        )
+    except ApiError as error:
+        failure = error.code
+    else:
+        for position, done in enumerate(committed.topics):
+            outcomes |= {(position, partition.partition_index): partition.error_code for partition in done.partitions}
+    for position, (topic, answer) in enumerate(known):
+        asked = {partition.partition_index for partition in topic.partitions}
+        for partition in answer.partitions:
+            if partition.partition_index in asked and partition.error_code == ErrorCode.NONE:
+                partition.error_code = outcomes[position, partition.partition_index] if failure is None else failure
+
+
+def _resolve(context: RequestContext, topic: OffsetCommitRequestTopic | OffsetFetchRequestTopics) -> ErrorCode:
+    """Give `topic` its name and id from the image; what there is to say if it has none."""
+    image = context.services.metadata.image
+    if context.version >= _TOPIC_IDS_SINCE:
+        found = image.topic_by_id(TopicId(topic.topic_id))
+        if found is None:
+            return ErrorCode.UNKNOWN_TOPIC_ID
+        topic.name = found.name
+        return ErrorCode.NONE
+    found = image.topic(topic.name)
+    if found is None:
+        return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    topic.topic_id = found.topic_id
+    return ErrorCode.NONE
+
+
+def _has_partition(context: RequestContext, name: str, index: int) -> bool:
+    topic = context.services.metadata.image.topic(name)
+    return topic is not None and 0 <= index < len(topic.partitions)
+
+
+async def handle_offset_fetch(context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse:
+    """One group, or from version 8 on several. No offset is ever unstable without transactions."""
+    if context.version >= _BATCHED_SINCE:
+        return OffsetFetchResponse(groups=[await _fetch(context, group) for group in request.groups])
+    topics = request.topics
+    group = OffsetFetchRequestGroup(
+        group_id=request.group_id,
+        topics=None
+        if topics is None
+        else [OffsetFetchRequestTopics(name=topic.name, partition_indexes=topic.partition_indexes) for topic in topics],
+    )
+    fetched = await _fetch(context, group)
+    if fetched.error_code and context.version < _TOP_LEVEL_ERROR_SINCE:
+        fetched.topics = _failed_topics(group, fetched.error_code)
+    return OffsetFetchResponse(
+        error_code=fetched.error_code,
+        topics=[
+            OffsetFetchResponseTopic(
+                name=topic.name,
+                partitions=[
+                    OffsetFetchResponsePartition(
+                        partition_index=partition.partition_index,
+                        committed_offset=partition.committed_offset,
+                        committed_leader_epoch=partition.committed_leader_epoch,
+                        metadata=partition.metadata,
+                        error_code=partition.error_code,
+                    )
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in fetched.topics
+        ],
+    )
+
+
+async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
+    unknown: list[OffsetFetchResponseTopics] = []
+    if request.topics is not None and context.version >= _TOPIC_IDS_SINCE:
+        errors = [(topic, _resolve(context, topic)) for topic in request.topics]
+        unknown = [_failed_topic(topic, code) for topic, code in errors if code]
+        request.topics = [topic for topic, code in errors if not code]
+    try:
+        response = await context.services.groups.offset_fetch(request)
+    except ApiError as error:
+        return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
+    if request.topics is None and context.version >= _TOPIC_IDS_SINCE:
+        response.topics = [topic for topic in response.topics if _give_id(context, topic)]
+    response.topics += unknown
+    return response
+
+
+def _give_id(context: RequestContext, topic: OffsetFetchResponseTopics) -> bool:
+    """Whether the topic still exists, and so has an id to be named by."""
+    found = context.services.metadata.image.topic(topic.name)
+    if found is not None:
+        topic.topic_id = found.topic_id
+    return found is not None
+
+
+def _failed_topics(request: OffsetFetchRequestGroup, code: int) -> list[OffsetFetchResponseTopics]:
+    return [_failed_topic(topic, code) for topic in request.topics or []]
+
+
+def _failed_topic(topic: OffsetFetchRequestTopics, code: int) -> OffsetFetchResponseTopics:
+    return OffsetFetchResponseTopics(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        partitions=[
+            OffsetFetchResponsePartitions(
+                partition_index=index, committed_offset=NO_OFFSET, metadata="", error_code=code
+            )
+            for index in topic.partition_indexes
+        ],
+    )
+
+
+async def handle_offset_delete(context: RequestContext, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
+    """Deletes offsets of topics that no member of the group reads."""
+    response = OffsetDeleteResponse()
+    known: list[OffsetDeleteRequestTopic] = []
+    for topic in request.topics:
+        partitions = [part for part in topic.partitions if _has_partition(context, topic.name, part.partition_index)]
+        missing = [part for part in topic.partitions if part not in partitions]
+        if missing:
+            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+            response.topics.append(
+                OffsetDeleteResponseTopic(
+                    name=topic.name,
+                    partitions=[
+                        OffsetDeleteResponsePartition(partition_index=part.partition_index, error_code=code)
+                        for part in missing
+                    ],
+                )
+            )
+        if partitions:
+            known.append(OffsetDeleteRequestTopic(name=topic.name, partitions=partitions))
+    deleted = await context.services.groups.offset_delete(OffsetDeleteRequest(group_id=request.group_id, topics=known))
+    response.topics = deleted.topics + response.topics
+    return response
+
+
+HANDLERS: Final[Mapping[type[Message], Handler]] = {
+    OffsetCommitRequest: handle_offset_commit,
+    OffsetFetchRequest: handle_offset_fetch,
+    OffsetDeleteRequest: handle_offset_delete,
+}
