@@ -4,7 +4,6 @@
 """
 
 import pathlib
-import re
 from collections.abc import Callable, Mapping
 
 from automq.server.face import SECTIONS_OF_DOCUMENT
@@ -16,9 +15,10 @@ GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = {"broker.md": SECTION
 def with_sections(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
     """`text` with every section written anew."""
     for name, generate in sections.items():
-        pattern = re.compile(f"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        assert len(pattern.findall(text)) == 1, f"the document has no section {name}, or two"
-        text = pattern.sub(lambda match, made=generate(): f"{match[1]}\n{made}\n\n{match[2]}", text)
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        assert text.count(begin) == text.count(end) == 1, f"the document has no section {name}, or two"
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n\n{generate()}\n\n{end}{rest.partition(end)[2]}"
     return text
 
 
