@@ -90,6 +90,14 @@ class Producer:
         )
         await asyncio.gather(*(self._run_lane(partition) for partition in self._partitions))
 
+    async def run_once(self) -> None:
+        """One batch to every partition, acknowledged when this returns."""
+        self._producer = await until_done(
+            self._client.init_producer_id, dice=self._dice, history=self._history, what="InitProducerId"
+        )
+        for partition in self._partitions:
+            await self._deliver(partition, [self._history.send(self._name, partition, 3)])
+
     async def _run_lane(self, partition: int) -> None:
         dice = self._dice
         while not self.stopping:

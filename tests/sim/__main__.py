@@ -1,0 +1,111 @@
+"""`python -m tests.sim --seeds N --seed-base B`, or `--seed X` for one seed with its trace.
+
+A line a seed: result, seed, simulated seconds, acknowledged records, faults, starts, store operations, CPU seconds.
+"""
+
+import argparse
+import os
+import sys
+
+from tests.sim.isolation import Finished, run_all
+from tests.sim.world import Outcome, run_seed
+
+SIMULATED_S_MIN = 60
+ACKNOWLEDGED_MIN = 2000
+FAULTS_MIN = 5
+TRACE_LINES = 60
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description="Run seeds of the simulation.")
+    parser.add_argument("--seeds", type=int, default=100, help="how many")
+    parser.add_argument("--seed-base", type=int, default=0, help="the first")
+    parser.add_argument("--seed", help="only this one, with its trace")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
+    parser.add_argument("--every", action="store_true", help="a line for every seed, not only for those that fail")
+    options = parser.parse_args()
+    if options.seed is not None:
+        return run_one(int(options.seed) if options.seed.lstrip("-").isdigit() else options.seed)
+    seeds = range(options.seed_base, options.seed_base + options.seeds)
+    return run_many(list(seeds), jobs=options.jobs, every=options.every)
+
+
+def run_one(seed: int | str) -> int:
+    """Show everything that is known of one seed."""
+    (finished,) = run_all(run_seed, [seed], jobs=1)
+    outcome: Outcome | None = finished.result
+    if outcome is None:
+        print(finished.error)
+        return 1
+    print("\n".join(outcome.trace))
+    print(line_of(finished))
+    print(f"fingerprint {outcome.fingerprint}")
+    for violation in outcome.violations:
+        print(f"VIOLATION {violation}")
+    return 1 if outcome.violations else 0
+
+
+def run_many(seeds: list[int], *, jobs: int, every: bool) -> int:
+    """Run them all; a failing one is shown with the command that repeats it."""
+    failed: list[int] = []
+    acknowledged = faults = 0
+    cpu_s: list[float] = []
+    for number, finished in enumerate(run_all(run_seed, seeds, jobs=jobs), 1):
+        outcome: Outcome | None = finished.result
+        problems = problems_of(finished)
+        if outcome is not None:
+            acknowledged += outcome.acknowledged
+            faults += len(outcome.faults)
+        cpu_s.append(finished.cpu_s)
+        if every or problems:
+            print(line_of(finished), flush=True)
+        if problems:
+            failed.append(finished.argument)
+            for problem in problems:
+                print(f"    {problem}")
+            if outcome is not None and len(failed) <= 3:
+                print("\n".join(f"    | {line}" for line in outcome.trace[-TRACE_LINES:]))
+            print(f"    repeat it: make sim SEED={finished.argument}", flush=True)
+        elif number % 50 == 0 and sys.stdout.isatty():
+            print(f"{number} of {len(seeds)} seeds, {len(failed)} failed", flush=True)
+    cpu_s.sort()
+    print(
+        f"{len(seeds)} seeds from {seeds[0]}: {len(failed)} failed; {acknowledged} records acknowledged, "
+        f"{faults} faults; CPU seconds a seed: median {cpu_s[len(cpu_s) // 2]:.2f}, most {cpu_s[-1]:.2f}"
+    )
+    if failed:
+        print(f"failed: {' '.join(map(str, sorted(failed)))}")
+    return 1 if failed else 0
+
+
+def problems_of(finished: Finished) -> list[str]:
+    """Violations, and what makes a seed too small to count."""
+    outcome: Outcome | None = finished.result
+    if outcome is None:
+        return [finished.error or "no result"]
+    problems = list(outcome.violations)
+    if not problems:
+        if outcome.simulated_s < SIMULATED_S_MIN:
+            problems.append(f"only {outcome.simulated_s:.0f} simulated seconds")
+        if outcome.acknowledged < ACKNOWLEDGED_MIN:
+            problems.append(f"only {outcome.acknowledged} records acknowledged")
+        if len(outcome.faults) < FAULTS_MIN:
+            problems.append(f"only {len(outcome.faults)} faults")
+    return problems
+
+
+def line_of(finished: Finished) -> str:
+    """Fixed columns."""
+    outcome: Outcome | None = finished.result
+    if outcome is None:
+        return f"FAIL {finished.argument!s:>8}"
+    result = "FAIL" if problems_of(finished) else "ok  "
+    return (
+        f"{result} {outcome.seed!s:>8} {outcome.simulated_s:6.1f} s {outcome.acknowledged:6d} acks "
+        f"{len(outcome.faults):3d} faults {outcome.starts:3d} starts {outcome.store_operations:6d} store "
+        f"{finished.cpu_s:5.2f} cpu"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""One seed: a cluster, its clients, what goes wrong, and the verdict.
+
+0 s        the first broker formats the bucket; the topic is made; clients begin
+to ~45 s   faults (`nemesis`)
+healed     within 30 s a produce is acknowledged and everything is read back
+quiet      clients are gone; from one upload interval on, no PUT but the lease
+verdict    `history.judge`, and what the cluster watched all along
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.sim.actors import RETRIABLE, Producer, Reader, Trimmer, until_done
+from tests.sim.group import GroupMember
+from tests.sim.history import History, judge
+from tests.sim.nemesis import Nemesis
+from tests.support.batches import BadBatch, parse_batches
+from tests.support.client import EARLIEST, LATEST, CallFailed, ErrorAnswered, SimClient
+from tests.support.cluster import Cluster
+from tests.support.sim_loop import Process, SimLoop, run_world
+
+TOPIC = "orders"
+GROUP = "readers"
+FAULT_SECONDS = 44.0
+LIVENESS_S = 30.0
+QUIET_GRACE_S = 6.0
+QUIET_S = 10.0
+START_S = 20.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a seed came to."""
+
+    seed: int | str
+    violations: list[str]
+    fingerprint: str = ""
+    simulated_s: float = 0.0
+    acknowledged: int = 0
+    faults: list[str] = field(default_factory=list)
+    starts: int = 0
+    store_operations: int = 0
+    trace: list[str] = field(default_factory=list)
+
+
+class World:
+    """The parts of one run."""
+
+    def __init__(self, seed: int | str) -> None:
+        self.seed = seed
+        self.loop = SimLoop(seed)
+        self.dice = random.Random(f"world {seed}")
+        dice = self.dice
+        self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice))
+        self.history = History(dice.randint(1, 4), violations=self.cluster.violations)
+        self.producers: list[Producer] = []
+        self.clients: list[Process] = []
+        self.final_s = 0.0
+
+    def client(self, name: str) -> tuple[Process, SimClient]:
+        """A client program's process and its view of the cluster."""
+        process = Process(self.loop, name)
+        self.clients.append(process)
+        dice = random.Random(f"{name} {self.seed}")
+        return process, SimClient(self.cluster.network, dice, client_id=name, bootstrap=self.cluster.addresses)
+
+    def spawn_clients(self) -> None:
+        """Everybody starts to produce, read and delete."""
+        dice, history = self.dice, self.history
+        for number in range(dice.randint(1, 3)):
+            name = f"p{number}"
+            process, client = self.client(name)
+            producer = Producer(
+                client,
+                random.Random(f"{name}! {self.seed}"),
+                history,
+                name=name,
+                topic=TOPIC,
+                partitions=range(history.partitions),
+            )
+            self.producers.append(producer)
+            process.spawn(producer.run())
+        for number in range(dice.randint(1, 2)):
+            name = f"r{number}"
+            process, client = self.client(name)
+            process.spawn(Reader(client, random.Random(f"{name}! {self.seed}"), history, name=name, topic=TOPIC).run())
+        for number in range(dice.choice((0, 1, 2))):
+            name = f"g{number}"
+            process, client = self.client(name)
+            member = GroupMember(client, random.Random(f"{name}! {self.seed}"), history, group=GROUP, topic=TOPIC)
+            process.spawn(member.run())
+        if dice.random() < 0.4:
+            process, client = self.client("trimmer")
+            process.spawn(Trimmer(client, random.Random(f"t! {self.seed}"), history, topic=TOPIC, partition=0).run())
+
+    async def run(self) -> None:
+        """The whole story."""
+        cluster, history = self.cluster, self.history
+        first = cluster.start()
+        if not await cluster.wait_serving(START_S):
+            cluster.violation(f"the first broker does not serve after {START_S} s without faults")
+            return
+        _, admin = self.client("admin")
+        await until_done(
+            lambda: admin.create_topic(TOPIC, history.partitions, draw_topic_configs(self.dice)),
+            dice=self.dice,
+            history=history,
+            what="CreateTopics",
+        )
+        self.spawn_clients()
+        nemesis = Nemesis(cluster, self.dice, seconds=FAULT_SECONDS)
+        await nemesis.run(first)
+        await self.check_liveness(admin)
+        await self.check_quiet()
+
+    async def check_liveness(self, admin: SimClient) -> None:
+        """Within 30 s of the last fault: everything sent is acknowledged, and everything is read back."""
+        cluster = self.cluster
+        registrations = len(cluster.incarnations)
+        deadline = self.loop.time() + LIVENESS_S
+        probe = Producer(
+            self.client("probe")[1],
+            self.dice,
+            self.history,
+            name="probe",
+            topic=TOPIC,
+            partitions=range(self.history.partitions),
+        )
+        for producer in self.producers:
+            producer.stopping = True
+        probing = self.clients[-1].spawn(probe.run_once())
+        try:
+            async with asyncio.timeout_at(deadline):
+                await probing
+                cluster.trace("alive")
+                while any(not sent.acknowledged for lane in self.history.lanes.values() for sent in lane):
+                    await asyncio.sleep(0.2)
+                cluster.trace("all acknowledged")
+                starts, ends, logs = await self.read_all(admin)
+                cluster.trace("all read")
+                await self._group_catches_up(ends)
+        except TimeoutError:
+            cluster.violation(f"{LIVENESS_S} s after the last fault: {self.what_is_missing()}")
+            return
+        judge(self.history, starts=starts, ends=ends, logs=logs)
+        if len(cluster.incarnations) != registrations:
+            cluster.violation("a broker was started anew without a fault")
+
+    async def _group_catches_up(self, ends: list[int]) -> None:
+        if not any(process.name.startswith("g") for process in self.clients):
+            return
+        while any(self.history.committed.get((GROUP, index), 0) < end for index, end in enumerate(ends)):
+            await asyncio.sleep(0.2)
+
+    def what_is_missing(self) -> str:
+        """Why the run is not over."""
+        open_lanes = [name for name, lane in self.history.lanes.items() if any(not sent.acknowledged for sent in lane)]
+        states = [
+            f"{made.process.name} {made.broker.lifecycle.state.value if made.broker else 'new'}: "
+            f"{made.broker.lifecycle.message if made.broker else ''}"
+            for made in self.cluster.live
+        ]
+        return f"not acknowledged in {open_lanes}; committed {self.history.committed}; brokers {states}"
+
+    async def read_all(self, admin: SimClient) -> tuple[list[int], list[int], list[list[bytes]]]:
+        """Every partition from its start to its end."""
+        starts, ends, logs = [], [], []
+        for partition in range(self.history.partitions):
+            start, end = [
+                await self._insist(lambda at=at, index=partition: admin.list_offset(TOPIC, index, at))
+                for at in (EARLIEST, LATEST)
+            ]
+            log: list[bytes] = []
+            position = start
+            while position < end:
+                answer = await self._insist(
+                    lambda at=position, index=partition: admin.fetch(TOPIC, index, at, max_wait_ms=100)
+                )
+                try:
+                    for batch in parse_batches(answer.records or b""):
+                        log.extend(batch.values[max(0, position - batch.base_offset) :])
+                        position = self.history.read(partition, position, batch, reader="final reader")
+                except BadBatch as error:
+                    self.history.violation(f"partition {partition} at {position}: {error}")
+                    break
+            starts.append(start)
+            ends.append(end)
+            logs.append(log)
+        return starts, ends, logs
+
+    async def _insist(self, attempt):
+        while True:
+            try:
+                return await attempt()
+            except CallFailed:
+                pass
+            except ErrorAnswered as error:
+                if error.code not in RETRIABLE:
+                    self.history.violation(f"the final read was refused with {error.code.name}")
+            await asyncio.sleep(0.2)
+
+    async def check_quiet(self) -> None:
+        """Without clients: one upload interval later, no PUT but the lease."""
+        cluster = self.cluster
+        for process in self.clients:
+            process.kill()
+        interval_s = int(cluster.settings["automq.upload.interval.ms"]) / 1000
+        await asyncio.sleep(interval_s + QUIET_GRACE_S)
+        began = self.loop.time()
+        await asyncio.sleep(QUIET_S)
+        for when, name, key in cluster.writes:
+            if when > began and name in ("put", "create") and not key.endswith("/meta/lease"):
+                cluster.violation(f"an idle broker wrote {key} at {when:.3f}")
+        if len(cluster.serving) != 1:
+            cluster.violation(f"{len(cluster.serving)} processes say that they serve")
+        cluster.close()
+
+
+def draw_settings(dice: random.Random) -> dict[str, str]:
+    """Settings differ from seed to seed."""
+    return {
+        "automq.wal.interval.ms": str(dice.choice((5, 40, 250))),
+        "automq.wal.in.flight": str(dice.choice((1, 2, 4, 8))),
+        "automq.upload.interval.ms": str(dice.choice((700, 2500, 6000))),
+    }
+
+
+def draw_topic_configs(dice: random.Random) -> dict[str, str]:
+    """So do topics."""
+    return {"cleanup.policy": "compact"} if dice.random() < 0.1 else {}
+
+
+class TraceHandler(logging.Handler):
+    """What brokers log is part of the story."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(logging.WARNING)
+        self._cluster = cluster
+
+    def emit(self, record: logging.LogRecord) -> None:
+        known = logging.makeLogRecord({}).__dict__
+        fields = {name: value for name, value in record.__dict__.items() if name not in known and name != "taskName"}
+        self._cluster.trace_tail.append(f"{self._cluster.loop.time():10.4f} log {record.getMessage()} {fields}")
+        if record.exc_info:
+            self._cluster.trace_tail.append(logging.Formatter().formatException(record.exc_info))
+
+
+@contextlib.contextmanager
+def logs_to(cluster: Cluster) -> Iterator[None]:
+    """While a seed runs, log lines go to its trace and nowhere else."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    root.handlers = [TraceHandler(cluster)]
+    root.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.handlers = handlers
+        root.setLevel(level)
+
+
+def run_seed(seed: int | str) -> Outcome:
+    """Run one seed to its end. Leaves the loop as it is: call it in a process that ends (`tests.sim.isolation`)."""
+    world = World(seed)
+    cluster = world.cluster
+    with logs_to(cluster):
+        try:
+            run_world(world.loop, world.run())
+        except RuntimeError as error:
+            cluster.violation(f"{type(error).__name__}: {error}")
+    return Outcome(
+        seed=seed,
+        violations=list(cluster.violations),
+        fingerprint=cluster.fingerprint,
+        simulated_s=world.loop.time(),
+        acknowledged=world.history.acknowledged_records,
+        faults=list(cluster.faults),
+        starts=len(cluster.incarnations),
+        store_operations=cluster.store.operations,
+        trace=list(cluster.trace_tail),
+    )

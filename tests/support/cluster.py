@@ -1,0 +1,299 @@
+"""A whole cluster in one loop: the bucket, the network, and broker processes that are started, paused and killed.
+
+Every process has its own address, its own clock and its own way to the store. Two processes may have the same node
+id: that is what a supervisor makes of a broker that is only slow. What the cluster watches, because only it sees all:
+
+- a process that has read its fence answers nobody any more;
+- a slot's bytes never change between tries;
+- no object is deleted that a durable image refers to;
+- a broker ends by itself only for the reasons it may have.
+"""
+
+import asyncio
+import collections
+import hashlib
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from automq.runtime.entropy import SeededEntropy
+from automq.runtime.workers import InlineWorkers
+from automq.s3stream.objects.format import object_id_of
+from automq.s3stream.store.memory import MemoryStore
+from automq.server.broker import Broker
+from automq.server.lifecycle import Reason, Refused, State
+from automq.server.platform import Platform
+from automq.server.setting import Address, Machine
+from automq.server.settings import build_settings
+from tests.support.faults import Operation, ProcessStore, SimStore
+from tests.support.network import Listener, SimNetwork
+from tests.support.sim_loop import OWNER, Process, SimLoop
+
+PORT = 9092
+HTTP_PORT = 9404
+TRACE_TAIL = 400
+WALL_START_MS = 1_700_000_000_000
+
+# Small everything: a seed must cost little, and limits that are never reached are never tested.
+SETTINGS: Mapping[str, str] = {
+    "automq.storage.uri": "memory:",
+    "automq.wal.interval.ms": "40",
+    "automq.wal.batch.bytes": "65536",
+    "automq.wal.in.flight": "4",
+    "automq.arena.bytes": str(16 * 1024 * 1024),
+    "automq.block.cache.bytes": str(1024 * 1024),
+    "automq.upload.bytes": str(1024 * 1024),
+    "automq.upload.interval.ms": "2500",
+    "group.initial.rebalance.delay.ms": "300",
+    "offsets.topic.num.partitions": "2",
+    "log.retention.check.interval.ms": "20000",
+}
+
+
+class SimClock:
+    """One process's clock: wrong by some seconds, and a little too fast or slow."""
+
+    def __init__(self, loop: SimLoop, dice: random.Random) -> None:
+        self._loop = loop
+        self.skew_ms = dice.randint(-5000, 5000)
+        self._rate = dice.uniform(0.98, 1.02)
+        self._start = dice.uniform(0, 1e6)
+
+    def wall_ms(self) -> int:
+        return WALL_START_MS + self.skew_ms + int(self._loop.time() * 1000)
+
+    def monotonic(self) -> float:
+        return self._start + self._loop.time() * self._rate
+
+
+class ProcessNetwork:
+    """The platform's network, for one process on a host of its own."""
+
+    def __init__(self, network: SimNetwork, process: Process) -> None:
+        self._network = network
+        self._process = process
+
+    def bind(self, address: Address) -> Listener:
+        return self._network.bind(self._process, self._process.name, address.port)
+
+    async def accept(self, bound: Listener, factory: Any) -> Listener:
+        bound.factory = factory
+        return bound
+
+    async def serve_probes(self, bound: Listener, probes: Any) -> None:
+        """Nobody asks for metrics here."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Incarnation:
+    """One broker process from start to end."""
+
+    process: Process
+    node: int
+    store: ProcessStore
+    clock: SimClock
+    broker: Broker | None = None
+    ended: bool = False
+    reason: Reason | None = None
+    fence_read_at: float | None = None
+
+    @property
+    def is_serving(self) -> bool:
+        """Up, running and in the state that says so."""
+        return (
+            self.process.alive
+            and not self.process.paused
+            and not self.ended
+            and self.broker is not None
+            and self.broker.lifecycle.state is State.SERVING
+        )
+
+
+class Cluster:
+    """See the module."""
+
+    def __init__(self, seed: int | str, loop: SimLoop, *, settings: Mapping[str, str] | None = None) -> None:
+        self.seed = seed
+        self.loop = loop
+        self.dice = random.Random(f"cluster {seed}")
+        self.bucket = MemoryStore()
+        self.store = SimStore(self.bucket, loop, random.Random(f"store {seed}"))
+        self.network = SimNetwork(loop, random.Random(f"network {seed}"))
+        self.settings = {**SETTINGS, **(settings or {})}
+        self.incarnations: list[Incarnation] = []
+        self.violations = self.store.violations
+        self.faults: list[str] = []
+        self.trace_tail: collections.deque[str] = collections.deque(maxlen=TRACE_TAIL)
+        self.events = 0
+        self._hash = hashlib.blake2b(digest_size=8)
+        self._creators: dict[str, Process] = {}
+        self._tries: dict[tuple[Process, str], bytes] = {}
+        self._by_process: dict[Process, Incarnation] = {}
+        self.writes: list[tuple[float, str, str]] = []
+        """Everything that took effect in the bucket: when, what, which key."""
+        self.store.trace = self.network.trace = self.trace
+        self.store.on_applied.append(self._on_applied)
+        self.network.on_write = self._on_write
+
+    # What happens.
+
+    def trace(self, *fields: Any) -> None:
+        """One line of the run's story; all of them together are its fingerprint."""
+        self.events += 1
+        line = f"{self.loop.time():10.4f} {' '.join(map(str, fields))}"
+        self._hash.update(line.encode())
+        self.trace_tail.append(line)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal runs."""
+        return f"{self._hash.hexdigest()}-{self.events}-{self.loop.handles_run}"
+
+    def violation(self, what: str) -> None:
+        """Something that must not be."""
+        self.trace("VIOLATION", what)
+        if len(self.violations) < 20:
+            self.violations.append(what)
+
+    def fault(self, what: str) -> None:
+        """The director did something."""
+        self.faults.append(what)
+        self.trace("FAULT", what)
+
+    # Brokers.
+
+    def start(self, node: int = 1) -> Incarnation:
+        """A new process for `node`."""
+        process = Process(self.loop, f"b{node}-{len(self.incarnations) + 1}")
+        made = Incarnation(
+            process=process,
+            node=node,
+            store=self.store.facade(process),
+            clock=SimClock(self.loop, self.dice),
+        )
+        made.store.on_read = lambda key, data: self._on_read(made, key, data)
+        self.incarnations.append(made)
+        self._by_process[process] = made
+        self.trace("start", process.name)
+        process.spawn(self._run(made), name="broker")
+        return made
+
+    async def _run(self, made: Incarnation) -> None:
+        name = made.process.name
+        texts = {
+            **self.settings,
+            "node.id": str(made.node),
+            "listeners": f"PLAINTEXT://{name}:{PORT}",
+            "automq.http.address": f"{name}:{HTTP_PORT}",
+        }
+        platform = Platform(
+            clock=made.clock,
+            entropy=SeededEntropy(f"{self.seed} {name}"),
+            workers=InlineWorkers(),
+            network=ProcessNetwork(self.network, made.process),
+            open_store=lambda settings, metrics: made.store,
+        )
+        broker = made.broker = Broker(build_settings(texts, machine=Machine(hostname=name)), platform)
+        broker.lifecycle.subscribe(lambda: self.trace("state", name, broker.lifecycle.state.value))
+        try:
+            await broker.run()
+        except Refused as refused:
+            made.reason = refused.reason
+            if refused.reason is not Reason.FENCED:
+                self.violation(f"{name} ended with {refused.reason.value}: {refused.message}")
+        except BaseException as error:
+            self.violation(f"{name} ended because of a bug: {type(error).__name__}: {error}")
+            logging.getLogger("tests.sim").exception("a broker ended because of a bug")
+        made.ended = True
+        self.trace("end", name, made.reason)
+
+    def kill(self, made: Incarnation) -> None:
+        """SIGKILL."""
+        made.process.kill()
+
+    @property
+    def serving(self) -> list[Incarnation]:
+        """Processes that serve, as far as they know."""
+        return [made for made in self.incarnations if made.is_serving]
+
+    @property
+    def live(self) -> list[Incarnation]:
+        """Processes that are neither killed nor ended; paused ones too."""
+        return [made for made in self.incarnations if made.process.alive and not made.ended]
+
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where clients may begin to ask: every address that is taken."""
+        return [address for address in self.network.listeners if address[1] == PORT]
+
+    def close(self) -> None:
+        """Look at what the loop has kept for itself."""
+        for failure in self.loop.failures:
+            self.violation(f"unexpected: {failure}")
+
+    # What is watched.
+
+    def _on_applied(self, operation: Operation, error: Exception | None) -> None:
+        if operation.name in ("create", "put", "delete"):
+            self.writes.append((self.loop.time(), operation.name, operation.key))
+        if operation.name == "create" and error is None:
+            self._creators[operation.key] = operation.process
+        if operation.name == "create" and operation.body is not None:
+            self._check_same_bytes(operation, operation.body)
+        if operation.name == "delete" and "/data/" in operation.key:
+            self._check_unreferenced(operation.key)
+
+    def _check_same_bytes(self, operation: Operation, body: bytes) -> None:
+        """A data slot is asked again with the same bytes until its outcome is known."""
+        if not is_log_slot(operation.key) or is_fence(operation.key, body):
+            return
+        before = self._tries.setdefault((operation.process, operation.key), body)
+        if before != body:
+            self.violation(f"{operation.process.name} wrote {operation.key} with different bytes in different tries")
+
+    def _check_unreferenced(self, key: str) -> None:
+        object_id = object_id_of(key)
+        for made in self.live:
+            image = made.broker.image if made.broker is not None else None
+            if image is not None and object_id in image.committed and object_id not in image.unreferenced:
+                self.violation(f"{key} was deleted, and {made.process.name} still refers to it")
+
+    def _on_read(self, made: Incarnation, key: str, data: bytes) -> None:
+        """`made` has just read `data`: is it the fence of one of its own logs?"""
+        if made.fence_read_at is not None or not is_log_slot(key) or not is_fence(key, data):
+            return
+        folder = key.rpartition("/")[0]
+        own = any(process is made.process and tried.startswith(folder) for process, tried in self._tries)
+        if own and self._creators.get(key) is not made.process:
+            made.fence_read_at = self.loop.time()
+            self.trace("fence-read", made.process.name, key)
+
+    def _on_write(self, process: Process) -> None:
+        made = self._by_process.get(process)
+        if made is None or made.fence_read_at is None or OWNER.get() is not process:
+            return
+        # What was in hand when the fence was read may still be finished in that moment, not later.
+        if self.loop.time() > made.fence_read_at:
+            self.violation(f"{process.name} answers, having read its fence at {made.fence_read_at:.3f}")
+            made.fence_read_at = float("inf")
+
+    async def wait_serving(self, timeout_s: float) -> bool:
+        """Until some process serves."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.serving:
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            return False
+        return True
+
+
+def is_log_slot(key: str) -> bool:
+    """A slot of the metadata log or of a WAL."""
+    return "/meta/log/" in key or "/wal/" in key
+
+
+def is_fence(key: str, data: bytes) -> bool:
+    """Both logs have the slot's kind at byte 5, and 2 means fence."""
+    return is_log_slot(key) and len(data) > 5 and data[5] == 2
