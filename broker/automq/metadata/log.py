@@ -1,0 +1,189 @@
+"""The metadata log of one claim: slots created if absent, one at a time, many records in each.
+
+The writer is the active controller. While one slot is on its way to the store, everything that is appended gathers and
+goes into the next one (group commit). A slot's bytes are frozen before its PUT; the outcome of a PUT is always learned,
+however often it has to be asked for again. A slot that somebody else has taken ends this writer for good.
+
+Rules that live here, each a method of its own: `_take_group` (one append in flight, a call is never split),
+`_confirm` (in order), `_lose` (fenced: no new PUT and no acknowledgement), `poll_fence`.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from automq.ids import ClusterId, ControllerEpoch
+from automq.metadata.log_format import HEADER_BYTES, NONCE_BYTES, LogPosition, encode_slot, slot_key
+from automq.metadata.patience import Patience
+from automq.metadata.records import MetadataRecord, encode_record
+from automq.replicated.machine import LogFailed, LogFenced
+from automq.runtime.entropy import Entropy
+from automq.runtime.tasks import Tasks
+from automq.s3stream.ports import ObjectNotFound, ObjectStorage
+from automq.s3stream.store.conditional import KeyTaken, create_once
+
+# A create carries at most 8 MiB; groups stay well below, so that a slot is quick to write and to read.
+GROUP_BYTES_MAX: Final = 1024 * 1024
+APPEND_BYTES_MAX: Final = 7 * 1024 * 1024
+
+
+class AppendTooLarge(ValueError):
+    """One atomic change does not fit into one slot."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One append: its records' bytes, and who waits for them."""
+
+    encoded: Sequence[bytes]
+    size: int
+    done: asyncio.Future[None]
+
+
+class MetadataLog:
+    """Implements `RecordLog` for one controller epoch.
+
+    `on_fenced` is called once, with what was found, when somebody else has taken over.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStorage,
+        cluster_id: ClusterId,
+        epoch: ControllerEpoch,
+        record_number: int,
+        entropy: Entropy,
+        tasks: Tasks,
+        patience: Patience,
+        on_fenced: Callable[[LogFenced], None],
+    ) -> None:
+        self._store = store
+        self._cluster_id = cluster_id
+        self._entropy = entropy
+        self._tasks = tasks
+        self._patience = patience
+        self._on_fenced = on_fenced
+        self._waiting: deque[_Waiting] = deque()
+        self._next = LogPosition(epoch, 0)
+        self._record_number = record_number
+        self._in_flight: Sequence[_Waiting] = ()
+        self._writing = False
+        self._writer: asyncio.Task[None] | None = None
+        self._failure: LogFenced | LogFailed | None = None
+        self.bytes_written = 0
+        """Payload bytes since the start; snapshots are paced by it."""
+
+    @property
+    def durable(self) -> LogPosition | None:
+        """The newest slot of this epoch that is durable."""
+        sequence = self._next.sequence
+        return LogPosition(self._next.epoch, sequence - 1) if sequence else None
+
+    @property
+    def record_number(self) -> int:
+        """How many records the log holds, up to `durable`."""
+        return self._record_number
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._writing and self._failure is None
+
+    def append(self, records: Sequence[MetadataRecord]) -> asyncio.Future[None]:
+        """See `RecordLog.append`. Raises AppendTooLarge before anything is taken."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._failure is not None:
+            done.set_exception(self._failure)
+            return done
+        encoded = [encode_record(record) for record in records]
+        size = sum(map(len, encoded))
+        if size > APPEND_BYTES_MAX:
+            raise AppendTooLarge(f"{len(records)} metadata records of {size} bytes; at most {APPEND_BYTES_MAX} fit")
+        self._waiting.append(_Waiting(encoded, size, done))
+        if not self._writing:
+            self._writing = True
+            self._writer = self._tasks.spawn(self._write(), name="metadata log")
+        return done
+
+    async def poll_fence(self) -> None:
+        """Rule: a fenced process learns of it without writing: it looks for its own next slot.
+
+        Raises StoreError; what it finds it tells to `on_fenced`.
+        """
+        position = self._next
+        if not self._is_idle:
+            return
+        key = slot_key(self._cluster_id, position)
+        try:
+            await self._store.get_range(key, 0, HEADER_BYTES)
+        except ObjectNotFound:
+            return
+        # A write that began or ended meanwhile has found out by itself, or the slot is its own.
+        if position == self._next and self._is_idle:
+            self._lose(LogFenced(f"slot {position} of the metadata log belongs to another controller"))
+
+    def close(self) -> None:
+        """Take nothing any more; what waits fails. A slot on its way may still land: a successor will find it."""
+        self._fail(LogFailed("the metadata log was closed"))
+
+    async def _write(self) -> None:
+        """Slot after slot, as long as something waits."""
+        try:
+            while self._waiting and self._failure is None:
+                group = self._take_group()
+                encoded = [record for waiting in group for record in waiting.encoded]
+                body = encode_slot(
+                    self._cluster_id,
+                    self._next,
+                    first_record=self._record_number,
+                    encoded=encoded,
+                    nonce=self._entropy.token(NONCE_BYTES),
+                )
+                key = slot_key(self._cluster_id, self._next)
+                try:
+                    await create_once(self._store, key, body, entropy=self._entropy, on_trouble=self._patience.on_store)
+                except KeyTaken:
+                    self._lose(LogFenced(f"slot {self._next} of the metadata log belongs to another controller"))
+                    return
+                self._confirm(group, records=len(encoded), size=sum(map(len, body)))
+        finally:
+            self._writing = False
+
+    def _take_group(self) -> list[_Waiting]:
+        """Rule: one slot in flight; what one call appended is never split over two slots."""
+        assert not self._in_flight
+        group = [self._waiting.popleft()]
+        size = group[0].size
+        while self._waiting and size + self._waiting[0].size <= GROUP_BYTES_MAX:
+            group.append(self._waiting.popleft())
+            size += group[-1].size
+        self._in_flight = group
+        return group
+
+    def _confirm(self, group: Sequence[_Waiting], *, records: int, size: int) -> None:
+        """Rule: acknowledged strictly in slot order, and within a slot in the order of the calls."""
+        self._next = LogPosition(self._next.epoch, self._next.sequence + 1)
+        self._record_number += records
+        self.bytes_written += size
+        self._in_flight = ()
+        for waiting in group:
+            if not waiting.done.done():
+                waiting.done.set_result(None)
+
+    def _lose(self, error: LogFenced) -> None:
+        """Rule: a slot taken by another nonce means fenced: no new PUT and no acknowledgement any more."""
+        if self._failure is None:
+            self._fail(error)
+            self._on_fenced(error)
+
+    def _fail(self, error: LogFenced | LogFailed) -> None:
+        if self._failure is not None:
+            return
+        self._failure = error
+        failed = [*self._in_flight, *self._waiting]
+        self._waiting.clear()
+        for waiting in failed:
+            if not waiting.done.done():
+                waiting.done.set_exception(error)

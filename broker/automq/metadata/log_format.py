@@ -1,0 +1,242 @@
+"""The metadata log as bytes: keys, slots, fences, snapshots. All numbers big-endian.
+
+    slot          112 bytes of header, then the payload
+    header        magic "AQML", version (1), kind (1: records 1, fence 2), 2 zeros, cluster id (22, filled with zeros),
+                  2 zeros, controller epoch (8), sequence (8), number of the first record (8), records (4), payload size
+                  (4), fencer (8: the epoch that a fence is for, else 0), nonce (16), 16 zeros, crc32c of the payload
+                  (4), crc32c of the header before (4)
+    payload       a MessagePack array of records; nothing in a fence. So a fence is exactly a header long, and no slot
+                  of records is: a listing tells them apart.
+
+A snapshot has the same header with the magic "AQMS" and kind 3. It holds the image after the slot that its epoch and
+sequence name; "number of the first record" is how many records that image has folded in, "records" how many follow.
+"""
+
+import enum
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from crc32c import crc32c
+
+from automq.ids import ClusterId, ControllerEpoch
+from automq.metadata.records import NEWEST_TAG, MetadataRecord, UnknownRecord, decode_records, join_records
+from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.s3stream.ports import Buffer
+
+VERSION: Final = 1
+SLOT_MAGIC: Final = b"AQML"
+SNAPSHOT_MAGIC: Final = b"AQMS"
+HEADER: Final = struct.Struct(">4sBB2x22s2xQQQIIQ16s16xI")
+_CRC: Final = struct.Struct(">I")
+HEADER_BYTES: Final = HEADER.size + _CRC.size
+NONCE_BYTES: Final = 16
+assert HEADER_BYTES == 112
+
+
+class Kind(enum.IntEnum):
+    """Persisted: never renumber, never reuse."""
+
+    RECORDS = 1
+    FENCE = 2
+    SNAPSHOT = 3
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LogPosition:
+    """A slot of the log. Ordered as the log is."""
+
+    epoch: ControllerEpoch
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}/{self.sequence}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """What one slot or snapshot says."""
+
+    kind: Kind
+    position: LogPosition
+    first_record: int
+    """Records in the whole log before this one; in a snapshot, records folded into it."""
+    records: Sequence[MetadataRecord]
+    fencer: ControllerEpoch
+    nonce: bytes
+
+    @property
+    def next_record(self) -> int:
+        """What the next slot must say as its first record."""
+        return self.first_record if self.kind == Kind.SNAPSHOT else self.first_record + len(self.records)
+
+
+def log_folder(cluster_id: ClusterId) -> str:
+    """What the keys of all slots begin with."""
+    return f"{cluster_id}/meta/log/"
+
+
+def epoch_folder(cluster_id: ClusterId, epoch: ControllerEpoch) -> str:
+    """What the keys of one epoch's slots begin with."""
+    return f"{cluster_id}/meta/log/{epoch:020d}/"
+
+
+def slot_key(cluster_id: ClusterId, position: LogPosition) -> str:
+    """Fixed width: byte order is log order."""
+    return f"{cluster_id}/meta/log/{position.epoch:020d}/{position.sequence:020d}"
+
+
+def snapshot_folder(cluster_id: ClusterId) -> str:
+    """What the keys of all snapshots begin with."""
+    return f"{cluster_id}/meta/snapshots/"
+
+
+def snapshot_key(cluster_id: ClusterId, position: LogPosition) -> str:
+    """Named after the slot that the snapshot includes."""
+    return f"{cluster_id}/meta/snapshots/{position.epoch:020d}-{position.sequence:020d}"
+
+
+def claim_folder(cluster_id: ClusterId) -> str:
+    """What the keys of all claims begin with."""
+    return f"{cluster_id}/meta/claims/"
+
+
+def claim_key(cluster_id: ClusterId, epoch: ControllerEpoch) -> str:
+    """One key an epoch, created if absent, never deleted."""
+    return f"{cluster_id}/meta/claims/{epoch:020d}"
+
+
+def position_of(key: str) -> LogPosition:
+    """The slot that a slot's or a snapshot's key names."""
+    return LogPosition(ControllerEpoch(int(key[-41:-21])), int(key[-20:]))
+
+
+def epoch_of(claim: str) -> ControllerEpoch:
+    """The epoch that a claim's key names."""
+    return ControllerEpoch(int(claim[-20:]))
+
+
+def encode_slot(
+    cluster_id: ClusterId, position: LogPosition, *, first_record: int, encoded: Sequence[bytes], nonce: bytes
+) -> list[bytes]:
+    """The buffers of a slot of records, each encoded by `records.encode_record`."""
+    assert encoded
+    payload = b"".join(join_records(encoded))
+    header = _header(
+        SLOT_MAGIC, Kind.RECORDS, cluster_id, position, first_record, len(encoded), payload, ControllerEpoch(0), nonce
+    )
+    return [header, payload]
+
+
+def encode_fence(
+    cluster_id: ClusterId, position: LogPosition, *, first_record: int, fencer: ControllerEpoch, nonce: bytes
+) -> list[bytes]:
+    """The buffer of a fence slot: `position.epoch` ends here, `fencer` goes on."""
+    assert fencer > position.epoch
+    return [_header(SLOT_MAGIC, Kind.FENCE, cluster_id, position, first_record, 0, b"", fencer, nonce)]
+
+
+def encode_snapshot(
+    cluster_id: ClusterId, position: LogPosition, *, record_number: int, encoded: Sequence[bytes], nonce: bytes
+) -> list[bytes]:
+    """The buffers of a snapshot of the image that has folded in `record_number` records, up to slot `position`."""
+    payload = b"".join(join_records(encoded))
+    header = _header(
+        SNAPSHOT_MAGIC,
+        Kind.SNAPSHOT,
+        cluster_id,
+        position,
+        record_number,
+        len(encoded),
+        payload,
+        ControllerEpoch(0),
+        nonce,
+    )
+    return [header, payload]
+
+
+def _header(
+    magic: bytes,
+    kind: Kind,
+    cluster_id: ClusterId,
+    position: LogPosition,
+    number: int,
+    count: int,
+    payload: bytes,
+    fencer: ControllerEpoch,
+    nonce: bytes,
+) -> bytes:
+    assert len(nonce) == NONCE_BYTES
+    header = HEADER.pack(
+        magic,
+        VERSION,
+        kind,
+        _cluster(cluster_id),
+        position.epoch,
+        position.sequence,
+        number,
+        count,
+        len(payload),
+        fencer,
+        nonce,
+        crc32c(payload),
+    )
+    return header + _CRC.pack(crc32c(header))
+
+
+def decode_slot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -> Slot:
+    """The slot at `position`. Raises CorruptData, FormatTooNew; both name the key."""
+    key = slot_key(cluster_id, position)
+    return _decode(key, SLOT_MAGIC, (Kind.RECORDS, Kind.FENCE), cluster_id, position, memoryview(data))
+
+
+def decode_snapshot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -> Slot:
+    """The snapshot that includes `position`. Raises CorruptData, FormatTooNew; both name the key."""
+    key = snapshot_key(cluster_id, position)
+    return _decode(key, SNAPSHOT_MAGIC, (Kind.SNAPSHOT,), cluster_id, position, memoryview(data))
+
+
+def _decode(
+    key: str, magic: bytes, kinds: Sequence[Kind], cluster_id: ClusterId, position: LogPosition, data: memoryview
+) -> Slot:
+    if len(data) < 5 or data[:4] != magic:
+        raise CorruptData(key=key, offset=0, length=len(data), what="metadata header")
+    if data[4] > VERSION:
+        raise FormatTooNew(key=key, version=data[4], supported=VERSION)
+    if len(data) < HEADER_BYTES or _CRC.unpack_from(data, HEADER.size)[0] != crc32c(data[: HEADER.size]):
+        raise CorruptData(key=key, offset=0, length=min(len(data), HEADER_BYTES), what="metadata header")
+    (_magic, _version, kind, cluster, epoch, sequence, number, count, size, fencer, nonce, crc) = HEADER.unpack_from(
+        data
+    )
+    if (cluster, epoch, sequence) != (_cluster(cluster_id), position.epoch, position.sequence) or kind not in kinds:
+        raise CorruptData(key=key, offset=0, length=HEADER_BYTES, what="identity of the metadata slot")
+    payload = data[HEADER_BYTES:]
+    if len(payload) != size or crc32c(payload) != crc:
+        raise CorruptData(key=key, offset=HEADER_BYTES, length=len(payload), what="metadata payload")
+    records = [] if kind == Kind.FENCE else _decode_payload(key, payload)
+    if len(records) != count:
+        raise CorruptData(key=key, offset=HEADER_BYTES, length=size, what="number of metadata records")
+    return Slot(
+        kind=Kind(kind),
+        position=position,
+        first_record=number,
+        records=records,
+        fencer=ControllerEpoch(fencer),
+        nonce=nonce,
+    )
+
+
+def _decode_payload(key: str, payload: memoryview) -> list[MetadataRecord]:
+    try:
+        return decode_records(payload)
+    except UnknownRecord as error:
+        raise FormatTooNew(key=key, version=error.tag, supported=NEWEST_TAG) from error
+    except ValueError as error:
+        raise CorruptData(key=key, offset=HEADER_BYTES, length=len(payload), what="metadata records") from error
+
+
+def _cluster(cluster_id: ClusterId) -> bytes:
+    encoded = cluster_id.encode()
+    assert len(encoded) <= 22
+    return encoded.ljust(22, b"\0")

@@ -1,0 +1,141 @@
+"""Pure: the records that rebuild an image: what a snapshot holds.
+
+Replaying them on the empty image gives an equal image, but for its record number, which the snapshot's envelope says.
+The order matters: what is referred to comes first.
+"""
+
+from collections.abc import Iterator
+
+from automq.metadata.image import MetadataImage, ObjectImage, StreamImage, TopicImage
+from automq.metadata.records import (
+    BrokerFenced,
+    BrokerRegistered,
+    ConfigChanged,
+    CountersAdvanced,
+    FeatureLevelSet,
+    MetadataRecord,
+    NewPartition,
+    ObjectRestored,
+    ObjectsDestroyed,
+    ObjectsPrepared,
+    PartitionsCreated,
+    PrefixOwnerSet,
+    SpanRecord,
+    StreamRestored,
+    TopicCreated,
+    WalRecovered,
+    WalTrimmed,
+)
+
+
+def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
+    """Lazily, so that a large image can be encoded in many short turns."""
+    if image.prefix_owner is not None:
+        yield PrefixOwnerSet(owner=image.prefix_owner)
+    for name in sorted(image.features):
+        yield FeatureLevelSet(name=name, level=image.features[name])
+    for resource_type, resource_name in sorted(image.configs):
+        config = image.configs[resource_type, resource_name]
+        yield ConfigChanged(
+            resource_type=resource_type,
+            resource_name=resource_name,
+            changes=tuple((name, config[name]) for name in sorted(config)),
+        )
+    yield from _brokers(image)
+    for topic in image.topics():
+        yield from _topic(topic)
+    yield from _objects(image)
+    for stream_id in sorted(image.streams):
+        yield _stream(image.streams[stream_id])
+    yield CountersAdvanced(
+        next_broker_epoch=image.next_broker_epoch,
+        next_stream=image.next_stream,
+        next_object=image.next_object,
+        next_producer_id=image.next_producer_id,
+    )
+
+
+def _brokers(image: MetadataImage) -> Iterator[MetadataRecord]:
+    """Every incarnation that is the newest of its node or has a log, in the order of their epochs."""
+    newest = {(broker.node, broker.epoch): broker for broker in image.brokers()}
+    gone: list[BrokerFenced] = []
+    for node, epoch in sorted({**dict.fromkeys(image.wals), **dict.fromkeys(newest)}, key=lambda key: (key[1], key[0])):
+        broker, wal = newest.get((node, epoch)), image.wals.get((node, epoch))
+        yield BrokerRegistered(
+            node=node,
+            epoch=epoch,
+            rack=None if broker is None else broker.rack,
+            endpoints=() if broker is None else broker.endpoints,
+        )
+        if wal is None:
+            yield WalRecovered(node=node, epoch=epoch)
+        elif wal.trim_to:
+            yield WalTrimmed(node=node, epoch=epoch, trim_to=wal.trim_to)
+        recoverer = None if wal is None else wal.recoverer
+        if recoverer is not None:
+            gone.append(BrokerFenced(node=node, epoch=epoch, recoverer_node=recoverer[0], recoverer_epoch=recoverer[1]))
+        elif broker is not None and broker.fenced:
+            gone.append(BrokerFenced(node=node, epoch=epoch, recoverer_node=node, recoverer_epoch=epoch))
+    yield from gone
+
+
+def _topic(topic: TopicImage) -> Iterator[MetadataRecord]:
+    yield TopicCreated(
+        topic_id=topic.topic_id,
+        name=topic.name,
+        is_internal=topic.is_internal,
+        replication_factor=topic.replication_factor,
+    )
+    yield PartitionsCreated(
+        topic_id=topic.topic_id,
+        partitions=tuple(
+            NewPartition(
+                index=part.index,
+                stream=part.stream,
+                leader=part.leader,
+                leader_epoch=part.leader_epoch,
+                replicas=part.replicas,
+            )
+            for part in topic.partitions
+        ),
+    )
+
+
+def _objects(image: MetadataImage) -> Iterator[MetadataRecord]:
+    for number in sorted(image.prepared):
+        prepared = image.prepared[number]
+        yield ObjectsPrepared(
+            first=number, count=1, node=prepared.node, epoch=prepared.epoch, expires_ms=prepared.expires_ms
+        )
+    for number in sorted(image.committed):
+        yield _restored(image.committed[number])
+    for number in sorted(image.destroyed):
+        yield _restored(image.destroyed[number])
+        yield ObjectsDestroyed(objects=(number,), at_ms=image.destroyed[number].destroyed_ms)
+
+
+def _restored(image: ObjectImage) -> ObjectRestored:
+    return ObjectRestored(
+        object_id=image.object_id, size=image.size, node=image.node, epoch=image.epoch, refused=image.refused
+    )
+
+
+def _stream(stream: StreamImage) -> StreamRestored:
+    return StreamRestored(
+        stream=stream.stream,
+        start=stream.start,
+        end=stream.end,
+        checkpoint_object=stream.checkpoint_object,
+        checkpoint_offset=stream.checkpoint_offset,
+        spans=tuple(
+            SpanRecord(
+                object_id=span.object_id,
+                object_size=span.object_size,
+                start=span.start,
+                end=span.end,
+                size=span.size,
+                max_timestamp_ms=span.max_timestamp_ms,
+            )
+            for span in stream.spans
+        ),
+    )

@@ -1,0 +1,123 @@
+"""The one loop of every replicated state machine: decide, append, replay, publish, reply.
+
+`decide` runs synchronously on state that may not be durable yet, and its records are replayed at once: that is what
+lets the log group many commands into one write. Nothing of that state leaves before it is durable: not a reply, not an
+error, not an image to publish. When an append fails, everything that waits fails, and the driver is dead: its owner
+drops the machine and loads it anew.
+
+Rules that live here, each in a method of its own: `_speculate`, `_publish_durable`, `_answer_when_durable`,
+`_refuse_when_durable`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from automq.replicated.machine import Decision, LogFailed, Machine, RecordLog
+
+R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Driver(Generic[R, S]):
+    """Runs commands on one machine through one log.
+
+    `capture` takes the state right after a command's records were replayed; `publish` gets it once those are durable,
+    in order. `on_failed` is called once, when an append failed: with LogFenced or LogFailed.
+    """
+
+    def __init__(
+        self,
+        machine: Machine[R],
+        log: RecordLog[R],
+        *,
+        capture: Callable[[], S] | None = None,
+        publish: Callable[[S], None] | None = None,
+        on_failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self._machine = machine
+        self._log = log
+        self._capture = capture
+        self._publish = publish
+        self._on_failed = on_failed
+        self._last: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the driver is dead; None while it lives."""
+        return self._failure
+
+    async def call(self, decide: Callable[[], Decision[R, T]]) -> T:
+        """Run one command; return or raise only when everything it could have seen is durable.
+
+        Raises what `decide` raises, LogFenced, LogFailed. Cancelling the caller does not undo the command.
+        """
+        self._check_alive()
+        try:
+            decision = decide()
+        except Exception:
+            # Whatever it is, it may tell of state that could still be lost.
+            await self._refuse_when_durable(self._last)
+            raise
+        if decision.records:
+            self._speculate(decision.records)
+        await self._answer_when_durable(self._last)
+        return decision.response
+
+    async def settle(self) -> None:
+        """Return when everything decided so far is durable. Raises LogFenced, LogFailed."""
+        self._check_alive()
+        await self._answer_when_durable(self._last)
+
+    def fail(self, error: Exception) -> None:
+        """The log was lost by other means than an append: the driver is dead from now on."""
+        if self._failure is None:
+            self._failure = error
+            if self._on_failed is not None:
+                self._on_failed(error)
+
+    def _speculate(self, records: Sequence[R]) -> None:
+        """Append, and replay before it is durable: later commands decide on what this one did."""
+        appended = self._log.append(records)
+        for record in records:
+            self._machine.replay(record)
+        captured = self._capture() if self._capture is not None else None
+        self._last = appended
+        # Registered before anyone waits: what is durable is published before it is answered.
+        appended.add_done_callback(lambda done: self._on_appended(done, captured))
+
+    def _on_appended(self, appended: asyncio.Future[None], captured: S | None) -> None:
+        if appended.cancelled():
+            self.fail(LogFailed("the log was closed"))
+        elif (error := appended.exception()) is not None:
+            assert isinstance(error, Exception)
+            self.fail(error)
+        elif captured is not None:
+            self._publish_durable(captured)
+
+    def _publish_durable(self, captured: S) -> None:
+        """Rule: speculation stays inside. Others see the state a command left only when its records are durable."""
+        if self._publish is not None and self._failure is None:
+            self._publish(captured)
+
+    async def _answer_when_durable(self, appended: asyncio.Future[None] | None) -> None:
+        """Rule: a reply waits for its own records and for everything that its command could have seen."""
+        if appended is None:
+            return
+        if not appended.done():
+            # Not awaited directly: a cancelled caller must not cancel the append of others.
+            await asyncio.wait([appended])
+        if appended.cancelled():
+            raise LogFailed("the log was closed")
+        appended.result()
+        self._check_alive()
+
+    async def _refuse_when_durable(self, appended: asyncio.Future[None] | None) -> None:
+        """Rule: an error is an answer too."""
+        await self._answer_when_durable(appended)
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise self._failure
