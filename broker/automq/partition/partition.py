@@ -50,6 +50,10 @@ class Appended:
         """-1 when the records have their producer's time."""
 
 
+def _ignore(partition: "Partition") -> None:
+    """Nobody wants to know."""
+
+
 class Partition:
     """One open partition. Its identity, `rules` and `log_start_offset` are for everyone to read."""
 
@@ -65,6 +69,7 @@ class Partition:
         "leader_epoch",
         "name",
         "on_advance",
+        "on_lost",
         "rules",
         "topic_id",
     )
@@ -84,8 +89,10 @@ class Partition:
         self.rules = rules
         self.leader_epoch: StreamEpoch = stream.epoch
         self.is_open = True
-        self.on_advance: Callable[[Partition], None] | None = None
-        """Called when the high watermark moved, and when the partition is lost."""
+        self.on_advance: Callable[[Partition], None] = _ignore
+        """Called when the high watermark moved, and when the partition is closed or lost."""
+        self.on_lost: Callable[[Partition], None] = _ignore
+        """Called once when the stream is not ours any more."""
         self._clock = clock
         self._workers = workers
         self._stream = stream
@@ -122,17 +129,21 @@ class Partition:
         stream = self._stream
         self._epochs.assign(self.leader_epoch, stream.next_offset)
         stream.checkpoint_source = self.capture
-        stream.on_advance = self._on_advance
+        stream.on_advance = self._tell_advance
+        stream.on_lost = self._tell_lost
 
     def close(self) -> None:
-        """Not ours any more, or the broker stops. Idempotent."""
+        """Not ours any more, or the broker stops: whoever waits is told. Idempotent."""
         self.is_open = False
         self._stream.close()
-        self._on_advance()
+        self.on_advance(self)
 
-    def _on_advance(self) -> None:
-        if self.on_advance is not None:
-            self.on_advance(self)
+    def _tell_advance(self) -> None:
+        self.on_advance(self)
+
+    def _tell_lost(self) -> None:
+        self.is_open = False
+        self.on_lost(self)
 
     def _remember(self, batch: RecordBatch, now_ms: int) -> None:
         """A batch found in the log: who wrote it, and under which epoch."""
@@ -161,15 +172,12 @@ class Partition:
             sections[name] = Section(offset, capture())
         return checkpoint.encode(sections)
 
-    def attach_checkpoint(self, section: str, capture: Callable[[], bytes] | None) -> None:
-        """From now on checkpoints carry what `capture` returns; None hands on what was loaded.
+    def attach_checkpoint(self, section: str, capture: Callable[[], bytes]) -> None:
+        """From now on checkpoints carry what `capture` returns, in place of what was loaded.
 
-        `capture` must describe the state after every record appended so far, whether durable or not.
+        It must describe the state after every record appended so far, whether durable or not.
         """
-        if capture is None:
-            self._captures.pop(section, None)
-        else:
-            self._captures[section] = capture
+        self._captures[section] = capture
 
     def checkpoint_section(self, section: str) -> tuple[Offset, bytes] | None:
         """What the newest checkpoint said when this partition was opened, and the offset it describes."""
@@ -213,6 +221,11 @@ class Partition:
                 now_ms=now_ms,
             )
         return Appended(base_offset, position, append_time_ms)
+
+    @property
+    def next_offset(self) -> Offset:
+        """One past the newest offset, durable or not."""
+        return self._stream.next_offset
 
     @property
     def last_position(self) -> int:

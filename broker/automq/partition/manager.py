@@ -1,0 +1,286 @@
+"""Which partitions are open here: follows the metadata image.
+
+A partition that becomes ours is opened, one that is not ours any more is closed, one whose config changed gets its new
+rules. A partition nobody has written to opens at once, inside the change that made it; any other one is loaded from its
+checkpoint, a bounded number at a time, and is not found until it is complete.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from immutables import Map
+
+from automq.ids import NodeId, StreamEpoch, StreamId, TopicId, TopicPartition
+from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
+from automq.metadata.image import MetadataImage, PartitionImage, TopicImage
+from automq.metadata.publisher import MetadataPublisher
+from automq.partition.checkpoint import CheckpointCorrupt
+from automq.partition.partition import Partition, PartitionRules
+from automq.partition.purgatory import Purgatory
+from automq.partition.rules import rules_of
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.replicated.machine import LogFailed, LogFenced
+from automq.runtime.backoff import Backoff
+from automq.runtime.clock import Clock
+from automq.runtime.entropy import Entropy
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.runtime.workers import Workers
+from automq.s3stream.model import BrokerFenced, StreamClosed, StreamError, StreamFenced, StreamNotFound
+from automq.s3stream.ports import StoreError
+from automq.s3stream.stream import Storage
+
+log = logging.getLogger(__name__)
+
+# Each holds one checkpoint and one read of its tail (1 MiB) at a time.
+LOADS_MAX: Final = 32
+TRIMS_MAX: Final = 32
+
+_Key = tuple[StreamId, StreamEpoch]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionSettings:
+    """What a broker may tune."""
+
+    retention_check_interval_ms: int = 300_000
+    producer_id_expiration_ms: int = 86_400_000
+    topic_defaults: Mapping[str, str] = NO_DEFAULTS
+    """The broker's own defaults of topic configs, under the broker's names."""
+
+
+class PartitionManager:
+    """The open partitions of this broker."""
+
+    def __init__(
+        self,
+        *,
+        node: NodeId,
+        storage: Storage,
+        metadata: MetadataPublisher,
+        settings: PartitionSettings,
+        clock: Clock,
+        entropy: Entropy,
+        tasks: Tasks,
+        workers: Workers,
+        metrics: Metrics,
+    ) -> None:
+        self.purgatory = Purgatory()
+        self._node = node
+        self._storage = storage
+        self._metadata = metadata
+        self._settings = settings
+        self._defaults = Map(settings.topic_defaults)
+        self._clock, self._entropy, self._tasks, self._workers = clock, entropy, tasks, workers
+        self._by_name: dict[str, dict[int, Partition]] = {}
+        self._by_id: dict[TopicId, dict[int, Partition]] = {}
+        self._wanted: dict[_Key, None] = {}
+        """Streams of ours, open or being loaded."""
+        self._loading = asyncio.Semaphore(LOADS_MAX)
+        self._unsubscribe: Callable[[], None] = lambda: None
+        gauge = metrics.gauge("automq_open_partitions", "Partitions that this broker owns and serves")
+        gauge.set_function(lambda: sum(map(len, self._by_name.values())))
+
+    async def start(self) -> None:
+        """Open all that is ours, then follow the image. Returns when everything that can be served is served."""
+        image = self._metadata.image
+        self._unsubscribe = self._metadata.subscribe(self._on_image)
+        loads = [self._open(topic, partition) for topic, partition in image.owned_partitions(self._node)]
+        pending = [load for load in loads if load is not None]
+        if pending:
+            await asyncio.wait(pending)
+        _ = self._tasks.spawn(self._retain_forever(), name="retention")
+
+    def close(self) -> None:
+        """Close every partition and follow nothing any more."""
+        self._unsubscribe()
+        self._wanted.clear()
+        for partition in self.all():
+            self._drop(partition)
+
+    # Lookup.
+
+    def find(self, topic: str, index: int) -> Partition | None:
+        """The open partition, or None: `refusal` says why."""
+        partitions = self._by_name.get(topic)
+        return None if partitions is None else partitions.get(index)
+
+    def find_by_id(self, topic_id: TopicId, index: int) -> Partition | None:
+        """The open partition, or None: `refusal_by_id` says why."""
+        partitions = self._by_id.get(topic_id)
+        return None if partitions is None else partitions.get(index)
+
+    def get(self, topic: str, index: int) -> Partition:
+        """Raises ApiError UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER."""
+        partition = self.find(topic, index)
+        if partition is None:
+            raise self.refusal(topic, index)
+        return partition
+
+    def get_by_id(self, topic_id: TopicId, index: int) -> Partition:
+        """Raises ApiError UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER."""
+        partition = self.find_by_id(topic_id, index)
+        if partition is None:
+            raise self.refusal_by_id(topic_id, index)
+        return partition
+
+    def refusal(self, topic: str, index: int) -> ApiError:
+        """Why there is no such partition here."""
+        return self._refusal(self._metadata.image.topic(topic), index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+
+    def refusal_by_id(self, topic_id: TopicId, index: int) -> ApiError:
+        """Why there is no such partition here."""
+        return self._refusal(self._metadata.image.topic_by_id(topic_id), index, ErrorCode.UNKNOWN_TOPIC_ID)
+
+    def _refusal(self, topic: TopicImage | None, index: int, unknown: ErrorCode) -> ApiError:
+        if topic is None:
+            return ApiError(unknown)
+        if not 0 <= index < len(topic.partitions):
+            return ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        # Another broker's, or ours and not open yet: the client refreshes its metadata and comes again.
+        return ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+
+    def all(self) -> list[Partition]:
+        """Every open partition, in the order of opening within each topic."""
+        return [partition for partitions in self._by_name.values() for partition in partitions.values()]
+
+    # Following the image.
+
+    def _on_image(self, old: MetadataImage, new: MetadataImage) -> None:
+        if old.topic_map is not new.topic_map:
+            for topic in old.topics():
+                if new.topic_by_id(topic.topic_id) is not topic:
+                    self._close_lost(topic, new.topic_by_id(topic.topic_id))
+            for topic in new.topics():
+                if old.topic_by_id(topic.topic_id) is not topic:
+                    self._open_won(topic)
+        if old.configs is not new.configs:
+            for name, partitions in self._by_name.items():
+                rules = self._rules(name)
+                for partition in partitions.values():
+                    partition.rules = rules
+
+    def _close_lost(self, old: TopicImage, new: TopicImage | None) -> None:
+        kept: dict[_Key, None] = {}
+        for partition in () if new is None else new.partitions:
+            if partition.leader == self._node:
+                kept[partition.stream, partition.leader_epoch] = None
+        for partition in old.partitions:
+            if (partition.stream, partition.leader_epoch) not in kept:
+                self._wanted.pop((partition.stream, partition.leader_epoch), None)
+                opened = self.find_by_id(old.topic_id, partition.index)
+                if opened is not None and opened.leader_epoch == partition.leader_epoch:
+                    self._drop(opened)
+
+    def _open_won(self, topic: TopicImage) -> None:
+        for partition in topic.partitions:
+            if partition.leader == self._node and (partition.stream, partition.leader_epoch) not in self._wanted:
+                self._open(topic, partition)
+
+    def _rules(self, topic: str) -> PartitionRules:
+        config = effective_topic_config(self._metadata.image, topic, self._defaults)
+        return rules_of(config, append_bytes_max=self._storage.append_bytes_max)
+
+    # Opening and closing.
+
+    def _open(self, topic: TopicImage, image: PartitionImage) -> asyncio.Task[None] | None:
+        """Open at once what is empty; a task that loads it else."""
+        self._wanted[image.stream, image.leader_epoch] = None
+        try:
+            partition = self._make(topic, image)
+        except StreamError as error:
+            self._give_up(topic, image, error)
+            return None
+        if partition.is_new:
+            self._publish(partition)
+            return None
+        return self._tasks.spawn(self._load(partition, topic, image), name=f"open {partition.name}")
+
+    def _make(self, topic: TopicImage, image: PartitionImage) -> Partition:
+        return Partition(
+            name=TopicPartition(topic.name, image.index),
+            topic_id=topic.topic_id,
+            stream=self._storage.open_stream(image.stream),
+            rules=self._rules(topic.name),
+            clock=self._clock,
+            workers=self._workers,
+        )
+
+    async def _load(self, partition: Partition, topic: TopicImage, image: PartitionImage) -> None:
+        """Load the partition, for as long as it is ours and the store fails."""
+        backoff = Backoff(entropy=self._entropy)
+        key = (image.stream, image.leader_epoch)
+        while key in self._wanted:
+            try:
+                async with self._loading:
+                    await partition.load()
+            except StoreError as error:
+                log.warning("partition cannot be opened yet: %s: %s", partition.name, error)
+                await asyncio.sleep(backoff.next_s())
+                continue
+            except (StreamError, CheckpointCorrupt) as error:
+                self._give_up(topic, image, error)
+                return
+            if key in self._wanted:
+                self._publish(partition)
+                return
+        partition.close()
+
+    def _give_up(self, topic: TopicImage, image: PartitionImage, error: Exception) -> None:
+        """The partition stays closed until the image gives it another epoch; its clients are told to look elsewhere."""
+        if not isinstance(error, BrokerFenced | StreamFenced | StreamClosed | StreamNotFound):
+            log.error("partition cannot be opened: %s-%d: %s", topic.name, image.index, error)
+
+    def _publish(self, partition: Partition) -> None:
+        partition.on_advance = self.purgatory.advance
+        partition.on_lost = self._drop
+        partition.begin()
+        self._by_name.setdefault(partition.name.topic, {})[partition.name.partition] = partition
+        self._by_id.setdefault(partition.topic_id, {})[partition.name.partition] = partition
+
+    def _drop(self, partition: Partition) -> None:
+        """Take it out of the tables, so that nothing is served from it, and let go of its stream."""
+        _remove(self._by_name, partition.name.topic, partition)
+        _remove(self._by_id, partition.topic_id, partition)
+        partition.close()
+
+    # Retention.
+
+    async def _retain_forever(self) -> None:
+        interval_s = self._settings.retention_check_interval_ms / 1000
+        while True:
+            await asyncio.sleep(interval_s)
+            await self.retain()
+
+    async def retain(self) -> None:
+        """One round over all partitions: records and producers that are too old go."""
+        partitions = self.all()
+        for start in range(0, len(partitions), TRIMS_MAX):
+            chunk = partitions[start : start + TRIMS_MAX]
+            results = await asyncio.gather(*map(self._retain_one, chunk), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+            await asyncio.sleep(0)
+
+    async def _retain_one(self, partition: Partition) -> None:
+        now_ms = self._clock.wall_ms()
+        try:
+            partition.expire_producers(now_ms, self._settings.producer_id_expiration_ms)
+            await partition.retain(now_ms)
+        except (StreamError, StoreError, LogFailed, LogFenced, ApiError) as error:
+            log.info("retention of %s is put off: %s", partition.name, error)
+
+
+Name = TypeVar("Name", str, TopicId)
+
+
+def _remove(table: dict[Name, dict[int, Partition]], topic: Name, partition: Partition) -> None:
+    partitions = table.get(topic)
+    if partitions is not None and partitions.get(partition.name.partition) is partition:
+        del partitions[partition.name.partition]
+        if not partitions:
+            del table[topic]
