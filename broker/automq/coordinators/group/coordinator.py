@@ -104,7 +104,7 @@ class GroupCoordinator:
         self._follow(self._metadata.image)
 
     def fence(self) -> None:
-        """This broker may never answer again."""
+        """Rule: a fenced process stops serving group answers and heartbeats. This one never answers again."""
         self._is_closed = True
         for runner in self._runners.values():
             runner.close()
@@ -301,7 +301,7 @@ class GroupCoordinator:
         topic = self._metadata.image.topic(OFFSETS_TOPIC)
         if topic is not None and topic.partitions[index].leader == self._node:
             failures = self._failures[index] = self._failures.get(index, 0) + 1
-            delay_s = min(RELOAD_DELAY_S * 2 ** (failures - 1), RELOAD_DELAY_S_MAX)
+            delay_s = min(RELOAD_DELAY_S * 2 ** min(failures - 1, 10), RELOAD_DELAY_S_MAX)
             self._load(topic.partitions[index], delay_s=delay_s)
 
     def _topic_exists(self, name: str, topic_id: uuid.UUID | None) -> bool:
