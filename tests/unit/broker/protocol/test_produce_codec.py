@@ -86,10 +86,7 @@ def test_response_is_encoded_as_the_compiled_codec_does(version: int, has_detail
         actual = encode_produce_response(
             version=version,
             correlation_id=-5,
-            topics=[
-                (a_request_topic(topic), [a_result(p) for p in topic.partition_responses])
-                for topic in response.responses
-            ],
+            topics=[a_topic_with_results(topic) for topic in response.responses],
             throttle_time=response.throttle_time,
             node_endpoints=response.node_endpoints,
         )
