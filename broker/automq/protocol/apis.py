@@ -7,14 +7,19 @@ Message classes are imported when they are first asked for.
 import enum
 import functools
 import importlib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from automq.protocol.codec import encode_into
-from automq.protocol.messages.header import RequestHeader, ResponseHeader
+from automq.protocol.messages.header import RequestHeader
 from automq.protocol.schema import Message
+
+_SIZE_BYTES: Final = 4
+_pack_front = struct.Struct(">ii").pack
+_pack_size_into = struct.Struct(">i").pack_into
 
 
 class ApiKey(enum.IntEnum):
@@ -246,22 +251,33 @@ APIS: Final[Mapping[int, Api]] = MappingProxyType({row.key.value: row for row in
 """By key, in the order of the keys."""
 
 
+def start_response(api: Api, version: int, correlation_id: int) -> bytearray:
+    """The front of a frame: room for its size, and the header. The body is appended, then `finish_frame` called."""
+    out = bytearray(_pack_front(0, correlation_id))
+    if api.response_header_version(version):
+        out.append(0)
+    return out
+
+
+def finish_frame(frame: bytearray) -> bytes:
+    """Put the size in front."""
+    _pack_size_into(frame, 0, len(frame) - _SIZE_BYTES)
+    return bytes(frame)
+
+
 def encode_response(api: Api, version: int, correlation_id: int, response: Message) -> bytes:
     """A whole frame: size, header, body."""
-    out = bytearray(4)
-    encode_into(out, ResponseHeader(correlation_id=correlation_id), api.response_header_version(version))
+    out = start_response(api, version, correlation_id)
     encode_into(out, response, version)
-    out[:4] = (len(out) - 4).to_bytes(4, "big")
-    return bytes(out)
+    return finish_frame(out)
 
 
 def encode_request(api: Api, version: int, correlation_id: int, client_id: str | None, request: Message) -> bytes:
     """A whole frame: size, header, body. For whoever is a client: tests, tools, brokers among themselves."""
-    out = bytearray(4)
+    out = bytearray(_SIZE_BYTES)
     header = RequestHeader(
         request_api_key=api.key, request_api_version=version, correlation_id=correlation_id, client_id=client_id
     )
     encode_into(out, header, api.request_header_version(version))
     encode_into(out, request, version)
-    out[:4] = (len(out) - 4).to_bytes(4, "big")
-    return bytes(out)
+    return finish_frame(out)

@@ -127,5 +127,5 @@ def _compile_decoder(cls: type[Message], version: int) -> Decoder:
 
 def _compile_encoder(cls: type[Message], version: int) -> Encoder:
     assert version in cls.VERSIONS, (cls.__name__, version)
-    encoder = _encoders[(cls, version)] = compile_encoder(cls, version)
+    encoder = _encoders[(cls, version)] = compile_encoder(cls, version, is_flexible=cls.is_flexible(version))
     return encoder

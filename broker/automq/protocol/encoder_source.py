@@ -11,7 +11,7 @@ from typing import Any
 
 from automq.binary import write_unsigned_varint
 from automq.protocol.decoder_source import FIXED
-from automq.protocol.schema import Message, Scalar, Wire, wire_of
+from automq.protocol.schema import Scalar, Wire, wire_of
 
 
 class EncodingError(Exception):
@@ -193,17 +193,20 @@ class _EncoderSource:
         self.add(depth, "else: out.append(0)")
 
 
-def encoder_source(cls: type[Message], version: int) -> tuple[str, dict[str, object]]:
+def encoder_source(cls: type, version: int, *, is_flexible: bool) -> tuple[str, dict[str, object]]:
     """The source of an encoder, and the names it is run with."""
-    source = _EncoderSource(version, is_flexible=cls.is_flexible(version))
+    source = _EncoderSource(version, is_flexible=is_flexible)
     source.write_struct(cls, "m", 1)
     source.flush(1)
     return "\n".join(["def encode(m, out):", *(source.lines or ["    pass"]), ""]), source.names
 
 
-def compile_encoder(cls: type[Message], version: int) -> Callable[[Any, bytearray], None]:
-    """Appends a message to a bytearray; raises EncodingError for what the version cannot say."""
-    text, names = encoder_source(cls, version)
+def compile_encoder(cls: type, version: int, *, is_flexible: bool) -> Callable[[Any, bytearray], None]:
+    """Appends a message, or a struct that is a part of one, to a bytearray.
+
+    Raises EncodingError for what the version cannot say.
+    """
+    text, names = encoder_source(cls, version, is_flexible=is_flexible)
     exec(compile(text, f"<encoder of {cls.__name__} version {version}>", "exec"), names)
     encoder: Callable[[Any, bytearray], None] = names["encode"]  # type: ignore[assignment]
     return encoder

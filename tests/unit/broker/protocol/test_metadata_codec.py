@@ -1,0 +1,26 @@
+"""Answers put together from encoded topics equal those encoded whole."""
+
+import random
+
+import pytest
+
+from automq.protocol.apis import APIS, ApiKey, encode_response
+from automq.protocol.messages.discovery import MetadataResponse
+from automq.protocol.metadata_codec import encode_metadata_response, encode_metadata_topic
+from tests.support.messages import random_message
+
+
+@pytest.mark.parametrize("version", MetadataResponse.VERSIONS)
+def test_answer_is_that_of_the_compiled_codec(version: int) -> None:
+    source = random.Random(version)
+    for count in (None, None, None, 200):
+        response = random_message(MetadataResponse, version, source)
+        if count is not None:
+            response.topics = (
+                response.topics or random_message(MetadataResponse, version, random.Random(1)).topics
+            ) * count
+        expected = encode_response(APIS[ApiKey.METADATA], version, 9, response)
+        topics = [encode_metadata_topic(topic, version) for topic in response.topics]
+        response.topics = []
+
+        assert encode_metadata_response(response, topics, version=version, correlation_id=9) == expected
