@@ -1,7 +1,7 @@
 """The questions of the differential test: conversations as plain data.
 
-`$topic`, `$group` and `$other` are names of the question's own; `remember` keeps a part of an answer for later
-requests, under a name that begins with `$` there. What is asked here is where implementations usually differ: errors, defaults,
+`$topic`, `$group` and `$other` are names of the question's own. `remember` keeps a part of an answer for later requests,
+under a name that begins with `$` there. What is asked here is where implementations usually differ: errors, defaults,
 limits, orders of checks.
 """
 
@@ -71,7 +71,8 @@ def heartbeat(member: str, generation: int, group: str = "$group") -> Ask:
     return Ask("HEARTBEAT", 4, {"group_id": group, "generation_id": generation, "member_id": member})
 
 
-def commit(offset: int, *, member: str = "", generation: int = -1, topic: str = "$topic", index: int = 0, metadata: str = "m",
+def commit(offset: int, *, member: str = "", generation: int = -1, topic: str = "$topic", index: int = 0,
+           metadata: str = "m",
            group: str = "$group") -> Ask:  # fmt: skip
     partition = {"partition_index": index, "committed_offset": offset, "committed_metadata": metadata}
     body = {"group_id": group, "generation_id_or_member_epoch": generation, "member_id": member}

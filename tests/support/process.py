@@ -140,7 +140,8 @@ class Kafka:
 
     @staticmethod
     def built() -> bool:
-        return (TESTBED / "kafka/up").exists() and (TESTBED_HOME / "kafka/lib").is_dir()
+        tools = TESTBED / "kafka/bin/kafka-storage"
+        return (TESTBED_HOME / "kafka/lib").is_dir() and os.access(tools, os.X_OK)
 
     @property
     def address(self) -> str:
