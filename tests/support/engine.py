@@ -27,7 +27,8 @@ from automq.s3stream.model import (
 from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavailable
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
-from automq.s3stream.stream import Storage
+from automq.s3stream.stream import Storage, Stream
+from automq.s3stream.wal.format import SlotId
 
 CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
 NODE = NodeId(1)
@@ -280,8 +281,8 @@ class Engine:
 
     async def die(self) -> None:
         """As kill -9: nothing is finished, nothing is told."""
+        self.storage.abandon()
         await self.tasks.close()
-        self.storage.wal.stop()
         assert self.crashes == []
 
     async def recover(self, dead: "Engine") -> None:
@@ -290,6 +291,45 @@ class Engine:
         for stream in self.ledger.streams:
             self.ledger.reopen(stream, owner=self.me[0])
         self.storage.start()
+
+
+def append(stream: Stream, count: int = 1, *, size: int = 100, timestamp_ms: int = 0) -> int:
+    """One batch that says which it is; the slot it will be durable with."""
+    payload = a_batch(stream.stream_id, stream.next_offset, size=size)
+    return stream.append(payload, count=count, max_timestamp_ms=timestamp_ms)
+
+
+async def durable(storage: Storage, position: int) -> None:
+    """Wait until slot `position` is acknowledged, or raise what the engine says instead."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    storage.when_durable(position, lambda error: done.set_exception(error) if error else done.set_result(None))
+    await done
+
+
+async def read_all(stream: Stream, *, max_bytes: int = 1000) -> list[int]:
+    """Base offsets of everything readable, each batch checked to be the one that was appended there."""
+    bases: list[int] = []
+    position = stream.start_offset
+    while position < stream.confirmed_offset:
+        result = await stream.read(position, stream.confirmed_offset, max_bytes)
+        for view in result.batches:
+            base = int(bytes(view[:40]).split(b">")[0].split(b":")[1])
+            assert view == a_batch(stream.stream_id, base, size=len(view))
+            bases.append(base)
+        assert result.end_offset > position
+        position = result.end_offset
+        result.release()
+    return bases
+
+
+async def keys_of(store: ObjectStorage, part: str) -> list[str]:
+    """Keys that contain `part`, without the cluster's folder."""
+    return [info.key[len(CLUSTER) + 1 :] for info in await store.list("") if part in info.key]
+
+
+def slot_key(sequence: int, *, epoch: int = 1) -> str:
+    """The key of a slot of the test broker."""
+    return SlotId(cluster_id=CLUSTER, node=NODE, epoch=BrokerEpoch(epoch), sequence=sequence).key
 
 
 def a_batch(stream: int, offset: int, *, size: int = 100) -> memoryview:

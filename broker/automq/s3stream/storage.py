@@ -248,18 +248,27 @@ class StorageEngine:
     async def close(self, upload: bool) -> None:
         """Refuse appends, make what was appended durable, with `upload` commit it too, and end. Cancel to cut short."""
         self._closing = True
-        if self.fenced is None:
-            try:
-                if upload:
-                    await self.upload_now()
-                else:
-                    self.wal.close_slot()
-                    if self.wal.next_sequence:
-                        await self._durable(self.wal.next_sequence - 1)
-            except BrokerFenced:
-                pass
+        try:
+            if self.fenced is None:
+                await self._finish(upload)
+        except BrokerFenced:
+            pass
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Stop at once, as a crash would: nothing is finished, nobody is told."""
+        self._closing = True
         self.wal.stop()
         self._cancel_timers()
+
+    async def _finish(self, upload: bool) -> None:
+        if upload:
+            await self.upload_now()
+        else:
+            self.wal.close_slot()
+            if self.wal.next_sequence:
+                await self._durable(self.wal.next_sequence - 1)
 
     # The rest is for streams, and for the engine's own parts.
 

@@ -223,6 +223,7 @@ class ObjectWal:
     def stop(self) -> None:
         """No new PUT from now on: fenced, or closed for good."""
         self.stopped = True
+        self.slot = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

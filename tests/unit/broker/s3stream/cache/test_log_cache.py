@@ -1,0 +1,168 @@
+"""The log cache against a dumb model: whatever is in memory reads back exactly, what is evicted is said to be gone."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from automq.ids import Offset, StreamEpoch, StreamId
+from automq.s3stream.arena import PAGE_BYTES, ArenaPool, ReadResult
+from automq.s3stream.cache.log_cache import SIZE_BITS, BlockState, CacheBlock, LogCache, StreamTail
+from tests.support.engine import a_batch
+
+STREAMS = (1, 2, 3)
+
+
+@dataclass
+class Model:
+    """One stream: every batch ever appended, and from which on they must be in memory."""
+
+    tail: StreamTail
+    batches: list[tuple[int, int, bytes]] = field(default_factory=list)
+    end: int = 0
+
+
+class LogCacheMachine(RuleBasedStateMachine):
+    """Appends, seals, commits, evictions and reads in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = ArenaPool(arenas_max=6, arena_bytes=PAGE_BYTES)
+        self.cache = LogCache()
+        self.pool.evict = self.cache.evict
+        self.models = {n: Model(StreamTail(StreamId(n), StreamEpoch(0))) for n in STREAMS}
+        self.sealed: list[CacheBlock] = []
+        self.arena = self.pool.take()
+        self.position = 0
+        self.pinned: list[tuple[ReadResult, list[bytes]]] = []
+
+    @rule(stream=st.sampled_from(STREAMS), count=st.integers(1, 5), size=st.integers(1, 900))
+    def append(self, stream: int, count: int, size: int) -> None:
+        if self.arena is None or self.position + size > self.arena.size:
+            arena = self.pool.take()
+            if arena is None:
+                return
+            if self.arena is not None:
+                self.arena.release()
+            self.arena, self.position = arena, 0
+        model = self.models[stream]
+        payload = a_batch(stream, model.end, size=size)
+        place = self.cache.open.place_of(self.arena)
+        self.arena.view[self.position : self.position + size] = payload
+        run = model.tail.current or self.cache.begin_run(model.tail, Offset(model.end))
+        run.bases.append(model.end)
+        run.places.append(place + (self.position << SIZE_BITS) + size)
+        run.size += size
+        self.position += size
+        model.batches.append((model.end, count, bytes(payload)))
+        model.end += count
+        run.end = Offset(model.end)
+
+    @precondition(lambda self: self.cache.open.runs)
+    @rule()
+    def seal(self) -> None:
+        self.sealed.append(self.cache.seal())
+
+    @precondition(lambda self: self.sealed)
+    @rule()
+    def commit(self) -> None:
+        self.cache.committed(self.sealed.pop(0))
+
+    @rule()
+    def evict(self) -> None:
+        self.cache.evict()
+
+    @rule(stream=st.sampled_from(STREAMS), data=st.data(), max_bytes=st.integers(1, 3000), pin=st.booleans())
+    def read(self, stream: int, data: st.DataObject, max_bytes: int, pin: bool) -> None:
+        model = self.models[stream]
+        if not model.end:
+            return
+        start = data.draw(st.integers(0, model.end - 1))
+        end = data.draw(st.integers(start + 1, model.end))
+        result = model.tail.read(Offset(start), Offset(end), max_bytes)
+        if model.tail.start is None or start < model.tail.start:
+            assert result is None
+            return
+        assert result is not None
+        first = next(n for n, (base, count, _) in enumerate(model.batches) if base + count > start)
+        expected: list[bytes] = []
+        stop = size = 0
+        for base, count, payload in model.batches[first:]:
+            if base >= end or (expected and size + len(payload) > max_bytes):
+                break
+            expected.append(payload)
+            size += len(payload)
+            stop = base + count
+        assert [bytes(view) for view in result.batches] == expected
+        assert (result.start_offset, result.end_offset, result.size) == (model.batches[first][0], stop, size)
+        if pin and len(self.pinned) < 3:
+            self.pinned.append((result, expected))
+        else:
+            result.release()
+
+    @precondition(lambda self: self.pinned)
+    @rule()
+    def unpin(self) -> None:
+        result, expected = self.pinned.pop(0)
+        assert [bytes(view) for view in result.batches] == expected
+        result.release()
+
+    @invariant()
+    def pinned_reads_never_change(self) -> None:
+        for result, expected in self.pinned:
+            assert [bytes(view) for view in result.batches] == expected
+
+    @invariant()
+    def uncommitted_batches_are_in_memory(self) -> None:
+        for block in [*self.sealed, self.cache.open]:
+            for run in block.runs:
+                assert run.tail.start is not None
+                assert run.tail.start <= run.start
+
+
+LogCacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestLogCache = LogCacheMachine.TestCase
+
+
+def test_blocks_are_evicted_oldest_first_and_only_when_committed() -> None:
+    pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES)
+    cache = LogCache()
+    tail = StreamTail(StreamId(1), StreamEpoch(0))
+    arena = pool.take()
+    assert arena is not None
+    blocks = []
+    for number in range(2):
+        place = cache.open.place_of(arena)
+        run = cache.begin_run(tail, Offset(number))
+        run.bases.append(number)
+        run.places.append(place + 10)
+        run.end = Offset(number + 1)
+        blocks.append(cache.seal())
+    assert cache.uncommitted == 2
+    cache.committed(blocks[0])
+
+    assert cache.evict()
+    assert not cache.evict()
+    assert [block.state for block in blocks] == [BlockState.EVICTED, BlockState.SEALED]
+    assert tail.start == 1
+
+
+def test_segments_skip_what_is_trimmed() -> None:
+    cache = LogCache()
+    tail = StreamTail(StreamId(1), StreamEpoch(0))
+    pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES)
+    arena = pool.take()
+    assert arena is not None
+    for number in range(3):
+        place = cache.open.place_of(arena)
+        run = cache.begin_run(tail, Offset(number * 10))
+        run.bases.append(number * 10)
+        run.places.append(place + 10)
+        run.size, run.max_timestamp_ms, run.end = 10, number, Offset(number * 10 + 10)
+        cache.seal()
+
+    assert [(s.start, s.end, s.size, s.max_timestamp_ms) for s in tail.segments(Offset(10))] == [
+        (10, 20, 10, 1),
+        (20, 30, 10, 2),
+    ]

@@ -1,0 +1,256 @@
+"""The engine as a whole: memory bounds and back-pressure, sealing, fencing, shutdown."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from automq.ids import Offset
+from automq.s3stream.model import BrokerFenced, StorageFull, StreamClosed
+from automq.s3stream.storage import MIB, StorageSettings
+from automq.s3stream.store.memory import MemoryStore
+from automq.s3stream.stream import Stream
+from tests.support.engine import SMALL, Engine, HeldStore, Ledger, append, durable, keys_of, read_all
+
+pytestmark = pytest.mark.looptime
+
+
+def an_engine(settings: StorageSettings = SMALL) -> tuple[Engine, Stream, HeldStore]:
+    ledger = Ledger()
+    store = HeldStore(MemoryStore())
+    engine = Engine(ledger, store, settings=settings)
+    engine.storage.start()
+    return engine, engine.storage.open_stream(ledger.create_stream(1)), store
+
+
+def stop_writes(store: HeldStore) -> asyncio.Event:
+    """The store takes no write until the event is set."""
+    gate = asyncio.Event()
+
+    async def before(name: str, key: str) -> None:
+        if name in ("create", "put"):
+            await gate.wait()
+
+    store.before = before
+    return gate
+
+
+def test_default_settings_are_the_documented_ones() -> None:
+    settings = StorageSettings()
+
+    assert (settings.arena_bytes, settings.upload_bytes, settings.block_cache_bytes) == (256 * MIB, 64 * MIB, 128 * MIB)
+    assert (settings.upload_interval_ms, settings.wal_batch_bytes) == (10_000, 4 * MIB)
+    assert settings.arena_unit_bytes * settings.arenas_max == settings.arena_bytes
+
+
+def test_arena_holds_a_whole_slot_however_small_the_budget() -> None:
+    settings = StorageSettings(arena_bytes=MIB)
+
+    assert settings.arena_unit_bytes >= settings.wal_batch_bytes
+
+
+async def test_block_is_uploaded_when_it_is_large_enough() -> None:
+    engine, stream, store = an_engine()
+    while stream.next_offset * 5000 < SMALL.upload_bytes:
+        append(stream, size=5000)
+    await asyncio.sleep(SMALL.upload_interval_ms / 2000)
+
+    assert len(engine.ledger.commits) == 1
+
+
+async def test_block_is_uploaded_after_the_interval_however_small() -> None:
+    engine, stream, store = an_engine()
+    append(stream)
+    await asyncio.sleep(SMALL.upload_interval_ms / 1000 - 0.01)
+    assert engine.ledger.commits == []
+
+    await asyncio.sleep(0.1)
+
+    assert len(engine.ledger.commits) == 1
+
+
+async def test_checkpoint_is_captured_at_exactly_the_uploaded_end() -> None:
+    engine, stream, store = an_engine()
+    state = [0]
+    stream.checkpoint_source = lambda: b"state %d" % state[0]
+
+    async def produce() -> None:
+        for _ in range(400):
+            append(stream, size=1500)
+            state[0] = stream.next_offset
+            if stream.next_offset % 7 == 0:
+                await asyncio.sleep(0.003)
+
+    await produce()
+    await engine.storage.upload_now()
+
+    assert len(engine.ledger.commits) > 2
+    for commit in engine.ledger.commits:
+        assert commit.object_id is not None
+        offset, checkpoint = await engine.storage.reader.checkpoint(commit.object_id, commit.size, stream.stream_id)
+        assert (offset, checkpoint) == (commit.ranges[0].end, b"state %d" % commit.ranges[0].end)
+
+
+async def test_memory_limit_is_said_before_it_is_reached_and_keeps_a_reserve() -> None:
+    engine, stream, store = an_engine()
+    gate = stop_writes(store)
+    while engine.storage.has_room(5000):
+        append(stream, size=5000)
+        await asyncio.sleep(0)
+    used = stream.next_offset * 5000
+    assert used > SMALL.arena_bytes * 0.7
+
+    # What the broker itself has to write still fits.
+    append(stream, size=5000)
+    gate.set()
+    await durable(engine.storage, stream.last_position)
+    assert stream.confirmed_offset == stream.next_offset
+
+
+async def test_exhausted_reserve_is_an_error_not_more_memory() -> None:
+    engine, stream, store = an_engine()
+    gate = stop_writes(store)
+    with pytest.raises(StorageFull):
+        for _ in range(1000):
+            append(stream, size=5000)
+            await asyncio.sleep(0)
+    appended = stream.next_offset
+    assert appended * 5000 < SMALL.arena_bytes
+
+    gate.set()
+    await asyncio.sleep(5)
+
+    assert stream.confirmed_offset == appended
+    append(stream, size=5000)
+
+
+async def test_whoever_waits_for_room_is_called_when_uploads_have_made_some() -> None:
+    engine, stream, store = an_engine()
+    gate = stop_writes(store)
+    while engine.storage.has_room(5000):
+        append(stream, size=5000)
+        await asyncio.sleep(0)
+    called: list[bool] = []
+    engine.storage.when_room(lambda: called.append(engine.storage.has_room(5000)))
+    await asyncio.sleep(1)
+    assert called == []
+
+    gate.set()
+    await asyncio.sleep(1)
+
+    assert called == [True]
+
+
+async def test_pressure_uploads_early_when_the_budget_is_smaller_than_an_upload() -> None:
+    engine, stream, store = an_engine(replace(SMALL, upload_bytes=100 * MIB, upload_interval_ms=3_600_000))
+    for _ in range(1000):
+        if not engine.storage.has_room(5000):
+            room = asyncio.Event()
+            engine.storage.when_room(room.set)
+            await room.wait()
+        append(stream, size=5000)
+        await asyncio.sleep(0.001)
+    await durable(engine.storage, stream.last_position)
+
+    assert len(engine.ledger.commits) > 3
+    assert await read_all(stream, max_bytes=50_000) == list(range(1000))
+
+
+async def test_many_small_blocks_do_not_pile_up_while_the_store_is_away() -> None:
+    engine, stream, store = an_engine()
+    gate = stop_writes(store)
+    for _ in range(50):
+        append(stream)
+        await asyncio.sleep(SMALL.upload_interval_ms / 1000)
+    assert engine.storage.cache.uncommitted <= 4
+
+    gate.set()
+    await engine.storage.upload_now()
+    assert stream.confirmed_offset == 50
+
+
+async def test_batch_that_fits_no_slot_is_refused() -> None:
+    engine, stream, store = an_engine()
+    append(stream, size=engine.storage.append_bytes_max)
+
+    with pytest.raises(ValueError, match="does not fit"):
+        append(stream, size=engine.storage.append_bytes_max + 1)
+
+
+async def test_fence_silences_everything() -> None:
+    engine, stream, store = an_engine()
+    gate = stop_writes(store)
+    errors: list[Exception | None] = []
+    engine.storage.when_durable(append(stream), errors.append)
+    await asyncio.sleep(0.01)
+
+    engine.storage.fence("a newer incarnation took over")
+    gate.set()
+    await asyncio.sleep(10)
+
+    assert [type(error) for error in errors] == [BrokerFenced]
+    assert stream.confirmed_offset == 0
+    for call in (
+        lambda: append(stream),
+        lambda: stream.read_cached(Offset(0), Offset(0), 1),
+        lambda: engine.storage.open_stream(stream.stream_id),
+    ):
+        with pytest.raises(BrokerFenced):
+            call()
+    engine.storage.when_durable(0, errors.append)
+    assert type(errors[1]) is BrokerFenced
+    assert engine.fences == []
+
+
+async def test_close_with_upload_leaves_nothing_to_recover() -> None:
+    engine, stream, store = an_engine()
+    append(stream)
+
+    await engine.storage.close(upload=True)
+
+    assert engine.ledger.streams[stream.stream_id].end == 1
+    assert await keys_of(store.inner, "wal") == []
+    with pytest.raises(StreamClosed):
+        append(stream)
+
+
+async def test_close_without_upload_makes_durable_what_was_appended() -> None:
+    engine, stream, store = an_engine()
+    told: list[Exception | None] = []
+    engine.storage.when_durable(append(stream), told.append)
+
+    await engine.storage.close(upload=False)
+
+    assert told == [None]
+    assert engine.ledger.commits == []
+    successor = Engine(engine.ledger, store, epoch=2)
+    await successor.recover(engine)
+    assert await read_all(successor.storage.open_stream(stream.stream_id)) == [0]
+
+
+async def test_close_can_be_cut_short_and_loses_nothing() -> None:
+    engine, stream, store = an_engine()
+    await durable(engine.storage, append(stream))
+    gate = stop_writes(store)
+    append(stream)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(engine.storage.close(upload=True), 1)
+    await engine.tasks.close()
+    gate.set()
+
+    successor = Engine(engine.ledger, store, epoch=2)
+    await successor.recover(engine)
+    assert (await read_all(successor.storage.open_stream(stream.stream_id)))[:1] == [0]
+
+
+async def test_hundreds_of_streams_share_slots_and_objects() -> None:
+    engine, first, store = an_engine()
+    streams = [first] + [engine.storage.open_stream(engine.ledger.create_stream(n)) for n in range(2, 300)]
+    for stream in streams:
+        append(stream)
+    await engine.storage.upload_now()
+
+    assert len([1 for name, _ in store.calls if name == "create"]) <= 2
+    assert len(engine.ledger.commits) == 1
+    for stream in streams:
+        assert await read_all(stream) == [0]

@@ -1,0 +1,322 @@
+"""Streams: append, read from wherever the batches are, trim, lookups, life and death."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from automq.ids import NodeId, Offset, StreamId
+from automq.s3stream.model import (
+    CorruptData,
+    OffsetOutOfRange,
+    Segment,
+    StreamClosed,
+    StreamFenced,
+    StreamNotFound,
+)
+from automq.s3stream.objects.format import object_key
+from automq.s3stream.ports import ObjectNotFound
+from automq.s3stream.store.memory import MemoryStore
+from automq.s3stream.stream import Stream
+from tests.support.engine import CLUSTER, Engine, HeldStore, Ledger, a_batch, append, durable, read_all
+
+pytestmark = pytest.mark.looptime
+
+
+def an_engine() -> tuple[Engine, Stream, HeldStore]:
+    ledger = Ledger()
+    store = HeldStore(MemoryStore())
+    engine = Engine(ledger, store)
+    engine.storage.start()
+    return engine, engine.storage.open_stream(ledger.create_stream(1)), store
+
+
+async def cold(engine: Engine, stream: Stream, batches: int, *, per_object: int = 4) -> None:
+    """Batches of two records that only objects hold."""
+    for number in range(batches):
+        append(stream, 2, timestamp_ms=number * 10)
+        if number % per_object == per_object - 1:
+            await engine.storage.upload_now()
+    await engine.storage.upload_now()
+    while engine.storage.cache.evict():
+        pass
+    assert stream.tail.start is None
+
+
+async def test_append_advances_the_end_and_durability_the_confirmed_offset() -> None:
+    engine, stream, _ = an_engine()
+    advanced: list[Offset] = []
+    stream.on_advance = lambda: advanced.append(stream.confirmed_offset)
+    append(stream, 3)
+    position = append(stream, 2)
+    assert (stream.next_offset, stream.confirmed_offset) == (5, 0)
+
+    await durable(engine.storage, position)
+
+    assert (stream.confirmed_offset, stream.last_position, advanced) == (5, position, [5])
+
+
+async def test_nothing_above_the_confirmed_offset_is_read() -> None:
+    engine, stream, store = an_engine()
+    await durable(engine.storage, append(stream))
+    append(stream)
+
+    result = stream.read_cached(Offset(0), Offset(99), 10_000)
+    assert result is not None
+    assert (result.batches, result.end_offset) == ([a_batch(1, 0)], 1)
+
+    with pytest.raises(OffsetOutOfRange):
+        stream.read_cached(Offset(2), Offset(99), 10_000)
+
+
+async def test_read_at_the_end_is_empty() -> None:
+    engine, stream, _ = an_engine()
+    await durable(engine.storage, append(stream))
+
+    result = await stream.read(Offset(1), Offset(99), 10_000)
+
+    assert (result.batches, result.start_offset, result.end_offset, result.size) == ([], 1, 1, 0)
+
+
+async def test_read_from_inside_a_batch_returns_it_whole() -> None:
+    engine, stream, _ = an_engine()
+    append(stream, 5)
+    await durable(engine.storage, append(stream, 5))
+
+    for read in (stream.read_cached(Offset(7), Offset(8), 10_000), await stream.read(Offset(7), Offset(8), 10_000)):
+        assert read is not None
+        assert (read.batches, read.start_offset, read.end_offset) == ([a_batch(1, 5)], 5, 10)
+
+
+async def test_pinned_read_survives_upload_and_eviction() -> None:
+    engine, stream, _ = an_engine()
+    await durable(engine.storage, append(stream))
+    result = stream.read_cached(Offset(0), Offset(1), 100)
+    assert result is not None
+    await engine.storage.upload_now()
+    while engine.storage.cache.evict():
+        pass
+    for _ in range(500):
+        append(stream, size=5000)
+        await asyncio.sleep(0.001)
+
+    assert result.batches == [a_batch(1, 0)]
+    result.release()
+
+
+async def test_cold_read_returns_what_was_appended() -> None:
+    engine, stream, _ = an_engine()
+    await cold(engine, stream, 20)
+    assert stream.read_cached(Offset(0), Offset(40), 1000) is None
+
+    assert await read_all(stream, max_bytes=250) == list(range(0, 40, 2))
+    assert await read_all(stream, max_bytes=1) == list(range(0, 40, 2))
+
+
+async def test_read_crosses_from_objects_into_the_log_cache() -> None:
+    engine, stream, _ = an_engine()
+    await cold(engine, stream, 6)
+    for _ in range(3):
+        append(stream, 2)
+    await durable(engine.storage, stream.last_position)
+
+    assert await read_all(stream) == list(range(0, 18, 2))
+
+
+async def test_sequential_reader_finds_the_next_blocks_loaded() -> None:
+    engine, stream, store = an_engine()
+    await cold(engine, stream, 40, per_object=10)
+    store.calls.clear()
+    position = Offset(0)
+    first: list[str] = []
+    while position < stream.confirmed_offset:
+        before = len(store.calls)
+        position = (await stream.read(position, stream.confirmed_offset, 300)).end_offset
+        if len(store.calls) > before:
+            first.append(f"{position}")
+        await asyncio.sleep(0.01)
+
+    # One index and one block an object; all but the first object's are read before they are asked for.
+    assert len(store.calls) <= 8 + 1
+    assert len(first) <= 4
+
+
+async def test_object_that_vanished_is_looked_up_again() -> None:
+    engine, stream, store = an_engine()
+    await cold(engine, stream, 4)
+    (span,) = engine.objects.spans(stream.stream_id, Offset(0), Offset(8), limit=9)
+    old, new = object_key(CLUSTER, span.object_id), engine.ledger.next_object
+    body = await store.get(old)
+    moved = engine.ledger.objects.pop(span.object_id)
+
+    async def before(name: str, key: str) -> None:
+        if key == old and not engine.ledger.objects:
+            await store.inner.delete([old])
+            engine.ledger.objects[span.object_id] = []
+            engine.ledger.objects[new] = [  # type: ignore[index]
+                (stream_id, replace(span, object_id=new))  # type: ignore[arg-type]
+                for stream_id, span in moved
+            ]
+
+    engine.ledger.objects[span.object_id] = moved
+    store.before = before
+    engine.ledger.objects.clear()
+    lookups = [lambda: [span]]
+    spans = engine.objects.spans
+
+    def lookup(*args: object, **kwargs: object) -> object:
+        return lookups.pop()() if lookups else spans(*args, **kwargs)  # type: ignore[arg-type]
+
+    engine.objects.spans = lookup  # type: ignore[method-assign,assignment]
+    # The successor holds the same batches; its footer names the old object, which the reader notices.
+    assert body
+    with pytest.raises((CorruptData, ObjectNotFound)):
+        await stream.read(Offset(0), Offset(8), 1000)
+    assert lookups == []
+
+
+async def test_missing_object_is_an_error_after_three_lookups() -> None:
+    engine, stream, store = an_engine()
+    await cold(engine, stream, 4)
+    (span,) = engine.objects.spans(stream.stream_id, Offset(0), Offset(8), limit=9)
+    await store.delete([object_key(CLUSTER, span.object_id)])
+    store.calls.clear()
+
+    with pytest.raises(ObjectNotFound):
+        await stream.read(Offset(0), Offset(8), 1000)
+    assert len(store.calls) == 3
+
+
+async def test_corrupt_object_is_reported_and_never_served() -> None:
+    engine, stream, store = an_engine()
+    await cold(engine, stream, 4)
+    (span,) = engine.objects.spans(stream.stream_id, Offset(0), Offset(8), limit=9)
+    key = object_key(CLUSTER, span.object_id)
+    damaged = bytearray(await store.get(key))
+    damaged[300] ^= 1
+    await store.put(key, [damaged])
+
+    with pytest.raises(CorruptData) as caught:
+        await stream.read(Offset(0), Offset(8), 1000)
+    assert caught.value.key == key
+
+
+async def test_offset_that_no_object_holds_is_an_error_not_a_skip() -> None:
+    engine, stream, _ = an_engine()
+    await cold(engine, stream, 8)
+    first = min(engine.ledger.objects)
+    del engine.ledger.objects[first]
+    engine.ledger.objects.clear()
+
+    with pytest.raises(CorruptData, match="no object"):
+        await stream.read(Offset(0), Offset(8), 1000)
+
+
+async def test_trim_moves_the_start_for_good() -> None:
+    engine, stream, _ = an_engine()
+    await cold(engine, stream, 8)
+
+    await stream.trim(Offset(6))
+    await stream.trim(Offset(4))
+
+    assert stream.start_offset == engine.ledger.streams[stream.stream_id].start == 6
+    with pytest.raises(OffsetOutOfRange):
+        await stream.read(Offset(5), Offset(8), 1000)
+    assert await read_all(stream) == list(range(6, 16, 2))
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "expected"), [(0, 0), (1, 2), (45, 10), (70, 14), (85, 18), (110, 22), (111, None)]
+)
+async def test_lookup_by_time_spans_objects_and_log_cache(timestamp_ms: int, expected: int | None) -> None:
+    engine, stream, _ = an_engine()
+    await cold(engine, stream, 8)
+    for number in range(8, 12):
+        append(stream, 2, timestamp_ms=number * 10)
+    await durable(engine.storage, stream.last_position)
+
+    assert await stream.find_timestamp(timestamp_ms) == expected
+
+
+async def test_lookup_by_time_ignores_what_is_not_confirmed() -> None:
+    engine, stream, _ = an_engine()
+    append(stream, timestamp_ms=5)
+
+    assert await stream.find_timestamp(0) is None
+
+
+async def test_segments_are_what_retention_sees() -> None:
+    engine, stream, _ = an_engine()
+    await cold(engine, stream, 8)
+    append(stream, 2, timestamp_ms=99)
+
+    size = 4 * (100 + 24)
+    assert stream.segments() == [
+        Segment(start=Offset(0), end=Offset(8), size=size, max_timestamp_ms=30),
+        Segment(start=Offset(8), end=Offset(16), size=size, max_timestamp_ms=70),
+        Segment(start=Offset(16), end=Offset(18), size=100, max_timestamp_ms=99),
+    ]
+
+
+async def test_checkpoint_survives_the_next_opening() -> None:
+    engine, stream, store = an_engine()
+    assert await stream.read_checkpoint() is None
+    stream.checkpoint_source = lambda: b"state at %d" % stream.next_offset
+    await cold(engine, stream, 4)
+    await engine.die()
+    successor = Engine(engine.ledger, store, epoch=2)
+    await successor.recover(engine)
+
+    assert await successor.storage.open_stream(stream.stream_id).read_checkpoint() == (8, b"state at 8")
+
+
+async def test_stream_of_another_owner_is_not_opened() -> None:
+    engine, stream, _ = an_engine()
+    engine.ledger.reopen(stream.stream_id, owner=NodeId(2))
+
+    with pytest.raises(StreamFenced):
+        engine.storage.open_stream(stream.stream_id)
+
+
+async def test_unknown_stream_is_not_opened() -> None:
+    engine, _, _ = an_engine()
+
+    with pytest.raises(StreamNotFound):
+        engine.storage.open_stream(StreamId(99))
+
+
+async def test_closed_stream_takes_nothing_and_is_uploaded_all_the_same() -> None:
+    engine, stream, _ = an_engine()
+    append(stream)
+    stream.close()
+    stream.close()
+    with pytest.raises(StreamClosed):
+        append(stream)
+
+    await engine.storage.upload_now()
+
+    assert engine.ledger.streams[stream.stream_id].end == 1
+
+
+async def test_next_opening_ends_the_one_before() -> None:
+    engine, stream, _ = an_engine()
+    append(stream)
+    await engine.storage.upload_now()
+    engine.ledger.reopen(stream.stream_id)
+    again = engine.storage.open_stream(stream.stream_id)
+
+    with pytest.raises(StreamClosed):
+        append(stream)
+    append(again)
+    await engine.storage.upload_now()
+    assert await read_all(again) == [0, 1]
+
+
+async def test_stream_opens_above_its_end_when_it_was_trimmed_there() -> None:
+    engine, stream, _ = an_engine()
+    state = engine.ledger.streams[stream.stream_id]
+    engine.ledger.streams[stream.stream_id] = replace(state, start=Offset(7))
+
+    again = engine.storage.open_stream(stream.stream_id)
+
+    assert (again.start_offset, again.next_offset, again.confirmed_offset) == (7, 7, 7)

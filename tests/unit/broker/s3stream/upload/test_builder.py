@@ -1,0 +1,49 @@
+"""Building objects: blocks of a readable size, ranges that say what is in them."""
+
+from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
+from automq.s3stream.model import CommitRange
+from automq.s3stream.objects.format import object_key
+from automq.s3stream.objects.reader import ObjectReader
+from automq.s3stream.objects.writer import DATA_BLOCK_BYTES
+from automq.s3stream.store.memory import MemoryStore
+from automq.s3stream.upload.builder import ObjectBuilder
+from tests.support.engine import CLUSTER, a_batch
+
+
+async def test_long_run_is_cut_into_blocks() -> None:
+    builder = ObjectBuilder(CLUSTER, ObjectId(1))
+    batch = a_batch(1, 0, size=DATA_BLOCK_BYTES // 4)
+    await builder.add_run(StreamId(1), StreamEpoch(3), [(base, 1, base, batch) for base in range(10)])
+    store = MemoryStore()
+    await store.put(object_key(CLUSTER, ObjectId(1)), builder.finish())
+
+    index = await ObjectReader(store=store, cluster_id=CLUSTER).index(ObjectId(1), builder.size)
+
+    assert [(e.start, e.end) for e in index.data_entries(StreamId(1), Offset(0))] == [(0, 4), (4, 8), (8, 10)]
+
+
+async def test_ranges_describe_runs_and_checkpoints() -> None:
+    builder = ObjectBuilder(CLUSTER, ObjectId(1))
+    await builder.add_run(StreamId(1), StreamEpoch(3), [(5, 2, 70, a_batch(1, 5)), (7, 1, 60, a_batch(1, 7))])
+    await builder.add_run(StreamId(2), StreamEpoch(0), [(0, 1, -1, a_batch(2, 0))], checkpoint=b"state")
+
+    assert builder.ranges == [
+        CommitRange(
+            stream=StreamId(1),
+            epoch=StreamEpoch(3),
+            start=Offset(5),
+            end=Offset(8),
+            size=2 * (100 + 24),
+            max_timestamp_ms=70,
+            has_checkpoint=False,
+        ),
+        CommitRange(
+            stream=StreamId(2),
+            epoch=StreamEpoch(0),
+            start=Offset(0),
+            end=Offset(1),
+            size=100 + 24,
+            max_timestamp_ms=-1,
+            has_checkpoint=True,
+        ),
+    ]

@@ -1,0 +1,194 @@
+"""The WAL on object storage: when slots are sent, in what order they count, and what a taken slot means."""
+
+import asyncio
+
+import pytest
+
+from automq.s3stream.model import BrokerFenced
+from automq.s3stream.ports import StoreUnavailable
+from automq.s3stream.store.memory import MemoryStore
+from automq.s3stream.stream import Stream
+from tests.support.engine import SMALL, Engine, HeldStore, Ledger, append, durable, keys_of, slot_key
+
+pytestmark = pytest.mark.looptime
+
+INTERVAL_S = SMALL.wal_interval_ms / 1000
+
+
+def an_engine(store: HeldStore | None = None) -> tuple[Engine, Stream, HeldStore]:
+    ledger = Ledger()
+    held = store or HeldStore(MemoryStore())
+    engine = Engine(ledger, held)
+    engine.storage.start()
+    return engine, engine.storage.open_stream(ledger.create_stream(1)), held
+
+
+def creates(store: HeldStore) -> list[str]:
+    return [key for name, key in store.calls if name == "create"]
+
+
+async def test_after_silence_a_slot_is_sent_at_the_end_of_the_turn() -> None:
+    engine, stream, store = an_engine()
+    positions = [append(stream) for _ in range(5)]
+    started = asyncio.get_running_loop().time()
+
+    await durable(engine.storage, positions[-1])
+
+    assert positions == [0] * 5
+    assert creates(store) == [slot_key(0)]
+    assert asyncio.get_running_loop().time() == started
+
+
+async def test_under_load_slots_are_paced_to_the_interval() -> None:
+    engine, stream, store = an_engine()
+    started = asyncio.get_running_loop().time()
+    for _ in range(20):
+        append(stream)
+        await asyncio.sleep(INTERVAL_S / 4)
+    await durable(engine.storage, stream.last_position)
+
+    elapsed = asyncio.get_running_loop().time() - started
+    assert 4 <= len(creates(store)) <= elapsed / INTERVAL_S + 2
+
+
+async def test_full_slot_is_sent_at_once() -> None:
+    engine, stream, store = an_engine()
+    first = append(stream)
+    await durable(engine.storage, first)
+    while stream.last_position < 2:
+        append(stream, size=10_000)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert creates(store) == [slot_key(0), slot_key(1)]
+
+
+async def test_no_more_slots_in_flight_than_allowed_and_the_open_one_fills_up() -> None:
+    engine, stream, store = an_engine()
+    gate = asyncio.Event()
+    store.before = lambda name, key: gate.wait()
+    for _ in range(40):
+        append(stream)
+        await asyncio.sleep(INTERVAL_S * 3)
+    assert len(creates(store)) == SMALL.wal_inflight
+
+    gate.set()
+    await durable(engine.storage, stream.last_position)
+
+    assert len(creates(store)) == SMALL.wal_inflight + 1
+    assert stream.confirmed_offset == 40
+
+
+async def test_acknowledgements_keep_slot_order_when_successes_do_not() -> None:
+    engine, stream, store = an_engine()
+    gates = {slot_key(0): asyncio.Event()}
+
+    async def before(name: str, key: str) -> None:
+        if key in gates:
+            await gates[key].wait()
+
+    store.before = before
+    acknowledged: list[int] = []
+    for number in range(3):
+        position = append(stream)
+        engine.storage.when_durable(position, lambda error, number=number: acknowledged.append(number))
+        await asyncio.sleep(INTERVAL_S * 3)
+    assert stream.last_position == 2
+    assert (acknowledged, stream.confirmed_offset) == ([], 0)
+
+    gates[slot_key(0)].set()
+    await durable(engine.storage, 2)
+
+    assert (acknowledged, stream.confirmed_offset) == ([0, 1, 2], 3)
+
+
+async def test_lost_answer_is_asked_again_with_the_same_bytes() -> None:
+    engine, stream, store = an_engine()
+    failures = [1]
+
+    async def after(name: str, key: str) -> None:
+        if name == "create" and failures:
+            failures.pop()
+            raise StoreUnavailable("no answer")
+
+    store.after = after
+    await durable(engine.storage, append(stream))
+
+    assert creates(store) == [slot_key(0), slot_key(0)]
+    assert stream.confirmed_offset == 1
+
+
+async def test_taken_slot_means_fenced_whatever_else_is_in_flight() -> None:
+    engine, stream, store = an_engine()
+    await store.inner.create(slot_key(1), [b"a fence"])
+    gate = asyncio.Event()
+
+    async def before(name: str, key: str) -> None:
+        if key == slot_key(0):
+            await gate.wait()
+
+    store.before = before
+    errors: list[Exception | None] = []
+    for _ in range(2):
+        engine.storage.when_durable(append(stream), errors.append)
+        await asyncio.sleep(INTERVAL_S * 3)
+    gate.set()
+    await asyncio.sleep(1)
+
+    assert [type(error) for error in errors] == [BrokerFenced] * 2
+    assert stream.confirmed_offset == 0
+    assert engine.fences == [f"WAL slot {slot_key(1)} was taken by a recoverer"]
+    with pytest.raises(BrokerFenced):
+        append(stream)
+    before_silence = len(store.calls)
+    await asyncio.sleep(10)
+    assert len(store.calls) == before_silence
+
+
+async def test_trim_deletes_only_below_the_committed_position() -> None:
+    engine, stream, store = an_engine()
+    for _ in range(5):
+        await durable(engine.storage, append(stream))
+        await asyncio.sleep(INTERVAL_S)
+
+    await engine.storage.wal.trim(3)
+
+    assert await keys_of(store.inner, "wal") == [slot_key(n)[23:] for n in (3, 4)]
+
+
+async def test_failed_trim_is_made_up_for_by_the_next() -> None:
+    engine, stream, store = an_engine()
+    for _ in range(5):
+        await durable(engine.storage, append(stream))
+        await asyncio.sleep(INTERVAL_S)
+
+    async def before(name: str, key: str) -> None:
+        if name == "delete":
+            raise StoreUnavailable("no store")
+
+    store.before = before
+    await engine.storage.wal.trim(2)
+    store.before = HeldStore(store).before
+    await engine.storage.wal.trim(4)
+
+    assert await keys_of(store.inner, "wal") == [slot_key(4)[23:]]
+
+
+async def test_slot_bytes_are_padded_to_pages() -> None:
+    engine, stream, store = an_engine()
+    await durable(engine.storage, append(stream))
+
+    data = await store.get(slot_key(0))
+    assert len(data) == 4096
+    assert data[80 + 40 + 100 :] == bytes(4096 - 220)
+
+
+async def test_idle_wal_sends_nothing() -> None:
+    engine, stream, store = an_engine()
+    await durable(engine.storage, append(stream))
+    await asyncio.sleep(SMALL.upload_interval_ms / 1000 + 1)
+    calls = len(store.calls)
+
+    await asyncio.sleep(3600)
+
+    assert len(store.calls) == calls
