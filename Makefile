@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS ?= 500
+BUILDER ?= docker
+IMAGE ?= automq:dev
 SEED_BASE ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run test check format sim removed-rules chaos differential bench golden docs lock image clean
+.PHONY: help dev run test check format sim removed-rules chaos differential bench crds e2e image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -28,14 +30,14 @@ test: $(STAMP)  ## Run the tests: unit, contract, scenarios, short simulation, r
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## Check format, lint, types and layers
-	$(BIN)/ruff format --check broker tests
-	$(BIN)/ruff check broker tests
+	$(BIN)/ruff format --check broker operator tests
+	$(BIN)/ruff check broker operator tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(STAMP)  ## Format the code and apply safe lint fixes
-	$(BIN)/ruff format broker tests
-	$(BIN)/ruff check --fix broker tests
+	$(BIN)/ruff format broker operator tests
+	$(BIN)/ruff check --fix broker operator tests
 
 sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, or one SEED=x with its trace
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seed-base $(SEED_BASE))
@@ -52,8 +54,17 @@ differential: $(STAMP)  ## Ask Apache Kafka (KAFKA=host:port) the recorded quest
 bench: $(STAMP)  ## Measure; writes build/bench.json
 	$(BIN)/python -m tests.bench
 
+crds: $(STAMP)  ## Write the CRD anew from the operator's models
+	$(BIN)/python -m automq_operator.generate .
+
+e2e: $(STAMP)  ## Test operator and broker on the Kubernetes cluster of KUBECONFIG
+	$(BIN)/python -m tests.e2e
+
+image:  ## Build the image: BUILDER=docker|podman|buildah, IMAGE=name:tag, BASE=python image
+	$(BUILDER) $(if $(filter buildah,$(BUILDER)),bud,build) $(if $(BASE),--build-arg BASE=$(BASE)) -t $(IMAGE) -f Dockerfile .
+
 golden: $(STAMP)  ## Write the golden files anew; commit only what you understand
-	$(BIN)/python -m pytest -q --rewrite-golden tests/unit tests/scenarios
+	$(BIN)/python -m pytest -q --rewrite-golden tests/unit tests/scenarios tests/charts
 
 docs: $(STAMP)  ## Write the generated parts of docs/ anew
 	$(BIN)/python -m tests.support.generate_docs

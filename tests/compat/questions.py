@@ -1,6 +1,6 @@
 """The questions of the differential test: conversations as plain data.
 
-`$topic`, `$group` and `$other` are names of the question's own. `remember` keeps a part of an answer for later requests,
+`$topic`, `$group` and `$other` are the names of one run. `remember` keeps a part of an answer for later requests,
 under a name that begins with `$` there. What is asked here is where implementations usually differ: errors, defaults,
 limits, orders of checks.
 """

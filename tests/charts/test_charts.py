@@ -1,0 +1,84 @@
+"""What the charts render, to the letter, and what they refuse. Needs helm on the PATH or in HELM."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from tests.support import golden
+
+ROOT = pathlib.Path(__file__).parents[2]
+TESTBED_HOME = pathlib.Path(os.environ.get("TESTBED_HOME", pathlib.Path.home() / ".cache/testbed"))
+FOUND = [*TESTBED_HOME.glob("kubernetes/*/bin/helm")]
+HELM = os.environ.get("HELM") or shutil.which("helm") or (str(FOUND[0]) if FOUND else None)
+
+pytestmark = pytest.mark.skipif(HELM is None, reason="helm is not on this machine")
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    assert HELM is not None
+    return subprocess.run([HELM, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def render(chart: str, *arguments: str) -> str:
+    done = helm("template", "release", f"charts/{chart}", "--namespace", "space", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("chart", "arguments"),
+    [("automq-operator", []), ("automq-cluster", ["--set", "spec.storage.bucket=demo"])],
+)
+def test_chart_passes_helm_lint(chart: str, arguments: list[str]) -> None:
+    done = helm("lint", "--strict", f"charts/{chart}", *arguments)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("defaults", []),
+        ("namespaces", ["--set", "namespaces={one,two}"]),
+        ("monitored", ["--set", "serviceMonitor.enabled=true", "--set", "image.repository=registry.example/automq"]),
+    ],
+)
+def test_operator_chart(name: str, arguments: list[str]) -> None:
+    golden.check_text(
+        f"charts/operator-{name}.yaml", render("automq-operator", "--set", "crds.install=false", *arguments)
+    )
+
+
+def test_cluster_chart() -> None:
+    arguments = ["--set", "spec.storage.bucket=demo", "--set", "spec.config.num\\.partitions=3"]
+    golden.check_text("charts/cluster.yaml", render("automq-cluster", *arguments))
+
+
+def test_crd_comes_with_the_operator() -> None:
+    kinds = [document["kind"] for document in yaml.safe_load_all(render("automq-operator")) if document]
+    assert "CustomResourceDefinition" in kinds
+
+
+def test_no_permission_is_a_star_and_none_is_for_secrets() -> None:
+    for arguments in ([], ["--set", "namespaces={one}"]):
+        for document in yaml.safe_load_all(render("automq-operator", *arguments)):
+            for rule in (document or {}).get("rules", []):
+                assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+                assert "secrets" not in rule["resources"]
+
+
+@pytest.mark.parametrize(
+    ("chart", "argument", "named"),
+    [
+        ("automq-operator", "replicas=0", "replicas"),
+        ("automq-operator", "nonsense=1", "nonsense"),
+        ("automq-cluster", "spec.storage.bucket=", "bucket"),
+    ],
+)
+def test_bad_values_are_refused_with_their_name(chart: str, argument: str, named: str) -> None:
+    done = helm("template", "release", f"charts/{chart}", "--set", argument)
+    assert done.returncode != 0
+    assert named in done.stderr
