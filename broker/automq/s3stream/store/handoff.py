@@ -1,0 +1,71 @@
+"""Handing a blocking call to a worker, such that the caller's buffers are let alone when the caller is told.
+
+A thread cannot be interrupted. A cancelled caller therefore waits until the call that it has begun is over (one that
+has not begun never will): only then may the buffers change and the descriptors be used again.
+"""
+
+import asyncio
+import enum
+import threading
+from collections.abc import Callable
+from typing import Generic, ParamSpec, TypeVar
+
+from automq.runtime.workers import Workers
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _State(enum.Enum):
+    QUEUED = 1
+    RUNNING = 2
+    OVER = 3
+    ABANDONED = 4
+
+
+class _Job(Generic[P, T]):
+    def __init__(self, function: Callable[P, T]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._state = _State.QUEUED
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Event | None = None
+
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """In the worker."""
+        with self._lock:
+            if self._state is _State.ABANDONED:
+                raise asyncio.CancelledError
+            self._state = _State.RUNNING
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            with self._lock:
+                self._state = _State.OVER
+                if self._over is not None:
+                    self._loop.call_soon_threadsafe(self._over.set)
+
+    async def abandon(self) -> None:
+        """Prevent the call, or wait for its end."""
+        with self._lock:
+            if self._state is _State.QUEUED:
+                self._state = _State.ABANDONED
+            if self._state is not _State.RUNNING:
+                return
+            self._over = asyncio.Event()
+        while not self._over.is_set():
+            try:
+                await self._over.wait()
+            except asyncio.CancelledError:
+                # We are being cancelled already.
+                pass
+
+
+async def run_to_end(workers: Workers, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """`function(*args, **kwargs)` in a worker; returns, raises or is cancelled only when it is not running any more."""
+    job = _Job[P, T](function)
+    try:
+        return await workers.run(job.run, *args, **kwargs)
+    except asyncio.CancelledError:
+        await job.abandon()
+        raise

@@ -1,0 +1,263 @@
+"""What every object store promises, asked of each adapter: memory, a folder, S3 on moto, and any S3 endpoint named in
+the environment (AUTOMQ_TEST_S3=s3://BUCKET?endpoint=URL, credentials from the usual AWS variables).
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from automq.ids import NodeId
+from automq.runtime.entropy import SystemEntropy
+from automq.runtime.workers import ThreadWorkers
+from automq.s3stream.ports import (
+    ObjectExists,
+    ObjectInfo,
+    ObjectNotFound,
+    ObjectStorage,
+    StoreConflict,
+)
+from automq.s3stream.store.keys import InvalidKey
+from automq.s3stream.store.uri import open_store, parse_store_uri
+
+ADAPTERS = ["memory", "file"]
+
+
+@pytest.fixture(params=ADAPTERS)
+async def store(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[ObjectStorage]:
+    workers = ThreadWorkers()
+    uri = {"memory": "memory:", "file": f"file://{tmp_path}/store"}[request.param]
+    opened = open_store(parse_store_uri(uri), workers=workers, entropy=SystemEntropy())
+    yield opened
+    await opened.close()
+    workers.close()
+
+
+async def keys_of(store: ObjectStorage, prefix: str = "", **options) -> list[str]:
+    return [info.key for info in await store.list(prefix, **options)]
+
+
+async def test_created_object_is_read_back(store: ObjectStorage) -> None:
+    await store.create("a/b", [b"hello ", bytearray(b"object "), memoryview(b"store")])
+
+    assert await store.get("a/b") == b"hello object store"
+
+
+async def test_put_object_is_read_back(store: ObjectStorage) -> None:
+    await store.put("a/b", [b"first"])
+
+    assert await store.get("a/b") == b"first"
+
+
+async def test_put_overwrites(store: ObjectStorage) -> None:
+    await store.put("a/b", [b"the first and longer body"])
+    await store.put("a/b", [b"second"])
+
+    assert await store.get("a/b") == b"second"
+    assert await store.list("a/") == [ObjectInfo("a/b", 6)]
+
+
+async def test_create_of_a_taken_key_is_refused_and_changes_nothing(store: ObjectStorage) -> None:
+    await store.create("a/b", [b"first"])
+
+    with pytest.raises(ObjectExists):
+        await store.create("a/b", [b"second"])
+
+    assert await store.get("a/b") == b"first"
+
+
+async def test_create_of_a_key_that_was_put_is_refused(store: ObjectStorage) -> None:
+    await store.put("a/b", [b"first"])
+
+    with pytest.raises(ObjectExists):
+        await store.create("a/b", [b"second"])
+
+
+async def test_deleted_key_can_be_created_again(store: ObjectStorage) -> None:
+    await store.create("a/b", [b"first"])
+    await store.delete(["a/b"])
+    await store.create("a/b", [b"second"])
+
+    assert await store.get("a/b") == b"second"
+
+
+async def test_of_many_creators_exactly_one_wins_and_its_body_is_stored(store: ObjectStorage) -> None:
+    async def create(number: int) -> bool:
+        try:
+            await store.create("race", [b"%d" % number])
+        except (ObjectExists, StoreConflict):
+            return False
+        return True
+
+    won = await asyncio.gather(*(create(number) for number in range(16)))
+
+    assert won.count(True) == 1
+    assert await store.get("race") == b"%d" % won.index(True)
+
+
+async def test_missing_object_is_not_found(store: ObjectStorage) -> None:
+    with pytest.raises(ObjectNotFound):
+        await store.get("a/b")
+    with pytest.raises(ObjectNotFound):
+        await store.get_range("a/b", 0, 10)
+
+
+async def test_folder_of_a_key_is_no_object(store: ObjectStorage) -> None:
+    await store.create("a/b", [b"x"])
+
+    with pytest.raises(ObjectNotFound):
+        await store.get("a")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [
+        (0, 10, b"0123456789"),
+        (0, 3, b"012"),
+        (3, 7, b"3456"),
+        (8, 20, b"89"),
+        (10, 20, b""),
+        (15, 20, b""),
+    ],
+)
+async def test_range_is_cut_at_the_end_of_the_object(store: ObjectStorage, start: int, end: int, expected) -> None:
+    await store.create("a/b", [b"0123456789"])
+
+    assert bytes(await store.get_range("a/b", start, end)) == expected
+
+
+async def test_empty_object_is_an_object(store: ObjectStorage) -> None:
+    await store.create("a/empty", [])
+    await store.put("a/none", [b""])
+
+    assert await store.get("a/empty") == b""
+    assert bytes(await store.get_range("a/none", 0, 5)) == b""
+    assert await store.list("a/") == [ObjectInfo("a/empty", 0), ObjectInfo("a/none", 0)]
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 65536, 65537, 1_048_576, 1_048_577, 8_388_608])
+async def test_create_keeps_every_byte_of_every_size(store: ObjectStorage, size: int) -> None:
+    body = os.urandom(size)
+
+    await store.create("sizes/one", [body[: size // 3], memoryview(body)[size // 3 :]])
+
+    assert await store.get("sizes/one") == body
+    assert await store.list("sizes/") == [ObjectInfo("sizes/one", size)]
+
+
+async def test_put_keeps_every_byte_of_a_large_body(store: ObjectStorage) -> None:
+    parts = [os.urandom(size) for size in (5, 11_000_000, 4096, 9_000_001, 1, 13)]
+
+    await store.put("large", parts)
+
+    body = b"".join(parts)
+    assert await store.list("") == [ObjectInfo("large", len(body))]
+    assert bytes(await store.get_range("large", 10_999_000, 11_010_000)) == body[10_999_000:11_010_000]
+    assert await store.get("large") == body
+
+
+async def test_body_is_taken_when_the_call_returns(store: ObjectStorage) -> None:
+    buffer = bytearray(b"before")
+
+    await store.create("a/created", [buffer])
+    await store.put("a/put", [buffer])
+    buffer[:] = b"behind"
+
+    assert await store.get("a/created") == b"before"
+    assert await store.get("a/put") == b"before"
+
+
+async def test_deleted_object_is_gone(store: ObjectStorage) -> None:
+    await store.create("a/b", [b"x"])
+    await store.create("a/c", [b"y"])
+
+    await store.delete(["a/b"])
+
+    with pytest.raises(ObjectNotFound):
+        await store.get("a/b")
+    assert await keys_of(store) == ["a/c"]
+
+
+async def test_deleting_what_is_not_there_is_no_error(store: ObjectStorage) -> None:
+    await store.create("a/b", [b"x"])
+
+    await store.delete(["a/missing", "a/b", "b/c/d"])
+    await store.delete(["a/b"])
+    await store.delete([])
+
+    assert await keys_of(store) == []
+
+
+async def test_many_keys_are_deleted_at_once(store: ObjectStorage) -> None:
+    keys = [f"many/{number:05d}" for number in range(1100)]
+    await asyncio.gather(*(store.put(key, [b"x"]) for key in keys[::10]))
+
+    await store.delete(keys)
+
+    assert await keys_of(store) == []
+
+
+async def test_list_is_in_byte_order_of_the_whole_key(store: ObjectStorage) -> None:
+    # '-' sorts before '/', and '/' before '0': a walk over folders alone would get this wrong.
+    keys = ["a/b", "a-b", "a0", "a/B", "B", "a/b0", "a/b-c/d", "aa/b", "a/b,c"]
+    for key in reversed(keys):
+        await store.put(key, [b"x"])
+
+    assert await keys_of(store) == sorted(keys)
+
+
+async def test_list_takes_any_prefix(store: ObjectStorage) -> None:
+    for key in ["log/1/0", "log/1/1", "log/10/0", "log/2/0", "logs/1"]:
+        await store.put(key, [b"x"])
+
+    assert await keys_of(store, "log/1") == ["log/1/0", "log/1/1", "log/10/0"]
+    assert await keys_of(store, "log/1/") == ["log/1/0", "log/1/1"]
+    assert await keys_of(store, "lo") == ["log/1/0", "log/1/1", "log/10/0", "log/2/0", "logs/1"]
+    assert await keys_of(store, "log/1/1") == ["log/1/1"]
+    assert await keys_of(store, "other") == []
+    assert await keys_of(store, "other/x/") == []
+
+
+async def test_list_starts_after_a_key_and_ends_at_the_limit(store: ObjectStorage) -> None:
+    keys = ["a/0", "a/1/x", "a/1/y", "a/2", "b/0"]
+    for key in keys:
+        await store.put(key, [b"x"])
+
+    assert await keys_of(store, start_after="a/1/x") == ["a/1/y", "a/2", "b/0"]
+    assert await keys_of(store, "a/", start_after="a/1") == ["a/1/x", "a/1/y", "a/2"]
+    assert await keys_of(store, "a/", start_after="a/1/z", limit=1) == ["a/2"]
+    assert await keys_of(store, limit=2) == ["a/0", "a/1/x"]
+    assert await keys_of(store, limit=0) == []
+    assert await keys_of(store, "b/", start_after="a/9") == ["b/0"]
+    assert await keys_of(store, "a/", start_after="b") == []
+
+
+async def test_list_shows_every_object_right_after_its_creation(store: ObjectStorage) -> None:
+    for number in range(20):
+        await store.create(f"fresh/{number:02d}", [b"x"])
+
+        assert len(await store.list("fresh/")) == number + 1
+
+
+async def test_empty_store_lists_nothing(store: ObjectStorage) -> None:
+    assert await store.list("") == []
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", "a/.hidden", "a b", "ä", "a\0b", "a" * 801])
+async def test_unusual_keys_are_refused(store: ObjectStorage, key: str) -> None:
+    with pytest.raises(InvalidKey):
+        await store.create(key, [b"x"])
+    with pytest.raises(InvalidKey):
+        await store.put(key, [b"x"])
+    with pytest.raises(InvalidKey):
+        await store.get(key)
+    with pytest.raises(InvalidKey):
+        await store.delete([key])
+
+
+async def test_close_can_be_called_twice(store: ObjectStorage) -> None:
+    await store.create(f"node/{NodeId(1)}", [b"x"])
+
+    await store.close()
+    await store.close()
