@@ -42,6 +42,9 @@ NEXT: Final[Mapping[tuple[State, Event], State]] = {
     (State.RECOVERING, Event.BLOCKED): State.WAITING,
     (State.WAITING, Event.BLOCKED): State.WAITING,
     (State.WAITING, Event.HEALED): State.STARTING,
+    # One request may fail while the step as a whole succeeds.
+    (State.WAITING, Event.REGISTERED): State.RECOVERING,
+    (State.WAITING, Event.RECOVERED): State.SERVING,
     (State.STARTING, Event.REGISTERED): State.RECOVERING,
     (State.RECOVERING, Event.RECOVERED): State.SERVING,
     (State.STARTING, Event.STOP_ASKED): State.DRAINING,

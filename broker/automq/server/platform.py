@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from automq.runtime.clock import Clock, SystemClock
+from automq.runtime.cpu import MeteredWorkers
 from automq.runtime.entropy import Entropy, SystemEntropy
+from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import ThreadWorkers, Workers
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.uri import open_store, parse_store_uri
@@ -132,7 +134,7 @@ class Platform:
     entropy: Entropy
     workers: Workers
     network: Network
-    open_store: Callable[[Settings], ObjectStorage]
+    open_store: Callable[[Settings, Metrics], ObjectStorage]
 
 
 def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> ObjectStorage:
@@ -152,5 +154,5 @@ def system_platform() -> Platform:
         entropy=entropy,
         workers=workers,
         network=SystemNetwork(),
-        open_store=lambda settings: _open_store(settings, workers=workers, entropy=entropy),
+        open_store=lambda settings, _metrics: _open_store(settings, workers=MeteredWorkers(workers), entropy=entropy),
     )

@@ -1,0 +1,304 @@
+"""The composition root: one broker, from its settings to its end.
+
+Order of start: bind the addresses; look at the store until it can be trusted, waiting out what heals; only then claim,
+register (which fences a former process of this node), recover write-ahead logs, open partitions, listen. Whatever can
+end the process is decided before the claim: a mistaken second start leaves the healthy first alone.
+"""
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from automq.ids import ClusterId
+from automq.metadata.cluster import (
+    OpenedCluster,
+    Prefix,
+    StoreClusterMissing,
+    StoreOwnedByAnother,
+    StoreUnsuitable,
+)
+from automq.metadata.image import MetadataImage
+from automq.metadata.lease import LeaseWatch
+from automq.metadata.patience import Patience
+from automq.replicated.machine import LogFenced
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.s3stream.model import BrokerFenced, CorruptData, FormatTooNew
+from automq.s3stream.ports import ObjectStorage
+from automq.s3stream.store.doctor import DoctorReport, run_doctor
+from automq.server.components import Components
+from automq.server.lifecycle import Event, Lifecycle, Reason, Refused, State
+from automq.server.observed_store import ObservedStore
+from automq.server.platform import Bound, Platform
+from automq.server.probes import Probes
+from automq.server.refusals import format_refusal
+from automq.server.setting import Address
+from automq.server.settings import Settings
+from automq.server.store_health import StoreHealth
+from automq.server.wiring import endpoints, node_of
+
+log = logging.getLogger(__name__)
+
+# Three renewals of a lease that is renewed every five seconds.
+NEWER_IS_GONE_S: Final = 15.0
+
+
+class _Ending(enum.Enum):
+    """Why `run` stops waiting, when it is no exception."""
+
+    STOP_ASKED = 1
+    FENCED = 2
+
+
+class Broker:
+    """One broker process, or one of many in a simulation."""
+
+    def __init__(self, settings: Settings, platform: Platform) -> None:
+        self.settings = settings
+        self.lifecycle = Lifecycle()
+        self.metrics = Metrics()
+        self.cluster_id: ClusterId | None = None
+        self._platform = platform
+        self._node = node_of(settings)
+        self._tasks = Tasks(f"broker {self._node}", on_crash=self._on_crash)
+        self._health = StoreHealth(
+            lifecycle=self.lifecycle, clock=platform.clock, store=settings.cluster.storage_uri
+        )
+        self._probes = Probes(
+            lifecycle=self.lifecycle, metrics=self.metrics, node=self._node, cluster_id=lambda: self.cluster_id
+        )
+        self._bound: dict[str, Bound] = {}
+        self._http: Bound | None = None
+        self._store: ObjectStorage | None = None
+        self._components: Components | None = None
+        self._ending: asyncio.Future[_Ending] | None = None
+        self._stop_asked = asyncio.Event()
+        self._cut_short = asyncio.Event()
+
+    # What others see.
+
+    @property
+    def image(self) -> MetadataImage | None:
+        """The newest durable image; None before the claim."""
+        return None if self._components is None else self._components.metadata.image
+
+    @property
+    def bootstrap_address(self) -> Address:
+        """Where clients of the first listener begin."""
+        listener = self.settings.advertised()[0]
+        return Address(host=listener.address.host, port=listener.address.port or self._bound[listener.name].port)
+
+    @property
+    def http_address(self) -> Address:
+        """Where the probes are answered."""
+        assert self._http is not None
+        return Address(host=self.settings.server.http.host, port=self._http.port)
+
+    def every(self, interval_s: float, callback: Callable[[], None]) -> None:
+        """Call `callback` at that interval as long as the broker runs."""
+
+        async def repeat() -> None:
+            while True:
+                await asyncio.sleep(interval_s)
+                callback()
+
+        self._tasks.spawn(repeat(), name="observer")
+
+    # Life.
+
+    def stop(self) -> None:
+        """Told to stop. A second time: at once."""
+        (self._cut_short if self._stop_asked.is_set() else self._stop_asked).set()
+        self._end(_Ending.STOP_ASKED)
+
+    async def run(self) -> None:
+        """Until told to stop. Raises Refused when the process must end, and whatever a bug raised."""
+        self._ending = asyncio.get_running_loop().create_future()
+        if self._stop_asked.is_set():
+            self._end(_Ending.STOP_ASKED)
+        try:
+            self._bind()
+            assert self._http is not None
+            await self._platform.network.serve_probes(self._http, self._probes)
+            starting = self._tasks.spawn(self._start(), name="start")
+            ending = await self._ending
+            was_serving = self.lifecycle.state is State.SERVING
+            starting.cancel()
+            if ending is _Ending.FENCED:
+                await self._stay_fenced()
+            self.lifecycle.move(Event.STOP_ASKED, "stopping: answering what is in flight, uploading the tail")
+            if was_serving and ending is _Ending.STOP_ASKED:
+                await self._drain()
+        finally:
+            await self._close()
+
+    def _end(self, ending: _Ending | BaseException) -> None:
+        if self._ending is None or self._ending.done():
+            return
+        if isinstance(ending, _Ending):
+            self._ending.set_result(ending)
+        else:
+            self._ending.set_exception(ending)
+
+    def _on_crash(self, _name: str, error: BaseException) -> None:
+        self._end(error)
+
+    def _bind(self) -> None:
+        """Take every address, before the store is touched. Raises Refused."""
+        network = self._platform.network
+        self._http = network.bind(self.settings.server.http)
+        for listener in self.settings.node.listeners:
+            self._bound[listener.name] = network.bind(listener.address)
+
+    # Start.
+
+    async def _start(self) -> None:
+        try:
+            opened = await self._open_prefix()
+            self.cluster_id = opened.cluster_id
+            await self._take_over(opened.cluster_id)
+        except Refused as refused:
+            self._end(refused)
+        except FormatTooNew as error:
+            self._end(format_refusal(error, self.settings.cluster.storage_uri))
+        except CorruptData as error:
+            self._end(self._refused(Reason.STORE_UNSUITABLE, error))
+        except (LogFenced, BrokerFenced) as fenced:
+            self._on_fenced(str(fenced))
+
+    async def _open_prefix(self) -> OpenedCluster:
+        """Look, and format what is empty; nothing of a running cluster is touched. Raises Refused."""
+        self.lifecycle.say(f"looking at {self.settings.cluster.storage_uri}")
+        self._store = ObservedStore(
+            self._platform.open_store(self.settings, self.metrics),
+            clock=self._platform.clock,
+            metrics=self.metrics,
+            on_outcome=self._health.on_outcome,
+        )
+        prefix = Prefix(
+            store=self._store,
+            examine=self._examine,
+            clock=self._platform.clock,
+            entropy=self._platform.entropy,
+            tasks=self._tasks,
+            # The store itself tells of its outcomes.
+            patience=Patience(entropy=self._platform.entropy, on_store=lambda _error: None),
+        )
+        cluster = self.settings.cluster
+        try:
+            return await prefix.open_or_format(
+                cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt
+            )
+        except StoreUnsuitable as error:
+            raise self._refused(Reason.STORE_UNSUITABLE, error) from error
+        except StoreOwnedByAnother as error:
+            raise self._refused(Reason.STORE_OWNED_BY_ANOTHER, error) from error
+        except StoreClusterMissing as error:
+            raise self._refused(Reason.STORE_CLUSTER_MISSING, error) from error
+
+    def _refused(self, reason: Reason, error: Exception) -> Refused:
+        return Refused(reason, f"{self.settings.cluster.storage_uri}: {error}")
+
+    async def _examine(self) -> DoctorReport:
+        assert self._store is not None
+        self.lifecycle.say(f"examining {self.settings.cluster.storage_uri} before it is first used")
+        return await run_doctor(
+            self._store,
+            name=self.settings.cluster.storage_uri,
+            clock=self._platform.clock,
+            entropy=self._platform.entropy,
+        )
+
+    async def _take_over(self, cluster_id: ClusterId) -> None:
+        """Claim, register, recover, open, serve."""
+        assert self._store is not None
+        self._components = components = Components(
+            settings=self.settings,
+            platform=self._platform,
+            store=self._store,
+            cluster_id=cluster_id,
+            metrics=self.metrics,
+            tasks=self._tasks,
+            on_fenced=self._on_fenced,
+        )
+        await components.claim()
+        ports = {name: bound.port for name, bound in self._bound.items()}
+        registration = await components.register(endpoints(self.settings, ports))
+        logs = f"{len(registration.wals)} write-ahead logs of former processes"
+        self.lifecycle.move(Event.REGISTERED, f"recovering {logs}")
+        await components.recover(registration)
+        self.lifecycle.say("opening partitions")
+        services = await components.open(self._table.api_versions)
+        await self._listen(services)
+        # Not before clients can connect: whoever sees the state may send them here.
+        self.lifecycle.move(Event.RECOVERED, "serving")
+
+    # End.
+
+    def _on_fenced(self, reason: str) -> None:
+        """A newer process has this node id. Synchronous: in this very moment everything falls silent."""
+        if not self.lifecycle.can(Event.FENCED):
+            return
+        log.warning("fenced", extra={"why": reason})
+        if self._components is not None:
+            self._components.fence(reason)
+        self._drop_connections()
+        self.lifecycle.move(
+            Event.FENCED,
+            f"a newer process has node id {self._node} ({reason}); this one serves nobody and waits to be stopped",
+            Reason.FENCED,
+        )
+        self._end(_Ending.FENCED)
+
+    async def _stay_fenced(self) -> None:
+        """Do nothing until told to stop; raises Refused once the newer process is gone.
+
+        Ending at once would make two supervisors restart, and so fence, each other's process for ever.
+        """
+        assert self._components is not None
+        assert self._store is not None
+        await self._components.close()
+        watch = LeaseWatch(store=self._store, cluster_id=self._components.cluster_id, clock=self._platform.clock)
+        watching = self._tasks.spawn(watch.wait_unchanged(NEWER_IS_GONE_S), name="watch the newer process")
+        stopping = self._tasks.spawn(self._stop_asked.wait(), name="wait to be stopped")
+        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not self._stop_asked.is_set():
+            raise Refused(
+                Reason.FENCED,
+                f"a newer process had node id {self._node} and no longer renews its lease; restart this one if it is "
+                "to go on",
+            )
+
+    async def _drain(self) -> None:
+        """Answer what is in flight, upload the tail, trim; at the latest when the time is up."""
+        timeout_s = self.settings.server.shutdown_timeout_ms / 1000
+        draining = self._tasks.spawn(self._drain_whole(), name="drain")
+        hurry = self._tasks.spawn(self._cut_short.wait(), name="wait for a second stop")
+        await asyncio.wait({draining, hurry}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if draining.done():
+            draining.result()
+        else:
+            log.warning("stopped before the tail was uploaded; the next start recovers it from the write-ahead log")
+
+    async def _drain_whole(self) -> None:
+        await self._finish_requests()
+        assert self._components is not None
+        await self._components.drain()
+
+    async def _close(self) -> None:
+        """Everything that is open, whatever state it is in."""
+        self._health.close()
+        self._drop_connections()
+        if self._components is not None:
+            await self._components.close()
+        await self._tasks.close()
+        await self._probes.stop()
+        for bound in self._bound.values():
+            bound.close()
+        if self._http is not None:
+            self._http.close()
+        if self._store is not None:
+            await self._store.close()
+        self._platform.workers.close()

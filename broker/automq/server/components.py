@@ -1,0 +1,199 @@
+"""What a broker consists of once it knows its cluster: made in order, fenced at once, ended in the other order."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from automq.controller.local import LocalObjects, LocalStreams
+from automq.controller.model import ProducerIdBlock, Registration, TopicSpec
+from automq.controller.service import Controller
+from automq.coordinators.group.coordinator import GroupCoordinator
+from automq.handlers.context import Services
+from automq.handlers.producer_ids import ProducerIds
+from automq.ids import BrokerEpoch, ClusterId
+from automq.metadata.publisher import MetadataPublisher
+from automq.metadata.records import Endpoint
+from automq.partition.fetch_session import FetchSessions
+from automq.partition.manager import PartitionManager
+from automq.runtime.backoff import Backoff
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.s3stream.objects.format import object_key
+from automq.s3stream.ports import ObjectStorage, StoreError
+from automq.s3stream.stream import Storage
+from automq.server.platform import Platform
+from automq.server.settings import Settings
+from automq.server.wiring import (
+    broker_configs,
+    controller_settings,
+    group_settings,
+    node_of,
+    partition_settings,
+    storage_settings,
+)
+
+
+class Components:
+    """Order of life: `claim`, `register`, `recover`, `open`; then `drain` or `fence`; then `close`."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        platform: Platform,
+        store: ObjectStorage,
+        cluster_id: ClusterId,
+        metrics: Metrics,
+        tasks: Tasks,
+        on_fenced: Callable[[str], None],
+    ) -> None:
+        self._settings, self._platform, self._store = settings, platform, store
+        self._metrics, self._tasks, self._on_fenced = metrics, tasks, on_fenced
+        self.cluster_id = cluster_id
+        self.node = node_of(settings)
+        self.epoch: BrokerEpoch | None = None
+        self.metadata = MetadataPublisher()
+        self.controller = Controller(
+            settings=controller_settings(settings),
+            cluster_id=cluster_id,
+            node=self.node,
+            store=store,
+            publisher=self.metadata,
+            key_of=lambda object_id: object_key(cluster_id, object_id),
+            clock=platform.clock,
+            entropy=platform.entropy,
+            tasks=tasks,
+            metrics=metrics,
+            on_fenced=on_fenced,
+            # The store itself tells of its outcomes.
+            on_store=lambda _error: None,
+        )
+        self.storage: Storage | None = None
+        self.partitions: PartitionManager | None = None
+        self.groups: GroupCoordinator | None = None
+
+    async def claim(self) -> None:
+        """Become the controller. From here on a former process of this cluster is being fenced."""
+        await self.controller.start(owner=self._settings.cluster.owner)
+
+    async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
+        """A new incarnation of this node."""
+        registration = await self.controller.register_broker(
+            self.node, rack=self._settings.node.rack, endpoints=endpoints
+        )
+        self.epoch = registration.epoch
+        return registration
+
+    async def recover(self, registration: Registration) -> None:
+        """Read what former incarnations left in their write-ahead logs, then open our streams."""
+        self.storage = self._make_storage(registration.epoch)
+        us = (self.node, registration.epoch)
+        for wal in registration.wals:
+            backoff = Backoff(entropy=self._platform.entropy)
+            while True:
+                try:
+                    await self.storage.recover(wal.node, wal.epoch, wal.trim_to)
+                    break
+                except StoreError:
+                    await asyncio.sleep(backoff.next_s())
+            await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us)
+        await self.controller.open_streams(*us)
+
+    async def open(self, api_versions: Mapping[int, range]) -> Services:
+        """Open partitions and groups; what handlers need."""
+        assert self.storage is not None
+        self.storage.start()
+        platform = self._platform
+        self.partitions = PartitionManager(
+            node=self.node,
+            storage=self.storage,
+            metadata=self.metadata,
+            settings=partition_settings(self._settings),
+            clock=platform.clock,
+            entropy=platform.entropy,
+            tasks=self._tasks,
+            workers=platform.workers,
+            metrics=self._metrics,
+        )
+        self.groups = GroupCoordinator(
+            node=self.node,
+            settings=group_settings(self._settings),
+            metadata=self.metadata,
+            partitions=self.partitions,
+            when_durable=self.storage.when_durable,
+            create_topic=self._create_internal_topic,
+            clock=platform.clock,
+            tasks=self._tasks,
+            metrics=self._metrics,
+        )
+        await self.partitions.start()
+        self.groups.start()
+        return Services(
+            node=self.node,
+            cluster_id=self.cluster_id,
+            clock=platform.clock,
+            entropy=platform.entropy,
+            metadata=self.metadata,
+            controller=self.controller,
+            partitions=self.partitions,
+            groups=self.groups,
+            fetch_sessions=FetchSessions(self._settings.server.fetch_session_slots),
+            broker_configs=broker_configs(self._settings),
+            producer_ids=ProducerIds(self._allocate_producer_ids),
+            api_versions=api_versions,
+        )
+
+    def fence(self, reason: str) -> None:
+        """Nothing of this incarnation may answer, acknowledge or write any more. Synchronous, idempotent."""
+        if self.groups is not None:
+            self.groups.fence()
+        if self.storage is not None:
+            self.storage.fence(reason)
+        if self.partitions is not None:
+            self.partitions.close()
+
+    async def drain(self) -> None:
+        """Upload the tail and trim the write-ahead log. Cancel to cut short: nothing is lost then either."""
+        if self.groups is not None:
+            self.groups.close()
+        if self.storage is not None:
+            await self.storage.close(upload=True)
+
+    async def close(self) -> None:
+        """End what still runs; nothing waits for the store here."""
+        if self.partitions is not None:
+            self.partitions.close()
+        await self.controller.close()
+
+    def _make_storage(self, epoch: BrokerEpoch) -> Storage:
+        return Storage(
+            settings=storage_settings(self._settings),
+            cluster_id=self.cluster_id,
+            node=self.node,
+            epoch=epoch,
+            store=self._store,
+            objects=LocalObjects(controller=self.controller, metadata=self.metadata, node=self.node, epoch=epoch),
+            streams=LocalStreams(controller=self.controller, metadata=self.metadata, node=self.node, epoch=epoch),
+            clock=self._platform.clock,
+            entropy=self._platform.entropy,
+            tasks=self._tasks,
+            metrics=self._metrics,
+            on_fenced=self._on_fenced,
+        )
+
+    async def _allocate_producer_ids(self, count: int) -> ProducerIdBlock:
+        assert self.epoch is not None
+        return await self.controller.allocate_producer_ids(self.node, self.epoch, count)
+
+    async def _create_internal_topic(
+        self, *, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]
+    ) -> None:
+        spec = TopicSpec(
+            name=name,
+            partitions=partitions,
+            replication_factor=replication_factor,
+            configs=dict(configs),
+            is_internal=True,
+        )
+        (result,) = await self.controller.create_topics([spec])
+        if result.error is not None:
+            raise result.error

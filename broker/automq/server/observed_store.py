@@ -1,0 +1,96 @@
+"""The object store as a broker uses it: every request is counted, and its outcome told to who watches the store."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+from automq.runtime.clock import Clock
+from automq.runtime.cpu import AddCpu, metered
+from automq.runtime.telemetry import Metrics
+from automq.s3stream.ports import (
+    Buffer,
+    ObjectExists,
+    ObjectInfo,
+    ObjectNotFound,
+    ObjectStorage,
+    StoreConflict,
+    StoreError,
+)
+
+T = TypeVar("T")
+
+# These are answers: the store works.
+ANSWERS: Final = (ObjectNotFound, ObjectExists, StoreConflict)
+WRITES: Final = ("put", "create")
+KINDS: Final = ("wal", "upload", "metadata")
+
+
+class ObservedStore:
+    """Implements `ObjectStorage` by another store."""
+
+    def __init__(
+        self,
+        store: ObjectStorage,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        on_outcome: Callable[[StoreError | None], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._on_outcome = on_outcome
+        requests = metrics.counter("automq_store_requests", "Requests to the object store", ["operation"])
+        failures = metrics.counter("automq_store_failures", "Requests that failed or had no answer", ["operation"])
+        seconds = metrics.histogram("automq_store_request_seconds", "Time until an answer", ["operation"])
+        cpu = metrics.counter("automq_store_cpu_seconds", "CPU of store requests on our threads, by purpose", ["kind"])
+        writes = metrics.counter("automq_store_writes", "PUTs of any kind")
+        operations = ("get", "get_range", "put", "create", "delete", "list")
+        self._requests = {name: requests.labels(name) for name in operations}
+        self._failures = {name: failures.labels(name) for name in operations}
+        self._seconds = {name: seconds.labels(name) for name in operations}
+        self._cpu = {kind: cpu.labels(kind).inc for kind in KINDS}
+        self._writes = writes
+
+    async def get(self, key: str) -> bytes:
+        return await self._watch("get", key, self._store.get(key))
+
+    async def get_range(self, key: str, start: int, end: int) -> Buffer:
+        return await self._watch("get_range", key, self._store.get_range(key, start, end))
+
+    async def put(self, key: str, body: Sequence[Buffer]) -> None:
+        await self._watch("put", key, self._store.put(key, body))
+
+    async def create(self, key: str, body: Sequence[Buffer]) -> None:
+        await self._watch("create", key, self._store.create(key, body))
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self._watch("delete", keys[0] if keys else "", self._store.delete(keys))
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
+        return await self._watch("list", prefix, self._store.list(prefix, start_after=start_after, limit=limit))
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def _watch(self, operation: str, key: str, request: Coroutine[Any, Any, T]) -> T:
+        self._requests[operation].inc()
+        if operation in WRITES:
+            self._writes.inc()
+        began = self._clock.monotonic()
+        try:
+            result = await metered(request, self._add_cpu(key))
+        except ANSWERS:
+            self._on_outcome(None)
+            raise
+        except StoreError as error:
+            self._failures[operation].inc()
+            self._on_outcome(error)
+            raise
+        finally:
+            self._seconds[operation].observe(self._clock.monotonic() - began)
+        self._on_outcome(None)
+        return result
+
+    def _add_cpu(self, key: str) -> AddCpu:
+        """Keys begin with the cluster's id; what follows says whom the request serves."""
+        folder = key.split("/", 2)[1:2]
+        return self._cpu["wal" if folder == ["wal"] else "upload" if folder == ["data"] else "metadata"]

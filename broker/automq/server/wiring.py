@@ -1,0 +1,132 @@
+"""Pure: from the settings tree to what each component wants to know of it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from automq.controller.model import ControllerSettings
+from automq.coordinators.group.model import GroupSettings
+from automq.handlers.broker_configs import BrokerConfig, BrokerConfigs, ConfigSource
+from automq.ids import NodeId
+from automq.metadata.config_types import ConfigType
+from automq.metadata.records import Endpoint
+from automq.partition.manager import PartitionSettings
+from automq.s3stream.storage import StorageSettings
+from automq.s3stream.store.uri import StoreKind, parse_store_uri
+from automq.server.setting import Kind
+from automq.server.settings import Settings, declared_settings
+
+# A PUT to S3 takes tens of milliseconds and costs money, one to a folder neither.
+WAL_INTERVAL_MS: Final[Mapping[StoreKind, int]] = {StoreKind.S3: 250, StoreKind.FILE: 2, StoreKind.MEMORY: 2}
+# Of a slot, what is left for one batch: the slot's and the record's headers and its padding fit in a block.
+SLOT_OVERHEAD_BYTES: Final = 4096
+
+CONFIG_TYPES: Final[Mapping[Kind, ConfigType]] = {
+    Kind.BOOLEAN: ConfigType.BOOLEAN,
+    Kind.STRING: ConfigType.STRING,
+    Kind.INT: ConfigType.INT,
+    Kind.LONG: ConfigType.LONG,
+    Kind.DOUBLE: ConfigType.DOUBLE,
+    Kind.LIST: ConfigType.LIST,
+}
+
+
+def storage_settings(settings: Settings) -> StorageSettings:
+    """The engine's."""
+    engine = settings.engine
+    kind = parse_store_uri(settings.cluster.storage_uri).kind
+    return StorageSettings(
+        arena_bytes=engine.arena_bytes,
+        upload_bytes=engine.upload_bytes,
+        upload_interval_ms=engine.upload_interval_ms,
+        block_cache_bytes=engine.block_cache_bytes,
+        wal_interval_ms=WAL_INTERVAL_MS[kind] if engine.wal_interval_ms is None else engine.wal_interval_ms,
+        wal_batch_bytes=engine.wal_batch_bytes,
+        wal_inflight=engine.wal_in_flight,
+    )
+
+
+def controller_settings(settings: Settings) -> ControllerSettings:
+    """The controller's."""
+    return ControllerSettings(
+        partitions_default=settings.topics.partitions_default,
+        replication_factor_default=settings.topics.replication_factor_default,
+        message_bytes_max=settings.engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES,
+    )
+
+
+def partition_settings(settings: Settings) -> PartitionSettings:
+    """The partitions'."""
+    return PartitionSettings(
+        retention_check_interval_ms=settings.topics.retention_check_interval_ms,
+        producer_id_expiration_ms=settings.topics.producer_id_expiration_ms,
+        topic_defaults=settings.topic_defaults,
+    )
+
+
+def group_settings(settings: Settings) -> GroupSettings:
+    """The group coordinator's."""
+    groups = settings.groups
+    return GroupSettings(
+        offsets_topic_partitions=groups.offsets_partitions,
+        offsets_topic_replication_factor=groups.offsets_replication_factor,
+        initial_rebalance_delay_ms=groups.initial_rebalance_delay_ms,
+        session_timeout_ms_min=groups.session_timeout_ms_min,
+        session_timeout_ms_max=groups.session_timeout_ms_max,
+        members_max=groups.members_max,
+        offset_metadata_length_max=groups.offset_metadata_bytes_max,
+        offsets_retention_ms=groups.offsets_retention_minutes * 60_000,
+        offsets_retention_check_interval_ms=groups.offsets_retention_check_interval_ms,
+    )
+
+
+def broker_configs(settings: Settings) -> BrokerConfigs:
+    """What handlers see."""
+    return BrokerConfigs(
+        entries={name: _entry(settings, name) for name in declared_settings()},
+        topic_defaults=settings.topic_defaults,
+        auto_create_topics=settings.topics.auto_create,
+        delete_topics=settings.topics.delete_enabled,
+        partitions_default=settings.topics.partitions_default,
+        replication_factor_default=settings.topics.replication_factor_default,
+    )
+
+
+def _entry(settings: Settings, name: str) -> BrokerConfig:
+    declared = declared_settings()[name]
+    text = settings.texts.get(name)
+    value = text if text is not None else default_value(settings, name)
+    return BrokerConfig(
+        name=name,
+        value=value,
+        source=ConfigSource.DEFAULT if text is None else ConfigSource.STATIC_BROKER,
+        type=CONFIG_TYPES[declared.kind],
+        doc=declared.doc,
+    )
+
+
+def default_value(settings: Settings, name: str) -> str | None:
+    """A setting's default on this machine, as text; the declaration's words where it is no simple value."""
+    declared = declared_settings()[name]
+    value = None if declared.default is None else declared.default(settings.machine)
+    match value:
+        case None:
+            return None
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case _:
+            return declared.default_text
+
+
+def endpoints(settings: Settings, ports: Mapping[str, int]) -> list[Endpoint]:
+    """What the broker registers: its advertised listeners, port 0 replaced by the real one."""
+    return [
+        Endpoint(listener.name, listener.address.host, listener.address.port or ports[listener.name])
+        for listener in settings.advertised()
+    ]
+
+
+def node_of(settings: Settings) -> NodeId:
+    """Who we are."""
+    return NodeId(settings.node.node_id)

@@ -1,0 +1,83 @@
+"""Requests are counted and their outcomes told."""
+
+import time
+
+import pytest
+
+from automq.runtime.clock import SystemClock
+from automq.runtime.cpu import MeteredWorkers, metered
+from automq.runtime.telemetry import Metrics
+from automq.runtime.workers import ThreadWorkers
+from automq.s3stream.ports import ObjectExists, ObjectNotFound, StoreError, StoreUnavailable
+from automq.s3stream.store.memory import MemoryStore
+from automq.server.observed_store import ObservedStore
+
+
+class BrokenStore(MemoryStore):
+    async def get(self, key: str) -> bytes:
+        raise StoreUnavailable("out of order")
+
+
+def observed(store: MemoryStore) -> tuple[ObservedStore, Metrics, list[StoreError | None]]:
+    metrics, outcomes = Metrics(), list[StoreError | None]()
+    return ObservedStore(store, clock=SystemClock(), metrics=metrics, on_outcome=outcomes.append), metrics, outcomes
+
+
+async def test_requests_are_passed_on_and_counted() -> None:
+    store, metrics, outcomes = observed(MemoryStore())
+
+    await store.create("c/wal/1", [b"a"])
+    await store.put("c/data/1", [b"b", b"c"])
+    assert await store.get("c/data/1") == b"bc"
+    assert [info.key for info in await store.list("c/")] == ["c/data/1", "c/wal/1"]
+    await store.delete(["c/wal/1"])
+
+    assert outcomes == [None] * 5
+    assert metrics.registry.get_sample_value("automq_store_writes_total") == 2
+    assert metrics.registry.get_sample_value("automq_store_requests_total", {"operation": "get"}) == 1
+    assert (metrics.registry.get_sample_value("automq_store_cpu_seconds_total", {"kind": "wal"}) or 0) > 0
+
+
+async def test_answers_are_no_failures() -> None:
+    store, metrics, outcomes = observed(MemoryStore())
+    await store.create("k", [b"a"])
+
+    with pytest.raises(ObjectExists):
+        await store.create("k", [b"b"])
+    with pytest.raises(ObjectNotFound):
+        await store.get("none")
+
+    assert outcomes == [None] * 3
+    assert metrics.registry.get_sample_value("automq_store_failures_total", {"operation": "create"}) == 0
+
+
+async def test_failures_are_told() -> None:
+    store, metrics, outcomes = observed(BrokenStore())
+
+    with pytest.raises(StoreUnavailable):
+        await store.get("k")
+
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable]
+    assert metrics.registry.get_sample_value("automq_store_failures_total", {"operation": "get"}) == 1
+
+
+def burn(seconds: float) -> int:
+    began = time.thread_time()
+    while time.thread_time() - began < seconds:
+        pass
+    return 7
+
+
+async def test_cpu_of_workers_counts_for_who_awaits_them() -> None:
+    spent: list[float] = []
+    workers = MeteredWorkers(ThreadWorkers(threads=1))
+
+    async def work() -> int:
+        burn(0.005)
+        return await workers.run(burn, 0.01)
+
+    assert await metered(work(), spent.append) == 7
+    assert await workers.run(burn, 0.001) == 7
+    workers.close()
+
+    assert 0.014 <= sum(spent) < 0.1
