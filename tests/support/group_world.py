@@ -59,7 +59,7 @@ class GroupWorld:
         self.topics: dict[str, uuid.UUID] | None = None
         self.lines: list[str] = []
         self._tickets = 0
-        self._members = 0
+        self.joins = 0
         self._start()
 
     @property
@@ -119,7 +119,7 @@ class GroupWorld:
     def join(self, **options: object) -> Ticket:
         """JoinGroup; the ticket is answered now or later."""
         self._tickets += 1
-        self._members += 1
+        self.joins += 1
         ticket = Ticket(self._tickets)
         fields: dict[str, object] = {
             "group_id": "g",
@@ -133,7 +133,7 @@ class GroupWorld:
             "protocols": (Protocol("range", a_subscription("t")),),
             "needs_known_member_id": False,
             "can_skip_assignment": True,
-            "member_id_suffix": str(self._members),
+            "member_id_suffix": str(self.joins),
         } | options
         turn = self.turn()
         self.shard.join(turn, JoinCommand(**fields), ticket)  # type: ignore[arg-type]
