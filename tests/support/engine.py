@@ -312,6 +312,7 @@ async def read_all(stream: Stream, *, max_bytes: int = 1000) -> list[int]:
     position = stream.start_offset
     while position < stream.confirmed_offset:
         result = await stream.read(position, stream.confirmed_offset, max_bytes)
+        assert result.start_offset <= position
         for view in result.batches:
             base = int(bytes(view[:40]).split(b">")[0].split(b":")[1])
             assert view == a_batch(stream.stream_id, base, size=len(view))
