@@ -117,8 +117,8 @@ class LogLoader:
         first = LogPosition(FIRST_EPOCH, 0)
         if snapshot.position is not None:
             first = LogPosition(snapshot.position.epoch, snapshot.position.sequence + 1)
-        if fencer is not None and first.epoch >= fencer:
-            raise LogFenced(f"controller epoch {fencer} was overtaken by epoch {first.epoch} while it started")
+            if fencer is not None and first.epoch >= fencer:
+                raise LogFenced(f"controller epoch {fencer} was overtaken by epoch {first.epoch} while it started")
         for number in range(first.epoch, last + 1):
             epoch = ControllerEpoch(number)
             start = first.sequence if epoch == first.epoch else 0
