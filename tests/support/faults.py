@@ -10,6 +10,7 @@ its answer arrives. The faults are what can come between them:
     CONFLICT     409: not applied, the caller hears StoreConflict (creates only)
     SLOW         applied and answered, but seconds later
     HUNG         never applied, never answered
+    HELD         on its way until a schedule says `release_held`; then applied and answered
 
 A PUT that left its process lands even if the process dies before it does. The bytes are those of the moment of sending;
 that they stay unchanged until the answer is the caller's duty, which is checked.
@@ -45,6 +46,7 @@ class Fate(enum.Enum):
     CONFLICT = "conflict"
     SLOW = "slow"
     HUNG = "hung"
+    HELD = "held"
 
 
 WRITES = ("create", "put", "delete")
@@ -140,6 +142,13 @@ class SimStore:
         self.operations = 0
         self._dice = dice
         self._outages: list[Outage] = []
+        self._held: list[Delivery] = []
+
+    def release_held(self) -> None:
+        """What was held on its way arrives now."""
+        held, self._held = self._held, []
+        for delivery in held:
+            self._later(self.latency.least, delivery.land_and_answer, self.latency.least)
 
     def outage(self, seconds: float, *, part: str = "", process: Process | None = None) -> None:
         """From now on nobody (or `process`) reaches keys containing `part`, for `seconds`."""
@@ -174,6 +183,8 @@ class SimStore:
         match fate:
             case Fate.HUNG:
                 pass
+            case Fate.HELD:
+                self._held.append(at)
             case Fate.REFUSED:
                 # A refused connection is known at once, a swallowed request after a time-out.
                 self._later(travel if dice.random() < 0.5 else latency.timeout, at.fail)
@@ -292,6 +303,7 @@ class ProcessStore:
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
         data: Buffer = await self._call("get_range", key, None, lambda: self._world.inner.get_range(key, start, end))
+        self.on_read(key, bytes(data))
         return data
 
     async def put(self, key: str, body: Sequence[Buffer]) -> None:
