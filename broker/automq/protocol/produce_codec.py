@@ -36,6 +36,8 @@ NO_TIMESTAMP: Final = -1
 _new = object.__new__
 _int16 = struct.Struct(">h").unpack_from
 _int32 = struct.Struct(">i").unpack_from
+_acks_timeout_count = struct.Struct(">hiB").unpack_from
+_index_length = struct.Struct(">iBB").unpack_from
 _acks_timeout = struct.Struct(">hi").unpack_from
 _pack_int32 = struct.Struct(">i").pack
 _pack_size_id = struct.Struct(">ii").pack
@@ -70,22 +72,22 @@ def _malformed(reason: str, version: int, position: int) -> MalformedMessage:
 
 
 def _parse_flexible(frame: memoryview, offset: int, version: int) -> tuple[ProduceRequest, int]:
+    # Nearly all lengths but those of records fit one byte: the call for longer ones is avoided.
     size = len(frame)
     request: ProduceRequest = _new(ProduceRequest)
-    length, offset = read_unsigned_varint(frame, offset)
-    if length:
-        end = offset + length - 1
-        if end > size or length > STRING_BYTES_MAX:
-            raise IndexError
-        request.transactional_id = str(frame[offset:end], "utf-8")
-        offset = end
+    if frame[offset]:
+        request.transactional_id, offset = _compact_string(frame, offset)
     else:
         request.transactional_id = None
-    request.acks, request.timeout = _acks_timeout(frame, offset)
-    topic_count, offset = read_unsigned_varint(frame, offset + 6)
+        offset += 1
+    request.acks, request.timeout, topic_count = _acks_timeout_count(frame, offset)
+    offset += 7
+    if topic_count > 127:
+        topic_count, offset = read_unsigned_varint(frame, offset - 1)
     has_ids = version >= TOPIC_IDS_SINCE
-    _check_count(topic_count - 1, size - offset, 18 if has_ids else 3, ELEMENTS_MAX)
     left = ELEMENTS_MAX - topic_count
+    if topic_count < 1 or topic_count * 3 > size - offset + 3 or left < 0:
+        raise _bad_count(topic_count - 1)
     request.topic_data = topics = []
     for _ in range(topic_count - 1):
         topic: TopicProduceData = _new(TopicProduceData)
@@ -95,18 +97,23 @@ def _parse_flexible(frame: memoryview, offset: int, version: int) -> tuple[Produ
                 raise IndexError
             topic.name = ""
             topic.topic_id = uuid_of(bytes(frame[offset:end]))
+            offset = end
         else:
-            length, offset = read_unsigned_varint(frame, offset)
-            if not length:
-                raise ValueError("null where a name must be")
-            end = offset + length - 1
-            if end > size or length > STRING_BYTES_MAX:
-                raise IndexError
-            topic.name = str(frame[offset:end], "utf-8")
+            length = frame[offset]
+            end = offset + length
+            if 0 < length < 128 and end <= size:
+                topic.name = str(frame[offset + 1 : end], "utf-8")
+                offset = end
+            else:
+                topic.name, offset = _compact_string(frame, offset)
             topic.topic_id = ZERO_UUID
-        count, offset = read_unsigned_varint(frame, end)
-        _check_count(count - 1, size - offset, 6, left)
+        count = frame[offset]
+        offset += 1
+        if count > 127:
+            count, offset = read_unsigned_varint(frame, offset - 1)
         left -= count
+        if count < 1 or count * 6 > size - offset + 6 or left < 0:
+            raise _bad_count(count - 1)
         topic.partition_data, offset = _parse_flexible_partitions(frame, offset, count - 1)
         offset = skip_tags(frame, offset, size) if frame[offset] else offset + 1
         topics.append(topic)
@@ -118,19 +125,38 @@ def _parse_flexible_partitions(frame: memoryview, offset: int, count: int) -> tu
     partitions = []
     for _ in range(count):
         partition: PartitionProduceData = _new(PartitionProduceData)
-        (partition.index,) = _int32(frame, offset)
-        length, offset = read_unsigned_varint(frame, offset + 4)
+        # The index and the first two bytes of the length, which is all of it up to 16 KiB.
+        partition.index, length, second = _index_length(frame, offset)
+        if length < 128:
+            offset += 5
+        elif second < 128:
+            length += (second << 7) - 128
+            offset += 6
+        else:
+            length, offset = read_unsigned_varint(frame, offset + 4)
         if length:
             end = offset + length - 1
-            if end > size:
-                raise IndexError
             partition.records = frame[offset:end]
+            # Reading behind the records also finds them cut off.
             offset = end
         else:
             partition.records = None
         offset = skip_tags(frame, offset, size) if frame[offset] else offset + 1
         partitions.append(partition)
     return partitions, offset
+
+
+def _compact_string(frame: memoryview, offset: int) -> tuple[str, int]:
+    length = frame[offset]
+    offset += 1
+    if length > 127:
+        length, offset = read_unsigned_varint(frame, offset - 1)
+    if not length:
+        raise ValueError("null where a name must be")
+    end = offset + length - 1
+    if end > len(frame) or length > STRING_BYTES_MAX:
+        raise IndexError
+    return str(frame[offset:end], "utf-8"), end
 
 
 def _parse_classic(frame: memoryview, offset: int) -> tuple[ProduceRequest, int]:
@@ -140,8 +166,9 @@ def _parse_classic(frame: memoryview, offset: int) -> tuple[ProduceRequest, int]
     request.acks, request.timeout = _acks_timeout(frame, offset)
     (topic_count,) = _int32(frame, offset + 6)
     offset += 10
-    _check_count(topic_count, size - offset, 6, ELEMENTS_MAX)
     left = ELEMENTS_MAX - topic_count
+    if topic_count < 0 or topic_count * 6 > size - offset or left < 0:
+        raise _bad_count(topic_count)
     request.topic_data = topics = []
     for _ in range(topic_count):
         topic: TopicProduceData = _new(TopicProduceData)
@@ -152,8 +179,9 @@ def _parse_classic(frame: memoryview, offset: int) -> tuple[ProduceRequest, int]
         topic.topic_id = ZERO_UUID
         (count,) = _int32(frame, offset)
         offset += 4
-        _check_count(count, size - offset, 8, left)
         left -= count
+        if count < 0 or count * 8 > size - offset or left < 0:
+            raise _bad_count(count)
         topic.partition_data = partitions = []
         for _ in range(count):
             partition: PartitionProduceData = _new(PartitionProduceData)
@@ -184,12 +212,10 @@ def _classic_string(frame: memoryview, offset: int) -> tuple[str | None, int]:
     return str(frame[offset:end], "utf-8"), end
 
 
-def _check_count(count: int, bytes_left: int, item_bytes_min: int, left: int) -> None:
-    """The length of an array, before anything is allocated."""
+def _bad_count(count: int) -> ValueError:
     if count < 0:
-        raise ValueError("null where an array must be")
-    if count * item_bytes_min > bytes_left or count > left:
-        raise ValueError(f"an array of {count} elements is too long")
+        return ValueError("null where an array must be")
+    return ValueError(f"an array of {count} elements is too long")
 
 
 class ProduceResult:
