@@ -37,7 +37,7 @@ def lists_from(controller: MetadataController, sequence: int):
 async def two_controllers_at_once(world: MetadataWorld) -> None:
     """A healthy controller goes on appending while a second takes over."""
     first = await started(world, facts=3)
-    appending = first.run(first.append(40))
+    appending = first.run(first.append(300))
     second = await started(world, facts=5)
     await appending
     await second.run(second.append(5))
@@ -196,17 +196,18 @@ async def refused_append(world: MetadataWorld) -> None:
 
 
 async def snapshot_while_appends_are_on_their_way(world: MetadataWorld) -> None:
-    """A snapshot is asked for while the machine is ahead of the log; the process dies before the log catches up."""
+    """A snapshot is asked for while the machine is ahead of the log; then the log catches up and the process dies."""
     first = await started(world, facts=3)
     assert first.log is not None
     assert first.machine is not None
-    world.store.direct = lambda operation: Fate.HUNG if operation.key == key_of(1, 3) else None
+    world.store.direct = lambda operation: Fate.HELD if operation.key == key_of(1, 3) else None
     ahead = first.run(first.append_ahead())
     await asyncio.sleep(1)
     await first.run(first.snapshot())
-    first.process.kill()
-    del ahead
     world.store.direct = lambda operation: None
+    world.store.release_held()
+    await ahead
+    first.process.kill()
     second = await started(world, facts=3)
     await second.run(second.append(1))
 
