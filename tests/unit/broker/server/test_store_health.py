@@ -9,6 +9,7 @@ from automq.s3stream.ports import BucketNotFound, StoreCredentialsRejected, Stor
 from automq.server.lifecycle import Event, Lifecycle, Reason, State
 from automq.server.store_health import StoreHealth
 
+
 class LoopClock:
     def wall_ms(self) -> int:
         return 0
@@ -16,15 +17,18 @@ class LoopClock:
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
 
+
 @pytest.fixture
 async def health() -> AsyncIterator[StoreHealth]:
     made = StoreHealth(lifecycle=Lifecycle(), clock=LoopClock(), store="file:///x")
     yield made
     made.close()
 
+
 def serve(lifecycle: Lifecycle) -> None:
     lifecycle.move(Event.REGISTERED, "recovering")
     lifecycle.move(Event.RECOVERED, "serving")
+
 
 @pytest.mark.parametrize(
     ("error", "reason"),
@@ -45,6 +49,7 @@ async def test_failure_while_starting_is_waited_out(health: StoreHealth, error: 
 
     assert (lifecycle.state, lifecycle.reason) == (State.STARTING, None)
 
+
 async def test_failure_while_recovering_leads_back_to_recovering(health: StoreHealth) -> None:
     health.lifecycle.move(Event.REGISTERED, "recovering")
 
@@ -53,6 +58,7 @@ async def test_failure_while_recovering_leads_back_to_recovering(health: StoreHe
     health.on_outcome(None)
 
     assert health.lifecycle.state is State.RECOVERING
+
 
 @pytest.mark.asyncio
 @pytest.mark.looptime
@@ -71,6 +77,7 @@ async def test_serving_broker_tells_only_of_failures_that_last() -> None:
     assert (lifecycle.state, lifecycle.reason, lifecycle.message) == (State.SERVING, None, "serving")
     health.close()
 
+
 @pytest.mark.asyncio
 @pytest.mark.looptime
 async def test_success_in_between_starts_anew() -> None:
@@ -85,4 +92,3 @@ async def test_success_in_between_starts_anew() -> None:
 
     assert lifecycle.reason is None
     health.close()
-

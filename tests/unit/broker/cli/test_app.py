@@ -1,0 +1,58 @@
+"""The command line as a whole."""
+
+import json
+import sys
+
+import pytest
+
+import automq
+from automq.cli.app import run
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["automq", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        run()
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(monkeypatch, "--help") == 0
+
+    shown = capsys.readouterr().out
+    for command in ("up", "broker", "doctor", "erase", "dump", "topics", "groups"):
+        assert command in shown
+
+
+def test_version_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.strip() == automq.__version__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["broker"], ["doctor"], ["erase", "file:///x"], ["up", "--port", "many"], ["doctor", "ftp://x"]],
+)
+def test_wrong_usage_ends_with_2_and_a_last_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert ended(monkeypatch, *arguments) == 2
+
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert json.loads(last)["reason"] == "InvalidSettings"
+
+
+def test_view_of_a_broker_that_is_not_there_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(monkeypatch, "topics", "-b", "127.0.0.1:1") == 1
+    assert "is a broker running there?" in capsys.readouterr().err
+
+
+def test_dump_of_a_foreign_file_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(monkeypatch, "dump", __file__) == 1
+    assert "no object, log slot or snapshot" in capsys.readouterr().err

@@ -1,0 +1,90 @@
+"""What `dump` says of bytes."""
+
+import uuid
+
+import pytest
+from crc32c import crc32c
+
+from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
+from automq.metadata import log_format as metadata
+from automq.metadata.records import TopicCreated, encode_record
+from automq.s3stream.model import CorruptData
+from automq.s3stream.objects import format as objects
+from automq.s3stream.wal import format as wal
+from automq.server.inspection import NotOurs, inspect
+
+CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
+NONCE = bytes(16)
+
+
+def an_object() -> bytes:
+    header = objects.encode_header(CLUSTER, ObjectId(9))
+    block = objects.ROW.pack(5, 1000, 1, 3) + b"abc"
+    entry = objects.IndexEntry(
+        stream=StreamId(4),
+        start=Offset(5),
+        end=Offset(6),
+        records=1,
+        batches=1,
+        position=len(header),
+        size=len(block),
+        crc=crc32c(block),
+        max_timestamp_ms=1000,
+        kind=objects.BlockKind.DATA,
+    )
+    index = objects.encode_index([entry])
+    footer = objects.encode_footer(CLUSTER, ObjectId(9), index_position=len(header) + len(block), index=index)
+    return header + block + index + footer
+
+
+def test_object_shows_its_index() -> None:
+    found = inspect("x", an_object())
+
+    assert found.title == "object"
+    assert (found.facts["cluster id"], found.facts["object id"]) == (CLUSTER, "9")
+    assert found.rows == [["4", "data", "5", "6", "1", "1", "48", "27", "1000"]]
+
+
+def test_damaged_block_is_told_with_its_place() -> None:
+    damaged = bytearray(an_object())
+    damaged[50] ^= 1
+
+    with pytest.raises(CorruptData, match="corrupt data block in x at byte 48, 27 bytes long"):
+        inspect("x", bytes(damaged))
+
+
+def test_fence_names_who_fenced() -> None:
+    slot = wal.SlotId(cluster_id=CLUSTER, node=NodeId(1), epoch=BrokerEpoch(2), sequence=3)
+    data = wal.encode_fence(slot, nonce=NONCE, recoverer=(NodeId(1), BrokerEpoch(7)))
+
+    found = inspect("x", data)
+
+    assert found.title == "WAL slot"
+    assert found.facts["fenced by"] == "node 1, broker epoch 7"
+    assert found.facts["key"] == slot.key
+
+
+def test_metadata_slot_shows_its_records() -> None:
+    record = TopicCreated(TopicId(uuid.UUID(int=1)), "t", False, 3)
+    position = metadata.LogPosition(ControllerEpoch(1), 2)
+    data = metadata.encode_slot(CLUSTER, position, first_record=10, encoded=[encode_record(record)], nonce=NONCE)
+
+    found = inspect("x", b"".join(data))
+
+    assert found.title == "metadata slot"
+    (row,) = found.rows
+    assert row[:2] == ["10", "TopicCreated"]
+    assert "name=t" in row[2]
+
+
+def test_snapshot_is_told_from_a_slot() -> None:
+    position = metadata.LogPosition(ControllerEpoch(1), 2)
+    data = metadata.encode_snapshot(CLUSTER, position, record_number=11, encoded=[], nonce=NONCE)
+
+    assert inspect("x", b"".join(data)).title == "snapshot"
+
+
+@pytest.mark.parametrize("data", [b"", b"no", b"%PDF-1.7 and more"])
+def test_foreign_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(NotOurs):
+        inspect("x", data)
