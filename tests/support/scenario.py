@@ -61,7 +61,7 @@ def parse_blocks(text: str) -> list[Block]:
             blocks.append(Block(comments, "", []))
             continue
         command = lines.pop(0)
-        assert lines and lines[0] == SEPARATOR, f"{SEPARATOR} expected after {command!r}"
+        assert lines[:1] == [SEPARATOR], f"{SEPARATOR} expected after {command!r}"
         blocks.append(Block(comments, command, lines[1:]))
     return blocks
 

@@ -1,4 +1,4 @@
-"""Apache Kafka's own code reads the group records we write, and writes the same bytes. Skipped where it is not there."""
+"""Apache Kafka's own code reads the group records we write, and writes the same bytes; skipped where it is absent."""
 
 import os
 import pathlib
