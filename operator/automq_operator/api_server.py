@@ -50,7 +50,7 @@ class ApiServer:
     def __init__(self, connection: client.ApiClient | None = None) -> None:
         self._client = connection or client.ApiClient()
         self.writes = 0
-        """Requests that could change something: an unchanged cluster causes none."""
+        """Requests that could change a cluster (the Lease does not count): an unchanged cluster causes none."""
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -72,6 +72,7 @@ class ApiServer:
 
     async def apply(self, manifest: Manifest) -> None:
         """Server-side apply of everything this operator wants in the object."""
+        self.writes += 1
         metadata = manifest["metadata"]
         path = f"{_path(manifest['kind'], metadata['namespace'])}/{metadata['name']}"
         query = {"fieldManager": naming.FIELD_MANAGER, "force": "true"}
@@ -90,6 +91,7 @@ class ApiServer:
 
     async def delete(self, kind: str, namespace: str, name: str, *, uid: str, grace_s: int | None = None) -> None:
         """Delete exactly this object; one that is gone, or another of its name, is no error."""
+        self.writes += 1
         body: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
@@ -101,6 +103,7 @@ class ApiServer:
 
     async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
         """The status of an AutoMQCluster, whole, under its own field manager."""
+        self.writes += 1
         body = {
             "apiVersion": f"{api.GROUP}/{api.VERSION}",
             "kind": api.KIND,
@@ -128,8 +131,6 @@ class ApiServer:
         body: Manifest | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
-        if method != "GET":
-            self.writes += 1
         request = await self._client.param_serialize(
             method,
             path,
