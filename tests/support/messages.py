@@ -1,8 +1,10 @@
 """Random messages of any class and version, made from a seed by the class's own descriptors."""
 
 import dataclasses
+import itertools
 import random
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from automq.protocol.errors import ErrorCode
@@ -61,6 +63,33 @@ def _random_item(name: str, wire: Wire, version: int, source: random.Random) -> 
         return source.choice(_ERROR_CODES)
     low, high = _RANGES[kind]
     return source.choice([0, 1, -1 if low < 0 else 2, low, high, source.randint(low, high)])
+
+
+def sample_message(cls: type, version: int, counter: Iterator[int] | None = None) -> Any:
+    """The instance whose every field has a value of its own, always the same: for golden files."""
+    counter = counter or itertools.count(1)
+    values: dict[str, object] = {}
+    for field in dataclasses.fields(cls):
+        wire = wire_of(field)
+        if wire.is_in(version):
+            item = _sample_item(wire.kind, version, counter)
+            values[field.name] = [item, _sample_item(wire.kind, version, counter)] if wire.is_array else item
+    return cls(**values)
+
+
+def _sample_item(kind: Scalar | type, version: int, counter: Iterator[int]) -> object:
+    if not isinstance(kind, Scalar):
+        return sample_message(kind, version, counter)
+    number = next(counter)
+    samples: dict[Scalar, Any] = {
+        Scalar.BOOLEAN: number % 2 == 1,
+        Scalar.FLOAT64: number + 0.5,
+        Scalar.UUID: uuid.UUID(int=number << 96 | number),
+        Scalar.STRING: f"text-{number}",
+        Scalar.BINARY: f"bytes-{number}".encode(),
+        Scalar.RECORDS: memoryview(f"records-{number}".encode()),
+    }
+    return samples.get(kind, number % 128 if kind is Scalar.INT8 else number)
 
 
 def all_messages() -> list[tuple[type[Message], int]]:
