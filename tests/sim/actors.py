@@ -85,18 +85,24 @@ class Producer:
 
     async def run(self) -> None:
         """Produce until told to stop, and then until everything sent is acknowledged."""
-        self._producer = await until_done(
-            self._client.init_producer_id, dice=self._dice, history=self._history, what="InitProducerId"
-        )
+        await self._init()
         await asyncio.gather(*(self._run_lane(partition) for partition in self._partitions))
 
     async def run_once(self) -> None:
         """One batch to every partition, acknowledged when this returns."""
+        for partition in self._partitions:
+            await self.send(partition, 3)
+
+    async def send(self, partition: int, records: int) -> None:
+        """One batch, acknowledged when this returns."""
+        if self._producer == (-1, -1):
+            await self._init()
+        await self._deliver(partition, [self._history.send(self._name, partition, records)])
+
+    async def _init(self) -> None:
         self._producer = await until_done(
             self._client.init_producer_id, dice=self._dice, history=self._history, what="InitProducerId"
         )
-        for partition in self._partitions:
-            await self._deliver(partition, [self._history.send(self._name, partition, 3)])
 
     async def _run_lane(self, partition: int) -> None:
         dice = self._dice

@@ -1,0 +1,125 @@
+"""A cluster for directed schedules: a topic of one partition, an idempotent producer, and a hand on every operation.
+
+world = BrokerWorld("name")
+first = await world.broker()           # serves
+await world.produce(5)                 # acknowledged when this returns
+... hold operations, pause, kill ...
+(afterwards) await world.check()       # liveness, and the judge of `history`
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+
+from tests.sim.actors import Producer, until_done
+from tests.sim.history import History
+from tests.sim.world import GROUP, TOPIC, World
+from tests.support.client import SimClient
+from tests.support.cluster import Cluster, Incarnation
+from tests.support.faults import Fate, Operation
+from tests.support.sim_loop import SimLoop
+
+CALM: Mapping[str, str] = {
+    # What a schedule does not ask for does not happen by itself.
+    "automq.wal.interval.ms": "5",
+    "automq.wal.in.flight": "4",
+    "automq.upload.interval.ms": "3600000",
+    "log.retention.check.interval.ms": "3600000",
+}
+
+
+class BrokerWorld(World):
+    """See the module."""
+
+    def __init__(self, name: str, *, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
+        self.seed = name
+        self.loop = SimLoop(name)
+        self.dice = random.Random(f"world {name}")
+        self.cluster = Cluster(name, self.loop, settings={**CALM, **(settings or {})})
+        self.history = History(partitions, violations=self.cluster.violations)
+        self.producers: list[Producer] = []
+        self.clients = []
+        self.admin: SimClient | None = None
+        self.producer: Producer | None = None
+
+    async def broker(self, *, wait_s: float = 30.0) -> Incarnation:
+        """A new process of node 1, which serves when this returns. The first makes the topic."""
+        made = self.cluster.start()
+        async with asyncio.timeout(wait_s):
+            while not made.is_serving:
+                await asyncio.sleep(0.05)
+        if self.admin is None:
+            await self._prepare()
+        return made
+
+    async def _prepare(self) -> None:
+        process, self.admin = self.client("admin")
+        await process.spawn(
+            until_done(
+                lambda: self.admin.create_topic(TOPIC, self.history.partitions, {}),
+                dice=self.dice,
+                history=self.history,
+                what="CreateTopics",
+            )
+        )
+        process, client = self.client("p")
+        self.producer = Producer(
+            client, self.dice, self.history, name="p", topic=TOPIC, partitions=range(self.history.partitions)
+        )
+        self.producers.append(self.producer)
+
+    def producing(self, batches: int = 1, *, partition: int = 0) -> asyncio.Task[None]:
+        """The producer sends batches, one after the other; the task ends when all are acknowledged."""
+        assert self.producer is not None
+        process = next(process for process in self.clients if process.name == "p")
+
+        async def send() -> None:
+            for _ in range(batches):
+                await self.producer.send(partition, 3)
+
+        return process.spawn(send())
+
+    async def produce(self, batches: int = 1, *, partition: int = 0) -> None:
+        """Batches that are acknowledged when this returns."""
+        await self.producing(batches, partition=partition)
+
+    def direct(self, choose: Callable[[Operation], Fate | None]) -> None:
+        """From now on `choose` decides about every operation."""
+        self.cluster.store.direct = choose
+
+    def calm(self) -> None:
+        """Operations succeed again; what is held stays held."""
+        self.cluster.store.direct = lambda operation: None
+
+    def when_applied(self, condition: Callable[[Operation], bool]) -> asyncio.Future[None]:
+        """Done right after the first operation that meets `condition` has taken effect."""
+        done: asyncio.Future[None] = self.loop.create_future()
+
+        def watch(operation: Operation, error: Exception | None) -> None:
+            if not done.done() and condition(operation):
+                self.cluster.store.on_applied.remove(watch)
+                done.set_result(None)
+
+        self.cluster.store.on_applied.append(watch)
+        return done
+
+    async def check(self) -> None:
+        """What must be true at the end of every story."""
+        self.cluster.store.heal()
+        self.calm()
+        for made in self.cluster.incarnations:
+            made.process.resume()
+        await asyncio.sleep(2)
+        if not self.cluster.live or all(made.ended for made in self.cluster.live):
+            self.cluster.start()
+        assert self.admin is not None
+        await self.check_liveness(self.admin)
+        self.cluster.close()
+
+
+def of(made: Incarnation, name: str, part: str) -> Callable[[Operation], bool]:
+    """Whether an operation is `made`'s, of that name, on a key containing `part`."""
+    return lambda operation: operation.process is made.process and operation.name == name and part in operation.key
+
+
+__all__ = ["GROUP", "TOPIC", "BrokerWorld", "of"]
