@@ -33,10 +33,9 @@ def from_a_pod(namespace: str, image: str, bootstrap: str, topic: str, count: in
     """Produce and consume from inside the Kubernetes cluster."""
     name = f"client-{topic}"
     kubectl("-n", namespace, "delete", "pod", name, "--ignore-not-found", "--wait=true")
-    out = run(
-        "kubectl", "-n", namespace, "run", name, f"--image={image}", "--image-pull-policy=IfNotPresent",
-        "--restart=Never", "--rm", "--attach", "--quiet", "--command", "--", "python", "-c", POD_PROGRAM, bootstrap, topic, str(count),
-    )  # fmt: skip
+    options = [f"--image={image}", "--image-pull-policy=IfNotPresent", "--restart=Never", "--rm", "--attach", "--quiet"]
+    program = ["python", "-c", POD_PROGRAM, bootstrap, topic, str(count)]
+    out = run("kubectl", "-n", namespace, "run", name, *options, "--command", "--", *program)
     if f"pod client: {count}" not in out:
         raise StepFailed(f"the client in a pod said: {out[-500:]}")
 

@@ -7,9 +7,17 @@ import pathlib
 from collections.abc import Callable, Mapping
 
 from automq.server.face import SECTIONS_OF_DOCUMENT
+from automq_operator.generate import field_table, reason_table
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
-GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = {"broker.md": SECTIONS_OF_DOCUMENT}
+GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = {
+    "broker.md": SECTIONS_OF_DOCUMENT,
+    "kubernetes.md": {
+        "spec-fields": lambda: field_table("spec"),
+        "status-fields": lambda: field_table("status"),
+        "reasons": reason_table,
+    },
+}
 
 
 def with_sections(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
