@@ -31,7 +31,7 @@ from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.server.components import Components
 from automq.server.lifecycle import Event, Lifecycle, Reason, Refused, State
 from automq.server.observed_store import ObservedStore
-from automq.server.platform import Bound, Platform
+from automq.server.platform import Accepting, Bound, Platform
 from automq.server.probes import Probes
 from automq.server.refusals import format_refusal
 from automq.server.setting import Address
@@ -63,14 +63,13 @@ class Broker:
         self._platform = platform
         self._node = node_of(settings)
         self._tasks = Tasks(f"broker {self._node}", on_crash=self._on_crash)
-        self._health = StoreHealth(
-            lifecycle=self.lifecycle, clock=platform.clock, store=settings.cluster.storage_uri
-        )
+        self._health = StoreHealth(lifecycle=self.lifecycle, clock=platform.clock, store=settings.cluster.storage_uri)
         self._probes = Probes(
             lifecycle=self.lifecycle, metrics=self.metrics, node=self._node, cluster_id=lambda: self.cluster_id
         )
         self._bound: dict[str, Bound] = {}
         self._http: Bound | None = None
+        self._accepting: list[Accepting] = []
         self._store: ObjectStorage | None = None
         self._components: Components | None = None
         self._ending: asyncio.Future[_Ending] | None = None
@@ -121,7 +120,7 @@ class Broker:
         try:
             self._bind()
             assert self._http is not None
-            await self._platform.network.serve_probes(self._http, self._probes)
+            self._accepting.append(await self._platform.network.accept(self._http, self._probes.protocol))
             starting = self._tasks.spawn(self._start(), name="start")
             ending = await self._ending
             was_serving = self.lifecycle.state is State.SERVING
@@ -188,9 +187,7 @@ class Broker:
         )
         cluster = self.settings.cluster
         try:
-            return await prefix.open_or_format(
-                cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt
-            )
+            return await prefix.open_or_format(cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt)
         except StoreUnsuitable as error:
             raise self._refused(Reason.STORE_UNSUITABLE, error) from error
         except StoreOwnedByAnother as error:
@@ -294,7 +291,9 @@ class Broker:
         if self._components is not None:
             await self._components.close()
         await self._tasks.close()
-        await self._probes.stop()
+        for accepting in self._accepting:
+            accepting.close()
+        self._probes.close()
         for bound in self._bound.values():
             bound.close()
         if self._http is not None:

@@ -18,7 +18,6 @@ from automq.runtime.workers import ThreadWorkers, Workers
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.uri import open_store, parse_store_uri
 from automq.server.lifecycle import Reason, Refused
-from automq.server.probes import Probes
 from automq.server.setting import Address
 from automq.server.settings import Settings
 
@@ -57,10 +56,6 @@ class Network(Protocol):
         """Listen on what was bound; every connection gets a protocol of `factory`."""
         ...
 
-    async def serve_probes(self, bound: Bound, probes: Probes) -> None:
-        """Answer HTTP on what was bound, until `probes.stop`."""
-        ...
-
 
 class BoundSocket:
     """A TCP socket that is bound and does not listen."""
@@ -96,10 +91,6 @@ class SystemNetwork:
     async def accept(self, bound: Bound, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
         assert isinstance(bound, BoundSocket)
         return await asyncio.get_running_loop().create_server(factory, sock=bound.socket, backlog=ACCEPT_BACKLOG)
-
-    async def serve_probes(self, bound: Bound, probes: Probes) -> None:
-        assert isinstance(bound, BoundSocket)
-        await probes.start(bound.socket)
 
 
 def _bind(address: Address) -> socket.socket:

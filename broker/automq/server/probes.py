@@ -1,22 +1,39 @@
 """HTTP for whatever runs the broker: /metrics, /livez, /readyz.
 
 /livez answers as long as the event loop turns: answering at all is the proof. /readyz is 200 only while serving; its
-body is a contract (docs/broker.md).
+body is a contract (docs/broker.md). HTTP here is one GET a connection, answered and closed: a web framework would cost
+every start a third of a second.
 """
 
+import asyncio
 import json
-import socket
 from collections.abc import Callable
-from typing import Final
-
-from aiohttp import web
+from typing import Final, cast
 
 from automq import __version__
 from automq.ids import ClusterId, NodeId
 from automq.runtime.telemetry import Metrics
 from automq.server.lifecycle import Lifecycle, State
 
-METRICS_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+REQUEST_BYTES_MAX: Final = 16 * 1024
+"""Request line and headers; a probe needs a few hundred bytes."""
+REQUEST_TIMEOUT_S: Final = 10.0
+CONNECTIONS_MAX: Final = 64
+"""Probes and scrapers are a handful; what is above that is refused, so that nobody can exhaust descriptors here."""
+
+_PHRASES: Final = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+_JSON: Final = "application/json"
+_TEXT: Final = "text/plain; charset=utf-8"
+_METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+Answer = tuple[int, str, bytes]
 
 
 def ready_body(lifecycle: Lifecycle, *, node: NodeId, cluster_id: ClusterId | None) -> tuple[int, str]:
@@ -33,7 +50,7 @@ def ready_body(lifecycle: Lifecycle, *, node: NodeId, cluster_id: ClusterId | No
 
 
 class Probes:
-    """The HTTP server of one broker."""
+    """What is answered; `protocol` is a connection's protocol, for whatever listens."""
 
     def __init__(
         self, *, lifecycle: Lifecycle, metrics: Metrics, node: NodeId, cluster_id: Callable[[], ClusterId | None]
@@ -42,30 +59,74 @@ class Probes:
         self._metrics = metrics
         self._node = node
         self._cluster_id = cluster_id
-        self._runner: web.AppRunner | None = None
+        self.connections: dict[asyncio.Protocol, asyncio.Transport] = {}
 
-    async def start(self, bound: socket.socket) -> None:
-        """Answer on `bound`, a bound socket that is ours from now on."""
-        application = web.Application()
-        application.router.add_get("/metrics", self._answer_metrics)
-        application.router.add_get("/livez", self._answer_live)
-        application.router.add_get("/readyz", self._answer_ready)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        await self._runner.setup()
-        await web.SockSite(self._runner, bound).start()
+    def protocol(self) -> asyncio.Protocol:
+        """One connection."""
+        return _Connection(self)
 
-    async def stop(self) -> None:
-        """Close the server and its connections."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+    def close(self) -> None:
+        """Break the connections that are open."""
+        for transport in list(self.connections.values()):
+            transport.abort()
 
-    async def _answer_metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": METRICS_CONTENT_TYPE})
+    def answer(self, request: bytes) -> Answer:
+        """Status, content type and body for a request's first line."""
+        parts = request.split(b"\r\n", 1)[0].split(b" ")
+        if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
+            return 400, _TEXT, b"this is no HTTP request\n"
+        if parts[0] not in (b"GET", b"HEAD"):
+            return 405, _TEXT, b"only GET is answered\n"
+        match parts[1].split(b"?", 1)[0]:
+            case b"/livez":
+                return 200, _TEXT, b"ok\n"
+            case b"/readyz":
+                status, body = ready_body(self._lifecycle, node=self._node, cluster_id=self._cluster_id())
+                return status, _JSON, body.encode()
+            case b"/metrics":
+                return 200, _METRICS, self._metrics.render()
+            case _:
+                return 404, _TEXT, b"there are /livez, /readyz and /metrics\n"
 
-    async def _answer_live(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
 
-    async def _answer_ready(self, _request: web.Request) -> web.Response:
-        status, body = ready_body(self._lifecycle, node=self._node, cluster_id=self._cluster_id())
-        return web.Response(status=status, text=body, content_type="application/json")
+class _Connection(asyncio.Protocol):
+    """Reads one request, answers it, closes."""
+
+    def __init__(self, probes: Probes) -> None:
+        self._probes = probes
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclass of asyncio's.
+        made = cast(asyncio.Transport, transport)
+        if len(self._probes.connections) >= CONNECTIONS_MAX:
+            made.abort()
+            return
+        self._transport = self._probes.connections[self] = made
+        self._timer = asyncio.get_running_loop().call_later(REQUEST_TIMEOUT_S, made.abort)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._probes.connections.pop(self, None)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._received += data
+        if b"\r\n\r\n" in self._received:
+            self._send(self._transport, self._probes.answer(bytes(self._received)))
+        elif len(self._received) > REQUEST_BYTES_MAX:
+            self._send(self._transport, (431, _TEXT, b"the request is too long\n"))
+
+    def _send(self, transport: asyncio.Transport, answer: Answer) -> None:
+        status, content_type, body = answer
+        head = (
+            f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {content_type}\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n"
+        )
+        is_head = self._received.startswith(b"HEAD ")
+        transport.write(head.encode() + (b"" if is_head else body))
+        transport.close()
