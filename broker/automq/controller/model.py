@@ -21,7 +21,8 @@ class ControllerSettings:
     """How often an idle controller looks for a fence in its own next slot."""
     snapshot_records: int = 10_000
     snapshot_bytes: int = 16 * 1024 * 1024
-    """A snapshot is written after so many records or bytes since the last: what a start has to replay at most."""
+    snapshot_slots: int = 1_000
+    """A snapshot is written after so many records, bytes or slots since the last: what a start must replay at most."""
     object_expiry_ms: int = 3_600_000
     """A prepared object that nobody committed for so long is destroyed: longer than any upload is tried."""
     object_grace_ms: int = 60_000

@@ -1,13 +1,17 @@
 """The active controller: it holds the claim to the metadata log, decides commands in turn, and publishes images.
 
 Every method that changes something is one atomic change: it returns, or raises, once everything that it saw is durable.
-Raises of all of them: `ApiError` for what has a Kafka code, `BrokerFenced` when the caller's (node, epoch) or this
-controller may not act any more.
+All of them raise `ApiError` for what has a Kafka code, `BrokerFenced` when the caller's (node, epoch) may not act any
+more, `LogFenced` when another controller has taken over, `LogFailed` after `close`.
 """
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TypeVar
 
+from automq.controller import brokers, configs, objects, streams, topics
+from automq.controller.background import Background
+from automq.controller.commit_check import judge
 from automq.controller.model import (
     ConfigAlteration,
     ConfigResult,
@@ -20,8 +24,20 @@ from automq.controller.model import (
     WalToRecover,
 )
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.claim import claim_next_epoch
+from automq.metadata.cluster import StoreOwnedByAnother
+from automq.metadata.image import MetadataImage
+from automq.metadata.lease import Lease
+from automq.metadata.loader import Loaded, LogLoader
+from automq.metadata.log import AppendTooLarge, MetadataLog
+from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import Endpoint
+from automq.metadata.records import Endpoint, MetadataRecord, PrefixOwnerSet
+from automq.metadata.replay import MetadataMachine
+from automq.metadata.snapshots import Snapshots
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.replicated.driver import Driver
+from automq.replicated.machine import Decision, LogFailed
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
@@ -29,9 +45,16 @@ from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import CommitRequest, CommitResult
 from automq.s3stream.ports import ObjectStorage, StoreError
 
+T = TypeVar("T")
 
-class Controller(Protocol):
-    """Interface first; the implementation follows in this module under the same name."""
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """One per process. `on_fenced` is called once, with the reason, when another controller has taken over.
+
+    `key_of` names the key of an object in the store, for those that are deleted.
+    """
 
     def __init__(
         self,
@@ -48,87 +71,251 @@ class Controller(Protocol):
         metrics: Metrics,
         on_fenced: Callable[[str], None],
         on_store: Callable[[StoreError | None], None],
-    ) -> None: ...
+    ) -> None:
+        self._settings = settings
+        self._cluster_id = cluster_id
+        self._node = node
+        self._store = store
+        self._publisher = publisher
+        self._key_of = key_of
+        self._clock = clock
+        self._entropy = entropy
+        self._tasks = tasks
+        self._on_fenced = on_fenced
+        self._patience = Patience(entropy=entropy, on_store=on_store)
+        self._records_metric = metrics.counter(
+            "automq_metadata_records", "Metadata records appended by this controller"
+        )
+        self._active_metric = metrics.gauge("automq_controller_active", "1 while this process holds the claim")
+        self._machine = MetadataMachine(publisher.image)
+        self._epoch = ControllerEpoch(0)
+        self._log: MetadataLog | None = None
+        self._driver: Driver[MetadataRecord, MetadataImage] | None = None
+        self._background: Background | None = None
+        self._is_lost = False
 
     @property
     def epoch(self) -> ControllerEpoch:
         """The claim this process holds, once started."""
-        ...
+        return self._epoch
 
-    async def start(self, *, owner: str | None) -> None:
+    @property
+    def is_active(self) -> bool:
+        """Whether nobody has taken over, as far as this process knows."""
+        return self._driver is not None and self._driver.failure is None
+
+    async def start(self, *, owner: str | None, recorded_owner: str | None = None) -> None:
         """Claim, fence and replay every lower epoch, publish the image, and record `owner` if it is a new one.
 
-        To be called after `metadata.cluster.open_or_format` and only once everything that could end the process was
-        checked. Retries store failures for ever (cancel to give up). Raises CorruptData, FormatTooNew.
+        To be called after `metadata.cluster` said that the prefix may be run, with the owner it found recorded, and
+        only once everything that could end the process was checked. Waits while the store fails (cancel to give up).
+        Raises LogFenced when a newer claim was faster, StoreOwnedByAnother when the owner changed meanwhile,
+        CorruptData, FormatTooNew.
         """
-        ...
+        assert self._driver is None
+        self._epoch = await claim_next_epoch(
+            store=self._store,
+            cluster_id=self._cluster_id,
+            node=self._node,
+            entropy=self._entropy,
+            patience=self._patience,
+        )
+        loader = LogLoader(
+            store=self._store,
+            cluster_id=self._cluster_id,
+            entropy=self._entropy,
+            patience=self._patience,
+            tasks=self._tasks,
+        )
+        loaded = await loader.take_over(self._epoch)
+        found = loaded.image.prefix_owner
+        if found not in (None, owner, recorded_owner):
+            raise StoreOwnedByAnother(f"cluster {self._cluster_id} was taken over by {found} meanwhile")
+        self._begin(loaded)
+        if found != owner:
+            await self._call(lambda _image: Decision((PrefixOwnerSet(owner=owner),), None))
+
+    def _begin(self, loaded: Loaded) -> None:
+        """The claim is ours and the state is loaded: take commands."""
+        self._log = MetadataLog(
+            store=self._store,
+            cluster_id=self._cluster_id,
+            epoch=self._epoch,
+            record_number=loaded.image.record_number,
+            entropy=self._entropy,
+            tasks=self._tasks,
+            patience=self._patience,
+            on_fenced=self._on_lost,
+        )
+        self._machine = MetadataMachine(loaded.image)
+        self._driver = Driver(
+            self._machine,
+            self._log,
+            capture=lambda: self._machine.image,
+            publish=self._publisher.publish,
+            on_failed=self._on_lost,
+        )
+        self._publisher.publish(loaded.image)
+        self._active_metric.set(1)
+        self._background = Background(
+            settings=self._settings,
+            store=self._store,
+            clock=self._clock,
+            tasks=self._tasks,
+            patience=self._patience,
+            publisher=self._publisher,
+            log=self._log,
+            snapshots=Snapshots(
+                store=self._store,
+                cluster_id=self._cluster_id,
+                log=self._log,
+                entropy=self._entropy,
+                patience=self._patience,
+            ),
+            lease=Lease(
+                store=self._store,
+                cluster_id=self._cluster_id,
+                node=self._node,
+                epoch=self._epoch,
+                clock=self._clock,
+                interval_s=self._settings.lease_interval_s,
+                on_store=self._patience.on_store,
+            ),
+            key_of=self._key_of,
+            destroy=self._destroy_superfluous,
+            deleted=self._objects_deleted,
+        )
+        self._background.start(loaded)
 
     async def close(self) -> None:
         """Stop background work; what is durable stays, what waits fails."""
-        ...
+        self._is_lost = True
+        if self._log is not None:
+            self._log.close()
+        self._fall_silent(LogFailed("the controller was closed"))
+
+    def _on_lost(self, error: Exception) -> None:
+        """Another controller has taken over: no command, no lease and no deletion any more."""
+        if self._is_lost:
+            return
+        self._is_lost = True
+        log.warning("controller fenced", extra={"controller_epoch": self._epoch, "why": str(error)})
+        self._fall_silent(error)
+        self._on_fenced(str(error))
+
+    def _fall_silent(self, error: Exception) -> None:
+        self._active_metric.set(0)
+        if self._background is not None:
+            self._background.stop()
+        if self._driver is not None:
+            self._driver.fail(error)
+
+    async def _call(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, T]]) -> T:
+        """Decide on the newest state, durable or not; answer when it is."""
+        if self._driver is None:
+            raise LogFailed("the controller has not started")
+
+        def decided() -> Decision[MetadataRecord, T]:
+            decision = decide(self._machine.image)
+            self._records_metric.inc(len(decision.records))
+            return decision
+
+        try:
+            return await self._driver.call(decided)
+        except AppendTooLarge as error:
+            raise ApiError(ErrorCode.POLICY_VIOLATION, f"{error}: send several requests") from error
 
     # Brokers.
 
     async def register_broker(self, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint]) -> Registration:
         """A new incarnation of `node`: fences the former ones, naming this one as their recoverer."""
-        ...
+        return await self._call(lambda image: brokers.register_broker(image, node, rack=rack, endpoints=endpoints))
 
     async def fence_broker(
         self, node: NodeId, epoch: BrokerEpoch, *, recoverer: tuple[NodeId, BrokerEpoch]
     ) -> Sequence[WalToRecover]:
         """End (node, epoch), and whatever it was recovering; `recoverer` recovers the logs that are returned."""
-        ...
+        return await self._call(lambda image: brokers.fence_broker(image, node, epoch, recoverer=recoverer))
 
     async def wal_recovered(self, node: NodeId, epoch: BrokerEpoch, *, recoverer: tuple[NodeId, BrokerEpoch]) -> None:
         """(node, epoch)'s log is committed whole and its end fenced."""
-        ...
+        await self._call(lambda image: brokers.wal_recovered(image, node, epoch, recoverer=recoverer))
 
     async def unregister_broker(self, node: NodeId) -> None:
         """Forget a fenced node that owns nothing."""
-        ...
+        await self._call(lambda image: brokers.unregister_broker(image, node))
 
     async def open_streams(self, node: NodeId, epoch: BrokerEpoch) -> None:
         """Raise the leader epoch of all of `node`'s partitions, in one record; only when its logs are recovered."""
-        ...
+        await self._call(lambda image: streams.open_streams(image, node, epoch))
 
     async def allocate_producer_ids(self, node: NodeId, epoch: BrokerEpoch, count: int = 1000) -> ProducerIdBlock:
         """Ids that nobody else ever gets."""
-        ...
+        return await self._call(lambda image: brokers.allocate_producer_ids(image, node, epoch, count))
 
     # Topics and configs.
 
     async def create_topics(self, specs: Sequence[TopicSpec], *, validate_only: bool = False) -> list[TopicResult]:
         """One result for each name, in order; those without an error are created together."""
-        ...
+        return await self._call(
+            lambda image: topics.create_topics(
+                image, specs, settings=self._settings, new_id=self._entropy.uuid, validate_only=validate_only
+            )
+        )
 
-    async def delete_topics(self, topics: Sequence[str | TopicId]) -> list[TopicResult]:
+    async def delete_topics(self, wanted: Sequence[str | TopicId]) -> list[TopicResult]:
         """By name or id, one result each."""
-        ...
+        return await self._call(lambda image: topics.delete_topics(image, wanted))
 
     async def create_partitions(
         self, specs: Sequence[PartitionsSpec], *, validate_only: bool = False
     ) -> list[TopicResult]:
-        """Grow topics."""
-        ...
+        """Grow topics; one result for each name, in order."""
+        return await self._call(
+            lambda image: topics.create_partitions(image, specs, settings=self._settings, validate_only=validate_only)
+        )
 
     async def alter_configs(
         self, alterations: Sequence[ConfigAlteration], *, validate_only: bool = False
     ) -> list[ConfigResult]:
         """Incremental or full, one result each; those without an error are applied together."""
-        ...
+        return await self._call(
+            lambda image: configs.alter_configs(
+                image,
+                alterations,
+                message_bytes_max=self._settings.message_bytes_max,
+                validate_only=validate_only,
+            )
+        )
 
     # Streams and objects: what LocalStreams and LocalObjects call.
 
     async def trim_stream(
         self, node: NodeId, epoch: BrokerEpoch, stream: StreamId, stream_epoch: StreamEpoch, new_start: Offset
     ) -> None:
-        """See `StreamManager.trim`."""
-        ...
+        """See `StreamManager.trim`. Raises StreamFenced, StreamNotFound."""
+        await self._call(
+            lambda image: streams.trim_stream(
+                image, node, epoch, stream, stream_epoch=stream_epoch, new_start=new_start
+            )
+        )
 
     async def prepare_objects(self, node: NodeId, epoch: BrokerEpoch, count: int) -> Sequence[ObjectId]:
         """See `ObjectManager.prepare`."""
-        ...
+        return await self._call(
+            lambda image: objects.prepare_objects(
+                image, node, epoch, count, now_ms=self._clock.wall_ms(), expiry_ms=self._settings.object_expiry_ms
+            )
+        )
 
     async def commit_object(self, request: CommitRequest) -> CommitResult:
-        """See `ObjectManager.commit`."""
-        ...
+        """See `ObjectManager.commit`. Raises ObjectRefused."""
+        return await self._call(lambda image: judge(image, request))
+
+    # What the background asks for.
+
+    async def _destroy_superfluous(self) -> int:
+        return await self._call(lambda image: objects.destroy_superfluous(image, now_ms=self._clock.wall_ms()))
+
+    async def _objects_deleted(self, gone: Sequence[ObjectId]) -> None:
+        await self._call(lambda image: objects.objects_deleted(image, gone))

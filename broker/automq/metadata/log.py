@@ -100,7 +100,7 @@ class MetadataLog:
         encoded = [encode_record(record) for record in records]
         size = sum(map(len, encoded))
         if size > APPEND_BYTES_MAX:
-            raise AppendTooLarge(f"{len(records)} metadata records of {size} bytes; at most {APPEND_BYTES_MAX} fit")
+            raise AppendTooLarge(f"one change of {size} bytes of metadata; at most {APPEND_BYTES_MAX} fit into a slot")
         self._waiting.append(_Waiting(encoded, size, done))
         if not self._writing:
             self._writing = True

@@ -94,9 +94,9 @@ class BrokerUnregistered(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class PrefixOwnerSet(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """Who may run this cluster (on Kubernetes the resource's UID)."""
+    """Who may run this cluster (on Kubernetes the resource's UID); None: whoever names no owner."""
 
-    owner: str
+    owner: str | None
 
 
 class TopicCreated(msgspec.Struct, frozen=True, array_like=True, tag=5):

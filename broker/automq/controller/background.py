@@ -1,0 +1,140 @@
+"""What the active controller does besides answering: renew the lease, look for a fence, write snapshots, sweep objects.
+
+Nothing here writes while nothing happens, but the lease.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from automq.controller.model import ControllerSettings
+from automq.controller.objects import SWEEP_MAX, deletable
+from automq.ids import ObjectId
+from automq.metadata.image import MetadataImage
+from automq.metadata.lease import Lease
+from automq.metadata.loader import Loaded
+from automq.metadata.log import MetadataLog
+from automq.metadata.patience import Patience
+from automq.metadata.publisher import MetadataPublisher
+from automq.metadata.snapshots import Snapshots
+from automq.replicated.machine import LogFailed, LogFenced
+from automq.runtime.clock import Clock
+from automq.runtime.tasks import Tasks
+from automq.s3stream.ports import ObjectStorage, StoreError
+
+# Every epoch costs a start a few round trips, however little it holds.
+EPOCHS_MAX: Final = 20
+
+
+class Background:
+    """The background work of one claim; `stop` ends it for good."""
+
+    def __init__(
+        self,
+        *,
+        settings: ControllerSettings,
+        store: ObjectStorage,
+        clock: Clock,
+        tasks: Tasks,
+        patience: Patience,
+        publisher: MetadataPublisher,
+        log: MetadataLog,
+        snapshots: Snapshots,
+        lease: Lease,
+        key_of: Callable[[ObjectId], str],
+        destroy: Callable[[], Awaitable[int]],
+        deleted: Callable[[Sequence[ObjectId]], Awaitable[None]],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._clock = clock
+        self._tasks = tasks
+        self._patience = patience
+        self._publisher = publisher
+        self._log = log
+        self._snapshots = snapshots
+        self._lease = lease
+        self._key_of = key_of
+        self._destroy = destroy
+        self._deleted = deleted
+        self._running: list[asyncio.Task[Any]] = []
+        self._unsubscribe: Callable[[], None] | None = None
+        self._snapshot_due = asyncio.Event()
+        self._owed_slots = 0
+        self._records_before = 0
+        self._bytes_before = 0
+
+    def start(self, loaded: Loaded) -> None:
+        """Begin; `loaded` says how much this start had to read."""
+        settings = self._settings
+        self._records_before = loaded.image.record_number
+        self._owed_slots = settings.snapshot_slots if loaded.epochs > EPOCHS_MAX else loaded.slots
+        self._unsubscribe = self._publisher.subscribe(self._on_publish)
+        work: Sequence[tuple[str, Coroutine[Any, Any, None]]] = (
+            ("lease", self._lease.run()),
+            ("poll", self._poll()),
+            ("snapshots", self._write_snapshots()),
+            ("sweep", self._sweep()),
+        )
+        self._running = [self._tasks.spawn(coroutine, name=name) for name, coroutine in work]
+
+    def stop(self) -> None:
+        """No lease, no snapshot, no delete any more. Idempotent."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        for task in self._running:
+            task.cancel()
+        self._running = []
+
+    async def _poll(self) -> None:
+        failed = False
+        while True:
+            await asyncio.sleep(self._settings.poll_interval_s)
+            try:
+                await self._log.poll_fence()
+            except StoreError as error:
+                failed = True
+                self._patience.on_store(error)
+            else:
+                if failed:
+                    self._patience.on_store(None)
+                failed = False
+
+    def _on_publish(self, _old: MetadataImage, new: MetadataImage) -> None:
+        settings, position = self._settings, self._log.durable
+        slots = self._owed_slots + (0 if position is None else position.sequence)
+        if (
+            new.record_number - self._records_before >= settings.snapshot_records
+            or self._log.bytes_written - self._bytes_before >= settings.snapshot_bytes
+            or slots >= settings.snapshot_slots
+        ):
+            self._snapshot_due.set()
+
+    async def _write_snapshots(self) -> None:
+        while True:
+            await self._snapshot_due.wait()
+            # What is appended while the snapshot is written is not in it.
+            image, position, written = self._publisher.image, self._log.durable, self._log.bytes_written
+            if await self._snapshots.write(image):
+                assert position is not None
+                self._records_before, self._bytes_before = image.record_number, written
+                self._owed_slots = -position.sequence
+            self._snapshot_due.clear()
+
+    async def _sweep(self) -> None:
+        """Rule: marked destroyed is a durable record before it is a delete; deleted is a record after it."""
+        settings = self._settings
+        while True:
+            await asyncio.sleep(settings.sweep_interval_s)
+            try:
+                while await self._destroy() == SWEEP_MAX:
+                    pass
+                now_ms = self._clock.wall_ms()
+                gone = deletable(self._publisher.image, now_ms=now_ms, grace_ms=settings.object_grace_ms)
+                if gone:
+                    keys = [self._key_of(object_id) for object_id in gone]
+                    await self._patience.insist(lambda keys=keys: self._store.delete(keys))  # type: ignore[misc]
+                    await self._deleted(gone)
+            except (LogFenced, LogFailed):
+                return

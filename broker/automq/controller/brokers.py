@@ -1,0 +1,116 @@
+"""Pure: brokers and their write-ahead logs: registration, fencing, recovery, producer-id blocks."""
+
+from collections.abc import Sequence
+
+from automq.controller.model import ProducerIdBlock, Registration, WalToRecover
+from automq.ids import BrokerEpoch, NodeId
+from automq.metadata.image import MetadataImage
+from automq.metadata.records import (
+    BrokerFenced as BrokerFencedRecord,
+)
+from automq.metadata.records import (
+    BrokerRegistered,
+    BrokerUnregistered,
+    Endpoint,
+    MetadataRecord,
+    ProducerIdsAllocated,
+    WalRecovered,
+)
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.replicated.machine import Decision
+from automq.s3stream.model import BrokerFenced
+
+PRODUCER_ID_MAX = 2**63 - 1
+
+
+def register_broker(
+    image: MetadataImage, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint]
+) -> Decision[MetadataRecord, Registration]:
+    """A new incarnation. In one change the former ones are fenced, and it is named as the recoverer of their logs."""
+    epoch = image.next_broker_epoch
+    records: list[MetadataRecord] = [BrokerRegistered(node=node, epoch=epoch, rack=rack, endpoints=tuple(endpoints))]
+    wals = inherited_wals(image, node)
+    records.extend(_fence(wal.node, wal.epoch, (node, epoch)) for wal in wals)
+    return Decision(records, Registration(node=node, epoch=epoch, wals=wals))
+
+
+def fence_broker(
+    image: MetadataImage, node: NodeId, epoch: BrokerEpoch, *, recoverer: tuple[NodeId, BrokerEpoch]
+) -> Decision[MetadataRecord, Sequence[WalToRecover]]:
+    """End one incarnation; `recoverer` inherits its log and every log that it was recovering."""
+    check_alive(image, *recoverer)
+    if recoverer == (node, epoch):
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"broker {node} cannot recover itself")
+    broker = image.broker(node)
+    if broker is None or broker.epoch != epoch:
+        raise ApiError(ErrorCode.STALE_BROKER_EPOCH, f"broker {node} is not at epoch {epoch}")
+    wals = inherited_wals(image, node)
+    records = [_fence(wal.node, wal.epoch, recoverer) for wal in wals]
+    if not broker.fenced and not any((wal.node, wal.epoch) == (node, epoch) for wal in wals):
+        records.append(_fence(node, epoch, recoverer))
+    return Decision(records, wals)
+
+
+def inherited_wals(image: MetadataImage, node: NodeId) -> Sequence[WalToRecover]:
+    """Logs of `node`'s incarnations that nobody else recovers, and those that it was recovering; oldest first."""
+    found: list[WalToRecover] = []
+    for key in sorted(image.wals, key=lambda key: (key[1], key[0])):
+        wal = image.wals[key]
+        responsible = wal.node if wal.recoverer is None else wal.recoverer[0]
+        if responsible == node:
+            found.append(WalToRecover(node=wal.node, epoch=wal.epoch, trim_to=wal.trim_to))
+    return found
+
+
+def wal_recovered(
+    image: MetadataImage, node: NodeId, epoch: BrokerEpoch, *, recoverer: tuple[NodeId, BrokerEpoch]
+) -> Decision[MetadataRecord, None]:
+    """Only the named recoverer may say so; saying it again is no error."""
+    check_alive(image, *recoverer)
+    wal = image.wals.get((node, epoch))
+    if wal is None:
+        return Decision((), None)
+    if wal.recoverer != recoverer:
+        raise BrokerFenced(
+            f"the log of broker {node} at epoch {epoch} is recovered by {wal.recoverer}, not {recoverer}"
+        )
+    return Decision((WalRecovered(node=node, epoch=epoch),), None)
+
+
+def unregister_broker(image: MetadataImage, node: NodeId) -> Decision[MetadataRecord, None]:
+    """Forget a node that is fenced, recovered and owns nothing."""
+    broker = image.broker(node)
+    if broker is None:
+        raise ApiError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"broker {node} is not registered")
+    if not broker.fenced or inherited_wals(image, node) or image.owned_partitions(node):
+        raise ApiError(
+            ErrorCode.INVALID_REQUEST,
+            f"broker {node} is alive, or has a log to recover or partitions: drain and stop it first",
+        )
+    return Decision((BrokerUnregistered(node=node),), None)
+
+
+def check_alive(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> None:
+    """Rule: whoever acts is the current incarnation of its node and not fenced. Raises BrokerFenced."""
+    broker = image.broker(node)
+    if broker is None or broker.epoch != epoch or broker.fenced:
+        raise BrokerFenced(
+            f"broker {node} at epoch {epoch} is fenced: a newer incarnation or a recoverer has taken over"
+        )
+
+
+def allocate_producer_ids(
+    image: MetadataImage, node: NodeId, epoch: BrokerEpoch, count: int
+) -> Decision[MetadataRecord, ProducerIdBlock]:
+    """The next ids, never given again."""
+    check_alive(image, node, epoch)
+    assert count > 0
+    first = image.next_producer_id
+    if first > PRODUCER_ID_MAX - count:
+        raise ApiError(ErrorCode.UNKNOWN_SERVER_ERROR, "all producer ids are given out")
+    record = ProducerIdsAllocated(next_id=first + count, node=node, epoch=epoch)
+    return Decision((record,), ProducerIdBlock(first=first, count=count))
+
+
+def _fence(node: NodeId, epoch: BrokerEpoch, recoverer: tuple[NodeId, BrokerEpoch]) -> BrokerFencedRecord:
+    return BrokerFencedRecord(node=node, epoch=epoch, recoverer_node=recoverer[0], recoverer_epoch=recoverer[1])

@@ -1,0 +1,212 @@
+"""Pure: may this object be committed, and what of it. The last line of defence against two owners of one stream.
+
+Each clause is a function of its own; `judge` is their order. All of it looks at the image before the commit, and for
+several ranges of one stream at the ranges judged before.
+
+    whole commit    a broker that is fenced, or a recoverer that the fence does not name        BrokerFenced
+                    an object that is committed already                                         the same answer again
+                    an object that is neither prepared nor committed                            ObjectRefused, T stays
+    each range      its stream is deleted                                                       DROPPED
+                    the committing broker does not own the stream at the range's epoch          REFUSED
+                    it lies wholly below the trim point                                         CLIPPED, the end moves
+                    what is left above the trim point does not begin at the stream's end        REFUSED
+                    a part of it lies below the trim point                                      CLIPPED, the end moves
+                    else                                                                        ACCEPTED
+    T               moves, unless a range was refused whose stream has no other owner
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from automq.controller.brokers import check_alive
+from automq.ids import Offset, StreamId
+from automq.metadata.image import MetadataImage, StreamImage
+from automq.metadata.records import MetadataRecord, ObjectCommitted, RecordedRange, WalTrimmed
+from automq.replicated.machine import Decision
+from automq.s3stream.model import (
+    BrokerFenced,
+    CommitRange,
+    CommitRequest,
+    CommitResult,
+    ObjectRefused,
+    RangeVerdict,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One range's verdict, and what to record of it."""
+
+    verdict: RangeVerdict
+    recorded: RecordedRange | None
+
+
+def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataRecord, CommitResult]:
+    """The whole check. Raises BrokerFenced, ObjectRefused."""
+    check_committer(image, request)
+    if request.object_id is not None:
+        if is_repeated(image, request):
+            return Decision((), repeated_result(image, request))
+        check_prepared(image, request)
+    judgements: list[Judgement] = []
+    ends: dict[StreamId, Offset] = {}
+    for item in request.ranges:
+        judgement = judge_range(image, request, item, ends.get(item.stream))
+        if judgement.recorded is not None:
+            end = ends.get(item.stream, image.streams[item.stream].end)
+            ends[item.stream] = max(end, judgement.recorded.end)
+        judgements.append(judgement)
+    refused = tuple(
+        item.stream
+        for item, judgement in zip(request.ranges, judgements, strict=True)
+        if judgement.verdict is RangeVerdict.REFUSED
+    )
+    trim_to = position_after(image, request, refused)
+    return Decision(
+        _records(image, request, judgements, refused, trim_to),
+        CommitResult(verdicts=[judgement.verdict for judgement in judgements], trimmed_to=trim_to),
+    )
+
+
+def check_committer(image: MetadataImage, request: CommitRequest) -> None:
+    """Clause: from the fence on, only the recoverer that the fence record names may commit. Raises BrokerFenced."""
+    wal = image.wals.get((request.node, request.epoch))
+    if wal is None or wal.recoverer != request.recoverer:
+        raise BrokerFenced(
+            f"broker {request.node} at epoch {request.epoch} may not commit"
+            + (f" by {request.recoverer}" if request.recoverer else "")
+            + f": {'its log is recovered' if wal is None else f'it is fenced, {wal.recoverer} recovers it'}"
+        )
+    if request.recoverer is not None:
+        check_alive(image, *request.recoverer)
+
+
+def is_repeated(image: MetadataImage, request: CommitRequest) -> bool:
+    """Clause: an object id already committed is a success; the reply was lost."""
+    return request.object_id in image.committed
+
+
+def repeated_result(image: MetadataImage, request: CommitRequest) -> CommitResult:
+    """The answer that was lost."""
+    assert request.object_id is not None
+    refused = image.committed[request.object_id].refused
+    return CommitResult(
+        verdicts=[
+            RangeVerdict.DROPPED
+            if image.stream(item.stream) is None
+            else RangeVerdict.REFUSED
+            if item.stream in refused
+            else RangeVerdict.ACCEPTED
+            for item in request.ranges
+        ],
+        trimmed_to=image.wals[request.node, request.epoch].trim_to,
+    )
+
+
+def check_prepared(image: MetadataImage, request: CommitRequest) -> None:
+    """Clause: an object that is expired, destroyed or unknown is refused whole and moves no T. Raises ObjectRefused."""
+    if request.object_id not in image.prepared:
+        raise ObjectRefused(
+            f"object {request.object_id} is neither prepared nor committed: upload again under a new id"
+        )
+
+
+def judge_range(
+    image: MetadataImage, request: CommitRequest, item: CommitRange, end_before: Offset | None
+) -> Judgement:
+    """One range. `end_before` is the stream's end after earlier ranges of the same request."""
+    stream = image.stream(item.stream)
+    if stream is None:
+        return judge_deleted()
+    if not is_owned(stream, request, item):
+        return Judgement(RangeVerdict.REFUSED, None)
+    if is_wholly_trimmed(stream, item):
+        return Judgement(RangeVerdict.CLIPPED, recorded_range(stream, item, start=item.end))
+    start = clipped_start(stream, item)
+    if not is_contiguous(stream, start=start, end=stream.end if end_before is None else end_before):
+        return Judgement(RangeVerdict.REFUSED, None)
+    verdict = RangeVerdict.ACCEPTED if start == item.start else RangeVerdict.CLIPPED
+    return Judgement(verdict, recorded_range(stream, item, start=start))
+
+
+def judge_deleted() -> Judgement:
+    """Clause: what belongs to a deleted stream is dropped. Stream ids are never given twice."""
+    return Judgement(RangeVerdict.DROPPED, None)
+
+
+def is_owned(stream: StreamImage, request: CommitRequest, item: CommitRange) -> bool:
+    """Clause: only the owner commits, and only what it wrote at the stream's current epoch.
+
+    A recovery commit comes for the dead owner, before the stream is opened again.
+    """
+    return stream.owner == request.node and stream.epoch == item.epoch
+
+
+def is_wholly_trimmed(stream: StreamImage, item: CommitRange) -> bool:
+    """Clause: nothing of a range below the trim point is left; it may even be one that was committed before."""
+    return item.start < stream.start and item.end <= stream.start
+
+
+def clipped_start(stream: StreamImage, item: CommitRange) -> Offset:
+    """Clause: below the trim point a range is clipped."""
+    return max(item.start, stream.start)
+
+
+def is_contiguous(stream: StreamImage, *, start: Offset, end: Offset) -> bool:
+    """Clause: a range begins where the stream ends, or at the trim point when that is above: no hole, no overlap."""
+    return start == max(end, stream.start)
+
+
+def recorded_range(stream: StreamImage, item: CommitRange, *, start: Offset) -> RecordedRange:
+    """Clause: the stream's end moves to the range's end, clipped or not: offsets are never given twice."""
+    return RecordedRange(
+        stream=item.stream,
+        start=start,
+        end=item.end,
+        size=item.size,
+        max_timestamp_ms=item.max_timestamp_ms,
+        has_checkpoint=item.has_checkpoint and is_newest_checkpoint(stream, item),
+    )
+
+
+def is_newest_checkpoint(stream: StreamImage, item: CommitRange) -> bool:
+    """Clause: a checkpoint replaces only an older one."""
+    return stream.checkpoint_object is None or item.end >= stream.checkpoint_offset
+
+
+def position_after(image: MetadataImage, request: CommitRequest, refused: Sequence[StreamId]) -> int:
+    """Clause: a commit with a refused range moves T only if that stream has another owner by now.
+
+    Else the log may be all that is left of the range.
+    """
+    before = image.wals[request.node, request.epoch].trim_to
+    for stream_id in refused:
+        stream = image.stream(stream_id)
+        if stream is not None and stream.owner == request.node:
+            return before
+    return max(before, request.trim_to)
+
+
+def _records(
+    image: MetadataImage,
+    request: CommitRequest,
+    judgements: Sequence[Judgement],
+    refused: tuple[StreamId, ...],
+    trim_to: int,
+) -> Sequence[MetadataRecord]:
+    if request.object_id is None:
+        assert not request.ranges
+        if trim_to == image.wals[request.node, request.epoch].trim_to:
+            return ()
+        return (WalTrimmed(node=request.node, epoch=request.epoch, trim_to=trim_to),)
+    return (
+        ObjectCommitted(
+            object_id=request.object_id,
+            size=request.size,
+            node=request.node,
+            epoch=request.epoch,
+            trim_to=trim_to,
+            ranges=tuple(judgement.recorded for judgement in judgements if judgement.recorded is not None),
+            refused=refused,
+        ),
+    )

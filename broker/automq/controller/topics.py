@@ -1,0 +1,279 @@
+"""Pure: topics are created, grown and deleted, each with its streams.
+
+Each topic alone: what is refused changes nothing, the others are changed together. Replication factors are nominal:
+any is accepted and shown, the object store replicates.
+"""
+
+import dataclasses
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from automq.controller.configs import check_configs
+from automq.controller.model import ControllerSettings, PartitionsSpec, TopicResult, TopicSpec
+from automq.controller.placement import place_partitions
+from automq.ids import NodeId, StreamId, TopicId
+from automq.metadata.configs import TOPIC_CONFIGS
+from automq.metadata.image import TOPIC_RESOURCE, MetadataImage, TopicImage
+from automq.metadata.records import (
+    ConfigChanged,
+    MetadataRecord,
+    NewPartition,
+    PartitionsCreated,
+    StreamsDeleted,
+    TopicCreated,
+    TopicDeleted,
+)
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.replicated.machine import Decision
+
+NAME_LENGTH_MAX: Final = 249
+NAME: Final = re.compile(r"[a-zA-Z0-9._-]+")
+RESERVED: Final = frozenset({"__cluster_metadata"})
+# Kafka's own bound for one request: keeps one change within one slot of the metadata log.
+PARTITIONS_MAX: Final = 10_000
+REPLICATION_FACTOR_MAX: Final = 2**15 - 1
+
+
+@dataclasses.dataclass(slots=True)
+class _Batch:
+    """What one request has decided so far."""
+
+    image: MetadataImage
+    settings: ControllerSettings
+    records: list[MetadataRecord]
+    next_stream: int
+    partitions: int = 0
+
+    def partition(self, index: int, replicas: Sequence[NodeId], leader: NodeId) -> NewPartition:
+        """One more partition, with the next stream."""
+        stream = StreamId(self.next_stream)
+        self.next_stream += 1
+        return NewPartition(index=index, stream=stream, leader=leader, replicas=tuple(replicas))
+
+    def admit(self, count: int) -> None:
+        """Raises ApiError when this request makes too many partitions."""
+        if self.partitions + count > PARTITIONS_MAX:
+            raise ApiError(
+                ErrorCode.POLICY_VIOLATION, f"more than {PARTITIONS_MAX} partitions in one request: send several"
+            )
+        self.partitions += count
+
+
+def create_topics(
+    image: MetadataImage,
+    specs: Sequence[TopicSpec],
+    *,
+    settings: ControllerSettings,
+    new_id: Callable[[], uuid.UUID],
+    validate_only: bool,
+) -> Decision[MetadataRecord, list[TopicResult]]:
+    """One result for each name, in the order of the request. A name that comes twice is refused as a whole."""
+    batch = _Batch(image, settings, [], image.next_stream)
+    names = [spec.name for spec in specs]
+    taken = {_collision_key(topic.name): topic.name for topic in image.topics()} if specs else {}
+    results: dict[str, TopicResult] = {}
+    for spec in specs:
+        if spec.name in results:
+            continue
+        try:
+            if names.count(spec.name) > 1:
+                raise ApiError(ErrorCode.INVALID_REQUEST, f"topic {spec.name} is named twice in one request")
+            check_name(spec.name)
+            _check_free(image, spec.name, taken)
+            results[spec.name] = _create_topic(batch, spec, new_id)
+            taken[_collision_key(spec.name)] = spec.name
+        except ApiError as error:
+            results[spec.name] = TopicResult(name=spec.name, error=error)
+    return Decision(() if validate_only else batch.records, list(results.values()))
+
+
+def _create_topic(batch: _Batch, spec: TopicSpec, new_id: Callable[[], uuid.UUID]) -> TopicResult:
+    configs = spec.configs
+    check_configs(configs, TOPIC_CONFIGS, message_bytes_max=batch.settings.message_bytes_max)
+    if spec.assignments is not None:
+        replicas = _check_assignments(batch.image, spec)
+        leaders: Sequence[NodeId] = [nodes[0] for nodes in replicas]
+        factor = len(replicas[0])
+    else:
+        count, factor = _check_numbers(spec, batch.settings)
+        batch.admit(count)
+        leaders = place_partitions(batch.image, count)
+        replicas = [()] * count
+    if spec.assignments is not None:
+        batch.admit(len(leaders))
+    topic_id = TopicId(new_id())
+    batch.records.append(
+        TopicCreated(topic_id=topic_id, name=spec.name, is_internal=spec.is_internal, replication_factor=factor)
+    )
+    partitions = tuple(
+        batch.partition(index, nodes, leader)
+        for index, (nodes, leader) in enumerate(zip(replicas, leaders, strict=True))
+    )
+    batch.records.append(PartitionsCreated(topic_id=topic_id, partitions=partitions))
+    changes = tuple((name, value.strip()) for name, value in sorted(configs.items()) if value is not None)
+    if changes:
+        batch.records.append(ConfigChanged(resource_type=TOPIC_RESOURCE, resource_name=spec.name, changes=changes))
+    return TopicResult(name=spec.name, topic_id=topic_id, partitions=len(partitions), replication_factor=factor)
+
+
+def check_name(name: str) -> None:
+    """Raises ApiError for what Kafka calls no topic name."""
+    if not name:
+        problem = "it is empty"
+    elif name in (".", ".."):
+        problem = "it may not be . or .."
+    elif len(name) > NAME_LENGTH_MAX:
+        problem = f"it is longer than {NAME_LENGTH_MAX} characters"
+    elif not NAME.fullmatch(name):
+        problem = "it may consist of letters, digits, '.', '_' and '-' only"
+    else:
+        if name in RESERVED:
+            raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, f"{name} is reserved: choose another name")
+        return
+    raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"topic name {name[:64]!r} is refused: {problem}")
+
+
+def _collision_key(name: str) -> str:
+    """Kafka's metric names do not tell '.' from '_'; topics that differ in nothing else are refused."""
+    return name.replace(".", "_")
+
+
+def _check_free(image: MetadataImage, name: str, taken: Mapping[str, str]) -> None:
+    if image.topic(name) is not None:
+        raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"topic {name} exists already")
+    other = taken.get(_collision_key(name))
+    if other is not None:
+        raise ApiError(
+            ErrorCode.INVALID_TOPIC_EXCEPTION, f"topic {name} collides with {other}: they differ in '.' and '_' only"
+        )
+
+
+def _check_numbers(spec: TopicSpec, settings: ControllerSettings) -> tuple[int, int]:
+    count = settings.partitions_default if spec.partitions is None else spec.partitions
+    if count < 1:
+        raise ApiError(ErrorCode.INVALID_PARTITIONS, f"{count} partitions asked for: at least one is needed")
+    factor = settings.replication_factor_default if spec.replication_factor is None else spec.replication_factor
+    if not 1 <= factor <= REPLICATION_FACTOR_MAX:
+        raise ApiError(
+            ErrorCode.INVALID_REPLICATION_FACTOR, f"replication factor {factor} asked for: at least one is needed"
+        )
+    return count, factor
+
+
+def _check_assignments(image: MetadataImage, spec: TopicSpec) -> Sequence[Sequence[NodeId]]:
+    assert spec.assignments is not None
+    if spec.partitions is not None or spec.replication_factor is not None:
+        raise ApiError(
+            ErrorCode.INVALID_REQUEST,
+            "replicas are assigned by hand, so partitions and replication factor must be left at -1",
+        )
+    indexes = sorted(spec.assignments)
+    if not indexes or indexes != list(range(len(indexes))):
+        raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions must be assigned from 0 on, without a gap")
+    assignments = [spec.assignments[index] for index in indexes]
+    _check_replicas(image, assignments, factor=len(assignments[0]))
+    return assignments
+
+
+def _check_replicas(image: MetadataImage, assignments: Sequence[Sequence[NodeId]], *, factor: int) -> None:
+    for nodes in assignments:
+        if not nodes or len(nodes) != factor or len(dict.fromkeys(nodes)) != len(nodes):
+            raise ApiError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                "every partition needs the same number of replicas, at least one, none twice",
+            )
+        leader = image.broker(nodes[0])
+        if leader is None or leader.fenced:
+            raise ApiError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"broker {nodes[0]} cannot lead: it is unknown or fenced"
+            )
+
+
+def create_partitions(
+    image: MetadataImage, specs: Sequence[PartitionsSpec], *, settings: ControllerSettings, validate_only: bool
+) -> Decision[MetadataRecord, list[TopicResult]]:
+    """Grow topics; one result for each name."""
+    batch = _Batch(image, settings, [], image.next_stream)
+    names = [spec.name for spec in specs]
+    results: dict[str, TopicResult] = {}
+    for spec in specs:
+        if spec.name in results:
+            continue
+        try:
+            if names.count(spec.name) > 1:
+                raise ApiError(ErrorCode.INVALID_REQUEST, f"topic {spec.name} is named twice in one request")
+            results[spec.name] = _grow(batch, spec)
+        except ApiError as error:
+            results[spec.name] = TopicResult(name=spec.name, error=error)
+    return Decision(() if validate_only else batch.records, list(results.values()))
+
+
+def _grow(batch: _Batch, spec: PartitionsSpec) -> TopicResult:
+    topic = batch.image.topic(spec.name)
+    if topic is None:
+        raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {spec.name} does not exist")
+    have = len(topic.partitions)
+    if spec.count <= have:
+        raise ApiError(
+            ErrorCode.INVALID_PARTITIONS,
+            f"topic {spec.name} has {have} partitions; {spec.count} are not more: partitions are never removed",
+        )
+    added = spec.count - have
+    if spec.assignments is not None:
+        if len(spec.assignments) != added:
+            raise ApiError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"{added} partitions are added, but replicas are assigned for {len(spec.assignments)}",
+            )
+        _check_replicas(batch.image, spec.assignments, factor=topic.replication_factor)
+    batch.admit(added)
+    if spec.assignments is not None:
+        replicas: Sequence[Sequence[NodeId]] = spec.assignments
+        leaders: Sequence[NodeId] = [nodes[0] for nodes in replicas]
+    else:
+        replicas = [()] * added
+        leaders = place_partitions(batch.image, added)
+    partitions = tuple(
+        batch.partition(have + number, nodes, leader)
+        for number, (nodes, leader) in enumerate(zip(replicas, leaders, strict=True))
+    )
+    batch.records.append(PartitionsCreated(topic_id=topic.topic_id, partitions=partitions))
+    return _result(topic, partitions=spec.count)
+
+
+def delete_topics(image: MetadataImage, topics: Sequence[str | TopicId]) -> Decision[MetadataRecord, list[TopicResult]]:
+    """By name or id, one result each, in order. A topic that is named twice is refused the second time."""
+    records: list[MetadataRecord] = []
+    results: list[TopicResult] = []
+    deleted: dict[TopicId, None] = {}
+    for wanted in topics:
+        topic = image.topic(wanted) if isinstance(wanted, str) else image.topic_by_id(wanted)
+        if topic is None or topic.topic_id in deleted:
+            results.append(_missing(wanted))
+            continue
+        deleted[topic.topic_id] = None
+        if topic.partitions:
+            records.append(StreamsDeleted(streams=tuple(part.stream for part in topic.partitions)))
+        records.append(TopicDeleted(topic_id=topic.topic_id))
+        results.append(_result(topic, partitions=len(topic.partitions)))
+    return Decision(records, results)
+
+
+def _missing(wanted: str | TopicId) -> TopicResult:
+    if isinstance(wanted, str):
+        error = ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {wanted} does not exist")
+        return TopicResult(name=wanted, error=error)
+    return TopicResult(
+        name="", topic_id=wanted, error=ApiError(ErrorCode.UNKNOWN_TOPIC_ID, f"no topic has the id {wanted}")
+    )
+
+
+def _result(topic: TopicImage, *, partitions: int) -> TopicResult:
+    return TopicResult(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        partitions=partitions,
+        replication_factor=topic.replication_factor,
+    )

@@ -1,0 +1,255 @@
+"""Whose prefix is this? Decided before the first claim or fence: a mistaken start must not hurt a healthy cluster.
+
+The key `cluster` says which cluster the prefix holds. It is created if absent, never changed, and erased last. It is
+JSON: cluster id, format version, and what the doctor found when the prefix was formatted. Everything else of the
+cluster lies in the folder of that id, so that nothing of an erased predecessor can ever be read as ours.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from automq.ids import ClusterId
+from automq.metadata.lease import LeaseWatch
+from automq.metadata.loader import LogLoader
+from automq.metadata.patience import Patience
+from automq.runtime.clock import Clock
+from automq.runtime.entropy import Entropy
+from automq.runtime.tasks import Tasks
+from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.s3stream.ports import ObjectNotFound, ObjectStorage
+from automq.s3stream.store.conditional import KeyTaken, create_once
+from automq.s3stream.store.doctor import DOCTOR_PREFIX, DoctorReport
+
+CLUSTER_KEY: Final = "cluster"
+FORMAT_VERSION: Final = 1
+# Three renewals of a lease that is renewed every five seconds.
+LEASE_SPAN_S: Final = 15.0
+LOOK_INTERVAL_S: Final = 1.0
+
+
+class PrefixRefused(Exception):
+    """The prefix is not for us. The message says what happened, to what, and what to do."""
+
+
+class StoreUnsuitable(PrefixRefused):
+    """The store fails a check that safety rests on, or the prefix holds foreign data."""
+
+
+class StoreOwnedByAnother(PrefixRefused):
+    """The prefix records another owner; the message names the cluster id."""
+
+
+class StoreClusterMissing(PrefixRefused):
+    """A cluster was named, and the prefix is empty or another's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterKey:
+    """What the key `cluster` says."""
+
+    cluster_id: ClusterId
+    format_version: int
+    verdict: dict[str, Any]
+
+    def encode(self) -> bytes:
+        """Readable JSON: people look at it."""
+        fields = {"clusterId": self.cluster_id, "formatVersion": self.format_version, "doctor": self.verdict}
+        return json.dumps(fields, indent=1).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedCluster:
+    """A prefix that this process may run."""
+
+    cluster_id: ClusterId
+    formatted: bool
+    """It was empty and is a new cluster now."""
+    recorded_owner: str | None
+    """What the metadata log said before we claim it."""
+
+
+def decode_cluster_key(data: bytes) -> ClusterKey:
+    """Raises FormatTooNew, CorruptData."""
+    damaged = CorruptData(key=CLUSTER_KEY, offset=0, length=len(data), what="cluster key")
+    try:
+        fields = json.loads(data)
+        version = int(fields["formatVersion"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged from error
+    if version > FORMAT_VERSION:
+        raise FormatTooNew(key=CLUSTER_KEY, version=version, supported=FORMAT_VERSION)
+    cluster_id, verdict = fields.get("clusterId"), fields.get("doctor", {})
+    if not isinstance(cluster_id, str) or not cluster_id or not isinstance(verdict, dict):
+        raise damaged
+    return ClusterKey(cluster_id=ClusterId(cluster_id), format_version=version, verdict=verdict)
+
+
+def erasing_key(cluster_id: ClusterId) -> str:
+    """Exists while the cluster is being erased, and after an erase that did not end."""
+    return f"{cluster_id}/erasing"
+
+
+def new_cluster_id(entropy: Entropy) -> ClusterId:
+    """22 characters that begin with a letter or a digit, so that no tool takes one for an option."""
+    while True:
+        text = base64.urlsafe_b64encode(entropy.token(16)).decode().rstrip("=")
+        if text[0] not in "-_":
+            return ClusterId(text)
+
+
+async def read_cluster_key(store: ObjectStorage) -> ClusterKey | None:
+    """None when there is none. Raises FormatTooNew, CorruptData, StoreError."""
+    try:
+        return decode_cluster_key(await store.get(CLUSTER_KEY))
+    except ObjectNotFound:
+        return None
+
+
+class Prefix:
+    """The prefix of one store, seen by a process that wants to run it."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStorage,
+        examine: Callable[[], Awaitable[DoctorReport]],
+        clock: Clock,
+        entropy: Entropy,
+        tasks: Tasks,
+        patience: Patience,
+    ) -> None:
+        self._store = store
+        self._examine = examine
+        self._clock = clock
+        self._entropy = entropy
+        self._tasks = tasks
+        self._patience = patience
+
+    async def open_or_format(
+        self, *, cluster_id: str | None, owner: str | None, adopt: str | None, lease_span_s: float = LEASE_SPAN_S
+    ) -> OpenedCluster:
+        """What this process may claim next. Waits while the store fails.
+
+        Raises StoreUnsuitable, StoreOwnedByAnother, StoreClusterMissing, FormatTooNew, CorruptData; nothing was
+        changed then.
+        """
+        formatted = False
+        found = await self._read()
+        if found is None:
+            await self._check_empty(cluster_id, adopt)
+            found = await self._format()
+            formatted = True
+        check_named(found.cluster_id, cluster_id)
+        await self._check_not_erasing(found.cluster_id)
+        loader = LogLoader(
+            store=self._store,
+            cluster_id=found.cluster_id,
+            entropy=self._entropy,
+            patience=self._patience,
+            tasks=self._tasks,
+        )
+        recorded = (await loader.read()).image.prefix_owner
+        if not may_run(recorded=recorded, owner=owner):
+            check_adoption(found.cluster_id, recorded=recorded, adopt=adopt)
+            await self._check_lease_silent(found.cluster_id, recorded, lease_span_s)
+        return OpenedCluster(cluster_id=found.cluster_id, formatted=formatted, recorded_owner=recorded)
+
+    async def _read(self) -> ClusterKey | None:
+        return await self._patience.insist(lambda: read_cluster_key(self._store))
+
+    async def _check_empty(self, cluster_id: str | None, adopt: str | None) -> None:
+        """Rule: what is not empty and not ours is left alone; what should be there is never made anew in silence."""
+        foreign = await self._patience.insist(self._first_foreign_key)
+        if foreign is not None:
+            raise StoreUnsuitable(
+                f"the prefix has no key `{CLUSTER_KEY}` but holds other data, such as {foreign}: name an empty prefix"
+            )
+        for setting, named in (("automq.cluster.id", cluster_id), ("automq.storage.adopt", adopt)):
+            if named is not None:
+                raise StoreClusterMissing(
+                    f"{setting} names cluster {named}, but the prefix is empty: correct automq.storage.uri, or remove "
+                    f"{setting} to make a new cluster"
+                )
+
+    async def _first_foreign_key(self) -> str | None:
+        start_after = ""
+        while True:
+            infos = await self._store.list("", start_after=start_after, limit=1000)
+            for info in infos:
+                if not info.key.startswith(DOCTOR_PREFIX):
+                    return info.key
+            if not infos:
+                return None
+            start_after = infos[-1].key
+
+    async def _format(self) -> ClusterKey:
+        report = await self._patience.insist(self._examine)
+        if not report.suitable:
+            failed = "; ".join(
+                f"{check.name}: {check.detail}"
+                for check in report.checks
+                if check.required and check.outcome == "failed"
+            )
+            raise StoreUnsuitable(f"the store fails what safety rests on ({failed}): use another store")
+        key = ClusterKey(
+            cluster_id=new_cluster_id(self._entropy),
+            format_version=FORMAT_VERSION,
+            verdict=json.loads(report.to_json()),
+        )
+        try:
+            await create_once(
+                self._store, CLUSTER_KEY, [key.encode()], entropy=self._entropy, on_trouble=self._patience.on_store
+            )
+        except KeyTaken:
+            found = await self._read()
+            if found is None:
+                raise StoreUnsuitable("the prefix was formatted and erased by others meanwhile: start again") from None
+            return found
+        return key
+
+    async def _check_not_erasing(self, cluster_id: ClusterId) -> None:
+        try:
+            await self._patience.insist(lambda: self._store.get(erasing_key(cluster_id)))
+        except ObjectNotFound:
+            return
+        raise StoreUnsuitable(
+            f"cluster {cluster_id} was being erased: finish with `automq erase --cluster-id {cluster_id}`"
+        )
+
+    async def _check_lease_silent(self, cluster_id: ClusterId, recorded: str | None, span_s: float) -> None:
+        """Rule: never adopted while the recorded owner's lease is renewed. Watched by our own clock."""
+        watch = LeaseWatch(store=self._store, cluster_id=cluster_id, clock=self._clock)
+        while watch.unchanged_s < span_s:
+            await self._patience.insist(watch.look)
+            if watch.changes:
+                raise StoreOwnedByAnother(
+                    f"cluster {cluster_id} belongs to {recorded}, which runs it: its lease is renewed; stop it first"
+                )
+            await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+def check_named(found: ClusterId, named: str | None) -> None:
+    """Rule: a process that knows its cluster id refuses another's prefix. Raises StoreClusterMissing."""
+    if named is not None and named != found:
+        raise StoreClusterMissing(
+            f"automq.cluster.id names cluster {named}, but the prefix holds cluster {found}: "
+            "correct automq.storage.uri or automq.cluster.id"
+        )
+
+
+def may_run(*, recorded: str | None, owner: str | None) -> bool:
+    """Rule: where an owner is recorded, only it may run the cluster. Where none is, whoever comes first is recorded."""
+    return recorded is None or recorded == owner
+
+
+def check_adoption(found: ClusterId, *, recorded: str | None, adopt: str | None) -> None:
+    """Rule: only who names the cluster id may take it over. Raises StoreOwnedByAnother."""
+    if adopt != found:
+        raise StoreOwnedByAnother(
+            f"cluster {found} belongs to {recorded}: correct automq.storage.uri or automq.cluster.owner, or set "
+            f"automq.storage.adopt={found} to take it over from an owner that has stopped"
+        )

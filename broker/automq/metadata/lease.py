@@ -1,0 +1,113 @@
+"""The controller's lease: a sign of life, one key that is overwritten. No safety rests on it.
+
+Whoever holds the claim renews it; others only look whether it changes. What it says is for people.
+"""
+
+import asyncio
+import json
+import logging
+
+from automq.ids import ClusterId, ControllerEpoch, NodeId
+from automq.metadata.patience import OnStore
+from automq.runtime.clock import Clock
+from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
+
+log = logging.getLogger(__name__)
+
+
+def lease_key(cluster_id: ClusterId) -> str:
+    """Where the lease lies."""
+    return f"{cluster_id}/meta/lease"
+
+
+class Lease:
+    """Renews the lease for one claim."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStorage,
+        cluster_id: ClusterId,
+        node: NodeId,
+        epoch: ControllerEpoch,
+        clock: Clock,
+        interval_s: float,
+        on_store: OnStore,
+    ) -> None:
+        self._store = store
+        self._key = lease_key(cluster_id)
+        self._node = node
+        self._epoch = epoch
+        self._clock = clock
+        self._interval_s = interval_s
+        self._on_store = on_store
+        self._renewal = 0
+
+    async def run(self) -> None:
+        """Renew until cancelled: at most one PUT an interval, failed ones included."""
+        failed = False
+        while True:
+            started = self._clock.monotonic()
+            self._renewal += 1
+            body = {"node": self._node, "controllerEpoch": self._epoch, "renewal": self._renewal}
+            try:
+                await self._store.put(self._key, [json.dumps(body).encode()])
+            except StoreError as error:
+                failed = True
+                self._on_store(error)
+            else:
+                if failed:
+                    self._on_store(None)
+                failed = False
+            await asyncio.sleep(max(0.0, started + self._interval_s - self._clock.monotonic()))
+
+
+class LeaseWatch:
+    """How long a lease has not changed, as far as successful reads and our own clock can tell."""
+
+    def __init__(self, *, store: ObjectStorage, cluster_id: ClusterId, clock: Clock) -> None:
+        self._store = store
+        self._key = lease_key(cluster_id)
+        self._clock = clock
+        self._looked = False
+        self._seen: bytes | None = None
+        self.changes = 0
+        """How often a read showed another lease than the one before."""
+        self._since: float | None = None
+        self._until = 0.0
+
+    @property
+    def unchanged_s(self) -> float:
+        """Seconds from the first to the last of the newest successful reads in a row that showed the same lease."""
+        return 0.0 if self._since is None else self._until - self._since
+
+    async def look(self) -> None:
+        """Read once. Raises StoreError: a store that cannot be read proves nothing, and the span begins anew."""
+        started = self._clock.monotonic()
+        seen: bytes | None
+        try:
+            seen = await self._store.get(self._key)
+        except ObjectNotFound:
+            seen = None
+        except StoreError:
+            self._since = None
+            raise
+        if self._looked and seen != self._seen:
+            self.changes += 1
+            self._since = None
+        if self._since is None:
+            # From the end of this read on: it may have been renewed while we read.
+            self._since = self._until = self._clock.monotonic()
+        else:
+            # Up to the start of this read: what it showed may be as old as that.
+            self._until = max(self._until, started)
+        self._seen, self._looked = seen, True
+
+    async def wait_unchanged(self, span_s: float, *, interval_s: float = 1.0) -> None:
+        """Return once successful reads over `span_s` showed the same lease."""
+        while self.unchanged_s < span_s:
+            try:
+                await self.look()
+            except StoreError:
+                log.info("the lease cannot be read; watching it begins anew")
+            await asyncio.sleep(interval_s)
