@@ -26,7 +26,7 @@ def erase(
             credentials_dir,
             cluster_id=cluster_id,
             owner=owner,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            on_progress=lambda done: progress.update(task, description=f"erasing {cluster_id}: {done} objects"),
         )
     typer.echo(f"{deleted} objects of cluster {cluster_id} are gone")
     return 0

@@ -103,7 +103,7 @@ class Broker:
                 await asyncio.sleep(interval_s)
                 callback()
 
-        self._tasks.spawn(repeat(), name="observer")
+        _ = self._tasks.spawn(repeat(), name="observer")
 
     # Life.
 

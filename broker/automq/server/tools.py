@@ -5,14 +5,20 @@ import pathlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from automq.ids import ClusterId
+from automq.metadata.cluster import StoreClusterMissing, StoreOwnedByAnother
+from automq.metadata.erase import erase
+from automq.metadata.patience import Patience
 from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SystemEntropy
+from automq.runtime.tasks import Tasks
 from automq.runtime.workers import ThreadWorkers
 from automq.s3stream.model import CorruptData, FormatTooNew
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.s3stream.store.uri import InvalidStoreUri, StoreUri, open_store, parse_store_uri
 from automq.server.inspection import Inspection, NotOurs, inspect
+from automq.server.lifecycle import Reason, Refused
 from automq.server.refusals import format_refusal, store_refusal
 from automq.server.settings import InvalidSettings
 
@@ -30,6 +36,48 @@ def examine(uri: str, credentials: pathlib.Path | None) -> DoctorReport:
         return await run_doctor(store, name=uri, clock=SystemClock(), entropy=SystemEntropy())
 
     return with_store(uri, credentials, work)
+
+
+def erase_cluster(
+    uri: str,
+    credentials: pathlib.Path | None,
+    *,
+    cluster_id: str,
+    owner: str | None,
+    on_progress: Callable[[int], None],
+) -> int:
+    """Remove a cluster; how many objects that were. Raises Refused."""
+    entropy = SystemEntropy()
+
+    async def work(store: ObjectStorage) -> int:
+        tasks = Tasks("erase", on_crash=lambda _name, _error: None)
+        try:
+            return await erase(
+                store=store,
+                cluster_id=ClusterId(cluster_id),
+                owner=owner,
+                entropy=entropy,
+                tasks=tasks,
+                patience=Patience(entropy=entropy, on_store=_give_up),
+                on_progress=on_progress,
+            )
+        finally:
+            await tasks.close()
+
+    try:
+        return with_store(uri, credentials, work)
+    except StoreClusterMissing as error:
+        raise Refused(Reason.STORE_CLUSTER_MISSING, f"{uri}: {error}") from error
+    except StoreOwnedByAnother as error:
+        raise Refused(Reason.STORE_OWNED_BY_ANOTHER, f"{uri}: {error}") from error
+    except CorruptData as error:
+        raise Refused(Reason.STORE_UNSUITABLE, f"{uri}: {error}") from error
+
+
+def _give_up(error: StoreError | None) -> None:
+    """A command that somebody waits for does not wait for a store: it can be run again, and goes on where it was."""
+    if error is not None:
+        raise error
 
 
 def show(what: str, key: str | None, credentials: pathlib.Path | None) -> Inspection:
