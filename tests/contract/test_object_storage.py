@@ -3,12 +3,13 @@ the environment (AUTOMQ_TEST_S3=s3://BUCKET?endpoint=URL, credentials from the u
 """
 
 import asyncio
+import dataclasses
 import os
-from collections.abc import AsyncIterator
+import pathlib
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from automq.ids import NodeId
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from automq.s3stream.ports import (
@@ -20,16 +21,38 @@ from automq.s3stream.ports import (
 )
 from automq.s3stream.store.keys import InvalidKey
 from automq.s3stream.store.uri import open_store, parse_store_uri
+from tests.support.s3_server import S3Server, run_s3_server, write_credentials
 
-ADAPTERS = ["memory", "file"]
+ENDPOINT_IN_ENVIRONMENT = os.environ.get("AUTOMQ_TEST_S3")
+ADAPTERS = ["memory", "file", "s3"] + (["environment"] if ENDPOINT_IN_ENVIRONMENT else [])
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[S3Server]:
+    with run_s3_server() as server:
+        yield server
 
 
 @pytest.fixture(params=ADAPTERS)
-async def store(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[ObjectStorage]:
-    workers = ThreadWorkers()
-    uri = {"memory": "memory:", "file": f"file://{tmp_path}/store"}[request.param]
-    opened = open_store(parse_store_uri(uri), workers=workers, entropy=SystemEntropy())
+async def store(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[ObjectStorage]:
+    workers, entropy = ThreadWorkers(), SystemEntropy()
+    credentials: str | None = None
+    match request.param:
+        case "memory":
+            uri = parse_store_uri("memory:")
+        case "file":
+            uri = parse_store_uri(f"file://{tmp_path}/store")
+        case "s3":
+            uri = parse_store_uri(request.getfixturevalue("s3_server").make_store_uri())
+            credentials = write_credentials(tmp_path / "credentials")
+        case _:
+            uri = parse_store_uri(str(ENDPOINT_IN_ENVIRONMENT))
+            prefix = f"{uri.prefix}/{entropy.token(6).hex()}".lstrip("/")
+            uri = dataclasses.replace(uri, prefix=prefix)
+    opened = open_store(uri, workers=workers, entropy=entropy, credentials_folder=credentials)
     yield opened
+    if request.param == "environment":
+        await opened.delete([info.key for info in await opened.list("")])
     await opened.close()
     workers.close()
 
@@ -257,7 +280,7 @@ async def test_unusual_keys_are_refused(store: ObjectStorage, key: str) -> None:
 
 
 async def test_close_can_be_called_twice(store: ObjectStorage) -> None:
-    await store.create(f"node/{NodeId(1)}", [b"x"])
+    await store.create("node/1", [b"x"])
 
     await store.close()
     await store.close()

@@ -5,7 +5,7 @@ Every port's failure semantics are part of its contract; `tests/contract` runs o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from automq.ids import NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import (
@@ -48,6 +48,10 @@ class StoreAccessDenied(StoreError):
 
 class BucketNotFound(StoreError):
     """The bucket (or the root folder's parent) does not exist."""
+
+
+class StoreUnsupported(StoreError):
+    """The store does not know the operation or a condition of it, and never will: it is unsuitable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,27 @@ class ObjectStorage(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and descriptors."""
+        ...
+
+
+@runtime_checkable
+class AdvisoryOperations(Protocol):
+    """What some stores can do besides. Nothing rests on it; the doctor reports whether it works. Raises StoreError."""
+
+    async def tag(self, key: str) -> str:
+        """What identifies the object's present content (an ETag). Raises ObjectNotFound."""
+        ...
+
+    async def replace(self, key: str, body: Sequence[Buffer], *, tag: str) -> bool:
+        """Overwrite if the object's tag is still `tag`; whether it was."""
+        ...
+
+    async def put_in_parts(self, key: str, body: Sequence[Buffer]) -> None:
+        """As `put`, in a multipart upload however small the body is."""
+        ...
+
+    async def refuses_damaged(self, key: str, body: Sequence[Buffer]) -> bool:
+        """Put `body` with a checksum that is not its own; whether the store noticed."""
         ...
 
 

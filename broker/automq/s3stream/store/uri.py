@@ -149,4 +149,4 @@ def open_store(
             # Imported here: it takes half a second, which a broker on a folder need not wait.
             from automq.s3stream.store.s3 import S3Store
 
-            return S3Store(uri, workers=workers, credentials_folder=credentials_folder)
+            return S3Store(uri, workers=workers, entropy=entropy, credentials_folder=credentials_folder)

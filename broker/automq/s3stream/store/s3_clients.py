@@ -1,0 +1,193 @@
+"""The two clients of an S3 store: aiobotocore where the exact status decides, obstore for bulk bodies.
+
+obstore costs a third of the CPU and works off the event loop; aiobotocore knows every operation and tells every status.
+Neither hides a failed create: aiobotocore's retries are off, reads and unconditional writes are tried again by us.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import aiobotocore.session
+import aiohttp
+import botocore.exceptions
+import obstore.exceptions
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
+from botocore.credentials import ReadOnlyCredentials
+from obstore.store import S3Store as BulkClient
+
+from automq.s3stream.ports import StoreCredentialsRejected, StoreError, StoreUnavailable
+from automq.s3stream.store.s3_credentials import Credential, CredentialSource
+from automq.s3stream.store.s3_errors import Answer, answer_in, error_of
+from automq.s3stream.store.uri import StoreUri
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
+
+DEFAULT_REGION: Final = "us-east-1"
+CONNECT_TIMEOUT_S: Final = 5
+# S3's p99.9 for 4 MiB is below a second; whoever waits longer waits in vain, and asks again.
+ANSWER_TIMEOUT_S: Final = 10
+# A part of 8 MiB at 200 KB/s.
+BULK_TIMEOUT_S: Final = 45
+BULK_RETRIES: Final = 2
+BULK_RETRY_TIMEOUT_S: Final = 60
+CONNECTIONS_MAX: Final = 64
+
+_CREDENTIAL_ERRORS: Final = (
+    botocore.exceptions.NoCredentialsError,
+    botocore.exceptions.PartialCredentialsError,
+    botocore.exceptions.CredentialRetrievalError,
+    botocore.exceptions.TokenRetrievalError,
+    botocore.exceptions.SSOError,
+)
+
+
+class _Signer(AioCredentials):  # type: ignore[misc]
+    """What aiobotocore signs with: the source's word at each request."""
+
+    def __init__(self, source: CredentialSource) -> None:
+        super().__init__("from", "the source")
+        self._source = source
+
+    async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        credential = await self._source.current()
+        return ReadOnlyCredentials(credential.access_key, credential.secret_key, credential.token)
+
+    async def load_credentials(self) -> "_Signer":
+        """As a credential provider of a session: there is nothing to look up."""
+        return self
+
+
+class S3Clients:
+    """Both clients, made when they are first asked for."""
+
+    def __init__(self, uri: StoreUri, source: CredentialSource) -> None:
+        self._uri = uri
+        self._source = source
+        self._path_style = uri.path_style if uri.path_style is not None else uri.endpoint is not None
+        self._making = asyncio.Lock()
+        self._exits = contextlib.AsyncExitStack()
+        self._exact: Any = None
+        self._bulk: BulkClient | None = None
+        self._bulk_credential: Credential | None = None
+
+    async def exact(self) -> Any:
+        """aiobotocore's client, bound to the running loop."""
+        if self._exact is None:
+            async with self._making:
+                if self._exact is None:
+                    self._exact = await self._make_exact()
+        return self._exact
+
+    async def bulk(self) -> tuple[BulkClient, Credential]:
+        """obstore's client, and what it signs with; a new one when the credentials are others."""
+        credential = await self._source.current()
+        if self._bulk is None or credential != self._bulk_credential:
+            endpoint = (await self.exact()).meta
+            self._bulk = self._make_bulk(credential, endpoint.endpoint_url, endpoint.region_name)
+            self._bulk_credential = credential
+        return self._bulk, credential
+
+    async def close(self) -> None:
+        """Close every connection. Idempotent."""
+        self._exact = self._bulk = self._bulk_credential = None
+        await self._exits.aclose()
+
+    async def _make_exact(self) -> Any:
+        session = aiobotocore.session.get_session()
+        session.register_component("credential_provider", _Signer(self._source))
+        config = AioConfig(
+            s3={"addressing_style": "path" if self._path_style else "virtual", "payload_signing_enabled": False},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            # An unknown outcome must come back as one: a hidden second try would turn our own success into a 412.
+            retries={"total_max_attempts": 1},
+            connect_timeout=CONNECT_TIMEOUT_S,
+            read_timeout=ANSWER_TIMEOUT_S,
+            max_pool_connections=CONNECTIONS_MAX,
+            ignore_configured_endpoint_urls=True,
+        )
+        return await self._exits.enter_async_context(
+            session.create_client(
+                "s3",
+                region_name=self._uri.region or session.get_config_variable("region") or DEFAULT_REGION,
+                endpoint_url=self._uri.endpoint,
+                config=config,
+            )
+        )
+
+    def _make_bulk(self, credential: Credential, endpoint: str, region: str) -> BulkClient:
+        if not self._path_style:
+            scheme, _, host = endpoint.partition("://")
+            endpoint = f"{scheme}://{self._uri.bucket}.{host}"
+        return BulkClient(
+            self._uri.bucket,
+            config={
+                "endpoint": endpoint,
+                "region": region,
+                "virtual_hosted_style_request": not self._path_style,
+                "unsigned_payload": True,
+            },
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+                "timeout": timedelta(seconds=BULK_TIMEOUT_S),
+            },
+            retry_config={
+                "max_retries": BULK_RETRIES,
+                "retry_timeout": timedelta(seconds=BULK_RETRY_TIMEOUT_S),
+            },
+            # Given this way, no AWS_SESSION_TOKEN of the environment is mixed with them.
+            credential_provider=lambda: _bulk_credential(credential),
+        )
+
+
+def _bulk_credential(credential: Credential) -> "S3Credential":
+    return {
+        "access_key_id": credential.access_key,
+        "secret_access_key": credential.secret_key,
+        "token": credential.token,
+        "expires_at": None,
+    }
+
+
+@contextlib.asynccontextmanager
+async def translated(what: str) -> AsyncIterator[None]:
+    """Within, whatever either client raises becomes the port's error."""
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        raise error_of(_answer_of(error), what) from error
+    except _CREDENTIAL_ERRORS as error:
+        raise StoreCredentialsRejected(f"{what}: {error}") from error
+    except botocore.exceptions.ParamValidationError:
+        raise
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.HTTPClientError, aiohttp.ClientError) as error:
+        raise StoreUnavailable(f"{what}: no answer: {error or type(error).__name__}") from error
+    except FileNotFoundError as error:
+        raise _bulk_error(error, what) from error
+    except obstore.exceptions.BaseError as error:
+        raise _bulk_error(error, what) from error
+    except (OSError, TimeoutError) as error:
+        raise StoreUnavailable(f"{what}: no answer: {str(error) or type(error).__name__}") from error
+
+
+def _answer_of(error: Any) -> Answer:
+    body = error.response.get("Error", {})
+    return Answer(
+        status=int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)),
+        code=str(body.get("Code", "")),
+        message=str(body.get("Message", "")),
+    )
+
+
+def _bulk_error(error: Exception, what: str) -> StoreError:
+    answer = answer_in(str(error))
+    if answer is not None:
+        return error_of(answer, what)
+    reason = str(error).partition("\n")[0]
+    return StoreUnavailable(f"{what}: no answer: {reason}")
