@@ -21,7 +21,6 @@ from typing import Any
 
 import uvloop
 
-from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from automq.s3stream.ports import Buffer
@@ -101,7 +100,7 @@ def open_store(kind: str, folder: str) -> Any:
         return new_store()
     from automq.s3stream.store.file import FileStore
 
-    return FileStore(folder, clock=SystemClock(), entropy=SystemEntropy(), workers=ThreadWorkers(threads=4))
+    return FileStore(folder, entropy=SystemEntropy(), workers=ThreadWorkers(threads=4))
 
 
 def engine_settings(interval_ms: float) -> StorageSettings:

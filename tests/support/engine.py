@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from crc32c import crc32c
+
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
@@ -24,6 +26,7 @@ from automq.s3stream.model import (
     StreamNotFound,
     StreamState,
 )
+from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavailable
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
@@ -337,6 +340,12 @@ def a_batch(stream: int, offset: int, *, size: int = 100) -> memoryview:
     """Bytes that say which batch they are, so that a wrong one is noticed."""
     text = f"<{stream}:{offset}>".encode()
     return memoryview((text * (size // len(text) + 1))[:size])
+
+
+def stored(stream: int, offset: int, count: int, timestamp_ms: int, *, size: int = 100) -> Batch:
+    """The same batch as the object writer takes it."""
+    payload = a_batch(stream, offset, size=size)
+    return offset, count, timestamp_ms, crc32c(payload), payload
 
 
 def new_store() -> MemoryStore:

@@ -175,6 +175,8 @@ class StreamRecordBatch:
     base_offset: Offset
     count: int
     max_timestamp_ms: int
+    crc: int
+    """crc32c of the payload."""
     payload: memoryview = field(repr=False)
 
     @property

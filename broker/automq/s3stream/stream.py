@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from crc32c import crc32c
+
 from automq.ids import Offset, StreamEpoch, StreamId
 from automq.s3stream.arena import Arena, ReadResult
 from automq.s3stream.cache.log_cache import SIZE_BITS, StreamTail
@@ -103,8 +105,10 @@ class Stream:
         position = slot.position
         body = position + RECORD_HEADER_BYTES
         base = self.next_offset
-        _PACK_RECORD(view, position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size)
+        crc = crc32c(payload, 0, 0)
+        _PACK_RECORD(view, position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size, crc)
         view[body : body + size] = payload
+        slot.crc = crc32c(view[position:body], slot.crc, 0)
         slot.position = body + size
         slot.records += 1
         run = self.tail.current

@@ -7,11 +7,13 @@
     footer        60 bytes: index position (8), index size (4), crc32c of the index (4), object id (8), cluster id (22),
                   2 zeros, version (1), 3 zeros, magic "AQOB", crc32c of the 56 bytes before
 
-A data block is a table, 24 bytes a batch: base offset (8), max timestamp in ms (8), count (4), size (4), followed by
-the batches verbatim. A checkpoint block is the checkpoint's bytes; its start and end are the offset it describes.
+A data block is a table, 28 bytes a batch: base offset (8), max timestamp in ms (8), count (4), size (4), crc32c (4),
+followed by the batches verbatim. A checkpoint block is the checkpoint's bytes; its start and end are the offset it
+describes.
 
 An index entry: stream (8), start offset (8), end offset (8), records (4), batches (4), position (8), size (4), crc32c
-of the block (4), max timestamp in ms (8), kind (1: data 1, checkpoint 2), 7 zeros.
+(4) of a data block's table, which has those of the batches, or of the checkpoint, max timestamp in ms (8), kind (1:
+data 1, checkpoint 2), 7 zeros.
 """
 
 import enum
@@ -31,12 +33,12 @@ HEADER: Final = struct.Struct(">4sB3xQ22s6x")
 HEADER_BYTES: Final = HEADER.size + 4
 ENTRY: Final = struct.Struct(">QQQIIQIIqB7x")
 ENTRY_BYTES: Final = ENTRY.size
-ROW: Final = struct.Struct(">QqII")
+ROW: Final = struct.Struct(">QqIII")
 ROW_BYTES: Final = ROW.size
 FOOTER: Final = struct.Struct(">QIIQ22sxxB3x4s")
 FOOTER_BYTES: Final = FOOTER.size + 4
 _CRC: Final = struct.Struct(">I")
-assert (HEADER_BYTES, ENTRY_BYTES, ROW_BYTES, FOOTER_BYTES) == (48, 64, 24, 60)
+assert (HEADER_BYTES, ENTRY_BYTES, ROW_BYTES, FOOTER_BYTES) == (48, 64, 28, 60)
 
 
 class BlockKind(enum.IntEnum):
@@ -216,10 +218,16 @@ class ObjectIndex:
 
 def check_block(key: str, entry: IndexEntry, data: memoryview) -> None:
     """A block is served only after this. Raises CorruptData."""
-    if len(data) != entry.size or crc32c(data) != entry.crc:
+    end = entry.batches * ROW_BYTES if entry.kind == BlockKind.DATA else len(data)
+    good = len(data) == entry.size and end <= entry.size and crc32c(data[:end]) == entry.crc
+    if good and entry.kind == BlockKind.DATA:
+        for _, _, _, length, crc in ROW.iter_unpack(data[:end]):
+            if crc32c(data[end : end + length], 0, 0) != crc:
+                good = False
+                break
+            end += length
+    if not good or end != entry.size:
         raise CorruptData(key=key, offset=entry.position, length=entry.size, what=f"{entry.kind.name.lower()} block")
-    if entry.kind == BlockKind.DATA and entry.batches * ROW_BYTES > entry.size:
-        raise CorruptData(key=key, offset=entry.position, length=entry.size, what="data block table")
 
 
 def _cluster(cluster_id: ClusterId) -> bytes:

@@ -40,7 +40,7 @@ class DataBlock:
         self._timestamps = array("q")
         self._positions = array("q")
         position = entry.batches * ROW_BYTES
-        for base, timestamp, _, length in ROW.iter_unpack(data[:position]):
+        for base, timestamp, _, length, _ in ROW.iter_unpack(data[:position]):
             self._bases.append(base)
             self._timestamps.append(timestamp)
             self._positions.append(position)

@@ -24,8 +24,8 @@ from automq.s3stream.ports import Buffer
 # checksum and one cache entry are nothing beside it.
 DATA_BLOCK_BYTES: Final = 512 * 1024
 
-Batch = tuple[int, int, int, memoryview]
-"""Base offset, count, max timestamp in ms, bytes."""
+Batch = tuple[int, int, int, int, memoryview]
+"""Base offset, count, max timestamp in ms, crc32c of the bytes, bytes."""
 
 
 class ObjectWriter:
@@ -52,7 +52,7 @@ class ObjectWriter:
         start = end = -1
         max_timestamp = -(1 << 63)
         pack = ROW.pack
-        for base, count, timestamp, view in batches:
+        for base, count, timestamp, crc, view in batches:
             if not views:
                 start = base
             else:
@@ -63,12 +63,9 @@ class ObjectWriter:
                 max_timestamp = timestamp
             length = len(view)
             size += length
-            rows += pack(base, timestamp, count, length)
+            rows += pack(base, timestamp, count, length, crc)
             views.append(view)
         assert views
-        crc = crc32c(rows, 0, 0)
-        for view in views:
-            crc = crc32c(view, crc, 0)
         entry = IndexEntry(
             stream=stream,
             start=Offset(start),
@@ -77,7 +74,7 @@ class ObjectWriter:
             batches=len(views),
             position=self._position,
             size=size + len(rows),
-            crc=crc,
+            crc=crc32c(rows),
             max_timestamp_ms=max_timestamp,
             kind=BlockKind.DATA,
         )

@@ -67,7 +67,7 @@ def _groups(batches: Iterable[Batch]) -> Iterable[list[Batch]]:
     size = 0
     for batch in batches:
         group.append(batch)
-        size += len(batch[3])
+        size += len(batch[4])
         if size >= DATA_BLOCK_BYTES:
             yield group
             group, size = [], 0

@@ -219,4 +219,4 @@ class Recoverer:
 
 
 def _batch(record: StreamRecordBatch) -> Batch:
-    return record.base_offset, record.count, record.max_timestamp_ms, record.payload
+    return record.base_offset, record.count, record.max_timestamp_ms, record.crc, record.payload

@@ -184,8 +184,8 @@ class Uploader:
 
 
 def _batches(run: Run) -> Iterator[Batch]:
-    """The run's batches, each with count and timestamp from the WAL record header before it."""
+    """The run's batches, each with count, timestamp and checksum from the WAL record header before it."""
     unpack = RECORD_HEADER.unpack_from
     for base, arena, position, size in run.batches():
-        _, _, _, max_timestamp, count, _ = unpack(arena.view, position - RECORD_HEADER_BYTES)
-        yield base, count, max_timestamp, arena.view[position : position + size]
+        _, _, _, max_timestamp, count, _, crc = unpack(arena.view, position - RECORD_HEADER_BYTES)
+        yield base, count, max_timestamp, crc, arena.view[position : position + size]

@@ -15,10 +15,10 @@ A slot is one object, `<cluster id>/wal/<node>/<epoch>/<sequence>`, created if a
     52      16    nonce: who wrote this slot, and in which try
     68      4     number of records
     72      4     body length
-    76      4     crc32c of bytes [0, 76) and of the body
+    76      4     crc32c of every record header, in order (in a fence of the body), and of bytes [0, 76)
     80            body; what follows it, to the next multiple of 4096, is padding
 
-The body of a data slot is a sequence of records, each a 40-byte header and one batch verbatim:
+The body of a data slot is a sequence of records, each a 44-byte header and one batch verbatim:
 
     0       8     stream
     8       8     stream epoch
@@ -26,6 +26,7 @@ The body of a data slot is a sequence of records, each a 40-byte header and one 
     24      8     max timestamp, milliseconds
     32      4     count: offsets [base, base + count)
     36      4     length of the batch that follows
+    40      4     crc32c of the batch: computed once, while the batch is in the processor's cache, and kept in objects
 
 The body of a fence slot is the recoverer: node (4), broker epoch (8). A fence is never deleted.
 """
@@ -45,13 +46,13 @@ VERSION: Final = 1
 SLOT_HEADER: Final = struct.Struct(">4sBBxxIQQ22sxx16sII")
 CRC_POSITION: Final = SLOT_HEADER.size
 SLOT_HEADER_BYTES: Final = CRC_POSITION + 4
-RECORD_HEADER: Final = struct.Struct(">QQQqII")
+RECORD_HEADER: Final = struct.Struct(">QQQqIII")
 RECORD_HEADER_BYTES: Final = RECORD_HEADER.size
 NONCE_BYTES: Final = 16
 _CRC: Final = struct.Struct(">I")
 _FENCE: Final = struct.Struct(">IQ")
 assert SLOT_HEADER_BYTES == 80
-assert RECORD_HEADER_BYTES == 40
+assert RECORD_HEADER_BYTES == 44
 
 
 class SlotKind(enum.IntEnum):
@@ -104,11 +105,13 @@ def is_data(header: bytes | bytearray | memoryview) -> bool:
 
 
 def seal_slot(
-    view: memoryview, *, start: int, end: int, slot: SlotId, kind: SlotKind, nonce: bytes, records: int
+    view: memoryview, *, start: int, end: int, slot: SlotId, kind: SlotKind, nonce: bytes, records: int, crc: int
 ) -> None:
-    """Fill in the header that was left free at `start`; the body ends at `end`. After this the bytes are frozen."""
+    """Fill in the header that was left free at `start`; the body ends at `end`. After this the bytes are frozen.
+
+    `crc` is that of the record headers, or of a fence's body.
+    """
     assert len(nonce) == NONCE_BYTES
-    body = start + SLOT_HEADER_BYTES
     SLOT_HEADER.pack_into(
         view,
         start,
@@ -121,17 +124,26 @@ def seal_slot(
         _cluster(slot.cluster_id),
         nonce,
         records,
-        end - body,
+        end - start - SLOT_HEADER_BYTES,
     )
-    crc = crc32c(view[body:end], crc32c(view[start : start + CRC_POSITION]), 0)
-    _CRC.pack_into(view, start + CRC_POSITION, crc)
+    crc_at = start + CRC_POSITION
+    _CRC.pack_into(view, crc_at, crc32c(view[start:crc_at], crc, 0))
 
 
 def encode_fence(slot: SlotId, *, nonce: bytes, recoverer: tuple[NodeId, BrokerEpoch]) -> bytes:
     """The slot that ends a log: whoever wins it owns everything before it."""
     data = bytearray(SLOT_HEADER_BYTES + _FENCE.size)
     _FENCE.pack_into(data, SLOT_HEADER_BYTES, *recoverer)
-    seal_slot(memoryview(data), start=0, end=len(data), slot=slot, kind=SlotKind.FENCE, nonce=nonce, records=0)
+    seal_slot(
+        memoryview(data),
+        start=0,
+        end=len(data),
+        slot=slot,
+        kind=SlotKind.FENCE,
+        nonce=nonce,
+        records=0,
+        crc=crc32c(data[SLOT_HEADER_BYTES:]),
+    )
     return bytes(data)
 
 
@@ -149,8 +161,8 @@ def decode_slot(slot: SlotId, data: memoryview) -> Slot:
     if end > len(data):
         raise CorruptData(key=key, offset=SLOT_HEADER_BYTES, length=length, what="WAL slot body")
     body = data[SLOT_HEADER_BYTES:end]
-    crc = _CRC.unpack_from(data, CRC_POSITION)[0]
-    if crc32c(body, crc32c(data[:CRC_POSITION])) != crc:
+    records, body_crc = ([], crc32c(body)) if kind == SlotKind.FENCE else _decode_records(key, body)
+    if crc32c(data[:CRC_POSITION], body_crc) != _CRC.unpack_from(data, CRC_POSITION)[0]:
         raise CorruptData(key=key, offset=0, length=end, what="WAL slot")
     if (node, epoch, sequence, cluster) != (slot.node, slot.epoch, slot.sequence, _cluster(slot.cluster_id)):
         raise CorruptData(key=key, offset=0, length=SLOT_HEADER_BYTES, what="identity of the WAL slot")
@@ -160,34 +172,38 @@ def decode_slot(slot: SlotId, data: memoryview) -> Slot:
         return Slot(slot=slot, kind=SlotKind.FENCE, nonce=nonce, records=[], recoverer=recoverer)
     if kind != SlotKind.DATA:
         raise CorruptData(key=key, offset=5, length=1, what="WAL slot kind")
-    records = _decode_records(key, body, count)
+    if len(records) != count:
+        raise CorruptData(key=key, offset=SLOT_HEADER_BYTES, length=length, what="WAL record count")
     return Slot(slot=slot, kind=SlotKind.DATA, nonce=nonce, records=records, recoverer=None)
 
 
-def _decode_records(key: str, body: memoryview, count: int) -> list[StreamRecordBatch]:
+def _decode_records(key: str, body: memoryview) -> tuple[list[StreamRecordBatch], int]:
+    """The records, and the crc of their headers."""
     records: list[StreamRecordBatch] = []
-    position, end = 0, len(body)
+    headers_crc = position = 0
+    end = len(body)
     while position < end:
-        payload = position + RECORD_HEADER_BYTES
-        if payload > end:
+        at = position + RECORD_HEADER_BYTES
+        if at > end:
             raise CorruptData(key=key, offset=SLOT_HEADER_BYTES + position, length=end - position, what="WAL record")
-        stream, epoch, base, max_timestamp, offsets, length = RECORD_HEADER.unpack_from(body, position)
-        if payload + length > end or offsets == 0:
+        stream, epoch, base, max_timestamp, count, length, crc = RECORD_HEADER.unpack_from(body, position)
+        payload = body[at : at + length]
+        if len(payload) != length or not count or crc32c(payload, 0, 0) != crc:
             raise CorruptData(key=key, offset=SLOT_HEADER_BYTES + position, length=length, what="WAL record")
+        headers_crc = crc32c(body[position:at], headers_crc, 0)
         records.append(
             StreamRecordBatch(
                 stream=StreamId(stream),
                 epoch=StreamEpoch(epoch),
                 base_offset=Offset(base),
-                count=offsets,
+                count=count,
                 max_timestamp_ms=max_timestamp,
-                payload=body[payload : payload + length],
+                crc=crc,
+                payload=payload,
             )
         )
-        position = payload + length
-    if len(records) != count:
-        raise CorruptData(key=key, offset=SLOT_HEADER_BYTES, length=end, what="WAL record count")
-    return records
+        position = at + length
+    return records, headers_crc
 
 
 def _cluster(cluster_id: ClusterId) -> bytes:

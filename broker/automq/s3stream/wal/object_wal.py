@@ -50,11 +50,12 @@ class Appender(Protocol):
 class OpenSlot:
     """A region of an arena that takes appends, then a frozen slot on its way to the store.
 
-    Not a dataclass, nothing computed: every produced batch writes `position`, `records` and `ends`.
+    Not a dataclass, nothing computed: every produced batch writes `position`, `records`, `crc` and `ends`.
     """
 
     __slots__ = (
         "arena",
+        "crc",
         "ends",
         "limit",
         "place",
@@ -77,6 +78,8 @@ class OpenSlot:
         self.place = 0
         """The log cache's number of the arena, shifted into place."""
         self.records = 0
+        self.crc = 0
+        """Of the record headers so far."""
         self.ends: dict[Appender, Offset] = {}
         self.waiters: list[Callable[[Exception | None], None]] = []
         self.written = False
@@ -195,6 +198,7 @@ class ObjectWal:
             kind=SlotKind.DATA,
             nonce=self._entropy.token(NONCE_BYTES),
             records=slot.records,
+            crc=slot.crc,
         )
         end = (slot.position + PAGE_BYTES - 1) & -PAGE_BYTES
         slot.view[slot.position : end] = _PADDING[: end - slot.position]

@@ -21,6 +21,7 @@ def a_record(base: int, count: int = 1, *, stream: int = 1, epoch: int = 0) -> S
         base_offset=Offset(base),
         count=count,
         max_timestamp_ms=0,
+        crc=0,
         payload=memoryview(b"x"),
     )
 

@@ -14,12 +14,12 @@ from automq.s3stream.model import (
     StreamFenced,
     StreamNotFound,
 )
-from automq.s3stream.objects.format import object_key
+from automq.s3stream.objects.format import ROW_BYTES, object_key
 from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from automq.s3stream.upload.builder import ObjectBuilder
-from tests.support.engine import CLUSTER, Engine, HeldStore, Ledger, a_batch, append, durable, read_all
+from tests.support.engine import CLUSTER, Engine, HeldStore, Ledger, a_batch, append, durable, read_all, stored
 
 pytestmark = pytest.mark.looptime
 
@@ -147,7 +147,7 @@ async def test_object_that_vanished_is_looked_up_again() -> None:
     await cold(engine, stream, 4)
     (span,) = engine.objects.spans(stream.stream_id, Offset(0), Offset(8), limit=9)
     successor = ObjectBuilder(CLUSTER, ObjectId(99))
-    batches = [(base, 2, 0, a_batch(1, base)) for base in range(0, 8, 2)]
+    batches = [stored(1, base, 2, 0) for base in range(0, 8, 2)]
     await successor.add_run(stream.stream_id, stream.epoch, batches)
 
     async def compact(name: str, key: str) -> None:
@@ -239,7 +239,7 @@ async def test_segments_are_what_retention_sees() -> None:
     await cold(engine, stream, 8)
     append(stream, 2, timestamp_ms=99)
 
-    size = 4 * (100 + 24)
+    size = 4 * (100 + ROW_BYTES)
     assert stream.segments() == [
         Segment(start=Offset(0), end=Offset(8), size=size, max_timestamp_ms=30),
         Segment(start=Offset(8), end=Offset(16), size=size, max_timestamp_ms=70),

@@ -19,7 +19,8 @@ NONCE = bytes(16)
 
 def an_object() -> bytes:
     header = objects.encode_header(CLUSTER, ObjectId(9))
-    block = objects.ROW.pack(5, 1000, 1, 3) + b"abc"
+    table = objects.ROW.pack(5, 1000, 1, 3, crc32c(b"abc"))
+    block = table + b"abc"
     entry = objects.IndexEntry(
         stream=StreamId(4),
         start=Offset(5),
@@ -28,7 +29,7 @@ def an_object() -> bytes:
         batches=1,
         position=len(header),
         size=len(block),
-        crc=crc32c(block),
+        crc=crc32c(table),
         max_timestamp_ms=1000,
         kind=objects.BlockKind.DATA,
     )
@@ -42,14 +43,14 @@ def test_object_shows_its_index() -> None:
 
     assert found.title == "object"
     assert (found.facts["cluster id"], found.facts["object id"]) == (CLUSTER, "9")
-    assert found.rows == [["4", "data", "5", "6", "1", "1", "48", "27", "1000"]]
+    assert found.rows == [["4", "data", "5", "6", "1", "1", "48", "31", "1000"]]
 
 
 def test_damaged_block_is_told_with_its_place() -> None:
     damaged = bytearray(an_object())
     damaged[50] ^= 1
 
-    with pytest.raises(CorruptData, match="corrupt data block in x at byte 48, 27 bytes long"):
+    with pytest.raises(CorruptData, match="corrupt data block in x at byte 48, 31 bytes long"):
         inspect("x", bytes(damaged))
 
 

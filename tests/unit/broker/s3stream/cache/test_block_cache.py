@@ -15,7 +15,7 @@ from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
-from tests.support.engine import CLUSTER, HeldStore, a_batch
+from tests.support.engine import CLUSTER, HeldStore, stored
 
 OBJECT = ObjectId(7)
 STREAM = StreamId(1)
@@ -41,7 +41,7 @@ class World:
     async def write(self) -> list[IndexEntry]:
         writer = ObjectWriter(CLUSTER, OBJECT)
         for block in range(4):
-            writer.add_block(STREAM, [(block, 1, 0, a_batch(STREAM, block, size=1000))])
+            writer.add_block(STREAM, [stored(STREAM, block, 1, 0, size=1000)])
         await self.store.put(object_key(CLUSTER, OBJECT), writer.finish())
         self.size = writer.size
         entries = list((await self.reader.index(OBJECT, writer.size)).data_entries(STREAM, Offset(0)))

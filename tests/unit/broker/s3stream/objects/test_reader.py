@@ -9,7 +9,7 @@ from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.store.memory import MemoryStore
-from tests.support.engine import CLUSTER, HeldStore, a_batch
+from tests.support.engine import CLUSTER, HeldStore, a_batch, stored
 
 OBJECT = ObjectId(7)
 STREAM = StreamId(1)
@@ -21,7 +21,7 @@ async def an_object(store: MemoryStore, *, blocks: int = 3, checkpoint: bytes = 
     writer = ObjectWriter(CLUSTER, OBJECT)
     for block in range(blocks):
         bases = range(block * 8, block * 8 + 8, 2)
-        writer.add_block(STREAM, [(base, 2, base * 10, a_batch(STREAM, base)) for base in bases])
+        writer.add_block(STREAM, [stored(STREAM, base, 2, base * 10) for base in bases])
     writer.add_checkpoint(STREAM, Offset(blocks * 8), checkpoint)
     await store.put(KEY, writer.finish())
     return writer.size

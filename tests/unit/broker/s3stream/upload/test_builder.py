@@ -2,18 +2,19 @@
 
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import CommitRange
-from automq.s3stream.objects.format import object_key
+from automq.s3stream.objects.format import ROW_BYTES, object_key
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.upload.builder import ObjectBuilder
-from tests.support.engine import CLUSTER, a_batch
+from tests.support.engine import CLUSTER, stored
 
 
 async def test_long_run_is_cut_into_blocks() -> None:
     builder = ObjectBuilder(CLUSTER, ObjectId(1))
-    batch = a_batch(1, 0, size=DATA_BLOCK_BYTES // 4)
-    await builder.add_run(StreamId(1), StreamEpoch(3), [(base, 1, base, batch) for base in range(10)])
+    await builder.add_run(
+        StreamId(1), StreamEpoch(3), [stored(1, base, 1, base, size=DATA_BLOCK_BYTES // 4) for base in range(10)]
+    )
     store = MemoryStore()
     await store.put(object_key(CLUSTER, ObjectId(1)), builder.finish())
 
@@ -24,8 +25,8 @@ async def test_long_run_is_cut_into_blocks() -> None:
 
 async def test_ranges_describe_runs_and_checkpoints() -> None:
     builder = ObjectBuilder(CLUSTER, ObjectId(1))
-    await builder.add_run(StreamId(1), StreamEpoch(3), [(5, 2, 70, a_batch(1, 5)), (7, 1, 60, a_batch(1, 7))])
-    await builder.add_run(StreamId(2), StreamEpoch(0), [(0, 1, -1, a_batch(2, 0))], checkpoint=b"state")
+    await builder.add_run(StreamId(1), StreamEpoch(3), [stored(1, 5, 2, 70), stored(1, 7, 1, 60)])
+    await builder.add_run(StreamId(2), StreamEpoch(0), [stored(2, 0, 1, -1)], checkpoint=b"state")
 
     assert builder.ranges == [
         CommitRange(
@@ -33,7 +34,7 @@ async def test_ranges_describe_runs_and_checkpoints() -> None:
             epoch=StreamEpoch(3),
             start=Offset(5),
             end=Offset(8),
-            size=2 * (100 + 24),
+            size=2 * (100 + ROW_BYTES),
             max_timestamp_ms=70,
             has_checkpoint=False,
         ),
@@ -42,7 +43,7 @@ async def test_ranges_describe_runs_and_checkpoints() -> None:
             epoch=StreamEpoch(0),
             start=Offset(0),
             end=Offset(1),
-            size=100 + 24,
+            size=100 + ROW_BYTES,
             max_timestamp_ms=-1,
             has_checkpoint=True,
         ),

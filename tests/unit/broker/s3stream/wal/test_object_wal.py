@@ -180,7 +180,7 @@ async def test_slot_bytes_are_padded_to_pages() -> None:
 
     data = await store.get(slot_key(0))
     assert len(data) == 4096
-    assert data[80 + 40 + 100 :] == bytes(4096 - 220)
+    assert data[80 + 44 + 100 :] == bytes(4096 - 224)
 
 
 async def test_idle_wal_sends_nothing() -> None:
