@@ -157,9 +157,11 @@ class Broker:
         try:
             opened = await self._open_prefix()
             self.cluster_id = opened.cluster_id
-            await self._take_over(opened.cluster_id)
+            await self._take_over(opened)
         except Refused as refused:
             self._end(refused)
+        except StoreOwnedByAnother as error:
+            self._end(self._refused(Reason.STORE_OWNED_BY_ANOTHER, error))
         except FormatTooNew as error:
             self._end(format_refusal(error, self.settings.cluster.storage_uri))
         except CorruptData as error:
@@ -190,8 +192,6 @@ class Broker:
             return await prefix.open_or_format(cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt)
         except StoreUnsuitable as error:
             raise self._refused(Reason.STORE_UNSUITABLE, error) from error
-        except StoreOwnedByAnother as error:
-            raise self._refused(Reason.STORE_OWNED_BY_ANOTHER, error) from error
         except StoreClusterMissing as error:
             raise self._refused(Reason.STORE_CLUSTER_MISSING, error) from error
 
@@ -208,19 +208,19 @@ class Broker:
             entropy=self._platform.entropy,
         )
 
-    async def _take_over(self, cluster_id: ClusterId) -> None:
+    async def _take_over(self, opened: OpenedCluster) -> None:
         """Claim, register, recover, open, serve."""
         assert self._store is not None
         self._components = components = Components(
             settings=self.settings,
             platform=self._platform,
             store=self._store,
-            cluster_id=cluster_id,
+            cluster_id=opened.cluster_id,
             metrics=self.metrics,
             tasks=self._tasks,
             on_fenced=self._on_fenced,
         )
-        await components.claim()
+        await components.claim(opened.recorded_owner)
         ports = {name: bound.port for name, bound in self._bound.items()}
         registration = await components.register(endpoints(self.settings, ports))
         logs = f"{len(registration.wals)} write-ahead logs of former processes"

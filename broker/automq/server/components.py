@@ -71,9 +71,9 @@ class Components:
         self.partitions: PartitionManager | None = None
         self.groups: GroupCoordinator | None = None
 
-    async def claim(self) -> None:
+    async def claim(self, recorded_owner: str | None) -> None:
         """Become the controller. From here on a former process of this cluster is being fenced."""
-        await self.controller.start(owner=self._settings.cluster.owner)
+        await self.controller.start(owner=self._settings.cluster.owner, recorded_owner=recorded_owner)
 
     async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
         """A new incarnation of this node."""
