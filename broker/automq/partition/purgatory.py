@@ -58,11 +58,11 @@ class Purgatory:
         for partition in places:
             self._by_partition.setdefault(partition, {})[waiter] = None
 
-    def forget(self, waiter: Waiter) -> None:
-        """The waiter is done, or its connection is gone. Idempotent."""
+    def forget(self, waiter: Waiter) -> bool:
+        """The waiter is done, or its connection is gone. False when it was not parked."""
         parked = self._parked.pop(waiter, None)
         if parked is None:
-            return
+            return False
         parked.timer.cancel()
         self._woken.pop(waiter, None)
         for partition in parked.partitions:
@@ -70,6 +70,7 @@ class Purgatory:
             del waiters[waiter]
             if not waiters:
                 del self._by_partition[partition]
+        return True
 
     def advance(self, partition: Partition) -> None:
         """Data became readable in `partition`, or it is gone: try its waiters at the end of this turn."""

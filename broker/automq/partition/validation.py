@@ -6,7 +6,7 @@ timestamp is the one the header names, and that offset deltas are 0 to n-1. What
 count must agree with its offsets, and must fit the bytes of a batch that is not compressed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from automq.protocol.compression import Compression
@@ -54,6 +54,11 @@ class AppendRules:
     compression_level: int | None = None
     is_compacted: bool = False
     """Records need keys."""
+    reads_records: bool = field(init=False, default=False)
+    """Batches of this topic may need more than a look at their headers: `records_work.needs_records` says which."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads_records", self.is_compacted or self.compression is not None)
 
 
 def check_batch(records: memoryview, rules: AppendRules, now_ms: int, is_internal: bool = False) -> RecordBatch:

@@ -1,0 +1,309 @@
+"""Produce: synchronous, without a task for each request.
+
+A request is parsed and every batch appended in one go; its answer is completed when the newest of its batches is
+durable, from the engine's callback. Replies that only depend on state which is not durable yet, a duplicate or a
+refused sequence, wait for that state in the same way. acks=1 and acks=-1 mean the same: durable. acks=0 has no answer;
+an error closes the connection instead. `min.insync.replicas` never refuses: the object store replicates.
+
+Batches whose records must be looked at (compacted topics, a compression of the topic's own) are the exception: large
+ones are worked on by a worker, and the connection starts no other request meanwhile, so that order is kept.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from automq.handlers.errors import error_code_of, error_message_of
+from automq.handlers.leaders import Leader, leader_of
+from automq.ids import TopicId
+from automq.metadata.publisher import MetadataPublisher
+from automq.partition.manager import PartitionManager
+from automq.partition.partition import Partition
+from automq.partition.records_work import IN_PLACE_BYTES_MAX, needs_records, prepare
+from automq.partition.validation import ZSTD_SINCE_PRODUCE, check_produce_version
+from automq.protocol.connection import RequestHead, ResponseSlot
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.messages.produce import LeaderIdAndEpoch, NodeEndpoint, TopicProduceData
+from automq.protocol.produce_codec import (
+    TOPIC_IDS_SINCE,
+    ProduceResult,
+    encode_produce_response,
+    parse_produce_request,
+)
+from automq.runtime.clock import Clock
+from automq.runtime.tasks import Tasks
+from automq.runtime.workers import Workers
+from automq.s3stream.model import StreamError
+from automq.s3stream.stream import Storage
+
+# Time-outs are looked at this often, all together, while anything waits.
+SWEEP_MS: Final = 100
+
+_VALID_ACKS: Final = (0, 1, -1)
+_TIMED_OUT_MESSAGE: Final = "the object store does not answer in time; the records may still become durable"
+
+# Codes that say something about state: they are given when that state is durable.
+_STATE_CODES: Final = frozenset(
+    (ErrorCode.NONE, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.INVALID_PRODUCER_EPOCH)
+)
+
+
+class PendingProduce:
+    """One request whose batches are appended and not durable yet. Not frozen: made for every request."""
+
+    __slots__ = (
+        "acks",
+        "close",
+        "correlation_id",
+        "deadline",
+        "is_done",
+        "position",
+        "slot",
+        "timeout_ms",
+        "topics",
+        "version",
+    )
+
+    def __init__(
+        self, head: RequestHead, slot: ResponseSlot, acks: int, timeout_ms: int, close: Callable[[], None]
+    ) -> None:
+        self.version = head.version
+        self.correlation_id = head.correlation_id
+        self.slot = slot
+        self.acks = acks
+        self.timeout_ms = timeout_ms
+        self.close = close
+        """Closes the connection."""
+        self.topics: list[tuple[TopicProduceData, list[ProduceResult]]] = []
+        self.position = -1
+        """The newest WAL slot that the answer depends on."""
+        self.deadline = 0
+        """The sweep at which it is answered REQUEST_TIMED_OUT."""
+        self.is_done = False
+
+    def on_durable(self, error: Exception | None) -> None:
+        """Everything the answer depends on is durable, or will never be known to be."""
+        if self.is_done:
+            return
+        if error is not None:
+            self.override(error_code_of(error), str(error))
+        self.answer()
+
+    def override(self, code: ErrorCode, message: str) -> None:
+        """What depended on state that is not durable is answered with `code` instead."""
+        for _, results in self.topics:
+            for result in results:
+                if result.error_code in _STATE_CODES:
+                    result.error_code = code
+                    result.error_message = message
+                    result.base_offset = result.log_append_time = result.log_start_offset = -1
+
+    def answer(self, endpoints: list[NodeEndpoint] | None = None) -> None:
+        """Complete the slot."""
+        self.is_done = True
+        self.slot.complete(
+            (
+                encode_produce_response(
+                    version=self.version,
+                    correlation_id=self.correlation_id,
+                    topics=self.topics,
+                    node_endpoints=endpoints or (),
+                ),
+            )
+        )
+
+
+class ProduceHandler:
+    """Produce of one broker."""
+
+    def __init__(
+        self,
+        *,
+        partitions: PartitionManager,
+        storage: Storage,
+        metadata: MetadataPublisher,
+        clock: Clock,
+        workers: Workers,
+        tasks: Tasks,
+    ) -> None:
+        self._partitions = partitions
+        self._storage = storage
+        self._metadata = metadata
+        self._clock, self._workers, self._tasks = clock, workers, tasks
+        self._pending: list[PendingProduce] = []
+        self._tick = 0
+        self._is_sweeping = False
+
+    def start(
+        self, head: RequestHead, frame: memoryview, slot: ResponseSlot, *, listener_name: str, close: Callable[[], None]
+    ) -> bool:
+        """Append what the request brings; the slot is completed now or later. Raises MalformedMessage.
+
+        False when the connection must not start another request before this one is answered.
+        """
+        version = head.version
+        request = parse_produce_request(frame, head.body_offset, version)
+        pending = PendingProduce(head, slot, request.acks, request.timeout, close)
+        if request.acks not in _VALID_ACKS:
+            self._refuse(pending, request.topic_data)
+            return True
+        has_ids = version >= TOPIC_IDS_SINCE
+        deferred: list[tuple[ProduceResult, Partition, memoryview]] = []
+        leaders: list[Leader] = []
+        for topic in request.topic_data:
+            results: list[ProduceResult] = []
+            pending.topics.append((topic, results))
+            for asked in topic.partition_data:
+                index = asked.index
+                records = asked.records
+                # The frame's memory is used again: nothing that outlives this call may refer to it.
+                asked.records = None
+                if has_ids:
+                    partition = self._partitions.find_by_id(TopicId(topic.topic_id), index)
+                else:
+                    partition = self._partitions.find(topic.name, index)
+                result = ProduceResult(index, 0)
+                results.append(result)
+                if partition is None:
+                    self._refuse_unknown(result, topic, has_ids, listener_name, leaders)
+                    continue
+                if records is None:
+                    records = memoryview(b"")
+                if not partition.rules.append.reads_records:
+                    self._append(pending, result, partition, records, version)
+                elif not needs_records(records, partition.rules.append) or len(records) <= IN_PLACE_BYTES_MAX:
+                    self._append_prepared(pending, result, partition, records, version)
+                else:
+                    deferred.append((result, partition, memoryview(bytearray(records))))
+        if deferred:
+            _ = self._tasks.spawn(self._append_deferred(pending, deferred), name="produce in a worker")
+            return False
+        self._finish(pending, leaders)
+        return True
+
+    def _append(
+        self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview, version: int
+    ) -> None:
+        """One batch; its outcome goes into `result`."""
+        try:
+            if version < ZSTD_SINCE_PRODUCE:
+                check_produce_version(records, version)
+            appended = partition.append(records)
+        except (ApiError, StreamError) as error:
+            code = result.error_code = error_code_of(error)
+            result.error_message = error_message_of(error)
+            if code in _STATE_CODES and partition.last_position > pending.position:
+                pending.position = partition.last_position
+            return
+        result.base_offset = appended.base_offset
+        result.log_append_time = appended.log_append_time_ms
+        result.log_start_offset = partition.log_start_offset
+        if appended.position > pending.position:
+            pending.position = appended.position
+
+    def _append_prepared(
+        self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview, version: int
+    ) -> None:
+        """One small batch whose records must be looked at."""
+        try:
+            records = prepare(records, partition.rules.append, self._clock.wall_ms())
+        except ApiError as error:
+            result.error_code, result.error_message = error.code, error.message
+            return
+        self._append(pending, result, partition, records, version)
+
+    async def _append_deferred(
+        self, pending: PendingProduce, deferred: list[tuple[ProduceResult, Partition, memoryview]]
+    ) -> None:
+        for result, partition, records in deferred:
+            rules, now_ms = partition.rules.append, self._clock.wall_ms()
+            try:
+                prepared = await self._workers.run(prepare, records, rules, now_ms)
+            except ApiError as error:
+                result.error_code, result.error_message = error.code, error.message
+                continue
+            self._append(pending, result, partition, prepared, pending.version)
+        self._finish(pending, [])
+
+    def _finish(self, pending: PendingProduce, leaders: list[Leader]) -> None:
+        """All batches are appended: answer when they are durable."""
+        if pending.acks == 0:
+            pending.is_done = True
+            pending.slot.discard()
+            if any(result.error_code for _, results in pending.topics for result in results):
+                pending.close()
+        elif pending.position < 0:
+            pending.answer(_endpoints(leaders))
+        else:
+            self._storage.when_durable(pending.position, pending.on_durable)
+            if not pending.is_done:
+                self._watch(pending)
+
+    def _watch(self, pending: PendingProduce) -> None:
+        """Have the request answered at its own time-out, if it is not by then."""
+        pending.deadline = self._tick + 1 + max(0, pending.timeout_ms) // SWEEP_MS
+        self._pending.append(pending)
+        if not self._is_sweeping:
+            self._is_sweeping = True
+            asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
+
+    def _sweep(self) -> None:
+        self._tick += 1
+        waiting = []
+        for pending in self._pending:
+            if pending.is_done:
+                continue
+            if pending.deadline <= self._tick:
+                pending.override(ErrorCode.REQUEST_TIMED_OUT, _TIMED_OUT_MESSAGE)
+                pending.answer()
+            else:
+                waiting.append(pending)
+        self._pending = waiting
+        self._is_sweeping = bool(waiting)
+        if waiting:
+            asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
+
+    # Refusals.
+
+    @staticmethod
+    def _refuse(pending: PendingProduce, topics: list[TopicProduceData]) -> None:
+        """The whole request asks for what Kafka does not have."""
+        for topic in topics:
+            codes = [ProduceResult(asked.index, ErrorCode.INVALID_REQUIRED_ACKS) for asked in topic.partition_data]
+            for asked in topic.partition_data:
+                asked.records = None
+            pending.topics.append((topic, codes))
+        pending.answer()
+
+    def _refuse_unknown(
+        self,
+        result: ProduceResult,
+        topic: TopicProduceData,
+        has_ids: bool,
+        listener_name: str,
+        leaders: list[Leader],
+    ) -> None:
+        """There is no such partition, or it is another broker's."""
+        image = self._metadata.image
+        topic_id = TopicId(topic.topic_id)
+        if has_ids:
+            error = self._partitions.refusal_by_id(topic_id, result.index)
+            known = image.topic_by_id(topic_id)
+        else:
+            error = self._partitions.refusal(topic.name, result.index)
+            known = image.topic(topic.name)
+        result.error_code = error.code
+        if error.code is ErrorCode.NOT_LEADER_OR_FOLLOWER:
+            leader = leader_of(image, known, result.index, listener_name)
+            if leader is not None:
+                result.current_leader = LeaderIdAndEpoch(leader_id=leader.node, leader_epoch=leader.epoch)
+                leaders.append(leader)
+
+
+def _endpoints(leaders: list[Leader]) -> list[NodeEndpoint]:
+    """Where the leaders are, each once."""
+    by_node = {leader.node: leader for leader in leaders if leader.host is not None}
+    return [
+        NodeEndpoint(node_id=leader.node, host=leader.host or "", port=leader.port, rack=leader.rack)
+        for leader in by_node.values()
+    ]

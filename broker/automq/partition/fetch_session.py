@@ -1,0 +1,225 @@
+"""Pure: incremental fetch sessions (KIP-227): a consumer of a thousand partitions does not name them every time.
+
+A full request (epoch 0) opens a session and gets its id; later ones, numbered 1, 2, ..., name only what changed, and
+are answered only with the partitions that have something to say. A partition that gave data goes to the end of the
+line, so that every one gets its turn under the response limit. Epoch -1 ends the session named, if any, and opens none.
+A client whose session is gone is told so and starts over; a session is never refused, it is just not opened.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from automq.ids import TopicId
+from automq.protocol.errors import ErrorCode
+from automq.protocol.fetch_codec import TOPIC_IDS_SINCE, FetchResult
+from automq.protocol.messages.fetch import FetchPartition, FetchRequest
+
+NO_SESSION: Final = 0
+OPENING_EPOCH: Final = 0
+FINAL_EPOCH: Final = -1
+EPOCH_MAX: Final = 2**31 - 1
+
+# A session that was used within this time gives its slot to nobody.
+IDLE_MS_MIN: Final = 120_000
+
+# Partitions of all sessions together, some 250 bytes each. Beyond it clients send full requests.
+PARTITIONS_MAX: Final = 200_000
+
+
+class FetchTarget:
+    """One partition a client reads, and what it was last told of it. Not frozen: sessions keep it up to date."""
+
+    __slots__ = (
+        "fetch_offset",
+        "index",
+        "last_fetched_epoch",
+        "leader_epoch",
+        "max_bytes",
+        "told_high_watermark",
+        "told_log_start",
+        "topic",
+        "topic_id",
+    )
+
+    def __init__(self, topic: str, topic_id: TopicId, asked: FetchPartition) -> None:
+        self.topic = topic
+        self.topic_id = topic_id
+        self.index = asked.partition
+        self.told_high_watermark = -1
+        self.told_log_start = -1
+        self.ask(asked)
+
+    def ask(self, asked: FetchPartition) -> None:
+        """The client's newest word on this partition."""
+        self.fetch_offset = asked.fetch_offset
+        self.max_bytes = asked.partition_max_bytes
+        self.leader_epoch = asked.current_leader_epoch
+        self.last_fetched_epoch = asked.last_fetched_epoch
+
+
+_Key = tuple[object, int]
+"""Topic name or id, and index: both kinds never meet in one session."""
+
+
+class FetchSession:
+    """One client's partitions, in the order in which they get their turn."""
+
+    __slots__ = ("epoch", "session_id", "targets", "used_ms", "uses_ids")
+
+    def __init__(self, session_id: int, targets: dict[_Key, FetchTarget], *, uses_ids: bool, now_ms: int) -> None:
+        self.session_id = session_id
+        self.epoch = 1
+        """What the next request must carry."""
+        self.targets = targets
+        self.uses_ids = uses_ids
+        self.used_ms = now_ms
+
+
+class FetchPlan:
+    """What one request reads. Not frozen: one is made for every fetch."""
+
+    __slots__ = ("_session", "error", "is_incremental", "session_id", "targets")
+
+    def __init__(
+        self,
+        targets: Sequence[FetchTarget],
+        *,
+        error: ErrorCode = ErrorCode.NONE,
+        session: FetchSession | None = None,
+        is_incremental: bool = False,
+    ) -> None:
+        self.targets = targets
+        self.error = error
+        self.session_id = NO_SESSION if session is None else session.session_id
+        self.is_incremental = is_incremental
+        self._session = session
+
+    def to_send(self, results: Iterable[tuple[FetchTarget, FetchResult]]) -> list[tuple[FetchTarget, FetchResult]]:
+        """Of all results, in order, those the client must be told; call it once, for the answer that is sent."""
+        session = self._session
+        if session is None:
+            return list(results)
+        chosen = []
+        for target, result in results:
+            if self._is_news(target, result) or not self.is_incremental:
+                chosen.append((target, result))
+            if result.size:
+                key = _key_of(target, session.uses_ids)
+                # Unless a later request has forgotten it.
+                if session.targets.get(key) is target:
+                    del session.targets[key]
+                    session.targets[key] = target
+        return chosen
+
+    @staticmethod
+    def _is_news(target: FetchTarget, result: FetchResult) -> bool:
+        is_news = bool(
+            result.size
+            or result.error_code
+            or result.diverging_epoch
+            or result.high_watermark != target.told_high_watermark
+            or result.log_start_offset != target.told_log_start
+        )
+        # After an error the next answer is news whatever it is: it tells that the error is over.
+        target.told_high_watermark = -1 if result.error_code else result.high_watermark
+        target.told_log_start = result.log_start_offset
+        return is_news
+
+
+class FetchSessions:
+    """All sessions of one broker; the least recently used come first."""
+
+    def __init__(self, slots: int = 1000) -> None:
+        self._slots = slots
+        self._sessions: dict[int, FetchSession] = {}
+        self.partitions = 0
+        """Of all sessions together."""
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def begin(self, request: FetchRequest, version: int, *, now_ms: int, draw_id: Callable[[], int]) -> FetchPlan:
+        """What `request` reads. `draw_id` gives random numbers of 1 to 2^31-1."""
+        uses_ids = version >= TOPIC_IDS_SINCE
+        epoch = request.session_epoch
+        if epoch in (OPENING_EPOCH, FINAL_EPOCH):
+            if request.session_id != NO_SESSION:
+                self._remove(request.session_id)
+            targets = _named(request, uses_ids)
+            session = None
+            if epoch == OPENING_EPOCH:
+                session = self._open(targets, uses_ids=uses_ids, now_ms=now_ms, draw_id=draw_id)
+            return FetchPlan(list(targets.values()), session=session)
+        return self._continue(request, uses_ids, now_ms)
+
+    def _continue(self, request: FetchRequest, uses_ids: bool, now_ms: int) -> FetchPlan:
+        session = self._sessions.get(request.session_id)
+        if session is None:
+            return FetchPlan([], error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+        if session.epoch != request.session_epoch:
+            return FetchPlan([], error=ErrorCode.INVALID_FETCH_SESSION_EPOCH)
+        if session.uses_ids != uses_ids:
+            return FetchPlan([], error=ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
+        self._update(session, request)
+        if not session.targets:
+            self._remove(session.session_id)
+            return FetchPlan([])
+        session.epoch = 1 if session.epoch == EPOCH_MAX else session.epoch + 1
+        session.used_ms = now_ms
+        # Last in line for eviction.
+        del self._sessions[session.session_id]
+        self._sessions[session.session_id] = session
+        return FetchPlan(list(session.targets.values()), session=session, is_incremental=True)
+
+    def _update(self, session: FetchSession, request: FetchRequest) -> None:
+        targets = session.targets
+        self.partitions -= len(targets)
+        for topic in request.forgotten_topics_data:
+            for index in topic.partitions:
+                targets.pop((topic.topic_id if session.uses_ids else topic.topic, index), None)
+        for named in request.topics:
+            for asked in named.partitions:
+                key = (named.topic_id if session.uses_ids else named.topic, asked.partition)
+                known = targets.get(key)
+                if known is None:
+                    targets[key] = FetchTarget(named.topic, TopicId(named.topic_id), asked)
+                else:
+                    known.ask(asked)
+        self.partitions += len(targets)
+
+    def _open(
+        self, targets: dict[_Key, FetchTarget], *, uses_ids: bool, now_ms: int, draw_id: Callable[[], int]
+    ) -> FetchSession | None:
+        """A session, unless there is no room for it; sessions that are idle for long make room."""
+        if not targets or not self._slots:
+            return None
+        while len(self._sessions) >= self._slots or self.partitions + len(targets) > PARTITIONS_MAX:
+            oldest = next(iter(self._sessions.values()), None)
+            if oldest is None or now_ms - oldest.used_ms < IDLE_MS_MIN:
+                return None
+            self._remove(oldest.session_id)
+        session_id = draw_id()
+        while session_id in self._sessions:
+            session_id = draw_id()
+        session = FetchSession(session_id, targets, uses_ids=uses_ids, now_ms=now_ms)
+        self._sessions[session_id] = session
+        self.partitions += len(targets)
+        return session
+
+    def _remove(self, session_id: int) -> None:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            self.partitions -= len(session.targets)
+
+
+def _named(request: FetchRequest, uses_ids: bool) -> dict[_Key, FetchTarget]:
+    targets: dict[_Key, FetchTarget] = {}
+    for topic in request.topics:
+        key = topic.topic_id if uses_ids else topic.topic
+        for asked in topic.partitions:
+            targets[key, asked.partition] = FetchTarget(topic.topic, TopicId(topic.topic_id), asked)
+    return targets
+
+
+def _key_of(target: FetchTarget, uses_ids: bool) -> _Key:
+    return (target.topic_id if uses_ids else target.topic, target.index)

@@ -1,0 +1,340 @@
+"""One client's connection: bytes in, requests started in order, answers out in order.
+
+Frames are parsed where the read left them and started at once, in the same turn of the event loop. Produce requests
+overlap one another; any other request starts when everything before it is answered, and nothing starts before it is
+answered itself, as in Kafka. A request that may not start yet is put aside and the connection is not read on: that is
+also how back-pressure works, for a Produce while the engine has no room, and for everything while the client does not
+take its answers.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Final, cast
+
+from automq.handlers.context import RequestContext
+from automq.handlers.fetch import PendingFetch
+from automq.protocol.apis import ApiKey
+from automq.protocol.codec import MalformedMessage
+from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot, UnknownApi, parse_head
+from automq.protocol.framing import FrameReader, FrameRefused
+from automq.protocol.schema import Message
+from automq.server.dispatch import Route, decode_request, respond
+from automq.server.outbox import Outbox
+
+if TYPE_CHECKING:
+    from automq.server.listener import KafkaServer
+
+log = logging.getLogger(__name__)
+
+# Frames started in one turn of the event loop: about a millisecond of the smallest ones.
+FRAMES_PER_TURN_MAX: Final = 64
+
+# While more than this is not taken by the client, no further request of its is started.
+UNSENT_BYTES_MAX: Final = 256 * 1024
+
+ANONYMOUS: Final = "User:ANONYMOUS"
+
+
+class UnsupportedVersion(Exception):
+    """A version we cannot read or answer in: the connection is closed, as Kafka does."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Driven by any transport: a socket's, or one in memory."""
+
+    __slots__ = (
+        "_blocked",
+        "_blocked_head",
+        "_exclusive",
+        "_idle_since",
+        "_is_flush_wanted",
+        "_is_processing",
+        "_is_reading",
+        "_listener_name",
+        "_outbox",
+        "_peer",
+        "_queue",
+        "_reader",
+        "_seen_reads",
+        "_server",
+        "_started",
+        "_transport",
+        "_waiting",
+        "_waits_for_room",
+        "is_closed",
+        "reads",
+    )
+
+    _transport: asyncio.Transport
+    _outbox: Outbox
+
+    def __init__(self, server: "KafkaServer", listener_name: str) -> None:
+        self._server = server
+        self._listener_name = listener_name
+        self._peer = ""
+        self._reader = FrameReader(server.buffers, frame_bytes_max=server.settings.request_bytes_max)
+        self._queue = ResponseQueue(self._on_ready, in_flight_max=server.settings.in_flight_max)
+        self._started: deque[tuple[int, float]] = deque()
+        """(API key, time) of the requests in the queue."""
+        self._exclusive: ResponseSlot | None = None
+        """The request that runs alone."""
+        self._waiting: PendingFetch | None = None
+        self._blocked: memoryview | None = None
+        """A copy of the next frame, which may not start yet."""
+        self._blocked_head: RequestHead | None = None
+        self._is_reading = True
+        self._is_processing = False
+        self._is_flush_wanted = False
+        self._waits_for_room = False
+        self.is_closed = False
+        self.reads = 0
+        self._seen_reads = 0
+        self._idle_since = 0.0
+
+    # Called by the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # With no room at all the transport says at once when it could not send everything, and again when it has.
+        self._transport.set_write_buffer_limits(high=0)
+        self._outbox = Outbox(self._transport, self._server.copies)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if peer else ""
+        self._server.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_closed = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        self._blocked = None
+        self._reader.close()
+        self._outbox.close()
+        self._queue.close()
+        self._server.remove(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.is_closed:
+            return
+        self.reads += 1
+        self._server.metrics.bytes_in += nbytes
+        self._reader.buffer_updated(nbytes)
+        if self._blocked is None:
+            self._process()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._outbox.on_full()
+
+    def resume_writing(self) -> None:
+        if not self.is_closed:
+            self._outbox.on_writable()
+            self._queue.sent(unsent_bytes=self._outbox.unsent_bytes)
+            if self._server.is_draining:
+                self._server.settle()
+            self.proceed()
+
+    # Requests.
+
+    def proceed(self) -> None:
+        """Something changed that the next request may have waited for."""
+        if not self._is_reading and not self._is_processing and not self.is_closed:
+            self._process()
+
+    def _process(self) -> None:
+        """Start what has arrived, as far as it may start; then read on, or not."""
+        self._is_processing = True
+        try:
+            is_all = self._start_frames()
+        except (FrameRefused, MalformedMessage, UnknownApi, UnsupportedVersion) as error:
+            self._refuse(error)
+            return
+        finally:
+            self._is_processing = False
+        if self.is_closed:
+            return
+        if is_all != self._is_reading:
+            self._is_reading = is_all
+            if is_all:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _start_frames(self) -> bool:
+        """Whether everything that has arrived was started."""
+        reader = self._reader
+        now = self._server.now()
+        for _ in range(FRAMES_PER_TURN_MAX):
+            frame, head = self._blocked, self._blocked_head
+            if frame is None or head is None:
+                frame = reader.next_frame()
+                if frame is None:
+                    self._flush_wanted()
+                    return True
+                head = parse_head(frame)
+            if not self._may_start(head, len(frame)):
+                self._put_aside(frame, head)
+                if not self._is_flush_wanted:
+                    return False
+                # The answer it waits for may be ready already.
+                self._flush_wanted()
+                if self.is_closed or not self._may_start(head, len(frame)):
+                    return False
+                frame = cast(memoryview, self._blocked)
+            self._blocked = self._blocked_head = None
+            self._start(head, frame, now)
+            if self.is_closed:
+                return False
+        self._flush_wanted()
+        reader.retain()
+        asyncio.get_running_loop().call_soon(self.proceed)
+        return False
+
+    def _flush_wanted(self) -> None:
+        if self._is_flush_wanted:
+            self._is_flush_wanted = False
+            self._send_ready()
+
+    def _may_start(self, head: RequestHead, size: int) -> bool:
+        """Whether the next request may start now; if not, somebody will call `proceed`."""
+        exclusive = self._exclusive
+        if exclusive is not None:
+            if not exclusive.is_done:
+                return False
+            self._exclusive = self._waiting = None
+        if self._server.is_draining or self._queue.is_full or self._outbox.unsent_bytes > UNSENT_BYTES_MAX:
+            return False
+        if head.api.key is ApiKey.PRODUCE:
+            return self._has_room(size)
+        return not len(self._queue)
+
+    def _has_room(self, size: int) -> bool:
+        """Rule of back-pressure: a Produce is not even taken in while the engine has no room for it."""
+        if self._server.has_room(size):
+            return True
+        if not self._waits_for_room:
+            self._waits_for_room = True
+            self._server.storage.when_room(self._on_room)
+        return False
+
+    def _on_room(self) -> None:
+        self._waits_for_room = False
+        self.proceed()
+
+    def _put_aside(self, frame: memoryview, head: RequestHead) -> None:
+        if self._blocked is None:
+            self._blocked, self._blocked_head = memoryview(bytearray(frame)), head
+            self._reader.retain()
+
+    def _start(self, head: RequestHead, frame: memoryview, now: float) -> None:
+        """Raises MalformedMessage, UnsupportedVersion."""
+        server = self._server
+        key = head.api.key
+        slot = self._queue.open_slot()
+        self._started.append((key, now))
+        if not head.is_supported:
+            self._answer_unsupported(head, slot)
+        elif key is ApiKey.PRODUCE:
+            if not server.produce.start(head, frame, slot, listener_name=self._listener_name, close=self.close):
+                self._exclusive = slot
+        elif key is ApiKey.FETCH:
+            self._exclusive = slot
+            self._waiting = server.fetch.start(head, frame, slot, listener_name=self._listener_name)
+        else:
+            route = server.table.route(key, head.version)
+            if route is None:
+                raise UnsupportedVersion(f"{head.api.name} is not served here")
+            request = decode_request(route, head.version, frame, head.body_offset)
+            self._exclusive = slot
+            server.spawn(self._run(route, head, request, slot), name=head.api.name)
+
+    def _answer_unsupported(self, head: RequestHead, slot: ResponseSlot) -> None:
+        if head.api.key is not ApiKey.API_VERSIONS:
+            raise UnsupportedVersion(f"{head.api.name} version {head.version} is not supported")
+        slot.complete((self._server.table.refuse_api_versions(head.correlation_id),))
+
+    async def _run(self, route: Route, head: RequestHead, request: Message, slot: ResponseSlot) -> None:
+        context = RequestContext(
+            services=self._server.services,
+            version=head.version,
+            client_id=head.client_id,
+            client_host=self._peer,
+            principal=ANONYMOUS,
+            listener_name=self._listener_name,
+        )
+        answer = await respond(route, context, head.correlation_id, request)
+        if answer is None:
+            slot.discard()
+            self.close()
+        else:
+            slot.complete((answer,))
+
+    # Answers.
+
+    def _on_ready(self) -> None:
+        """Answers can be taken: once in a turn of the event loop, so that they leave together."""
+        if self._is_processing:
+            self._is_flush_wanted = True
+        else:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if not self.is_closed:
+            self._send_ready()
+            self.proceed()
+
+    def _send_ready(self) -> None:
+        """Send every answer whose turn it is."""
+        queue, outbox, metrics = self._queue, self._outbox, self._server.metrics
+        waiting = len(queue)
+        buffers = queue.take_ready()
+        now = self._server.now()
+        started = self._started
+        for _ in range(waiting - len(queue)):
+            key, since = started.popleft()
+            metrics.answered(key, now - since)
+        if buffers:
+            outbox.send(buffers)
+        queue.sent(unsent_bytes=outbox.unsent_bytes)
+        if self._server.is_draining:
+            self._server.settle()
+
+    # The end.
+
+    def close(self) -> None:
+        """End the connection; answers not given yet are lost."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._transport.abort()
+
+    def _refuse(self, error: Exception) -> None:
+        """Nothing behind this can be understood."""
+        self._server.metrics.connections_refused += 1
+        log.warning("connection from %s closed: %s", self._peer or "an unknown host", error)
+        self.close()
+
+    @property
+    def is_idle(self) -> bool:
+        """Every request that was started is answered, and the client has the answers."""
+        return not len(self._queue) and not self._outbox.unsent_bytes
+
+    def hurry(self) -> None:
+        """The broker is draining: who waits for data gets what there is."""
+        if self._waiting is not None:
+            self._waiting.hurry()
+
+    def check(self, now: float, idle_s_max: float | None) -> None:
+        """To be called once a second: ends a connection that is idle or takes no answers for too long."""
+        if self.reads != self._seen_reads or not self._idle_since or len(self._queue):
+            self._seen_reads = self.reads
+            self._idle_since = now
+        if not self._outbox.check(now):
+            self._refuse(TimeoutError("the client does not take its answers"))
+        elif idle_s_max is not None and now - self._idle_since > idle_s_max:
+            log.info("connection from %s closed: idle for %d s", self._peer, int(idle_s_max))
+            self.close()

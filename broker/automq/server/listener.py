@@ -1,0 +1,156 @@
+"""All client connections of one broker, and what they share.
+
+`protocol_factory` is handed to whatever accepts connections: the machine's sockets, or a network in memory. One task
+looks after all connections once a second, in place of a timer for each.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from automq.handlers.context import Services
+from automq.handlers.fetch import FetchHandler, FetchSettings
+from automq.handlers.produce import ProduceHandler
+from automq.protocol.connection import IN_FLIGHT_MAX
+from automq.protocol.framing import ReceiveBuffers
+from automq.runtime.budget import ByteBudget
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.runtime.workers import Workers
+from automq.s3stream.stream import Storage
+from automq.server.connection import Connection
+from automq.server.dispatch import DispatchTable
+from automq.server.request_metrics import RequestMetrics
+
+log = logging.getLogger(__name__)
+
+MIB: Final = 1024 * 1024
+CHECK_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """What a broker may tune."""
+
+    request_bytes_max: int = 104_857_600
+    """socket.request.max.bytes"""
+    idle_ms_max: int | None = 600_000
+    """connections.max.idle.ms; None means never."""
+    connections_max: int = 20_000
+    """About 5 KB each; beyond it new ones are closed at once."""
+    in_flight_max: int = IN_FLIGHT_MAX
+    """Requests of one connection that are started and not answered."""
+    slow_readers_bytes: int = 64 * MIB
+    """Answers copied out of the arenas because their readers are slow; beyond it such a connection is closed."""
+    fetch: FetchSettings = FetchSettings()
+
+
+class KafkaServer:
+    """Serves the Kafka protocol on any number of listeners."""
+
+    def __init__(
+        self,
+        *,
+        table: DispatchTable,
+        services: Services,
+        storage: Storage,
+        settings: ListenerSettings,
+        workers: Workers,
+        tasks: Tasks,
+        metrics: Metrics,
+    ) -> None:
+        self.table = table
+        self.services = services
+        self.storage = storage
+        self.settings = settings
+        self.metrics = RequestMetrics(metrics)
+        self.now = services.clock.monotonic
+        self.buffers = ReceiveBuffers()
+        self.copies = ByteBudget(settings.slow_readers_bytes)
+        self.is_draining = False
+        self._settled = asyncio.Event()
+        self.produce = ProduceHandler(
+            partitions=services.partitions,
+            storage=storage,
+            metadata=services.metadata,
+            clock=services.clock,
+            workers=workers,
+            tasks=tasks,
+        )
+        self.fetch = FetchHandler(
+            partitions=services.partitions,
+            sessions=services.fetch_sessions,
+            metadata=services.metadata,
+            settings=settings.fetch,
+            clock=services.clock,
+            entropy=services.entropy,
+            tasks=tasks,
+        )
+        self._tasks = tasks
+        self._connections: dict[Connection, None] = {}
+        # A request larger than this is let in as soon as there is this much room: it may never be more.
+        self._room_bytes_max = storage.settings.arena_bytes // 4
+        gauge = metrics.gauge("automq_connections", "Open client connections")
+        gauge.set_function(lambda: len(self._connections))
+
+    def start(self) -> None:
+        """Look after connections from now on."""
+        _ = self._tasks.spawn(self._look_after(), name="connections")
+
+    def protocol_factory(self, listener_name: str) -> Callable[[], asyncio.BaseProtocol]:
+        """Makes the protocol of a connection that came in on `listener_name`."""
+        return lambda: Connection(self, listener_name)
+
+    async def drain(self) -> None:
+        """Start no further request; return when all that were started are answered. Cancel to cut short."""
+        self.is_draining = True
+        for connection in list(self._connections):
+            connection.hurry()
+        self.settle()
+        await self._settled.wait()
+
+    def close(self) -> None:
+        """End every connection, answered or not. Idempotent."""
+        self.is_draining = True
+        for connection in list(self._connections):
+            connection.close()
+
+    # For connections.
+
+    def add(self, connection: Connection) -> None:
+        """A client has come."""
+        self._connections[connection] = None
+        if self.is_draining or len(self._connections) > self.settings.connections_max:
+            self.metrics.connections_refused += 1
+            log.warning("connection closed: %d are open already", len(self._connections) - 1)
+            connection.close()
+
+    def remove(self, connection: Connection) -> None:
+        """A client has gone."""
+        self._connections.pop(connection, None)
+        if self.is_draining:
+            self.settle()
+
+    def settle(self) -> None:
+        """While draining: something was answered or has gone."""
+        if all(connection.is_idle for connection in self._connections):
+            self._settled.set()
+
+    def has_room(self, size: int) -> bool:
+        """Whether the engine takes a Produce request of `size` bytes."""
+        return self.storage.has_room(min(size, self._room_bytes_max))
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run a handler."""
+        _ = self._tasks.spawn(coroutine, name=name)
+
+    async def _look_after(self) -> None:
+        idle_ms_max = self.settings.idle_ms_max
+        idle_s_max = None if idle_ms_max is None else idle_ms_max / 1000
+        while True:
+            await asyncio.sleep(CHECK_S)
+            now = self.now()
+            for connection in list(self._connections):
+                connection.check(now, idle_s_max)
