@@ -8,7 +8,7 @@ After `fence` every request fails with NOT_COORDINATOR and nothing that waits is
 import asyncio
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from automq.coordinators.group.model import GroupSettings, JoinCommand, shard_of
@@ -57,8 +57,8 @@ LOADS_INFLIGHT: Final = 8
 OPEN_RETRY_S: Final = 0.05
 RELOAD_DELAY_S: Final = 0.5
 RELOAD_DELAY_S_MAX: Final = 10.0
-GROUP_ID_LENGTH_MAX: Final = 8_000
-"""A group's name is part of every record's key, where its bytes are counted with 15 bits."""
+NAME_LENGTH_MAX: Final = 8_000
+"""Names become part of records, where their bytes are counted with 15 bits; a character has at most four."""
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ class GroupCoordinator:
         self._loading = asyncio.Semaphore(LOADS_INFLIGHT)
         self._creating = asyncio.Lock()
         self._is_closed = False
+        self._unsubscribe: Callable[[], None] = lambda: None
         shards = metrics.gauge("automq_group_shards", "Partitions of __consumer_offsets whose groups are served here")
         shards.set_function(lambda: len(self._active()))
         groups = metrics.gauge("automq_groups", "Groups that are coordinated here")
@@ -100,12 +101,13 @@ class GroupCoordinator:
 
     def start(self) -> None:
         """Load what is ours, and follow the metadata from now on."""
-        self._metadata.subscribe(self._on_image)
+        self._unsubscribe = self._metadata.subscribe(self._on_image)
         self._follow(self._metadata.image)
 
     def fence(self) -> None:
         """Rule: a fenced process stops serving group answers and heartbeats. This one never answers again."""
         self._is_closed = True
+        self._unsubscribe()
         for runner in self._runners.values():
             runner.close()
         self._runners.clear()
@@ -144,7 +146,7 @@ class GroupCoordinator:
 
     def _runner(self, group_id: str, *, may_be_empty: bool = False) -> ShardRunner:
         """The shard that the group belongs to. Raises NOT_COORDINATOR if it is not served here."""
-        if (not group_id and not may_be_empty) or len(group_id) > GROUP_ID_LENGTH_MAX:
+        if (not group_id and not may_be_empty) or len(group_id) > NAME_LENGTH_MAX:
             raise ApiError(ErrorCode.INVALID_GROUP_ID, "a group needs a name, and not a very long one")
         topic = self._metadata.image.topic(OFFSETS_TOPIC)
         runner = None if topic is None else self._runners.get(shard_of(group_id, len(topic.partitions)))
@@ -168,6 +170,9 @@ class GroupCoordinator:
                 f"the session timeout must lie between {settings.session_timeout_ms_min} and "
                 f"{settings.session_timeout_ms_max} ms",
             )
+        names = (command.client_id, command.instance_id or "", command.protocol_type)
+        if any(len(name) > NAME_LENGTH_MAX for name in (*names, *(offer.name for offer in command.protocols))):
+            raise ApiError(ErrorCode.INVALID_REQUEST, f"no name may be longer than {NAME_LENGTH_MAX} characters")
         response = await runner.decide_parked(lambda shard, turn, ticket: shard.join(turn, command, ticket))
         assert isinstance(response, JoinGroupResponse)
         return response
@@ -261,16 +266,16 @@ class GroupCoordinator:
 
     async def _run_load(self, runner: ShardRunner, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
+        partition = await self._wait_for_partition(runner)
+        if partition is None:
+            return
+        record_log = PartitionRecordLog(
+            partition=partition,
+            when_durable=self._when_durable,
+            clock=self._clock,
+            batch_bytes_max=self._settings.batch_bytes_max,
+        )
         async with self._loading:
-            partition = await self._wait_for_partition(runner)
-            if partition is None:
-                return
-            record_log = PartitionRecordLog(
-                partition=partition,
-                when_durable=self._when_durable,
-                clock=self._clock,
-                batch_bytes_max=self._settings.batch_bytes_max,
-            )
             try:
                 await runner.load(record_log)
             except (LogFailed, StreamError, StoreError, CorruptRecords) as error:

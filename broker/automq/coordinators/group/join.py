@@ -139,7 +139,8 @@ def _replace_static(
     member = group.replace_static(old_id, new_id)
     _describe(member, command)
     rebalance.arm_session(turn, group, member)
-    if group.state is GroupState.STABLE and group.select_protocol() == group.protocol_name:
+    is_unchanged = group.state is GroupState.STABLE and group.select_protocol() == group.protocol_name
+    if is_unchanged and rebalance.fits_a_batch(turn, group, {}):
         turn.store([GroupStored(group.group_id, group.snapshot())])
         response = rebalance.join_response(group, member, skip_assignment=group.leader == new_id)
         if not command.can_skip_assignment:

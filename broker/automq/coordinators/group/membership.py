@@ -2,8 +2,7 @@
 
 from automq.coordinators.group import rebalance
 from automq.coordinators.group.classic import ClassicGroup
-from automq.coordinators.group.model import NO_MEMBER, GroupState, GroupStored, SessionTimer, Ticket
-from automq.coordinators.group.records import encode
+from automq.coordinators.group.model import NO_MEMBER, GroupState, SessionTimer, Ticket
 from automq.coordinators.group.turn import Turn
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.group import (
@@ -30,7 +29,7 @@ def sync(turn: Turn, group: ClassicGroup, request: SyncGroupRequest, ticket: Tic
             rebalance.refuse_sync(turn, member, ErrorCode.REBALANCE_IN_PROGRESS)
             if group.leader == member.member_id:
                 assignments = {given.member_id: given.assignment for given in request.assignments}
-                if _stored_size(group, assignments) > turn.settings.batch_bytes_max:
+                if not rebalance.fits_a_batch(turn, group, assignments):
                     turn.answer(ticket, SyncGroupResponse(error_code=ErrorCode.UNKNOWN_SERVER_ERROR))
                     return
                 member.sync_ticket = ticket
@@ -60,12 +59,6 @@ def _sync_error(group: ClassicGroup, request: SyncGroupRequest) -> ErrorCode | N
     if request.protocol_name not in (None, group.protocol_name):
         return ErrorCode.INCONSISTENT_GROUP_PROTOCOL
     return None
-
-
-def _stored_size(group: ClassicGroup, assignments: dict[str, bytes]) -> int:
-    _, value = encode(GroupStored(group.group_id, group.snapshot()))
-    assert value is not None
-    return len(value) + sum(len(assignment) for assignment in assignments.values())
 
 
 def heartbeat(turn: Turn, group: ClassicGroup, request: HeartbeatRequest) -> ErrorCode:

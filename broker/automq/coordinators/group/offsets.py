@@ -38,7 +38,7 @@ from automq.protocol.messages.offset import (
 from automq.protocol.schema import ZERO_UUID
 
 NO_OFFSET: Final = -1
-DEFAULT_RETENTION: Final = -1
+TIME_MS_MAX: Final = 2**63 - 1
 # Key and value without their strings, and the record around them.
 RECORD_OVERHEAD_BYTES: Final = 96
 
@@ -98,7 +98,7 @@ def commit(turn: Turn, group: ClassicGroup, request: OffsetCommitRequest) -> Off
     Every topic of the request has its name; its id too where the topic is known.
     """
     _validate_commit(turn, group, request)
-    expire_ms = None if request.retention_time == DEFAULT_RETENTION else turn.wall_ms + request.retention_time
+    expire_ms = None if request.retention_time < 0 else min(turn.wall_ms + request.retention_time, TIME_MS_MAX)
     records: list[Record] = []
     response = OffsetCommitResponse()
     for topic in request.topics:

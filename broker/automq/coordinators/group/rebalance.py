@@ -19,6 +19,7 @@ from automq.coordinators.group.model import (
     SessionTimer,
     SyncTimer,
 )
+from automq.coordinators.group.records import encode
 from automq.coordinators.group.turn import Turn
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.group import JoinGroupResponse, SyncGroupResponse
@@ -125,6 +126,14 @@ def finish_sync(turn: Turn, group: ClassicGroup, assignments: dict[str, bytes]) 
             answer_sync(turn, group, member)
         # The session could not end while the member was waiting; it starts anew.
         arm_session(turn, group, member)
+
+
+def fits_a_batch(turn: Turn, group: ClassicGroup, assignments: dict[str, bytes]) -> bool:
+    """Whether this generation with these assignments can be stored."""
+    _, value = encode(GroupStored(group.group_id, group.snapshot()))
+    assert value is not None
+    size = len(value) + sum(len(assignment) for assignment in assignments.values())
+    return size <= turn.settings.batch_bytes_max
 
 
 def note_synced(turn: Turn, group: ClassicGroup, member: Member) -> None:
