@@ -49,7 +49,7 @@ class PartitionRecordLog:
     async def load(self) -> list[Record]:
         """Every record that is in force, from checkpoint and tail. From then on checkpoints are captured here.
 
-        Raises LogFailed, StreamError, StoreError, CorruptRecords: nothing is attached then; load anew with a new object.
+        Raises LogFailed, StreamError, StoreError, CorruptRecords: nothing is attached then; load with a new object.
         """
         start = self._restore_checkpoint()
         end = await self._settled_end()
