@@ -50,7 +50,7 @@ class StorageSettings:
     wal_inflight: int = 8
     """Slots that may be on their way to the store at once."""
     wal_eager_bytes: int = MIB
-    """While a slot is on its way, one smaller than this waits for up to one more interval: fewer, larger slots."""
+    """While a slot is on its way, one smaller than this waits a little (5 ms at most): fewer, larger slots."""
 
     @property
     def arena_unit_bytes(self) -> int:

@@ -38,6 +38,8 @@ from automq.s3stream.wal.format import (
 log = logging.getLogger(__name__)
 
 _PADDING: Final = bytes(PAGE_BYTES)
+# Worth waiting for a PUT that takes a millisecond, and so for a slot twice as large; not for one that takes a hundred.
+_EAGER_WAIT_MAX_S: Final = 0.005
 
 
 class Appender(Protocol):
@@ -98,7 +100,7 @@ class WalSettings:
     slot_bytes_max: int
     inflight_max: int
     eager_bytes: int
-    """With a PUT on its way, a slot smaller than this waits for it, for at most one more interval."""
+    """With a PUT on its way, a slot smaller than this waits for it, for a moment."""
 
 
 class ObjectWal:
@@ -257,7 +259,8 @@ class ObjectWal:
         self._timer = None
         if self._inflight and self.slot is not None and self.slot.size < self._settings.eager_bytes and not self._due:
             self._due = True
-            self._timer = asyncio.get_running_loop().call_later(self._settings.interval_s, self._flush)
+            wait = min(self._settings.interval_s, _EAGER_WAIT_MAX_S)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._flush)
         elif len(self._inflight) >= self._settings.inflight_max:
             self._due = True
         else:
