@@ -1,6 +1,7 @@
 """The table from API key to handler; decoding, error mapping and answers around it.
 
-Produce and Fetch are listed here and handled by `connection` itself: they are synchronous and have codecs of their own.
+Produce and Fetch are listed here and handled by `connection` itself: they are synchronous and have codecs of their
+own.
 """
 
 import logging
@@ -9,6 +10,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from automq.handlers import (
+    admin_cluster,
+    admin_configs,
+    admin_topics,
+    discovery,
+    group,
+    offset,
+    partition_offsets,
+    transaction,
+)
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of
 from automq.protocol.apis import APIS, Api, ApiKey, encode_response
@@ -20,6 +31,18 @@ from automq.protocol.schema import Message
 log = logging.getLogger(__name__)
 
 HandlerTable = Mapping[type[Message], Handler]
+
+HANDLER_TABLES: Final[tuple[HandlerTable, ...]] = (
+    admin_cluster.HANDLERS,
+    admin_configs.HANDLERS,
+    admin_topics.HANDLERS,
+    discovery.HANDLERS,
+    group.HANDLERS,
+    offset.HANDLERS,
+    partition_offsets.HANDLERS,
+    transaction.HANDLERS,
+)
+"""Everything that is served."""
 
 # Handled by the connection itself.
 SYNCHRONOUS_APIS: Final = (ApiKey.PRODUCE, ApiKey.FETCH)
@@ -36,7 +59,7 @@ class Route:
 class DispatchTable:
     """The routes of one broker. Built before the services are, because ApiVersions answers from it."""
 
-    def __init__(self, tables: Iterable[HandlerTable]) -> None:
+    def __init__(self, tables: Iterable[HandlerTable] = HANDLER_TABLES) -> None:
         routes: dict[int, Route] = {}
         for table in tables:
             for request_class, handler in table.items():

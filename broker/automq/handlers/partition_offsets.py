@@ -1,0 +1,183 @@
+"""Handles questions about offsets and the removal of records: ListOffsets, OffsetForLeaderEpoch, DeleteRecords."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from automq.handlers.context import Handler, RequestContext
+from automq.handlers.deadline import within
+from automq.handlers.errors import error_code_of
+from automq.partition.partition import Partition
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.messages.admin import (
+    DeleteRecordsPartition,
+    DeleteRecordsPartitionResult,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DeleteRecordsTopicResult,
+)
+from automq.protocol.messages.fetch import (
+    EpochEndOffset,
+    ListOffsetsPartition,
+    ListOffsetsPartitionResponse,
+    ListOffsetsRequest,
+    ListOffsetsResponse,
+    ListOffsetsTopicResponse,
+    OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse,
+    OffsetForLeaderPartition,
+    OffsetForLeaderTopicResult,
+)
+from automq.protocol.schema import Message
+from automq.replicated.machine import LogFailed, LogFenced
+from automq.s3stream.model import StreamError
+from automq.s3stream.ports import StoreError
+
+# What a question or a trim may fail with, one partition of a request alone.
+FAILURES: Final = (ApiError, StreamError, StoreError, LogFailed, LogFenced)
+
+LATEST: Final = -1
+EARLIEST: Final = -2
+NEWEST_TIMESTAMP: Final = -3
+EARLIEST_LOCAL: Final = -4
+LATEST_TIERED: Final = -5
+EARLIEST_PENDING_UPLOAD: Final = -6
+
+# The first version of ListOffsets that may ask for each special offset.
+SPECIAL_SINCE: Final[Mapping[int, int]] = {
+    LATEST: 1,
+    EARLIEST: 1,
+    NEWEST_TIMESTAMP: 7,
+    EARLIEST_LOCAL: 8,
+    LATEST_TIERED: 9,
+    EARLIEST_PENDING_UPLOAD: 11,
+}
+
+READ_COMMITTED: Final = 1
+
+# Partitions of one request that are looked up in objects at the same time: each may read a block.
+LOOKUPS_MAX: Final = 16
+
+
+async def handle_list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
+    """Offsets by time, and the special ones, each partition for itself."""
+    lookups = asyncio.Semaphore(LOOKUPS_MAX)
+    seen: dict[tuple[str, int], int] = {}
+    for topic in request.topics:
+        for asked in topic.partitions:
+            key = (topic.name, asked.partition_index)
+            seen[key] = seen.get(key, 0) + 1
+
+    async def answer(name: str, asked: ListOffsetsPartition) -> ListOffsetsPartitionResponse:
+        async with lookups:
+            try:
+                if seen[name, asked.partition_index] > 1:
+                    raise ApiError(ErrorCode.INVALID_REQUEST, "the partition is named twice")
+                return await _list_one(context, name, asked, request.isolation_level)
+            except FAILURES as error:
+                return ListOffsetsPartitionResponse(
+                    partition_index=asked.partition_index, error_code=error_code_of(error)
+                )
+
+    return ListOffsetsResponse(
+        topics=[
+            ListOffsetsTopicResponse(
+                name=topic.name,
+                partitions=await asyncio.gather(*(answer(topic.name, asked) for asked in topic.partitions)),
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+async def _list_one(
+    context: RequestContext, name: str, asked: ListOffsetsPartition, isolation_level: int
+) -> ListOffsetsPartitionResponse:
+    timestamp = asked.timestamp
+    if timestamp < 0 and context.version < SPECIAL_SINCE.get(timestamp, context.version + 1):
+        raise ApiError(ErrorCode.UNSUPPORTED_VERSION, f"timestamp {timestamp} means nothing in this version")
+    partition = context.services.partitions.get(name, asked.partition_index)
+    partition.check_leader_epoch(asked.current_leader_epoch)
+    response = ListOffsetsPartitionResponse(partition_index=asked.partition_index)
+    if timestamp == LATEST:
+        is_committed = isolation_level == READ_COMMITTED
+        response.offset = partition.last_stable_offset if is_committed else partition.high_watermark
+        response.leader_epoch = partition.leader_epoch
+    elif timestamp in (EARLIEST, EARLIEST_LOCAL):
+        # Everything is local: there is one store.
+        response.offset = partition.log_start_offset
+        response.leader_epoch = partition.epoch_of(response.offset)
+    elif timestamp >= 0 or timestamp == NEWEST_TIMESTAMP:
+        await _look_up(partition, timestamp, response)
+    # Nothing is tiered: those offsets do not exist, which is -1.
+    return response
+
+
+async def _look_up(partition: Partition, timestamp: int, response: ListOffsetsPartitionResponse) -> None:
+    found = await (partition.find_timestamp(timestamp) if timestamp >= 0 else partition.find_newest())
+    if found is not None:
+        response.timestamp, response.offset = found
+        response.leader_epoch = partition.epoch_of(found.offset)
+
+
+async def handle_offset_for_leader_epoch(
+    context: RequestContext, request: OffsetForLeaderEpochRequest
+) -> OffsetForLeaderEpochResponse:
+    """Where leader epochs ended, for consumers that check whether what they read is still there."""
+    return OffsetForLeaderEpochResponse(
+        topics=[
+            OffsetForLeaderTopicResult(
+                topic=topic.topic, partitions=[_epoch_end(context, topic.topic, asked) for asked in topic.partitions]
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def _epoch_end(context: RequestContext, name: str, asked: OffsetForLeaderPartition) -> EpochEndOffset:
+    try:
+        partition = context.services.partitions.get(name, asked.partition)
+        partition.check_leader_epoch(asked.current_leader_epoch)
+    except ApiError as error:
+        return EpochEndOffset(partition=asked.partition, error_code=error.code)
+    end = partition.epoch_end(asked.leader_epoch)
+    return EpochEndOffset(partition=asked.partition, leader_epoch=end.epoch, end_offset=end.end_offset)
+
+
+async def handle_delete_records(context: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse:
+    """Forget the records below an offset, each partition for itself."""
+    trims = asyncio.Semaphore(LOOKUPS_MAX)
+
+    async def answer(name: str, asked: DeleteRecordsPartition) -> DeleteRecordsPartitionResult:
+        result = DeleteRecordsPartitionResult(partition_index=asked.partition_index, low_watermark=-1)
+        async with trims:
+            try:
+                result.low_watermark = await within(request.timeout, _delete_one(context, name, asked))
+            except FAILURES as error:
+                result.error_code = error_code_of(error)
+        return result
+
+    return DeleteRecordsResponse(
+        topics=[
+            DeleteRecordsTopicResult(
+                name=topic.name,
+                partitions=await asyncio.gather(*(answer(topic.name, asked) for asked in topic.partitions)),
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+async def _delete_one(context: RequestContext, name: str, asked: DeleteRecordsPartition) -> int:
+    topic = context.services.metadata.image.topic(name)
+    if topic is not None and topic.is_internal:
+        raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"records of the internal topic {name} cannot be deleted")
+    partition = context.services.partitions.get(name, asked.partition_index)
+    return await partition.delete_records(asked.offset)
+
+
+HANDLERS: Final[Mapping[type[Message], Handler]] = {
+    ListOffsetsRequest: handle_list_offsets,
+    OffsetForLeaderEpochRequest: handle_offset_for_leader_epoch,
+    DeleteRecordsRequest: handle_delete_records,
+}
