@@ -94,14 +94,31 @@ def _parse_flexible(frame: memoryview, offset: int, version: int) -> FetchReques
             request.session_epoch,
         ) = _unpack_top_v12(frame, offset)
         offset += 25
+    topics, offset = _parse_topics(frame, offset, has_ids=version >= TOPIC_IDS_SINCE)
+    # One is the empty list of forgotten topics.
+    if topics is None or frame[offset] != 1:
+        return None
+    request.topics = topics
+    request.forgotten_topics_data = []
+    length, offset = read_unsigned_varint(frame, offset + 1)
+    end = offset + length - 1
+    if length < 1 or end + 1 != size or frame[end]:
+        return None
+    request.rack_id = str(frame[offset:end], "utf-8")
+    return request
+
+
+def _parse_topics(frame: memoryview, offset: int, *, has_ids: bool) -> tuple[list[FetchTopic] | None, int]:
+    """The topics and the offset behind them; None for what is not the common case."""
+    size = len(frame)
     topic_count, offset = read_unsigned_varint(frame, offset)
     left = _ELEMENTS_MAX - topic_count
     if topic_count < 1 or left < 0:
-        return None
-    request.topics = topics = []
+        return None, offset
+    topics = []
     for _ in range(topic_count - 1):
         topic: FetchTopic = _new(FetchTopic)
-        if version >= TOPIC_IDS_SINCE:
+        if has_ids:
             end = offset + 16
             topic.topic = ""
             topic.topic_id = uuid_of(bytes(frame[offset:end]))
@@ -109,13 +126,13 @@ def _parse_flexible(frame: memoryview, offset: int, version: int) -> FetchReques
             length, offset = read_unsigned_varint(frame, offset)
             end = offset + length - 1
             if length < 1 or end > size:
-                return None
+                return None, offset
             topic.topic = str(frame[offset:end], "utf-8")
             topic.topic_id = ZERO_UUID
         count, offset = read_unsigned_varint(frame, end)
         left -= count
         if count < 1 or left < 0:
-            return None
+            return None, offset
         topic.partitions = partitions = []
         for _ in range(count - 1):
             partition: FetchPartition = _new(FetchPartition)
@@ -130,23 +147,14 @@ def _parse_flexible(frame: memoryview, offset: int, version: int) -> FetchReques
             partition.replica_directory_id = ZERO_UUID
             partition.high_watermark = HIGH_WATERMARK_MAX
             if frame[offset + 32]:
-                return None
+                return None, offset
             offset += 33
             partitions.append(partition)
         if frame[offset]:
-            return None
+            return None, offset
         offset += 1
         topics.append(topic)
-    # One is the empty list of forgotten topics.
-    if frame[offset] != 1:
-        return None
-    request.forgotten_topics_data = []
-    length, offset = read_unsigned_varint(frame, offset + 1)
-    end = offset + length - 1
-    if length < 1 or end + 1 != size or frame[end]:
-        return None
-    request.rack_id = str(frame[offset:end], "utf-8")
-    return request
+    return topics, offset
 
 
 class FetchResult:
