@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from automq.controller.model import ConfigAlteration, ConfigChange
+from automq.controller.topics import check_name
 from automq.handlers.config_views import ViewOptions, all_brokers_view, broker_view, topic_view
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.deadline import FAILURES, within
 from automq.handlers.errors import error_code_of, error_message_of
-from automq.handlers.topic_names import check_topic_name
 from automq.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin import (
@@ -28,7 +28,6 @@ from automq.protocol.schema import Message
 
 # The requests have no time-out of their own; clients give up after 30 s by default.
 ALTERATION_TIMEOUT_MS: Final = 25_000
-_SET, _DELETE, _APPEND, _SUBTRACT = 0, 1, 2, 3
 
 Resource = tuple[int, str]
 
@@ -57,7 +56,7 @@ def _described(
     services = context.services
     image, name = services.metadata.image, resource.resource_name
     if resource.resource_type == TOPIC_RESOURCE:
-        check_topic_name(name)
+        check_name(name)
         if image.topic(name) is None:
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Topic {name} does not exist.")
         return topic_view(image, services.broker_configs, name, options)
@@ -108,9 +107,6 @@ async def handle_incremental_alter_configs(
             for config in resource.configs
         ]
         alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], changes=changes)
-        problem = _keys_problem([change.name for change in changes]) or _changes_problem(changes)
-        if problem is not None:
-            problems.setdefault(key, problem)
     return IncrementalAlterConfigsResponse(
         responses=await _alter(context, alterations, problems, request.validate_only)
     )
@@ -136,17 +132,6 @@ def _keys_problem(names: Sequence[str]) -> ApiError | None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         return ApiError(ErrorCode.INVALID_REQUEST, f"Error due to duplicate config keys: {', '.join(twice)}")
-    return None
-
-
-def _changes_problem(changes: Sequence[ConfigChange]) -> ApiError | None:
-    for change in changes:
-        if change.operation not in (_SET, _DELETE, _APPEND, _SUBTRACT):
-            return ApiError(
-                ErrorCode.INVALID_REQUEST, f"Unknown operation type {change.operation} for config {change.name}"
-            )
-        if change.value is None and change.operation != _DELETE:
-            return ApiError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {change.name}")
     return None
 
 

@@ -31,56 +31,44 @@ from automq.protocol.schema import ZERO_UUID, Message
 
 async def handle_create_topics(context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """One result a topic. Any replication factor is taken and shown back: the object store replicates."""
-    counts = Counter(topic.name for topic in request.topics)
     answers: dict[str, CreatableTopicResult] = {}
     specs: list[TopicSpec] = []
     for topic in request.topics:
-        if counts[topic.name] > 1:
-            duplicate = ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            answers[topic.name] = _not_created(topic.name, duplicate)
-            continue
         try:
             specs.append(_spec(topic))
         except ApiError as refused:
             answers[topic.name] = _not_created(topic.name, refused)
-    if specs:
-        creation = context.services.controller.create_topics(specs, validate_only=request.validate_only)
-        configs = {spec.name: spec.configs for spec in specs}
-        try:
-            for result in await within(request.timeout, creation):
-                answers[result.name] = _created(context, result, configs[result.name])
-        except FAILURES as error:
-            answers |= {spec.name: _not_created(spec.name, error) for spec in specs}
-    return CreateTopicsResponse(topics=[answers[name] for name in counts])
+    creation = context.services.controller.create_topics(specs, validate_only=request.validate_only)
+    configs = {spec.name: spec.configs for spec in specs}
+    try:
+        for result in await within(request.timeout, creation):
+            answers[result.name] = _created(context, result, configs[result.name])
+    except FAILURES as error:
+        answers |= {spec.name: _not_created(spec.name, error) for spec in specs}
+    return CreateTopicsResponse(
+        topics=[answers[name] for name in dict.fromkeys(topic.name for topic in request.topics)]
+    )
 
 
 def _spec(topic: CreatableTopic) -> TopicSpec:
-    """What the controller is asked. Raises ApiError for numbers that contradict each other."""
+    """What the controller is asked. Raises ApiError for what it cannot be asked."""
     configs = {config.name: config.value for config in topic.configs}
-    if topic.assignments:
-        if topic.num_partitions != -1 or topic.replication_factor != -1:
-            raise ApiError(
-                ErrorCode.INVALID_REQUEST,
-                "A manual partition assignment was specified, but numPartitions and replicationFactor were not set "
-                "to -1.",
-            )
-        assignments = {entry.partition_index: [NodeId(n) for n in entry.broker_ids] for entry in topic.assignments}
-        if len(assignments) != len(topic.assignments):
-            raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "A partition is assigned twice.")
-        return TopicSpec(name=topic.name, assignments=assignments, configs=configs)
-    if topic.num_partitions == 0 or topic.num_partitions < -1:
-        raise ApiError(ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.")
-    if topic.replication_factor == 0 or topic.replication_factor < -1:
-        raise ApiError(
-            ErrorCode.INVALID_REPLICATION_FACTOR,
-            "Replication factor must be larger than 0, or -1 to use the default value.",
+    if not topic.assignments:
+        return TopicSpec(
+            name=topic.name,
+            partitions=None if topic.num_partitions == -1 else topic.num_partitions,
+            replication_factor=None if topic.replication_factor == -1 else topic.replication_factor,
+            configs=configs,
         )
-    return TopicSpec(
-        name=topic.name,
-        partitions=None if topic.num_partitions == -1 else topic.num_partitions,
-        replication_factor=None if topic.replication_factor == -1 else topic.replication_factor,
-        configs=configs,
-    )
+    if topic.num_partitions != -1 or topic.replication_factor != -1:
+        raise ApiError(
+            ErrorCode.INVALID_REQUEST,
+            "A manual partition assignment was specified, but numPartitions and replicationFactor were not set to -1.",
+        )
+    assignments = {entry.partition_index: [NodeId(n) for n in entry.broker_ids] for entry in topic.assignments}
+    if len(assignments) != len(topic.assignments):
+        raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "A partition is assigned twice.")
+    return TopicSpec(name=topic.name, assignments=assignments, configs=configs)
 
 
 def _created(context: RequestContext, result: TopicResult, configs: Mapping[str, str | None]) -> CreatableTopicResult:
@@ -151,21 +139,15 @@ async def handle_create_partitions(
     context: RequestContext, request: CreatePartitionsRequest
 ) -> CreatePartitionsResponse:
     """Topics only grow."""
-    counts = Counter(topic.name for topic in request.topics)
-    answers: dict[str, Exception | None] = {}
-    specs: list[PartitionsSpec] = []
-    for topic in request.topics:
-        if counts[topic.name] > 1:
-            answers[topic.name] = ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic in request.")
-        else:
-            specs.append(_growth(topic))
-    if specs:
-        growth = context.services.controller.create_partitions(specs, validate_only=request.validate_only)
-        try:
-            answers |= {result.name: result.error for result in await within(request.timeout, growth)}
-        except FAILURES as error:
-            answers |= {spec.name: error for spec in specs}
-    return CreatePartitionsResponse(results=[_grown(name, answers[name]) for name in counts])
+    growth = context.services.controller.create_partitions(
+        [_growth(topic) for topic in request.topics], validate_only=request.validate_only
+    )
+    answers: dict[str, Exception | None]
+    try:
+        answers = {result.name: result.error for result in await within(request.timeout, growth)}
+    except FAILURES as error:
+        answers = {topic.name: error for topic in request.topics}
+    return CreatePartitionsResponse(results=[_grown(name, error) for name, error in answers.items()])
 
 
 def _growth(topic: CreatePartitionsTopic) -> PartitionsSpec:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from automq.controller.model import TopicSpec
+from automq.controller.topics import check_name
 from automq.handlers.context import RequestContext
 from automq.handlers.deadline import FAILURES, within
 from automq.handlers.errors import error_code_of
-from automq.handlers.topic_names import check_topic_name
 from automq.protocol.errors import ApiError, ErrorCode
 
 # Metadata has no time-out of its own; a client that gets no leader asks again.
@@ -40,7 +40,7 @@ async def create_missing(context: RequestContext, names: Sequence[str]) -> dict[
 
 def _is_legal(name: str) -> bool:
     try:
-        check_topic_name(name)
+        check_name(name)
     except ApiError:
         return False
     return True

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from automq.controller.topics import check_name
 from automq.handlers.auto_creation import create_missing
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
-from automq.handlers.topic_names import check_topic_name
 from automq.ids import TopicId
 from automq.metadata.image import BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage
 from automq.protocol.errors import ApiError, ErrorCode
@@ -125,7 +125,7 @@ def _topic_by_name(
     if topic is not None:
         return _topic(context, image, topic, operations)
     try:
-        check_topic_name(name)
+        check_name(name)
         error = failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
     except ApiError as refused:
         error = refused.code
@@ -239,7 +239,7 @@ def _cursor_after(image: MetadataImage, names: Sequence[str], last: str) -> Curs
 
 def _unknown_topic(name: str) -> DescribeTopicPartitionsResponseTopic:
     try:
-        check_topic_name(name)
+        check_name(name)
         error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     except ApiError as refused:
         error = refused.code

@@ -1,0 +1,147 @@
+"""Configs are described and altered."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from automq.controller.model import TopicSpec
+from automq.handlers.admin_configs import (
+    handle_alter_configs,
+    handle_describe_configs,
+    handle_incremental_alter_configs,
+)
+from automq.handlers.broker_configs import ConfigSource
+from automq.protocol.errors import ErrorCode
+from automq.protocol.messages import admin
+from tests.support.controller_world import ControllerWorld, controller_world
+
+TOPIC, BROKER = 2, 4
+SET, DELETE, APPEND, SUBTRACT = 0, 1, 2, 3
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[ControllerWorld]:
+    async with controller_world() as made:
+        await made.controller.create_topics([TopicSpec(name="t", configs={"retention.ms": "1"})])
+        yield made
+
+
+async def described(world: ControllerWorld, kind: int, name: str) -> dict[str, tuple[str | None, int]]:
+    resource = admin.DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=None)
+    answer = await handle_describe_configs(world.context(4), admin.DescribeConfigsRequest(resources=[resource]))
+    (result,) = answer.results
+    assert result.error_code == ErrorCode.NONE, result.error_message
+    return {config.name: (config.value, config.config_source) for config in result.configs}
+
+
+async def altered(world: ControllerWorld, kind: int, name: str, *changes: tuple[str, int, str | None]) -> ErrorCode:
+    configs = [
+        admin.IncrementalAlterableConfig(name=key, config_operation=operation, value=value)
+        for key, operation, value in changes
+    ]
+    resource = admin.IncrementalAlterConfigsResource(resource_type=kind, resource_name=name, configs=configs)
+    request = admin.IncrementalAlterConfigsRequest(resources=[resource])
+    answer = await handle_incremental_alter_configs(world.context(1), request)
+    return ErrorCode(answer.responses[0].error_code)
+
+
+async def test_topic_shows_its_overrides(world: ControllerWorld) -> None:
+    configs = await described(world, TOPIC, "t")
+
+    assert configs["retention.ms"] == ("1", ConfigSource.DYNAMIC_TOPIC)
+    assert configs["segment.bytes"][1] == ConfigSource.DEFAULT
+
+
+async def test_set_and_delete_change_single_keys(world: ControllerWorld) -> None:
+    assert await altered(world, TOPIC, "t", ("max.message.bytes", SET, "9")) == ErrorCode.NONE
+    assert await altered(world, TOPIC, "t", ("retention.ms", DELETE, None)) == ErrorCode.NONE
+
+    configs = await described(world, TOPIC, "t")
+    assert configs["max.message.bytes"] == ("9", ConfigSource.DYNAMIC_TOPIC)
+    assert configs["retention.ms"] == ("604800000", ConfigSource.DEFAULT)
+
+
+async def test_lists_are_appended_to_and_subtracted_from(world: ControllerWorld) -> None:
+    await altered(world, TOPIC, "t", ("cleanup.policy", APPEND, "compact"))
+    assert (await described(world, TOPIC, "t"))["cleanup.policy"][0] == "delete,compact"
+    await altered(world, TOPIC, "t", ("cleanup.policy", SUBTRACT, "delete"))
+    assert (await described(world, TOPIC, "t"))["cleanup.policy"][0] == "compact"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "code"),
+    [
+        (TOPIC, "none", ("retention.ms", SET, "1"), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+        (TOPIC, "t", ("no.such", SET, "1"), ErrorCode.INVALID_CONFIG),
+        (TOPIC, "t", ("retention.ms", SET, "soon"), ErrorCode.INVALID_CONFIG),
+        (TOPIC, "t", ("retention.ms", SET, None), ErrorCode.INVALID_REQUEST),
+        (TOPIC, "t", ("retention.ms", 9, "1"), ErrorCode.INVALID_REQUEST),
+        (BROKER, "7", ("log.retention.ms", SET, "1"), ErrorCode.INVALID_REQUEST),
+        (BROKER, "x", ("log.retention.ms", SET, "1"), ErrorCode.INVALID_REQUEST),
+        (8, "1", ("root", SET, "DEBUG"), ErrorCode.INVALID_REQUEST),
+    ],
+)
+async def test_refused_change_changes_nothing(
+    world: ControllerWorld, kind: int, name: str, change: tuple[str, int, str | None], code: ErrorCode
+) -> None:
+    before = world.metadata.image
+
+    assert await altered(world, kind, name, change) == code
+    assert world.metadata.image is before
+
+
+async def test_broker_and_all_brokers_have_layers_of_their_own(world: ControllerWorld) -> None:
+    assert await altered(world, BROKER, "", ("log.retention.ms", SET, "5")) == ErrorCode.NONE
+    assert await altered(world, BROKER, "1", ("log.retention.ms", SET, "6")) == ErrorCode.NONE
+
+    assert await described(world, BROKER, "") == {"log.retention.ms": ("5", ConfigSource.DYNAMIC_DEFAULT_BROKER)}
+    assert (await described(world, BROKER, "1"))["log.retention.ms"] == ("6", ConfigSource.DYNAMIC_BROKER)
+
+
+async def test_full_alteration_replaces_what_was_there(world: ControllerWorld) -> None:
+    config = admin.AlterableConfig(name="max.message.bytes", value="9")
+    resource = admin.AlterConfigsResource(resource_type=TOPIC, resource_name="t", configs=[config])
+
+    answer = await handle_alter_configs(world.context(2), admin.AlterConfigsRequest(resources=[resource]))
+
+    assert [entry.error_code for entry in answer.responses] == [ErrorCode.NONE]
+    assert dict(world.metadata.image.topic_config("t")) == {"max.message.bytes": "9"}
+
+
+async def test_resource_or_key_given_twice_is_refused(world: ControllerWorld) -> None:
+    config = admin.AlterableConfig(name="max.message.bytes", value="9")
+    keys = admin.AlterConfigsResource(resource_type=TOPIC, resource_name="t", configs=[config, config])
+    once = admin.AlterConfigsResource(resource_type=TOPIC, resource_name="t", configs=[config])
+
+    for resources in ([keys], [once, once]):
+        answer = await handle_alter_configs(world.context(2), admin.AlterConfigsRequest(resources=resources))
+        assert [entry.error_code for entry in answer.responses] == [ErrorCode.INVALID_REQUEST]
+
+
+async def test_validation_alone_changes_nothing(world: ControllerWorld) -> None:
+    before = world.metadata.image
+    config = admin.AlterableConfig(name="max.message.bytes", value="9")
+    resource = admin.AlterConfigsResource(resource_type=TOPIC, resource_name="t", configs=[config])
+
+    request = admin.AlterConfigsRequest(resources=[resource], validate_only=True)
+    answer = await handle_alter_configs(world.context(2), request)
+
+    assert [entry.error_code for entry in answer.responses] == [ErrorCode.NONE]
+    assert world.metadata.image is before
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "code"),
+    [
+        (TOPIC, "none", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
+        (TOPIC, "not/legal", ErrorCode.INVALID_TOPIC_EXCEPTION),
+        (BROKER, "7", ErrorCode.INVALID_REQUEST),
+        (32, "group", ErrorCode.INVALID_REQUEST),
+    ],
+)
+async def test_unknown_resource_is_told(world: ControllerWorld, kind: int, name: str, code: ErrorCode) -> None:
+    resource = admin.DescribeConfigsResource(resource_type=kind, resource_name=name, configuration_keys=None)
+
+    answer = await handle_describe_configs(world.context(4), admin.DescribeConfigsRequest(resources=[resource]))
+
+    assert [result.error_code for result in answer.results] == [code]
