@@ -236,6 +236,7 @@ class StorageEngine:
         self.fenced = BrokerFenced(reason)
         slots = self._queue.fence()
         self.wal.stop()
+        self._uploader.stop()
         self._cancel_timers()
         for slot in slots:
             waiters, slot.waiters = slot.waiters, []
@@ -260,6 +261,7 @@ class StorageEngine:
         """Stop at once, as a crash would: nothing is finished, nobody is told."""
         self._closing = True
         self.wal.stop()
+        self._uploader.stop()
         self._cancel_timers()
 
     async def _finish(self, upload: bool) -> None:
@@ -355,6 +357,8 @@ class StorageEngine:
                 future.set_result(None)
             else:
                 future.set_exception(error)
+                # Nobody may be waiting for it any more.
+                future.exception()
 
         self.when_durable(position, known)
         return future

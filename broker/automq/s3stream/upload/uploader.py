@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from prometheus_client import Counter
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
+from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
@@ -78,6 +79,7 @@ class Uploader:
         self._slots = asyncio.Semaphore(UPLOADS_INFLIGHT)
         self._newest: asyncio.Future[None] | None = None
         """Done when the block submitted last is committed and trimmed."""
+        self._running: dict[asyncio.Task[None], None] = {}
         self._trim_limit: int | None = None
         self.pending = 0
         """Blocks submitted and not committed."""
@@ -88,7 +90,15 @@ class Uploader:
         """Upload `block` once `durable` is done; committed after every block submitted before it."""
         previous, self._newest = self._newest, asyncio.get_running_loop().create_future()
         self.pending += 1
-        _ = self._tasks.spawn(self._run(block, durable, previous, self._newest), name="upload")
+        done = self._newest
+        task = self._tasks.spawn(self._run(block, durable, previous, done), name="upload")
+        self._running[task] = None
+        task.add_done_callback(lambda ended: self._on_ended(ended, done))
+
+    def stop(self) -> None:
+        """Give up what is under way: fenced, or closed for good. The WAL has it all."""
+        for task in list(self._running):
+            task.cancel()
 
     async def drain(self) -> None:
         """Wait until everything submitted so far is committed. Raises BrokerFenced."""
@@ -113,9 +123,11 @@ class Uploader:
         except BrokerFenced as error:
             self._fail(done, error)
             self._events.fenced(str(error))
-        finally:
-            if not done.done():
-                self._fail(done, BrokerFenced("the upload was given up"))
+
+    def _on_ended(self, task: asyncio.Task[None], done: asyncio.Future[None]) -> None:
+        del self._running[task]
+        if not done.done():
+            self._fail(done, BrokerFenced("the upload was given up"))
 
     async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> CommitResult:
         while True:
@@ -168,12 +180,14 @@ class Uploader:
                 self._events.refused(judged.stream, judged.epoch)
 
     async def _persist(self, attempt: Callable[[], Awaitable[T]], what: str) -> T:
-        """A store that fails is asked again for ever, with backoff."""
+        """A store that fails is asked again for ever, with backoff; so is a metadata log that is being loaded anew."""
         backoff = Backoff(entropy=self._entropy)
         while True:
             try:
                 return await attempt()
-            except StoreError as error:
+            except LogFenced as error:
+                raise BrokerFenced(str(error)) from error
+            except (StoreError, LogFailed) as error:
                 log.warning("upload waits for the store", extra={"step": what, "error": str(error)})
                 await asyncio.sleep(backoff.next_s())
 

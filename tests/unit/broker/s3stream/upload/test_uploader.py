@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from automq.ids import NodeId, Offset
+from automq.replicated.machine import LogFailed, LogFenced
 from automq.s3stream.model import BrokerFenced, StreamFenced
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
@@ -174,3 +175,46 @@ async def test_lost_answer_of_a_commit_is_no_second_commit() -> None:
 
     assert len(engine.ledger.commits) == 1
     assert await read_all(stream) == [0]
+
+
+async def test_fence_ends_uploads_that_are_being_retried() -> None:
+    engine, stream, store = an_engine()
+
+    async def before(name: str, key: str) -> None:
+        if name == "put":
+            raise StoreUnavailable("no store")
+
+    store.before = before
+    append(stream)
+    upload = asyncio.ensure_future(engine.storage.upload_now())
+    await asyncio.sleep(1)
+
+    engine.storage.fence("a newer incarnation took over")
+    with pytest.raises(BrokerFenced):
+        await upload
+    calls = len(store.calls)
+    await asyncio.sleep(100)
+
+    assert len(store.calls) == calls
+    assert len(engine.tasks) == 0
+
+
+async def test_metadata_log_that_is_reloaded_is_asked_again() -> None:
+    engine, stream, _ = an_engine()
+    judge = engine.ledger.judge
+    failures: list[Exception] = [LogFailed("the log was closed")]
+
+    def fail_first(request, committer):  # type: ignore[no-untyped-def]
+        if failures:
+            raise failures.pop()
+        return judge(request, committer)
+
+    engine.ledger.judge = fail_first  # type: ignore[method-assign]
+    append(stream)
+    await engine.storage.upload_now()
+    assert len(engine.ledger.commits) == 1
+
+    failures.append(LogFenced("another controller"))
+    append(stream)
+    with pytest.raises(BrokerFenced):
+        await engine.storage.upload_now()
