@@ -69,7 +69,8 @@ class Broker:
         )
         self._bound: dict[str, Bound] = {}
         self._http: Bound | None = None
-        self._accepting: list[Accepting] = []
+        self._probing: Accepting | None = None
+        self._listening: list[Accepting] = []
         self._store: ObjectStorage | None = None
         self._components: Components | None = None
         self._ending: asyncio.Future[_Ending] | None = None
@@ -120,7 +121,7 @@ class Broker:
         try:
             self._bind()
             assert self._http is not None
-            self._accepting.append(await self._platform.network.accept(self._http, self._probes.protocol))
+            self._probing = await self._platform.network.accept(self._http, self._probes.protocol)
             starting = self._tasks.spawn(self._start(), name="start")
             ending = await self._ending
             was_serving = self.lifecycle.state is State.SERVING
@@ -227,8 +228,10 @@ class Broker:
         self.lifecycle.move(Event.REGISTERED, f"recovering {logs}")
         await components.recover(registration)
         self.lifecycle.say("opening partitions")
-        services = await components.open(self._table.api_versions)
-        await self._listen(services)
+        server = await components.open()
+        for name, bound in self._bound.items():
+            factory = server.protocol_factory(name)
+            self._listening.append(await self._platform.network.accept(bound, factory))
         # Not before clients can connect: whoever sees the state may send them here.
         self.lifecycle.move(Event.RECOVERED, "serving")
 
@@ -241,7 +244,7 @@ class Broker:
         log.warning("fenced", extra={"why": reason})
         if self._components is not None:
             self._components.fence(reason)
-        self._drop_connections()
+        self._stop_listening()
         self.lifecycle.move(
             Event.FENCED,
             f"a newer process has node id {self._node} ({reason}); this one serves nobody and waits to be stopped",
@@ -280,19 +283,24 @@ class Broker:
             log.warning("stopped before the tail was uploaded; the next start recovers it from the write-ahead log")
 
     async def _drain_whole(self) -> None:
-        await self._finish_requests()
+        self._stop_listening()
         assert self._components is not None
         await self._components.drain()
+
+    def _stop_listening(self) -> None:
+        for listening in self._listening:
+            listening.close()
+        self._listening.clear()
 
     async def _close(self) -> None:
         """Everything that is open, whatever state it is in."""
         self._health.close()
-        self._drop_connections()
+        self._stop_listening()
         if self._components is not None:
             await self._components.close()
         await self._tasks.close()
-        for accepting in self._accepting:
-            accepting.close()
+        if self._probing is not None:
+            self._probing.close()
         self._probes.close()
         for bound in self._bound.values():
             bound.close()

@@ -20,12 +20,15 @@ from automq.runtime.telemetry import Metrics
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.stream import Storage
+from automq.server.dispatch import HANDLER_TABLES, DispatchTable
+from automq.server.listener import KafkaServer
 from automq.server.platform import Platform
 from automq.server.settings import Settings
 from automq.server.wiring import (
     broker_configs,
     controller_settings,
     group_settings,
+    listener_settings,
     node_of,
     partition_settings,
     storage_settings,
@@ -70,6 +73,7 @@ class Components:
         self.storage: Storage | None = None
         self.partitions: PartitionManager | None = None
         self.groups: GroupCoordinator | None = None
+        self.server: KafkaServer | None = None
 
     async def claim(self, recorded_owner: str | None) -> None:
         """Become the controller. From here on a former process of this cluster is being fenced."""
@@ -98,8 +102,8 @@ class Components:
             await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us)
         await self.controller.open_streams(*us)
 
-    async def open(self, api_versions: Mapping[int, range]) -> Services:
-        """Open partitions and groups; what handlers need."""
+    async def open(self) -> KafkaServer:
+        """Open partitions and groups; who serves connections from now on."""
         assert self.storage is not None
         self.storage.start()
         platform = self._platform
@@ -127,7 +131,8 @@ class Components:
         )
         await self.partitions.start()
         self.groups.start()
-        return Services(
+        table = DispatchTable(HANDLER_TABLES)
+        services = Services(
             node=self.node,
             cluster_id=self.cluster_id,
             clock=platform.clock,
@@ -139,11 +144,24 @@ class Components:
             fetch_sessions=FetchSessions(self._settings.server.fetch_session_slots),
             broker_configs=broker_configs(self._settings),
             producer_ids=ProducerIds(self._allocate_producer_ids),
-            api_versions=api_versions,
+            api_versions=table.api_versions,
         )
+        self.server = KafkaServer(
+            table=table,
+            services=services,
+            storage=self.storage,
+            settings=listener_settings(self._settings),
+            workers=platform.workers,
+            tasks=self._tasks,
+            metrics=self._metrics,
+        )
+        self.server.start()
+        return self.server
 
     def fence(self, reason: str) -> None:
         """Nothing of this incarnation may answer, acknowledge or write any more. Synchronous, idempotent."""
+        if self.server is not None:
+            self.server.close()
         if self.groups is not None:
             self.groups.fence()
         if self.storage is not None:
@@ -152,14 +170,19 @@ class Components:
             self.partitions.close()
 
     async def drain(self) -> None:
-        """Upload the tail and trim the write-ahead log. Cancel to cut short: nothing is lost then either."""
+        """Answer what is in flight, upload the tail, trim the write-ahead log. Cancel to cut short: nothing is lost."""
         if self.groups is not None:
+            # First: members that wait for their group's other members would keep the drain waiting, too.
             self.groups.close()
+        if self.server is not None:
+            await self.server.drain()
         if self.storage is not None:
             await self.storage.close(upload=True)
 
     async def close(self) -> None:
         """End what still runs; nothing waits for the store here."""
+        if self.server is not None:
+            self.server.close()
         if self.partitions is not None:
             self.partitions.close()
         await self.controller.close()

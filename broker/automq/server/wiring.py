@@ -6,12 +6,14 @@ from typing import Final
 from automq.controller.model import ControllerSettings
 from automq.coordinators.group.model import GroupSettings
 from automq.handlers.broker_configs import BrokerConfig, BrokerConfigs, ConfigSource
+from automq.handlers.fetch import FetchSettings
 from automq.ids import NodeId
 from automq.metadata.config_types import ConfigType
 from automq.metadata.records import Endpoint
 from automq.partition.manager import PartitionSettings
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.uri import StoreKind, parse_store_uri
+from automq.server.listener import ListenerSettings
 from automq.server.setting import Kind
 from automq.server.settings import Settings, declared_settings
 
@@ -76,6 +78,16 @@ def group_settings(settings: Settings) -> GroupSettings:
         offset_metadata_length_max=groups.offset_metadata_bytes_max,
         offsets_retention_ms=groups.offsets_retention_minutes * 60_000,
         offsets_retention_check_interval_ms=groups.offsets_retention_check_interval_ms,
+    )
+
+
+def listener_settings(settings: Settings) -> ListenerSettings:
+    """The connections'."""
+    server = settings.server
+    return ListenerSettings(
+        request_bytes_max=server.request_bytes_max,
+        idle_ms_max=None if server.idle_ms_max < 0 else server.idle_ms_max,
+        fetch=FetchSettings(request_bytes_max=server.fetch_bytes_max),
     )
 
 
