@@ -1,0 +1,172 @@
+"""Random commands: every image holds its invariants and is rebuilt by its own records."""
+
+import uuid
+from collections.abc import Callable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from automq.controller import brokers, objects, streams, topics
+from automq.controller.commit_check import judge
+from automq.controller.configs import alter_configs
+from automq.controller.model import ConfigAlteration, ControllerSettings, PartitionsSpec, TopicSpec
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset
+from automq.metadata.image import EMPTY, MetadataImage
+from automq.metadata.records import Endpoint, FeatureLevelSet, MetadataRecord, PrefixOwnerSet
+from automq.metadata.replay import replay, replay_all
+from automq.metadata.snapshot_records import to_records
+from automq.protocol.errors import ApiError
+from automq.replicated.machine import Decision
+from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, StreamError
+from tests.support.metadata_worlds import check
+
+SETTINGS = ControllerSettings()
+Command = Callable[[MetadataImage, int, int, int], Decision[MetadataRecord, object]]
+
+
+def who(image: MetadataImage, number: int) -> tuple[NodeId, BrokerEpoch]:
+    known = [(broker.node, broker.epoch) for broker in image.brokers()] or [(NodeId(1), BrokerEpoch(1))]
+    return known[number % len(known)]
+
+
+def register(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    return brokers.register_broker(image, NodeId(a % 3), rack=None, endpoints=(Endpoint("P", "h", b),))
+
+
+def fence(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    return brokers.fence_broker(image, *who(image, a), recoverer=who(image, b))
+
+
+def unregister(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
+    return brokers.unregister_broker(image, who(image, a)[0])
+
+
+def recovered(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
+    wals = [image.wals[key] for key in sorted(image.wals) if image.wals[key].recoverer is not None]
+    if not wals:
+        return Decision((), None)
+    wal = wals[a % len(wals)]
+    assert wal.recoverer is not None
+    return brokers.wal_recovered(image, wal.node, wal.epoch, recoverer=wal.recoverer)
+
+
+def create(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    spec = TopicSpec(name=f"t{a % 4}", partitions=b % 3 + 1, configs={"retention.ms": str(b)})
+    made = lambda: uuid.UUID(int=image.next_stream * 1000 + a)  # noqa: E731
+    return topics.create_topics(image, [spec], settings=SETTINGS, new_id=made, validate_only=False)
+
+
+def delete(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
+    return topics.delete_topics(image, [f"t{a % 4}"])
+
+
+def grow(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    spec = PartitionsSpec(name=f"t{a % 4}", count=b % 4 + 1)
+    return topics.create_partitions(image, [spec], settings=SETTINGS, validate_only=False)
+
+
+def open_all(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
+    return streams.open_streams(image, *who(image, a))
+
+
+def trim(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    known = sorted(image.streams)
+    if not known:
+        return Decision((), None)
+    stream = image.streams[known[a % len(known)]]
+    broker = image.broker(stream.owner)
+    epoch = BrokerEpoch(0) if broker is None else broker.epoch
+    return streams.trim_stream(
+        image, stream.owner, epoch, stream.stream, stream_epoch=stream.epoch, new_start=Offset(stream.start + b % 30)
+    )
+
+
+def configure(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    alterations = [
+        ConfigAlteration(resource_type=2, resource_name=f"t{a % 4}", replacement={"retention.ms": str(b)} if b else {}),
+        ConfigAlteration(
+            resource_type=4, resource_name=str(a % 3), replacement={"automq.broker.draining": "false" if b else "true"}
+        ),
+    ]
+    return alter_configs(image, alterations, message_bytes_max=2**20, validate_only=False)
+
+
+def prepare(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
+    return objects.prepare_objects(image, *who(image, a), b % 3 + 1, now_ms=c, expiry_ms=50)
+
+
+def commit(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
+    keys = sorted(image.wals)
+    if not keys or not image.prepared:
+        return Decision((), None)
+    wal = image.wals[keys[a % len(keys)]]
+    ranges = []
+    for stream_id in sorted(image.streams):
+        stream = image.streams[stream_id]
+        if (stream_id + b) % 2:
+            start = max(0, stream.next_offset - c % 3)
+            ranges.append(
+                CommitRange(
+                    stream=stream_id,
+                    epoch=stream.epoch,
+                    start=Offset(start),
+                    end=Offset(start + c % 20),
+                    size=c,
+                    max_timestamp_ms=c,
+                    has_checkpoint=c % 2 == 0,
+                )
+            )
+    request = CommitRequest(
+        object_id=ObjectId(sorted(image.prepared)[b % len(image.prepared)]),
+        size=10,
+        node=wal.node,
+        epoch=wal.epoch,
+        trim_to=wal.trim_to + 1,
+        ranges=ranges,
+        recoverer=wal.recoverer,
+    )
+    return judge(image, request)
+
+
+def sweep(image: MetadataImage, _a: int, _b: int, c: int) -> Decision[MetadataRecord, object]:
+    return objects.destroy_superfluous(image, now_ms=c)
+
+
+def bury(image: MetadataImage, _a: int, _b: int, c: int) -> Decision[MetadataRecord, object]:
+    return objects.objects_deleted(image, objects.deletable(image, now_ms=c, grace_ms=10))
+
+
+def others(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    if a % 3 == 0:
+        return Decision((PrefixOwnerSet(owner=f"o{b}"), FeatureLevelSet(name=f"f{a % 2}", level=b)), None)
+    return brokers.allocate_producer_ids(image, *who(image, a), b + 1)
+
+
+COMMANDS: list[Command] = [
+    register, fence, unregister, recovered, create, create, delete, grow, open_all, trim, configure,
+    prepare, prepare, commit, commit, commit, sweep, bury, others,
+]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(COMMANDS), *[st.integers(0, 60)] * 3), min_size=1, max_size=50))
+def test_random_images_hold_their_invariants_and_are_rebuilt_by_their_records(
+    steps: list[tuple[Command, int, int, int]],
+) -> None:
+    image = EMPTY
+    steps = [(register, 1, 1, 0), (create, 0, 2, 0), (prepare, 0, 2, 0), *steps]
+    for command, a, b, c in steps:
+        try:
+            decision = command(image, a, b, c)
+        except (ApiError, BrokerFenced, StreamError):
+            continue
+        one_by_one = image
+        for record in decision.records:
+            one_by_one = replay(one_by_one, record)
+        image = replay_all(image, decision.records)
+        assert image == one_by_one
+        check(image)
+
+    rebuilt = replay_all(EMPTY, to_records(image)).with_record_number(image.record_number)
+    assert rebuilt == image
+    assert list(to_records(rebuilt)) == list(to_records(image))
