@@ -42,6 +42,8 @@ _pack_top_v7 = struct.Struct(">iiihi").pack
 _pack_top_v12 = struct.Struct(">iiBihi").pack
 _pack_partition_v4 = struct.Struct(">ihqq").pack
 _pack_partition_v5 = struct.Struct(">ihqqq").pack
+# No aborted transactions, and the preferred replica.
+_pack_partition_v12 = struct.Struct(">ihqqqBi").pack
 _pack_aborted = struct.Struct(">qq").pack
 # Tag, size, and the struct with its own empty section of tags.
 _pack_diverging = struct.Struct(">BBiqB").pack
@@ -243,15 +245,18 @@ def encode_fetch_response(
             out += name
         write_unsigned_varint(out, len(topic.partitions) + 1)
         for result in topic.partitions:
-            out += _pack_partition_v5(
-                result.index,
-                result.error_code,
-                result.high_watermark,
-                result.last_stable_offset,
-                result.log_start_offset,
-            )
-            _append_aborted_compact(out, result.aborted_transactions)
-            out += _pack_int32(result.preferred_read_replica)
+            if result.aborted_transactions is None:
+                out += _pack_partition_v12(
+                    result.index,
+                    result.error_code,
+                    result.high_watermark,
+                    result.last_stable_offset,
+                    result.log_start_offset,
+                    0,
+                    result.preferred_read_replica,
+                )
+            else:
+                _append_with_aborted(out, result, result.aborted_transactions)
             size = result.size
             if size < 127:
                 out.append(size + 1)
@@ -263,7 +268,10 @@ def encode_fetch_response(
                 buffers.append(out)
                 buffers.extend(result.records)
                 out = bytearray()
-            _append_tags(out, result)
+            if result.current_leader is None and result.diverging_epoch is None:
+                out.append(0)
+            else:
+                _append_tags(out, result)
         out.append(0)
     if node_endpoints and version >= NODE_ENDPOINTS_SINCE:
         _append_node_endpoints(out, node_endpoints)
@@ -274,14 +282,15 @@ def encode_fetch_response(
     return buffers
 
 
-def _append_aborted_compact(out: bytearray, aborted: Sequence[tuple[int, int]] | None) -> None:
-    if aborted is None:
-        out.append(0)
-        return
+def _append_with_aborted(out: bytearray, result: FetchResult, aborted: Sequence[tuple[int, int]]) -> None:
+    out += _pack_partition_v5(
+        result.index, result.error_code, result.high_watermark, result.last_stable_offset, result.log_start_offset
+    )
     write_unsigned_varint(out, len(aborted) + 1)
     for producer_id, first_offset in aborted:
         out += _pack_aborted(producer_id, first_offset)
         out.append(0)
+    out += _pack_int32(result.preferred_read_replica)
 
 
 def _append_tags(out: bytearray, result: FetchResult) -> None:
