@@ -192,6 +192,9 @@ class Folder:
             try:
                 name()
                 return
+            except NotADirectoryError:
+                self._synced.discard(folder)
+                raise InvalidKey(f"{folder} is a key; nothing can lie below it") from None
             except FileNotFoundError:
                 if attempt == LINK_ATTEMPTS - 1:
                     raise
@@ -207,7 +210,7 @@ class Folder:
         except FileExistsError:
             pass
         except NotADirectoryError:
-            raise InvalidKey(f"{folder} lies below a key") from None
+            raise InvalidKey(f"{parent} is a key; nothing can lie below it") from None
         self._calls.sync_folder(parent)
         if len(self._synced) >= SYNCED_FOLDERS_MAX:
             self._synced.clear()
