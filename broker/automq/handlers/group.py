@@ -45,6 +45,9 @@ _KNOWN_MEMBER_ID_SINCE: Final = 4
 _NULLABLE_PROTOCOL_NAME_SINCE: Final = 7
 _SKIP_ASSIGNMENT_SINCE: Final = 9
 
+_NAMED_PROTOCOL_SINCE: Final = 5
+"""SyncGroup must say which protocol it thinks was chosen."""
+
 # Read, delete, describe, describe and alter configs: what one may do to a group.
 GROUP_OPERATIONS: Final = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 
@@ -121,6 +124,8 @@ async def handle_join_group(context: RequestContext, request: JoinGroupRequest) 
 
 async def handle_sync_group(context: RequestContext, request: SyncGroupRequest) -> SyncGroupResponse:
     """Waits until the leader has brought the assignment."""
+    if context.version >= _NAMED_PROTOCOL_SINCE and None in (request.protocol_type, request.protocol_name):
+        return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
     try:
         return await context.services.groups.sync_group(request)
     except ApiError as error:

@@ -62,7 +62,7 @@ async def handle_offset_commit(context: RequestContext, request: OffsetCommitReq
         if known_partitions:
             known.append((topic, answer))
     request.topics = [topic for topic, _ in known]
-    if request.topics or not response.topics:
+    if request.topics:
         await _commit_known(context, request, known)
     return response
 
@@ -208,6 +208,8 @@ async def handle_offset_delete(context: RequestContext, request: OffsetDeleteReq
             )
         if partitions:
             known.append(OffsetDeleteRequestTopic(name=topic.name, partitions=partitions))
+    if not known:
+        return response
     deleted = await context.services.groups.offset_delete(OffsetDeleteRequest(group_id=request.group_id, topics=known))
     response.topics = deleted.topics + response.topics
     return response

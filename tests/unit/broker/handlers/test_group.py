@@ -104,7 +104,14 @@ async def test_a_member_lives_in_every_version(version: int) -> None:
         assignment = SyncGroupRequestAssignment(member_id=joined.member_id, assignment=b"all")
         synced = await handle_sync_group(
             context_of(IMAGE, version=sync_version, groups=groups),
-            SyncGroupRequest(group_id="g", generation_id=1, member_id=joined.member_id, assignments=[assignment]),
+            SyncGroupRequest(
+                group_id="g",
+                generation_id=1,
+                member_id=joined.member_id,
+                protocol_type="consumer",
+                protocol_name="range",
+                assignments=[assignment],
+            ),
         )
         encode(synced, sync_version)
         assert synced.assignment == b"all"
@@ -143,6 +150,15 @@ async def test_errors_of_a_join_can_be_said_in_every_version(version: int) -> No
         response = await handle_join_group(context, request)
         encode(response, version)
         assert response.error_code == ErrorCode.INVALID_SESSION_TIMEOUT
+
+
+async def test_newer_versions_must_name_the_protocol_they_sync() -> None:
+    async with a_coordinator(IMAGE) as groups:
+        joined = await join(groups, 9)
+        request = SyncGroupRequest(group_id="g", generation_id=1, member_id=joined.member_id, protocol_name="range")
+        for version, code in [(4, ErrorCode.NONE), (5, ErrorCode.INCONSISTENT_GROUP_PROTOCOL)]:
+            synced = await handle_sync_group(context_of(IMAGE, version=version, groups=groups), request)
+            assert synced.error_code == code
 
 
 async def test_older_leavers_are_answered_with_their_own_error() -> None:

@@ -89,12 +89,18 @@ async def test_an_error_of_the_group_is_answered_for_every_partition() -> None:
     assert older[0][2] is ErrorCode.ILLEGAL_GENERATION
 
 
-async def test_a_commit_of_nothing_is_checked_all_the_same() -> None:
+async def test_without_a_topic_that_exists_the_group_is_not_asked() -> None:
     async with a_coordinator(IMAGE) as groups:
-        response = await handle_offset_commit(
-            context_of(IMAGE, version=9, groups=groups), OffsetCommitRequest(group_id="g")
+        commit = await handle_offset_commit(
+            context_of(IMAGE, version=9, groups=groups), OffsetCommitRequest(group_id="g", member_id="nobody")
         )
-    assert response.topics == []
+        unknown = OffsetDeleteRequestTopic(name="u", partitions=[OffsetDeleteRequestPartition(partition_index=0)])
+        delete = await handle_offset_delete(
+            context_of(IMAGE, version=0, groups=groups), OffsetDeleteRequest(group_id="none", topics=[unknown])
+        )
+    assert commit.topics == []
+    assert delete.error_code == ErrorCode.NONE
+    assert delete.topics[0].partitions[0].error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 @pytest.mark.parametrize("version", range(1, 8))
