@@ -1,28 +1,31 @@
 """What `automq up` shows: where to connect, once it serves, and a status line on a terminal."""
 
+import sys
 import types
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import typer
-from rich.console import Console
-from rich.status import Status
 
 from automq.server.broker import Broker
 from automq.server.lifecycle import State
 from automq.server.status import status_line
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 
 class LiveStatus:
     """Prints `bootstrap: HOST:PORT` when the broker serves; on a terminal a line below tells how it is."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
         self._status: Status | None = None
         self._announced = False
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._status = self._console.status("starting")
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = Console(stderr=True).status("starting")
             self._status.start()
         return self
 

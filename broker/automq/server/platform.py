@@ -90,6 +90,8 @@ class SystemNetwork:
 
     async def accept(self, bound: Bound, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
         assert isinstance(bound, BoundSocket)
+        # Only now, see `_bind`; connections inherit it, so that a successor can bind while ours linger.
+        bound.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return await asyncio.get_running_loop().create_server(factory, sock=bound.socket, backlog=ACCEPT_BACKLOG)
 
 
