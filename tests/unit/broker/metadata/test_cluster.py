@@ -1,0 +1,230 @@
+"""Who may run a prefix; and erasing one."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from automq.ids import ClusterId
+from automq.metadata.cluster import (
+    CLUSTER_KEY,
+    ClusterKey,
+    OpenedCluster,
+    Prefix,
+    StoreClusterMissing,
+    StoreOwnedByAnother,
+    StoreUnsuitable,
+    decode_cluster_key,
+    erasing_key,
+    new_cluster_id,
+)
+from automq.metadata.lease import lease_key
+from automq.runtime.entropy import SeededEntropy
+from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.s3stream.store.doctor import CheckResult, DoctorReport, Outcome
+from tests.support import golden
+from tests.support.metadata_worlds import CLUSTER, FlakyStore, LoopClock, World
+
+
+class PrefixWorld(World):
+    def __init__(self) -> None:
+        super().__init__()
+        assert isinstance(self.store, FlakyStore)
+        self.flaky = self.store
+        self.suitable = True
+        self.examined = 0
+
+    async def examine(self) -> DoctorReport:
+        self.examined += 1
+        check = CheckResult(
+            name="create-if-absent",
+            required=True,
+            outcome=Outcome.PASSED if self.suitable else Outcome.FAILED,
+            detail="2 of 8 won",
+            consequence="",
+        )
+        return DoctorReport(store="memory", suitable=self.suitable, checks=(check,), latencies=(), seconds=0.1)
+
+    async def open(
+        self, *, cluster_id: str | None = None, owner: str | None = None, adopt: str | None = None
+    ) -> OpenedCluster:
+        prefix = Prefix(
+            store=self.store,
+            examine=self.examine,
+            clock=LoopClock(),
+            entropy=SeededEntropy("prefix"),
+            tasks=self.tasks,
+            patience=self.patience(),
+        )
+        return await prefix.open_or_format(cluster_id=cluster_id, owner=owner, adopt=adopt)
+
+    async def make(self, *, owner: str | None = None) -> None:
+        """A cluster with the tests' id, run once by `owner`."""
+        key = ClusterKey(cluster_id=CLUSTER, format_version=1, verdict={})
+        await self.flaky.inner.create(CLUSTER_KEY, [key.encode()])
+        controller, _ = await self.started("maker", owner=owner)
+        await controller.register_broker(1, rack=None, endpoints=())  # type: ignore[arg-type]
+        await controller.close()
+        self.flaky.writes.clear()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[PrefixWorld]:
+    made = PrefixWorld()
+    yield made
+    await made.close()
+
+
+def test_cluster_key_keeps_its_text() -> None:
+    key = ClusterKey(cluster_id=CLUSTER, format_version=1, verdict={"suitable": True})
+    golden.check_text("metadata/cluster.json", key.encode().decode())
+    assert decode_cluster_key(key.encode()) == key
+
+
+def test_cluster_ids_have_22_characters_and_begin_with_none_that_options_do() -> None:
+    entropy = SeededEntropy(1)
+    ids = [new_cluster_id(entropy) for _ in range(500)]
+    assert all(len(found) == 22 and found[0] not in "-_" for found in ids)
+    assert len(set(ids)) == 500
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"formatVersion": 1}', b'{"formatVersion": "x"}'])
+def test_a_damaged_cluster_key_is_corruption(data: bytes) -> None:
+    with pytest.raises(CorruptData):
+        decode_cluster_key(data)
+
+
+async def test_an_empty_prefix_becomes_a_cluster_with_the_doctors_verdict(world: PrefixWorld) -> None:
+    opened = await world.open(owner="me")
+    key = decode_cluster_key(await world.store.get(CLUSTER_KEY))
+
+    assert (opened.formatted, opened.cluster_id, opened.recorded_owner) == (True, key.cluster_id, None)
+    assert key.verdict["suitable"] is True
+    assert world.flaky.writes == [CLUSTER_KEY]
+
+    again = await world.open()
+    assert (again.formatted, again.cluster_id) == (False, opened.cluster_id)
+    assert world.examined == 1
+
+
+async def test_what_a_doctor_left_behind_does_not_count(world: PrefixWorld) -> None:
+    await world.flaky.inner.put("doctor/1/race", [b"x"])
+    assert (await world.open()).formatted
+
+
+async def test_foreign_data_is_left_alone(world: PrefixWorld) -> None:
+    await world.flaky.inner.put("photos/cat.jpg", [b"x"])
+    with pytest.raises(StoreUnsuitable, match="photos/cat.jpg"):
+        await world.open()
+    assert world.flaky.writes == []
+
+
+async def test_an_unsuitable_store_is_not_formatted(world: PrefixWorld) -> None:
+    world.suitable = False
+    with pytest.raises(StoreUnsuitable, match="create-if-absent: 2 of 8 won"):
+        await world.open()
+    assert world.flaky.writes == []
+
+
+@pytest.mark.parametrize("settings", [{"cluster_id": str(CLUSTER)}, {"adopt": str(CLUSTER)}])
+async def test_a_named_cluster_is_never_made_in_silence(world: PrefixWorld, settings: dict[str, str]) -> None:
+    with pytest.raises(StoreClusterMissing, match=CLUSTER):
+        await world.open(**settings)
+    assert (world.flaky.writes, world.examined) == ([], 0)
+
+
+async def test_anothers_cluster_is_not_the_named_one(world: PrefixWorld) -> None:
+    await world.make()
+    with pytest.raises(StoreClusterMissing, match=CLUSTER):
+        await world.open(cluster_id="somebodyelsescluster00")
+
+
+async def test_a_race_for_an_empty_prefix_makes_one_cluster(world: PrefixWorld) -> None:
+    world.flaky.fates.append("lost")
+    first, second = await asyncio.gather(world.open(), world.open())
+    assert first.cluster_id == second.cluster_id
+
+
+async def test_a_newer_format_is_left_alone(world: PrefixWorld) -> None:
+    await world.flaky.inner.put(CLUSTER_KEY, [json.dumps({"formatVersion": 2, "new": "words"}).encode()])
+    with pytest.raises(FormatTooNew):
+        await world.open()
+    assert world.flaky.writes == []
+
+
+@pytest.mark.parametrize("owner", [None, "stranger"])
+async def test_a_stranger_is_refused_and_told_the_cluster_id(world: PrefixWorld, owner: str | None) -> None:
+    await world.make(owner="uid")
+    with pytest.raises(StoreOwnedByAnother, match=CLUSTER):
+        await world.open(owner=owner)
+    with pytest.raises(StoreOwnedByAnother):
+        await world.open(owner=owner, adopt="another cluster's id..")
+    assert world.flaky.writes == []
+
+
+async def test_the_owner_is_let_in_whatever_else_it_says(world: PrefixWorld) -> None:
+    await world.make(owner="uid")
+    assert (await world.open(owner="uid", cluster_id=CLUSTER, adopt=CLUSTER)).recorded_owner == "uid"
+
+
+async def test_an_unowned_cluster_takes_an_owner(world: PrefixWorld) -> None:
+    await world.make()
+    assert (await world.open(owner="uid")).recorded_owner is None
+
+
+@pytest.mark.looptime
+async def test_a_cluster_whose_lease_is_silent_is_adopted(world: PrefixWorld) -> None:
+    await world.make(owner="uid")
+    before = asyncio.get_running_loop().time()
+    assert (await world.open(owner="new", adopt=CLUSTER)).recorded_owner == "uid"
+    assert asyncio.get_running_loop().time() - before >= 15
+    assert world.flaky.writes == []
+
+
+@pytest.mark.looptime
+async def test_a_cluster_whose_lease_is_renewed_is_not_adopted(world: PrefixWorld) -> None:
+    await world.make(owner="uid")
+
+    async def renew() -> None:
+        for number in range(100):
+            await world.flaky.inner.put(lease_key(CLUSTER), [str(number).encode()])
+            await asyncio.sleep(5)
+
+    world.tasks.spawn(renew(), name="renew")
+    with pytest.raises(StoreOwnedByAnother, match="lease is renewed"):
+        await world.open(owner="new", adopt=CLUSTER)
+
+
+@pytest.mark.looptime
+async def test_an_adopted_cluster_has_its_new_owner_recorded(world: PrefixWorld) -> None:
+    await world.make(owner="uid")
+    opened = await world.open(owner="new", adopt=CLUSTER)
+    controller, publisher = world.controller("adopter")
+    await controller.start(owner="new", recorded_owner=opened.recorded_owner)
+
+    assert publisher.image.prefix_owner == "new"
+    with pytest.raises(StoreOwnedByAnother):
+        await world.open(owner="uid")
+
+
+async def test_a_cluster_that_is_being_erased_is_not_opened(world: PrefixWorld) -> None:
+    await world.make()
+    await world.flaky.inner.put(erasing_key(CLUSTER), [b'{"owner": null}'])
+    with pytest.raises(StoreUnsuitable, match="automq erase"):
+        await world.open()
+
+
+@pytest.mark.looptime
+async def test_an_outage_is_waited_out(world: PrefixWorld) -> None:
+    world.flaky.is_down = True
+    opening = asyncio.ensure_future(world.open())
+    await asyncio.sleep(3600)
+    world.flaky.is_down = False
+    assert (await opening).formatted
+    assert world.store_errors[-1] is None
+
+
+def test_the_tests_cluster_id_is_one() -> None:
+    assert ClusterId(CLUSTER) == CLUSTER
+    assert len(CLUSTER) == 22

@@ -1,0 +1,115 @@
+"""Erasing a cluster, and what an erase that did not end leaves behind."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from automq.ids import ClusterId
+from automq.metadata import erase as module
+from automq.metadata.cluster import CLUSTER_KEY, ClusterKey, StoreClusterMissing, StoreOwnedByAnother
+from automq.metadata.erase import erase
+from automq.runtime.entropy import SeededEntropy
+from automq.s3stream.ports import ObjectNotFound
+from tests.support.metadata_worlds import CLUSTER, FlakyStore, World
+
+
+class EraseWorld(World):
+    def __init__(self) -> None:
+        super().__init__()
+        assert isinstance(self.store, FlakyStore)
+        self.flaky = self.store
+        self.progress: list[int] = []
+
+    async def make(self) -> None:
+        key = ClusterKey(cluster_id=CLUSTER, format_version=1, verdict={})
+        await self.flaky.inner.create(CLUSTER_KEY, [key.encode()])
+        controller, _ = await self.started("maker", owner="uid")
+        await controller.close()
+        for number in range(25):
+            await self.flaky.inner.put(f"{CLUSTER}/data/{number}", [b"x"])
+        await self.flaky.inner.put("doctor/left", [b"x"])
+
+    async def erase(self, *, owner: str | None = "uid", cluster_id: str = CLUSTER) -> int:
+        return await erase(
+            store=self.store,
+            cluster_id=ClusterId(cluster_id),
+            owner=owner,
+            entropy=SeededEntropy("erase"),
+            tasks=self.tasks,
+            patience=self.patience(),
+            on_progress=self.progress.append,
+        )
+
+    async def keys(self) -> list[str]:
+        return [info.key for info in await self.flaky.inner.list("")]
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EraseWorld]:
+    monkeypatch.setattr(module, "DELETES_AT_ONCE", 10)
+    made = EraseWorld()
+    await made.make()
+    yield made
+    await made.close()
+
+
+async def test_everything_of_the_cluster_goes_and_nothing_else(world: EraseWorld) -> None:
+    before = len(await world.keys())
+    assert await world.erase() == before
+    assert await world.keys() == ["doctor/left"]
+    assert world.progress == sorted(world.progress)
+
+
+async def test_the_cluster_key_goes_last(world: EraseWorld) -> None:
+    await world.erase()
+    assert world.flaky.writes[-1] == CLUSTER_KEY
+
+
+@pytest.mark.parametrize("owner", [None, "stranger"])
+async def test_only_its_owner_erases_it(world: EraseWorld, owner: str | None) -> None:
+    before = await world.keys()
+    with pytest.raises(StoreOwnedByAnother, match="uid"):
+        await world.erase(owner=owner)
+    assert await world.keys() == before
+
+
+async def test_another_id_erases_nothing(world: EraseWorld) -> None:
+    before = await world.keys()
+    with pytest.raises(StoreClusterMissing):
+        await world.erase(cluster_id="another")
+    assert await world.keys() == before
+
+
+async def test_where_there_is_none_nothing_is_erased(world: EraseWorld) -> None:
+    await world.flaky.inner.delete([CLUSTER_KEY])
+    with pytest.raises(StoreClusterMissing):
+        await world.erase()
+
+
+async def test_an_erase_that_did_not_end_is_finished_by_its_owner_alone(world: EraseWorld) -> None:
+    class Crash(Exception):
+        pass
+
+    def crash(count: int) -> None:
+        raise Crash
+
+    with pytest.raises(Crash):
+        await erase(
+            store=world.store,
+            cluster_id=CLUSTER,
+            owner="uid",
+            entropy=SeededEntropy("erase"),
+            tasks=world.tasks,
+            patience=world.patience(),
+            on_progress=crash,
+        )
+    # Not even the metadata log has to be there any more.
+    for info in await world.flaky.inner.list(f"{CLUSTER}/meta/"):
+        await world.flaky.inner.delete([info.key])
+    with pytest.raises(StoreOwnedByAnother):
+        await world.erase(owner="stranger")
+    await world.erase()
+
+    assert await world.keys() == ["doctor/left"]
+    with pytest.raises(ObjectNotFound):
+        await world.store.get(CLUSTER_KEY)

@@ -1,0 +1,103 @@
+"""The lease, and what can be told from watching it."""
+
+from asyncio import sleep
+
+import pytest
+
+from automq.ids import ControllerEpoch
+from automq.metadata.lease import Lease, LeaseWatch, lease_key
+from automq.s3stream.ports import StoreUnavailable
+from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, LoopClock, World
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+def flaky(world: World) -> FlakyStore:
+    assert isinstance(world.store, FlakyStore)
+    return world.store
+
+
+def a_lease(world: World) -> Lease:
+    return Lease(
+        store=world.store,
+        cluster_id=CLUSTER,
+        node=NODE,
+        epoch=ControllerEpoch(1),
+        clock=LoopClock(),
+        interval_s=5.0,
+        on_store=world.store_errors.append,
+    )
+
+
+def a_watch(world: World) -> LeaseWatch:
+    return LeaseWatch(store=world.store, cluster_id=CLUSTER, clock=LoopClock())
+
+
+async def test_the_lease_is_renewed_every_interval_and_no_oftener(world: World) -> None:
+    world.tasks.spawn(a_lease(world).run(), name="lease")
+    await sleep(61)
+    assert flaky(world).writes == [lease_key(CLUSTER)] * 13
+    await world.close()
+
+
+async def test_a_failing_store_is_told_and_asked_no_oftener(world: World) -> None:
+    flaky(world).is_down = True
+    world.tasks.spawn(a_lease(world).run(), name="lease")
+    await sleep(12)
+    assert len(world.store_errors) == 3
+    flaky(world).is_down = False
+    await sleep(6)
+    assert world.store_errors[-1] is None
+    await world.close()
+
+
+async def test_a_lease_that_nobody_renews_is_unchanged(world: World) -> None:
+    watch = a_watch(world)
+    await watch.wait_unchanged(15.0)
+    assert watch.unchanged_s >= 15.0
+    assert watch.changes == 0
+
+
+async def test_a_lease_that_is_renewed_changes(world: World) -> None:
+    world.tasks.spawn(a_lease(world).run(), name="lease")
+    watch = a_watch(world)
+    for _ in range(60):
+        await watch.look()
+        assert watch.unchanged_s < 15.0
+        await sleep(1)
+    assert watch.changes >= 11
+    await world.close()
+
+
+async def test_an_outage_proves_nothing(world: World) -> None:
+    watch = a_watch(world)
+    for _ in range(15):
+        await watch.look()
+        await sleep(1)
+    flaky(world).is_down = True
+    with pytest.raises(StoreUnavailable):
+        await watch.look()
+    flaky(world).is_down = False
+    await sleep(60)
+    await watch.look()
+    assert watch.unchanged_s == 0.0
+
+
+async def test_waiting_ends_once_the_renewing_ends_even_over_an_outage(world: World) -> None:
+    renewing = world.tasks.spawn(a_lease(world).run(), name="lease")
+    waiting = world.tasks.spawn(a_watch(world).wait_unchanged(15.0), name="watch")
+    await sleep(40)
+    flaky(world).is_down = True
+    await sleep(40)
+    renewing.cancel()
+    flaky(world).is_down = False
+    await sleep(13)
+    assert not waiting.done()
+    await sleep(5)
+    assert waiting.done()
+    await world.close()
