@@ -6,6 +6,7 @@ Neither hides a failed create: aiobotocore's retries are off, reads and uncondit
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import aiobotocore.session
 import aiohttp
 import botocore.exceptions
+import botocore.loaders
 import obstore.exceptions
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
+from aiobotocore.httpsession import AIOHTTPSession
 from botocore.credentials import ReadOnlyCredentials
 from obstore.store import S3Store as BulkClient
 
@@ -62,6 +65,16 @@ class _Signer(AioCredentials):  # type: ignore[misc]
         return self
 
 
+class _AskingOnceSession(AIOHTTPSession):  # type: ignore[misc]
+    """aiohttp sends a PUT again by itself when the connection ends without an answer: a hidden second try. Not here."""
+
+    async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+        session: aiohttp.ClientSession = await super()._get_session(proxy_url)
+        assert hasattr(session, "_retry_connection"), "aiohttp has changed: find its new way to switch retries off"
+        session._retry_connection = False
+        return session
+
+
 class S3Clients:
     """Both clients, made when they are first asked for."""
 
@@ -100,6 +113,7 @@ class S3Clients:
     async def _make_exact(self) -> Any:
         session = aiobotocore.session.get_session()
         session.register_component("credential_provider", _Signer(self._source))
+        session.register_component("data_loader", _service_descriptions())
         config = AioConfig(
             s3={"addressing_style": "path" if self._path_style else "virtual", "payload_signing_enabled": False},
             request_checksum_calculation="when_required",
@@ -110,6 +124,7 @@ class S3Clients:
             read_timeout=ANSWER_TIMEOUT_S,
             max_pool_connections=CONNECTIONS_MAX,
             ignore_configured_endpoint_urls=True,
+            http_session_cls=_AskingOnceSession,
         )
         return await self._exits.enter_async_context(
             session.create_client(
@@ -144,6 +159,12 @@ class S3Clients:
             # Given this way, no AWS_SESSION_TOKEN of the environment is mixed with them.
             credential_provider=lambda: _bulk_credential(credential),
         )
+
+
+@functools.cache
+def _service_descriptions() -> Any:
+    """botocore's description of S3: a quarter of a second to read, the same for every client."""
+    return botocore.loaders.create_loader()
 
 
 def _bulk_credential(credential: Credential) -> "S3Credential":

@@ -1,0 +1,183 @@
+"""An HTTP proxy between an S3 client and its server that answers as real stores do on bad days.
+
+No local server ever answers 409, loses an answer or is slow on demand. Faults are queued; each request that matches
+takes the first one. What the faults are:
+
+    CONFLICT   409 ConditionalRequestConflict, the request is not forwarded
+    SLOW_DOWN  503, not forwarded
+    DROPPED    the connection is closed, the request not forwarded
+    LOST       the request is forwarded, its answer thrown away, the connection closed
+    HALF       the request is forwarded, half of the answer's body sent, the connection closed
+    NOT_S3     404 with a page of somebody else's, not forwarded
+    EXPIRED    400 ExpiredToken, not forwarded
+"""
+
+import asyncio
+import contextlib
+import enum
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+LINE_BYTES_MAX = 1 << 16
+
+
+class Fault(enum.Enum):
+    """What happens to one request."""
+
+    CONFLICT = "409 Conflict"
+    SLOW_DOWN = "503 Service Unavailable"
+    DROPPED = "dropped"
+    LOST = "lost"
+    HALF = "half"
+    NOT_S3 = "404 Not Found"
+    EXPIRED = "400 Bad Request"
+
+
+_ERRORS = {
+    Fault.CONFLICT: "ConditionalRequestConflict",
+    Fault.SLOW_DOWN: "SlowDown",
+    Fault.EXPIRED: "ExpiredToken",
+}
+FORWARDED = (Fault.LOST, Fault.HALF)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One request, and what became of it."""
+
+    method: str
+    path: str
+    body: bytes
+    fault: Fault | None
+
+
+@dataclass(slots=True)
+class Message:
+    """A request or an answer, read whole."""
+
+    head: bytes
+    body: bytes
+
+    @property
+    def start(self) -> list[str]:
+        """The words of the first line."""
+        return self.head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+
+
+class FaultProxy:
+    """Listens on `endpoint`, forwards to one server."""
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._target = parts.hostname, parts.port
+        self._faults: deque[tuple[str, Fault]] = deque()
+        self.seen: list[Seen] = []
+        self.endpoint = ""
+
+    def expect(self, *faults: Fault, method: str = "PUT") -> None:
+        """The next requests of `method` meet these faults, one each."""
+        self._faults.extend((method, fault) for fault in faults)
+
+    @property
+    def puts(self) -> list[Seen]:
+        """The PUTs so far."""
+        return [seen for seen in self.seen if seen.method == "PUT"]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client's connection."""
+        try:
+            while (request := await _read_message(reader, writer)) is not None:
+                if not await self._answer(request, writer):
+                    break
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, request: Message, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection goes on."""
+        method, path, _ = request.start
+        fault = self._take(method)
+        self.seen.append(Seen(method=method, path=path, body=request.body, fault=fault))
+        answer = await self._forward(request) if fault is None or fault in FORWARDED else None
+        match fault:
+            case None:
+                assert answer is not None
+                writer.write(answer.head + answer.body)
+            case Fault.HALF:
+                assert answer is not None
+                writer.write(answer.head + answer.body[: len(answer.body) // 2])
+            case Fault.DROPPED | Fault.LOST:
+                return False
+            case Fault.NOT_S3:
+                page = b"<html>nothing here</html>"
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(page) + page)
+            case _:
+                body = f"<Error><Code>{_ERRORS[fault]}</Code><Message>injected</Message></Error>".encode()
+                head = f"HTTP/1.1 {fault.value}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
+                writer.write(head.encode() + body)
+        await writer.drain()
+        return fault is not Fault.HALF
+
+    def _take(self, method: str) -> Fault | None:
+        for position, (wanted, fault) in enumerate(self._faults):
+            if wanted == method:
+                del self._faults[position]
+                return fault
+        return None
+
+    async def _forward(self, request: Message) -> Message:
+        reader, writer = await asyncio.open_connection(*self._target, limit=LINE_BYTES_MAX)
+        try:
+            head = b"\r\n".join(
+                line
+                for line in request.head.split(b"\r\n")
+                if not line.lower().startswith((b"expect:", b"connection:"))
+            )
+            writer.write(head[:-4] + b"\r\nConnection: close\r\n\r\n" + request.body)
+            answer = await _read_message(reader, None, without_body=request.start[0] == "HEAD")
+            assert answer is not None
+            return answer
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def _read_message(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None, *, without_body: bool = False
+) -> Message | None:
+    """The next message; None at the end. A client that asks whether to go on is told so through `writer`."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    headers = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
+    }
+    if writer is not None and headers.get("expect", "").lower() == "100-continue":
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if without_body:
+        return Message(head, b"")
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        raise AssertionError("the proxy does not speak chunked transfer")
+    return Message(head, await reader.readexactly(int(headers.get("content-length", "0"))))
+
+
+@contextlib.asynccontextmanager
+async def run_fault_proxy(target: str) -> AsyncIterator[FaultProxy]:
+    """A proxy before the server at `target`, until the end of the block."""
+    proxy = FaultProxy(target)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=LINE_BYTES_MAX)
+    host, port = server.sockets[0].getsockname()
+    proxy.endpoint = f"http://{host}:{port}"
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await server.wait_closed()
