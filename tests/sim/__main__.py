@@ -8,10 +8,9 @@ import os
 import sys
 
 from tests.sim.isolation import Finished, run_all
-from tests.sim.world import Outcome, run_seed
+from tests.sim.world import ACKNOWLEDGED_MIN, Outcome, run_seed
 
 SIMULATED_S_MIN = 60
-ACKNOWLEDGED_MIN = 2000
 FAULTS_MIN = 5
 TRACE_LINES = 60
 

@@ -21,7 +21,7 @@ from automq.protocol.messages.produce import (
 )
 from tests.sim.history import History, Sent
 from tests.support.batches import BadBatch, build_batch, parse_batches
-from tests.support.client import EARLIEST, CallFailed, ErrorAnswered, SimClient
+from tests.support.client import EARLIEST, Address, CallFailed, ErrorAnswered, SimClient
 
 PIPELINE_MAX = 5
 """Kafka's promise for idempotent producers: so many batches of a partition may be unanswered."""
@@ -72,8 +72,8 @@ class Producer:
         partitions: Sequence[int],
     ) -> None:
         self.stopping = False
-        self.batch_records_max = 40
-        self.pause_s = (0.05, 1.5)
+        self.batch_records_max = 60
+        self.pause_s = (0.02, 1.0)
         self.base_timestamp_ms = 1_700_000_000_000
         self._client = client
         self._dice = dice
@@ -121,6 +121,7 @@ class Producer:
                 address = await self._client.leader(self._topic, partition)
                 connection = await self._client.connection(address)
             except CallFailed:
+                self._client.forget_leader(self._topic, partition)
                 await asyncio.sleep(self._dice.uniform(0.1, 0.6))
                 continue
             answers = [connection.send(ApiKey.PRODUCE, 9, self._name, requests[id(sent)]) for sent in waiting]
@@ -131,7 +132,7 @@ class Producer:
                 except CallFailed:
                     failed = True
                     continue
-                failed |= not self._judge(sent, response.responses[0].partition_responses[0], waiting)
+                failed |= not self._judge(sent, response.responses[0].partition_responses[0], waiting, address)
             if failed:
                 self._client.forget_leader(self._topic, partition)
                 await asyncio.sleep(self._dice.uniform(0.1, 0.6))
@@ -149,7 +150,7 @@ class Producer:
             acks=-1, timeout=6000, topic_data=[TopicProduceData(name=self._topic, partition_data=[data])]
         )
 
-    def _judge(self, sent: Sent, answer: PartitionProduceResponse, waiting: list[Sent]) -> bool:
+    def _judge(self, sent: Sent, answer: PartitionProduceResponse, waiting: list[Sent], address: Address) -> bool:
         code = ErrorCode(answer.error_code)
         if code is ErrorCode.NONE:
             self._history.acknowledge(sent, answer.base_offset)
@@ -158,7 +159,7 @@ class Producer:
             self._history.acknowledge(sent, None)
             return True
         earlier_open = any(not other.acknowledged for other in waiting[: waiting.index(sent)])
-        if code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and earlier_open:
+        if code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and (earlier_open or self._history.is_stale(address)):
             return False
         if code not in RETRIABLE:
             self._history.violation(f"{sent.lane} {sent.first}: produce was refused with {code.name}")

@@ -36,7 +36,7 @@ class BrokerWorld(World):
         self.loop = SimLoop(name)
         self.dice = random.Random(f"world {name}")
         self.cluster = Cluster(name, self.loop, settings={**CALM, **(settings or {})})
-        self.history = History(partitions, violations=self.cluster.violations)
+        self.history = History(partitions, violations=self.cluster.violations, is_stale=self.cluster.is_stale)
         self.producers: list[Producer] = []
         self.clients = []
         self.admin: SimClient | None = None

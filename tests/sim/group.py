@@ -145,10 +145,13 @@ class GroupMember:
             ),
         )
         _check(answer.error_code)
+        assert self._coordinator is not None
+        is_stale = self._history.is_stale(self._coordinator)
         for found in answer.topics[0].partitions:
             _check(found.error_code)
             index = found.partition_index
-            self._history.saw_commit(self._group, index, found.committed_offset, at_least=known[index])
+            if not is_stale:
+                self._history.saw_commit(self._group, index, found.committed_offset, at_least=known[index])
             self._committed[index] = found.committed_offset
             self._positions[index] = max(found.committed_offset, self._history.trims[index], 0)
 

@@ -4,6 +4,7 @@ Every record's value names its producer, its partition and its number: `p1/0/17`
 one partition: numbers from 0 on, without a hole, because the producer is idempotent and retries until it succeeds.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.support.batches import Batch
@@ -40,6 +41,8 @@ class History:
     """Up to where somebody has asked to delete: nothing below need exist."""
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     """Newest acknowledged commit of a group."""
+    is_stale: Callable[[tuple[str, int]], bool] = lambda address: False
+    """Whether a broker's address is that of a process which somebody has superseded."""
 
     def __post_init__(self) -> None:
         self.seen = [[] for _ in range(self.partitions)]

@@ -41,10 +41,10 @@ def build_batch(
     producer_epoch: int = -1,
     base_sequence: int = -1,
 ) -> bytes:
-    """Uncompressed records without keys and headers."""
+    """Uncompressed records, all with the same key (compacted topics ask for one), without headers."""
     records = bytearray()
     for delta, value in enumerate(values):
-        record = b"\x00\x00" + _varint(delta) + b"\x01" + _varint(len(value)) + value + b"\x00"
+        record = b"\x00\x00" + _varint(delta) + b"\x02k" + _varint(len(value)) + value + b"\x00"
         records += _varint(len(record)) + record
     tail = HEADER.pack(
         0,

@@ -118,6 +118,8 @@ class SimClient:
     ) -> None:
         self.client_id = client_id
         self.leaders: dict[tuple[str, int], Address] = {}
+        self.leader_epochs: dict[tuple[str, int], int] = {}
+        """Newest ever heard of: older metadata comes from a broker that does not know of its successor yet."""
         self.partition_count: dict[str, int] = {}
         self.call_timeout_s = 8.0
         self._network = network
@@ -186,6 +188,9 @@ class SimClient:
             self.partition_count[topic.name] = len(topic.partitions)
             for partition in topic.partitions:
                 where = (topic.name, partition.partition_index)
+                if partition.leader_epoch < self.leader_epochs.get(where, -1):
+                    continue
+                self.leader_epochs[where] = partition.leader_epoch
                 if partition.leader_id in addresses:
                     self.leaders[where] = addresses[partition.leader_id]
                 else:
@@ -231,15 +236,22 @@ class SimClient:
 
     async def list_offset(self, topic: str, partition: int, timestamp: int) -> int:
         """The offset of a (special) time. Raises CallFailed, ErrorAnswered."""
+        address = await self.leader(topic, partition)
         request = ListOffsetsRequest(
             replica_id=-1,
             topics=[
                 ListOffsetsTopic(
-                    name=topic, partitions=[ListOffsetsPartition(partition_index=partition, timestamp=timestamp)]
+                    name=topic,
+                    partitions=[
+                        ListOffsetsPartition(
+                            partition_index=partition,
+                            timestamp=timestamp,
+                            current_leader_epoch=self.leader_epochs.get((topic, partition), -1),
+                        )
+                    ],
                 )
             ],
         )
-        address = await self.leader(topic, partition)
         response: ListOffsetsResponse = await self.call(address, ApiKey.LIST_OFFSETS, 5, request)
         answer = response.topics[0].partitions[0]
         if answer.error_code:
@@ -261,7 +273,12 @@ class SimClient:
     ) -> list[PartitionData]:
         """Several partitions of one leader. Raises CallFailed, ErrorAnswered for the request as a whole."""
         partitions = [
-            FetchPartition(partition=partition, fetch_offset=offset, partition_max_bytes=max_bytes)
+            FetchPartition(
+                partition=partition,
+                fetch_offset=offset,
+                partition_max_bytes=max_bytes,
+                current_leader_epoch=self.leader_epochs.get((topic, partition), -1),
+            )
             for partition, offset in positions.items()
         ]
         request = FetchRequest(

@@ -131,8 +131,9 @@ class Cluster:
         self._creators: dict[str, Process] = {}
         self._tries: dict[tuple[Process, str], bytes] = {}
         self._by_process: dict[Process, Incarnation] = {}
+        self._claimant: Process | None = None
         self.writes: list[tuple[float, str, str]] = []
-        """Everything that took effect in the bucket: when, what, which key."""
+        """Everything that took effect in the bucket: when it was sent, what, which key."""
         self.store.trace = self.network.trace = self.trace
         self.store.on_applied.append(self._on_applied)
         self.network.on_write = self._on_write
@@ -227,6 +228,13 @@ class Cluster:
         """Where clients may begin to ask: every address that is taken."""
         return [address for address in self.network.listeners if address[1] == PORT]
 
+    def is_stale(self, address: tuple[str, int]) -> bool:
+        """Whether who answers there has been superseded, known or unknown to itself.
+
+        Until it reads of its fence it answers from what was true before; what it says then is old, not wrong.
+        """
+        return self._claimant is None or self._claimant.name != address[0]
+
     def close(self) -> None:
         """Look at what the loop has kept for itself."""
         for failure in self.loop.failures:
@@ -236,9 +244,11 @@ class Cluster:
 
     def _on_applied(self, operation: Operation, error: Exception | None) -> None:
         if operation.name in ("create", "put", "delete"):
-            self.writes.append((self.loop.time(), operation.name, operation.key))
+            self.writes.append((operation.sent_at, operation.name, operation.key))
         if operation.name == "create" and error is None:
             self._creators[operation.key] = operation.process
+            if "/meta/claims/" in operation.key:
+                self._claimant = operation.process
         if operation.name == "create" and operation.body is not None:
             self._check_same_bytes(operation, operation.body)
         if operation.name == "delete" and "/data/" in operation.key:

@@ -102,6 +102,7 @@ class Operation:
     name: str
     key: str
     body: bytes | None
+    sent_at: float = 0.0
     fate: Fate = Fate.OK
 
 
@@ -337,7 +338,7 @@ class ProcessStore:
         frozen: Sequence[Buffer] = (),
     ) -> Any:
         world = self._world
-        operation = Operation(world.operations, self._process, name, key, body)
+        operation = Operation(world.operations, self._process, name, key, body, world.loop.time())
         return await world.run(operation, apply, frozen)
 
 
