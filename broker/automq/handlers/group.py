@@ -76,7 +76,7 @@ async def _find(context: RequestContext, key_type: int, key: str) -> Coordinator
             message = (
                 "Transactions are not supported yet: remove transactional.id; idempotent producers work without it"
             )
-            raise ApiError(ErrorCode.UNSUPPORTED_VERSION, message)
+            raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, message)
         if key_type != _GROUP_KEY:
             raise ApiError(ErrorCode.INVALID_REQUEST, f"coordinators of key type {key_type} are not supported")
         if not key:

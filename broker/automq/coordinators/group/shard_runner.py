@@ -85,7 +85,7 @@ class ShardRunner:
         assert not turn.records
         self._timers.apply(turn.timers)
         self._schedule_wakeup()
-        log.info("group shard loaded", extra={"shard": self.index, "groups": len(shard.groups)})
+        log.debug("group shard loaded", extra={"shard": self.index, "groups": len(shard.groups)})
 
     def close(self) -> None:
         """Serve nothing more: whoever waits looks for the new coordinator. Idempotent."""

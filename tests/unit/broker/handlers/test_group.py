@@ -79,7 +79,7 @@ async def test_a_transactional_id_is_refused_with_a_sentence(version: int) -> No
         request = FindCoordinatorRequest(key="x", key_type=1, coordinator_keys=["x"])
         response = await handle_find_coordinator(context, request)
     found = response.coordinators[0] if version >= 4 else response
-    assert found.error_code == ErrorCode.UNSUPPORTED_VERSION
+    assert found.error_code == ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
     assert found.error_message is not None
     assert "not supported yet" in found.error_message
 
