@@ -1,0 +1,206 @@
+"""Idempotent producers, against a model that remembers everything."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automq.ids import Offset
+from automq.partition import producer_state
+from automq.partition.producer_state import PRODUCERS_MAX, AppendedBatch, ProducerState
+from automq.protocol.errors import ApiError, ErrorCode
+from tests.support import golden
+
+LAST = 2**31 - 1
+
+
+def record(
+    state: ProducerState, producer: int, epoch: int, first: int, count: int, offset: int, *, now_ms: int = 0
+) -> None:
+    state.record(producer, epoch, first, count, first_offset=Offset(offset), append_time_ms=-1, now_ms=now_ms)
+
+
+def refusal(state: ProducerState, producer: int, epoch: int, first: int, count: int = 1) -> ErrorCode:
+    with pytest.raises(ApiError) as caught:
+        state.check(producer, epoch, first, count)
+    return caught.value.code
+
+
+def test_unknown_producer_may_begin_anywhere() -> None:
+    assert ProducerState().check(1, 0, 4711, 3) is None
+
+
+def test_next_sequence_is_taken() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 3, 100)
+
+    assert state.check(1, 0, 3, 1) is None
+
+
+def test_same_sequences_are_a_duplicate_with_the_first_offset() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 3, 100)
+    record(state, 1, 0, 3, 2, 103)
+
+    assert state.check(1, 0, 0, 3) == AppendedBatch(0, 2, Offset(100), -1)
+
+
+def test_part_of_a_batch_is_no_duplicate() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 3, 100)
+
+    assert refusal(state, 1, 0, 0, 2) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert refusal(state, 1, 0, 1, 2) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_only_five_batches_are_remembered() -> None:
+    state = ProducerState()
+    for number in range(6):
+        record(state, 1, 0, number, 1, number)
+
+    assert state.check(1, 0, 1, 1) is not None
+    assert refusal(state, 1, 0, 0) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_gap_is_out_of_order() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 1, 0)
+
+    assert refusal(state, 1, 0, 2) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_older_epoch_is_fenced() -> None:
+    state = ProducerState()
+    record(state, 1, 5, 0, 1, 0)
+
+    assert refusal(state, 1, 4, 1) == ErrorCode.INVALID_PRODUCER_EPOCH
+
+
+def test_newer_epoch_begins_at_zero() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 1, 0)
+
+    assert refusal(state, 1, 1, 1) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert state.check(1, 1, 0, 1) is None
+
+
+def test_newer_epoch_forgets_the_batches_of_the_older_one() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 1, 0)
+    record(state, 1, 1, 0, 2, 1)
+
+    assert refusal(state, 1, 1, 0, 1) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert state.check(1, 1, 0, 2) == AppendedBatch(0, 1, Offset(1), -1)
+
+
+def test_sequence_zero_follows_the_last_one() -> None:
+    state = ProducerState()
+    record(state, 1, 0, LAST, 1, 0)
+
+    assert state.check(1, 0, 0, 1) is None
+    assert refusal(state, 1, 0, 1) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+
+
+def test_batch_may_wrap_around() -> None:
+    state = ProducerState()
+    record(state, 1, 0, LAST - 1, 5, 0)
+
+    assert state.check(1, 0, LAST - 1, 5) == AppendedBatch(LAST - 1, 2, Offset(0), -1)
+    assert state.check(1, 0, 3, 1) is None
+
+
+def test_silent_producers_are_forgotten() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 1, 0, now_ms=1000)
+    record(state, 2, 0, 0, 1, 1, now_ms=1500)
+
+    assert state.expire(2000, 1000) == 1
+    assert state.get(1) is None
+    assert state.get(2) is not None
+
+
+def test_too_many_producers_lose_the_most_silent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert PRODUCERS_MAX > 1000
+    monkeypatch.setattr(producer_state, "PRODUCERS_MAX", 2)
+    state = ProducerState()
+    for number, now_ms in enumerate([30, 10, 20]):
+        record(state, number, 0, 0, 1, 0, now_ms=now_ms)
+
+    assert state.expire(31, 1000) == 1
+    assert [producer for producer, _ in state] == [2, 0]
+
+
+def test_format_of_the_checkpoint() -> None:
+    state = ProducerState()
+    record(state, 4000, 1, LAST, 2, 17, now_ms=1_700_000_000_000)
+    state.record(4001, 0, 0, 1, first_offset=Offset(19), append_time_ms=1_700_000_000_001, now_ms=1_700_000_000_002)
+
+    golden.check_bytes("partition/producers.hex", state.encode())
+
+
+def test_unknown_format_is_refused() -> None:
+    data = bytearray(ProducerState().encode())
+    data[0] = 9
+
+    with pytest.raises(ValueError, match="upgrade"):
+        ProducerState.decode(bytes(data))
+
+
+@dataclasses.dataclass
+class Sent:
+    epoch: int
+    first: int
+    count: int
+    offset: int
+
+
+class Model:
+    """Every batch of every producer, and the rules word by word."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, list[Sent]] = {}
+
+    def judge(self, producer: int, epoch: int, first: int, count: int) -> str | int | None:
+        sent = self.sent.get(producer, [])
+        if not sent:
+            return None
+        current = sent[-1].epoch
+        for batch in [batch for batch in sent if batch.epoch == current][-5:]:
+            if (epoch, first, count) == (batch.epoch, batch.first, batch.count):
+                return batch.offset
+        if epoch < current:
+            return "INVALID_PRODUCER_EPOCH"
+        expected = 0 if epoch > current else (sent[-1].first + sent[-1].count) % 2**31
+        return None if first == expected else "OUT_OF_ORDER_SEQUENCE_NUMBER"
+
+
+SEQUENCES = st.one_of(st.integers(0, 6), st.integers(LAST - 3, LAST))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 2), st.one_of(st.none(), SEQUENCES), st.integers(1, 3)), max_size=40
+    )
+)
+def test_state_judges_as_the_model_does_whether_kept_or_restored(steps: list[tuple[int, int, int | None, int]]) -> None:
+    state, model = ProducerState(), Model()
+    offset = 0
+    for producer, epoch, sequence, count in steps:
+        sent = model.sent.get(producer, [])
+        # Most batches continue where the last one ended.
+        continuing = (sent[-1].first + sent[-1].count) % 2**31 if sent and sent[-1].epoch == epoch else 0
+        first = continuing if sequence is None else sequence
+        expected = model.judge(producer, epoch, first, count)
+        restored = ProducerState.decode(state.encode())
+        for candidate in (state, restored):
+            try:
+                found = candidate.check(producer, epoch, first, count)
+                actual: str | int | None = None if found is None else found.first_offset
+            except ApiError as error:
+                actual = error.code.name
+            assert actual == expected
+        if expected is None:
+            record(state, producer, epoch, first, count, offset)
+            model.sent.setdefault(producer, []).append(Sent(epoch, first, count, offset))
+            offset += count
