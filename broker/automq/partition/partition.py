@@ -8,6 +8,7 @@ confirmed offset. Opening costs the checkpoint and the records written since, ho
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from automq.ids import Offset, StreamEpoch, TopicId, TopicPartition
@@ -284,9 +285,10 @@ class Partition:
         if start is None:
             return None
         floor = self.log_start_offset
+        look = partial(first_record_at, timestamp_ms=timestamp_ms, from_offset=floor)
         async for batch in self.read_batches(max(start, floor), self.high_watermark):
             if RecordBatch(batch).max_timestamp >= timestamp_ms:
-                found = await self._look(first_record_at, batch, timestamp_ms, floor)
+                found = await self._look(look, batch)
                 if found is not None:
                     return found
         return None
@@ -300,16 +302,14 @@ class Partition:
             if start is not None:
                 floor = self.log_start_offset
                 async for batch in self.read_batches(max(start, floor), self.high_watermark):
-                    return await self._look(newest_record, batch, floor)
+                    return await self._look(partial(newest_record, from_offset=floor), batch)
         return None
 
-    async def _look(
-        self, function: Callable[..., FoundOffset | None], batch: memoryview, *args: int
-    ) -> FoundOffset | None:
+    async def _look(self, look: Callable[[memoryview], FoundOffset | None], batch: memoryview) -> FoundOffset | None:
         """Small batches in place, large ones in a worker."""
         if len(batch) <= IN_PLACE_BYTES_MAX:
-            return function(batch, *args)
-        return await self._workers.run(function, batch, *args)
+            return look(batch)
+        return await self._workers.run(look, batch)
 
     def epoch_of(self, offset: int) -> int:
         """The leader epoch that wrote `offset`; -1 when unknown."""
