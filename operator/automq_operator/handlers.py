@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import aiohttp
@@ -33,11 +33,11 @@ class Operator:
         self._limits = Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s)
         self._nudges: dict[tuple[str, str], asyncio.Event] = {}
 
-    def registry(self) -> kopf.OperatorRegistry:
-        """All handlers."""
+    def registry(self, login: Callable[..., kopf.ConnectionInfo | None] | None = None) -> kopf.OperatorRegistry:
+        """All handlers; `login` says where the API server is."""
         registry = kopf.OperatorRegistry()
         kopf.on.startup(registry=registry)(self._configure)
-        kopf.on.login(registry=registry)(_login)
+        kopf.on.login(registry=registry)(login or _login)
         resource = (api.GROUP, api.VERSION, api.PLURAL)
         kopf.daemon(*resource, registry=registry, cancellation_timeout=10, cancellation_backoff=1)(self._daemon)
         kopf.on.event(*resource, registry=registry)(self._on_cluster_event)

@@ -56,7 +56,11 @@ class Conversation:
         self._socket.close()
 
     def ask(self, question: Ask) -> Any:
-        """The answer as plain data, or the word 'closed' when the broker closes the connection instead."""
+        """The answer without noise, or the word 'closed' when the broker closes the connection instead."""
+        return self._without_noise(self.ask_raw(question))
+
+    def ask_raw(self, question: Ask) -> Any:
+        """The answer as plain data, whole."""
         api = APIS[ApiKey[question.api].value]
         version = question.version
         request = _build(api.request_class, self._filled(question.body))
@@ -76,7 +80,7 @@ class Conversation:
         plain = _plain(answer)
         for name, path in question.remember.items():
             self._names[name] = _at(plain, path)
-        return self._without_noise(plain)
+        return plain
 
     def _frame(self) -> bytes:
         size = int.from_bytes(self._exactly(4), "big")

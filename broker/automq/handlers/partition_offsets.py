@@ -58,6 +58,9 @@ READ_COMMITTED: Final = 1
 # Partitions of one request that are looked up in objects at the same time: each may read a block.
 LOOKUPS_MAX: Final = 16
 
+LEADER_EPOCH_SINCE = 4
+"""The first version of ListOffsets whose answer can say a leader epoch."""
+
 
 async def handle_list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
     """Offsets by time, and the special ones, each partition for itself."""
@@ -110,6 +113,8 @@ async def _list_one(
     elif timestamp >= 0 or timestamp == NEWEST_TIMESTAMP:
         await _look_up(partition, timestamp, response)
     # Nothing is tiered: those offsets do not exist, which is -1.
+    if context.version < LEADER_EPOCH_SINCE:
+        response.leader_epoch = -1
     return response
 
 

@@ -23,7 +23,7 @@ from automq.handlers import (
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of
 from automq.protocol.apis import APIS, Api, ApiKey, encode_response
-from automq.protocol.codec import decode
+from automq.protocol.codec import UnsupportedField, decode
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
 from automq.protocol.schema import Message
@@ -106,7 +106,12 @@ async def respond(route: Route, context: RequestContext, correlation_id: int, re
         response = answer_failure(api, error)
     if response is None:
         return None
-    return encode_response(api, context.version, correlation_id, response)
+    try:
+        return encode_response(api, context.version, correlation_id, response)
+    except UnsupportedField:
+        # A bug of the handler. It costs this client its connection, not everybody the broker.
+        log.exception("answer cannot be said in this version", extra={"api": api.name, "version": context.version})
+        return None
 
 
 def answer_failure(api: Api, error: Exception) -> Message | None:
