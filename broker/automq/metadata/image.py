@@ -1,6 +1,7 @@
 """The cluster's facts at one moment: an immutable value, cheap to copy with a change.
 
-Only `metadata.replay` makes new images. Maps are persistent; whoever iterates one sorts it, because their order depends
+Only `metadata.replay` makes new images. What a commit touches is a msgspec structure, which is made in a fifth of the
+time of a dataclass. Maps are persistent; whoever iterates one sorts it, because their order depends
 on hashes.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from immutables import Map
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
@@ -84,8 +86,7 @@ class TopicImage:
     partitions: tuple[PartitionImage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamImage:
+class StreamImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One stream. Invariants: 0 <= start; `end` covers every span; the checkpoint's offset is at most `end`."""
 
     stream: StreamId
@@ -106,8 +107,7 @@ class StreamImage:
         return max(self.start, self.end)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectImage:
+class ObjectImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One object. Which of the image's maps it is in says its state."""
 
     object_id: ObjectId

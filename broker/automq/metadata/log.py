@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch
-from automq.metadata.log_format import HEADER_BYTES, NONCE_BYTES, LogPosition, encode_slot, slot_key
+from automq.metadata.log_format import (
+    HEADER_BYTES,
+    NONCE_BYTES,
+    LogPosition,
+    encode_slot,
+    is_fence_header,
+    slot_key,
+)
 from automq.metadata.patience import Patience
 from automq.metadata.records import MetadataRecord, encode_record
 from automq.replicated.machine import LogFailed, LogFenced
@@ -117,11 +124,12 @@ class MetadataLog:
             return
         key = slot_key(self._cluster_id, position)
         try:
-            await self._store.get_range(key, 0, HEADER_BYTES)
+            header = await self._store.get_range(key, 0, HEADER_BYTES)
         except ObjectNotFound:
             return
-        # A write that began or ended meanwhile has found out by itself, or the slot is its own.
-        if position == self._next and self._is_idle:
+        # A slot of records may be our own, of a write that began meanwhile. A fence never is: from this moment on
+        # nothing may be answered, so a write that is still to find out is not waited for.
+        if is_fence_header(header) or (position == self._next and self._is_idle):
             self._lose(LogFenced(f"slot {position} of the metadata log belongs to another controller"))
 
     def close(self) -> None:

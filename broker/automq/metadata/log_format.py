@@ -117,6 +117,11 @@ def epoch_of(claim: str) -> ControllerEpoch:
     return ControllerEpoch(int(claim[-20:]))
 
 
+def is_fence_header(header: Buffer) -> bool:
+    """Whether the first bytes of a slot say that it is a fence; they are not checked otherwise."""
+    return len(header) >= HEADER_BYTES and header[5] == Kind.FENCE
+
+
 def encode_slot(
     cluster_id: ClusterId, position: LogPosition, *, first_record: int, encoded: Sequence[bytes], nonce: bytes
 ) -> list[bytes]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from immutables import Map, MapMutation
+from msgspec import structs
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import (
@@ -208,7 +209,7 @@ class MetadataMachine:
         for stream_id, epoch in epochs.items():
             stream = self.streams[stream_id]
             assert epoch > stream.epoch
-            self.streams[stream_id] = dataclasses.replace(stream, owner=owner, epoch=epoch)
+            self.streams[stream_id] = structs.replace(stream, owner=owner, epoch=epoch)
             by_topic.setdefault(stream.topic_id, {})[stream.partition] = epoch
         for topic_id, changed in by_topic.items():
             topic = self.topic_map[topic_id]
@@ -229,7 +230,7 @@ class MetadataMachine:
         if record.start <= stream.start:
             return
         spans, dropped = stream.spans.drop_below(record.start)
-        self.streams[record.stream] = dataclasses.replace(stream, start=record.start, spans=spans)
+        self.streams[record.stream] = structs.replace(stream, start=record.start, spans=spans)
         for span in dropped:
             self._release(span.object_id)
 
@@ -308,7 +309,7 @@ class MetadataMachine:
     def _release(self, object_id: ObjectId) -> None:
         found = self.committed[object_id]
         assert found.references > 0
-        self.committed[object_id] = dataclasses.replace(found, references=found.references - 1)
+        self.committed[object_id] = structs.replace(found, references=found.references - 1)
         if found.references == 1:
             self.unreferenced[object_id] = None
 
@@ -317,7 +318,7 @@ class MetadataMachine:
             found = self.prepared.pop(object_id, None) or self.committed.pop(object_id)
             assert found.references == 0
             self.unreferenced.pop(object_id, None)
-            self.destroyed[object_id] = dataclasses.replace(found, expires_ms=0, refused=(), destroyed_ms=record.at_ms)
+            self.destroyed[object_id] = structs.replace(found, expires_ms=0, refused=(), destroyed_ms=record.at_ms)
 
     def objects_deleted(self, record: ObjectsDeleted) -> None:
         for object_id in record.objects:
@@ -386,7 +387,7 @@ class MetadataMachine:
             self._retain(span.object_id)
         if record.checkpoint_object is not None:
             self._retain(record.checkpoint_object)
-        self.streams[record.stream] = dataclasses.replace(
+        self.streams[record.stream] = structs.replace(
             self.streams[record.stream],
             start=record.start,
             end=record.end,
@@ -397,7 +398,7 @@ class MetadataMachine:
 
     def _retain(self, object_id: ObjectId) -> None:
         found = self.committed[object_id]
-        self.committed[object_id] = dataclasses.replace(found, references=found.references + 1)
+        self.committed[object_id] = structs.replace(found, references=found.references + 1)
         self.unreferenced.pop(object_id, None)
 
 
