@@ -244,6 +244,7 @@ SMALL = StorageSettings(
     wal_interval_ms=1.0,
     wal_batch_bytes=64 * 1024,
     wal_inflight=4,
+    wal_eager_bytes=0,
 )
 
 

@@ -38,8 +38,9 @@ from automq.s3stream.wal.format import (
 log = logging.getLogger(__name__)
 
 _PADDING: Final = bytes(PAGE_BYTES)
-# Worth waiting for a PUT that takes a millisecond, and so for a slot twice as large; not for one that takes a hundred.
-_EAGER_WAIT_MAX_S: Final = 0.005
+# A PUT on its way that takes milliseconds is worth waiting for: acknowledgement is in order anyway, and the next slot
+# grows meanwhile. One that takes a hundred is not.
+_EAGER_WAIT_S: Final = 0.005
 
 
 class Appender(Protocol):
@@ -259,8 +260,7 @@ class ObjectWal:
         self._timer = None
         if self._inflight and self.slot is not None and self.slot.size < self._settings.eager_bytes and not self._due:
             self._due = True
-            wait = min(self._settings.interval_s, _EAGER_WAIT_MAX_S)
-            self._timer = asyncio.get_running_loop().call_later(wait, self._flush)
+            self._timer = asyncio.get_running_loop().call_later(_EAGER_WAIT_S, self._flush)
         elif len(self._inflight) >= self._settings.inflight_max:
             self._due = True
         else:

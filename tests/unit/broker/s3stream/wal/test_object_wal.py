@@ -1,11 +1,13 @@
 """The WAL on object storage: when slots are sent, in what order they count, and what a taken slot means."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from automq.s3stream.model import BrokerFenced
 from automq.s3stream.ports import StoreUnavailable
+from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from tests.support.engine import SMALL, Engine, HeldStore, Ledger, append, durable, keys_of, slot_key
@@ -15,10 +17,10 @@ pytestmark = pytest.mark.looptime
 INTERVAL_S = SMALL.wal_interval_ms / 1000
 
 
-def an_engine(store: HeldStore | None = None) -> tuple[Engine, Stream, HeldStore]:
+def an_engine(settings: StorageSettings = SMALL) -> tuple[Engine, Stream, HeldStore]:
     ledger = Ledger()
-    held = store or HeldStore(MemoryStore())
-    engine = Engine(ledger, held)
+    held = HeldStore(MemoryStore())
+    engine = Engine(ledger, held, settings=settings)
     engine.storage.start()
     return engine, engine.storage.open_stream(ledger.create_stream(1)), held
 
@@ -77,6 +79,39 @@ async def test_no_more_slots_in_flight_than_allowed_and_the_open_one_fills_up() 
 
     assert len(creates(store)) == SMALL.wal_inflight + 1
     assert stream.confirmed_offset == 40
+
+
+@pytest.mark.parametrize(("put_s", "sent_after_s"), [(0.004, 0.004), (10.0, INTERVAL_S + 0.005)])
+async def test_small_slot_waits_a_moment_for_the_one_on_its_way(put_s: float, sent_after_s: float) -> None:
+    engine, stream, store = an_engine(replace(SMALL, wal_eager_bytes=10_000))
+
+    async def before(name: str, key: str) -> None:
+        if key == slot_key(0):
+            await asyncio.sleep(put_s)
+
+    store.before = before
+    append(stream)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    append(stream)
+    started = asyncio.get_running_loop().time()
+    while slot_key(1) not in creates(store):
+        await asyncio.sleep(0.0005)
+
+    assert sent_after_s <= asyncio.get_running_loop().time() - started <= sent_after_s + 0.001
+
+
+async def test_slot_that_is_large_enough_waits_for_none() -> None:
+    engine, stream, store = an_engine(replace(SMALL, wal_eager_bytes=10_000))
+    gate = asyncio.Event()
+    store.before = lambda name, key: gate.wait()
+    append(stream)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    append(stream, size=12_000)
+    await asyncio.sleep(INTERVAL_S * 1.5)
+
+    assert creates(store) == [slot_key(0), slot_key(1)]
 
 
 async def test_acknowledgements_keep_slot_order_when_successes_do_not() -> None:
