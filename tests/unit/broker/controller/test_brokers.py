@@ -1,0 +1,141 @@
+"""Who lives, who is fenced, and who recovers whose log."""
+
+import pytest
+
+from automq.controller.brokers import (
+    allocate_producer_ids,
+    check_alive,
+    fence_broker,
+    register_broker,
+    unregister_broker,
+    wal_recovered,
+)
+from automq.controller.model import Registration, WalToRecover
+from automq.ids import BrokerEpoch, NodeId
+from automq.metadata.image import EMPTY, MetadataImage
+from automq.metadata.records import Endpoint, WalTrimmed
+from automq.metadata.replay import replay_all
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.s3stream.model import BrokerFenced
+from tests.support.metadata_worlds import check
+
+ONE, TWO = NodeId(1), NodeId(2)
+
+
+def registered(image: MetadataImage, node: NodeId) -> tuple[MetadataImage, Registration]:
+    decision = register_broker(image, node, rack="r", endpoints=(Endpoint("P", "h", 1),))
+    after = replay_all(image, decision.records)
+    check(after)
+    return after, decision.response
+
+
+def fenced(image: MetadataImage, node: NodeId, by: NodeId) -> tuple[MetadataImage, list[WalToRecover]]:
+    dead, recoverer = image.broker(node), image.broker(by)
+    assert dead is not None
+    assert recoverer is not None
+    decision = fence_broker(image, node, dead.epoch, recoverer=(by, recoverer.epoch))
+    after = replay_all(image, decision.records)
+    check(after)
+    return after, list(decision.response)
+
+
+def test_epochs_are_counted_over_all_nodes_and_never_given_twice() -> None:
+    image, first = registered(EMPTY, ONE)
+    image, second = registered(image, TWO)
+    image, third = registered(image, ONE)
+    assert [first.epoch, second.epoch, third.epoch] == [1, 2, 3]
+    broker = image.broker(ONE)
+    assert broker is not None
+    assert (broker.rack, broker.fenced, broker.endpoints) == ("r", False, (Endpoint("P", "h", 1),))
+
+
+def test_a_new_incarnation_fences_the_former_and_recovers_its_log() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image = replay_all(image, [WalTrimmed(node=ONE, epoch=BrokerEpoch(1), trim_to=7)])
+    image, second = registered(image, ONE)
+
+    assert second.wals == [WalToRecover(node=ONE, epoch=BrokerEpoch(1), trim_to=7)]
+    assert image.wals[ONE, BrokerEpoch(1)].recoverer == (ONE, 2)
+    with pytest.raises(BrokerFenced):
+        check_alive(image, ONE, BrokerEpoch(1))
+    check_alive(image, ONE, BrokerEpoch(2))
+
+
+def test_logs_that_nobody_finished_go_on_to_the_next_incarnation_oldest_first() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image, _ = registered(image, ONE)
+    image, third = registered(image, ONE)
+    assert [(wal.epoch, image.wals[wal.node, wal.epoch].recoverer) for wal in third.wals] == [(1, (1, 3)), (2, (1, 3))]
+
+
+def test_a_fenced_broker_leaves_its_log_and_those_it_recovered() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image, _ = registered(image, ONE)
+    image, _ = registered(image, TWO)
+    image, wals = fenced(image, ONE, TWO)
+
+    assert [(wal.node, wal.epoch) for wal in wals] == [(1, 1), (1, 2)]
+    broker = image.broker(ONE)
+    assert broker is not None
+    assert broker.fenced
+
+
+def test_a_log_that_another_broker_recovers_is_left_to_it() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image, _ = registered(image, TWO)
+    image, _ = fenced(image, ONE, TWO)
+    _, again = registered(image, ONE)
+    assert again.wals == []
+
+
+def test_only_the_named_recoverer_ends_a_log_and_may_say_so_twice() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image, _ = registered(image, ONE)
+    image, _ = registered(image, TWO)
+    with pytest.raises(BrokerFenced):
+        wal_recovered(image, ONE, BrokerEpoch(1), recoverer=(TWO, BrokerEpoch(3)))
+    with pytest.raises(BrokerFenced):
+        wal_recovered(image, ONE, BrokerEpoch(1), recoverer=(ONE, BrokerEpoch(1)))
+
+    decision = wal_recovered(image, ONE, BrokerEpoch(1), recoverer=(ONE, BrokerEpoch(2)))
+    image = replay_all(image, decision.records)
+    assert (ONE, BrokerEpoch(1)) not in image.wals
+    assert wal_recovered(image, ONE, BrokerEpoch(1), recoverer=(ONE, BrokerEpoch(2))).records == ()
+
+
+def test_fencing_an_old_incarnation_or_by_a_dead_one_is_refused() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image, _ = registered(image, TWO)
+    with pytest.raises(ApiError) as caught:
+        fence_broker(image, ONE, BrokerEpoch(9), recoverer=(TWO, BrokerEpoch(2)))
+    assert caught.value.code == ErrorCode.STALE_BROKER_EPOCH
+    with pytest.raises(ApiError):
+        fence_broker(image, ONE, BrokerEpoch(1), recoverer=(ONE, BrokerEpoch(1)))
+    with pytest.raises(BrokerFenced):
+        fence_broker(image, ONE, BrokerEpoch(1), recoverer=(TWO, BrokerEpoch(1)))
+
+
+def test_only_who_is_fenced_and_recovered_is_forgotten() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image, _ = registered(image, TWO)
+    with pytest.raises(ApiError):
+        unregister_broker(image, ONE)
+    image, _ = fenced(image, ONE, TWO)
+    image = replay_all(image, wal_recovered(image, ONE, BrokerEpoch(1), recoverer=(TWO, BrokerEpoch(2))).records)
+    image = replay_all(image, unregister_broker(image, ONE).records)
+    check(image)
+    assert image.broker(ONE) is None
+    with pytest.raises(ApiError):
+        unregister_broker(image, ONE)
+
+
+def test_producer_ids_are_given_once_and_only_to_the_living() -> None:
+    image, _ = registered(EMPTY, ONE)
+    blocks = []
+    for _ in range(2):
+        decision = allocate_producer_ids(image, ONE, BrokerEpoch(1), 1000)
+        image = replay_all(image, decision.records)
+        blocks.append(decision.response)
+    assert [(block.first, block.count) for block in blocks] == [(0, 1000), (1000, 1000)]
+    with pytest.raises(BrokerFenced):
+        allocate_producer_ids(image, ONE, BrokerEpoch(2), 1000)
