@@ -177,14 +177,14 @@ class World:
         starts, ends, logs = [], [], []
         for partition in range(self.history.partitions):
             start, end = [
-                await self._insist(lambda at=at, index=partition: admin.list_offset(TOPIC, index, at))
+                await self._insist(admin, lambda at=at, index=partition: admin.list_offset(TOPIC, index, at))
                 for at in (EARLIEST, LATEST)
             ]
             log: list[bytes] = []
             position = start
             while position < end:
                 answer = await self._insist(
-                    lambda at=position, index=partition: admin.fetch(TOPIC, index, at, max_wait_ms=100)
+                    admin, lambda at=position, index=partition: admin.fetch(TOPIC, index, at, max_wait_ms=100)
                 )
                 try:
                     for batch in parse_batches(answer.records or b""):
@@ -198,7 +198,7 @@ class World:
             logs.append(log)
         return starts, ends, logs
 
-    async def _insist(self, attempt):
+    async def _insist(self, admin: SimClient, attempt):
         while True:
             try:
                 return await attempt()
@@ -207,6 +207,7 @@ class World:
             except ErrorAnswered as error:
                 if error.code not in RETRIABLE:
                     self.history.violation(f"the final read was refused with {error.code.name}")
+            admin.leaders.clear()
             await asyncio.sleep(0.2)
 
     async def check_quiet(self) -> None:
