@@ -224,7 +224,12 @@ def consume_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
         except KafkaError:
             time.sleep(0.5)
     while not stop.asked:
-        for records in consumer.poll(timeout_ms=200).values():
+        try:
+            batches = consumer.poll(timeout_ms=200)
+        except KafkaError:  # this library lets a refused connection through; its users poll again
+            time.sleep(0.2)
+            continue
+        for records in batches.values():
             for record in records:
                 journal.line(record.partition, record.offset, record.value.decode())
     consumer.close()
