@@ -143,18 +143,7 @@ class StorageEngine:
             on_written=self._on_slot_written,
             on_taken=lambda key: self._fence_ourselves(f"WAL slot {key} was taken by a recoverer"),
         )
-        self._uploader = Uploader(
-            cluster_id=cluster_id,
-            node=node,
-            epoch=epoch,
-            store=store,
-            objects=objects,
-            trim_wal=self.wal.trim,
-            events=UploadEvents(committed=self._on_committed, refused=self._on_refused, fenced=self._fence_ourselves),
-            entropy=entropy,
-            tasks=tasks,
-            metrics=metrics,
-        )
+        self._uploader = self._make_uploader(metrics)
         self.reader = ObjectReader(store=store, cluster_id=cluster_id)
         self.blocks = BlockCache(
             reader=self.reader,
@@ -163,10 +152,7 @@ class StorageEngine:
             tasks=tasks,
             metrics=metrics,
         )
-        held = metrics.gauge("automq_arena_held_bytes", "Bytes of arenas that uploads, slots or reads keep")
-        held.set_function(lambda: self._pool.held * self._pool.arena_bytes)
-        cached = metrics.gauge("automq_block_cache_bytes", "Bytes of data blocks in the block cache")
-        cached.set_function(lambda: self.blocks.size)
+        self._watch_memory(metrics)
 
     async def recover(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
         """Make everything acknowledged by (node, epoch) readable from objects, and end its log for ever.
@@ -304,6 +290,26 @@ class StorageEngine:
         """`stream` is closed."""
         if self._open_streams.get(stream_id) is stream:
             del self._open_streams[stream_id]
+
+    def _make_uploader(self, metrics: Metrics) -> Uploader:
+        return Uploader(
+            cluster_id=self.cluster_id,
+            node=self.node,
+            epoch=self.epoch,
+            store=self.store,
+            objects=self.objects,
+            trim_wal=self.wal.trim,
+            events=UploadEvents(committed=self._on_committed, refused=self._on_refused, fenced=self._fence_ourselves),
+            entropy=self._entropy,
+            tasks=self._tasks,
+            metrics=metrics,
+        )
+
+    def _watch_memory(self, metrics: Metrics) -> None:
+        held = metrics.gauge("automq_arena_held_bytes", "Bytes of arenas that uploads, slots or reads keep")
+        held.set_function(lambda: self._pool.held * self._pool.arena_bytes)
+        cached = metrics.gauge("automq_block_cache_bytes", "Bytes of data blocks in the block cache")
+        cached.set_function(lambda: self.blocks.size)
 
     def _on_slot_closed(self, slot: OpenSlot) -> None:
         block = self.cache.open
