@@ -186,34 +186,35 @@ class GroupCoordinator:
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         """Raises ApiError."""
-        code = await self._runner(request.group_id).decide(lambda shard, turn: shard.heartbeat(turn, request))
+        runner = self._runner(request.group_id)
+        code = await runner.glance(request.group_id, lambda shard, turn: shard.heartbeat(turn, request))
         return HeartbeatResponse(error_code=code)
 
     async def leave_group(self, request: LeaveGroupRequest) -> LeaveGroupResponse:
         """Raises ApiError."""
-        return await self._runner(request.group_id).decide(lambda shard, turn: shard.leave(turn, request))
+        return await self._runner(request.group_id).answer(lambda shard, turn: shard.leave(turn, request))
 
     # Offsets. Every topic in a request has its name, and its id where the image has one.
 
     async def offset_commit(self, request: OffsetCommitRequest, *, knows_group_errors: bool) -> OffsetCommitResponse:
         """Raises ApiError for all partitions together. `knows_group_errors`: from version 9 on."""
-        return await self._runner(request.group_id, may_be_empty=True).decide(
+        return await self._runner(request.group_id, may_be_empty=True).answer(
             lambda shard, turn: shard.commit(turn, request, knows_group_errors=knows_group_errors)
         )
 
     async def offset_fetch(self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
         """Raises ApiError. Without transactions every committed offset is stable."""
-        return await self._runner(request.group_id, may_be_empty=True).decide(lambda shard, _: shard.fetch(request))
+        return await self._runner(request.group_id, may_be_empty=True).answer(lambda shard, _: shard.fetch(request))
 
     async def offset_delete(self, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
         """Raises ApiError."""
-        return await self._runner(request.group_id).decide(lambda shard, turn: shard.delete_offsets(turn, request))
+        return await self._runner(request.group_id).answer(lambda shard, turn: shard.delete_offsets(turn, request))
 
     # Administration.
 
     async def describe_group(self, group_id: str) -> DescribedGroup:
         """Raises ApiError."""
-        return await self._runner(group_id, may_be_empty=True).decide(lambda shard, _: shard.describe(group_id))
+        return await self._runner(group_id, may_be_empty=True).answer(lambda shard, _: shard.describe(group_id))
 
     async def list_groups(self, *, states: frozenset[str], types: frozenset[str]) -> list[ListedGroup]:
         """Every group coordinated here, sorted by name; filters in lower case. Raises ApiError while a shard loads."""
@@ -221,12 +222,12 @@ class GroupCoordinator:
             raise ApiError(ErrorCode.NOT_COORDINATOR, "this broker coordinates no groups")
         groups: list[ListedGroup] = []
         for runner in list(self._runners.values()):
-            groups += await runner.decide(lambda shard, _: shard.list(states=states, types=types))
+            groups += await runner.answer(lambda shard, _: shard.list(states=states, types=types))
         return sorted(groups, key=lambda group: group.group_id)
 
     async def delete_group(self, group_id: str) -> ErrorCode:
         """Raises ApiError."""
-        return await self._runner(group_id, may_be_empty=True).decide(lambda shard, turn: shard.delete(turn, group_id))
+        return await self._runner(group_id, may_be_empty=True).answer(lambda shard, turn: shard.delete(turn, group_id))
 
     # Leadership.
 

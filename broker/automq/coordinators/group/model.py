@@ -223,6 +223,10 @@ class GroupSettings:
     offset_metadata_length_max: int = 4096
     offsets_retention_ms: int = 7 * 24 * 3600 * 1000
     offsets_retention_check_interval_ms: int = 600_000
+    # Longest that an answer waits for the store: a client that hears nothing for longer gives up on the connection.
+    commit_timeout_ms: int = 5_000
+    # Per shard; fifty shards stay well within what the engine keeps for internal appends.
+    under_way_bytes_max: int = 256 * 1024
     # One decision is one record batch, which must fit into `max.message.bytes` of the internal topic.
     batch_bytes_max: int = 1_000_000
 

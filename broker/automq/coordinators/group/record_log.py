@@ -7,11 +7,12 @@ between two turns of the loop describes exactly the offset it is uploaded with.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from automq.coordinators.group.checkpoint import CheckpointUnreadable, CompactedLog
-from automq.coordinators.group.model import Record
+from automq.coordinators.group.model import GroupStored, Record
 from automq.coordinators.group.ports import OffsetsPartition, WhenDurable
 from automq.coordinators.group.records import RecordMalformed, decode, encode
 from automq.ids import Offset
@@ -45,6 +46,13 @@ class PartitionRecordLog:
         self._batch_bytes_max = batch_bytes_max
         self._compacted = CompactedLog()
         self._failure: Exception | None = None
+        self._unsettled: Counter[str] = Counter()
+        self.under_way_bytes = 0
+        """Bytes of records that are appended and not durable yet."""
+
+    def is_settled(self, group_id: str) -> bool:
+        """Whether everything stored of the group's membership is durable; its offsets do not count."""
+        return group_id not in self._unsettled
 
     async def load(self) -> list[Record]:
         """Every record that is in force, from checkpoint and tail. From then on checkpoints are captured here.
@@ -100,14 +108,19 @@ class PartitionRecordLog:
         """See RecordLog. What does not fit in one batch becomes several: all of them durable, or the log has failed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failure is None:
+            pairs = [encode(record) for record in records]
+            size = sum(len(key) + len(value or b"") for key, value in pairs)
+            groups = [record.group_id for record in records if isinstance(record, GroupStored)]
             try:
-                position = self._append_batches([encode(record) for record in records])
+                position = self._append_batches(pairs)
             except (BrokerFenced, StreamFenced, StreamClosed) as error:
                 self._failure = LogFenced(str(error))
             except (ApiError, StreamError) as error:
                 self._failure = LogFailed(f"the partition takes no records: {error}")
             else:
-                self._when_durable(position, lambda error: self._settle(future, error))
+                self.under_way_bytes += size
+                self._unsettled.update(groups)
+                self._when_durable(position, lambda error: self._settle(future, size, groups, error))
                 return future
         future.set_exception(self._failure)
         return future
@@ -130,7 +143,11 @@ class PartitionRecordLog:
                 self._compacted.apply(key, value)
         return position
 
-    def _settle(self, future: "asyncio.Future[None]", error: Exception | None) -> None:
+    def _settle(
+        self, future: "asyncio.Future[None]", size: int, groups: Sequence[str], error: Exception | None
+    ) -> None:
+        self.under_way_bytes -= size
+        self._unsettled -= Counter(groups)
         if self._failure is None and error is not None:
             is_fence = isinstance(error, BrokerFenced | StreamFenced | StreamClosed)
             self._failure = LogFenced(str(error)) if is_fence else LogFailed(str(error))

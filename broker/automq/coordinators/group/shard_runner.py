@@ -64,6 +64,7 @@ class ShardRunner:
         self._topic_exists = topic_exists
         self._on_failed = on_failed
         self._driver: Driver[Record, None] | None = None
+        self._record_log: PartitionRecordLog | None = None
         self._timers = TimerHeap()
         self._wakeup: asyncio.TimerHandle | None = None
         self._wakeup_ms: int | None = None
@@ -78,6 +79,7 @@ class ShardRunner:
         if self.state is RunnerState.CLOSED:
             return
         self.shard = shard
+        self._record_log = record_log
         self._driver = Driver(shard, record_log, on_failed=self.fail)
         self.state = RunnerState.ACTIVE
         turn = self._turn()
@@ -97,6 +99,35 @@ class ShardRunner:
         for future in parked.values():
             if not future.done():
                 future.set_exception(self._gone())
+
+    async def answer(self, decision: Callable[[GroupShard, Turn], T]) -> T:
+        """Run one decision for a client that waits: no longer than the commit timeout for what it saw to be durable.
+
+        What was decided stands all the same. Raises ApiError, COORDINATOR_NOT_AVAILABLE if it takes too long or if too
+        much is under way to the store already.
+        """
+        self._require_room()
+        try:
+            async with asyncio.timeout(self._settings.commit_timeout_ms / 1000):
+                return await self.decide(decision)
+        except TimeoutError as error:
+            raise self._busy() from error
+
+    async def glance(self, group_id: str, decision: Callable[[GroupShard, Turn], T]) -> T:
+        """Run one decision that writes nothing and sees only the membership of one group: heartbeats.
+
+        Answered at once while that membership is durable, however slow the store is with others' commits.
+        """
+        self._require_active()
+        assert self._record_log is not None
+        if not self._record_log.is_settled(group_id):
+            return await self.answer(decision)
+        turn = self._turn()
+        response = decision(self.shard, turn)
+        assert not turn.records
+        assert not turn.answers
+        assert not turn.timers
+        return response
 
     async def decide(self, decision: Callable[[GroupShard, Turn], T]) -> T:
         """Run one decision; its answer once everything it saw is durable. Raises ApiError."""
@@ -129,7 +160,7 @@ class ShardRunner:
 
     async def decide_parked(self, decision: Callable[[GroupShard, Turn, Ticket], None]) -> ParkedResponse:
         """Run one decision that answers the given ticket now or later; the answer."""
-        self._require_active()
+        self._require_room()
         ticket = Ticket(self._next_ticket)
         self._next_ticket += 1
         future: asyncio.Future[ParkedResponse] = asyncio.get_running_loop().create_future()
@@ -164,6 +195,16 @@ class ShardRunner:
             raise self._gone()
         assert self._driver is not None
         return self._driver
+
+    def _require_room(self) -> None:
+        """Rule of every queue: it has a limit. In an outage of the store clients are told to come again."""
+        self._require_active()
+        assert self._record_log is not None
+        if self._record_log.under_way_bytes > self._settings.under_way_bytes_max:
+            raise self._busy()
+
+    def _busy(self) -> ApiError:
+        return ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, "the store is slow to take group records: try again")
 
     def _gone(self) -> ApiError:
         return ApiError(ErrorCode.NOT_COORDINATOR, "another broker coordinates this group: look it up again")

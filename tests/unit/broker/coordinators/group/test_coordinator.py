@@ -252,6 +252,64 @@ async def test_a_commit_is_answered_when_it_is_durable_and_reads_wait_for_it(wor
 
 
 @pytest.mark.looptime
+async def test_in_an_outage_heartbeats_go_on_and_commits_are_told_to_come_again(world: World) -> None:
+    member = await a_stable_member(world)
+    world.disk.is_instant = False
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(ApiError) as caught:
+        await world.coordinator.offset_commit(a_commit(7, member_id=member, generation=1), knows_group_errors=True)
+    assert caught.value.code is ErrorCode.COORDINATOR_NOT_AVAILABLE
+    assert asyncio.get_running_loop().time() - started == pytest.approx(5.0)
+    beat = asyncio.create_task(
+        world.coordinator.heartbeat(HeartbeatRequest(group_id="g", member_id=member, generation_id=1))
+    )
+    await asyncio.sleep(0)
+    assert beat.done()
+    assert beat.result().error_code == ErrorCode.NONE
+    # What was decided stands, and is answered once the store is back.
+    world.disk.make_durable()
+    assert await fetched(world) == [7]
+
+
+@pytest.mark.looptime
+async def test_a_heartbeat_waits_for_its_own_groups_membership_to_be_durable(world: World) -> None:
+    await world.coordinator.find_coordinator("g")
+    await until_loaded(world)
+    joined = await world.coordinator.join_group(a_join())
+    world.disk.is_instant = False
+    synced = asyncio.create_task(world.coordinator.sync_group(a_sync(joined.member_id, 1, c_1="all")))
+    await asyncio.sleep(0.1)
+    beat = asyncio.create_task(
+        world.coordinator.heartbeat(HeartbeatRequest(group_id="g", member_id=joined.member_id, generation_id=1))
+    )
+    await asyncio.sleep(0.1)
+    assert not beat.done()
+    world.disk.make_durable()
+    assert (await beat).error_code == ErrorCode.NONE
+    assert (await synced).assignment == b"all"
+
+
+@pytest.mark.looptime
+async def test_what_is_under_way_has_a_limit(world: World) -> None:
+    world.settings = replace(world.settings, under_way_bytes_max=500)
+    world.restart()
+    await world.coordinator.find_coordinator("g")
+    await until_loaded(world)
+    world.disk.is_instant = False
+    commits = [
+        asyncio.create_task(world.coordinator.offset_commit(a_commit(n), knows_group_errors=True)) for n in range(20)
+    ]
+    await asyncio.sleep(0.1)
+    refused = [commit for commit in commits if commit.done()]
+    assert 0 < len(refused) < 20
+    assert world.disk.appends == 20 - len(refused)
+    world.disk.make_durable()
+    outcomes = await asyncio.gather(*commits, return_exceptions=True)
+    codes = [outcome.code for outcome in outcomes if isinstance(outcome, ApiError)]
+    assert codes == [ErrorCode.COORDINATOR_NOT_AVAILABLE] * len(refused)
+
+
+@pytest.mark.looptime
 async def test_a_lost_append_unloads_the_shard_and_answers_nothing(world: World) -> None:
     await world.coordinator.find_coordinator("g")
     await until_loaded(world)
