@@ -245,7 +245,10 @@ class ObjectRestored(msgspec.Struct, frozen=True, array_like=True, tag=22):
 
 
 class StreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=23):
-    """Snapshots only: where a stream of an existing partition begins and ends, and which objects hold it."""
+    """Snapshots only: where a stream of an existing partition begins and ends, and which objects hold it.
+
+    A second record for the same stream has more spans, above those of the first.
+    """
 
     stream: StreamId
     start: Offset

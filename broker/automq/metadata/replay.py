@@ -51,7 +51,6 @@ from automq.metadata.records import (
     WalRecovered,
     WalTrimmed,
 )
-from automq.metadata.spans import Spans
 from automq.s3stream.model import ObjectSpan
 
 MAPS: Final = (
@@ -372,7 +371,8 @@ class MetadataMachine:
         self.unreferenced[record.object_id] = None
 
     def stream_restored(self, record: StreamRestored) -> None:
-        spans = Spans()
+        stream = self.streams[record.stream]
+        spans = stream.spans
         for span in record.spans:
             spans = spans.append(
                 ObjectSpan(
@@ -385,10 +385,10 @@ class MetadataMachine:
                 )
             )
             self._retain(span.object_id)
-        if record.checkpoint_object is not None:
+        if record.checkpoint_object is not None and stream.checkpoint_object is None:
             self._retain(record.checkpoint_object)
         self.streams[record.stream] = structs.replace(
-            self.streams[record.stream],
+            stream,
             start=record.start,
             end=record.end,
             checkpoint_object=record.checkpoint_object,

@@ -5,6 +5,8 @@ The order matters: what is referred to comes first.
 """
 
 from collections.abc import Iterator
+from itertools import islice
+from typing import Final
 
 from automq.metadata.image import MetadataImage, ObjectImage, StreamImage, TopicImage
 from automq.metadata.records import (
@@ -26,6 +28,10 @@ from automq.metadata.records import (
     WalRecovered,
     WalTrimmed,
 )
+from automq.s3stream.model import ObjectSpan
+
+# Bounds what one record costs to encode: an old stream has a span for every upload of its life.
+SPANS_A_RECORD: Final = 500
 
 
 def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
@@ -46,7 +52,7 @@ def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
         yield from _topic(topic)
     yield from _objects(image)
     for stream_id in sorted(image.streams):
-        yield _stream(image.streams[stream_id])
+        yield from _stream(image.streams[stream_id])
     yield CountersAdvanced(
         next_broker_epoch=image.next_broker_epoch,
         next_stream=image.next_stream,
@@ -120,22 +126,26 @@ def _restored(image: ObjectImage) -> ObjectRestored:
     )
 
 
-def _stream(stream: StreamImage) -> StreamRestored:
-    return StreamRestored(
-        stream=stream.stream,
-        start=stream.start,
-        end=stream.end,
-        checkpoint_object=stream.checkpoint_object,
-        checkpoint_offset=stream.checkpoint_offset,
-        spans=tuple(
-            SpanRecord(
-                object_id=span.object_id,
-                object_size=span.object_size,
-                start=span.start,
-                end=span.end,
-                size=span.size,
-                max_timestamp_ms=span.max_timestamp_ms,
-            )
-            for span in stream.spans
-        ),
+def _stream(stream: StreamImage) -> Iterator[MetadataRecord]:
+    """One record, or several for a stream with many spans: each adds some."""
+    left = iter(stream.spans)
+    for _ in range(0, max(1, len(stream.spans)), SPANS_A_RECORD):
+        yield StreamRestored(
+            stream=stream.stream,
+            start=stream.start,
+            end=stream.end,
+            checkpoint_object=stream.checkpoint_object,
+            checkpoint_offset=stream.checkpoint_offset,
+            spans=tuple(map(_span, islice(left, SPANS_A_RECORD))),
+        )
+
+
+def _span(span: ObjectSpan) -> SpanRecord:
+    return SpanRecord(
+        object_id=span.object_id,
+        object_size=span.object_size,
+        start=span.start,
+        end=span.end,
+        size=span.size,
+        max_timestamp_ms=span.max_timestamp_ms,
     )

@@ -27,8 +27,8 @@ from automq.metadata.snapshot_records import to_records
 from automq.runtime.entropy import Entropy
 from automq.s3stream.ports import ObjectInfo, ObjectStorage
 
-# Records encoded in one turn of the event loop: well below a millisecond.
-RECORDS_A_TURN: Final = 200
+# Encoded in one turn of the event loop: less than a millisecond's work.
+BYTES_A_TURN: Final = 32 * 1024
 DELETES_AT_ONCE: Final = 1000
 
 
@@ -50,9 +50,12 @@ class Snapshots:
         if position is None or not is_durable_state(image, self._log):
             return False
         encoded: list[bytes] = []
+        turn_bytes = 0
         for record in to_records(image):
             encoded.append(encode_record(record))
-            if len(encoded) % RECORDS_A_TURN == 0:
+            turn_bytes += len(encoded[-1])
+            if turn_bytes >= BYTES_A_TURN:
+                turn_bytes = 0
                 await asyncio.sleep(0)
         body = encode_snapshot(
             self._cluster_id,

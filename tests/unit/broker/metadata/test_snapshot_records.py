@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from automq.controller.commit_check import judge
 from automq.controller.configs import alter_configs
 from automq.controller.model import ConfigAlteration, ControllerSettings, PartitionsSpec, TopicSpec
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset
+from automq.metadata import snapshot_records as module
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import Endpoint, FeatureLevelSet, MetadataRecord, PrefixOwnerSet
 from automq.metadata.replay import replay, replay_all
@@ -167,6 +169,9 @@ def test_random_images_hold_their_invariants_and_are_rebuilt_by_their_records(
         assert image == one_by_one
         check(image)
 
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "SPANS_A_RECORD", 2)
+        assert replay_all(EMPTY, to_records(image)).with_record_number(image.record_number) == image
     rebuilt = replay_all(EMPTY, to_records(image)).with_record_number(image.record_number)
     assert rebuilt == image
     assert list(to_records(rebuilt)) == list(to_records(image))
