@@ -1,4 +1,8 @@
-"""Apache Kafka's own code reads the group records we write, and writes the same bytes; skipped where it is absent."""
+"""Apache Kafka's own code reads the group records we write, and writes the same bytes; skipped where it is absent.
+
+Against a running broker the same is seen with kafka-console-consumer on `__consumer_offsets` and the formatters
+`org.apache.kafka.tools.consumer.OffsetsMessageFormatter` and `GroupMetadataMessageFormatter`.
+"""
 
 import os
 import pathlib
