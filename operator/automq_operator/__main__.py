@@ -7,6 +7,7 @@ import sys
 
 import aiohttp
 import kopf
+from kopf._core.engines.peering import Identity
 
 from automq_operator import runtime, settings, telemetry
 from automq_operator.api_server import ApiServer, load_config
@@ -47,6 +48,8 @@ async def run(configured: OperatorSettings, health: Health) -> None:
                 namespaces=configured.namespaces,
                 clusterwide=not configured.namespaces,
                 standalone=True,
+                # Its own default asks the system who runs it, and a pod's user has no name.
+                identity=Identity(configured.identity),
                 stop_flag=stop,
             )
 
