@@ -133,21 +133,11 @@ async def test_folder_of_a_key_is_no_object(store: ObjectStorage) -> None:
         await store.get("a")
 
 
-@pytest.mark.parametrize(
-    ("start", "end", "expected"),
-    [
-        (0, 10, b"0123456789"),
-        (0, 3, b"012"),
-        (3, 7, b"3456"),
-        (8, 20, b"89"),
-        (10, 20, b""),
-        (15, 20, b""),
-    ],
-)
-async def test_range_is_cut_at_the_end_of_the_object(store: ObjectStorage, start: int, end: int, expected) -> None:
+async def test_range_is_cut_at_the_end_of_the_object(store: ObjectStorage) -> None:
     await store.create("a/b", [b"0123456789"])
 
-    assert bytes(await store.get_range("a/b", start, end)) == expected
+    for start, end in ((0, 10), (0, 3), (3, 7), (8, 20), (10, 20), (15, 20)):
+        assert bytes(await store.get_range("a/b", start, end)) == b"0123456789"[start:end]
 
 
 async def test_empty_object_is_an_object(store: ObjectStorage) -> None:
@@ -159,14 +149,15 @@ async def test_empty_object_is_an_object(store: ObjectStorage) -> None:
     assert await store.list("a/") == [ObjectInfo("a/empty", 0), ObjectInfo("a/none", 0)]
 
 
-@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 65536, 65537, 1_048_576, 1_048_577, 8_388_608])
-async def test_create_keeps_every_byte_of_every_size(store: ObjectStorage, size: int) -> None:
-    body = os.urandom(size)
+async def test_create_keeps_every_byte_of_every_size(store: ObjectStorage) -> None:
+    for size in (1, 4095, 4096, 4097, 65536, 65537, 1_048_576, 1_048_577, 8_388_608):
+        body = os.urandom(size)
+        key = f"sizes/{size:08d}"
 
-    await store.create("sizes/one", [body[: size // 3], memoryview(body)[size // 3 :]])
+        await store.create(key, [body[: size // 3], memoryview(body)[size // 3 :]])
 
-    assert await store.get("sizes/one") == body
-    assert await store.list("sizes/") == [ObjectInfo("sizes/one", size)]
+        assert await store.get(key) == body
+        assert await store.list(key) == [ObjectInfo(key, size)]
 
 
 async def test_put_keeps_every_byte_of_a_large_body(store: ObjectStorage) -> None:
@@ -267,16 +258,11 @@ async def test_empty_store_lists_nothing(store: ObjectStorage) -> None:
     assert await store.list("") == []
 
 
-@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", "a/.hidden", "a b", "ä", "a\0b", "a" * 801])
-async def test_unusual_keys_are_refused(store: ObjectStorage, key: str) -> None:
-    with pytest.raises(InvalidKey):
-        await store.create(key, [b"x"])
-    with pytest.raises(InvalidKey):
-        await store.put(key, [b"x"])
-    with pytest.raises(InvalidKey):
-        await store.get(key)
-    with pytest.raises(InvalidKey):
-        await store.delete([key])
+async def test_unusual_keys_are_refused(store: ObjectStorage) -> None:
+    for key in ("", "/a", "a/", "a//b", "../a", "a/../b", "a/.hidden", "a b", "ä", "a\0b", "a" * 801):
+        for operation in (store.create(key, [b"x"]), store.put(key, [b"x"]), store.get(key), store.delete([key])):
+            with pytest.raises(InvalidKey):
+                await operation
 
 
 async def test_close_can_be_called_twice(store: ObjectStorage) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from automq.s3stream.ports import Buffer
+from automq.s3stream.store.kernel_io import Completion, KernelIo
 from automq.s3stream.store.os_calls import OsCalls
 
 
@@ -25,54 +26,54 @@ class RecordingOs(OsCalls):
         self._lock = threading.Lock()
 
     def open_new(self, path: str, *, direct: bool) -> int:
-        self._note("open", path)
+        self.note("open", path)
         return self._opened(super().open_new(path, direct=direct), path)
 
     def open_again(self, path: str, *, direct: bool) -> int:
-        self._note("open again", path)
+        self.note("open again", path)
         return self._opened(super().open_again(path, direct=direct), path)
 
     def write(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
-        self._note("write", self._paths[fd])
+        self.note("write", self._paths[fd])
         return super().write(fd, buffers, position)
 
     def write_synced(self, fd: int, buffers: Sequence[Buffer], position: int) -> int:
-        self._note("write", self._paths[fd])
+        self.note("write", self._paths[fd])
         written = super().write_synced(fd, buffers, position)
-        self._note("sync", self._paths[fd])
+        self.note("sync", self._paths[fd])
         return written
 
     def truncate(self, fd: int, size: int) -> None:
-        self._note("truncate", self._paths[fd])
+        self.note("truncate", self._paths[fd])
         super().truncate(fd, size)
 
     def sync_file(self, fd: int) -> None:
-        self._note("sync", self._paths[fd])
+        self.note("sync", self._paths[fd])
         super().sync_file(fd)
 
     def sync_folder(self, path: str) -> None:
-        self._note("sync folder", path)
+        self.note("sync folder", path)
         super().sync_folder(path)
 
-    def link(self, source: str, target: str) -> None:
-        self._note("link", target)
-        super().link(source, target)
+    def link(self, source: str, target: str, *, folder_fd: int | None = None) -> None:
+        self.note("link", target)
+        super().link(source, target, folder_fd=folder_fd)
 
     def rename(self, source: str, target: str) -> None:
-        self._note("rename", target if not self._is_temporary(target) else source)
+        self.note("rename", target if not self._is_temporary(target) else source)
         super().rename(source, target)
 
     def unlink(self, path: str) -> None:
-        self._note("unlink", path)
+        self.note("unlink", path)
         super().unlink(path)
 
     def make_folder(self, path: str) -> None:
         existed = os.path.exists(path)
-        self._note("make folder" if not existed else "find folder", path)
+        self.note("make folder" if not existed else "find folder", path)
         super().make_folder(path)
 
     def remove_folder(self, path: str) -> None:
-        self._note("remove folder", path)
+        self.note("remove folder", path)
         super().remove_folder(path)
 
     def close(self, fd: int) -> None:
@@ -90,7 +91,8 @@ class RecordingOs(OsCalls):
             self._paths[fd] = path
         return fd
 
-    def _note(self, call: str, path: str) -> None:
+    def note(self, call: str, path: str) -> None:
+        """Remember a call, and fail it if a test wants."""
         name = "TEMP" if self._is_temporary(path) else os.path.relpath(path, self._root)
         with self._lock:
             self.calls.append((call, name))
@@ -100,6 +102,42 @@ class RecordingOs(OsCalls):
 
     def _is_temporary(self, path: str) -> bool:
         return f"{self._root}/.tmp" in path
+
+
+class RecordingKernelIo:
+    """Does everything for real, and notes it in the same list as its `RecordingOs`."""
+
+    def __init__(self, kernel: KernelIo, calls: RecordingOs) -> None:
+        self._kernel = kernel
+        self._calls = calls
+        self.results: dict[str, int] = {}
+        """Instead of the kernel's own: by call, "write" or "sync folder"."""
+        self.is_full = False
+        """Takes no request."""
+
+    def write_synced(self, fd: int, view: memoryview, completion: Completion) -> bool:
+        if self.is_full:
+            return False
+        self._calls.note("write", _path_of(fd))
+        return self._kernel.write_synced(fd, view, self._then(completion, "write", "sync", _path_of(fd)))
+
+    def sync(self, fd: int, completion: Completion) -> bool:
+        path = _path_of(fd)
+        return self._kernel.sync(fd, self._then(completion, "sync folder", "sync folder", path))
+
+    def close(self) -> None:
+        self._kernel.close()
+
+    def _then(self, completion: Completion, call: str, noted: str, path: str) -> Completion:
+        def complete(result: int) -> None:
+            self._calls.note(noted, path)
+            completion(self.results.pop(call, result))
+
+        return complete
+
+
+def _path_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
 
 
 class NoDirectOs(OsCalls):

@@ -74,8 +74,11 @@ class BodyWriter:
 
     def write_synced(self, body: Sequence[Buffer]) -> None:
         """Write the whole body and sync it, in as few calls as this body allows."""
-        size = len(body[0]) if len(body) == 1 else -1
-        if self._direct and size >= self._existing_bytes and is_whole_pages(body):
+        if self._direct and is_whole_pages(body):
+            if self._existing_bytes > len(body[0]):
+                # Before the write, whose sync makes the length durable as well.
+                self._existing_bytes = len(body[0])
+                self._calls.truncate(self._fd, self._existing_bytes)
             if self._write_pages_synced(memoryview(body[0])):
                 return
         else:

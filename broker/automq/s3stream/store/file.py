@@ -1,7 +1,8 @@
 """A store in a folder: `file:///FOLDER`. One file an object, one worker's turn an operation.
 
-Everything that touches the disk runs in `folder.Folder` on a worker; here are the event loop's half, the limits, and
-what the system's errors mean to a reader. Creates pass uploads and reads by: those share `BULK_MAX` workers' turns.
+What touches the disk runs in `folder.Folder` on a worker, except for the creates that `loop_create` can do. Here are
+the event loop's half, the limits, and what the system's errors mean to a reader. Creates pass uploads and reads by:
+those share `BULK_MAX` workers' turns.
 """
 
 import asyncio
@@ -22,7 +23,9 @@ from automq.s3stream.ports import (
 )
 from automq.s3stream.store.folder import Folder
 from automq.s3stream.store.handoff import run_to_end
+from automq.s3stream.store.kernel_io import KernelIo
 from automq.s3stream.store.keys import check_key
+from automq.s3stream.store.loop_create import LoopCreates, NotHere
 from automq.s3stream.store.os_calls import OsCalls
 from automq.s3stream.store.temporary import TemporaryFiles
 
@@ -38,11 +41,22 @@ DELETE_BATCH_KEYS: Final = 500
 class FileStore:
     """Objects as files below a folder, which is made when its parent is there."""
 
-    def __init__(self, folder: str, *, workers: Workers, entropy: Entropy, calls: OsCalls | None = None) -> None:
-        calls = calls or OsCalls()
+    def __init__(
+        self,
+        folder: str,
+        *,
+        workers: Workers,
+        entropy: Entropy,
+        calls: OsCalls | None = None,
+        open_kernel_io: Callable[[], KernelIo | None] = lambda: None,
+    ) -> None:
+        """`open_kernel_io`: what WAL slots are written with; without it workers write them."""
         self._workers = workers
-        self._folder = Folder(folder, calls=calls)
-        self._temporary = TemporaryFiles(folder, calls=calls, entropy=entropy)
+        self._calls = calls or OsCalls()
+        self._open_kernel_io = open_kernel_io
+        self._folder = Folder(folder, calls=self._calls)
+        self._temporary = TemporaryFiles(folder, calls=self._calls, entropy=entropy)
+        self._creates: LoopCreates | None = None
         self._opening = asyncio.Lock()
         self._bulk = asyncio.Semaphore(BULK_MAX)
 
@@ -66,7 +80,20 @@ class FileStore:
         if not self._temporary.is_open:
             await self._open()
         size = len(body[0]) if len(body) == 1 else sum(len(buffer) for buffer in body)
-        await self._run(self._folder.create, check_key(key), body, self._temporary.take(size))
+        temporary = self._temporary.take(size)
+        folder = check_key(key).rpartition("/")[0]
+        creates = self._creates
+        if creates is not None and creates.takes(folder, body, temporary, size):
+            try:
+                await creates.create(folder, key, body[0], temporary)
+                return
+            except NotHere:
+                pass
+            except OSError as error:
+                raise self._explain(error) from error
+        await self._run(self._folder.create, key, body, temporary)
+        if creates is not None:
+            creates.learn(folder)
 
     async def delete(self, keys: Sequence[str]) -> None:
         if not self._temporary.is_open:
@@ -82,13 +109,21 @@ class FileStore:
 
     async def close(self) -> None:
         """Remove this process's temporary files. Idempotent; a later operation opens the store again."""
+        creates, self._creates = self._creates, None
+        if creates is not None:
+            await creates.close()
         if self._temporary.is_open:
             await self._run(self._temporary.close)
 
     async def _open(self) -> None:
         async with self._opening:
-            if not self._temporary.is_open:
-                await self._run(self._open_blocking)
+            if self._temporary.is_open:
+                return
+            await self._run(self._open_blocking)
+            if self._creates is None:
+                kernel = self._open_kernel_io()
+                if kernel is not None:
+                    self._creates = LoopCreates(self._folder.root, calls=self._calls, kernel=kernel)
 
     def _open_blocking(self) -> None:
         self._folder.open()

@@ -142,7 +142,7 @@ class Folder:
                     # A file system without O_DIRECT, or with larger pages: not asked for again.
                     self._direct = False
                     self._discard(temporary.path)
-                    temporary = Temporary(path=temporary.path, is_spare=False)
+                    temporary = Temporary(path=temporary.path, size=0)
             return self._write_file(body, temporary, direct=False)
         except BaseException:
             self._discard(temporary.path)
@@ -162,7 +162,7 @@ class Folder:
         return fd
 
     def _open(self, temporary: Temporary, *, direct: bool) -> tuple[int, int]:
-        if temporary.is_spare:
+        if temporary.size:
             fd = self._calls.open_again(temporary.path, direct=direct)
             found = os.fstat(fd)
             if found.st_nlink == 1:

@@ -23,10 +23,9 @@ from automq.s3stream.ports import (
     StoreUnavailable,
 )
 from automq.s3stream.store.keys import check_key
-from automq.s3stream.store.s3_clients import S3Clients, translated
+from automq.s3stream.store.s3_clients import S3Clients, S3Place, translated
 from automq.s3stream.store.s3_credentials import AmbientCredentials, CredentialSource, FolderCredentials
 from automq.s3stream.store.s3_errors import Answer, error_of
-from automq.s3stream.store.uri import StoreUri
 
 T = TypeVar("T")
 Infos = list[ObjectInfo]
@@ -48,14 +47,21 @@ class S3Store:
     """Objects below the prefix of one bucket. Clients are made at the first use, on the running loop."""
 
     def __init__(
-        self, uri: StoreUri, *, workers: Workers, entropy: Entropy, credentials_folder: str | None = None
+        self,
+        place: S3Place,
+        *,
+        prefix: str,
+        workers: Workers,
+        entropy: Entropy,
+        credentials_folder: str | None = None,
     ) -> None:
+        """`prefix` goes before every key, with a slash in between; empty for none."""
         self._source: CredentialSource = (
             FolderCredentials(credentials_folder, workers=workers) if credentials_folder else AmbientCredentials()
         )
-        self._clients = S3Clients(uri, self._source)
-        self._bucket = uri.bucket
-        self._prefix = f"{uri.prefix}/" if uri.prefix else ""
+        self._clients = S3Clients(place, self._source)
+        self._bucket = place.bucket
+        self._prefix = f"{prefix}/" if prefix else ""
         self._entropy = entropy
 
     async def get(self, key: str) -> bytes:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,6 @@ from obstore.store import S3Store as BulkClient
 from automq.s3stream.ports import StoreCredentialsRejected, StoreError, StoreUnavailable
 from automq.s3stream.store.s3_credentials import Credential, CredentialSource
 from automq.s3stream.store.s3_errors import Answer, answer_in, error_of
-from automq.s3stream.store.uri import StoreUri
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
@@ -47,6 +47,17 @@ _CREDENTIAL_ERRORS: Final = (
     botocore.exceptions.TokenRetrievalError,
     botocore.exceptions.SSOError,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Place:
+    """Which bucket, and how it is reached; what is None is botocore's to find out, or S3's default."""
+
+    bucket: str
+    endpoint: str | None
+    region: str | None
+    path_style: bool | None
+    """None: path style where an endpoint is named, else the bucket is part of the host name."""
 
 
 class _Signer(AioCredentials):  # type: ignore[misc]
@@ -78,10 +89,10 @@ class _AskingOnceSession(AIOHTTPSession):  # type: ignore[misc]
 class S3Clients:
     """Both clients, made when they are first asked for."""
 
-    def __init__(self, uri: StoreUri, source: CredentialSource) -> None:
-        self._uri = uri
+    def __init__(self, place: S3Place, source: CredentialSource) -> None:
+        self._place = place
         self._source = source
-        self._path_style = uri.path_style if uri.path_style is not None else uri.endpoint is not None
+        self._path_style = place.path_style if place.path_style is not None else place.endpoint is not None
         self._making = asyncio.Lock()
         self._exits = contextlib.AsyncExitStack()
         self._exact: Any = None
@@ -129,8 +140,8 @@ class S3Clients:
         return await self._exits.enter_async_context(
             session.create_client(
                 "s3",
-                region_name=self._uri.region or session.get_config_variable("region") or DEFAULT_REGION,
-                endpoint_url=self._uri.endpoint,
+                region_name=self._place.region or session.get_config_variable("region") or DEFAULT_REGION,
+                endpoint_url=self._place.endpoint,
                 config=config,
             )
         )
@@ -138,9 +149,9 @@ class S3Clients:
     def _make_bulk(self, credential: Credential, endpoint: str, region: str) -> BulkClient:
         if not self._path_style:
             scheme, _, host = endpoint.partition("://")
-            endpoint = f"{scheme}://{self._uri.bucket}.{host}"
+            endpoint = f"{scheme}://{self._place.bucket}.{host}"
         return BulkClient(
-            self._uri.bucket,
+            self._place.bucket,
             config={
                 "endpoint": endpoint,
                 "region": region,

@@ -16,6 +16,7 @@ import errno
 import fcntl
 import itertools
 import os
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -37,8 +38,8 @@ class Temporary:
     """A path of our own to write to."""
 
     path: str
-    is_spare: bool
-    """There is a file already, to be written again."""
+    size: int
+    """Length of the file that is there already, to be written again; 0 when there is none."""
 
 
 class TemporaryFiles:
@@ -52,6 +53,8 @@ class TemporaryFiles:
         self._lock = -1
         self._numbers = itertools.count()
         self._spares: dict[int, list[str]] = {}
+        self._lengths: list[int] = []
+        """The keys of `_spares`, sorted."""
         self._spare_files = 0
         self._spare_bytes = 0
 
@@ -93,18 +96,19 @@ class TemporaryFiles:
         return f"{self._folder}/{next(self._numbers)}"
 
     def take(self, size: int) -> Temporary:
-        """A file for a body of `size` bytes: a spare, preferably of that length, or a new one."""
+        """A file for a body of `size` bytes: a spare of that length, a longer one, a shorter one, or a new one."""
         assert self.is_open
-        if not self._spares:
-            return Temporary(path=self.new_name(), is_spare=False)
-        length = size if size in self._spares else next(iter(self._spares))
+        if not self._lengths:
+            return Temporary(path=self.new_name(), size=0)
+        index = min(bisect_left(self._lengths, size), len(self._lengths) - 1)
+        length = self._lengths[index]
         paths = self._spares[length]
         path = paths.pop()
         if not paths:
-            del self._spares[length]
+            del self._spares[length], self._lengths[index]
         self._spare_files -= 1
         self._spare_bytes -= length
-        return Temporary(path=path, is_spare=True)
+        return Temporary(path=path, size=length)
 
     def keeper(self) -> Callable[[int], str | None]:
         """Says where a deleted object's file of a given length is to be moved, None if it is not worth keeping.
@@ -128,7 +132,11 @@ class TemporaryFiles:
         if not self.is_open:
             return
         for path, size in spares:
-            self._spares.setdefault(size, []).append(path)
+            paths = self._spares.get(size)
+            if paths is None:
+                paths = self._spares[size] = []
+                insort(self._lengths, size)
+            paths.append(path)
             self._spare_files += 1
             self._spare_bytes += size
 
@@ -142,6 +150,7 @@ class TemporaryFiles:
 
     def _forget_spares(self) -> None:
         self._spares.clear()
+        self._lengths.clear()
         self._spare_files = self._spare_bytes = 0
 
     def _try_open(self, folder: str) -> None:

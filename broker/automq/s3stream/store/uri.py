@@ -143,10 +143,18 @@ def open_store(
             return MemoryStore()
         case StoreKind.FILE:
             from automq.s3stream.store.file import FileStore
+            from automq.s3stream.store.kernel_io import open_kernel_io
 
-            return FileStore(uri.folder, workers=workers, entropy=entropy)
+            return FileStore(uri.folder, workers=workers, entropy=entropy, open_kernel_io=open_kernel_io)
         case StoreKind.S3:
             # Imported here: it takes half a second, which a broker on a folder need not wait.
             from automq.s3stream.store.s3 import S3Store
+            from automq.s3stream.store.s3_clients import S3Place
 
-            return S3Store(uri, workers=workers, entropy=entropy, credentials_folder=credentials_folder)
+            return S3Store(
+                S3Place(bucket=uri.bucket, endpoint=uri.endpoint, region=uri.region, path_style=uri.path_style),
+                prefix=uri.prefix,
+                workers=workers,
+                entropy=entropy,
+                credentials_folder=credentials_folder,
+            )

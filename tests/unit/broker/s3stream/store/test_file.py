@@ -365,10 +365,10 @@ async def test_cancelled_create_returns_only_when_its_buffers_are_let_alone(root
     entered, go_on = threading.Event(), threading.Event()
 
     class SlowOs(OsCalls):
-        def link(self, source: str, target: str) -> None:
+        def link(self, source: str, target: str, *, folder_fd: int | None = None) -> None:
             entered.set()
             go_on.wait(10)
-            super().link(source, target)
+            super().link(source, target, folder_fd=folder_fd)
 
     workers = ThreadWorkers()
     store = FileStore(root, workers=workers, entropy=SystemEntropy(), calls=SlowOs())

@@ -21,7 +21,7 @@ from automq.s3stream.ports import (
 from automq.s3stream.store import s3
 from automq.s3stream.store.conditional import KeyTaken, create_once
 from automq.s3stream.store.s3 import S3Store
-from automq.s3stream.store.uri import parse_store_uri
+from automq.s3stream.store.uri import open_store, parse_store_uri
 from tests.support.fault_proxy import Fault, FaultProxy, run_fault_proxy
 from tests.support.s3_server import S3Server, write_credentials
 
@@ -40,9 +40,11 @@ async def store(s3_server: S3Server, proxy: FaultProxy, tmp_path: pathlib.Path) 
 
 
 def open_at(uri: str, credentials: str) -> S3Store:
-    return S3Store(
+    store = open_store(
         parse_store_uri(uri), workers=InlineWorkers(), entropy=SeededEntropy(1), credentials_folder=credentials
     )
+    assert isinstance(store, S3Store)
+    return store
 
 
 @pytest.mark.parametrize(
