@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.e2e import clients
-from tests.e2e.environment import StepFailed, items, kubectl, refused, run, wait_for
+from tests.e2e.environment import StepFailed, get, items, kubectl, refused, run, wait_for
 from tests.e2e.world import Skipped, World
 
 READY_S_MAX = 20.0
@@ -14,7 +14,11 @@ SERVING_AGAIN_S_MAX = 15.0
 
 
 def install_the_operator(world: World) -> None:
+    was_there = bool(get("deployment", "automq-operator", world.system))
     world.helm_install()
+    if was_there:  # left by an earlier run, perhaps with an image of the same name
+        kubectl("-n", world.system, "rollout", "restart", "deployment", "automq-operator")
+        kubectl("-n", world.system, "rollout", "status", "deployment", "automq-operator", "--timeout=90s")
     wait_for("the operator is available", lambda: world.operator_ready() >= 2, 90)
 
 
