@@ -62,7 +62,7 @@ class Outbox:
                 return
         else:
             sent = 0
-        self._chunks.extend(buffers)
+        self._chunks.extend(filter(len, buffers))
         self.unsent_bytes += size
         self._drop(sent)
         if not self._is_waiting:
@@ -107,6 +107,10 @@ class Outbox:
         """Send until everything is gone or the transport holds something."""
         chunks = self._chunks
         while chunks and not self._is_waiting:
+            if self._transport.is_closing():
+                chunks.clear()
+                self.unsent_bytes = 0
+                break
             if self._fd is not None:
                 self._drop(self._write_now(list(islice(chunks, BUFFERS_MAX))))
             if chunks:
@@ -117,6 +121,7 @@ class Outbox:
 
     def _write_now(self, buffers: Sequence[Buffer]) -> int:
         """Bytes of `buffers` that the socket took at once."""
+        # A descriptor is closed before the transport tells, and may be another connection's by then.
         if self._fd is None or self._transport.is_closing():
             return 0
         try:
@@ -140,7 +145,7 @@ class Outbox:
         return b"".join(parts)
 
     def _drop(self, sent: int) -> None:
-        """The first `sent` bytes have gone."""
+        """The first `sent` bytes have gone. No chunk is empty."""
         chunks = self._chunks
         self.unsent_bytes -= sent
         while sent:
