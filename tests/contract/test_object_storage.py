@@ -50,11 +50,13 @@ async def store(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Async
             prefix = f"{uri.prefix}/{entropy.token(6).hex()}".lstrip("/")
             uri = dataclasses.replace(uri, prefix=prefix)
     opened = open_store(uri, workers=workers, entropy=entropy, credentials_folder=credentials)
-    yield opened
-    if request.param == "environment":
-        await opened.delete([info.key for info in await opened.list("")])
-    await opened.close()
-    workers.close()
+    try:
+        yield opened
+        if request.param == "environment":
+            await opened.delete([info.key for info in await opened.list("")])
+    finally:
+        await opened.close()
+        workers.close()
 
 
 async def keys_of(store: ObjectStorage, prefix: str = "", **options) -> list[str]:

@@ -23,7 +23,7 @@ from automq.s3stream.ports import (
 )
 from automq.s3stream.store.folder import Folder
 from automq.s3stream.store.handoff import run_to_end
-from automq.s3stream.store.kernel_io import KernelIo
+from automq.s3stream.store.kernel_io import KernelIo, open_kernel_io
 from automq.s3stream.store.keys import check_key
 from automq.s3stream.store.loop_create import LoopCreates, NotHere
 from automq.s3stream.store.os_calls import OsCalls
@@ -48,9 +48,9 @@ class FileStore:
         workers: Workers,
         entropy: Entropy,
         calls: OsCalls | None = None,
-        open_kernel_io: Callable[[], KernelIo | None] = lambda: None,
+        open_kernel_io: Callable[[], KernelIo | None] = open_kernel_io,
     ) -> None:
-        """`open_kernel_io`: what WAL slots are written with; without it workers write them."""
+        """`open_kernel_io` gives what WAL slots are written with; where it gives None, workers write them."""
         self._workers = workers
         self._calls = calls or OsCalls()
         self._open_kernel_io = open_kernel_io

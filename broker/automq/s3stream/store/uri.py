@@ -143,9 +143,8 @@ def open_store(
             return MemoryStore()
         case StoreKind.FILE:
             from automq.s3stream.store.file import FileStore
-            from automq.s3stream.store.kernel_io import open_kernel_io
 
-            return FileStore(uri.folder, workers=workers, entropy=entropy, open_kernel_io=open_kernel_io)
+            return FileStore(uri.folder, workers=workers, entropy=entropy)
         case StoreKind.S3:
             # Imported here: it takes half a second, which a broker on a folder need not wait.
             from automq.s3stream.store.s3 import S3Store
