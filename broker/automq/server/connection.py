@@ -134,7 +134,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         if not self.is_closed:
             self._outbox.on_writable()
-            self._queue.sent(unsent_bytes=self._outbox.unsent_bytes)
+            self._queue.sent(unsent_bytes=self._outbox.pinned_bytes)
             if self._server.is_draining:
                 self._server.settle()
             self.proceed()
@@ -300,7 +300,7 @@ class Connection(asyncio.BufferedProtocol):
             metrics.answered(key, now - since)
         if buffers:
             outbox.send(buffers)
-        queue.sent(unsent_bytes=outbox.unsent_bytes)
+        queue.sent(unsent_bytes=outbox.pinned_bytes)
         if self._server.is_draining:
             self._server.settle()
 
@@ -333,7 +333,9 @@ class Connection(asyncio.BufferedProtocol):
         if self.reads != self._seen_reads or not self._idle_since or len(self._queue):
             self._seen_reads = self.reads
             self._idle_since = now
-        if not self._outbox.check(now):
+        is_taking = self._outbox.check(now)
+        self._queue.sent(unsent_bytes=self._outbox.pinned_bytes)
+        if not is_taking:
             self._refuse(TimeoutError("the client does not take its answers"))
         elif idle_s_max is not None and now - self._idle_since > idle_s_max:
             log.info("connection from %s closed: idle for %d s", self._peer, int(idle_s_max))

@@ -38,7 +38,17 @@ UNSENT_S_MAX: Final = 30.0
 class Outbox:
     """The way out of one connection."""
 
-    __slots__ = ("_budget", "_chunks", "_copied_bytes", "_fd", "_is_waiting", "_since", "_transport", "unsent_bytes")
+    __slots__ = (
+        "_budget",
+        "_chunks",
+        "_copied_bytes",
+        "_copied_left",
+        "_fd",
+        "_is_waiting",
+        "_since",
+        "_transport",
+        "unsent_bytes",
+    )
 
     def __init__(self, transport: asyncio.Transport, budget: ByteBudget) -> None:
         self._transport = transport
@@ -46,15 +56,17 @@ class Outbox:
         self._fd = _socket_of(transport)
         self._chunks: deque[Buffer] = deque()
         self._copied_bytes = 0
-        """Of the budget, as long as what was copied is not sent."""
+        """Of the budget, until everything is sent."""
+        self._copied_left = 0
+        """Bytes in front that are copies of ours."""
         self._is_waiting = False
         """The transport still holds the piece it was given."""
         self._since: float | None = None
         self.unsent_bytes = 0
-        """Bytes that are here, and whose memory is still needed."""
+        """Bytes that are still here."""
 
     def send(self, buffers: Sequence[Buffer]) -> None:
-        """Send `buffers` after everything before them; what was taken of them shows in `unsent_bytes`."""
+        """Send `buffers` after everything before them; `pinned_bytes` says how much of them is still needed."""
         size = sum(map(len, buffers))
         if not self._chunks and not self._is_waiting and len(buffers) <= BUFFERS_MAX:
             sent = self._write_now(buffers)
@@ -79,12 +91,14 @@ class Outbox:
 
     def check(self, now: float) -> bool:
         """To be called once a second. False when the connection must be closed."""
-        if not self.unsent_bytes or self._copied_bytes:
+        pinned = self.pinned_bytes
+        if not pinned:
             self._since = None
         elif self._since is None:
             self._since = now
-        elif now - self._since >= PINNED_S_MAX and self._budget.try_acquire(self.unsent_bytes):
-            self._copied_bytes = self.unsent_bytes
+        elif now - self._since >= PINNED_S_MAX and self._budget.try_acquire(pinned):
+            self._copied_bytes += pinned
+            self._copied_left = self.unsent_bytes
             self._chunks = deque((b"".join(self._chunks),))
             self._since = None
         elif now - self._since >= UNSENT_S_MAX:
@@ -93,24 +107,22 @@ class Outbox:
 
     @property
     def pinned_bytes(self) -> int:
-        """Bytes of others' memory that are still needed here."""
-        return 0 if self._copied_bytes else self.unsent_bytes
+        """Bytes of others' memory that are still needed: always the newest ones."""
+        return self.unsent_bytes - self._copied_left
 
     def close(self) -> None:
         """The connection is gone."""
         self._fd = None
-        self._chunks.clear()
-        self.unsent_bytes = 0
-        self._give_budget_back()
+        self._is_waiting = False
+        self._clear()
 
     def _write(self) -> None:
         """Send until everything is gone or the transport holds something."""
         chunks = self._chunks
         while chunks and not self._is_waiting:
             if self._transport.is_closing():
-                chunks.clear()
-                self.unsent_bytes = 0
-                break
+                self._clear()
+                return
             if self._fd is not None:
                 self._drop(self._write_now(list(islice(chunks, BUFFERS_MAX))))
             if chunks:
@@ -148,6 +160,7 @@ class Outbox:
         """The first `sent` bytes have gone. No chunk is empty."""
         chunks = self._chunks
         self.unsent_bytes -= sent
+        self._copied_left = max(0, self._copied_left - sent)
         while sent:
             size = len(chunks[0])
             if sent < size:
@@ -155,6 +168,11 @@ class Outbox:
                 return
             sent -= size
             chunks.popleft()
+
+    def _clear(self) -> None:
+        self._chunks.clear()
+        self.unsent_bytes = self._copied_left = 0
+        self._give_budget_back()
 
     def _give_budget_back(self) -> None:
         if self._copied_bytes:

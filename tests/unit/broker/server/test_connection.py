@@ -1,0 +1,311 @@
+"""A connection: order, back-pressure, refusals, the end."""
+
+import asyncio
+import logging
+import struct
+from typing import Any
+
+import pytest
+
+from automq.protocol.apis import APIS, ApiKey, encode_request
+from automq.protocol.codec import decode_whole
+from automq.protocol.errors import ErrorCode
+from automq.protocol.messages.discovery import ApiVersionsRequest, ApiVersionsResponse
+from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+from automq.s3stream.store.memory import MemoryStore
+from automq.server import connection as connection_module
+from automq.server.listener import ListenerSettings
+from tests.support.batches import build_batch
+from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_request, produce_request
+from tests.support.engine import HeldStore
+
+pytestmark = pytest.mark.looptime
+
+
+def produce(value: bytes = b"v", *, partition: int = 0) -> Any:
+    return produce_request(build_batch([value], timestamp_ms=0), partition=partition)
+
+
+def list_offsets() -> ListOffsetsRequest:
+    asked = ListOffsetsPartition(partition_index=0, timestamp=-1)
+    return ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(name=TOPIC, partitions=[asked])])
+
+
+class Gate:
+    """A store that holds every write until it is opened."""
+
+    def __init__(self) -> None:
+        self.store = HeldStore(MemoryStore())
+        self.open = asyncio.Event()
+        self.store.before = self._before
+
+    async def _before(self, name: str, key: str) -> None:
+        if name in ("create", "put"):
+            await self.open.wait()
+
+
+async def a_path(*, store: Any = None, **settings: Any) -> tuple[DataPath, MemoryTransport]:
+    path = await DataPath(store=store, listener=ListenerSettings(**settings)).start()
+    path.create_topic()
+    return path, path.connect()
+
+
+async def test_answers_come_in_the_order_of_the_requests() -> None:
+    path, client = await a_path()
+    sent = [
+        client.send(ApiKey.PRODUCE, 9, produce()),
+        client.send(ApiKey.LIST_OFFSETS, 7, list_offsets()),
+        client.send(ApiKey.FETCH, 12, fetch_request(0)),
+        client.send(ApiKey.API_VERSIONS, 3, ApiVersionsRequest(client_software_name="a", client_software_version="1")),
+        client.send(ApiKey.PRODUCE, 9, produce()),
+    ]
+    await client.answer(sent[-1])
+
+    assert client.order == sent
+    await path.close()
+
+
+async def test_produce_requests_overlap() -> None:
+    gate = Gate()
+    path, client = await a_path(store=gate.store)
+    sent = [client.send(ApiKey.PRODUCE, 9, produce()) for _ in range(5)]
+    await asyncio.sleep(0.1)
+    assert path.partitions.get(TOPIC, 0).next_offset == 5
+    gate.open.set()
+    await client.answer(sent[-1])
+
+    assert client.order == sent
+    await path.close()
+
+
+async def test_other_requests_wait_for_those_before_them() -> None:
+    gate = Gate()
+    path, client = await a_path(store=gate.store)
+    client.send(ApiKey.PRODUCE, 9, produce())
+    listed = client.send(ApiKey.LIST_OFFSETS, 7, list_offsets())
+    await asyncio.sleep(0.1)
+    assert not client.is_reading()
+    gate.open.set()
+
+    assert (await client.answer(listed)).topics[0].partitions[0].offset == 1
+    assert client.is_reading()
+    await path.close()
+
+
+async def test_nothing_starts_before_a_request_that_runs_alone_is_answered() -> None:
+    path, client = await a_path()
+    fetched = client.send(ApiKey.FETCH, 12, fetch_request(0, max_wait=500))
+    client.send(ApiKey.PRODUCE, 9, produce())
+    await asyncio.sleep(0.4)
+    assert path.partitions.get(TOPIC, 0).next_offset == 0
+    await client.answer(fetched)
+    await asyncio.sleep(0.1)
+
+    assert path.partitions.get(TOPIC, 0).next_offset == 1
+    await path.close()
+
+
+async def test_answers_that_become_ready_together_leave_in_one_write() -> None:
+    gate = Gate()
+    path, client = await a_path(store=gate.store)
+    writes: list[int] = []
+    write = client.write
+
+    def counted(data: bytes | bytearray | memoryview) -> None:
+        writes.append(len(data))
+        write(data)
+
+    client.write = counted  # type: ignore[method-assign]
+    sent = [client.send(ApiKey.PRODUCE, 9, produce()) for _ in range(5)]
+    gate.open.set()
+    await client.answer(sent[-1])
+
+    assert len(writes) == 1
+    await path.close()
+
+
+async def test_requests_in_flight_are_bounded() -> None:
+    gate = Gate()
+    path, client = await a_path(store=gate.store, in_flight_max=3)
+    sent = [client.send(ApiKey.PRODUCE, 9, produce()) for _ in range(5)]
+    await asyncio.sleep(0.1)
+    assert path.partitions.get(TOPIC, 0).next_offset == 3
+    gate.open.set()
+    await client.answer(sent[-1])
+
+    assert path.partitions.get(TOPIC, 0).next_offset == 5
+    await path.close()
+
+
+async def test_many_small_requests_do_not_hold_the_loop_in_one_turn() -> None:
+    path, client = await a_path()
+    frame = encode_request(APIS[ApiKey.PRODUCE], 9, 7, "test", produce())
+    client.feed(frame * 200)
+
+    assert path.partitions.get(TOPIC, 0).next_offset == connection_module.FRAMES_PER_TURN_MAX
+    await asyncio.sleep(0.1)
+    assert path.partitions.get(TOPIC, 0).next_offset == 200
+    assert len(client.frames()) == 200
+    await path.close()
+
+
+async def test_produce_waits_for_room_and_everything_else_goes_on() -> None:
+    gate = Gate()
+    path, client = await a_path(store=gate.store)
+    value = bytes(30_000)
+    sent = [client.send(ApiKey.PRODUCE, 9, produce(value)) for _ in range(60)]
+    await asyncio.sleep(0.1)
+    taken = path.partitions.get(TOPIC, 0).next_offset
+    assert taken < 60
+    assert not client.is_reading()
+    other = path.connect()
+    listed = await other.call(ApiKey.LIST_OFFSETS, 7, list_offsets())
+    assert listed.topics[0].partitions[0].offset == 0
+    fetched = await other.call(ApiKey.FETCH, 12, fetch_request(0))
+    assert fetched.responses[0].partitions[0].error_code == 0
+    gate.open.set()
+    await client.answer(sent[-1])
+
+    assert path.partitions.get(TOPIC, 0).next_offset == 60
+    assert client.order == sent
+    await path.close()
+
+
+async def test_client_that_takes_no_answers_is_asked_for_no_more_requests() -> None:
+    path, client = await a_path()
+    for _ in range(10):
+        await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
+    client.is_slow = True
+    first = client.send(ApiKey.FETCH, 12, fetch_request(0, partition_max_bytes=400_000))
+    client.send(ApiKey.FETCH, 12, fetch_request(5, partition_max_bytes=400_000))
+    await asyncio.sleep(0.1)
+
+    assert not client.is_reading()
+    client.drain()
+    await asyncio.sleep(0.1)
+    client.drain()
+    answered = client.answers()
+    assert answered[first].responses[0].partitions[0].records is not None
+    assert client.is_reading()
+    await path.close()
+
+
+async def test_slow_reader_does_not_keep_the_arenas() -> None:
+    path, client = await a_path()
+    for _ in range(10):
+        await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
+    await path.engine.storage.upload_now()
+    held = path.engine.storage._pool.held
+    client.is_slow = True
+    sent = client.send(ApiKey.FETCH, 12, fetch_request(4, partition_max_bytes=400_000))
+    assert path.engine.storage._pool.held > held
+    await asyncio.sleep(4)
+
+    assert path.engine.storage._pool.held == held
+    assert path.server.copies.used > 100_000
+    client.drain()
+    assert len(client.answers()[sent].responses[0].partitions[0].records) > 200_000
+    assert path.server.copies.used == 0
+    await path.close()
+
+
+async def test_slow_reader_is_closed_when_nothing_can_be_copied() -> None:
+    path, client = await a_path(slow_readers_bytes=1000)
+    for _ in range(10):
+        await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
+    assert path.server.copies.try_acquire(1)
+    client.is_slow = True
+    client.send(ApiKey.FETCH, 12, fetch_request(4, partition_max_bytes=400_000))
+    await asyncio.sleep(20)
+    assert not client.was_lost
+    await asyncio.sleep(20)
+
+    assert client.was_lost
+    path.server.copies.release(1)
+    await path.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack(">i", 2**30),
+        struct.pack(">i", -1),
+        struct.pack(">i", 3) + b"abc",
+        struct.pack(">ihhih", 10, 999, 0, 1, -1),
+        struct.pack(">ihhih", 10, ApiKey.FETCH, 99, 1, -1),
+        struct.pack(">ihhih", 10, ApiKey.PRODUCE, 2, 1, -1),
+        struct.pack(">ihhih", 10, ApiKey.SASL_HANDSHAKE, 1, 1, -1),
+        struct.pack(">ihhih", 12, ApiKey.PRODUCE, 7, 1, -1) + b"xx",
+        struct.pack(">ihhih", 12, ApiKey.METADATA, 1, 1, -1) + b"xx",
+    ],
+    ids=["too large", "negative", "too small", "no api", "no version", "old produce", "not served", "produce", "other"],
+)
+async def test_malformed_frame_closes_the_connection_with_one_line(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, client = await a_path()
+    with caplog.at_level(logging.INFO):
+        client.feed(data + b"more that is never looked at")
+    await asyncio.sleep(0)
+
+    assert client.was_lost or client.is_closing()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    await path.close()
+
+
+async def test_api_versions_newer_than_ours_is_answered_in_version_0() -> None:
+    path, client = await a_path()
+    client.feed(struct.pack(">ihhihb", 11, ApiKey.API_VERSIONS, 9, 77, -1, 0))
+    (frame,) = client.frames()
+    response = decode_whole(ApiVersionsResponse, 0, memoryview(frame), 4)
+
+    assert int.from_bytes(frame[:4], "big") == 77
+    assert response.error_code == ErrorCode.UNSUPPORTED_VERSION
+    listed = {api.api_key: (api.min_version, api.max_version) for api in response.api_keys}
+    assert listed[ApiKey.API_VERSIONS] == (0, 4)
+    assert listed[ApiKey.PRODUCE] == (0, 13)
+    assert ApiKey.SASL_HANDSHAKE not in listed
+    await path.close()
+
+
+async def test_idle_connection_is_closed() -> None:
+    path, client = await a_path(idle_ms_max=5000)
+    busy = path.connect()
+    for _ in range(8):
+        await busy.call(ApiKey.LIST_OFFSETS, 7, list_offsets())
+        await asyncio.sleep(1)
+
+    assert client.was_lost
+    assert not busy.was_lost
+    await path.close()
+
+
+async def test_waiting_fetch_is_not_idle() -> None:
+    path, client = await a_path(idle_ms_max=5000)
+    sent = client.send(ApiKey.FETCH, 12, fetch_request(0, max_wait=9000))
+    await asyncio.sleep(9.1)
+
+    assert sent in client.answers()
+    await path.close()
+
+
+async def test_handler_that_fails_is_answered_or_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    path, client = await a_path()
+    path.services.groups = None  # type: ignore[assignment]
+    answered = await client.call(ApiKey.HEARTBEAT, 4, APIS[ApiKey.HEARTBEAT].request_class())
+
+    assert answered.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+    assert "failed unexpectedly" in caplog.text
+    await path.close()
+
+
+async def test_requests_are_counted() -> None:
+    path, client = await a_path()
+    await client.call(ApiKey.PRODUCE, 9, produce())
+    await client.call(ApiKey.LIST_OFFSETS, 7, list_offsets())
+
+    assert path.server.metrics.count(ApiKey.PRODUCE) == 1
+    text = path.engine.metrics.render().decode()
+    assert 'automq_request_seconds_count{api="ListOffsets"} 1.0' in text
+    assert "automq_network_in_bytes_total" in text
+    await path.close()

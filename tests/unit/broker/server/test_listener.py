@@ -1,0 +1,87 @@
+"""All connections together: limits, draining, the end."""
+
+import asyncio
+
+import pytest
+
+from automq.protocol.apis import ApiKey
+from automq.s3stream.store.memory import MemoryStore
+from automq.server.listener import ListenerSettings
+from tests.support.batches import build_batch
+from tests.support.data_path import TOPIC, DataPath, fetch_request, produce_request
+from tests.support.engine import HeldStore
+
+pytestmark = pytest.mark.looptime
+
+
+async def test_connections_are_bounded() -> None:
+    path = await DataPath(listener=ListenerSettings(connections_max=2)).start()
+    clients = [path.connect() for _ in range(3)]
+    await asyncio.sleep(0)
+
+    assert [client.was_lost for client in clients] == [False, False, True]
+    clients[0].disconnect()
+    assert not path.connect().is_closing()
+    await path.close()
+
+
+async def test_draining_answers_what_is_in_flight_and_starts_nothing() -> None:
+    store = HeldStore(MemoryStore())
+    gate = asyncio.Event()
+
+    async def before(name: str, key: str) -> None:
+        await gate.wait()
+
+    store.before = before
+    path = await DataPath(store=store).start()
+    path.create_topic()
+    producer, consumer = path.connect(), path.connect()
+    request = produce_request(build_batch([b"v"], timestamp_ms=0))
+    sent = producer.send(ApiKey.PRODUCE, 9, request)
+    waiting = consumer.send(ApiKey.FETCH, 12, fetch_request(0, max_wait=60_000))
+    draining = asyncio.ensure_future(path.server.drain())
+    await asyncio.sleep(0.1)
+    assert waiting in consumer.answers()
+    assert not draining.done()
+    producer.send(ApiKey.PRODUCE, 9, request)
+    gate.set()
+    await draining
+
+    assert sent in producer.answers()
+    assert path.partitions.get(TOPIC, 0).next_offset == 1
+    await path.close()
+
+
+async def test_draining_without_connections_is_done_at_once() -> None:
+    path = await DataPath().start()
+    await path.server.drain()
+    await path.close()
+
+
+async def test_connection_that_is_lost_ends_the_drain() -> None:
+    store = HeldStore(MemoryStore())
+
+    async def before(name: str, key: str) -> None:
+        await asyncio.Event().wait()
+
+    store.before = before
+    path = await DataPath(store=store).start()
+    path.create_topic()
+    client = path.connect()
+    client.send(ApiKey.PRODUCE, 9, produce_request(build_batch([b"v"], timestamp_ms=0)))
+    draining = asyncio.ensure_future(path.server.drain())
+    await asyncio.sleep(1)
+    assert not draining.done()
+    client.disconnect()
+    await draining
+    path.engine.storage.fence("a test")
+
+
+async def test_nobody_is_let_in_while_draining() -> None:
+    path = await DataPath().start()
+    await path.server.drain()
+    client = path.connect()
+    await asyncio.sleep(0)
+
+    assert client.was_lost
+    await path.close()
