@@ -71,6 +71,11 @@ def register(emulator: MemoryApi) -> None:
         }  # fmt: skip
 
 
+def names(emulator: MemoryApi) -> set[tuple[str, str]]:
+    """(plural, name) of everything there is."""
+    return {(resource.plural, name) for resource, _, name in emulator._objects}
+
+
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not condition():
@@ -100,7 +105,7 @@ async def test_cluster_gets_its_children_and_its_finalizer(kmock: MemoryApi) -> 
             kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
         )
         try:
-            await until(lambda: ("apps/v1/statefulsets", "team", "demo-broker") in kmock.objects)
+            await until(lambda: ("poddisruptionbudgets", "demo-broker") in names(kmock))
             live = kmock.objects[RESOURCE, "team", "demo"]
             assert live["metadata"]["finalizers"] == ["automq.io/finalizer"]
             made = kmock.objects["apps/v1/statefulsets", "team", "demo-broker"]
