@@ -1,110 +1,25 @@
 """The broker as a process: exit codes, probes, signals, and how two of them meet."""
 
-import contextlib
 import json
-import os
 import pathlib
 import re
 import signal
 import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from tests.support.broker_processes import Place, readyz
 from tests.support.process import free_port
-
-SERVE_S = 30.0
-
-
-class Process:
-    """One command of ours, with its output in a file."""
-
-    def __init__(self, folder: pathlib.Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        self.output = folder / f"output-{free_port()}"
-        with self.output.open("wb") as out:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "automq", *arguments],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-                env={**os.environ, **(environment or {})},
-            )
-
-    @property
-    def text(self) -> str:
-        return self.output.read_text()
-
-    @property
-    def last_line(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.text.strip().splitlines()[-1])
-        return found
-
-    def wait(self, timeout_s: float = SERVE_S) -> int:
-        return self.popen.wait(timeout_s)
-
-    def end(self) -> None:
-        if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.wait()
-
-
-class Place:
-    """A store, ports, and the broker processes that a test starts on them."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
-        self.processes: list[Process] = []
-
-    def broker(self, *, http_port: int, environment: dict[str, str] | None = None, **settings: object) -> Process:
-        values = {
-            "node.id": 1,
-            "listeners": f"PLAINTEXT://127.0.0.1:{free_port()}",
-            "automq.storage.uri": f"file://{self.folder}/store",
-            "automq.http.address": f"127.0.0.1:{http_port}",
-            **{name.replace("__", "."): value for name, value in settings.items()},
-        }
-        config = self.folder / f"broker-{http_port}.properties"
-        config.write_text("".join(f"{name}={value}\n" for name, value in values.items() if value is not None))
-        return self.run("broker", "--config", str(config), environment=environment)
-
-    def run(self, *arguments: str, environment: dict[str, str] | None = None) -> Process:
-        process = Process(self.folder, *arguments, environment=environment)
-        self.processes.append(process)
-        return process
-
-    def until_ready(self, http_port: int, state: str = "Serving", timeout_s: float = SERVE_S) -> dict[str, Any]:
-        deadline = time.monotonic() + timeout_s
-        body: dict[str, Any] = {}
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                body = readyz(http_port)[1]
-                if body["state"] == state:
-                    return body
-            time.sleep(0.02)
-        raise AssertionError(f"not {state} but {body}: {self.processes[-1].text}")
-
-
-def readyz(http_port: int) -> tuple[int, dict[str, Any]]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/readyz", timeout=5) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
 
 
 @pytest.fixture
 def place(tmp_path: pathlib.Path) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
-    for process in made.processes:
-        process.end()
+    made.end()
 
 
 def test_probes_tell_of_a_serving_broker_and_sigterm_ends_it_with_0(place: Place) -> None:
@@ -291,11 +206,7 @@ def test_up_prints_its_address_when_it_serves_and_ends_cleanly(place: Place) -> 
     port = free_port()
     process = place.run("up", "--data-dir", str(place.folder / "data"), "--port", str(port))
 
-    deadline = time.monotonic() + SERVE_S
-    while f"bootstrap: 127.0.0.1:{port}\n" not in process.text:
-        assert process.popen.poll() is None, process.text
-        assert time.monotonic() < deadline, process.text
-        time.sleep(0.02)
+    process.wait_for(f"bootstrap: 127.0.0.1:{port}\n")
     socket.create_connection(("127.0.0.1", port)).close()
     process.popen.send_signal(signal.SIGINT)
 
@@ -305,9 +216,7 @@ def test_up_prints_its_address_when_it_serves_and_ends_cleanly(place: Place) -> 
 def test_folder_in_use_is_an_error_that_names_the_process(place: Place) -> None:
     data = str(place.folder / "data")
     first = place.run("up", "--data-dir", data, "--port", str(free_port()))
-    deadline = time.monotonic() + SERVE_S
-    while "bootstrap: " not in first.text and time.monotonic() < deadline:
-        time.sleep(0.02)
+    first.wait_for("bootstrap: ")
 
     second = place.run("up", "--data-dir", data, "--port", str(free_port()))
 

@@ -14,7 +14,7 @@ def show_report(report: DoctorReport) -> None:
         "check", "", "outcome", "seen", title=f"{report.store}, {report.seconds:.1f} s", title_justify="left"
     )
     for check in report.checks:
-        seen = check.detail if check.outcome is Outcome.PASSED else f"{check.detail}\n{check.consequence}"
+        seen = f"{check.detail}\n{check.consequence}" if check.outcome is Outcome.FAILED else check.detail
         kind = "required" if check.required else "advisory"
         checks.add_row(check.name, kind, f"[{STYLES[check.outcome]}]{check.outcome}[/]", seen)
     show_table(checks)

@@ -26,7 +26,8 @@ def reason_of(error: StoreError) -> Reason:
 def store_refusal(error: StoreError, store: str) -> Refused:
     """What happened, to which store, what to do."""
     reason = reason_of(error)
-    return Refused(reason, f"{store}: {str(error) or type(error).__name__}. {MEANINGS[reason]}")
+    what = str(error) or type(error).__name__
+    return Refused(reason, f"{what if store in what else f'{store}: {what}'}. {MEANINGS[reason]}")
 
 
 def format_refusal(error: FormatTooNew, store: str) -> Refused:
