@@ -267,9 +267,9 @@ def restart(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
     for run in range(runs):
         broker = Broker(
             folder / f"restart-{run}",
-            automq__upload__bytes=1 << 40,
+            automq__upload__bytes=1 << 30,
             automq__upload__interval__ms=3_600_000,
-            automq__arena__bytes=1 << 30,
+            automq__arena__bytes=1 << 31,
         )
         try:
             broker.start()
