@@ -6,54 +6,65 @@ from typing import TYPE_CHECKING, Self
 
 import typer
 
+from automq.runtime.clock import SystemClock
 from automq.server.broker import Broker
 from automq.server.lifecycle import State
-from automq.server.status import status_line
+from automq.server.status import StatusLine
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.live import Live
+
+INTERVAL_S = 1.0
 
 
 class LiveStatus:
     """Prints `bootstrap: HOST:PORT` when the broker serves; on a terminal a line below tells how it is."""
 
     def __init__(self) -> None:
-        self._status: Status | None = None
+        self._live: Live | None = None
+        self._line: StatusLine | None = None
         self._announced = False
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
             from rich.console import Console
+            from rich.live import Live
 
-            self._status = Console(stderr=True).status("starting")
-            self._status.start()
+            # No thread that refreshes: the broker's loop does, once a second. Log lines pass above the line.
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False, transient=True)
+            self._live.start()
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: types.TracebackType | None
     ) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self._live is not None:
+            self._live.stop()
 
     def watch(self, broker: Broker) -> None:
         """Follow `broker` from its start to its end."""
         broker.lifecycle.subscribe(lambda: self._show_state(broker))
-        if self._status is not None:
-            broker.every(1.0, lambda: self._show_status(broker))
+        if self._live is not None:
+            self._line = StatusLine(broker, SystemClock())
+            broker.every(INTERVAL_S, self._show_line)
 
     def _show_state(self, broker: Broker) -> None:
         if broker.lifecycle.state is State.SERVING and not self._announced:
             self._announced = True
-            if self._status is not None:
-                self._status.stop()
-            typer.echo(f"http: http://{broker.http_address}")
-            typer.echo(f"bootstrap: {broker.bootstrap_address}")
-            if self._status is not None:
-                self._status.start()
+            self._announce(broker)
         elif not self._announced or broker.lifecycle.state is not State.SERVING:
             typer.echo(f"{broker.lifecycle.state.value}: {broker.lifecycle.message}", err=True)
-        self._show_status(broker)
+        self._show_line()
 
-    def _show_status(self, broker: Broker) -> None:
-        if self._status is not None:
-            self._status.update(status_line(broker))
+    def _announce(self, broker: Broker) -> None:
+        """On lines of their own, and on standard output: scripts wait for the second."""
+        if self._live is not None:
+            self._live.stop()
+        typer.echo(f"http: http://{broker.http_address}")
+        typer.echo(f"bootstrap: {broker.bootstrap_address}")
+        if self._live is not None:
+            self._live.start()
+
+    def _show_line(self) -> None:
+        if self._live is not None and self._line is not None:
+            self._live.update(self._line.text(), refresh=True)

@@ -24,13 +24,14 @@ def up(
     signal.signal(signal.SIGTERM, stop_early)
     signal.signal(signal.SIGINT, stop_early)
     import contextlib
+    import logging
 
     from automq.cli.live import LiveStatus
     from automq.server.local import LocalOptions, local_settings, locked_folder
     from automq.server.logs import log_to_stderr
     from automq.server.runner import run_process
 
-    log_to_stderr()
+    log_to_stderr(logging.WARNING)
     options = LocalOptions(
         data_folder=data_dir, port=port, bind=bind, advertised=advertised, store=store, wal=wal, flags=set_ or ()
     )

@@ -27,9 +27,19 @@ def _shown(value: object) -> str:
     return repr(text) if " " in text or "\n" in text or not text else text
 
 
+class _StderrHandler(logging.Handler):
+    """Writes to whatever standard error is now: a status line may stand in front of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Send this process's log lines to standard error; libraries speak from WARNING on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(FieldFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("automq").setLevel(level)

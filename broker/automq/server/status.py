@@ -1,29 +1,51 @@
 """How a broker is, in one line for a person."""
 
-from automq.runtime.telemetry import Metrics
+from automq.runtime.clock import Clock
 from automq.server.broker import Broker
 from automq.server.lifecycle import State
 
-
-def status_line(broker: Broker) -> str:
-    """State and, while serving, what it holds."""
-    state = broker.lifecycle.state
-    if state is not State.SERVING:
-        return f"{state.value}: {broker.lifecycle.message}"
-    metrics = broker.metrics
-    image = broker.image
-    topics = 0 if image is None else sum(not topic.is_internal for topic in image.topics())
-    parts = [
-        f"Serving {broker.bootstrap_address}",
-        f"{topics} topics",
-        f"{_number(metrics, 'automq_open_partitions')} partitions",
-        f"{_number(metrics, 'automq_connections')} connections",
-        f"{_number(metrics, 'automq_store_writes_total')} PUTs",
-    ]
-    if broker.lifecycle.reason is not None:
-        parts.append(f"{broker.lifecycle.reason.value}: {broker.lifecycle.message}")
-    return ", ".join(parts)
+MB = 1e6
 
 
-def _number(metrics: Metrics, name: str) -> str:
-    return f"{metrics.registry.get_sample_value(name) or 0:.0f}"
+class StatusLine:
+    """The line of one broker. Rates are those since the line was last asked for."""
+
+    def __init__(self, broker: Broker, clock: Clock) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._at = clock.monotonic()
+        self._bytes = (0.0, 0.0)
+
+    def text(self) -> str:
+        """State and, while serving, what is going on."""
+        broker = self._broker
+        state = broker.lifecycle.state
+        if state is not State.SERVING:
+            return f"{state.value}: {broker.lifecycle.message}"
+        into, out = self._rates()
+        image = broker.image
+        topics = 0 if image is None else sum(not topic.is_internal for topic in image.topics())
+        parts = [
+            f"Serving {broker.bootstrap_address}",
+            f"{topics} topics",
+            f"{self._number('automq_open_partitions'):.0f} partitions",
+            f"{self._number('automq_connections'):.0f} connections",
+            f"in {into:.1f} MB/s",
+            f"out {out:.1f} MB/s",
+            f"{self._number('automq_store_writes_total'):.0f} PUTs",
+        ]
+        if broker.lifecycle.reason is not None:
+            parts.append(f"{broker.lifecycle.reason.value}: {broker.lifecycle.message}")
+        return ", ".join(parts)
+
+    def _rates(self) -> tuple[float, float]:
+        """MB/s in and out."""
+        now = self._clock.monotonic()
+        totals = (self._number("automq_network_in_bytes_total"), self._number("automq_network_out_bytes_total"))
+        passed_s = max(now - self._at, 0.001)
+        into, out = ((total - before) / MB / passed_s for total, before in zip(totals, self._bytes, strict=True))
+        self._at, self._bytes = now, totals
+        return into, out
+
+    def _number(self, name: str) -> float:
+        return self._broker.metrics.registry.get_sample_value(name) or 0.0
