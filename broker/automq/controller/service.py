@@ -86,6 +86,7 @@ class Controller:
         self._records_metric = metrics.counter(
             "automq_metadata_records", "Metadata records appended by this controller"
         )
+        self._renewals_metric = metrics.counter("automq_lease_renewals", "PUTs of the controller's lease")
         self._active_metric = metrics.gauge("automq_controller_active", "1 while this process holds the claim")
         self._machine = MetadataMachine(publisher.image)
         self._epoch = ControllerEpoch(0)
@@ -180,6 +181,7 @@ class Controller:
                 clock=self._clock,
                 interval_s=self._settings.lease_interval_s,
                 on_store=self._patience.on_store,
+                on_renewal=self._renewals_metric.inc,
             ),
             key_of=self._key_of,
             destroy=self._destroy_superfluous,

@@ -5,6 +5,7 @@ Whoever holds the claim renews it; others only look whether it changes. What it 
 
 import asyncio
 import json
+from collections.abc import Callable
 import logging
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
@@ -33,8 +34,10 @@ class Lease:
         clock: Clock,
         interval_s: float,
         on_store: OnStore,
+        on_renewal: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
+        self._on_renewal = on_renewal
         self._key = lease_key(cluster_id)
         self._node = node
         self._epoch = epoch
@@ -49,6 +52,7 @@ class Lease:
         while True:
             started = self._clock.monotonic()
             self._renewal += 1
+            self._on_renewal()
             body = {"node": self._node, "controllerEpoch": self._epoch, "renewal": self._renewal}
             try:
                 await self._store.put(self._key, [json.dumps(body).encode()])
