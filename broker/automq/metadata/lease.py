@@ -5,8 +5,8 @@ Whoever holds the claim renews it; others only look whether it changes. What it 
 
 import asyncio
 import json
-from collections.abc import Callable
 import logging
+from collections.abc import Callable
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
 from automq.metadata.patience import OnStore
