@@ -162,6 +162,24 @@ async def test_looking_while_a_slot_lands_mistakes_nothing_for_a_fence(world: Lo
 
 
 @pytest.mark.looptime
+async def test_a_fence_found_by_looking_is_not_answered_past_while_an_append_is_on_its_way(world: LogWorld) -> None:
+    """Found by simulation: the look was dismissed because a write had begun, and answers went out until that ended."""
+    position = LogPosition(FIRST, 0)
+    body = encode_fence(CLUSTER, position, first_record=0, fencer=ControllerEpoch(2), nonce=bytes(16))
+    await world.flaky.inner.create(slot_key(CLUSTER, position), body)
+    looking = asyncio.ensure_future(world.log.poll_fence())
+    await asyncio.sleep(0)
+    world.flaky.fates.extend(["refused"] * 3)
+    append = world.log.append([fact(1)])
+    await looking
+
+    assert len(world.lost) == 1
+    assert append.done()
+    with pytest.raises(LogFenced):
+        await append
+
+
+@pytest.mark.looptime
 async def test_closing_fails_what_waits_and_what_is_on_its_way(world: LogWorld) -> None:
     world.flaky.is_down = True
     first = world.log.append([fact(1)])
