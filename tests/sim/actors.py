@@ -246,11 +246,14 @@ class Trimmer:
         self._history = history
         self._topic = topic
         self._partition = partition
+        self.stopping = False
 
     async def run(self) -> None:
-        """Delete for ever."""
+        """Delete until told to stop, and then until the last one is answered."""
         while True:
-            await asyncio.sleep(self._dice.uniform(4, 12))
+            await asyncio.sleep(self._dice.uniform(1, 8))
+            if self.stopping:
+                return
             end = self._history.high_watermarks[self._partition]
             target = int(end * self._dice.uniform(0, 0.7))
             if target > self._history.trims[self._partition]:

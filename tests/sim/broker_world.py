@@ -38,6 +38,8 @@ class BrokerWorld(World):
         self.cluster = Cluster(name, self.loop, settings={**CALM, **(settings or {})})
         self.history = History(partitions, violations=self.cluster.violations, is_stale=self.cluster.is_stale)
         self.producers: list[Producer] = []
+        self.administrator = None
+        self.changing = []
         self.clients = []
         self.admin: SimClient | None = None
         self.producer: Producer | None = None

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.sim.actors import RETRIABLE, Producer, Reader, Trimmer, until_done
+from tests.sim.administrator import Administrator
 from tests.sim.group import SESSION_MS, GroupMember
 from tests.sim.history import History, judge
 from tests.sim.nemesis import Nemesis
@@ -57,12 +58,13 @@ class World:
         self.loop = SimLoop(seed)
         self.dice = random.Random(f"world {seed}")
         dice = self.dice
-        self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice))
+        self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice), controller=draw_controller(dice))
         self.topic_configs = draw_topic_configs(dice)
         self.history = History(dice.randint(1, 4), violations=self.cluster.violations, is_stale=self.cluster.is_stale)
         self.producers: list[Producer] = []
         self.clients: list[Process] = []
-        self.final_s = 0.0
+        self.administrator: Administrator | None = None
+        self.changing: list[tuple[Administrator | Trimmer, asyncio.Task[None]]] = []
 
     def client(self, name: str) -> tuple[Process, SimClient]:
         """A client program's process and its view of the cluster."""
@@ -96,10 +98,15 @@ class World:
             process, client = self.client(name)
             member = GroupMember(client, random.Random(f"{name}! {self.seed}"), history, group=GROUP, topic=TOPIC)
             process.spawn(member.run())
+        if dice.random() < 0.5:
+            process, client = self.client("administrator")
+            self.administrator = Administrator(client, random.Random(f"a! {self.seed}"), history)
+            self.changing.append((self.administrator, process.spawn(self.administrator.run())))
         # Kafka does not delete records of a compacted topic on request either.
         if dice.random() < 0.4 and not self.topic_configs:
             process, client = self.client("trimmer")
-            process.spawn(Trimmer(client, random.Random(f"t! {self.seed}"), history, topic=TOPIC, partition=0).run())
+            trimmer = Trimmer(client, random.Random(f"t! {self.seed}"), history, topic=TOPIC, partition=0)
+            self.changing.append((trimmer, process.spawn(trimmer.run())))
 
     async def run(self) -> None:
         """The whole story."""
@@ -146,9 +153,14 @@ class World:
                 while any(not sent.acknowledged for lane in self.history.lanes.values() for sent in lane):
                     await asyncio.sleep(0.2)
                 cluster.trace("all acknowledged")
+                for actor, task in self.changing:
+                    actor.stopping = True
+                    await task
                 starts, ends, logs = await self.read_all(admin)
                 cluster.trace("all read")
                 await self._group_catches_up(ends)
+                if self.administrator is not None:
+                    await self.administrator.check()
         except TimeoutError:
             cluster.violation(f"{LIVENESS_S} s after the last fault: {self.what_is_missing()}")
             return
@@ -220,7 +232,7 @@ class World:
         began = self.loop.time()
         await asyncio.sleep(QUIET_S)
         for when, name, key in cluster.writes:
-            if when > began and name in ("put", "create") and not key.endswith("/meta/lease"):
+            if when > began and name in ("put", "create") and not cluster.is_due_by_itself(key):
                 cluster.violation(f"an idle broker wrote {key} at {when:.3f}")
         if len(cluster.serving) != 1:
             cluster.violation(f"{len(cluster.serving)} processes say that they serve")
@@ -233,6 +245,16 @@ def draw_settings(dice: random.Random) -> dict[str, str]:
         "automq.wal.interval.ms": str(dice.choice((5, 40, 250))),
         "automq.wal.in.flight": str(dice.choice((1, 2, 4, 8))),
         "automq.upload.interval.ms": str(dice.choice((700, 2500, 6000))),
+    }
+
+
+def draw_controller(dice: random.Random) -> dict[str, float]:
+    """What a controller does only after much or long, it does here often."""
+    return {
+        "snapshot_records": dice.choice((15, 60, 10_000)),
+        "object_grace_ms": dice.choice((1_000, 8_000)),
+        "object_expiry_ms": dice.choice((5_000, 3_600_000)),
+        "sweep_interval_s": dice.choice((1.0, 5.0)),
     }
 
 

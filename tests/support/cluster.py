@@ -11,6 +11,8 @@ id: that is what a supervisor makes of a broker that is only slow. What the clus
 
 import asyncio
 import collections
+import contextvars
+import dataclasses
 import hashlib
 import logging
 import random
@@ -18,16 +20,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from automq.controller.model import ControllerSettings
+from automq.ids import ClusterId
+from automq.metadata.log_format import decode_slot, position_of
+from automq.metadata.records import ObjectsDeleted, ObjectsDestroyed
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.objects.format import object_id_of
 from automq.s3stream.store.memory import MemoryStore
+from automq.server import components, wiring
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
 from automq.server.platform import Platform
 from automq.server.setting import Address, Machine
-from automq.server.settings import build_settings
-from tests.support.faults import Operation, ProcessStore, SimStore
+from automq.server.settings import Settings, build_settings
+from tests.support.faults import Operation, ProcessStore, SimStore, run_now
 from tests.support.network import Listener, SimNetwork
 from tests.support.sim_loop import OWNER, Process, SimLoop
 
@@ -50,6 +57,21 @@ SETTINGS: Mapping[str, str] = {
     "offsets.topic.num.partitions": "2",
     "log.retention.check.interval.ms": "20000",
 }
+
+
+TUNING: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
+    "TUNING",
+    default={},  # noqa: B039 - never written to
+)
+"""Limits of the controller that are no settings, for the processes of one cluster."""
+
+
+def tuned_controller_settings(settings: Settings) -> ControllerSettings:
+    """What the broker would give its controller, changed as the calling process's cluster wants it."""
+    return dataclasses.replace(wiring.controller_settings(settings), **TUNING.get())
+
+
+components.controller_settings = tuned_controller_settings
 
 
 class SimClock:
@@ -114,7 +136,14 @@ class Incarnation:
 class Cluster:
     """See the module."""
 
-    def __init__(self, seed: int | str, loop: SimLoop, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int | str,
+        loop: SimLoop,
+        *,
+        settings: Mapping[str, str] | None = None,
+        controller: Mapping[str, Any] | None = None,
+    ) -> None:
         self.seed = seed
         self.loop = loop
         self.dice = random.Random(f"cluster {seed}")
@@ -122,6 +151,7 @@ class Cluster:
         self.store = SimStore(self.bucket, loop, random.Random(f"store {seed}"))
         self.network = SimNetwork(loop, random.Random(f"network {seed}"))
         self.settings = {**SETTINGS, **(settings or {})}
+        self.controller = dict(controller or {})
         self.incarnations: list[Incarnation] = []
         self.violations = self.store.violations
         self.faults: list[str] = []
@@ -168,6 +198,7 @@ class Cluster:
     def start(self, node: int = 1) -> Incarnation:
         """A new process for `node`."""
         process = Process(self.loop, f"b{node}-{len(self.incarnations) + 1}")
+        process.context.run(TUNING.set, self.controller)
         made = Incarnation(
             process=process,
             node=node,
@@ -228,6 +259,14 @@ class Cluster:
         """Where clients may begin to ask: every address that is taken."""
         return [address for address in self.network.listeners if address[1] == PORT]
 
+    def is_due_by_itself(self, key: str) -> bool:
+        """What an idle cluster may write: the lease, and that objects are gone, whose time came without a client."""
+        if "/meta/log/" not in key:
+            return key.endswith("/meta/lease")
+        cluster_id = ClusterId(key.partition("/")[0])
+        slot = decode_slot(cluster_id, position_of(key), run_now(self.bucket.get(key)))
+        return all(isinstance(record, ObjectsDestroyed | ObjectsDeleted) for record in slot.records)
+
     def is_stale(self, address: tuple[str, int]) -> bool:
         """Whether who answers there has been superseded, known or unknown to itself.
 
@@ -265,7 +304,10 @@ class Cluster:
     def _check_unreferenced(self, key: str) -> None:
         object_id = object_id_of(key)
         for made in self.live:
-            image = made.broker.image if made.broker is not None else None
+            # One that was superseded may refer to it until it learns of that.
+            if made.process is not self._claimant or made.broker is None:
+                continue
+            image = made.broker.image
             if image is not None and object_id in image.committed and object_id not in image.unreferenced:
                 self.violation(f"{key} was deleted, and {made.process.name} still refers to it")
 
