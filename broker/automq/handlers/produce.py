@@ -52,6 +52,7 @@ class PendingProduce:
     """One request whose batches are appended and not durable yet. Not frozen: made for every request."""
 
     __slots__ = (
+        "_watched",
         "acks",
         "close",
         "correlation_id",
@@ -65,8 +66,16 @@ class PendingProduce:
     )
 
     def __init__(
-        self, head: RequestHead, slot: ResponseSlot, acks: int, timeout_ms: int, close: Callable[[], None]
+        self,
+        head: RequestHead,
+        slot: ResponseSlot,
+        acks: int,
+        timeout_ms: int,
+        close: Callable[[], None],
+        watched: "dict[PendingProduce, None]",
     ) -> None:
+        self._watched = watched
+        """Those whose time-out is looked at, of which this one may be one."""
         self.version = head.version
         self.correlation_id = head.correlation_id
         self.slot = slot
@@ -101,6 +110,8 @@ class PendingProduce:
     def answer(self, endpoints: list[NodeEndpoint] | None = None) -> None:
         """Complete the slot."""
         self.is_done = True
+        # At once, not when time-outs are looked at next: its memory is still in the processor's cache.
+        self._watched.pop(self, None)
         self.slot.complete(
             (
                 encode_produce_response(
@@ -130,12 +141,12 @@ class ProduceHandler:
         self._storage = storage
         self._metadata = metadata
         self._clock, self._workers, self._tasks = clock, workers, tasks
-        self._pending: list[PendingProduce] = []
+        self._watched: dict[PendingProduce, None] = {}
         self._tick = 0
         self._is_sweeping = False
 
     def start(
-        self, head: RequestHead, frame: memoryview, slot: ResponseSlot, *, listener_name: str, close: Callable[[], None]
+        self, head: RequestHead, frame: memoryview, slot: ResponseSlot, listener_name: str, close: Callable[[], None]
     ) -> bool:
         """Append what the request brings; the slot is completed now or later. Raises MalformedMessage.
 
@@ -143,7 +154,7 @@ class ProduceHandler:
         """
         version = head.version
         request = parse_produce_request(frame, head.body_offset, version)
-        pending = PendingProduce(head, slot, request.acks, request.timeout, close)
+        pending = PendingProduce(head, slot, request.acks, request.timeout, close, self._watched)
         if request.acks not in _VALID_ACKS:
             self._refuse(pending, request.topic_data)
             return True
@@ -242,25 +253,19 @@ class ProduceHandler:
     def _watch(self, pending: PendingProduce) -> None:
         """Have the request answered at its own time-out, if it is not by then."""
         pending.deadline = self._tick + 1 + max(0, pending.timeout_ms) // SWEEP_MS
-        self._pending.append(pending)
+        self._watched[pending] = None
         if not self._is_sweeping:
             self._is_sweeping = True
             asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
 
     def _sweep(self) -> None:
         self._tick += 1
-        waiting = []
-        for pending in self._pending:
-            if pending.is_done:
-                continue
+        for pending in list(self._watched):
             if pending.deadline <= self._tick:
                 pending.override(ErrorCode.REQUEST_TIMED_OUT, _TIMED_OUT_MESSAGE)
                 pending.answer()
-            else:
-                waiting.append(pending)
-        self._pending = waiting
-        self._is_sweeping = bool(waiting)
-        if waiting:
+        self._is_sweeping = bool(self._watched)
+        if self._is_sweeping:
             asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
 
     # Refusals.

@@ -35,6 +35,7 @@ ATTRIBUTES_LOW: Final = CRC_START + 1
 _MAGIC_POSITION: Final = 16
 
 _REFUSED_KINDS: Final = CONTROL | TRANSACTIONAL
+_NOT_FROM_CLIENTS: Final = _REFUSED_KINDS | LOG_APPEND_TIME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,10 +98,12 @@ def check_batch(records: memoryview, rules: AppendRules, now_ms: int, is_interna
         raise ApiError(
             ErrorCode.INVALID_RECORD, f"producer {batch.producer_id} needs an epoch and a sequence of at least 0"
         )
-    if not is_internal:
-        if attributes & _REFUSED_KINDS:
-            raise _refused_kind(batch)
-        _check_timestamps(batch, rules, now_ms)
+    if not is_internal and (
+        attributes & _NOT_FROM_CLIENTS
+        or batch.max_timestamp > now_ms + rules.after_ms_max
+        or batch.base_timestamp < now_ms - rules.before_ms_max
+    ):
+        _check_client(batch, rules, now_ms)
     return batch
 
 
@@ -114,8 +117,10 @@ def check_produce_version(records: memoryview, version: int) -> None:
         raise ApiError(ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"zstd needs Produce version {ZSTD_SINCE_PRODUCE}")
 
 
-def _check_timestamps(batch: RecordBatch, rules: AppendRules, now_ms: int) -> None:
-    """Bounds from the header alone: the first record's timestamp and the greatest one."""
+def _check_client(batch: RecordBatch, rules: AppendRules, now_ms: int) -> None:
+    """What a client may not write; and time bounds from the header alone: the first timestamp and the greatest one."""
+    if batch.attributes & _REFUSED_KINDS:
+        raise _refused_kind(batch)
     if batch.attributes & LOG_APPEND_TIME:
         raise ApiError(ErrorCode.INVALID_TIMESTAMP, "only the broker may set the timestamp type LogAppendTime")
     if rules.is_log_append_time:

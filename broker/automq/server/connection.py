@@ -17,6 +17,7 @@ from automq.handlers.fetch import PendingFetch
 from automq.protocol.apis import ApiKey
 from automq.protocol.codec import MalformedMessage
 from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot, UnknownApi, parse_head
+from automq.protocol.framing import SHARED_BYTES as READ_BYTES
 from automq.protocol.framing import FrameReader, FrameRefused
 from automq.protocol.schema import Message
 from automq.server.dispatch import Route, decode_request, respond
@@ -34,6 +35,10 @@ FRAMES_PER_TURN_MAX: Final = 64
 UNSENT_BYTES_MAX: Final = 256 * 1024
 
 ANONYMOUS: Final = "User:ANONYMOUS"
+
+# Looked up for every request: members of an enumeration take a while to find.
+_PRODUCE: Final = ApiKey.PRODUCE
+_FETCH: Final = ApiKey.FETCH
 
 
 class UnsupportedVersion(Exception):
@@ -169,6 +174,8 @@ class Connection(asyncio.BufferedProtocol):
         """Whether everything that has arrived was started."""
         reader = self._reader
         now = self._server.now()
+        # Produce requests that may start, and bytes they may have, without asking again.
+        quota = room = 0
         for _ in range(FRAMES_PER_TURN_MAX):
             frame, head = self._blocked, self._blocked_head
             if frame is None or head is None:
@@ -177,17 +184,22 @@ class Connection(asyncio.BufferedProtocol):
                     self._flush_wanted()
                     return True
                 head = parse_head(frame)
-            if not self._may_start(head, len(frame)):
+            size = len(frame)
+            if quota and size <= room and head.api.key is ApiKey.PRODUCE:
+                quota -= 1
+                room -= size
+            elif self._may_start(head, size):
+                quota, room = self._quota()
+            else:
                 self._put_aside(frame, head)
-                if not self._is_flush_wanted:
-                    return False
                 # The answer it waits for may be ready already.
-                self._flush_wanted()
-                if self.is_closed or not self._may_start(head, len(frame)):
+                if not self._flush_wanted() or self.is_closed or not self._may_start(head, size):
                     return False
                 frame = cast(memoryview, self._blocked)
+                quota = 0
             self._blocked = self._blocked_head = None
-            self._start(head, frame, now)
+            if not self._start(head, frame, now):
+                quota = 0
             if self.is_closed:
                 return False
         self._flush_wanted()
@@ -195,10 +207,19 @@ class Connection(asyncio.BufferedProtocol):
         asyncio.get_running_loop().call_soon(self.proceed)
         return False
 
-    def _flush_wanted(self) -> None:
-        if self._is_flush_wanted:
-            self._is_flush_wanted = False
-            self._send_ready()
+    def _quota(self) -> tuple[int, int]:
+        """How many Produce requests may start at once when the first one may, and with how many bytes together."""
+        return self._server.settings.in_flight_max - len(self._queue) - 1, READ_BYTES if self._server.has_room(
+            2 * READ_BYTES
+        ) else 0
+
+    def _flush_wanted(self) -> bool:
+        """Send what became ready in this turn; whether there was anything."""
+        if not self._is_flush_wanted:
+            return False
+        self._is_flush_wanted = False
+        self._send_ready()
+        return True
 
     def _may_start(self, head: RequestHead, size: int) -> bool:
         """Whether the next request may start now; if not, somebody will call `proceed`."""
@@ -209,14 +230,12 @@ class Connection(asyncio.BufferedProtocol):
             self._exclusive = self._waiting = None
         if self._server.is_draining or self._queue.is_full or self._outbox.unsent_bytes > UNSENT_BYTES_MAX:
             return False
-        if head.api.key is ApiKey.PRODUCE:
-            return self._has_room(size)
+        if head.api.key is _PRODUCE:
+            return self._server.has_room(size) or self._wait_for_room()
         return not len(self._queue)
 
-    def _has_room(self, size: int) -> bool:
-        """Rule of back-pressure: a Produce is not even taken in while the engine has no room for it."""
-        if self._server.has_room(size):
-            return True
+    def _wait_for_room(self) -> bool:
+        """Rule of back-pressure: a Produce is not even taken in while the engine has no room for it. False."""
         if not self._waits_for_room:
             self._waits_for_room = True
             self._server.storage.when_room(self._on_room)
@@ -231,18 +250,19 @@ class Connection(asyncio.BufferedProtocol):
             self._blocked, self._blocked_head = memoryview(bytearray(frame)), head
             self._reader.retain()
 
-    def _start(self, head: RequestHead, frame: memoryview, now: float) -> None:
-        """Raises MalformedMessage, UnsupportedVersion."""
+    def _start(self, head: RequestHead, frame: memoryview, now: float) -> bool:
+        """False when the request runs alone. Raises MalformedMessage, UnsupportedVersion."""
         server = self._server
         key = head.api.key
         slot = self._queue.open_slot()
         self._started.append((key, now))
         if not head.is_supported:
             self._answer_unsupported(head, slot)
-        elif key is ApiKey.PRODUCE:
-            if not server.produce.start(head, frame, slot, listener_name=self._listener_name, close=self.close):
-                self._exclusive = slot
-        elif key is ApiKey.FETCH:
+        elif key is _PRODUCE:
+            if server.produce.start(head, frame, slot, self._listener_name, self.close):
+                return True
+            self._exclusive = slot
+        elif key is _FETCH:
             self._exclusive = slot
             self._waiting = server.fetch.start(head, frame, slot, listener_name=self._listener_name)
         else:
@@ -252,6 +272,7 @@ class Connection(asyncio.BufferedProtocol):
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
             server.spawn(self._run(route, head, request, slot), name=head.api.name)
+        return False
 
     def _answer_unsupported(self, head: RequestHead, slot: ResponseSlot) -> None:
         if head.api.key is not ApiKey.API_VERSIONS:
