@@ -75,6 +75,7 @@ class FaultProxy:
         assert parts.port is not None
         self._target = parts.hostname, parts.port
         self._faults: deque[tuple[str, Fault]] = deque()
+        self._connections: dict[asyncio.StreamWriter, asyncio.Event] = {}
         self.seen: list[Seen] = []
         self.endpoint = ""
 
@@ -89,6 +90,8 @@ class FaultProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's connection."""
+        ended = asyncio.Event()
+        self._connections[writer] = ended
         try:
             while (request := await _read_message(reader, writer)) is not None:
                 if not await self._answer(request, writer):
@@ -96,7 +99,15 @@ class FaultProxy:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            await _close(writer)
+            del self._connections[writer]
+            ended.set()
+
+    async def close(self) -> None:
+        """End every connection."""
+        for writer, ended in list(self._connections.items()):
             writer.close()
+            await ended.wait()
 
     async def _answer(self, request: Message, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection goes on."""
@@ -143,9 +154,13 @@ class FaultProxy:
             assert answer is not None
             return answer
         finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            await _close(writer)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def _read_message(
@@ -180,4 +195,5 @@ async def run_fault_proxy(target: str) -> AsyncIterator[FaultProxy]:
         yield proxy
     finally:
         server.close()
+        await proxy.close()
         await server.wait_closed()

@@ -114,10 +114,12 @@ class RecordingKernelIo:
         """Instead of the kernel's own: by call, "write" or "sync folder"."""
         self.is_full = False
         """Takes no request."""
+        self.writes = 0
 
     def write_synced(self, fd: int, view: memoryview, completion: Completion) -> bool:
         if self.is_full:
             return False
+        self.writes += 1
         self._calls.note("write", _path_of(fd))
         return self._kernel.write_synced(fd, view, self._then(completion, "write", "sync", _path_of(fd)))
 

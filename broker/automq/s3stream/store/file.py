@@ -133,7 +133,13 @@ class FileStore:
         try:
             return await run_to_end(self._workers, function, *args, **kwargs)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                await run_to_end(self._workers, self._discard, self._temporary.give_up_spares())
             raise self._explain(error) from error
+
+    def _discard(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self._temporary.discard(path)
 
     def _explain(self, error: OSError) -> StoreError:
         """What the system's word means for whoever runs the broker."""

@@ -20,6 +20,9 @@ from automq.s3stream.store.temporary import Temporary
 
 # Folders that are created into: the WAL's, the metadata log's, a few objects'.
 FOLDERS_MAX: Final = 16
+# A step on the loop that took longer did wait: for a journal, for a file server. Workers do the next ones.
+STEP_SECONDS_MAX: Final = 0.02
+REST_CREATES: Final = 200
 
 
 class NotHere(Exception):
@@ -38,9 +41,14 @@ class LoopCreates:
         """Descriptors of folders that are gone, which other creates may still be using."""
         self._pending: dict[asyncio.Future[None], None] = {}
         self._refused = False
+        self._rest = 0
+        """Creates that workers are to do before the loop does one again."""
 
     def takes(self, folder: str, body: Sequence[Buffer], temporary: Temporary, size: int) -> bool:
         """Whether this create can be done here."""
+        if self._rest:
+            self._rest -= 1
+            return False
         return temporary.size >= size > 0 and folder in self._folders and not self._refused and is_whole_pages(body)
 
     def learn(self, folder: str) -> None:
@@ -67,10 +75,12 @@ class LoopCreates:
             done, memoryview(body), source=temporary.path, target=f"{self._root}/{key}", folder_fd=self._folders[folder]
         )
         create.start(self._calls, self._kernel)
+        self._judge(create.step_s)
         self._pending[done] = None
         done.add_done_callback(self._on_done)
         try:
             await asyncio.shield(done)
+            self._judge(create.step_s)
         except asyncio.CancelledError:
             while not done.done():
                 try:
@@ -84,6 +94,10 @@ class LoopCreates:
             if create.is_homeless and folder in self._folders:
                 self._stale.append(self._folders.pop(folder))
             raise
+
+    def _judge(self, step_s: float) -> None:
+        if step_s > STEP_SECONDS_MAX:
+            self._rest = REST_CREATES
 
     def _on_done(self, done: asyncio.Future[None]) -> None:
         del self._pending[done]
@@ -117,6 +131,8 @@ class _Create:
         self._folder_fd = folder_fd
         self._fd = -1
         self._is_taken = False
+        self.step_s = 0.0
+        """How long the loop stood still in the last step."""
         self.is_refused = False
         """The file system does not do this kind of writing."""
         self.is_homeless = False
@@ -125,6 +141,7 @@ class _Create:
     def start(self, calls: OsCalls, kernel: KernelIo) -> None:
         """Raises NotHere, OSError."""
         self._calls, self._kernel = calls, kernel
+        began = self._done.get_loop().time()
         size = len(self._view)
         try:
             self._fd = calls.open_again(self._source, direct=True)
@@ -142,6 +159,7 @@ class _Create:
         except BaseException:
             calls.close(self._fd)
             raise
+        self.step_s = self._done.get_loop().time() - began
 
     def _on_written(self, result: int) -> None:
         if result != len(self._view):
@@ -150,6 +168,7 @@ class _Create:
             self._calls.close(self._fd)
             self._done.set_exception(NotHere())
             return
+        began = self._done.get_loop().time()
         try:
             self._calls.link(self._source, self._target, folder_fd=self._folder_fd)
         except FileExistsError:
@@ -160,6 +179,7 @@ class _Create:
             self._calls.close(self._fd)
             self._done.set_exception(NotHere())
             return
+        self.step_s = self._done.get_loop().time() - began
         if not self._kernel.sync(self._folder_fd, self._on_synced):
             self._on_synced(self._sync_here())
 

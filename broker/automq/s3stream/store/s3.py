@@ -7,7 +7,7 @@ is said so.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import obstore
 
@@ -32,6 +32,8 @@ Infos = list[ObjectInfo]
 
 # Tries of operations that may be done twice; about a second altogether.
 TRIES: Final = 3
+# Of one request through aiobotocore, body and all: a connection that swallows what is sent has no other end.
+EXACT_TIMEOUT_S: Final = 30.0
 # S3's own limit of keys in one delete, and in one page of a listing.
 DELETE_KEYS_MAX: Final = 1000
 PAGE_KEYS_MAX: Final = 1000
@@ -97,8 +99,7 @@ class S3Store:
         content = b"".join(body)
 
         async def create() -> None:
-            client = await self._clients.exact()
-            await client.put_object(Bucket=self._bucket, Key=name, Body=content, IfNoneMatch="*")
+            await self._ask("put_object", Key=name, Body=content, IfNoneMatch="*")
 
         await self._once(f"create {self._place(name)}", create)
 
@@ -136,8 +137,7 @@ class S3Store:
         name = self._name(key)
 
         async def replace() -> None:
-            client = await self._clients.exact()
-            await client.put_object(Bucket=self._bucket, Key=name, Body=b"".join(body), IfMatch=tag)
+            await self._ask("put_object", Key=name, Body=b"".join(body), IfMatch=tag)
 
         try:
             await self._once(f"replace {self._place(name)}", replace)
@@ -155,8 +155,7 @@ class S3Store:
         content = b"".join(body)
 
         async def put() -> None:
-            client = await self._clients.exact()
-            await client.put_object(Bucket=self._bucket, Key=name, Body=content, ChecksumCRC32C="AAAAAA==")
+            await self._ask("put_object", Key=name, Body=content, ChecksumCRC32C="AAAAAA==")
 
         try:
             await self._once(f"put {self._place(name)}", put)
@@ -191,12 +190,11 @@ class S3Store:
 
     async def _delete(self, names: Sequence[str]) -> None:
         async def delete() -> None:
-            client = await self._clients.exact()
             if len(names) == 1:
-                await client.delete_object(Bucket=self._bucket, Key=names[0])
+                await self._ask("delete_object", Key=names[0])
                 return
-            answer = await client.delete_objects(
-                Bucket=self._bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
+            answer = await self._ask(
+                "delete_objects", Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
             )
             for error in answer.get("Errors", ()):
                 if error.get("Code") != "NoSuchKey":
@@ -210,16 +208,18 @@ class S3Store:
         """At most `limit` keys, and whether these were the last."""
 
         async def page() -> tuple[Infos, bool]:
-            client = await self._clients.exact()
             options = {"StartAfter": self._prefix + start_after} if start_after else {}
-            answer = await client.list_objects_v2(
-                Bucket=self._bucket, Prefix=self._prefix + prefix, MaxKeys=limit, **options
-            )
+            answer = await self._ask("list_objects_v2", Prefix=self._prefix + prefix, MaxKeys=limit, **options)
             skipped = len(self._prefix)
             infos = [ObjectInfo(entry["Key"][skipped:], entry["Size"]) for entry in answer.get("Contents", ())]
             return infos, not answer.get("IsTruncated") or not infos
 
         return await self._retrying(f"list {self._place(self._prefix + prefix)}", page)
+
+    async def _ask(self, operation: str, **arguments: Any) -> Any:
+        client = await self._clients.exact()
+        async with asyncio.timeout(EXACT_TIMEOUT_S):
+            return await getattr(client, operation)(Bucket=self._bucket, **arguments)
 
     async def _retrying(self, what: str, operation: Callable[[], Awaitable[T]]) -> T:
         """For what may be done twice."""

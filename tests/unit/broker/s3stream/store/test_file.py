@@ -275,6 +275,20 @@ async def test_full_disk_is_unavailable_and_says_so(store: FileStore, calls: Rec
     await store.create("a/0", [b"body"])
 
 
+async def test_full_disk_gets_back_what_was_kept_to_be_written_again(
+    root: str, store: FileStore, calls: RecordingOs
+) -> None:
+    for number in range(4):
+        await store.create(f"a/{number}", [pages(8192)])
+    await store.delete(["a/0", "a/1", "a/2"])
+    calls.fail = failing("write", errno.ENOSPC)
+
+    with pytest.raises(StoreUnavailable):
+        await store.create("a/4", [pages(8192)])
+
+    assert {path.name for path in pathlib.Path(root).glob(".tmp/*/*")} == {"lock"}
+
+
 async def test_missing_right_is_access_denied(store: FileStore, calls: RecordingOs) -> None:
     calls.fail = failing("make folder", errno.EACCES, path="a")
 

@@ -13,6 +13,7 @@ import pytest
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.ports import ObjectExists, StoreUnavailable
+from automq.s3stream.store import loop_create
 from automq.s3stream.store.file import FileStore
 from automq.s3stream.store.kernel_io import KernelIo, open_kernel_io
 from tests.support.os_shim import RecordingKernelIo, RecordingOs, failing
@@ -199,3 +200,18 @@ async def test_body_that_is_no_pages_or_longer_than_any_spare_is_a_workers(world
     await world.store.create("wal/0", [body])
 
     assert await world.store.get("wal/0") == bytes(body)
+
+
+async def test_steps_that_wait_send_the_next_creates_to_workers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_create, "STEP_SECONDS_MAX", -1.0)
+    monkeypatch.setattr(loop_create, "REST_CREATES", 2)
+    await world.prepare(8192, 8192, 8192, 8192)
+    assert world.kernel is not None
+    ways = []
+
+    for number in range(4):
+        world.kernel.writes = 0
+        await world.store.create(f"wal/{number}", [pages(8192)])
+        ways.append(world.kernel.writes)
+
+    assert ways == [1, 0, 0, 1]

@@ -239,3 +239,30 @@ async def test_many_requests_at_once_need_no_more_than_the_pool(store: S3Store) 
     await asyncio.gather(*(store.create(f"many/{number:03d}", [b"x"]) for number in range(100)))
 
     assert len(await store.list("many/")) == 100
+
+
+async def test_connection_that_swallows_everything_ends_in_unavailable(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "EXACT_TIMEOUT_S", 0.2)
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read(-1)
+        finally:
+            writer.close()
+            ended.set()
+
+    ended = asyncio.Event()
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    store = open_at(f"s3://bucket?endpoint=http://{host}:{port}", write_credentials(tmp_path / "credentials"))
+
+    with pytest.raises(StoreUnavailable, match="no answer"):
+        await store.create("a", [bytes(100)])
+
+    await store.close()
+    await ended.wait()
+    server.close()
+    await server.wait_closed()
+    await asyncio.sleep(0)
