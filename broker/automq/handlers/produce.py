@@ -180,9 +180,10 @@ class ProduceHandler:
                     continue
                 if records is None:
                     records = memoryview(b"")
-                if not partition.rules.append.reads_records:
+                rules = partition.rules.append
+                if not rules.reads_records or not needs_records(records, rules):
                     self._append(pending, result, partition, records, version)
-                elif not needs_records(records, partition.rules.append) or len(records) <= IN_PLACE_BYTES_MAX:
+                elif len(records) <= IN_PLACE_BYTES_MAX:
                     self._append_prepared(pending, result, partition, records, version)
                 else:
                     deferred.append((result, partition, memoryview(bytearray(records))))
@@ -203,8 +204,7 @@ class ProduceHandler:
         except (ApiError, StreamError) as error:
             code = result.error_code = error_code_of(error)
             result.error_message = error_message_of(error)
-            if code in _STATE_CODES and partition.last_position > pending.position:
-                pending.position = partition.last_position
+            pending.position = max(pending.position, awaited_position(partition, code))
             return
         result.base_offset = appended.base_offset
         result.log_append_time = appended.log_append_time_ms
@@ -303,6 +303,14 @@ class ProduceHandler:
             if leader is not None:
                 result.current_leader = LeaderIdAndEpoch(leader_id=leader.node, leader_epoch=leader.epoch)
                 leaders.append(leader)
+
+
+def awaited_position(partition: Partition, code: ErrorCode) -> int:
+    """Rule of both logs, an error is an answer too: the WAL slot that must be durable before `code` is answered.
+
+    -1 when the refusal depends on nothing but the batch itself.
+    """
+    return partition.last_position if code in _STATE_CODES else -1
 
 
 def _endpoints(leaders: list[Leader]) -> list[NodeEndpoint]:

@@ -203,7 +203,7 @@ class Partition:
                 producer_id, batch.producer_epoch, batch.base_sequence, batch.record_count
             )
             if duplicate is not None:
-                return Appended(duplicate.first_offset, stream.last_position, duplicate.append_time_ms)
+                return Appended(duplicate.first_offset, self.duplicate_position(), duplicate.append_time_ms)
         append_time_ms = NO_TIMESTAMP
         if rules.is_log_append_time:
             append_time_ms = now_ms
@@ -222,6 +222,10 @@ class Partition:
                 now_ms=now_ms,
             )
         return Appended(base_offset, position, append_time_ms)
+
+    def duplicate_position(self) -> int:
+        """Rule of both logs, an error is an answer too: a duplicate is answered when what it repeats is durable."""
+        return self._stream.last_position
 
     @property
     def next_offset(self) -> Offset:
