@@ -40,24 +40,30 @@ class UnknownApi(Exception):
 class RequestHead:
     """The head of one request. `version` may be one we cannot read: only ApiVersions is answered then."""
 
-    __slots__ = ("api", "body_offset", "client_id", "correlation_id", "version")
+    __slots__ = ("api", "body_offset", "client_id", "correlation_id", "is_supported", "version")
 
-    def __init__(self, api: Api, version: int, correlation_id: int, client_id: str | None, body_offset: int) -> None:
+    def __init__(
+        self,
+        api: Api,
+        version: int,
+        correlation_id: int,
+        client_id: str | None,
+        body_offset: int,
+        is_supported: bool,
+    ) -> None:
         self.api = api
         self.version = version
         self.correlation_id = correlation_id
         self.client_id = client_id
         self.body_offset = body_offset
-
-    @property
-    def is_supported(self) -> bool:
+        self.is_supported = is_supported
         """Whether the body can be read."""
-        return self.version in self.api.versions
 
 
 # One lookup for each request; a plain dictionary of tuples is the fastest there is.
-_APIS: Final[dict[int, tuple[Api, int]]] = {
-    key: (api, _NEVER if api.flexible_since is None else api.flexible_since) for key, api in APIS.items()
+_APIS: Final[dict[int, tuple[Api, int, range]]] = {
+    int(key): (api, _NEVER if api.flexible_since is None else api.flexible_since, api.versions)
+    for key, api in APIS.items()
 }
 
 
@@ -82,7 +88,7 @@ def parse_head(frame: memoryview) -> RequestHead:
         raise _malformed("the frame ends within it", frame) from None
     except ValueError:
         raise _malformed("the client id is not UTF-8 or the tagged fields are not well-formed", frame) from None
-    return RequestHead(known[0], version, correlation_id, client_id, offset)
+    return RequestHead(known[0], version, correlation_id, client_id, offset, version in known[2])
 
 
 def _malformed(reason: str, frame: memoryview) -> MalformedMessage:
@@ -179,8 +185,12 @@ class ResponseQueue:
             if buffers is None:
                 break
             slot = slots.popleft()
-            ready.extend(buffers)
-            size = sum(map(len, buffers))
+            if len(buffers) == 1:
+                ready.append(buffers[0])
+                size = len(buffers[0])
+            else:
+                ready.extend(buffers)
+                size = sum(map(len, buffers))
             self._handed_bytes += size
             if slot.release is not None:
                 self._releases.append((self._handed_bytes, size, slot.release))

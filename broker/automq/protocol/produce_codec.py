@@ -6,6 +6,7 @@ about half the time, which is felt: it is what every acknowledged batch pays.
 `records` are writable views into the frame and valid as long as the frame is; everything else is copied.
 """
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -47,6 +48,10 @@ _pack_result_v3 = struct.Struct(">ihqq").pack
 _pack_result_v5 = struct.Struct(">ihqqq").pack
 _pack_result_v8 = struct.Struct(">ihqqqih").pack
 _pack_result_v9 = struct.Struct(">ihqqqBBB").pack
+# An answer for one partition, flexible: size, correlation id, no tags, one topic; and what comes behind its name.
+_pack_one_front = struct.Struct(">iiBB").pack
+_pack_one_result = struct.Struct(">BihqqqBBBBiB").pack
+_ONE_RESULT_BYTES: Final = struct.calcsize(">BihqqqBBBBiB")
 
 
 def parse_produce_request(frame: memoryview, offset: int, version: int) -> ProduceRequest:
@@ -271,11 +276,44 @@ def encode_produce_response(
         for result in results:
             if result.error_message is not None or result.current_leader is not None or result.record_errors:
                 is_plain = False
+    if is_plain and version >= FLEXIBLE_SINCE and len(topics) == 1 and len(topics[0][1]) == 1:
+        return _encode_one(version, correlation_id, topics[0][0], topics[0][1][0], throttle_time)
     if not is_plain:
         return _encode_with_details(version, correlation_id, topics, throttle_time, node_endpoints)
     if version >= FLEXIBLE_SINCE:
         return _encode_plain_flexible(version, correlation_id, topics, throttle_time)
     return _encode_plain_classic(version, correlation_id, topics, throttle_time)
+
+
+def _encode_one(
+    version: int, correlation_id: int, topic: TopicProduceData, result: ProduceResult, throttle_time: int
+) -> bytes:
+    """What librdkafka asks for: one partition a request."""
+    name = topic.topic_id.bytes if version >= TOPIC_IDS_SINCE else _compact_name(topic.name)
+    tail = _pack_one_result(
+        2,
+        result.index,
+        result.error_code,
+        result.base_offset,
+        result.log_append_time,
+        result.log_start_offset,
+        1,
+        0,
+        0,
+        0,
+        throttle_time,
+        0,
+    )
+    return _pack_one_front(6 + len(name) + _ONE_RESULT_BYTES, correlation_id, 0, 2) + name + tail
+
+
+@functools.lru_cache(maxsize=4096)
+def _compact_name(name: str) -> bytes:
+    """The same few names again and again."""
+    encoded = name.encode()
+    out = bytearray()
+    write_unsigned_varint(out, len(encoded) + 1)
+    return bytes(out) + encoded
 
 
 def _encode_plain_flexible(

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from crc32c import crc32c as crc32c_of
+
 from automq.binary import crc32c, read_varint, write_varint
 from automq.protocol.compression import Compression, CorruptCompression, DecompressedTooLarge, compress, decompress
 
@@ -118,7 +120,7 @@ class RecordBatch:
         end = offset + LENGTH_END + self.length
         if self.length < HEADER_BYTES - LENGTH_END or end > len(view):
             raise CorruptRecords(f"a batch of {self.length} bytes, {len(view) - offset} are left", position=offset)
-        self.view = view[offset:end]
+        self.view = view if end - offset == len(view) else view[offset:end]
 
     @property
     def size(self) -> int:
@@ -157,7 +159,8 @@ class RecordBatch:
 
     def has_valid_crc(self) -> bool:
         """Whether the bytes are those the CRC was made of."""
-        return crc32c(self.view[CRC_START:]) == self.crc
+        # The library's own function, with the interpreter's lock kept: this is done for every batch produced.
+        return bool(crc32c_of(self.view[CRC_START:], 0, 0) == self.crc)
 
     def place(self, *, base_offset: int, leader_epoch: int) -> None:
         """Give the batch its place in the log, in its own bytes. The CRC does not cover it."""

@@ -184,7 +184,9 @@ class StorageEngine:
 
     def has_room(self, size: int) -> bool:
         """Whether a Produce request of `size` bytes fits; what is internal may use the reserve above that."""
-        return self._pool.room_bytes + self.wal.arena_room - self._reserve_bytes >= size
+        room = self._pool.room_bytes - self._reserve_bytes
+        # What is left of the arena that is being filled seldom decides.
+        return room >= size or room + self.wal.arena_room >= size
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when room has been made since; ask `has_room` again then."""

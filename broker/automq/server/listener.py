@@ -140,7 +140,7 @@ class KafkaServer:
 
     def has_room(self, size: int) -> bool:
         """Whether the engine takes a Produce request of `size` bytes."""
-        return self.storage.has_room(min(size, self._room_bytes_max))
+        return self.storage.has_room(size if size < self._room_bytes_max else self._room_bytes_max)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         """Run a handler."""
