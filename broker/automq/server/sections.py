@@ -57,10 +57,6 @@ def _arena_default(machine: Machine) -> int:
     return 256 * MIB if limit is None else max(ARENA_BYTES_MIN, min(256 * MIB, int(limit * ARENA_SHARE)))
 
 
-def _upload_default(machine: Machine) -> int:
-    return min(64 * MIB, _arena_default(machine) // 4)
-
-
 def _block_cache_default(machine: Machine) -> int:
     limit = machine.memory_limit_bytes
     return 128 * MIB if limit is None else min(128 * MIB, int(limit * BLOCK_CACHE_SHARE))
@@ -215,11 +211,11 @@ class EngineSettings:
         doc="Memory for blocks read back from objects. 128 MiB keep a few catching-up readers with read-ahead apart.",
         used_by="s3stream/cache",
     )
-    upload_bytes: int = setting(
+    upload_bytes_asked: int | None = setting(
         "automq.upload.bytes",
         integer(least=1 * MIB, most=INT64_MAX),
-        default=_upload_default,
-        default_text="67108864, at most a quarter of automq.arena.bytes' default",
+        default=None,
+        default_text="67108864, or a quarter of automq.arena.bytes when that is lower",
         doc="Records gathered before they are uploaded as one object. Larger objects mean fewer requests and longer "
         "recovery.",
         used_by="s3stream/upload",
@@ -232,6 +228,12 @@ class EngineSettings:
         "brokers. A broker without writes uploads nothing.",
         used_by="s3stream/upload",
     )
+
+    @property
+    def upload_bytes(self) -> int:
+        """What was asked for, else what suits the arenas: records arrive while an upload runs."""
+        default = min(64 * MIB, self.arena_bytes // 4)
+        return default if self.upload_bytes_asked is None else self.upload_bytes_asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,10 @@ def test_caches_shrink_with_the_cgroups_limit() -> None:
     assert engine.upload_bytes <= engine.arena_bytes // 4
 
 
+def test_upload_follows_arenas_that_are_set_lower() -> None:
+    assert load(f"automq.arena.bytes={64 * MIB}").engine.upload_bytes == 16 * MIB
+
+
 def test_memory_limit_is_the_lowest_of_version_2(tmp_path: pathlib.Path) -> None:
     group = tmp_path / "sys/fs/cgroup/kube/pod"
     group.mkdir(parents=True)

@@ -1,0 +1,81 @@
+"""A platform for brokers in one process that nobody connects to: addresses are taken, stores are in memory."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from automq.runtime.entropy import SeededEntropy
+from automq.runtime.workers import InlineWorkers
+from automq.s3stream.ports import ObjectStorage
+from automq.server.broker import Broker
+from automq.server.lifecycle import Reason, Refused
+from automq.server.platform import Platform
+from automq.server.setting import Address, Machine
+from automq.server.settings import Settings, build_settings
+
+
+class LoopClock:
+    """Follows the running loop, virtual or not."""
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000 + int(self.monotonic() * 1000)
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+@dataclass(slots=True)
+class QuietBound:
+    """An address that is taken."""
+
+    network: "QuietNetwork"
+    port: int
+    factory: Callable[[], asyncio.BaseProtocol] | None = None
+
+    def close(self) -> None:
+        """Give it back."""
+        self.factory = None
+        self.network.bound.pop(self.port, None)
+
+
+@dataclass(slots=True)
+class QuietNetwork:
+    """One host; `bound` says which ports are taken, and a factory there that somebody listens."""
+
+    bound: dict[int, QuietBound] = field(default_factory=dict)
+
+    def bind(self, address: Address) -> QuietBound:
+        port = address.port or 50_000 + len(self.bound)
+        if port in self.bound:
+            raise Refused(Reason.ADDRESS_IN_USE, f"the address {address} is taken")
+        made = self.bound[port] = QuietBound(self, port)
+        return made
+
+    async def accept(self, bound: QuietBound, factory: Callable[[], asyncio.BaseProtocol]) -> QuietBound:
+        bound.factory = factory
+        return bound
+
+
+def quiet_settings(**texts: str) -> Settings:
+    """Small and quick; `__` in a keyword stands for a dot."""
+    values = {
+        "node.id": "1",
+        "automq.storage.uri": "memory:",
+        "automq.arena.bytes": str(16 * 1024 * 1024),
+        "automq.http.address": "here:9404",
+        "listeners": "PLAINTEXT://here:9092",
+        **{name.replace("__", "."): text for name, text in texts.items()},
+    }
+    return build_settings(values, machine=Machine(hostname="here"))
+
+
+def quiet_broker(store: ObjectStorage, *, seed: int = 1, network: QuietNetwork | None = None, **texts: str) -> Broker:
+    """A broker on `store`, with a network of its own unless one is given."""
+    platform = Platform(
+        clock=LoopClock(),
+        entropy=SeededEntropy(seed),
+        workers=InlineWorkers(),
+        network=network or QuietNetwork(),
+        open_store=lambda _settings, _metrics: store,
+    )
+    return Broker(quiet_settings(**texts), platform)
