@@ -181,8 +181,13 @@ class PartitionManager:
                 self._open(topic, partition)
 
     def _rules(self, topic: str) -> PartitionRules:
-        config = effective_topic_config(self._metadata.image, topic, self._defaults)
-        return rules_of(config, append_bytes_max=self._storage.append_bytes_max)
+        image = self._metadata.image
+        found = image.topic(topic)
+        return rules_of(
+            effective_topic_config(image, topic, self._defaults),
+            append_bytes_max=self._storage.append_bytes_max,
+            is_internal=found is not None and found.is_internal,
+        )
 
     # Opening and closing.
 

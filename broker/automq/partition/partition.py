@@ -110,7 +110,11 @@ class Partition:
         return self._stream.next_offset == 0
 
     async def load(self) -> None:
-        """Read the checkpoint and the records written since. Raises CheckpointCorrupt, StreamError, StoreError."""
+        """Read the checkpoint and the records written since. Raises CheckpointCorrupt, StreamError, StoreError.
+
+        May be repeated after a failure: it begins anew.
+        """
+        self._producers, self._epochs, self._sections = ProducerState(), LeaderEpochs(), {}
         found = await self._stream.read_checkpoint()
         start = self._stream.start_offset
         if found is not None:
@@ -118,8 +122,10 @@ class Partition:
             self._sections = checkpoint.decode(data)
             producers = self._sections.pop(checkpoint.PRODUCERS, None)
             epochs = self._sections.pop(checkpoint.LEADER_EPOCHS, None)
-            self._producers = ProducerState() if producers is None else ProducerState.decode(producers.payload)
-            self._epochs = LeaderEpochs() if epochs is None else LeaderEpochs.decode(epochs.payload)
+            if producers is not None:
+                self._producers = ProducerState.decode(producers.payload)
+            if epochs is not None:
+                self._epochs = LeaderEpochs.decode(epochs.payload)
             start = max(start, offset)
         now_ms = self._clock.wall_ms()
         async for batch in self.read_batches(start, self.high_watermark):
@@ -195,6 +201,8 @@ class Partition:
         """
         stream = self._stream
         rules = self.rules.append
+        if rules.is_internal_only and not internal:
+            raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{self.name.topic} is written by the broker alone")
         now_ms = self._clock.wall_ms()
         batch = check_batch(records, rules, now_ms, internal)
         producer_id = batch.producer_id

@@ -18,7 +18,7 @@ _COMPRESSIONS: Final = {
 }
 
 
-def rules_of(config: TopicConfig, *, append_bytes_max: int) -> PartitionRules:
+def rules_of(config: TopicConfig, *, append_bytes_max: int, is_internal: bool = False) -> PartitionRules:
     """`append_bytes_max` is what the write-ahead log takes, whatever the topic allows."""
     return PartitionRules(
         append=AppendRules(
@@ -30,6 +30,7 @@ def rules_of(config: TopicConfig, *, append_bytes_max: int) -> PartitionRules:
             compression=_COMPRESSIONS.get(config.compression_type),
             compression_level=_level(config),
             is_compacted=config.is_compacted,
+            is_internal_only=is_internal,
         ),
         retention=RetentionRules(
             deletes=config.is_deleted, age_ms_max=config.retention_ms, size_bytes_max=config.retention_bytes

@@ -55,6 +55,8 @@ class AppendRules:
     compression_level: int | None = None
     is_compacted: bool = False
     """Records need keys."""
+    is_internal_only: bool = False
+    """Nobody but the broker itself appends."""
     reads_records: bool = field(init=False, default=False)
     """Batches of this topic may need more than a look at their headers: `records_work.needs_records` says which."""
 

@@ -320,7 +320,7 @@ class Connection(asyncio.BufferedProtocol):
             key, since = started.popleft()
             metrics.answered(key, now - since)
         if buffers:
-            outbox.send(buffers)
+            metrics.bytes_out += outbox.send(buffers)
         queue.sent(unsent_bytes=outbox.pinned_bytes)
         if self._server.is_draining:
             self._server.settle()

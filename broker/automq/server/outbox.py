@@ -65,13 +65,16 @@ class Outbox:
         self.unsent_bytes = 0
         """Bytes that are still here."""
 
-    def send(self, buffers: Sequence[Buffer]) -> None:
-        """Send `buffers` after everything before them; `pinned_bytes` says how much of them is still needed."""
+    def send(self, buffers: Sequence[Buffer]) -> int:
+        """Send `buffers` after everything before them; `pinned_bytes` says how much of them is still needed.
+
+        Returns the bytes of `buffers`.
+        """
         size = sum(map(len, buffers))
         if not self._chunks and not self._is_waiting and len(buffers) <= BUFFERS_MAX:
             sent = self._write_now(buffers)
             if sent == size:
-                return
+                return size
         else:
             sent = 0
         self._chunks.extend(filter(len, buffers))
@@ -79,6 +82,7 @@ class Outbox:
         self._drop(sent)
         if not self._is_waiting:
             self._write()
+        return size
 
     def on_writable(self) -> None:
         """The transport has sent what it held."""

@@ -285,3 +285,28 @@ async def test_answer_of_a_connection_that_is_gone_is_dropped() -> None:
 
     assert path.partitions.get(TOPIC, 0).high_watermark == 1
     await path.close()
+
+
+async def test_internal_topic_is_written_by_the_broker_alone() -> None:
+    path, client = await a_path()
+    topic = path.metadata.image.topic(TOPIC)
+    assert topic is not None
+    internal = replace(topic, is_internal=True)
+    path.replace_topic(internal)
+    path.set_configs(TOPIC, {"cleanup.policy": "compact"})
+
+    assert (await produce(client, a_batch())).error_code == ErrorCode.INVALID_TOPIC_EXCEPTION
+    assert path.partitions.get(TOPIC, 0).append(memoryview(a_batch()), internal=True).base_offset == 0
+    await path.close()
+
+
+async def test_batch_that_has_the_topics_compression_already_stays_as_it_is() -> None:
+    path, client = await a_path(compression_type="lz4")
+    batch = a_batch(bytes(20_000), kind=Compression.LZ4)
+    await produce(client, batch)
+    read = path.partitions.get(TOPIC, 0).read_cached(path.partitions.get(TOPIC, 0).log_start_offset, 10**6)
+
+    assert read is not None
+    assert bytes(read.batches[0])[21:] == bytes(batch)[21:]
+    read.release()
+    await path.close()

@@ -1,11 +1,12 @@
 """Which partitions are open: the manager follows the image."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
-from automq.ids import NodeId, StreamEpoch, TopicId
+from automq.ids import NodeId, Offset, StreamEpoch, TopicId
 from automq.partition.manager import PartitionSettings
 from automq.partition.partition import Partition
 from automq.protocol.errors import ApiError, ErrorCode
@@ -225,3 +226,35 @@ async def test_retention_of_an_idle_partition_writes_nothing() -> None:
 
     assert await keys_of(path.store, "") == before
     await path.close()
+
+
+async def test_load_that_failed_halfway_begins_anew() -> None:
+    store = HeldStore(MemoryStore())
+    path = await DataPath(store=store).start()
+    path.create_topic()
+    partition = path.partitions.get(TOPIC, 0)
+    for sequence in range(3):
+        batch = build_batch([b"v"], timestamp_ms=0, producer_id=7, producer_epoch=0, base_sequence=sequence)
+        partition.append(memoryview(bytearray(batch)))
+        await durable(path.engine.storage, partition.last_position)
+    before = partition._producers.encode()
+    loads = 0
+    original = Partition.read_batches
+
+    async def failing(self: Partition, start: Offset, end: Offset) -> AsyncIterator[memoryview]:
+        nonlocal loads
+        loads += 1
+        async for view in original(self, start, end):
+            yield view
+            if loads == 1:
+                raise StoreUnavailable("away")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Partition, "read_batches", failing)
+        again = await next_incarnation(path)
+
+    assert loads == 2
+    # Only the times differ, at which the producer was last heard of.
+    assert [len(entry.batches) for _, entry in again.partitions.get(TOPIC, 0)._producers] == [3]
+    assert len(again.partitions.get(TOPIC, 0)._producers.encode()) == len(before)
+    await again.close()
