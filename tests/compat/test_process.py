@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.support.broker_processes import Place, readyz
 from tests.support.process import free_port
@@ -211,6 +212,30 @@ def test_up_prints_its_address_when_it_serves_and_ends_cleanly(place: Place) -> 
     process.popen.send_signal(signal.SIGINT)
 
     assert process.wait() == 0, process.text
+
+
+def test_views_show_topics_and_groups(place: Place) -> None:
+    port = free_port()
+    process = place.run("up", "--data-dir", str(place.folder / "data"), "--port", str(port))
+    process.wait_for("bootstrap: ")
+    address = f"127.0.0.1:{port}"
+    producer = Producer({"bootstrap.servers": address, "log_level": 0})
+    for number in range(5):
+        producer.produce("seen", str(number))
+    assert producer.flush(30) == 0
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "readers", "log_level": 0})
+    consumer.commit(offsets=[TopicPartition("seen", 0, 3)], asynchronous=False)
+    consumer.close()
+
+    topics, groups, group = (
+        place.run(*arguments, "-b", address) for arguments in (("topics",), ("groups",), ("groups", "readers"))
+    )
+
+    assert [view.wait() for view in (topics, groups, group)] == [0, 0, 0]
+    assert "seen" in topics.text
+    assert "__consumer_offsets" not in topics.text
+    assert "readers" in groups.text
+    assert group.text.splitlines()[3].replace("│", " ").split() == ["readers", "seen", "0", "3", "5", "2"]
 
 
 def test_folder_in_use_is_an_error_that_names_the_process(place: Place) -> None:

@@ -45,6 +45,33 @@ def test_outage_is_told_while_serving_and_cleared_by_the_first_success(place: Pl
         assert process.wait() == 0, process.text
 
 
+def test_stop_does_not_wait_for_a_store_that_is_away(place: Place, server: S3Server) -> None:
+    port, kafka_port = free_port(), free_port()
+    with tcp_switch(server.endpoint) as switch:
+        settings = {
+            "listeners": f"PLAINTEXT://127.0.0.1:{kafka_port}",
+            "automq__storage__uri": server.make_store_uri(endpoint=switch.endpoint),
+            "automq__storage__credentials__dir": write_credentials(place.folder / "credentials"),
+            "automq__shutdown__timeout__ms": 1000,
+        }
+        first = place.broker(http_port=port, **settings)
+        place.until_ready(port)
+        producer = Producer({"bootstrap.servers": f"127.0.0.1:{kafka_port}", "acks": "all", "log_level": 0})
+        producer.produce("t", b"kept")
+        assert producer.flush(30) == 0
+
+        switch.is_on = False
+        first.popen.send_signal(signal.SIGTERM)
+        assert first.wait(20) == 0, first.text
+        switch.is_on = True
+
+        place.broker(http_port=port, **settings)
+        place.until_ready(port)
+        view = place.run("topics", "t", "-b", f"127.0.0.1:{kafka_port}")
+        assert view.wait() == 0
+        assert view.text.splitlines()[3].replace("│", " ").split()[4:6] == ["0", "1"]
+
+
 def test_store_that_cannot_be_reached_is_waited_for(place: Place, server: S3Server) -> None:
     port = free_port()
     with tcp_switch(server.endpoint) as switch:

@@ -28,6 +28,8 @@ from automq.server.sections import (
 )
 from automq.server.setting import Address, Listener, Machine, Setting, ValueRefused
 
+# Of a write-ahead log slot, what is not left for one batch: headers and padding, rounded up.
+SLOT_OVERHEAD_BYTES: Final = 4096
 ENVIRONMENT_PREFIXES: Final = ("KAFKA_", "AUTOMQ_")
 SECTIONS: Final[Mapping[str, type[Any]]] = {
     "node": NodeSettings,
@@ -260,6 +262,14 @@ def check_contradictions(settings: Settings) -> None:
             "automq.upload.bytes",
             f"automq.upload.bytes={engine.upload_bytes} is more than half of automq.arena.bytes={engine.arena_bytes}: "
             "records must be able to arrive while an upload runs; lower the first or raise the second",
+        )
+    largest = int(settings.topic_defaults.get("message.max.bytes", "0"))
+    if largest > engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES:
+        raise InvalidSettings(
+            "message.max.bytes",
+            f"message.max.bytes={largest} does not fit a write-ahead log slot of automq.wal.batch.bytes="
+            f"{engine.wal_batch_bytes}: lower the first to {engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES} or raise the "
+            "second",
         )
     if groups.session_timeout_ms_min > groups.session_timeout_ms_max:
         raise InvalidSettings(

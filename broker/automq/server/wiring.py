@@ -15,12 +15,10 @@ from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.uri import StoreKind, parse_store_uri
 from automq.server.listener import ListenerSettings
 from automq.server.setting import Kind
-from automq.server.settings import Settings, declared_settings
+from automq.server.settings import SLOT_OVERHEAD_BYTES, Settings, declared_settings
 
 # A PUT to S3 takes tens of milliseconds and costs money, one to a folder neither.
 WAL_INTERVAL_MS: Final[Mapping[StoreKind, int]] = {StoreKind.S3: 250, StoreKind.FILE: 2, StoreKind.MEMORY: 2}
-# Of a slot, what is left for one batch: the slot's and the record's headers and its padding fit in a block.
-SLOT_OVERHEAD_BYTES: Final = 4096
 
 CONFIG_TYPES: Final[Mapping[Kind, ConfigType]] = {
     Kind.BOOLEAN: ConfigType.BOOLEAN,

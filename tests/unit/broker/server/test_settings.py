@@ -77,6 +77,7 @@ def test_unknown_variables_only_warn() -> None:
         ("listener.security.protocol.map=CLIENTS:SSL", "listener.security.protocol.map", "not served yet"),
         ("automq.upload.bytes=268435456", "automq.upload.bytes", "lower the first"),
         ("group.min.session.timeout.ms=1800001", "group.min.session.timeout.ms", "lower the first"),
+        ("message.max.bytes=4194304", "message.max.bytes", "lower the first to 4190208"),
         ("automq.http.address=9404", "automq.http.address", "HOST:PORT"),
         ("log.cleanup.policy=shred", "log.cleanup.policy", ""),
     ],
