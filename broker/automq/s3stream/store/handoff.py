@@ -23,13 +23,16 @@ class _State(enum.Enum):
     ABANDONED = 4
 
 
+def _nothing() -> None:
+    """Nobody waits."""
+
+
 class _Job(Generic[P, T]):
     def __init__(self, function: Callable[P, T]) -> None:
         self._function = function
         self._lock = threading.Lock()
         self._state = _State.QUEUED
-        self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Event | None = None
+        self._on_over: Callable[[], object] = _nothing
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """In the worker."""
@@ -42,8 +45,8 @@ class _Job(Generic[P, T]):
         finally:
             with self._lock:
                 self._state = _State.OVER
-                if self._over is not None:
-                    self._loop.call_soon_threadsafe(self._over.set)
+                on_over = self._on_over
+            on_over()
 
     async def abandon(self) -> None:
         """Prevent the call, or wait for its end."""
@@ -52,10 +55,12 @@ class _Job(Generic[P, T]):
                 self._state = _State.ABANDONED
             if self._state is not _State.RUNNING:
                 return
-            self._over = asyncio.Event()
-        while not self._over.is_set():
+            over = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            self._on_over = lambda: loop.call_soon_threadsafe(over.set)
+        while not over.is_set():
             try:
-                await self._over.wait()
+                await over.wait()
             except asyncio.CancelledError:
                 # We are being cancelled already.
                 pass
@@ -63,7 +68,7 @@ class _Job(Generic[P, T]):
 
 async def run_to_end(workers: Workers, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """`function(*args, **kwargs)` in a worker; returns, raises or is cancelled only when it is not running any more."""
-    job = _Job[P, T](function)
+    job: _Job[P, T] = _Job(function)
     try:
         return await workers.run(job.run, *args, **kwargs)
     except asyncio.CancelledError:
