@@ -146,6 +146,8 @@ class World:
             async with asyncio.timeout_at(deadline):
                 await probing
                 cluster.trace("alive")
+                for producer in self.producers:
+                    producer.hurry()
                 while self.history.acknowledged_records < ACKNOWLEDGED_MIN:
                     await asyncio.sleep(0.2)
                 for producer in self.producers:
