@@ -52,6 +52,12 @@ def create_topic(address: str, topic: str, partitions: int = PARTITIONS) -> None
         time.sleep(0.01)
 
 
+def delete_topic(address: str, topic: str) -> None:
+    # A client without a name would be ended before its answer is there.
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 2})
+    admin.delete_topics([topic])[topic].result(30)
+
+
 def store_cpu_s(broker: Broker, kind: str) -> float:
     return broker.metric("automq_store_cpu_seconds_total", kind=kind)
 
@@ -83,7 +89,7 @@ class Throughput:
             split = {kind: store_cpu_s(target, kind) - was for kind, was in split.items()}
         gigabytes = result["bytes"] / 1e9
         cpu = (target.cpu_s() - before) / gigabytes
-        AdminClient({"bootstrap.servers": target.address}).delete_topics([topic])[topic].result(30)
+        delete_topic(target.address, topic)
         return cpu, result["MBps"], {kind: value / gigabytes for kind, value in split.items()}
 
     def rows(self) -> Iterator[Row]:
