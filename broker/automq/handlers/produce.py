@@ -23,10 +23,17 @@ from automq.partition.records_work import IN_PLACE_BYTES_MAX, needs_records, pre
 from automq.partition.validation import ZSTD_SINCE_PRODUCE, check_produce_version
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.protocol.messages.produce import LeaderIdAndEpoch, NodeEndpoint, TopicProduceData
+from automq.protocol.messages.produce import (
+    LeaderIdAndEpoch,
+    NodeEndpoint,
+    PartitionProduceResponse,
+    TopicProduceData,
+)
 from automq.protocol.produce_codec import (
     TOPIC_IDS_SINCE,
     ProduceResult,
+    TopicResults,
+    change_produce_response,
     encode_produce_response,
     parse_produce_request,
 )
@@ -49,9 +56,14 @@ _STATE_CODES: Final = frozenset(
 
 
 class PendingProduce:
-    """One request whose batches are appended and not durable yet. Not frozen: made for every request."""
+    """One request whose batches are appended and not durable yet. Not frozen: made for every request.
+
+    The answer is encoded when the batches are appended and kept as bytes: what it is made of is in the processor's
+    cache then, and would be gone from there, and still take memory, when the batches are durable.
+    """
 
     __slots__ = (
+        "_answer",
         "_watched",
         "acks",
         "close",
@@ -61,7 +73,6 @@ class PendingProduce:
         "position",
         "slot",
         "timeout_ms",
-        "topics",
         "version",
     )
 
@@ -83,7 +94,7 @@ class PendingProduce:
         self.timeout_ms = timeout_ms
         self.close = close
         """Closes the connection."""
-        self.topics: list[tuple[TopicProduceData, list[ProduceResult]]] = []
+        self._answer: bytes | bytearray = b""
         self.position = -1
         """The newest WAL slot that the answer depends on."""
         self.deadline = 0
@@ -100,28 +111,27 @@ class PendingProduce:
 
     def override(self, code: ErrorCode, message: str) -> None:
         """What depended on state that is not durable is answered with `code` instead."""
-        for _, results in self.topics:
-            for result in results:
-                if result.error_code in _STATE_CODES:
-                    result.error_code = code
-                    result.error_message = message
-                    result.base_offset = result.log_append_time = result.log_start_offset = -1
 
-    def answer(self, endpoints: list[NodeEndpoint] | None = None) -> None:
+        def change(result: PartitionProduceResponse) -> None:
+            if result.error_code in _STATE_CODES:
+                result.error_code = code
+                result.error_message = message
+                result.base_offset = result.log_append_time = result.log_start_offset = -1
+
+        self._answer = change_produce_response(self._answer, self.version, change)
+
+    def prepare(self, topics: list[TopicResults], endpoints: list[NodeEndpoint]) -> None:
+        """Encode the answer; nothing refers to `topics` after that."""
+        self._answer = encode_produce_response(
+            version=self.version, correlation_id=self.correlation_id, topics=topics, node_endpoints=endpoints
+        )
+
+    def answer(self) -> None:
         """Complete the slot."""
         self.is_done = True
         # At once, not when time-outs are looked at next: its memory is still in the processor's cache.
         self._watched.pop(self, None)
-        self.slot.complete(
-            (
-                encode_produce_response(
-                    version=self.version,
-                    correlation_id=self.correlation_id,
-                    topics=self.topics,
-                    node_endpoints=endpoints or (),
-                ),
-            )
-        )
+        self.slot.complete((self._answer,))
 
 
 class ProduceHandler:
@@ -159,11 +169,12 @@ class ProduceHandler:
             self._refuse(pending, request.topic_data)
             return True
         has_ids = version >= TOPIC_IDS_SINCE
+        topics: list[TopicResults] = []
         deferred: list[tuple[ProduceResult, Partition, memoryview]] = []
         leaders: list[Leader] = []
         for topic in request.topic_data:
             results: list[ProduceResult] = []
-            pending.topics.append((topic, results))
+            topics.append((topic, results))
             for asked in topic.partition_data:
                 index = asked.index
                 records = asked.records
@@ -188,9 +199,9 @@ class ProduceHandler:
                 else:
                     deferred.append((result, partition, memoryview(bytearray(records))))
         if deferred:
-            _ = self._tasks.spawn(self._append_deferred(pending, deferred), name="produce in a worker")
+            _ = self._tasks.spawn(self._append_deferred(pending, topics, deferred), name="produce in a worker")
             return False
-        self._finish(pending, leaders)
+        self._finish(pending, topics, leaders)
         return True
 
     def _append(
@@ -224,7 +235,10 @@ class ProduceHandler:
         self._append(pending, result, partition, records, version)
 
     async def _append_deferred(
-        self, pending: PendingProduce, deferred: list[tuple[ProduceResult, Partition, memoryview]]
+        self,
+        pending: PendingProduce,
+        topics: list[TopicResults],
+        deferred: list[tuple[ProduceResult, Partition, memoryview]],
     ) -> None:
         for result, partition, records in deferred:
             rules, now_ms = partition.rules.append, self._clock.wall_ms()
@@ -234,17 +248,19 @@ class ProduceHandler:
                 result.error_code, result.error_message = error.code, error.message
                 continue
             self._append(pending, result, partition, prepared, pending.version)
-        self._finish(pending, [])
+        self._finish(pending, topics, [])
 
-    def _finish(self, pending: PendingProduce, leaders: list[Leader]) -> None:
+    def _finish(self, pending: PendingProduce, topics: list[TopicResults], leaders: list[Leader]) -> None:
         """All batches are appended: answer when they are durable."""
         if pending.acks == 0:
             pending.is_done = True
             pending.slot.discard()
-            if any(result.error_code for _, results in pending.topics for result in results):
+            if any(result.error_code for _, results in topics for result in results):
                 pending.close()
-        elif pending.position < 0:
-            pending.answer(_endpoints(leaders))
+            return
+        pending.prepare(topics, _endpoints(leaders) if leaders else [])
+        if pending.position < 0:
+            pending.answer()
         else:
             self._storage.when_durable(pending.position, pending.on_durable)
             if not pending.is_done:
@@ -273,11 +289,13 @@ class ProduceHandler:
     @staticmethod
     def _refuse(pending: PendingProduce, topics: list[TopicProduceData]) -> None:
         """The whole request asks for what Kafka does not have."""
+        answers: list[TopicResults] = []
         for topic in topics:
             codes = [ProduceResult(asked.index, ErrorCode.INVALID_REQUIRED_ACKS) for asked in topic.partition_data]
             for asked in topic.partition_data:
                 asked.records = None
-            pending.topics.append((topic, codes))
+            answers.append((topic, codes))
+        pending.prepare(answers, [])
         pending.answer()
 
     def _refuse_unknown(

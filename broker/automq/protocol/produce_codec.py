@@ -8,12 +8,12 @@ about half the time, which is felt: it is what every acknowledged batch pays.
 
 import functools
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from automq.binary import read_unsigned_varint, write_unsigned_varint
 from automq.protocol.apis import APIS, ApiKey, encode_response
-from automq.protocol.codec import ELEMENTS_MAX, MalformedMessage
+from automq.protocol.codec import ELEMENTS_MAX, MalformedMessage, decode_whole
 from automq.protocol.decoder_source import STRING_BYTES_MAX, skip_tags, uuid_of
 from automq.protocol.messages.produce import (
     BatchIndexAndErrorMessage,
@@ -283,6 +283,18 @@ def encode_produce_response(
     if version >= FLEXIBLE_SINCE:
         return _encode_plain_flexible(version, correlation_id, topics, throttle_time)
     return _encode_plain_classic(version, correlation_id, topics, throttle_time)
+
+
+def change_produce_response(
+    frame: bytes | bytearray, version: int, change: Callable[[PartitionProduceResponse], None]
+) -> bytes:
+    """An answer that is encoded already, after `change` of each partition's. Takes its time."""
+    correlation_id = int.from_bytes(frame[4:8], "big", signed=True)
+    response = decode_whole(ProduceResponse, version, bytes(frame), 9 if version >= FLEXIBLE_SINCE else 8)
+    for topic in response.responses:
+        for partition in topic.partition_responses:
+            change(partition)
+    return encode_response(APIS[ApiKey.PRODUCE], version, correlation_id, response)
 
 
 def _encode_one(

@@ -16,7 +16,13 @@ from automq.protocol.messages.produce import (
     TopicProduceData,
     TopicProduceResponse,
 )
-from automq.protocol.produce_codec import ProduceResult, TopicResults, encode_produce_response, parse_produce_request
+from automq.protocol.produce_codec import (
+    ProduceResult,
+    TopicResults,
+    change_produce_response,
+    encode_produce_response,
+    parse_produce_request,
+)
 from tests.support.messages import random_message
 
 VERSIONS = list(ProduceRequest.VERSIONS)
@@ -121,4 +127,19 @@ def a_result(partition: PartitionProduceResponse) -> ProduceResult:
         partition.error_message,
         partition.record_errors,
         None if partition.current_leader == LeaderIdAndEpoch() else partition.current_leader,
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_encoded_response_can_be_changed(version: int) -> None:
+    topics = [(TopicProduceData(name="t"), [ProduceResult(0, 0, 7), ProduceResult(1, 3)])]
+    frame = encode_produce_response(version=version, correlation_id=-5, topics=topics)
+
+    def change(partition: PartitionProduceResponse) -> None:
+        if not partition.error_code:
+            partition.error_code, partition.base_offset = 7, -1
+
+    changed = [(TopicProduceData(name="t"), [ProduceResult(0, 7), ProduceResult(1, 3)])]
+    assert change_produce_response(frame, version, change) == encode_produce_response(
+        version=version, correlation_id=-5, topics=changed
     )
