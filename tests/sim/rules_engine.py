@@ -1,0 +1,224 @@
+"""The rules of the WAL, of answers and of fenced processes, and how each is taken out."""
+
+import asyncio
+from typing import Any
+
+from tests.sim.rules import Rule, does_nothing, does_nothing_async, returns
+
+QUEUE = "automq.s3stream.append_queue:AppendQueue."
+WAL = "automq.s3stream.wal.object_wal:"
+STORAGE = "automq.s3stream.storage:StorageEngine."
+UPLOADER = "automq.s3stream.upload.uploader:Uploader."
+RECOVERER = "automq.s3stream.upload.recoverer:"
+DRIVER = "automq.replicated.driver:Driver."
+
+
+def _any_written(original: Any) -> Any:
+    return lambda self: next((slot for slot in self._slots if slot.written), None)
+
+
+def _new_nonce_each_try(original: Any) -> Any:
+    """Every try is sealed anew, as a retry of the client library above the slot would."""
+    from crc32c import crc32c
+
+    from automq.s3stream.ports import ObjectExists, StoreError
+    from automq.s3stream.store.conditional import KeyTaken
+
+    async def create(store: Any, key: str, body: Any, *, entropy: Any, on_trouble: Any = None) -> None:
+        while True:
+            slot = bytearray(b"".join(body))
+            length = int.from_bytes(slot[72:76], "big")
+            slot[52:68] = entropy.token(16)
+            slot[76:80] = crc32c(slot[80 : 80 + length], crc32c(slot[:76])).to_bytes(4, "big")
+            try:
+                await store.create(key, [bytes(slot)])
+            except ObjectExists:
+                raise KeyTaken(key, None) from None
+            except StoreError:
+                await asyncio.sleep(0.2)
+            else:
+                return
+
+    return create
+
+
+def _no_fence_record(original: Any) -> Any:
+    """The new incarnation is registered; its predecessor's log is read without a record that ends it."""
+    from automq.metadata.records import BrokerFenced
+    from automq.replicated.machine import Decision
+
+    def register(*args: Any, **options: Any) -> Any:
+        decision = original(*args, **options)
+        kept = [record for record in decision.records if not isinstance(record, BrokerFenced)]
+        return Decision(kept, decision.response)
+
+    return register
+
+
+def _highest_missing(original: Any) -> Any:
+    return lambda present, first: max([position for position in present if position >= first], default=first - 1) + 1
+
+
+def _every_race_is_won(original: Any) -> Any:
+    async def win(self: Any, sequence: int) -> bool:
+        await original(self, sequence)
+        return True
+
+    return win
+
+
+def _sweeps_fences(original: Any) -> Any:
+    async def sweep(self: Any, fence: int) -> None:
+        await original(self, fence)
+        await self._store.delete([self._slot_id(fence).key])
+
+    return sweep
+
+
+def _all_written(original: Any) -> Any:
+    return lambda self, trimmed_to: self.next_sequence
+
+
+def _capture_at_the_tail(original: Any) -> Any:
+    """Checkpoints are taken when the object is built, not when its end was fixed."""
+
+    async def build(self: Any, block: Any, object_id: Any) -> Any:
+        engine = self._events.committed.__self__
+        for run in block.runs:
+            stream = engine._open_streams.get(run.stream)
+            if stream is not None and stream.checkpoint_source is not None:
+                block.checkpoints[(run.stream, run.epoch)] = stream.checkpoint_source()
+        return await original(self, block, object_id)
+
+    return build
+
+
+def _publish_at_once(original: Any) -> Any:
+    def speculate(self: Any, records: Any) -> None:
+        original(self, records)
+        if self._capture is not None and self._publish is not None:
+            self._publish(self._capture())
+
+    return speculate
+
+
+def _up_to_the_end(original: Any) -> Any:
+    return lambda self, end: self.next_offset
+
+
+ENGINE_RULES: tuple[Rule, ...] = (
+    Rule(
+        "acknowledged in order",
+        "In order: acknowledgement is strictly in slot order, late successes included.",
+        (QUEUE + "_next_in_order",),
+        _any_written,
+    ),
+    Rule(
+        "frozen bytes",
+        "In order: body and nonce of a slot are frozen until its outcome is known.",
+        (WAL + "create_once",),
+        _new_nonce_each_try,
+    ),
+    Rule(
+        "taken means fenced",
+        "In order: a slot found taken by another nonce means fenced: no new PUT and no acknowledgement any more.",
+        (STORAGE + "_fence_ourselves",),
+        does_nothing,
+    ),
+    Rule(
+        "fence record first",
+        "Fence first, then read: recovery begins with the record that fences the dead (broker, epoch).",
+        ("automq.controller.brokers:register_broker",),
+        _no_fence_record,
+    ),
+    Rule(
+        "recovery starts at T",
+        "Fence first, then read; trim is a record: recovery starts at T and never looks below it.",
+        (RECOVERER + "first_of_run",),
+        returns(0),
+    ),
+    Rule(
+        "lowest missing slot",
+        "Fence first, then read: the slot to win is the lowest missing one at or above T.",
+        (RECOVERER + "lowest_missing",),
+        _highest_missing,
+    ),
+    Rule(
+        "a lost race is one slot more",
+        "Fence first, then read: a race lost at the fence is one slot more to read.",
+        (RECOVERER + "Recoverer._win",),
+        _every_race_is_won,
+    ),
+    Rule(
+        "trim is a record before it is a delete",
+        "Trim is a record before it is a delete: the owner deletes only below a committed T.",
+        (WAL + "ObjectWal.deletable_below",),
+        _all_written,
+    ),
+    Rule(
+        "commits in order",
+        "Trim is a record before it is a delete: a commit's T never passes a block that is not committed.",
+        (UPLOADER + "_wait_turn",),
+        does_nothing_async,
+    ),
+    Rule(
+        "WAL fences stay",
+        "Fences stay: a fence slot of a WAL is never deleted.",
+        (RECOVERER + "Recoverer._sweep",),
+        _sweeps_fences,
+    ),
+    Rule(
+        "publish what is durable",
+        "Speculation stays inside: publishing and reads see durable state only.",
+        (DRIVER + "_speculate",),
+        _publish_at_once,
+    ),
+    Rule(
+        "a reply waits",
+        "Speculation stays inside: a reply waits for its own records and for everything its command could have seen.",
+        (DRIVER + "_answer_when_durable",),
+        does_nothing_async,
+    ),
+    Rule(
+        "an error waits",
+        "An error is an answer too: a refusal waits for the state that it was decided on.",
+        (DRIVER + "_refuse_when_durable",),
+        does_nothing_async,
+    ),
+    Rule(
+        "a duplicate waits",
+        "An error is an answer too: a duplicate is answered with the first offset once that is durable.",
+        ("automq.partition.partition:Partition.duplicate_position",),
+        returns(-1),
+    ),
+    Rule(
+        "a refused sequence waits",
+        "An error is an answer too: a refused sequence waits for the records that it was compared with.",
+        ("automq.handlers.produce:awaited_position",),
+        returns(-1),
+    ),
+    Rule(
+        "fetch below the confirmed offset",
+        "An error is an answer too: fetch stays below the confirmed offset.",
+        ("automq.s3stream.stream:Stream._readable_end",),
+        _up_to_the_end,
+    ),
+    Rule(
+        "checkpoint at the uploaded end",
+        "An error is an answer too: a checkpoint is captured at exactly the uploaded end offset, never at the tail.",
+        (UPLOADER + "_build",),
+        _capture_at_the_tail,
+    ),
+    Rule(
+        "the fenced fall silent",
+        "A fenced process stops serving reads, group answers and heartbeats as well.",
+        ("automq.server.components:Components.fence", "automq.server.broker:Broker._drop_connections"),
+        does_nothing,
+    ),
+    Rule(
+        "an idle broker polls",
+        "A fenced process: an idle broker learns of its fence by polling the metadata tail.",
+        ("automq.metadata.log:MetadataLog.poll_fence",),
+        does_nothing_async,
+    ),
+)
