@@ -61,6 +61,11 @@ def join(
     return Ask("JOIN_GROUP", version, body, {"member": "member_id"} if remember else {})
 
 
+def find() -> Ask:
+    """Look the group's coordinator up, which also makes the offsets topic."""
+    return Ask("FIND_COORDINATOR", 3, {"key": "$group", "key_type": 0})
+
+
 def sync(member: str, generation: int, *, version: int = 5, **more: Any) -> Ask:
     assignments = [{"member_id": member, "assignment": "a"}]
     body = {"group_id": "$group", "generation_id": generation, "member_id": member, "assignments": assignments}
@@ -282,6 +287,7 @@ QUESTIONS: Mapping[str, Sequence[Ask]] = {
         fetch(0),
     ],
     "group-life": [
+        find(),
         create(),
         join("", version=7, remember=True),
         join("$member", version=7),
@@ -309,6 +315,7 @@ QUESTIONS: Mapping[str, Sequence[Ask]] = {
         committed(),
     ],
     "group-join-checks": [
+        find(),
         join("", version=3, group_id=""),
         join("nobody", version=7),
         join("", version=5, session_timeout=1),
@@ -317,8 +324,9 @@ QUESTIONS: Mapping[str, Sequence[Ask]] = {
         sync("nobody", 1),
         Ask("LEAVE_GROUP", 1, {"group_id": "$group", "member_id": "nobody"}),
     ],
-    "group-join-old-version": [join("", version=2, remember=True), sync("$member", 1, version=2)],
+    "group-join-old-version": [find(), join("", version=2, remember=True), sync("$member", 1, version=2)],
     "static-member": [
+        find(),
         join("", version=7, group_instance_id="pinned", remember=True),
         sync("$member", 1, group_instance_id="pinned"),
         Ask(
@@ -339,6 +347,7 @@ QUESTIONS: Mapping[str, Sequence[Ask]] = {
         ),
     ],
     "offset-commit-checks": [
+        find(),
         create(),
         commit(1),
         commit(1, topic="$other"),
@@ -402,6 +411,7 @@ QUESTIONS: Mapping[str, Sequence[Ask]] = {
         ),
     ],
     "describe-groups-states": [
+        find(),
         Ask("LIST_GROUPS", 4, {"states_filter": ["NoSuchState"]}),
         Ask("DESCRIBE_GROUPS", 6, {"groups": ["$group"]}),
     ],

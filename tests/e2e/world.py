@@ -26,7 +26,7 @@ class World:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.system, self.namespace = "automq-system", "automq-e2e"
-        self.erase_s = 30
+        self.erase_s = 90
         self.kept: list[str] = []
         self.kept_id = ""
         self._s3 = boto3.client(
@@ -134,10 +134,12 @@ class World:
         kubectl("-n", self.namespace, "delete", "pod", f"{name}-broker-0", "--wait=false", *more)
 
     def outside(self, name: str) -> str:
-        """The NodePort address of the broker's node."""
-        pod = self.pod(name)
-        service = get("service", f"{name}-kafka-outside", self.namespace)
-        return f"{pod['status']['hostIP']}:{service['spec']['ports'][0]['nodePort']}"
+        """The NodePort address of every node, that of the broker's node first."""
+        first = self.pod(name)["status"]["hostIP"]
+        port = get("service", f"{name}-kafka-outside", self.namespace)["spec"]["ports"][0]["nodePort"]
+        nodes = json.loads(kubectl("get", "nodes", "-o", "json"))["items"]
+        found = [a["address"] for node in nodes for a in node["status"]["addresses"] if a["type"] == "InternalIP"]
+        return ",".join(f"{address}:{port}" for address in [first, *(item for item in found if item != first)])
 
     # Secrets and buckets.
 

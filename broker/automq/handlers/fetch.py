@@ -268,7 +268,7 @@ class FetchHandler:
         else:
             error = self._partitions.refusal(target.topic, target.index)
             known = image.topic(target.topic)
-        result = FetchResult(target.index, error.code)
+        result = FetchResult(target.index, error.code, aborted_transactions=())
         if error.code is ErrorCode.NOT_LEADER_OR_FOLLOWER:
             leader = leader_of(image, known, target.index, pending.listener_name)
             if leader is not None:

@@ -216,6 +216,8 @@ class ProduceHandler:
             code = result.error_code = error_code_of(error)
             result.error_message = error_message_of(error)
             pending.position = max(pending.position, awaited_position(partition, code))
+            if code in _STATE_CODES:  # the log was looked at: Kafka says where it begins
+                result.log_start_offset = partition.log_start_offset
             return
         result.base_offset = appended.base_offset
         result.log_append_time = appended.log_append_time_ms
