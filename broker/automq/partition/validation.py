@@ -34,6 +34,7 @@ ATTRIBUTES_LOW: Final = CRC_START + 1
 # Legacy formats have their magic at the same place; less than this cannot say what it is.
 _MAGIC_POSITION: Final = 16
 
+_NEWEST_COMPRESSION: Final = int(Compression.ZSTD)
 _REFUSED_KINDS: Final = CONTROL | TRANSACTIONAL
 _NOT_FROM_CLIENTS: Final = _REFUSED_KINDS | LOG_APPEND_TIME
 
@@ -90,7 +91,7 @@ def check_batch(records: memoryview, rules: AppendRules, now_ms: int, is_interna
             ErrorCode.INVALID_RECORD, f"{count} records cannot have the offsets 0 to {batch.last_offset_delta}"
         )
     attributes = batch.attributes
-    if attributes & COMPRESSION_MASK > Compression.ZSTD:
+    if attributes & COMPRESSION_MASK > _NEWEST_COMPRESSION:
         raise ApiError(
             ErrorCode.UNSUPPORTED_COMPRESSION_TYPE, f"compression {attributes & COMPRESSION_MASK} is not known"
         )
