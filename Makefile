@@ -9,7 +9,7 @@ IMAGE ?= automq:dev
 SEED_BASE ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run test check format sim removed-rules chaos differential bench crds e2e image golden docs lock clean
+.PHONY: help dev run test check format sim removed-rules chaos differential bench crds e2e kind-up image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ crds: $(STAMP)  ## Write the CRD anew from the operator's models
 
 e2e: $(STAMP)  ## Test operator and broker on the Kubernetes cluster of KUBECONFIG
 	$(BIN)/python -m tests.e2e
+
+kind-up:  ## Make a kind cluster with the image, an S3 server and the operator (needs a container engine)
+	tests/e2e/kind-up
 
 image:  ## Build the image: BUILDER=docker|podman|buildah, IMAGE=name:tag, BASE=python image
 	$(BUILDER) $(if $(filter buildah,$(BUILDER)),bud,build) $(if $(BASE),--build-arg BASE=$(BASE)) -t $(IMAGE) -f Dockerfile .
