@@ -38,6 +38,11 @@ SPANS_MAX: Final = 2
 SEGMENTS_MAX: Final = 1_000_000
 
 
+def opening_offset(state: StreamState) -> Offset:
+    """Rule: a stream opens at the larger of its end and its trim point: offsets are never given twice."""
+    return max(state.end, state.start)
+
+
 class Stream:
     """One open stream. Every call but those marked async is synchronous and does no I/O.
 
@@ -74,7 +79,7 @@ class Stream:
         self.stream_id: StreamId = state.stream
         self.epoch: StreamEpoch = state.epoch
         self.start_offset: Offset = state.start
-        self.next_offset: Offset = max(state.end, state.start)
+        self.next_offset: Offset = opening_offset(state)
         self.confirmed_offset: Offset = self.next_offset
         self.last_position = -1
         """WAL slot of the newest append (-1 before the first): when that is durable, everything appended so far is."""
