@@ -45,6 +45,17 @@ class UnsupportedVersion(Exception):
     """A version we cannot read or answer in: the connection is closed, as Kafka does."""
 
 
+class _Started:
+    """Requests of one API that one read brought. Counted together: one by one takes as long as parsing them."""
+
+    __slots__ = ("count", "key", "since")
+
+    def __init__(self, key: ApiKey, since: float) -> None:
+        self.key = key
+        self.since = since
+        self.count = 1
+
+
 class Connection(asyncio.BufferedProtocol):
     """Driven by any transport: a socket's, or one in memory."""
 
@@ -80,8 +91,8 @@ class Connection(asyncio.BufferedProtocol):
         self._peer = ""
         self._reader = FrameReader(server.buffers, frame_bytes_max=server.settings.request_bytes_max)
         self._queue = ResponseQueue(self._on_ready, in_flight_max=server.settings.in_flight_max)
-        self._started: deque[tuple[int, float]] = deque()
-        """(API key, time) of the requests in the queue."""
+        self._started: deque[_Started] = deque()
+        """Of the requests in the queue, oldest first."""
         self._exclusive: ResponseSlot | None = None
         """The request that runs alone."""
         self._waiting: PendingFetch | None = None
@@ -185,7 +196,7 @@ class Connection(asyncio.BufferedProtocol):
                     return True
                 head = parse_head(frame)
             size = len(frame)
-            if quota and size <= room and head.api.key is ApiKey.PRODUCE:
+            if quota and size <= room and head.api.key is _PRODUCE:
                 quota -= 1
                 room -= size
             elif self._may_start(head, size):
@@ -255,7 +266,11 @@ class Connection(asyncio.BufferedProtocol):
         server = self._server
         key = head.api.key
         slot = self._queue.open_slot()
-        self._started.append((key, now))
+        started = self._started
+        if started and (newest := started[-1]).since == now and newest.key is key:
+            newest.count += 1
+        else:
+            started.append(_Started(key, now))
         if not head.is_supported:
             self._answer_unsupported(head, slot)
         elif key is _PRODUCE:
@@ -316,9 +331,15 @@ class Connection(asyncio.BufferedProtocol):
         buffers = queue.take_ready()
         now = self._server.now()
         started = self._started
-        for _ in range(waiting - len(queue)):
-            key, since = started.popleft()
-            metrics.answered(key, now - since)
+        left = waiting - len(queue)
+        while left:
+            oldest = started[0]
+            count = min(left, oldest.count)
+            metrics.answered(oldest.key, now - oldest.since, count)
+            left -= count
+            oldest.count -= count
+            if not oldest.count:
+                started.popleft()
         if buffers:
             metrics.bytes_out += outbox.send(buffers)
         queue.sent(unsent_bytes=outbox.pinned_bytes)

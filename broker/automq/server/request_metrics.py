@@ -33,11 +33,11 @@ class RequestMetrics(Collector):
         self.connections_refused = 0
         metrics.registry.register(self)
 
-    def answered(self, key: int, seconds: float) -> None:
-        """A request of API `key` was answered after `seconds`."""
+    def answered(self, key: int, seconds: float, count: int = 1) -> None:
+        """`count` requests of API `key` were answered after `seconds`."""
         latency = self._by_api[key]
-        latency.buckets[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
-        latency.sum_s += seconds
+        latency.buckets[bisect_left(LATENCY_BUCKETS_S, seconds)] += count
+        latency.sum_s += seconds * count
 
     def count(self, key: int) -> int:
         """Requests of API `key` answered so far."""
