@@ -15,7 +15,8 @@ from automq.s3stream.ports import Buffer
 from automq.s3stream.store.os_calls import OsCalls
 
 PAGE_BYTES: Final = 4096
-BOUNCE_BYTES: Final = 1 << 20
+# A write costs about 25 us besides its bytes; a larger buffer would leave the processor's cache.
+BOUNCE_BYTES: Final = 2 << 20
 # Below this a copy through the page cache costs less than padding, cutting and syncing the cut.
 UNALIGNED_DIRECT_BYTES_MIN: Final = 64 << 10
 
@@ -128,6 +129,12 @@ class BodyWriter:
         return written == len(view)
 
     def _copy(self, view: memoryview) -> None:
+        end = self._filled + len(view)
+        if self._bounce is not None and end < BOUNCE_BYTES:
+            # Nearly always: thousands of batches to an object.
+            self._bounce[self._filled : end] = view
+            self._filled = end
+            return
         while view:
             if self._bounce is None:
                 self._bounce = self._bounces.take()
