@@ -4,6 +4,7 @@ GB and MB are powers of ten and count record values only. Ours and Kafka's runs 
 """
 
 import asyncio
+import mmap
 import pathlib
 import statistics
 import time
@@ -177,10 +178,12 @@ def store_put_p99_ms(folder: pathlib.Path, puts: int = 500) -> float:
     """p99 of the file store's own durable create of one small slot, one at a time."""
     from automq.s3stream.store.uri import open_store, parse_store_uri
 
+    folder.mkdir(parents=True)
+
     async def measure() -> float:
         workers = ThreadWorkers(threads=2)
         store = open_store(parse_store_uri(f"file://{folder}/puts"), workers=workers, entropy=SystemEntropy())
-        body, times = [bytes(8192)], []
+        body, times = [memoryview(mmap.mmap(-1, 8192))], []
         for number in range(puts):
             began = time.perf_counter()
             await store.create(f"bench/{number:08d}", body)
@@ -199,8 +202,8 @@ def latency(folder: pathlib.Path, *, runs: int, seconds: float) -> Iterator[Row]
         broker.start()
         create_topic(broker.address, "t")
         results, floors = [], []
-        for _ in range(runs):
-            floors.append(store_put_p99_ms(folder / "latency"))
+        for run in range(runs):
+            floors.append(store_put_p99_ms(folder / f"latency-{run}"))
             results.append(
                 load.run(
                     "produce",
