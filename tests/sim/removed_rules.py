@@ -12,10 +12,13 @@ import pathlib
 import sys
 from typing import Any
 
-from tests.sim.isolation import run_all
+from tests.sim.commit_schedules import SCHEDULES as COMMIT_SCHEDULES
+from tests.sim.commit_world import CommitWorld
+from tests.sim.isolation import Finished, run_all
 from tests.sim.metadata_schedules import SCHEDULES as METADATA_SCHEDULES
 from tests.sim.metadata_world import MetadataWorld
 from tests.sim.rules import Rule
+from tests.sim.rules_commit import COMMIT_RULES
 from tests.sim.rules_engine import ENGINE_RULES
 from tests.sim.rules_logs import LOG_RULES
 from tests.support.sim_loop import run_world
@@ -35,7 +38,13 @@ def apply(rule: Rule) -> None:
         *parents, name = path.split(".")
         for parent in parents:
             owner = getattr(owner, parent)
+        if not hasattr(owner, name):
+            raise NotThere(place)
         setattr(owner, name, rule.removed(getattr(owner, name)))
+
+
+class NotThere(Exception):
+    """A place that a rule names does not exist: the product has changed under the table."""
 
 
 def run_proof(argument: tuple[str | None, str | int]) -> list[str]:
@@ -52,20 +61,27 @@ def run_proof(argument: tuple[str | None, str | int]) -> list[str]:
 
 def run_schedule(name: str) -> list[str]:
     """The violations of a directed schedule."""
-    world = MetadataWorld(1)
+    world, story = make_schedule(name)
 
     async def main() -> None:
-        await METADATA_SCHEDULES[name](world)
+        await story(world)
         await world.check()
 
     try:
         run_world(world.loop, main())
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:  # noqa: BLE001 - a story that cannot be told to its end is a finding
         world.violations.append(f"{type(error).__name__}: {error}")
     return world.violations
 
 
-ALL: tuple[Rule, ...] = (*LOG_RULES, *ENGINE_RULES)
+def make_schedule(name: str) -> tuple[Any, Any]:
+    """A fresh world, and what is to happen in it."""
+    if name in METADATA_SCHEDULES:
+        return MetadataWorld(name), METADATA_SCHEDULES[name]
+    return CommitWorld(name), COMMIT_SCHEDULES[name]
+
+
+ALL: tuple[Rule, ...] = (*LOG_RULES, *ENGINE_RULES, *COMMIT_RULES)
 RULES = {rule.name: rule for rule in ALL}
 assert len(RULES) == len(ALL)
 
@@ -80,7 +96,8 @@ def main() -> int:
     missing = 0
     for name in options.names or RULES:
         proof = find_proof(RULES[name], proofs.get(name), seeds=options.seeds, jobs=options.jobs)
-        print(f"{name}: {proof if proof is not None else 'NOTHING FAILS WITHOUT IT'}", flush=True)
+        why = symptom(name, proof) if proof is not None else ""
+        print(f"{name}: {proof if proof is not None else 'NOTHING FAILS WITHOUT IT'}: {why}", flush=True)
         if proof is None:
             missing += 1
             proofs.pop(name, None)
@@ -94,19 +111,29 @@ def main() -> int:
 def find_proof(rule: Rule, known: int | str | None, *, seeds: int, jobs: int) -> int | str | None:
     """What fails without `rule` and passes with it."""
     if rule.schedule is not None:
-        return rule.schedule if fails(rule.name, rule.schedule) and not fails(None, rule.schedule) else None
-    if isinstance(known, int) and fails(rule.name, known) and not fails(None, known):
+        return rule.schedule if symptom(rule.name, rule.schedule) and not symptom(None, rule.schedule) else None
+    if isinstance(known, int) and symptom(rule.name, known) and not symptom(None, known):
         return known
     for finished in run_all(run_proof, [(rule.name, seed) for seed in range(seeds)], jobs=jobs):
-        if (finished.error is not None or finished.result) and not fails(None, finished.argument[1]):
-            return int(finished.argument[1])
+        seed: int = finished.argument[1]
+        if symptom_of(finished) and not symptom(None, seed):
+            return seed
     return None
 
 
-def fails(rule_name: str | None, proof: int | str) -> bool:
-    """Whether that run has violations, ends badly, or not at all."""
+def symptom(rule_name: str | None, proof: int | str) -> str:
+    """What that run comes to without the rule; empty if all is well."""
     (finished,) = run_all(run_proof, [(rule_name, proof)], jobs=1)
-    return finished.error is not None or bool(finished.result)
+    return symptom_of(finished)
+
+
+def symptom_of(finished: Finished) -> str:
+    """The first violation, or how the run ended."""
+    if finished.error is not None:
+        assert NotThere.__name__ not in finished.error, finished.error
+        return finished.error.strip().splitlines()[-1]
+    violations: list[str] = finished.result
+    return violations[0] if violations else ""
 
 
 def write_table(proofs: dict[str, int | str]) -> None:
