@@ -52,6 +52,21 @@ def all_settings(cluster: Cluster) -> dict[str, str]:
     return found
 
 
+def credentials_volumes(cluster: Cluster) -> list[dict[str, Any]]:
+    """The Secret as a folder. Optional: a missing one is reported by the broker and heals without a restart."""
+    secret = cluster.spec.storage.credentials_secret
+    if not secret:
+        return []
+    return [{"name": "credentials", "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}}]
+
+
+def credentials_mounts(cluster: Cluster) -> list[dict[str, Any]]:
+    """Where the containers see it."""
+    if not cluster.spec.storage.credentials_secret:
+        return []
+    return [{"name": "credentials", "mountPath": CREDENTIALS_FOLDER, "readOnly": True}]
+
+
 def digest(value: object) -> str:
     """A short stable hash of plain data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

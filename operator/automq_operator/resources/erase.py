@@ -8,8 +8,8 @@ from typing import Any
 
 from automq_operator import naming
 from automq_operator.cluster import Cluster
-from automq_operator.resources import config, workload
-from automq_operator.resources.meta import manifest
+from automq_operator.resources import config
+from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, manifest
 
 
 def erase_job(cluster: Cluster) -> dict[str, Any]:
@@ -21,37 +21,26 @@ def erase_job(cluster: Cluster) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         "args": command,
         "terminationMessagePath": config.TERMINATION_MESSAGE_PATH,
-        "env": [{"name": "AUTOMQ_TERMINATION_MESSAGE_PATH", "value": config.TERMINATION_MESSAGE_PATH}],
+        "env": _environment(cluster),
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": RESTRICTED_CONTAINER,
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *config.credentials_mounts(cluster)],
     }
-    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
-    if cluster.spec.storage.credentials_secret:
-        container["env"].append({"name": "AUTOMQ_STORAGE_CREDENTIALS_DIR", "value": config.CREDENTIALS_FOLDER})  # type: ignore[attr-defined]
-        container["volumeMounts"].append(  # type: ignore[attr-defined]
-            {"name": "credentials", "mountPath": config.CREDENTIALS_FOLDER, "readOnly": True}
-        )
-        secret = {"secretName": cluster.spec.storage.credentials_secret, "optional": True, "defaultMode": 0o440}
-        volumes.append({"name": "credentials", "secret": secret})
     pod = {
         "restartPolicy": "Never",
         "serviceAccountName": naming.service_account(cluster.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": workload.USER_ID,
-            "runAsGroup": workload.USER_ID,
-            "fsGroup": workload.USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": RESTRICTED_POD,
         "containers": [container],
-        "volumes": volumes,
+        "volumes": [{"name": "tmp", "emptyDir": {}}, *config.credentials_volumes(cluster)],
     }
     spec = {"backoffLimit": 6, "template": {"metadata": {"labels": naming.common_labels(cluster.name)}, "spec": pod}}
     return manifest(cluster, "batch/v1", "Job", naming.erase_job(cluster.name), spec=spec)
+
+
+def _environment(cluster: Cluster) -> list[dict[str, str]]:
+    found = [{"name": "AUTOMQ_TERMINATION_MESSAGE_PATH", "value": config.TERMINATION_MESSAGE_PATH}]
+    if cluster.spec.storage.credentials_secret:
+        found.append({"name": "AUTOMQ_STORAGE_CREDENTIALS_DIR", "value": config.CREDENTIALS_FOLDER})
+    return found

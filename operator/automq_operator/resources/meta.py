@@ -1,9 +1,25 @@
 """Pure: what all children have in common, and the merge of users' overrides."""
 
-from typing import Any
+from typing import Any, Final
 
 from automq_operator import naming
 from automq_operator.cluster import Cluster
+
+USER_ID: Final = 10001
+
+RESTRICTED_POD: Final[dict[str, Any]] = {
+    "runAsNonRoot": True,
+    "runAsUser": USER_ID,
+    "runAsGroup": USER_ID,
+    "fsGroup": USER_ID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+RESTRICTED_CONTAINER: Final[dict[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+"""What the restricted Pod Security Standard asks for, and a root file system that cannot be written."""
 
 
 def manifest(cluster: Cluster, api_version: str, kind: str, name: str, **body: Any) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import Any, Final
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.resources import config
-from automq_operator.resources.meta import manifest, merge
+from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, manifest, merge
 
 CONTAINER: Final = "broker"
-USER_ID: Final = 10001
 CONFIG_HASH_ANNOTATION: Final = f"{api.GROUP}/config-hash"
 # The broker stops within automq.shutdown.timeout.ms (20 s); the rest is for the preStop pause and the kubelet.
 GRACE_S: Final = 30
@@ -78,13 +77,7 @@ def _pod_spec(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": RESTRICTED_POD,
         "containers": [_container(cluster, node_ports)],
         "volumes": _volumes(cluster),
     }
@@ -118,11 +111,7 @@ def _container(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
         },
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_S}}},
         "terminationMessagePath": config.TERMINATION_MESSAGE_PATH,
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": RESTRICTED_CONTAINER,
         "volumeMounts": _mounts(cluster),
     }
 
@@ -153,22 +142,10 @@ def _advertised(cluster: Cluster, node_ports: NodePorts) -> list[str]:
 
 
 def _volumes(cluster: Cluster) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {"name": "config", "configMap": {"name": naming.config_map(cluster.name)}},
-        {"name": "tmp", "emptyDir": {}},
-    ]
-    secret = cluster.spec.storage.credentials_secret
-    if secret:
-        # Optional: a missing Secret is reported by the broker and heals without a restart.
-        found.append({"name": "credentials", "secret": {"secretName": secret, "optional": True, "defaultMode": 0o440}})
-    return found
+    settings = {"name": "config", "configMap": {"name": naming.config_map(cluster.name)}}
+    return [settings, {"name": "tmp", "emptyDir": {}}, *config.credentials_volumes(cluster)]
 
 
 def _mounts(cluster: Cluster) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {"name": "config", "mountPath": config.CONFIG_FOLDER, "readOnly": True},
-        {"name": "tmp", "mountPath": "/tmp"},
-    ]
-    if cluster.spec.storage.credentials_secret:
-        found.append({"name": "credentials", "mountPath": config.CREDENTIALS_FOLDER, "readOnly": True})
-    return found
+    settings = {"name": "config", "mountPath": config.CONFIG_FOLDER, "readOnly": True}
+    return [settings, {"name": "tmp", "mountPath": "/tmp"}, *config.credentials_mounts(cluster)]
