@@ -85,6 +85,7 @@ def main() -> int:
         log.error("%s", error)
         return 2
     logging.getLogger("kopf").setLevel(logging.WARNING)  # it reports every event it hands over
+    logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)  # and every step of a deletion as an error
     health = Health()
     health.beat_at = runtime.monotonic()
     HealthServer(health, configured.http_port).start()

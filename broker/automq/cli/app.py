@@ -26,6 +26,7 @@ app = typer.Typer(
     help="A stateless Kafka over object storage.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # "[/PREFIX]" is text, not markup
     pretty_exceptions_enable=False,
 )
 for command in (up, broker, doctor, erase, dump, topics, groups):

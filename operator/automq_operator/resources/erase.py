@@ -15,13 +15,15 @@ from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD,
 def erase_job(cluster: Cluster) -> dict[str, Any]:
     """Runs until it has ended or the finalizer's time is over; a store that is away is tried again."""
     command = ["erase", cluster.store_uri, "--cluster-id", cluster.status.cluster_id or "", "--owner", cluster.uid]
+    if cluster.spec.storage.credentials_secret:
+        command += ["--credentials-dir", config.CREDENTIALS_FOLDER]
     container = {
         "name": "erase",
         "image": cluster.image,
         "imagePullPolicy": "IfNotPresent",
         "args": command,
-        "terminationMessagePath": config.TERMINATION_MESSAGE_PATH,
-        "env": _environment(cluster),
+        # Its last line says why it failed.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "512Mi"}},
         "securityContext": RESTRICTED_CONTAINER,
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *config.credentials_mounts(cluster)],
@@ -37,10 +39,3 @@ def erase_job(cluster: Cluster) -> dict[str, Any]:
     }
     spec = {"backoffLimit": 6, "template": {"metadata": {"labels": naming.common_labels(cluster.name)}, "spec": pod}}
     return manifest(cluster, "batch/v1", "Job", naming.erase_job(cluster.name), spec=spec)
-
-
-def _environment(cluster: Cluster) -> list[dict[str, str]]:
-    found = [{"name": "AUTOMQ_TERMINATION_MESSAGE_PATH", "value": config.TERMINATION_MESSAGE_PATH}]
-    if cluster.spec.storage.credentials_secret:
-        found.append({"name": "AUTOMQ_STORAGE_CREDENTIALS_DIR", "value": config.CREDENTIALS_FOLDER})
-    return found

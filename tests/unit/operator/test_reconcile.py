@@ -255,7 +255,8 @@ def test_delete_waits_for_the_brokers_then_empties_the_prefix() -> None:
     (action,) = plan.actions
     assert isinstance(action, Apply)
     arguments = action.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
-    assert arguments[2:] == ["--cluster-id", "the-cluster-id", "--owner", UID]
+    folder = "/etc/automq/credentials"
+    assert arguments[2:] == ["--cluster-id", "the-cluster-id", "--owner", UID, "--credentials-dir", folder]
     world.carry_out(action)
     assert not reconcile_deletion(cluster, world.observed(), deleting_s=3, limits=LIMITS).done
     world.objects["Job", naming.erase_job("demo")]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}

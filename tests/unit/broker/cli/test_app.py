@@ -56,3 +56,11 @@ def test_dump_of_a_foreign_file_ends_with_1(
 ) -> None:
     assert ended(monkeypatch, "dump", __file__) == 1
     assert "no object, log slot or snapshot" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["up", "broker", "doctor", "erase", "dump", "topics", "groups"])
+def test_every_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended(monkeypatch, command, "--help") == 0
+    assert "Usage" in capsys.readouterr().out
