@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 
 _PADDING: Final = bytes(PAGE_BYTES)
 # A PUT on its way that takes milliseconds is worth waiting for: acknowledgement is in order anyway, and the next slot
-# grows meanwhile. One that takes a hundred is not.
-_EAGER_WAIT_S: Final = 0.005
+# grows meanwhile. One that takes a hundred is not, and a moment's wait is part of the latency of what waits.
+_EAGER_WAIT_S: Final = 0.002
 
 
 class Appender(Protocol):
