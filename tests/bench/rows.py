@@ -285,7 +285,7 @@ def restart(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
             create_topic(broker.address, "t")
             records = int(500e6 / load.RECORD_BYTES)
             load.run("produce", broker.address, "t", PARTITIONS, records=records, properties={"batch.size": "65536"})
-            last = Producer({"bootstrap.servers": broker.address, "acks": "all"})
+            last = Producer({"bootstrap.servers": broker.address, "acks": "all", "log_level": 2})
             last.produce("t", b"the last one", partition=0)
             assert last.flush(30) == 0
             broker.kill()
@@ -299,7 +299,7 @@ def restart(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
 
 
 def _first_produce_and_last_read(address: str) -> None:
-    producer = Producer({"bootstrap.servers": address, "acks": "all"})
+    producer = Producer({"bootstrap.servers": address, "acks": "all", "log_level": 2})
     producer.produce("t", b"first after", partition=1)
     assert producer.flush(60) == 0
     consumer = Consumer({"bootstrap.servers": address, "group.id": "reader", "enable.auto.commit": False})
