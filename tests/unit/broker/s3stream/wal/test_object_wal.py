@@ -81,7 +81,9 @@ async def test_no_more_slots_in_flight_than_allowed_and_the_open_one_fills_up() 
     assert stream.confirmed_offset == 40
 
 
-@pytest.mark.parametrize(("put_s", "sent_after_s"), [(INTERVAL_S + 0.001, INTERVAL_S + 0.001), (10.0, INTERVAL_S + 0.002)])
+@pytest.mark.parametrize(
+    ("put_s", "sent_after_s"), [(INTERVAL_S + 0.001, INTERVAL_S + 0.001), (10.0, INTERVAL_S + 0.002)]
+)
 async def test_small_slot_waits_a_moment_for_the_one_on_its_way(put_s: float, sent_after_s: float) -> None:
     engine, stream, store = an_engine(replace(SMALL, wal_eager_bytes=10_000))
 
