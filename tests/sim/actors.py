@@ -263,13 +263,14 @@ class Trimmer:
             if target > self._history.trims[self._partition]:
                 self._history.trims[self._partition] = target
                 await until_done(
-                    lambda target=target: self._delete(target),
+                    lambda target=target: self.delete(target),
                     dice=self._dice,
                     history=self._history,
                     what="DeleteRecords",
                 )
 
-    async def _delete(self, offset: int) -> None:
+    async def delete(self, offset: int) -> None:
+        """Ask for it once. Raises CallFailed, ErrorAnswered."""
         address = await self._client.leader(self._topic, self._partition)
         topic = DeleteRecordsTopic(
             name=self._topic,

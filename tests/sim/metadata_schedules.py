@@ -8,7 +8,10 @@ import asyncio
 
 from automq.ids import ControllerEpoch
 from automq.metadata.log_format import LogPosition, slot_key
-from tests.sim.metadata_world import CLUSTER, MetadataController, MetadataWorld
+from automq.metadata.records import ConfigChanged
+from automq.replicated.driver import Driver
+from automq.replicated.machine import Decision
+from tests.sim.metadata_world import CLUSTER, RESOURCE, MetadataController, MetadataWorld
 from tests.support.faults import Fate, Operation
 
 
@@ -225,6 +228,75 @@ async def slots_after_the_newest_snapshot(world: MetadataWorld) -> None:
     await second.run(second.append(1))
 
 
+async def two_claims_at_once(world: MetadataWorld) -> None:
+    """Two processes look for the highest claim in the same moment."""
+    await started(world, facts=1)
+    first, second = world.controller(), world.controller()
+    world.store.direct = lambda operation: Fate.HELD if "/meta/claims/" in operation.key else None
+    starting = [first.run(first.start()), second.run(second.start())]
+    await asyncio.sleep(1)
+    world.store.direct = lambda operation: None
+    world.store.release_held()
+    await asyncio.gather(*starting)
+
+
+async def a_lost_append_leaves_nothing(world: MetadataWorld) -> None:
+    """An append fails because another has taken over; the next command must not see what it would have done."""
+    first = await started(world, facts=2)
+    assert first.log is not None
+    assert first.machine is not None
+    machine = first.machine
+    driver: Driver[ConfigChanged, object] = Driver(machine, first.log)
+    fact = world.next_fact()
+    world.store.direct = lambda operation: Fate.HELD if operation.process is first.process else None
+    lost = first.run(driver.call(lambda: Decision((ConfigChanged(RESOURCE, "facts", ((fact, "lost"),)),), None)))
+    await asyncio.sleep(0.1)
+    await started(world, facts=2)
+    world.store.direct = lambda operation: None
+    world.store.release_held()
+    await lost
+    seen = await first.run(driver.call(lambda: Decision((), fact in machine.image.config(RESOURCE, "facts"))))
+    if seen:
+        world.violations.append(f"{fact} was answered from, and was never durable")
+
+
+class Exists(Exception):
+    """A command was refused because of a fact."""
+
+
+async def refused_because_of_a_lost_fact(world: MetadataWorld) -> None:
+    """A fact is on its way to the log; a command is refused because of it. Then the process dies with the fact."""
+    first = await started(world, facts=2)
+    assert first.log is not None
+    assert first.machine is not None
+    machine = first.machine
+    driver: Driver[ConfigChanged, object] = Driver(machine, first.log)
+    fact = world.next_fact()
+
+    def create() -> Decision[ConfigChanged, object]:
+        if fact in machine.image.config(RESOURCE, "facts"):
+            raise Exists
+        return Decision((ConfigChanged(RESOURCE, "facts", ((fact, "lost"),)),), None)
+
+    async def second_try() -> None:
+        try:
+            await driver.call(create)
+        except Exists:
+            told.append(fact)
+
+    told: list[str] = []
+    world.store.direct = lambda operation: Fate.HUNG if operation.process is first.process else None
+    first.run(driver.call(create))
+    await asyncio.sleep(0.1)
+    first.run(second_try())
+    await asyncio.sleep(2)
+    first.process.kill()
+    world.store.direct = lambda operation: None
+    # Whoever was told that it exists takes it for acknowledged.
+    world.acknowledged.extend(told)
+    await started(world, facts=1)
+
+
 def once(fate: Fate, controller: MetadataController):
     """The next create of a slot by `controller` meets `fate`."""
     done = False
@@ -255,5 +327,8 @@ SCHEDULES = {
         refused_append,
         snapshot_while_appends_are_on_their_way,
         slots_after_the_newest_snapshot,
+        two_claims_at_once,
+        a_lost_append_leaves_nothing,
+        refused_because_of_a_lost_fact,
     )
 }

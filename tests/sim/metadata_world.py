@@ -63,7 +63,10 @@ class MetadataWorld:
         self.store.on_applied.append(watch)
 
     async def check(self) -> None:
-        """A fresh reader finds everything that was acknowledged, once."""
+        """A fresh reader finds everything that was acknowledged, once; no epoch was claimed twice."""
+        epochs = [made.epoch for made in self.controllers if made.epoch]
+        if len(set(epochs)) != len(epochs):
+            self.violations.append(f"controller epochs {epochs} were claimed")
         reader = MetadataController(self, "reader")
         try:
             async with asyncio.timeout(60):

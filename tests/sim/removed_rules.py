@@ -5,6 +5,8 @@ without it, and writes the table in docs/simulation.md. `python -m tests.sim.rem
 """
 
 import argparse
+import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -12,6 +14,8 @@ import pathlib
 import sys
 from typing import Any
 
+from tests.sim.broker_schedules import SCHEDULES as BROKER_SCHEDULES
+from tests.sim.broker_world import BrokerWorld
 from tests.sim.commit_schedules import SCHEDULES as COMMIT_SCHEDULES
 from tests.sim.commit_world import CommitWorld
 from tests.sim.isolation import Finished, run_all
@@ -21,6 +25,8 @@ from tests.sim.rules import Rule
 from tests.sim.rules_commit import COMMIT_RULES
 from tests.sim.rules_engine import ENGINE_RULES
 from tests.sim.rules_logs import LOG_RULES
+from tests.sim.rules_prefix import PREFIX_RULES
+from tests.sim.world import logs_to, run_seed
 from tests.support.sim_loop import run_world
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -28,6 +34,8 @@ PROOFS = pathlib.Path(__file__).with_name("removed_rules.json")
 DOCUMENT = ROOT / "docs/simulation.md"
 BEGIN, END = "<!-- removed rules: begin -->", "<!-- removed rules: end -->"
 SEEDS = 500
+# Simulated: a story that does not end is a finding, not a hang.
+STORY_S_MAX = 600.0
 
 
 def apply(rule: Rule) -> None:
@@ -53,8 +61,6 @@ def run_proof(argument: tuple[str | None, str | int]) -> list[str]:
     if rule_name is not None:
         apply(RULES[rule_name])
     if isinstance(proof, int):
-        from tests.sim.world import run_seed
-
         return run_seed(proof).violations
     return run_schedule(proof)
 
@@ -64,11 +70,13 @@ def run_schedule(name: str) -> list[str]:
     world, story = make_schedule(name)
 
     async def main() -> None:
-        await story(world)
-        await world.check()
+        async with asyncio.timeout(STORY_S_MAX):
+            await story(world)
+            await world.check()
 
     try:
-        run_world(world.loop, main())
+        with logs_to(world.cluster) if isinstance(world, BrokerWorld) else contextlib.nullcontext():
+            run_world(world.loop, main())
     except Exception as error:  # noqa: BLE001 - a story that cannot be told to its end is a finding
         world.violations.append(f"{type(error).__name__}: {error}")
     return world.violations
@@ -78,10 +86,13 @@ def make_schedule(name: str) -> tuple[Any, Any]:
     """A fresh world, and what is to happen in it."""
     if name in METADATA_SCHEDULES:
         return MetadataWorld(name), METADATA_SCHEDULES[name]
-    return CommitWorld(name), COMMIT_SCHEDULES[name]
+    if name in COMMIT_SCHEDULES:
+        return CommitWorld(name), COMMIT_SCHEDULES[name]
+    story, settings = BROKER_SCHEDULES[name]
+    return BrokerWorld(name, settings=settings), story
 
 
-ALL: tuple[Rule, ...] = (*LOG_RULES, *ENGINE_RULES, *COMMIT_RULES)
+ALL: tuple[Rule, ...] = (*LOG_RULES, *ENGINE_RULES, *PREFIX_RULES, *COMMIT_RULES)
 RULES = {rule.name: rule for rule in ALL}
 assert len(RULES) == len(ALL)
 

@@ -106,6 +106,10 @@ def _up_to_the_end(original: Any) -> Any:
     return lambda self, end: self.next_offset
 
 
+def _stays_up(original: Any) -> Any:
+    return does_nothing_async(original) if original.__name__ == "close" else does_nothing(original)
+
+
 ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "acknowledged in order",
@@ -178,12 +182,14 @@ ENGINE_RULES: tuple[Rule, ...] = (
         "Speculation stays inside: a reply waits for its own records and for everything its command could have seen.",
         (DRIVER + "_answer_when_durable",),
         does_nothing_async,
+        "told_of_what_is_lost",
     ),
     Rule(
         "an error waits",
         "An error is an answer too: a refusal waits for the state that it was decided on.",
         (DRIVER + "_refuse_when_durable",),
         does_nothing_async,
+        "refused_because_of_a_lost_fact",
     ),
     Rule(
         "a duplicate waits",
@@ -196,6 +202,7 @@ ENGINE_RULES: tuple[Rule, ...] = (
         "An error is an answer too: a refused sequence waits for the records that it was compared with.",
         ("automq.handlers.produce:awaited_position",),
         returns(-1),
+        "refused_because_of_what_is_lost",
     ),
     Rule(
         "fetch below the confirmed offset",
@@ -212,8 +219,13 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "the fenced fall silent",
         "A fenced process stops serving reads, group answers and heartbeats as well.",
-        ("automq.server.components:Components.fence", "automq.server.broker:Broker._drop_connections"),
-        does_nothing,
+        (
+            "automq.server.components:Components.fence",
+            "automq.server.components:Components.close",
+            "automq.server.broker:Broker._stop_listening",
+        ),
+        _stays_up,
+        "asked_after_its_fence",
     ),
     Rule(
         "an idle broker polls",

@@ -17,6 +17,43 @@ def _taken(original: Any) -> Any:
     return lambda *args: Verdict.TAKEN
 
 
+def _overwrites(original: Any) -> Any:
+    async def put(store: Any, key: str, body: Any, **options: Any) -> None:
+        await store.put(key, body)
+
+    return put
+
+
+def _as_first_seen(original: Any) -> Any:
+    """What the loader saw first is what it goes by."""
+
+    async def newest(self: Any) -> Any:
+        seen = vars(self).get("seen")
+        if seen is None:
+            seen = vars(self)["seen"] = await original(self)
+        return seen
+
+    return newest
+
+
+def _named_after_the_next(original: Any) -> Any:
+    from automq.metadata.log_format import LogPosition
+
+    return lambda cluster_id, position, **options: original(
+        cluster_id, LogPosition(position.epoch, position.sequence + 1), **options
+    )
+
+
+def _goes_on(original: Any) -> Any:
+    def appended(self: Any, done: Any, captured: Any) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._last = None
+        else:
+            original(self, done, captured)
+
+    return appended
+
+
 LOADER = "automq.metadata.loader:"
 SNAPSHOTS = "automq.metadata.snapshots:"
 CONDITIONAL = "automq.s3stream.store.conditional:"
@@ -98,5 +135,33 @@ LOG_RULES: tuple[Rule, ...] = (
         (SNAPSHOTS + "is_fence", SNAPSHOTS + "newest_of_each_epoch"),
         lambda original: (lambda *args: {}) if original.__name__ == "newest_of_each_epoch" else (lambda info: False),
         "paused_controller_wakes_up_after_the_trim",
+    ),
+    Rule(
+        "claims are created",
+        "Controller epochs: claims are keys of their own, created if absent.",
+        ("automq.metadata.claim:create_once",),
+        _overwrites,
+        "two_claims_at_once",
+    ),
+    Rule(
+        "newest snapshot after the claim",
+        "Controller epochs: a new controller loads the newest snapshot after claiming.",
+        (LOADER + "LogLoader._newest_snapshot",),
+        _as_first_seen,
+        "slots_trimmed_under_a_reader",
+    ),
+    Rule(
+        "snapshots name their slot",
+        "Snapshots name the slot they include.",
+        (SNAPSHOTS + "snapshot_key", SNAPSHOTS + "encode_snapshot"),
+        _named_after_the_next,
+        "slots_after_the_newest_snapshot",
+    ),
+    Rule(
+        "a failed append drops the state",
+        "Speculation stays inside: a failed append drops the speculative state whole.",
+        ("automq.replicated.driver:Driver._on_appended",),
+        _goes_on,
+        "a_lost_append_leaves_nothing",
     ),
 )

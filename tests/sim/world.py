@@ -53,6 +53,8 @@ class Outcome:
 class World:
     """The parts of one run."""
 
+    acknowledged_min = ACKNOWLEDGED_MIN
+
     def __init__(self, seed: int | str) -> None:
         self.seed = seed
         self.loop = SimLoop(seed)
@@ -148,7 +150,7 @@ class World:
                 cluster.trace("alive")
                 for producer in self.producers:
                     producer.hurry()
-                while self.history.acknowledged_records < ACKNOWLEDGED_MIN:
+                while self.history.acknowledged_records < self.acknowledged_min:
                     await asyncio.sleep(0.2)
                 for producer in self.producers:
                     producer.stopping = True

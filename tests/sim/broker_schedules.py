@@ -1,0 +1,249 @@
+"""Directed schedules with whole brokers: answers that must wait, second starts that must not hurt, fenced processes."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from automq.protocol.apis import ApiKey
+from automq.protocol.errors import ErrorCode
+from automq.protocol.messages.admin import CreatableTopic, CreateTopicsRequest
+from automq.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
+from automq.server.lifecycle import Reason
+from tests.sim.actors import Trimmer
+from tests.sim.broker_world import TOPIC, BrokerWorld
+from tests.support.batches import build_batch
+from tests.support.client import CallFailed, SimClient
+from tests.support.cluster import PORT, Incarnation
+from tests.support.faults import Fate
+
+OWNER = {"automq.cluster.owner": "ours"}
+STRANGER = {"automq.cluster.owner": "theirs"}
+OTHER_CLUSTER = "AAAAAAAAAAAAAAAAAAAAAA"
+SETTLE_S = 30.0
+
+
+async def told_of_what_is_lost(world: BrokerWorld) -> None:
+    """A topic's creation is on its way; somebody else asks for the same name. Then the process dies with it."""
+    first = await world.broker()
+    client = world.client("other")[1]
+    world.direct(
+        lambda operation: Fate.HELD if operation.process is first.process and "/meta/log" in operation.key else None
+    )
+    creating = world.clients[-1].spawn(answer_of(client, create("side")))
+    await asyncio.sleep(0.5)
+    told = await world.clients[-1].spawn(answer_of(world.client("third")[1], create("side"), timeout_s=3))
+    first.process.kill()
+    world.calm()
+    await creating
+    await world.broker()
+    response = await world.admin.refresh(["side"])
+    if told == ErrorCode.TOPIC_ALREADY_EXISTS and response.topics[0].error_code:
+        world.cluster.violation("somebody was told that a topic exists, which never did")
+
+
+async def refused_because_of_what_is_lost(world: BrokerWorld) -> None:
+    """A producer's newer epoch is on its way to the log; its older one is refused. Then the process dies with it."""
+    first = await world.broker()
+    await world.produce()
+    client = world.client("twice")[1]
+    producer, epoch = await world.clients[-1].spawn(client.init_producer_id())
+    world.direct(
+        lambda operation: Fate.HELD if operation.process is first.process and "/wal/" in operation.key else None
+    )
+    newer = world.clients[-1].spawn(answer_of(client, produce(producer, epoch + 1, 0), timeout_s=4))
+    await asyncio.sleep(0.3)
+    refused = await world.clients[-1].spawn(answer_of(world.client("old")[1], produce(producer, epoch, 0), timeout_s=2))
+    first.process.kill()
+    world.calm()
+    if refused == ErrorCode.INVALID_PRODUCER_EPOCH and await newer is None:
+        world.cluster.violation("a producer was fenced by an epoch that was never durable")
+
+
+async def asked_after_its_fence(world: BrokerWorld) -> None:
+    """A second process of the node takes over from a healthy first; a reader goes on asking the first."""
+    first = await world.broker()
+    await world.produce()
+    address = (first.process.name, PORT)
+    process, client = world.client("loyal")
+    client.call_timeout_s = 1.0
+
+    async def ask() -> None:
+        while True:
+            try:
+                await client.fetch_many(address, TOPIC, {0: 0}, 4096, max_wait_ms=100)
+            except CallFailed:
+                pass
+            await asyncio.sleep(0.05)
+
+    process.spawn(ask())
+    await world.broker()
+    await asyncio.sleep(10)
+    process.kill()
+
+
+async def two_supervisors(world: BrokerWorld) -> None:
+    """A second process of the node fences the first; each has a supervisor that starts it again when it ends."""
+
+    async def supervise(made: Incarnation) -> None:
+        while True:
+            while not made.ended:
+                await asyncio.sleep(0.5)
+            made = world.cluster.start()
+
+    first = await world.broker()
+    supervisors = [asyncio.ensure_future(supervise(first))]
+    supervisors.append(asyncio.ensure_future(supervise(await world.broker())))
+    await asyncio.sleep(90)
+    for supervisor in supervisors:
+        supervisor.cancel()
+    if len(world.cluster.incarnations) > 2:
+        world.cluster.violation(f"{len(world.cluster.incarnations)} processes were started, two of them for a reason")
+
+
+async def fenced_without_a_store(world: BrokerWorld) -> None:
+    """A fenced process cannot read the store for a minute: that says nothing about the newer one's lease."""
+    first = await world.broker()
+    await world.broker()
+    await asyncio.sleep(3)
+    world.cluster.store.outage(60, process=first.process)
+    await asyncio.sleep(45)
+    if first.ended:
+        world.cluster.violation("a fenced process ended, although its successor is alive")
+
+
+async def trimmed_to_the_end(world: BrokerWorld) -> None:
+    """All records are deleted before they were uploaded; the process dies. Their offsets must not be given again."""
+    first = await world.broker()
+    await world.produce(3)
+    process, client = world.client("trimmer")
+    trimmer = Trimmer(client, world.dice, world.history, topic=TOPIC, partition=0)
+    world.history.trims[0] = 9
+    await process.spawn(trimmer.delete(9))
+    first.process.kill()
+    await world.broker()
+    await world.produce(2)
+
+
+async def stranger_starts(world: BrokerWorld) -> None:
+    """A process of another owner is pointed at the prefix by mistake, while the owner's broker runs."""
+    await unharmed(world, settings=STRANGER, expected=Reason.STORE_OWNED_BY_ANOTHER)
+
+
+async def adopted_while_it_runs(world: BrokerWorld) -> None:
+    """Somebody adopts a cluster whose owner is alive."""
+    first = await world.broker()
+    cluster_id = first.broker.cluster_id
+    settings = {**STRANGER, "automq.storage.adopt": cluster_id}
+    await unharmed(world, settings=settings, expected=Reason.STORE_OWNED_BY_ANOTHER, first=first)
+
+
+async def taken_over_without_a_word(world: BrokerWorld) -> None:
+    """The owner's broker is dead; a stranger starts that does not name the cluster."""
+    first = await world.broker()
+    await world.produce()
+    first.process.kill()
+    second = world.cluster.start(settings=STRANGER, expected=Reason.STORE_OWNED_BY_ANOTHER)
+    await asyncio.sleep(SETTLE_S)
+    if not second.ended:
+        world.cluster.violation("a stranger runs the cluster")
+        second.process.kill()
+
+
+async def another_clusters_prefix(world: BrokerWorld) -> None:
+    """A process that knows its cluster is pointed at another's prefix."""
+    await unharmed(world, settings={"automq.cluster.id": OTHER_CLUSTER}, expected=Reason.STORE_CLUSTER_MISSING)
+
+
+async def bucket_made_anew(world: BrokerWorld) -> None:
+    """A process that knows its cluster finds an empty prefix: it must not become an empty cluster in silence."""
+    await stays_empty(world, {"automq.cluster.id": OTHER_CLUSTER})
+
+
+async def adopts_an_empty_prefix(world: BrokerWorld) -> None:
+    """Adopting what is not there."""
+    await stays_empty(world, {**STRANGER, "automq.storage.adopt": OTHER_CLUSTER})
+
+
+async def address_taken(world: BrokerWorld) -> None:
+    """The same configuration is started twice on one machine."""
+    first = await world.broker()
+    await unharmed(world, host=first.process.name, expected=Reason.ADDRESS_IN_USE, first=first)
+
+
+async def unharmed(
+    world: BrokerWorld,
+    *,
+    expected: Reason,
+    settings: Mapping[str, str] | None = None,
+    host: str | None = None,
+    first: Incarnation | None = None,
+) -> None:
+    """A mistaken second start ends, and the first never notices."""
+    first = first or await world.broker()
+    await world.produce()
+    second = world.cluster.start(settings=settings, host=host, expected=expected)
+    await asyncio.sleep(SETTLE_S)
+    if not second.ended:
+        world.cluster.violation(f"a second start goes on, which should have ended with {expected.value}")
+        second.process.kill()
+    if not first.is_serving:
+        world.cluster.violation("a mistaken second start has hurt the healthy first")
+        first.process.kill()
+
+
+async def stays_empty(world: BrokerWorld, settings: Mapping[str, str]) -> None:
+    """The process ends and has written nothing."""
+    made = world.cluster.start(settings=settings, expected=Reason.STORE_CLUSTER_MISSING)
+    await asyncio.sleep(SETTLE_S)
+    if not made.ended or await world.cluster.bucket.list(""):
+        world.cluster.violation("an empty prefix was formatted by a process that knows its cluster")
+
+
+def create(name: str) -> tuple[ApiKey, int, CreateTopicsRequest]:
+    """A request for a topic."""
+    return (
+        ApiKey.CREATE_TOPICS,
+        7,
+        CreateTopicsRequest(topics=[CreatableTopic(name=name, num_partitions=1, replication_factor=1)], timeout=5000),
+    )
+
+
+def produce(producer: int, epoch: int, sequence: int) -> tuple[ApiKey, int, ProduceRequest]:
+    """One batch."""
+    batch = build_batch([b"x"], timestamp_ms=0, producer_id=producer, producer_epoch=epoch, base_sequence=sequence)
+    data = PartitionProduceData(index=0, records=memoryview(batch))
+    return (
+        ApiKey.PRODUCE,
+        9,
+        ProduceRequest(acks=-1, timeout=9000, topic_data=[TopicProduceData(name=TOPIC, partition_data=[data])]),
+    )
+
+
+async def answer_of(client: SimClient, request: tuple, *, timeout_s: float = 20.0) -> ErrorCode | None:
+    """The first error code of the answer; None without an answer."""
+    client.call_timeout_s = timeout_s
+    key, version, message = request
+    try:
+        response = await client.call(client.any_address(), key, version, message)
+    except CallFailed:
+        return None
+    if key is ApiKey.PRODUCE:
+        return ErrorCode(response.responses[0].partition_responses[0].error_code)
+    return ErrorCode(response.topics[0].error_code)
+
+
+Story = Callable[[BrokerWorld], Awaitable[None]]
+SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
+    "told_of_what_is_lost": (told_of_what_is_lost, {}),
+    "refused_because_of_what_is_lost": (refused_because_of_what_is_lost, {}),
+    "asked_after_its_fence": (asked_after_its_fence, {}),
+    "two_supervisors": (two_supervisors, {}),
+    "fenced_without_a_store": (fenced_without_a_store, {}),
+    "trimmed_to_the_end": (trimmed_to_the_end, {}),
+    "stranger_starts": (stranger_starts, OWNER),
+    "adopted_while_it_runs": (adopted_while_it_runs, OWNER),
+    "taken_over_without_a_word": (taken_over_without_a_word, OWNER),
+    "another_clusters_prefix": (another_clusters_prefix, {}),
+    "bucket_made_anew": (bucket_made_anew, {}),
+    "adopts_an_empty_prefix": (adopts_an_empty_prefix, {}),
+    "address_taken": (address_taken, {}),
+}
