@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 ROOT = pathlib.Path(__file__).parents[2]
 
 
