@@ -35,6 +35,7 @@ class SideTopic:
 
     name: str
     created: bool = False
+    seen: bool = False
     delete_asked: bool = False
     deleted: bool = False
     retention_ms: int | None = None
@@ -57,6 +58,8 @@ class Administrator:
             await asyncio.sleep(self._dice.uniform(0.1, 2.5))
             if self.stopping:
                 return
+            if self._dice.random() < 0.3:
+                await self._look()
             alive = [topic for topic in self.topics if topic.created and not topic.delete_asked]
             if len(alive) < 2 or self._dice.random() < 0.3:
                 await self._create()
@@ -74,12 +77,24 @@ class Administrator:
         for topic in self.topics:
             if topic.created and not topic.delete_asked and topic.name not in there:
                 self._history.violation(f"topic {topic.name} was created and is missing")
+            if topic.seen and not topic.delete_asked and topic.name not in there:
+                self._history.violation(f"topic {topic.name} was seen and is missing")
             if topic.deleted and topic.name in there:
                 self._history.violation(f"topic {topic.name} was deleted and is there")
             if topic.name in there and topic.retention_ms is not None and topic.retention_ms == topic.retention_asked:
                 found = await self._until_done(lambda topic=topic: self._retention_of(topic))
                 if found != str(topic.retention_ms):
                     self._history.violation(f"{topic.name}: retention.ms was set to {topic.retention_ms}, is {found}")
+
+    async def _look(self) -> None:
+        """What metadata show is durable, whether its creation was answered or not."""
+        try:
+            response = await self._client.refresh([topic.name for topic in self.topics])
+        except CallFailed:
+            return
+        there = {topic.name for topic in response.topics if topic.error_code == ErrorCode.NONE}
+        for topic in self.topics:
+            topic.seen |= topic.name in there
 
     async def _until_done(self, attempt):
         while True:

@@ -1,6 +1,7 @@
 """Directed schedules with whole brokers: answers that must wait, second starts that must not hurt, fenced processes."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 
 from automq.protocol.apis import ApiKey
@@ -9,11 +10,11 @@ from automq.protocol.messages.admin import CreatableTopic, CreateTopicsRequest
 from automq.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from automq.server.lifecycle import Reason
 from tests.sim.actors import Trimmer
-from tests.sim.broker_world import TOPIC, BrokerWorld
+from tests.sim.broker_world import TOPIC, BrokerWorld, of
 from tests.support.batches import build_batch
-from tests.support.client import CallFailed, SimClient
+from tests.support.client import LATEST, CallFailed, SimClient
 from tests.support.cluster import PORT, Incarnation
-from tests.support.faults import Fate
+from tests.support.faults import Fate, Operation
 
 OWNER = {"automq.cluster.owner": "ours"}
 STRANGER = {"automq.cluster.owner": "theirs"}
@@ -25,9 +26,7 @@ async def told_of_what_is_lost(world: BrokerWorld) -> None:
     """A topic's creation is on its way; somebody else asks for the same name. Then the process dies with it."""
     first = await world.broker()
     client = world.client("other")[1]
-    world.direct(
-        lambda operation: Fate.HELD if operation.process is first.process and "/meta/log" in operation.key else None
-    )
+    hold(world, first, "/meta/log")
     creating = world.clients[-1].spawn(answer_of(client, create("side")))
     await asyncio.sleep(0.5)
     told = await world.clients[-1].spawn(answer_of(world.client("third")[1], create("side"), timeout_s=3))
@@ -46,9 +45,7 @@ async def refused_because_of_what_is_lost(world: BrokerWorld) -> None:
     await world.produce()
     client = world.client("twice")[1]
     producer, epoch = await world.clients[-1].spawn(client.init_producer_id())
-    world.direct(
-        lambda operation: Fate.HELD if operation.process is first.process and "/wal/" in operation.key else None
-    )
+    hold(world, first, "/wal/")
     newer = world.clients[-1].spawn(answer_of(client, produce(producer, epoch + 1, 0), timeout_s=4))
     await asyncio.sleep(0.3)
     refused = await world.clients[-1].spawn(answer_of(world.client("old")[1], produce(producer, epoch, 0), timeout_s=2))
@@ -56,6 +53,61 @@ async def refused_because_of_what_is_lost(world: BrokerWorld) -> None:
     world.calm()
     if refused == ErrorCode.INVALID_PRODUCER_EPOCH and await newer is None:
         world.cluster.violation("a producer was fenced by an epoch that was never durable")
+
+
+async def seen_and_lost(world: BrokerWorld) -> None:
+    """A topic's creation is on its way; somebody looks at the metadata. Then the process dies with it."""
+    first = await world.broker()
+    client = world.client("other")[1]
+    hold(world, first, "/meta/log")
+    creating = world.clients[-1].spawn(answer_of(client, create("side"), timeout_s=3))
+    await asyncio.sleep(0.5)
+    seen = await world.admin.refresh(["side"])
+    first.process.kill()
+    world.calm()
+    await creating
+    await world.broker()
+    found = await world.admin.refresh(["side"])
+    if found.topics[0].error_code and not seen.topics[0].error_code:
+        world.cluster.violation("a topic was shown, which never existed")
+
+
+async def recovered_twice(world: BrokerWorld) -> None:
+    """A slot never lands, the one behind it does, the process dies. Its recoverer ends the log, and dies as well."""
+    first = await world.broker()
+    await world.produce()
+    lost: list[str] = []
+    is_slot = of(first, "create", "/wal/")
+
+    def lose(operation: Operation) -> Fate | None:
+        if not is_slot(operation) or (lost and operation.key != lost[0]):
+            return None
+        lost.append(operation.key)
+        return Fate.HELD
+
+    world.direct(lose)
+    behind = world.when_applied(is_slot)
+    sending = [world.producing(partition=0)]
+    await asyncio.sleep(0.2)
+    sending.append(world.producing(partition=1))
+    await behind
+    first.process.kill()
+    for process in world.clients:
+        process.kill()
+    del sending
+    world.producers.clear()
+    world.history.lanes["p/0"].pop()
+    del world.history.lanes["p/1"]
+    world.calm()
+
+    second = world.cluster.start()
+    await world.when_applied(of(second, "create", "/wal/"))
+    await world.when_applied(of(second, "create", "/meta/log/"))
+    second.process.kill()
+    await world.broker()
+    end = await world.again().list_offset(TOPIC, 1, LATEST)
+    if end:
+        world.cluster.violation(f"the log was ended, and offsets up to {end} that lay beyond its end appeared later")
 
 
 async def asked_after_its_fence(world: BrokerWorld) -> None:
@@ -169,6 +221,21 @@ async def address_taken(world: BrokerWorld) -> None:
     await unharmed(world, host=first.process.name, expected=Reason.ADDRESS_IN_USE, first=first)
 
 
+async def written_by_a_newer_program(world: BrokerWorld) -> None:
+    """The prefix holds a cluster of a format that this program does not know."""
+    key = json.dumps({"clusterId": OTHER_CLUSTER, "formatVersion": 2, "doctor": {}}).encode()
+    await world.cluster.bucket.create("cluster", [key])
+    made = world.cluster.start(expected=Reason.STORE_FORMAT_TOO_NEW)
+    await asyncio.sleep(SETTLE_S)
+    if not made.ended or len(await world.cluster.bucket.list("")) > 1:
+        world.cluster.violation("a cluster of a newer program was touched")
+
+
+def hold(world: BrokerWorld, made: Incarnation, part: str) -> None:
+    """From now on what `made` sends to keys with `part` is on its way, and never arrives."""
+    world.direct(lambda operation: Fate.HELD if operation.process is made.process and part in operation.key else None)
+
+
 async def unharmed(
     world: BrokerWorld,
     *,
@@ -235,6 +302,8 @@ Story = Callable[[BrokerWorld], Awaitable[None]]
 SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "told_of_what_is_lost": (told_of_what_is_lost, {}),
     "refused_because_of_what_is_lost": (refused_because_of_what_is_lost, {}),
+    "seen_and_lost": (seen_and_lost, {}),
+    "recovered_twice": (recovered_twice, {}),
     "asked_after_its_fence": (asked_after_its_fence, {}),
     "two_supervisors": (two_supervisors, {}),
     "fenced_without_a_store": (fenced_without_a_store, {}),
@@ -245,5 +314,6 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "another_clusters_prefix": (another_clusters_prefix, {}),
     "bucket_made_anew": (bucket_made_anew, {}),
     "adopts_an_empty_prefix": (adopts_an_empty_prefix, {}),
+    "written_by_a_newer_program": (written_by_a_newer_program, {}),
     "address_taken": (address_taken, {}),
 }

@@ -1,4 +1,4 @@
-"""A cluster for directed schedules: a topic of one partition, an idempotent producer, and a hand on every operation.
+"""A cluster for directed schedules: a topic of two partitions, an idempotent producer, and a hand on every operation.
 
 world = BrokerWorld("name")
 first = await world.broker()           # serves
@@ -33,7 +33,7 @@ class BrokerWorld(World):
 
     acknowledged_min = 0
 
-    def __init__(self, name: str, *, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, name: str, *, partitions: int = 2, settings: Mapping[str, str] | None = None) -> None:
         self.seed = name
         self.loop = SimLoop(name)
         self.dice = random.Random(f"world {name}")
@@ -87,6 +87,11 @@ class BrokerWorld(World):
     async def produce(self, batches: int = 1, *, partition: int = 0) -> None:
         """Batches that are acknowledged when this returns."""
         await self.producing(batches, partition=partition)
+
+    def again(self) -> SimClient:
+        """A new administrator: the old one's process may be gone."""
+        self.admin = self.client(f"admin{len(self.clients)}")[1]
+        return self.admin
 
     def direct(self, choose: Callable[[Operation], Fate | None]) -> None:
         """From now on `choose` decides about every operation."""

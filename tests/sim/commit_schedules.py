@@ -4,7 +4,9 @@ import asyncio
 
 from automq.controller.model import TopicSpec
 from automq.ids import Offset, StreamEpoch
+from automq.metadata.records import PartitionLeaderChanged
 from automq.protocol.errors import ApiError
+from automq.replicated.machine import Decision
 from tests.sim.commit_world import BrokerFenced, CommitWorld, ObjectRefused, RangeVerdict
 
 ACCEPTED, REFUSED = RangeVerdict.ACCEPTED, RangeVerdict.REFUSED
@@ -56,6 +58,21 @@ async def refused_range_of_an_own_stream(world: CommitWorld) -> None:
     await owner.commit((stream, 0, 5, 10), trim_to=2)
     successor = await world.broker(1)
     await successor.recover(owner, 0)
+
+
+async def moved_away(world: CommitWorld) -> None:
+    """A stream gets another owner while its tail is in the old one's log: that tail must not keep the log for ever."""
+    owner, other = await world.broker(1), await world.broker(2)
+    stream = await world.stream(owner)
+    topic = world.controller_image.topic("orders")
+    assert topic is not None
+    moved = PartitionLeaderChanged(topic_id=topic.topic_id, index=0, leader=other.node, leader_epoch=StreamEpoch(1))
+    # Reassignment will do it; until then the record is all there is.
+    await world.controller._call(lambda image: Decision((moved,), None))
+    await world.expect(REFUSED, await owner.commit((stream, 0, 0, 5), trim_to=1), "the old owner's range")
+    trimmed_to = world.controller_image.wals[owner.name].trim_to
+    if trimmed_to != 1:
+        world.violation(f"a stream that moved keeps the log from slot {trimmed_to} on for ever")
 
 
 async def deleted_stream(world: CommitWorld) -> None:
@@ -175,6 +192,7 @@ SCHEDULES = {
         hole,
         the_same_offsets_twice,
         refused_range_of_an_own_stream,
+        moved_away,
         deleted_stream,
         trimmed_in_the_middle,
         wholly_trimmed,

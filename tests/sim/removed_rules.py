@@ -102,8 +102,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="rules; all of them unless given")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--check", action="store_true", help="only check what is recorded, and the table")
     options = parser.parse_args()
     proofs: dict[str, int | str] = json.loads(PROOFS.read_text()) if PROOFS.exists() else {}
+    if options.check:
+        return check(proofs, jobs=options.jobs)
     missing = 0
     for name in options.names or RULES:
         proof = find_proof(RULES[name], proofs.get(name), seeds=options.seeds, jobs=options.jobs)
@@ -117,6 +120,25 @@ def main() -> int:
         PROOFS.write_text(json.dumps({key: proofs[key] for key in RULES if key in proofs}, indent=2) + "\n")
     write_table(proofs)
     return 1 if missing else 0
+
+
+def check(proofs: dict[str, int | str], *, jobs: int) -> int:
+    """Every recorded run fails without its rule, and passes with all of them."""
+    problems = [f"{name}: nothing is recorded" for name in RULES if name not in proofs]
+    problems += [f"{name}: is no rule" for name in proofs if name not in RULES]
+    runs: list[tuple[str | None, int | str]] = [(name, proofs[name]) for name in RULES if name in proofs]
+    runs += [(None, proof) for proof in dict.fromkeys(proofs.values())]
+    for finished in run_all(run_proof, runs, jobs=jobs):
+        name, proof = finished.argument
+        found = symptom_of(finished)
+        if name is not None and not found:
+            problems.append(f"{name}: {proof} does not fail without it")
+        if name is None and found:
+            problems.append(f"{proof} fails with all rules: {found}")
+    if table(proofs) not in DOCUMENT.read_text():
+        problems.append(f"the table in {DOCUMENT.relative_to(ROOT)} is not what is recorded: run `make removed-rules`")
+    print("\n".join(problems) or f"{len(runs)} runs, all as recorded")
+    return 1 if problems else 0
 
 
 def find_proof(rule: Rule, known: int | str | None, *, seeds: int, jobs: int) -> int | str | None:

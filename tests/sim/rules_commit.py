@@ -44,6 +44,12 @@ def _always_moves(original: Any) -> Any:
     return lambda image, request, refused: max(image.wals[request.node, request.epoch].trim_to, request.trim_to)
 
 
+def _never_moves(original: Any) -> Any:
+    return lambda image, request, refused: (
+        image.wals[request.node, request.epoch].trim_to if refused else original(image, request, refused)
+    )
+
+
 def _any_recoverer(original: Any) -> Any:
     def check(image: Any, request: Any) -> None:
         if request.recoverer is None:
@@ -108,6 +114,13 @@ COMMIT_RULES: tuple[Rule, ...] = (
         (CHECK + "position_after",),
         _always_moves,
         "refused_range_of_an_own_stream",
+    ),
+    Rule(
+        "a lost stream frees T",
+        "Commit check: a commit whose refused range has another owner by now moves T.",
+        (CHECK + "position_after",),
+        _never_moves,
+        "moved_away",
     ),
     Rule(
         "committed is a success",

@@ -95,9 +95,11 @@ def _capture_at_the_tail(original: Any) -> Any:
 
 def _publish_at_once(original: Any) -> Any:
     def speculate(self: Any, records: Any) -> None:
+        publish = vars(self).setdefault("at_once", self._publish)
+        self._publish = None
         original(self, records)
-        if self._capture is not None and self._publish is not None:
-            self._publish(self._capture())
+        if publish is not None:
+            publish(self._capture())
 
     return speculate
 
@@ -154,6 +156,13 @@ ENGINE_RULES: tuple[Rule, ...] = (
         _every_race_is_won,
     ),
     Rule(
+        "a fence ends the run",
+        "Fence first, then read: slots beyond the fence are never part of the run.",
+        (RECOVERER + "ends_run",),
+        returns(False),
+        "recovered_twice",
+    ),
+    Rule(
         "trim is a record before it is a delete",
         "Trim is a record before it is a delete: the owner deletes only below a committed T.",
         (WAL + "ObjectWal.deletable_below",),
@@ -176,6 +185,7 @@ ENGINE_RULES: tuple[Rule, ...] = (
         "Speculation stays inside: publishing and reads see durable state only.",
         (DRIVER + "_speculate",),
         _publish_at_once,
+        "seen_and_lost",
     ),
     Rule(
         "a reply waits",

@@ -72,6 +72,13 @@ PREFIX_RULES: tuple[Rule, ...] = (
         "stranger_starts",
     ),
     Rule(
+        "format before the claim",
+        "Controller epochs: before the first claim a process has checked what could end it: the store's format.",
+        (CLUSTER + "FORMAT_VERSION",),
+        lambda original: 99,
+        "written_by_a_newer_program",
+    ),
+    Rule(
         "adopting names the cluster",
         "A prefix has an owner: naming the cluster id adopts it, nothing less does.",
         (CLUSTER + "check_adoption",),
