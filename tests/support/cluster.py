@@ -98,7 +98,10 @@ class ProcessNetwork:
         self._process = process
 
     def bind(self, address: Address) -> Listener:
-        return self._network.bind(self._process, self._process.name, address.port)
+        try:
+            return self._network.bind(self._process, address.host, address.port)
+        except OSError as error:
+            raise Refused(Reason.ADDRESS_IN_USE, str(error)) from error
 
     async def accept(self, bound: Listener, factory: Any) -> Listener:
         bound.factory = factory
@@ -118,6 +121,7 @@ class Incarnation:
     clock: SimClock
     broker: Broker | None = None
     ended: bool = False
+    expected: Reason | None = None
     reason: Reason | None = None
     fence_read_at: float | None = None
 
@@ -195,8 +199,15 @@ class Cluster:
 
     # Brokers.
 
-    def start(self, node: int = 1) -> Incarnation:
-        """A new process for `node`."""
+    def start(
+        self,
+        node: int = 1,
+        *,
+        settings: Mapping[str, str] | None = None,
+        host: str | None = None,
+        expected: Reason | None = None,
+    ) -> Incarnation:
+        """A new process for `node`, on a host of its own unless one is named; `expected` is how it may end."""
         process = Process(self.loop, f"b{node}-{len(self.incarnations) + 1}")
         process.context.run(TUNING.set, self.controller)
         made = Incarnation(
@@ -204,22 +215,25 @@ class Cluster:
             node=node,
             store=self.store.facade(process),
             clock=SimClock(self.loop, self.dice),
+            expected=expected,
         )
         made.store.on_read = lambda key, data: self._on_read(made, key, data)
         self.incarnations.append(made)
         self._by_process[process] = made
         self.trace("start", process.name)
-        process.spawn(self._run(made), name="broker")
-        return made
-
-    async def _run(self, made: Incarnation) -> None:
-        name = made.process.name
+        host = host or process.name
         texts = {
             **self.settings,
-            "node.id": str(made.node),
-            "listeners": f"PLAINTEXT://{name}:{PORT}",
-            "automq.http.address": f"{name}:{HTTP_PORT}",
+            "node.id": str(node),
+            "listeners": f"PLAINTEXT://{host}:{PORT}",
+            "automq.http.address": f"{host}:{HTTP_PORT}",
+            **(settings or {}),
         }
+        process.spawn(self._run(made, texts), name="broker")
+        return made
+
+    async def _run(self, made: Incarnation, texts: Mapping[str, str]) -> None:
+        name = made.process.name
         platform = Platform(
             clock=made.clock,
             entropy=SeededEntropy(f"{self.seed} {name}"),
@@ -233,7 +247,7 @@ class Cluster:
             await broker.run()
         except Refused as refused:
             made.reason = refused.reason
-            if refused.reason is not Reason.FENCED:
+            if refused.reason not in (Reason.FENCED, made.expected):
                 self.violation(f"{name} ended with {refused.reason.value}: {refused.message}")
         except BaseException as error:
             self.violation(f"{name} ended because of a bug: {type(error).__name__}: {error}")
