@@ -55,7 +55,7 @@ class ClusterLoop:
 
     async def _guarded_pass(self, namespace: str, name: str) -> float | None:
         """One pass; the seconds until the next, None when the resource is gone."""
-        began, cpu = runtime.monotonic(), runtime.cpu_s()
+        began = runtime.monotonic()
         try:
             delay = await self.one_pass(namespace, name)
         except (ApiError, OSError, TimeoutError) as error:
@@ -67,7 +67,6 @@ class ClusterLoop:
         telemetry.RECONCILES.labels(namespace, name, "done").inc()
         telemetry.LAST_SUCCESS.labels(namespace, name).set(runtime.wall_time().timestamp())
         telemetry.RECONCILE_SECONDS.observe(runtime.monotonic() - began)
-        telemetry.RECONCILE_CPU.inc(runtime.cpu_s() - cpu)
         telemetry.WRITES.set(self._server.writes)
         return delay
 

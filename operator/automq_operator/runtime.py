@@ -24,8 +24,3 @@ def seconds_since(text: str | None) -> float:
 def monotonic() -> float:
     """Seconds that never go back."""
     return time.monotonic()
-
-
-def cpu_s() -> float:
-    """CPU seconds of this process so far."""
-    return time.process_time()

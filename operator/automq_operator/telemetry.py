@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 REGISTRY: Final = CollectorRegistry()
+PROCESS: Final = ProcessCollector(registry=REGISTRY)
 
 RECONCILES: Final = Counter(
     "automq_operator_reconcile", "Passes over a cluster.", ["namespace", "cluster", "result"], registry=REGISTRY
@@ -12,7 +13,6 @@ RECONCILES: Final = Counter(
 RECONCILE_SECONDS: Final = Histogram(
     "automq_operator_reconcile_duration_seconds", "Time of one pass, waiting for the API included.", registry=REGISTRY
 )
-RECONCILE_CPU: Final = Counter("automq_operator_reconcile_cpu_seconds", "CPU of all passes.", registry=REGISTRY)
 WRITES: Final = Gauge("automq_operator_api_writes", "Requests that could change something, so far.", registry=REGISTRY)
 LAST_SUCCESS: Final = Gauge(
     "automq_operator_reconcile_last_success_timestamp_seconds",
