@@ -281,6 +281,8 @@ class Trimmer:
                 address, ApiKey.DELETE_RECORDS, 2, DeleteRecordsRequest(topics=[topic], timeout=6000)
             )
             code = response.topics[0].partitions[0].error_code
+            if code and self._history.is_stale(address):
+                raise CallFailed("refused by a process that has been superseded")
             if code:
                 raise ErrorAnswered(code)
         except (CallFailed, ErrorAnswered):

@@ -40,7 +40,7 @@ class History:
     trims: list[int] = field(default_factory=list)
     """Up to where somebody has asked to delete: nothing below need exist."""
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
-    """Newest acknowledged commit of a group."""
+    """Newest commit of a group that was acknowledged or seen."""
     is_stale: Callable[[tuple[str, int]], bool] = lambda address: False
     """Whether a broker's address is that of a process which somebody has superseded."""
 
@@ -97,9 +97,11 @@ class History:
         self.committed[key] = max(offset, self.committed.get(key, -1))
 
     def saw_commit(self, group: str, partition: int, offset: int, *, at_least: int) -> None:
-        """The group's committed offset, asked for when `at_least` had been acknowledged."""
+        """The group's committed offset, asked for when `at_least` had been acknowledged or seen."""
         if offset < at_least:
             self.violation(f"group {group}: committed offset of partition {partition} went from {at_least} to {offset}")
+        # Whoever committed it may never have heard so; what was shown is a promise all the same.
+        self.commit(group, partition, offset)
 
     def _place(self, partition: int, offset: int, values: list[bytes] | tuple[bytes, ...], who: str) -> None:
         log = self.seen[partition]
