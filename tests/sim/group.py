@@ -170,7 +170,9 @@ class GroupMember:
 
     async def _fetch(self, partition: int) -> None:
         try:
-            answer = await self._client.fetch(self._topic, partition, self._positions[partition], max_wait_ms=0)
+            answer = await self._client.fetch(
+                self._topic, partition, self._positions[partition], max_bytes=1_000_000, max_wait_ms=0
+            )
         except CallFailed:
             self._client.forget_leader(self._topic, partition)
             return

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from tests.sim.actors import RETRIABLE, Producer, Reader, Trimmer, until_done
 from tests.sim.administrator import Administrator
 from tests.sim.group import SESSION_MS, GroupMember
-from tests.sim.history import History, judge
+from tests.sim.history import History, judge, names_of
 from tests.sim.nemesis import Nemesis
 from tests.support.batches import BadBatch, parse_batches
 from tests.support.client import EARLIEST, LATEST, CallFailed, ErrorAnswered, SimClient
@@ -62,6 +62,7 @@ class World:
         dice = self.dice
         self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice), controller=draw_controller(dice))
         self.topic_configs = draw_topic_configs(dice)
+        self.record_bytes = dice.choice((0, 0, 0, 1500))
         self.history = History(dice.randint(1, 4), violations=self.cluster.violations, is_stale=self.cluster.is_stale)
         self.producers: list[Producer] = []
         self.clients: list[Process] = []
@@ -78,7 +79,8 @@ class World:
     def spawn_clients(self) -> None:
         """Everybody starts to produce, read and delete."""
         dice, history = self.dice, self.history
-        for number in range(dice.randint(1, 3)):
+        producers = dice.randint(1, 3)
+        for number in range(producers):
             name = f"p{number}"
             process, client = self.client(name)
             producer = Producer(
@@ -89,6 +91,10 @@ class World:
                 topic=TOPIC,
                 partitions=range(history.partitions),
             )
+            producer.record_bytes = self.record_bytes
+            # Many lanes each send less: a seed is to cost no more for them.
+            lanes = producers * history.partitions
+            producer.pause_s = (0.05, 1.2 * max(1.0, lanes / 3))
             self.producers.append(producer)
             process.spawn(producer.run())
         for number in range(dice.randint(1, 2)):
@@ -200,11 +206,14 @@ class World:
             position = start
             while position < end:
                 answer = await self._insist(
-                    admin, lambda at=position, index=partition: admin.fetch(TOPIC, index, at, max_wait_ms=100)
+                    admin,
+                    lambda at=position, index=partition: admin.fetch(
+                        TOPIC, index, at, max_bytes=1_000_000, max_wait_ms=100
+                    ),
                 )
                 try:
                     for batch in parse_batches(answer.records or b""):
-                        log.extend(batch.values[max(0, position - batch.base_offset) :])
+                        log.extend(names_of(batch)[max(0, position - batch.base_offset) :])
                         position = self.history.read(partition, position, batch, reader="final reader")
                 except BadBatch as error:
                     self.history.violation(f"partition {partition} at {position}: {error}")
