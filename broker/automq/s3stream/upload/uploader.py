@@ -79,6 +79,8 @@ class Uploader:
         self._slots = asyncio.Semaphore(UPLOADS_INFLIGHT)
         self._newest: asyncio.Future[None] | None = None
         """Done when the block submitted last is committed and trimmed."""
+        self._begun: asyncio.Future[None] | None = None
+        """Done when the block submitted last has its place among those in flight."""
         self._running: dict[asyncio.Task[None], None] = {}
         self._trim_limit: int | None = None
         self.pending = 0
@@ -88,12 +90,14 @@ class Uploader:
 
     def submit(self, block: CacheBlock, durable: Awaitable[None]) -> None:
         """Upload `block` once `durable` is done; committed after every block submitted before it."""
-        previous, self._newest = self._newest, asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        previous, self._newest = self._newest, loop.create_future()
+        may_begin, self._begun = self._begun, loop.create_future()
         self.pending += 1
-        done = self._newest
-        task = self._tasks.spawn(self._run(block, durable, previous, done), name="upload")
+        done, begun = self._newest, self._begun
+        task = self._tasks.spawn(self._run(block, durable, previous, done, may_begin, begun), name="upload")
         self._running[task] = None
-        task.add_done_callback(lambda ended: self._on_ended(ended, done))
+        task.add_done_callback(lambda ended: self._on_ended(ended, done, begun))
 
     def stop(self) -> None:
         """Give up what is under way: fenced, or closed for good. The WAL has it all."""
@@ -111,10 +115,16 @@ class Uploader:
         durable: Awaitable[None],
         previous: asyncio.Future[None] | None,
         done: asyncio.Future[None],
+        may_begin: asyncio.Future[None] | None,
+        begun: asyncio.Future[None],
     ) -> None:
         try:
             await durable
+            if may_begin is not None:
+                # In order: a later block keeps its place until the earlier one is committed, which would never get one.
+                await asyncio.shield(may_begin)
             async with self._slots:
+                begun.set_result(None)
                 result = await self._upload(block, previous)
             self.pending -= 1
             self._events.committed(block)
@@ -124,8 +134,10 @@ class Uploader:
             self._fail(done, error)
             self._events.fenced(str(error))
 
-    def _on_ended(self, task: asyncio.Task[None], done: asyncio.Future[None]) -> None:
+    def _on_ended(self, task: asyncio.Task[None], done: asyncio.Future[None], begun: asyncio.Future[None]) -> None:
         del self._running[task]
+        if not begun.done():
+            begun.set_result(None)
         if not done.done():
             self._fail(done, BrokerFenced("the upload was given up"))
 
