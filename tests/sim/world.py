@@ -60,9 +60,10 @@ class World:
         self.loop = SimLoop(seed)
         self.dice = random.Random(f"world {seed}")
         dice = self.dice
-        self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice), controller=draw_controller(dice))
-        self.topic_configs = draw_topic_configs(dice)
         self.record_bytes = dice.choice((0, 0, 0, 1500))
+        tuning = {"controller": draw_controller(dice), "storage": draw_storage(dice) if self.record_bytes else {}}
+        self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice), tuning=tuning)
+        self.topic_configs = draw_topic_configs(dice)
         self.history = History(dice.randint(1, 4), violations=self.cluster.violations, is_stale=self.cluster.is_stale)
         self.producers: list[Producer] = []
         self.clients: list[Process] = []
@@ -268,6 +269,16 @@ def draw_controller(dice: random.Random) -> dict[str, float]:
         "object_grace_ms": dice.choice((1_000, 8_000)),
         "object_expiry_ms": dice.choice((5_000, 3_600_000)),
         "sweep_interval_s": dice.choice((1.0, 5.0)),
+    }
+
+
+def draw_storage(dice: random.Random) -> dict[str, int]:
+    """Memory for a few seconds' records: an outage fills it, and readers must go to the objects."""
+    return {
+        "arena_bytes": dice.choice((1, 2)) * 1024 * 1024,
+        "upload_bytes": 256 * 1024,
+        "block_cache_bytes": dice.choice((0, 300_000)),
+        "cold_read_bytes": 200_000,
     }
 
 
