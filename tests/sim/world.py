@@ -34,6 +34,7 @@ QUIET_GRACE_S = 3.0 + 2 * SESSION_MS / 1000
 QUIET_S = 10.0
 START_S = 60.0
 ACKNOWLEDGED_MIN = 2000
+TOP_UP_S = 60.0
 
 
 @dataclass(slots=True)
@@ -174,6 +175,7 @@ class World:
                 await probing
                 cluster.trace("alive")
                 began = self.loop.time()
+                limit.reschedule(began + TOP_UP_S)
                 await self._top_up()
                 limit.reschedule(deadline + self.loop.time() - began)
                 for producer in self.producers:
