@@ -38,8 +38,6 @@ class Nemesis:
             self._reset_connections,
             self._slow_network,
             self._crash_in_the_middle,
-            self._clock_jump,
-            self._long_outage_of_the_wal,
         ]
         self._kinds = dice.sample(kinds, dice.randint(4, len(kinds)))
 
@@ -158,19 +156,6 @@ class Nemesis:
         seconds = self._dice.choice((0.5, 3.0, 10.0)) * self._dice.uniform(0.5, 1.5)
         self._cluster.fault(f"store outage of {part or 'everything'} for {seconds:.1f} s")
         self._cluster.store.outage(seconds, part=part)
-
-    async def _long_outage_of_the_wal(self) -> None:
-        """Long enough for memory to fill up."""
-        seconds = self._dice.uniform(5, 20)
-        self._cluster.fault(f"store outage of /wal/ for {seconds:.1f} s")
-        self._cluster.store.outage(seconds, part="/wal/")
-        await asyncio.sleep(seconds)
-
-    async def _clock_jump(self) -> None:
-        if self._current is not None:
-            jump_ms = self._dice.randint(-100_000, 100_000)
-            self._cluster.fault(f"the clock of {self._current.process.name} jumps by {jump_ms} ms")
-            self._current.clock.skew_ms += jump_ms
 
     async def _cut_off(self) -> None:
         if self._current is not None:

@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from tests.sim.actors import RETRIABLE, Producer, Reader, Trimmer, until_done
 from tests.sim.administrator import Administrator
 from tests.sim.group import SESSION_MS, GroupMember
-from tests.sim.history import History, judge, names_of
+from tests.sim.history import History, judge
 from tests.sim.nemesis import Nemesis
 from tests.support.batches import BadBatch, parse_batches
 from tests.support.client import EARLIEST, LATEST, CallFailed, ErrorAnswered, SimClient
 from tests.support.cluster import Cluster
-from tests.support.faults import FaultRates
 from tests.support.sim_loop import Process, SimLoop, run_world
 
 TOPIC = "orders"
@@ -32,9 +31,8 @@ LIVENESS_S = 30.0
 # The group's members are gone after their session's end, which is a last write of its own.
 QUIET_GRACE_S = 3.0 + 2 * SESSION_MS / 1000
 QUIET_S = 10.0
-START_S = 60.0
+START_S = 20.0
 ACKNOWLEDGED_MIN = 2000
-TOP_UP_S = 60.0
 
 
 @dataclass(slots=True)
@@ -62,9 +60,7 @@ class World:
         self.loop = SimLoop(seed)
         self.dice = random.Random(f"world {seed}")
         dice = self.dice
-        self.record_bytes = dice.choice((0, 0, 0, 1500))
-        tuning = {"controller": draw_controller(dice), "storage": draw_storage(dice) if self.record_bytes else {}}
-        self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice), tuning=tuning)
+        self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice), controller=draw_controller(dice))
         self.topic_configs = draw_topic_configs(dice)
         self.history = History(dice.randint(1, 4), violations=self.cluster.violations, is_stale=self.cluster.is_stale)
         self.producers: list[Producer] = []
@@ -82,8 +78,7 @@ class World:
     def spawn_clients(self) -> None:
         """Everybody starts to produce, read and delete."""
         dice, history = self.dice, self.history
-        producers = dice.randint(1, 3)
-        for number in range(producers):
+        for number in range(dice.randint(1, 3)):
             name = f"p{number}"
             process, client = self.client(name)
             producer = Producer(
@@ -94,10 +89,6 @@ class World:
                 topic=TOPIC,
                 partitions=range(history.partitions),
             )
-            producer.record_bytes = self.record_bytes
-            # Many lanes each send less: a seed is to cost no more for them.
-            lanes = producers * history.partitions
-            producer.pause_s = (0.05, 1.2 * max(1.0, lanes / 3))
             self.producers.append(producer)
             process.spawn(producer.run())
         for number in range(dice.randint(1, 2)):
@@ -122,9 +113,9 @@ class World:
     async def run(self) -> None:
         """The whole story."""
         cluster, history = self.cluster, self.history
-        await self.start()
+        first = cluster.start()
         if not await cluster.wait_serving(START_S):
-            cluster.violation(f"no broker serves {START_S} s after the start")
+            cluster.violation(f"the first broker does not serve after {START_S} s without faults")
             return
         _, admin = self.client("admin")
         await until_done(
@@ -135,26 +126,9 @@ class World:
         )
         self.spawn_clients()
         nemesis = Nemesis(cluster, self.dice, seconds=FAULT_SECONDS)
-        await nemesis.run(cluster.serving[0] if cluster.serving else cluster.incarnations[-1])
+        await nemesis.run(first)
         await self.check_liveness(admin)
         await self.check_quiet()
-
-    async def start(self) -> None:
-        """The first process formats the bucket; in some seeds there are two, or the store is at its worst."""
-        cluster, dice = self.cluster, self.dice
-        rough = dice.random()
-        if rough < 0.2:
-            cluster.fault("flaky store from the start")
-            rate = dice.choice((0.05, 0.3))
-            cluster.store.rates = FaultRates(
-                refused=rate / 2, lost=rate / 3, late=rate / 3, conflict=rate, slow=rate / 4
-            )
-            self.loop.call_later(dice.uniform(1, 10), cluster.store.heal)
-        cluster.start()
-        if 0.15 < rough < 0.3:
-            cluster.fault("two processes at the start")
-            await asyncio.sleep(dice.choice((0.0, dice.uniform(0, 2))))
-            cluster.start()
 
     async def check_liveness(self, admin: SimClient) -> None:
         """Within 30 s of the last fault: everything sent is acknowledged, and everything is read back."""
@@ -171,13 +145,13 @@ class World:
         )
         probing = self.clients[-1].spawn(probe.run_once())
         try:
-            async with asyncio.timeout_at(deadline) as limit:
+            async with asyncio.timeout_at(deadline):
                 await probing
                 cluster.trace("alive")
-                began = self.loop.time()
-                limit.reschedule(began + TOP_UP_S)
-                await self._top_up()
-                limit.reschedule(deadline + self.loop.time() - began)
+                for producer in self.producers:
+                    producer.hurry()
+                while self.history.acknowledged_records < self.acknowledged_min:
+                    await asyncio.sleep(0.2)
                 for producer in self.producers:
                     producer.stopping = True
                 while any(not sent.acknowledged for lane in self.history.lanes.values() for sent in lane):
@@ -197,13 +171,6 @@ class World:
         judge(self.history, starts=starts, ends=ends, logs=logs)
         if len(cluster.incarnations) != registrations:
             cluster.violation("a broker was started anew without a fault")
-
-    async def _top_up(self) -> None:
-        """A seed is so many records, however long the outages were; the time this takes is nobody's fault."""
-        for producer in self.producers:
-            producer.hurry()
-        while self.history.acknowledged_records < self.acknowledged_min:
-            await asyncio.sleep(0.2)
 
     async def _group_catches_up(self, ends: list[int]) -> None:
         if not any(process.name.startswith("g") for process in self.clients):
@@ -233,14 +200,11 @@ class World:
             position = start
             while position < end:
                 answer = await self._insist(
-                    admin,
-                    lambda at=position, index=partition: admin.fetch(
-                        TOPIC, index, at, max_bytes=1_000_000, max_wait_ms=100
-                    ),
+                    admin, lambda at=position, index=partition: admin.fetch(TOPIC, index, at, max_wait_ms=100)
                 )
                 try:
                     for batch in parse_batches(answer.records or b""):
-                        log.extend(names_of(batch)[max(0, position - batch.base_offset) :])
+                        log.extend(batch.values[max(0, position - batch.base_offset) :])
                         position = self.history.read(partition, position, batch, reader="final reader")
                 except BadBatch as error:
                     self.history.violation(f"partition {partition} at {position}: {error}")
@@ -267,11 +231,8 @@ class World:
         cluster = self.cluster
         for process in self.clients:
             process.kill()
-        grace_s = int(cluster.settings["automq.upload.interval.ms"]) / 1000 + QUIET_GRACE_S
-        ended = self.loop.time()
-        # Somebody may take over even now: a process that was started long ago and woke up late.
-        while self.loop.time() < max(ended, cluster.serving_since) + grace_s:
-            await asyncio.sleep(0.5)
+        interval_s = int(cluster.settings["automq.upload.interval.ms"]) / 1000
+        await asyncio.sleep(interval_s + QUIET_GRACE_S)
         began = self.loop.time()
         await asyncio.sleep(QUIET_S)
         for when, name, key in cluster.writes:
@@ -298,16 +259,6 @@ def draw_controller(dice: random.Random) -> dict[str, float]:
         "object_grace_ms": dice.choice((1_000, 8_000)),
         "object_expiry_ms": dice.choice((5_000, 3_600_000)),
         "sweep_interval_s": dice.choice((1.0, 5.0)),
-    }
-
-
-def draw_storage(dice: random.Random) -> dict[str, int]:
-    """Memory for a few seconds' records: an outage fills it, and readers must go to the objects."""
-    return {
-        "arena_bytes": dice.choice((1, 2)) * 1024 * 1024,
-        "upload_bytes": 256 * 1024,
-        "block_cache_bytes": dice.choice((0, 300_000)),
-        "cold_read_bytes": 200_000,
     }
 
 
