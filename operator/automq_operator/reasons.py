@@ -37,6 +37,7 @@ class Reason(enum.StrEnum):
     STORE_OWNED_BY_ANOTHER = "StoreOwnedByAnother"
     STORE_CLUSTER_MISSING = "StoreClusterMissing"
     STORE_FORMAT_TOO_NEW = "StoreFormatTooNew"
+    STORE_DAMAGED = "StoreDamaged"
     SETTLED = "Settled"
     DEPLOYING = "Deploying"
     ROLLING = "Rolling"
@@ -49,6 +50,7 @@ class Reason(enum.StrEnum):
 STORE_REASONS: Final = frozenset({
     Reason.STORE_UNREACHABLE, Reason.STORE_CREDENTIALS_REJECTED, Reason.STORE_ACCESS_DENIED, Reason.BUCKET_NOT_FOUND,
     Reason.STORE_UNSUITABLE, Reason.STORE_OWNED_BY_ANOTHER, Reason.STORE_CLUSTER_MISSING, Reason.STORE_FORMAT_TOO_NEW,
+    Reason.STORE_DAMAGED,
 })  # fmt: skip
 
 READY, STORAGE, PROGRESSING, PAUSED = ConditionType
@@ -103,6 +105,11 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     ): "The prefix is empty or holds another cluster, though this one has an id: the bucket "
     "was made anew or emptied. Restore it, or make a new resource.",
     (STORAGE, Reason.STORE_FORMAT_TOO_NEW): "A newer release wrote these data. Use an image of that release.",
+    (
+        STORAGE,
+        Reason.STORE_DAMAGED,
+    ): "Something that must be in the store is missing or does not decode; the message names "
+    "the key. Nothing was deleted. Look with `automq fsck`; only `automq repair` gives data up.",
     (PROGRESSING, Reason.SETTLED): "Everything is as the spec says.",
     (PROGRESSING, Reason.DEPLOYING): "Objects are being made. Wait.",
     (PROGRESSING, Reason.ROLLING): "A broker is replaced because configuration or image changed. Wait.",

@@ -51,12 +51,31 @@ class FormatTooNew(StreamError):
         self.key, self.version, self.supported = key, version, supported
 
 
-class CorruptData(StreamError):
+class StoreDamaged(StreamError):
+    """What must be in the store is missing or does not decode. Never anybody's fence, never served, never overwritten.
+
+    `key` is what a person looks at; nothing is deleted because of damage.
+    """
+
+    def __init__(self, message: str, *, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class CorruptData(StoreDamaged):
     """Bytes in the store fail their checksum; never served. Names key, offset and length."""
 
     def __init__(self, *, key: str, offset: int, length: int, what: str) -> None:
-        super().__init__(f"corrupt {what} in {key} at byte {offset}, {length} bytes long")
-        self.key, self.offset, self.length, self.what = key, offset, length, what
+        super().__init__(f"corrupt {what} in {key} at byte {offset}, {length} bytes long", key=key)
+        self.offset, self.length, self.what = offset, length, what
+
+
+class DataMissing(StoreDamaged):
+    """What a durable record or an acknowledged write says must exist is not in the store."""
+
+    def __init__(self, *, key: str, what: str) -> None:
+        super().__init__(f"{what} is missing: {key}", key=key)
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from automq.metadata.patience import Patience
 from automq.replicated.machine import LogFenced
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.model import BrokerFenced, CorruptData, FormatTooNew
+from automq.s3stream.model import BrokerFenced, FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.server.components import Components
@@ -165,8 +165,8 @@ class Broker:
             self._end(self._refused(Reason.STORE_OWNED_BY_ANOTHER, error))
         except FormatTooNew as error:
             self._end(format_refusal(error, self.settings.cluster.storage_uri))
-        except CorruptData as error:
-            self._end(self._refused(Reason.STORE_UNSUITABLE, error))
+        except StoreDamaged as error:
+            self._end(self._refused(Reason.STORE_DAMAGED, error))
         except (LogFenced, BrokerFenced) as fenced:
             self._on_fenced(str(fenced))
 

@@ -13,6 +13,7 @@ EXIT_MEANINGS = {
     ExitCode.STORE: "the store's reasons",
     ExitCode.ADDRESS: "`AddressInUse`",
     ExitCode.FENCED: "`Fenced`",
+    ExitCode.DAMAGED: "`StoreDamaged`",
 }
 
 

@@ -72,6 +72,7 @@ class Reason(enum.Enum):
     STORE_OWNED_BY_ANOTHER = "StoreOwnedByAnother"
     STORE_CLUSTER_MISSING = "StoreClusterMissing"
     STORE_FORMAT_TOO_NEW = "StoreFormatTooNew"
+    STORE_DAMAGED = "StoreDamaged"
     ADDRESS_IN_USE = "AddressInUse"
     FENCED = "Fenced"
 
@@ -85,6 +86,7 @@ class ExitCode(enum.IntEnum):
     STORE = 3
     ADDRESS = 4
     FENCED = 5
+    DAMAGED = 6
 
 
 HEALING: Final = frozenset(
@@ -107,6 +109,7 @@ EXIT_CODES: Final[Mapping[Reason, ExitCode]] = {
     Reason.STORE_OWNED_BY_ANOTHER: ExitCode.STORE,
     Reason.STORE_CLUSTER_MISSING: ExitCode.STORE,
     Reason.STORE_FORMAT_TOO_NEW: ExitCode.STORE,
+    Reason.STORE_DAMAGED: ExitCode.DAMAGED,
     Reason.ADDRESS_IN_USE: ExitCode.ADDRESS,
     Reason.FENCED: ExitCode.FENCED,
 }
@@ -127,6 +130,8 @@ MEANINGS: Final[Mapping[Reason, str]] = {
     "`automq.storage.adopt` would have to repeat.",
     Reason.STORE_CLUSTER_MISSING: "`automq.cluster.id` is set and the prefix is empty or another cluster's.",
     Reason.STORE_FORMAT_TOO_NEW: "The prefix was written by a newer version of the program; nothing was touched.",
+    Reason.STORE_DAMAGED: "Something that must be in the store is missing or does not decode; the message names "
+    "the key. Nothing was deleted. Look with `automq fsck`; only `automq repair` gives data up, by name.",
     Reason.ADDRESS_IN_USE: "A listener's or the HTTP address is taken by another process.",
     Reason.FENCED: "A newer process has this node id and is alive.",
 }

@@ -13,7 +13,7 @@ from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.workers import ThreadWorkers
-from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.s3stream.store.uri import InvalidStoreUri, StoreUri, open_store, parse_store_uri
@@ -70,8 +70,8 @@ def erase_cluster(
         raise Refused(Reason.STORE_CLUSTER_MISSING, f"{uri}: {error}") from error
     except StoreOwnedByAnother as error:
         raise Refused(Reason.STORE_OWNED_BY_ANOTHER, f"{uri}: {error}") from error
-    except CorruptData as error:
-        raise Refused(Reason.STORE_UNSUITABLE, f"{uri}: {error}") from error
+    except StoreDamaged as error:
+        raise Refused(Reason.STORE_DAMAGED, f"{uri}: {error}") from error
 
 
 def _give_up(error: StoreError | None) -> None:
@@ -100,7 +100,7 @@ def show(what: str, key: str | None, credentials: pathlib.Path | None) -> Inspec
 def _inspect(name: str, data: bytes) -> Inspection:
     try:
         return inspect(name, data)
-    except (NotOurs, CorruptData) as error:
+    except (NotOurs, StoreDamaged) as error:
         raise NothingToShow(str(error)) from error
 
 

@@ -170,7 +170,7 @@ async def test_damaged_cluster_key_is_told() -> None:
 
     with pytest.raises(Refused) as refused:
         await quiet_broker(store).run()
-    assert refused.value.reason is Reason.STORE_UNSUITABLE
+    assert refused.value.reason is Reason.STORE_DAMAGED
 
 
 async def test_newer_format_is_left_alone() -> None:
