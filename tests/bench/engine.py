@@ -40,6 +40,9 @@ class NullStore:
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
         return None
 
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        return None
+
     async def delete(self, keys: Sequence[str]) -> None:
         return None
 

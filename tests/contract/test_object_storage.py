@@ -121,6 +121,39 @@ async def test_of_many_creators_exactly_one_wins_and_its_body_is_stored(store: O
     assert await store.get("race") == b"%d" % won.index(True)
 
 
+async def test_bulk_creation_of_a_taken_key_is_refused_and_changes_nothing(store: ObjectStorage) -> None:
+    for size in (1, 20_000_000):
+        first, second = os.urandom(size), os.urandom(size)
+        await store.create_bulk(f"bulk/{size}", [first[:1], memoryview(first)[1:]])
+
+        with pytest.raises(ObjectExists):
+            await store.create_bulk(f"bulk/{size}", [second])
+
+        assert await store.get(f"bulk/{size}") == first
+
+
+async def test_age_of_an_object_is_told_by_the_clock_of_its_store(store: ObjectStorage) -> None:
+    before = await store.time_ms()
+    await store.put("a/b", [b"x"])
+    after = await store.time_ms()
+
+    (info,) = await store.list("a/")
+
+    if before is None or after is None:
+        assert info.modified_ms is None
+    else:
+        # S3 says seconds in its Date.
+        assert info.modified_ms is not None
+        assert before - 1000 <= info.modified_ms <= after + 1000
+
+
+async def test_store_without_unfinished_uploads_lists_none(store: ObjectStorage) -> None:
+    await store.put("large", [bytes(20_000_000)])
+
+    assert await store.list_uploads("") == []
+    await store.abort_uploads([])
+
+
 async def test_missing_object_is_not_found(store: ObjectStorage) -> None:
     with pytest.raises(ObjectNotFound):
         await store.get("a/b")

@@ -27,7 +27,7 @@ from automq.s3stream.model import (
     StreamState,
 )
 from automq.s3stream.objects.writer import Batch
-from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavailable
+from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavailable, UnfinishedUpload
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Storage, Stream
@@ -208,6 +208,9 @@ class HeldStore:
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
         await self._around("create", key, lambda: self.inner.create(key, body))
 
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        await self._around("create_bulk", key, lambda: self.inner.create_bulk(key, body))
+
     async def delete(self, keys: Sequence[str]) -> None:
         await self._around("delete", keys[0], lambda: self.inner.delete(keys))
 
@@ -216,6 +219,19 @@ class HeldStore:
             "list", prefix, lambda: self.inner.list(prefix, start_after=start_after, limit=limit)
         )
         return infos
+
+    async def time_ms(self) -> int | None:
+        now: int | None = await self._around("time_ms", "", self.inner.time_ms)
+        return now
+
+    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
+        uploads: Sequence[UnfinishedUpload] = await self._around(
+            "list_uploads", prefix, lambda: self.inner.list_uploads(prefix)
+        )
+        return uploads
+
+    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
+        await self._around("abort_uploads", "", lambda: self.inner.abort_uploads(uploads))
 
     async def close(self) -> None:
         await self.inner.close()

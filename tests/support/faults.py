@@ -32,6 +32,7 @@ from automq.s3stream.ports import (
     ObjectStorage,
     StoreConflict,
     StoreUnavailable,
+    UnfinishedUpload,
 )
 from tests.support.sim_loop import WORLD, Process, SimLoop, never
 
@@ -49,7 +50,7 @@ class Fate(enum.Enum):
     HELD = "held"
 
 
-WRITES = ("create", "put", "delete")
+WRITES = ("create", "create_bulk", "put", "delete", "abort_uploads")
 # What a fate means for an operation that changes nothing.
 _FATE_OF_READS = {Fate.LOST: Fate.REFUSED, Fate.LATE: Fate.REFUSED, Fate.CONFLICT: Fate.OK}
 
@@ -315,6 +316,10 @@ class ProcessStore:
         data = b"".join(body)
         await self._call("create", key, data, lambda: self._world.inner.create(key, [data]), body)
 
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        data = b"".join(body)
+        await self._call("create_bulk", key, data, lambda: self._world.inner.create_bulk(key, [data]), body)
+
     async def delete(self, keys: Sequence[str]) -> None:
         # Key by key, as a store does it: a failure in the middle leaves the rest.
         for key in list(keys):
@@ -325,6 +330,19 @@ class ProcessStore:
             "list", prefix, None, lambda: self._world.inner.list(prefix, start_after=start_after, limit=limit)
         )
         return infos
+
+    async def time_ms(self) -> int | None:
+        now: int | None = await self._call("time_ms", "", None, self._world.inner.time_ms)
+        return now
+
+    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
+        uploads: Sequence[UnfinishedUpload] = await self._call(
+            "list_uploads", prefix, None, lambda: self._world.inner.list_uploads(prefix)
+        )
+        return uploads
+
+    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
+        await self._call("abort_uploads", "", None, lambda: self._world.inner.abort_uploads(uploads))
 
     async def close(self) -> None:
         """The bucket stays."""
@@ -347,6 +365,8 @@ def _said(outcome: Any) -> str:
         return type(outcome).__name__
     if isinstance(outcome, list):
         return f"{len(outcome)} keys"
+    if isinstance(outcome, int):
+        return str(outcome)
     return f"{len(outcome)} bytes" if outcome is not None else "done"
 
 

@@ -13,7 +13,15 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreConflict, StoreError, StoreUnavailable
+from automq.s3stream.ports import (
+    Buffer,
+    ObjectInfo,
+    ObjectStorage,
+    StoreConflict,
+    StoreError,
+    StoreUnavailable,
+    UnfinishedUpload,
+)
 from automq.s3stream.store.memory import MemoryStore
 
 CLUSTER = ClusterId("abcdefghijklmnopqrstuv")
@@ -65,6 +73,23 @@ class FlakyStore:
         await self._arrive()
         self.writes.extend(keys)
         await self.inner.delete(keys)
+
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        await self._arrive()
+        self.writes.append(key)
+        await self.inner.create_bulk(key, body)
+
+    async def time_ms(self) -> int | None:
+        await self._arrive()
+        return await self.inner.time_ms()
+
+    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
+        await self._arrive()
+        return await self.inner.list_uploads(prefix)
+
+    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
+        await self._arrive()
+        await self.inner.abort_uploads(uploads)
 
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
         await self._arrive()

@@ -4,7 +4,7 @@ Every port's failure semantics are part of its contract; `tests/contract` runs o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from automq.ids import NodeId, ObjectId, Offset, StreamEpoch, StreamId
@@ -54,12 +54,35 @@ class StoreUnsupported(StoreError):
     """The store does not know the operation or a condition of it, and never will: it is unsuitable."""
 
 
+class StoreRefused(StoreError):
+    """The store answered, and said no to this request for good (a 4xx): the same request again gets the same answer.
+
+    Nothing happened. It is neither an outage nor damage: somebody must change the store, its policy or this program.
+    """
+
+
+class StoreSettingsInvalid(StoreError):
+    """The store says that what was configured cannot be (the bucket's name, the region): a setting must be changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One line of a listing."""
 
     key: str
     size: int
+    modified_ms: int | None = field(default=None, compare=False)
+    """When the object was last written, by the store's own clock (`time_ms`); None where the store does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """Parts of an object that was never completed: no listing shows them, and they are paid for."""
+
+    key: str
+    upload_id: str
+    started_ms: int | None
+    """By the store's own clock (`time_ms`); None where the store does not say."""
 
 
 class ObjectStorage(Protocol):
@@ -68,6 +91,7 @@ class ObjectStorage(Protocol):
     Keys are relative to the cluster's prefix, ASCII, `/`-separated; no key is another key plus `/...`. Reads and
     unconditional operations retry transport errors themselves a few times, then raise StoreUnavailable. `create`
     never retries by itself: an unknown outcome is the caller's to ask again (`store.conditional.create_once`).
+    Every body travels with a checksum where the store can verify one: a write lands whole or not at all.
     """
 
     async def get(self, key: str) -> bytes:
@@ -92,16 +116,44 @@ class ObjectStorage(Protocol):
         """
         ...
 
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        """Create if absent with the concatenation of `body`. Bulk path as `put`: any size, paced, tried again inside.
+
+        Raises ObjectExists when the key is taken, possibly by an earlier try of this very call whose answer was lost:
+        the caller compares what is there with what it wrote. Where a store cannot refuse (see the doctor's check
+        "create in bulk"), a key that was there before is refused all the same, and only a race can overwrite.
+        """
+        ...
+
     async def delete(self, keys: Sequence[str]) -> None:
-        """Remove the keys; a missing one is no error."""
+        """Remove the keys; a missing one is no error. After an error some of them may be gone."""
         ...
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
-        """Keys that begin with `prefix` (a plain string prefix) and sort after `start_after`, in byte order."""
+        """Keys that begin with `prefix` (a plain string prefix) and sort after `start_after`, in byte order.
+
+        Everything that lies there is listed, keys that no program of ours has written included (a console's folder
+        markers `.../`, somebody's files): the caller knows its own by their whole form.
+        """
+        ...
+
+    async def time_ms(self) -> int | None:
+        """The store's own clock now, to compare with `modified_ms`; None where the store has none."""
+        ...
+
+    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
+        """Unfinished multipart uploads of keys that begin with `prefix`; none where the store has no such thing.
+
+        Advisory: a store may refuse it (StoreError), and nothing may rest on it.
+        """
+        ...
+
+    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
+        """Remove the parts of these uploads; one that has ended meanwhile is no error."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections and descriptors."""
+        """Release connections and descriptors. Idempotent; raises no StoreError."""
         ...
 
 

@@ -14,13 +14,14 @@ from automq.s3stream.ports import (
     ObjectStorage,
     StoreConflict,
     StoreError,
+    UnfinishedUpload,
 )
 
 T = TypeVar("T")
 
 # These are answers: the store works.
 ANSWERS: Final = (ObjectNotFound, ObjectExists, StoreConflict)
-WRITES: Final = ("put", "create")
+WRITES: Final = ("put", "create", "create_bulk")
 KINDS: Final = ("wal", "upload", "metadata")
 
 
@@ -43,7 +44,18 @@ class ObservedStore:
         seconds = metrics.histogram("automq_store_request_seconds", "Time until an answer", ["operation"])
         cpu = metrics.counter("automq_store_cpu_seconds", "CPU of store requests on our threads, by purpose", ["kind"])
         writes = metrics.counter("automq_store_writes", "PUTs of any kind")
-        operations = ("get", "get_range", "put", "create", "delete", "list")
+        operations = (
+            "get",
+            "get_range",
+            "put",
+            "create",
+            "create_bulk",
+            "delete",
+            "list",
+            "time_ms",
+            "list_uploads",
+            "abort_uploads",
+        )
         self._requests = {name: requests.labels(name) for name in operations}
         self._failures = {name: failures.labels(name) for name in operations}
         self._seconds = {name: seconds.labels(name) for name in operations}
@@ -62,11 +74,23 @@ class ObservedStore:
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
         await self._watch("create", key, self._store.create(key, body))
 
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        await self._watch("create_bulk", key, self._store.create_bulk(key, body))
+
     async def delete(self, keys: Sequence[str]) -> None:
         await self._watch("delete", keys[0] if keys else "", self._store.delete(keys))
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
         return await self._watch("list", prefix, self._store.list(prefix, start_after=start_after, limit=limit))
+
+    async def time_ms(self) -> int | None:
+        return await self._watch("time_ms", "", self._store.time_ms())
+
+    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
+        return await self._watch("list_uploads", prefix, self._store.list_uploads(prefix))
+
+    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
+        await self._watch("abort_uploads", uploads[0].key if uploads else "", self._store.abort_uploads(uploads))
 
     async def close(self) -> None:
         await self._store.close()

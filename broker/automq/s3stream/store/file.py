@@ -20,6 +20,7 @@ from automq.s3stream.ports import (
     StoreAccessDenied,
     StoreError,
     StoreUnavailable,
+    UnfinishedUpload,
 )
 from automq.s3stream.store.folder import Folder
 from automq.s3stream.store.handoff import run_to_end
@@ -95,6 +96,13 @@ class FileStore:
         if creates is not None:
             creates.learn(folder)
 
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        if not self._temporary.is_open:
+            await self._open()
+        size = sum(len(buffer) for buffer in body)
+        async with self._bulk:
+            await self._run(self._folder.create, check_key(key), body, self._temporary.take(size))
+
     async def delete(self, keys: Sequence[str]) -> None:
         if not self._temporary.is_open:
             await self._open()
@@ -106,6 +114,18 @@ class FileStore:
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
         async with self._bulk:
             return await self._run(self._folder.list, prefix, start_after, limit)
+
+    async def time_ms(self) -> int | None:
+        if not self._temporary.is_open:
+            await self._open()
+        async with self._bulk:
+            return await self._run(self._folder.time_ms)
+
+    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
+        return []
+
+    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
+        """A folder has no uploads in parts; files of dead processes are swept at the next opening."""
 
     async def close(self) -> None:
         """Remove this process's temporary files. Idempotent; a later operation opens the store again."""

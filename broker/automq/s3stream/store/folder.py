@@ -122,6 +122,11 @@ class Folder:
             self.check_bucket()
         return found
 
+    def time_ms(self) -> int:
+        """The file system's own clock, a file server's for instance: it stamps the root."""
+        os.utime(self.root)
+        return os.stat(self.root).st_mtime_ns // 1_000_000
+
     def check_bucket(self) -> None:
         """Raises FileNotFoundError when the root's parent is missing: then nothing can be said about any key."""
         os.stat(os.path.dirname(self.root) or "/")
@@ -249,7 +254,8 @@ class Folder:
                     yield from self._walk(key, prefix, start_after)
             elif key.startswith(prefix) and key > start_after and not name.startswith("."):
                 try:
-                    yield ObjectInfo(key, os.lstat(f"{self.root}/{key}").st_size)
+                    found = os.lstat(f"{self.root}/{key}")
+                    yield ObjectInfo(key, found.st_size, found.st_mtime_ns // 1_000_000)
                 except FileNotFoundError:
                     continue
 

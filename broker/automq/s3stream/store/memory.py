@@ -4,16 +4,19 @@ Bodies are copied when they are taken, so that a caller who changes a buffer aft
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from automq.s3stream.ports import Buffer, ObjectExists, ObjectInfo, ObjectNotFound
+from automq.s3stream.ports import Buffer, ObjectExists, ObjectInfo, ObjectNotFound, UnfinishedUpload
 from automq.s3stream.store.keys import InvalidKey, check_key
 
 
 class MemoryStore:
     """A map and its sorted keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, now_ms: Callable[[], int] | None = None) -> None:
+        """`now_ms` is the store's own clock; without one, nothing is known of when an object was written."""
+        self._now_ms = now_ms
+        self._modified_ms: dict[str, int] = {}
         self._bodies: dict[str, bytes] = {}
         self._keys: list[str] = []
 
@@ -35,8 +38,12 @@ class MemoryStore:
             raise ObjectExists(f"memory: already has {key}")
         self._put(key, b"".join(body))
 
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        await self.create(key, body)
+
     async def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
+            self._modified_ms.pop(key, None)
             if self._bodies.pop(check_key(key), None) is not None:
                 del self._keys[bisect_left(self._keys, key)]
 
@@ -47,8 +54,17 @@ class MemoryStore:
             key = self._keys[index]
             if len(found) >= limit or not key.startswith(prefix):
                 break
-            found.append(ObjectInfo(key, len(self._bodies[key])))
+            found.append(ObjectInfo(key, len(self._bodies[key]), self._modified_ms.get(key)))
         return found
+
+    async def time_ms(self) -> int | None:
+        return self._now_ms() if self._now_ms is not None else None
+
+    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
+        return []
+
+    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
+        """There are none."""
 
     async def close(self) -> None:
         """Nothing to let go of; the objects stay, as a bucket's do."""
@@ -58,6 +74,8 @@ class MemoryStore:
             self._check_nesting(key)
             insort(self._keys, key)
         self._bodies[key] = body
+        if self._now_ms is not None:
+            self._modified_ms[key] = self._now_ms()
 
     def _check_nesting(self, key: str) -> None:
         """No key may be another key plus `/...`: some stores refuse or hide such pairs."""

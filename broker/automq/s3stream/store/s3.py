@@ -6,6 +6,7 @@ is said so.
 """
 
 import asyncio
+import email.utils
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -21,6 +22,7 @@ from automq.s3stream.ports import (
     ObjectNotFound,
     StoreCredentialsRejected,
     StoreUnavailable,
+    UnfinishedUpload,
 )
 from automq.s3stream.store.keys import check_key
 from automq.s3stream.store.s3_clients import S3Clients, S3Place, translated
@@ -29,6 +31,7 @@ from automq.s3stream.store.s3_errors import Answer, error_of
 
 T = TypeVar("T")
 Infos = list[ObjectInfo]
+Uploads = list[UnfinishedUpload]
 
 # Tries of operations that may be done twice; about a second altogether.
 TRIES: Final = 3
@@ -103,6 +106,10 @@ class S3Store:
 
         await self._once(f"create {self._place(name)}", create)
 
+    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
+        size = sum(len(buffer) for buffer in body)
+        await self._put(key, body, in_parts=size > SINGLE_PUT_BYTES_MAX, part_bytes=PART_BYTES, if_absent=True)
+
     async def delete(self, keys: Sequence[str]) -> None:
         names = [self._name(key) for key in keys]
         for first in range(0, len(names), DELETE_KEYS_MAX):
@@ -117,6 +124,45 @@ class S3Store:
                 break
             start_after = page[-1].key
         return found
+
+    async def time_ms(self) -> int | None:
+        async def ask() -> int | None:
+            answer = await self._ask("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
+            return _time_ms(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
+
+        return await self._retrying(f"list {self._place(self._prefix)}", ask)
+
+    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
+        found: Uploads = []
+        markers: dict[str, str] = {}
+        skipped = len(self._prefix)
+
+        async def page() -> Any:
+            return await self._ask("list_multipart_uploads", Prefix=self._prefix + prefix, **markers)
+
+        while True:
+            answer = await self._retrying(f"list uploads of {self._place(self._prefix + prefix)}", page)
+            found.extend(
+                UnfinishedUpload(entry["Key"][skipped:], entry["UploadId"], _instant_ms(entry.get("Initiated")))
+                for entry in answer.get("Uploads", ())
+            )
+            following = {"KeyMarker": answer.get("NextKeyMarker"), "UploadIdMarker": answer.get("NextUploadIdMarker")}
+            following = {name: value for name, value in following.items() if value}
+            if not answer.get("IsTruncated") or not following or following == markers:
+                return found
+            markers = following
+
+    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
+        for upload in uploads:
+            name = self._name(upload.key)
+
+            async def abort(name: str = name, upload_id: str = upload.upload_id) -> None:
+                await self._ask("abort_multipart_upload", Key=name, UploadId=upload_id)
+
+            try:
+                await self._retrying(f"abort an upload of {self._place(name)}", abort)
+            except ObjectNotFound:
+                pass
 
     async def close(self) -> None:
         await self._clients.close()
@@ -171,7 +217,9 @@ class S3Store:
     def _place(self, name: str) -> str:
         return f"s3://{self._bucket}/{name}"
 
-    async def _put(self, key: str, body: Sequence[Buffer], *, in_parts: bool, part_bytes: int) -> None:
+    async def _put(
+        self, key: str, body: Sequence[Buffer], *, in_parts: bool, part_bytes: int, if_absent: bool = False
+    ) -> None:
         name = self._name(key)
         views = [memoryview(buffer) for buffer in body if len(buffer)]
 
@@ -184,6 +232,7 @@ class S3Store:
                 use_multipart=in_parts,
                 chunk_size=part_bytes,
                 max_concurrency=PARTS_INFLIGHT_MAX,
+                mode="create" if if_absent else "overwrite",
             )
 
         await self._retrying(f"put {self._place(name)}", put)
@@ -211,7 +260,10 @@ class S3Store:
             options = {"StartAfter": self._prefix + start_after} if start_after else {}
             answer = await self._ask("list_objects_v2", Prefix=self._prefix + prefix, MaxKeys=limit, **options)
             skipped = len(self._prefix)
-            infos = [ObjectInfo(entry["Key"][skipped:], entry["Size"]) for entry in answer.get("Contents", ())]
+            infos = [
+                ObjectInfo(entry["Key"][skipped:], entry["Size"], _instant_ms(entry.get("LastModified")))
+                for entry in answer.get("Contents", ())
+            ]
             return infos, not answer.get("IsTruncated") or not infos
 
         return await self._retrying(f"list {self._place(self._prefix + prefix)}", page)
@@ -243,3 +295,16 @@ class S3Store:
                 raise
         async with translated(what):
             return await operation()
+
+
+def _instant_ms(instant: Any) -> int | None:
+    """Milliseconds of a moment as botocore parsed it; None when the server did not name one."""
+    return int(instant.timestamp() * 1000) if instant is not None else None
+
+
+def _time_ms(date: str) -> int | None:
+    """Milliseconds of an HTTP date; None when it is none."""
+    try:
+        return _instant_ms(email.utils.parsedate_to_datetime(date))
+    except ValueError:
+        return None

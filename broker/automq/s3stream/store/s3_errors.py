@@ -2,7 +2,7 @@
 
 412                               ObjectExists: the key is taken
 409                               StoreConflict: somebody is at the same key; nothing happened
-404 NoSuchKey                     ObjectNotFound; a 404 without that code is not believed
+404 NoSuchKey, NoSuchUpload       ObjectNotFound; a 404 without such a code is not believed
 404 NoSuchBucket                  BucketNotFound; another region's bucket as well
 401, 403 and 400 with codes       StoreCredentialsRejected: who we say we are is not accepted
 403                               StoreAccessDenied: we are known, and may not
@@ -90,7 +90,7 @@ def error_of(answer: Answer, what: str) -> StoreError:
             return ObjectExists(text)
         case 409:
             return StoreConflict(text)
-        case 404 if code == "NoSuchKey":
+        case 404 if code in ("NoSuchKey", "NoSuchUpload"):
             return ObjectNotFound(text)
         case 404:
             return StoreUnavailable(f"{text}, which is not NoSuchKey; is the endpoint an S3 server?")
