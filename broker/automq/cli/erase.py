@@ -9,24 +9,33 @@ from automq.cli.options import CredentialsOption
 
 def erase(
     uri: Annotated[str, typer.Argument(metavar="STORE", help="s3://BUCKET[/PREFIX][?...] or file:///FOLDER.")],
-    cluster_id: Annotated[str, typer.Option(help="The cluster to remove; another one is left alone.")],
+    cluster_id: Annotated[
+        str | None, typer.Option(help="The cluster to remove; another one is left alone. Default: the owner's.")
+    ] = None,
     owner: Annotated[str | None, typer.Option(metavar="UID", help="The recorded owner, where there is one.")] = None,
     credentials_dir: CredentialsOption = None,
 ) -> int:
-    """Remove a cluster's folder and then the key `cluster`; nothing else, and only if both match."""
+    """Remove a cluster's folder and then the key `cluster`; nothing else, and only if what was named matches.
+
+    With --owner alone the id is read from the store; a prefix that holds nothing of that owner is left as it is.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     from automq.server.tools import erase_cluster
 
+    if cluster_id is None and owner is None:
+        raise typer.BadParameter("name the cluster to remove: --cluster-id, --owner, or both")
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"erasing {cluster_id}", total=None)
-        deleted = erase_cluster(
+        task = progress.add_task("erasing", total=None)
+        done = erase_cluster(
             uri,
             credentials_dir,
             cluster_id=cluster_id,
             owner=owner,
-            on_progress=lambda done: progress.update(task, description=f"erasing {cluster_id}: {done} objects"),
+            on_progress=lambda count: progress.update(task, description=f"erasing: {count} objects"),
         )
-    typer.echo(f"{deleted} objects of cluster {cluster_id} are gone")
+    typer.echo(
+        f"nothing to erase: {done.kept}" if done.kept else f"{done.keys} objects of cluster {done.cluster_id} are gone"
+    )
     return 0

@@ -1,11 +1,14 @@
 """Erases a cluster: its folder first, the key `cluster` last, nothing else, and only for its owner.
 
+An owner need not know the id: a cluster may have been formatted, and be given up, before anybody heard of its id.
+
 An erase that did not end left a marker behind that repeats the owner: the metadata log may be gone by then. Nobody
 opens a cluster that has the marker; another erase finishes it.
 """
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from automq.ids import ClusterId
@@ -21,9 +24,70 @@ from automq.metadata.loader import LogLoader
 from automq.metadata.patience import Patience
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
+from automq.s3stream.model import DataMissing
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
+from automq.s3stream.store.doctor import DOCTOR_PREFIX
 
 DELETES_AT_ONCE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """How an erase by owner ended."""
+
+    cluster_id: ClusterId | None
+    """What the prefix held; None when it was empty."""
+    keys: int
+    """How many keys were removed."""
+    kept: str | None = None
+    """Why nothing was removed, where it was not."""
+
+
+async def erase_owned(
+    *,
+    store: ObjectStorage,
+    owner: str,
+    entropy: Entropy,
+    tasks: Tasks,
+    patience: Patience,
+    on_progress: Callable[[int], None],
+) -> Erasure:
+    """See to it that nothing that `owner` is recorded for is left under the prefix, whatever the cluster's id.
+
+    An empty prefix and one of another owner, or of none, are left as they are: nothing of `owner` is there. Raises
+    DataMissing where there are keys but no key `cluster`, so that nobody knows whose they are; FormatTooNew,
+    CorruptData. Nothing was changed then.
+    """
+    found = await patience.insist(lambda: read_cluster_key(store))
+    if found is None:
+        foreign = await _first_key(store, patience)
+        if foreign is not None:
+            raise DataMissing(key=CLUSTER_KEY, what=f"nothing was erased: the key that says whose {foreign} is")
+        return Erasure(cluster_id=None, keys=0, kept="the prefix is empty")
+    cluster_id = found.cluster_id
+    recorded = await _recorded_owner(store, cluster_id, entropy, tasks, patience)
+    if recorded != owner:
+        return Erasure(
+            cluster_id=cluster_id,
+            keys=0,
+            kept=f"cluster {cluster_id} belongs to {recorded or 'nobody'}, not to {owner}",
+        )
+    return Erasure(cluster_id=cluster_id, keys=await _erase_all(store, cluster_id, owner, patience, on_progress))
+
+
+async def _first_key(store: ObjectStorage, patience: Patience) -> str | None:
+    """The first key that is not the doctor's."""
+
+    async def look() -> str | None:
+        start_after = ""
+        while infos := await store.list("", start_after=start_after, limit=DELETES_AT_ONCE):
+            for info in infos:
+                if not info.key.startswith(DOCTOR_PREFIX):
+                    return info.key
+            start_after = infos[-1].key
+        return None
+
+    return await patience.insist(look)
 
 
 async def erase(
@@ -50,6 +114,16 @@ async def erase(
             f"cluster {cluster_id} belongs to {recorded or 'nobody'}, not to {owner or 'nobody'}: "
             "name its owner to erase it"
         )
+    return await _erase_all(store, cluster_id, recorded, patience, on_progress)
+
+
+async def _erase_all(
+    store: ObjectStorage,
+    cluster_id: ClusterId,
+    recorded: str | None,
+    patience: Patience,
+    on_progress: Callable[[int], None],
+) -> int:
     marker = json.dumps({"owner": recorded}).encode()
     await patience.insist(lambda: store.put(erasing_key(cluster_id), [marker]))
     erased = await _erase_folder(store, cluster_id, patience, on_progress)

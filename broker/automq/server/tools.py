@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from automq.ids import ClusterId
 from automq.metadata.cluster import StoreClusterMissing, StoreOwnedByAnother
-from automq.metadata.erase import erase
+from automq.metadata.erase import Erasure, erase, erase_owned
 from automq.metadata.patience import Patience
 from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SystemEntropy
@@ -42,25 +42,33 @@ def erase_cluster(
     uri: str,
     credentials: pathlib.Path | None,
     *,
-    cluster_id: str,
+    cluster_id: str | None,
     owner: str | None,
     on_progress: Callable[[int], None],
-) -> int:
-    """Remove a cluster; how many objects that were. Raises Refused."""
+) -> Erasure:
+    """Remove a cluster: the one named, or without `cluster_id` the one that `owner` owns. Raises Refused."""
     entropy = SystemEntropy()
 
-    async def work(store: ObjectStorage) -> int:
+    async def work(store: ObjectStorage) -> Erasure:
         tasks = Tasks("erase", on_crash=lambda _name, _error: None)
+        patience = Patience(entropy=entropy, on_store=_give_up)
         try:
-            return await erase(
+            if cluster_id is None:
+                assert owner is not None, "one of the two is named"
+                return await erase_owned(
+                    store=store, owner=owner, entropy=entropy, tasks=tasks, patience=patience, on_progress=on_progress
+                )
+            named = ClusterId(cluster_id)
+            keys = await erase(
                 store=store,
-                cluster_id=ClusterId(cluster_id),
+                cluster_id=named,
                 owner=owner,
                 entropy=entropy,
                 tasks=tasks,
-                patience=Patience(entropy=entropy, on_store=_give_up),
+                patience=patience,
                 on_progress=on_progress,
             )
+            return Erasure(cluster_id=named, keys=keys)
         finally:
             await tasks.close()
 

@@ -6,9 +6,16 @@ import pytest
 
 from automq.ids import ClusterId
 from automq.metadata import erase as module
-from automq.metadata.cluster import CLUSTER_KEY, ClusterKey, StoreClusterMissing, StoreOwnedByAnother
-from automq.metadata.erase import erase
+from automq.metadata.cluster import (
+    CLUSTER_KEY,
+    ClusterKey,
+    StoreClusterMissing,
+    StoreOwnedByAnother,
+    erasing_key,
+)
+from automq.metadata.erase import Erasure, erase, erase_owned
 from automq.runtime.entropy import SeededEntropy
+from automq.s3stream.model import DataMissing
 from automq.s3stream.ports import ObjectNotFound
 from tests.support.metadata_worlds import CLUSTER, FlakyStore, World
 
@@ -33,6 +40,16 @@ class EraseWorld(World):
         return await erase(
             store=self.store,
             cluster_id=ClusterId(cluster_id),
+            owner=owner,
+            entropy=SeededEntropy("erase"),
+            tasks=self.tasks,
+            patience=self.patience(),
+            on_progress=self.progress.append,
+        )
+
+    async def erase_owned(self, owner: str) -> Erasure:
+        return await erase_owned(
+            store=self.store,
             owner=owner,
             entropy=SeededEntropy("erase"),
             tasks=self.tasks,
@@ -113,3 +130,52 @@ async def test_an_erase_that_did_not_end_is_finished_by_its_owner_alone(world: E
     assert await world.keys() == ["doctor/left"]
     with pytest.raises(ObjectNotFound):
         await world.store.get(CLUSTER_KEY)
+
+
+async def test_op13_owner_erases_without_knowing_the_id(world: EraseWorld) -> None:
+    before = len(await world.keys())
+    assert await world.erase_owned("uid") == Erasure(cluster_id=CLUSTER, keys=before)
+    assert await world.keys() == ["doctor/left"]
+
+
+async def test_op13_erase_by_owner_happens_twice_as_once(world: EraseWorld) -> None:
+    await world.erase_owned("uid")
+    again = await world.erase_owned("uid")
+    assert (again.cluster_id, again.keys) == (None, 0)
+    assert again.kept == "the prefix is empty"
+
+
+async def test_op13_erase_by_owner_leaves_what_another_owns(world: EraseWorld) -> None:
+    before = await world.keys()
+    done = await world.erase_owned("stranger")
+    assert done.keys == 0
+    assert done.kept is not None
+    assert "belongs to uid" in done.kept
+    assert await world.keys() == before
+
+
+async def test_op13_erase_by_owner_leaves_what_nobody_owns() -> None:
+    world = EraseWorld()
+    key = ClusterKey(cluster_id=CLUSTER, format_version=1, verdict={})
+    await world.flaky.inner.create(CLUSTER_KEY, [key.encode()])
+    done = await world.erase_owned("uid")
+    assert done.kept is not None
+    assert "belongs to nobody" in done.kept
+    assert await world.keys() == [CLUSTER_KEY]
+    await world.close()
+
+
+async def test_op13_erase_by_owner_never_concludes_from_a_missing_cluster_key(world: EraseWorld) -> None:
+    await world.flaky.inner.delete([CLUSTER_KEY])
+    before = await world.keys()
+    with pytest.raises(DataMissing, match="nothing was erased"):
+        await world.erase_owned("uid")
+    assert await world.keys() == before
+
+
+async def test_op13_erase_by_owner_finishes_what_did_not_end(world: EraseWorld) -> None:
+    await world.flaky.inner.put(erasing_key(CLUSTER), [b'{"owner": "uid"}'])
+    for info in await world.flaky.inner.list(f"{CLUSTER}/meta/"):
+        await world.flaky.inner.delete([info.key])
+    assert (await world.erase_owned("uid")).cluster_id == CLUSTER
+    assert await world.keys() == ["doctor/left"]
