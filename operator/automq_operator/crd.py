@@ -106,7 +106,11 @@ def custom_resource_definition() -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{api.PLURAL}.{api.GROUP}"},
+        "metadata": {
+            "name": f"{api.PLURAL}.{api.GROUP}",
+            # Deleting a CRD deletes every resource of its kind in every namespace, so no uninstall may do it.
+            "annotations": {"helm.sh/resource-policy": "keep"},
+        },
         "spec": {
             "group": api.GROUP,
             "names": {

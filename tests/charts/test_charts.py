@@ -13,6 +13,7 @@ from tests.support import golden
 ROOT = pathlib.Path(__file__).parents[2]
 TESTBED_HOME = pathlib.Path(os.environ.get("TESTBED_HOME", pathlib.Path.home() / ".cache/testbed"))
 FOUND = [*TESTBED_HOME.glob("kubernetes/*/bin/helm")]
+BUCKET = "spec.storage.bucket=demo"
 HELM = os.environ.get("HELM") or shutil.which("helm") or (str(FOUND[0]) if FOUND else None)
 
 pytestmark = pytest.mark.skipif(HELM is None, reason="helm is not on this machine")
@@ -31,7 +32,7 @@ def render(chart: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("chart", "arguments"),
-    [("automq-operator", []), ("automq-cluster", ["--set", "spec.storage.bucket=demo"])],
+    [("automq-operator", []), ("automq-cluster", ["--set", BUCKET])],
 )
 def test_chart_passes_helm_lint(chart: str, arguments: list[str]) -> None:
     done = helm("lint", "--strict", f"charts/{chart}", *arguments)
@@ -60,6 +61,21 @@ def test_cluster_chart() -> None:
 def test_crd_comes_with_the_operator() -> None:
     kinds = [document["kind"] for document in yaml.safe_load_all(render("automq-operator")) if document]
     assert "CustomResourceDefinition" in kinds
+
+
+@pytest.mark.parametrize(("chart", "arguments"), [("automq-operator", []), ("automq-cluster", ["--set", BUCKET])])
+def test_op1_helm_keeps_every_crd_that_a_chart_renders(chart: str, arguments: list[str]) -> None:
+    for document in yaml.safe_load_all(render(chart, "--include-crds", *arguments)):
+        if document and document["kind"] == "CustomResourceDefinition":
+            assert document["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep", document["metadata"]
+
+
+def test_op1_every_committed_crd_is_kept_by_helm() -> None:
+    files = [*ROOT.glob("crds/*.yaml"), *ROOT.glob("charts/*/files/*.yaml"), *ROOT.glob("charts/*/crds/*.yaml")]
+    assert len(files) >= 2
+    for file in files:
+        metadata = yaml.safe_load(file.read_text())["metadata"]
+        assert metadata["annotations"]["helm.sh/resource-policy"] == "keep", file
 
 
 def test_no_permission_is_a_star_and_none_is_for_secrets() -> None:
