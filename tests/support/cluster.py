@@ -22,11 +22,11 @@ from typing import Any
 
 from automq.controller.model import ControllerSettings
 from automq.ids import ClusterId
-from automq.metadata.log_format import decode_slot, position_of
+from automq.metadata.log_format import decode_slot, parse_slot_key
 from automq.metadata.records import ObjectsDeleted, ObjectsDestroyed
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
-from automq.s3stream.objects.format import object_id_of
+from automq.s3stream.objects.format import parse_object_key
 from automq.s3stream.store.memory import MemoryStore
 from automq.server import components, wiring
 from automq.server.broker import Broker
@@ -278,7 +278,9 @@ class Cluster:
         if "/meta/log/" not in key:
             return key.endswith("/meta/lease")
         cluster_id = ClusterId(key.partition("/")[0])
-        slot = decode_slot(cluster_id, position_of(key), run_now(self.bucket.get(key)))
+        position = parse_slot_key(key)
+        assert position is not None
+        slot = decode_slot(cluster_id, position, run_now(self.bucket.get(key)))
         return all(isinstance(record, ObjectsDestroyed | ObjectsDeleted) for record in slot.records)
 
     def is_stale(self, address: tuple[str, int]) -> bool:
@@ -316,7 +318,7 @@ class Cluster:
             self.violation(f"{operation.process.name} wrote {operation.key} with different bytes in different tries")
 
     def _check_unreferenced(self, key: str) -> None:
-        object_id = object_id_of(key)
+        object_id = parse_object_key(key)
         for made in self.live:
             # One that was superseded may refer to it until it learns of that.
             if made.process is not self._claimant or made.broker is None:

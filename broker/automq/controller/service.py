@@ -25,7 +25,6 @@ from automq.controller.model import (
 )
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.claim import claim_next_epoch
-from automq.metadata.cluster import StoreOwnedByAnother
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import Lease
 from automq.metadata.loader import Loaded, LogLoader
@@ -33,6 +32,7 @@ from automq.metadata.log import AppendTooLarge, MetadataLog
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint, MetadataRecord, PrefixOwnerSet
+from automq.metadata.refusal import StoreOwnedByAnother
 from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshots import Snapshots
 from automq.protocol.errors import ApiError, ErrorCode

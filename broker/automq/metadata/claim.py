@@ -1,35 +1,97 @@
 """Claims to the metadata log: one key an epoch, created if absent, never deleted.
 
-Invariant: claims are dense from epoch 1 on, because a claimant asks for the epoch above the highest it sees.
+A claimant asks for the epoch above the highest that it sees, and goes on above one that it finds taken. A claim that
+is taken and that no listing shows is no race: such a store hides keys that exist, and nothing may rest on it.
 """
 
+import asyncio
 import json
+import logging
+from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
-from automq.metadata.log_format import claim_folder, claim_key, epoch_of
+from automq.metadata.log_format import claim_folder, claim_key, parse_claim_key
 from automq.metadata.patience import Patience
+from automq.metadata.refusal import StoreUnsuitable
+from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
-from automq.s3stream.ports import ObjectStorage
+from automq.s3stream.ports import ObjectExists, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
+from automq.s3stream.store.listing import list_own
+
+log = logging.getLogger(__name__)
+
+# With the pauses between them some ten seconds: longer than any listing that is only late.
+OMISSIONS_MAX: Final = 6
+NO_EPOCH: Final = ControllerEpoch(0)
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
 
 
 async def highest_claim(store: ObjectStorage, cluster_id: ClusterId, patience: Patience) -> ControllerEpoch:
     """The newest epoch that somebody claimed; 0 when nobody ever did."""
-    claims = await patience.insist(lambda: store.list(claim_folder(cluster_id)))
-    return max((epoch_of(claim.key) for claim in claims), default=ControllerEpoch(0))
+    claims = await patience.insist(lambda: list_own(store, claim_folder(cluster_id), parse_claim_key))
+    return max((claim.parsed for claim in claims), default=NO_EPOCH)
 
 
 async def claim_next_epoch(
-    *, store: ObjectStorage, cluster_id: ClusterId, node: NodeId, entropy: Entropy, patience: Patience
+    *,
+    store: ObjectStorage,
+    cluster_id: ClusterId,
+    node: NodeId,
+    entropy: Entropy,
+    patience: Patience,
+    above: ControllerEpoch = NO_EPOCH,
 ) -> ControllerEpoch:
-    """Take the lowest epoch that nobody claimed. It is ours alone from then on."""
+    """Take an epoch above `above` and above every claim. It is ours alone from then on.
+
+    Raises StoreUnsuitable when the store hides claims that exist, or lets a claim be created twice.
+    """
+    backoff = Backoff(entropy=entropy, first_s=FIRST_PAUSE_S, max_s=LONGEST_PAUSE_S)
+    taken = above
+    omissions = 0
     while True:
-        epoch = ControllerEpoch(await highest_claim(store, cluster_id, patience) + 1)
+        listed = await highest_claim(store, cluster_id, patience)
+        if taken > above and listed < taken:
+            omissions += 1
+            log.warning(
+                "a claim exists and no listing shows it", extra={"claim": claim_key(cluster_id, taken), "seen": listed}
+            )
+            if omissions == OMISSIONS_MAX:
+                raise StoreUnsuitable(
+                    f"{claim_key(cluster_id, taken)} exists and the store's listings do not show it "
+                    f"({omissions} times over): use a store that lists what it holds"
+                )
+        epoch = ControllerEpoch(max(listed, taken) + 1)
         body = json.dumps({"node": node, "nonce": entropy.token(16).hex()}).encode()
         try:
             await create_once(
                 store, claim_key(cluster_id, epoch), [body], entropy=entropy, on_trouble=patience.on_store
             )
         except KeyTaken:
+            log.info("another process claimed the epoch first", extra={"epoch": epoch})
+            taken = epoch
+            await asyncio.sleep(backoff.next_s())
             continue
+        await _check_refused(store, claim_key(cluster_id, epoch), body, patience)
         return epoch
+
+
+async def _check_refused(store: ObjectStorage, key: str, body: bytes, patience: Patience) -> None:
+    """Rule: every claimant sees that the store still refuses to create what exists. Raises StoreUnsuitable.
+
+    A bucket may have moved since it was examined. The same bytes once more: a store that takes them changes nothing.
+    """
+
+    async def create() -> bool:
+        try:
+            await store.create(key, [body])
+        except ObjectExists:
+            return True
+        return False
+
+    if not await patience.insist(create):
+        raise StoreUnsuitable(
+            f"the store let {key} be created twice: it no longer keeps create-if-absent, on which everything rests; "
+            "see `automq doctor`, and move the data to a store that does"
+        )

@@ -16,35 +16,21 @@ from automq.ids import ClusterId
 from automq.metadata.lease import LeaseWatch
 from automq.metadata.loader import LogLoader
 from automq.metadata.patience import Patience
+from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.model import CorruptData, FormatTooNew
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
-from automq.s3stream.store.doctor import DOCTOR_PREFIX, DoctorReport
+from automq.s3stream.store.doctor import DoctorReport
+from automq.s3stream.store.layout import CLUSTER_KEY, KeyKind, is_folder_marker, parse_key_of
 
-CLUSTER_KEY: Final = "cluster"
 FORMAT_VERSION: Final = 1
 # Three renewals of a lease that is renewed every five seconds.
 LEASE_SPAN_S: Final = 15.0
 LOOK_INTERVAL_S: Final = 1.0
-
-
-class PrefixRefused(Exception):
-    """The prefix is not for us. The message says what happened, to what, and what to do."""
-
-
-class StoreUnsuitable(PrefixRefused):
-    """The store fails a check that safety rests on, or the prefix holds foreign data."""
-
-
-class StoreOwnedByAnother(PrefixRefused):
-    """The prefix records another owner; the message names the cluster id."""
-
-
-class StoreClusterMissing(PrefixRefused):
-    """A cluster was named, and the prefix is empty or another's."""
+PAGE_KEYS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +95,23 @@ async def read_cluster_key(store: ObjectStorage) -> ClusterKey | None:
         return None
 
 
+async def first_foreign_key(store: ObjectStorage) -> str | None:
+    """The first key of a prefix without a cluster that keeps it from being empty. Raises StoreError.
+
+    What a doctor left behind does not, nor do the markers that consoles put where somebody made a folder.
+    """
+    start_after = ""
+    while True:
+        infos = await store.list("", start_after=start_after, limit=PAGE_KEYS)
+        for info in infos:
+            is_doctors = parse_key_of(KeyKind.DOCTOR, info.key) is not None
+            if not is_doctors and not is_folder_marker(info.key, info.size):
+                return info.key
+        if len(infos) < PAGE_KEYS:
+            return None
+        start_after = infos[-1].key
+
+
 class Prefix:
     """The prefix of one store, seen by a process that wants to run it."""
 
@@ -163,10 +166,10 @@ class Prefix:
 
     async def _check_empty(self, cluster_id: str | None, adopt: str | None) -> None:
         """Rule: what is not empty and not ours is left alone; what should be there is never made anew in silence."""
-        foreign = await self._patience.insist(self._first_foreign_key)
+        foreign = await self._patience.insist(lambda: first_foreign_key(self._store))
         if foreign is not None:
             raise StoreUnsuitable(
-                f"the prefix has no key `{CLUSTER_KEY}` but holds other data, such as {foreign}: name an empty prefix"
+                f"the prefix has no key `{CLUSTER_KEY}` but holds other data, such as {foreign!r}: name an empty prefix"
             )
         for setting, named in (("automq.cluster.id", cluster_id), ("automq.storage.adopt", adopt)):
             if named is not None:
@@ -174,17 +177,6 @@ class Prefix:
                     f"{setting} names cluster {named}, but the prefix is empty: correct automq.storage.uri, or remove "
                     f"{setting} to make a new cluster"
                 )
-
-    async def _first_foreign_key(self) -> str | None:
-        start_after = ""
-        while True:
-            infos = await self._store.list("", start_after=start_after, limit=1000)
-            for info in infos:
-                if not info.key.startswith(DOCTOR_PREFIX):
-                    return info.key
-            if not infos:
-                return None
-            start_after = infos[-1].key
 
     async def _format(self) -> ClusterKey:
         report = await self._patience.insist(self._examine)

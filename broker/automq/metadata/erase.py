@@ -12,21 +12,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq.ids import ClusterId
-from automq.metadata.cluster import (
-    CLUSTER_KEY,
-    StoreClusterMissing,
-    StoreOwnedByAnother,
-    check_named,
-    erasing_key,
-    read_cluster_key,
-)
+from automq.metadata.cluster import check_named, erasing_key, first_foreign_key, read_cluster_key
 from automq.metadata.loader import LogLoader
 from automq.metadata.patience import Patience
+from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.model import DataMissing
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
-from automq.s3stream.store.doctor import DOCTOR_PREFIX
+from automq.s3stream.store.layout import CLUSTER_KEY
 
 DELETES_AT_ONCE: Final = 1000
 
@@ -60,9 +54,9 @@ async def erase_owned(
     """
     found = await patience.insist(lambda: read_cluster_key(store))
     if found is None:
-        foreign = await _first_key(store, patience)
+        foreign = await patience.insist(lambda: first_foreign_key(store))
         if foreign is not None:
-            raise DataMissing(key=CLUSTER_KEY, what=f"nothing was erased: the key that says whose {foreign} is")
+            raise DataMissing(key=CLUSTER_KEY, what=f"nothing was erased: the key that says whose {foreign!r} is")
         return Erasure(cluster_id=None, keys=0, kept="the prefix is empty")
     cluster_id = found.cluster_id
     recorded = await _recorded_owner(store, cluster_id, entropy, tasks, patience)
@@ -73,21 +67,6 @@ async def erase_owned(
             kept=f"cluster {cluster_id} belongs to {recorded or 'nobody'}, not to {owner}",
         )
     return Erasure(cluster_id=cluster_id, keys=await _erase_all(store, cluster_id, owner, patience, on_progress))
-
-
-async def _first_key(store: ObjectStorage, patience: Patience) -> str | None:
-    """The first key that is not the doctor's."""
-
-    async def look() -> str | None:
-        start_after = ""
-        while infos := await store.list("", start_after=start_after, limit=DELETES_AT_ONCE):
-            for info in infos:
-                if not info.key.startswith(DOCTOR_PREFIX):
-                    return info.key
-            start_after = infos[-1].key
-        return None
-
-    return await patience.insist(look)
 
 
 async def erase(

@@ -26,7 +26,8 @@ from automq.metadata.log_format import (
     decode_snapshot,
     encode_fence,
     epoch_folder,
-    position_of,
+    parse_slot_key,
+    parse_snapshot_key,
     slot_key,
     snapshot_folder,
     snapshot_key,
@@ -39,6 +40,7 @@ from automq.runtime.tasks import Tasks
 from automq.s3stream.model import CorruptData
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
+from automq.s3stream.store.listing import list_own
 
 # Slots asked for in one listing; they are small, and a listing is one request.
 WINDOW: Final = 256
@@ -175,8 +177,10 @@ class LogLoader:
         """Slots of the epoch that a listing shows at `position` and above, ascending, at most a window."""
         before = "" if position.sequence == 0 else slot_key(self._cluster_id, _previous(position))
         folder = epoch_folder(self._cluster_id, position.epoch)
-        found = await self._patience.insist(lambda: self._store.list(folder, start_after=before, limit=WINDOW))
-        return sorted(position_of(info.key) for info in found)
+        found = await self._patience.insist(
+            lambda: list_own(self._store, folder, parse_slot_key, start_after=before, limit=WINDOW)
+        )
+        return sorted(listed.parsed for listed in found)
 
     async def _read_slots(self, positions: Sequence[LogPosition]) -> list[bytes | None]:
         """The bytes of each slot, None where it is gone; several at a time: a round trip is all they cost."""
@@ -199,8 +203,8 @@ class LogLoader:
 
     async def _newest_snapshot_position(self) -> LogPosition | None:
         folder = snapshot_folder(self._cluster_id)
-        found = await self._patience.insist(lambda: self._store.list(folder))
-        return max((position_of(info.key) for info in found), default=None)
+        found = await self._patience.insist(lambda: list_own(self._store, folder, parse_snapshot_key))
+        return max((listed.parsed for listed in found), default=None)
 
     async def _newest_snapshot(self) -> Snapshot:
         while True:

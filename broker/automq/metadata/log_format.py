@@ -24,6 +24,7 @@ from automq.ids import ClusterId, ControllerEpoch
 from automq.metadata.records import NEWEST_TAG, MetadataRecord, UnknownRecord, decode_records, join_records
 from automq.s3stream.model import CorruptData, FormatTooNew
 from automq.s3stream.ports import Buffer
+from automq.s3stream.store.layout import KeyKind, ParsedKey, parse_key_of
 
 VERSION: Final = 1
 SLOT_MAGIC: Final = b"AQML"
@@ -107,14 +108,24 @@ def claim_key(cluster_id: ClusterId, epoch: ControllerEpoch) -> str:
     return f"{cluster_id}/meta/claims/{epoch:020d}"
 
 
-def position_of(key: str) -> LogPosition:
-    """The slot that a slot's or a snapshot's key names."""
-    return LogPosition(ControllerEpoch(int(key[-41:-21])), int(key[-20:]))
+def parse_slot_key(key: str) -> LogPosition | None:
+    """The slot that the key names; None for a key that names none."""
+    return _position(parse_key_of(KeyKind.METADATA_SLOT, key))
 
 
-def epoch_of(claim: str) -> ControllerEpoch:
-    """The epoch that a claim's key names."""
-    return ControllerEpoch(int(claim[-20:]))
+def parse_snapshot_key(key: str) -> LogPosition | None:
+    """The slot that the snapshot of that key includes; None for a key that is no snapshot's."""
+    return _position(parse_key_of(KeyKind.SNAPSHOT, key))
+
+
+def parse_claim_key(key: str) -> ControllerEpoch | None:
+    """The epoch that the key claims; None for a key that is no claim's."""
+    parsed = parse_key_of(KeyKind.CLAIM, key)
+    return None if parsed is None else ControllerEpoch(parsed.numbers[0])
+
+
+def _position(parsed: ParsedKey | None) -> LogPosition | None:
+    return None if parsed is None else LogPosition(ControllerEpoch(parsed.numbers[0]), parsed.numbers[1])
 
 
 def is_fence_header(header: Buffer) -> bool:

@@ -17,7 +17,8 @@ from automq.metadata.log_format import (
     LogPosition,
     encode_snapshot,
     log_folder,
-    position_of,
+    parse_slot_key,
+    parse_snapshot_key,
     snapshot_folder,
     snapshot_key,
 )
@@ -26,6 +27,7 @@ from automq.metadata.records import encode_record
 from automq.metadata.snapshot_records import to_records
 from automq.runtime.entropy import Entropy
 from automq.s3stream.ports import ObjectInfo, ObjectStorage
+from automq.s3stream.store.listing import Listed, list_own
 
 # Encoded in one turn of the event loop: less than a millisecond's work.
 BYTES_A_TURN: Final = 32 * 1024
@@ -71,12 +73,14 @@ class Snapshots:
 
     async def trim(self) -> None:
         """Delete slots that no reader needs any more, and snapshots before the second newest. Repeats are harmless."""
-        snapshots = await self._patience.insist(lambda: self._store.list(snapshot_folder(self._cluster_id)))
+        snapshots = await self._patience.insist(
+            lambda: list_own(self._store, snapshot_folder(self._cluster_id), parse_snapshot_key)
+        )
         if len(snapshots) < 2:
             return
-        slots = await self._patience.insist(lambda: self._store.list(log_folder(self._cluster_id)))
-        keys = [info.key for info in snapshots[:-2]]
-        keys.extend(superfluous_slots(slots, boundary=position_of(snapshots[-2].key)))
+        slots = await self._patience.insist(lambda: list_own(self._store, log_folder(self._cluster_id), parse_slot_key))
+        keys = [listed.info.key for listed in snapshots[:-2]]
+        keys.extend(superfluous_slots(slots, boundary=snapshots[-2].parsed))
         for first in range(0, len(keys), DELETES_AT_ONCE):
             some = keys[first : first + DELETES_AT_ONCE]
             await self._patience.insist(lambda some=some: self._store.delete(some))  # type: ignore[misc]
@@ -87,15 +91,13 @@ def is_durable_state(image: MetadataImage, log: MetadataLog) -> bool:
     return image.record_number == log.record_number
 
 
-def superfluous_slots(slots: Sequence[ObjectInfo], *, boundary: LogPosition) -> list[str]:
+def superfluous_slots(slots: Sequence[Listed[LogPosition]], *, boundary: LogPosition) -> list[str]:
     """Keys to delete out of a listing of the whole log; what late PUTs put into trimmed ranges is among them."""
     newest = frozenset(newest_of_each_epoch(slots).values())
     return [
-        info.key
-        for info in slots
-        if below_boundary(position_of(info.key), boundary)
-        and not is_fence(info)
-        and position_of(info.key) not in newest
+        listed.info.key
+        for listed in slots
+        if below_boundary(listed.parsed, boundary) and not is_fence(listed.info) and listed.parsed not in newest
     ]
 
 
@@ -109,10 +111,10 @@ def is_fence(info: ObjectInfo) -> bool:
     return info.size <= HEADER_BYTES
 
 
-def newest_of_each_epoch(slots: Sequence[ObjectInfo]) -> dict[ControllerEpoch, LogPosition]:
+def newest_of_each_epoch(slots: Sequence[Listed[LogPosition]]) -> dict[ControllerEpoch, LogPosition]:
     """Rule: an epoch's newest slot is never deleted: it is what voids a fence in a trimmed slot."""
     newest: dict[ControllerEpoch, LogPosition] = {}
-    for info in slots:
-        position = position_of(info.key)
+    for listed in slots:
+        position = listed.parsed
         newest[position.epoch] = max(position, newest.get(position.epoch, position))
     return newest

@@ -12,16 +12,11 @@ from collections.abc import Callable
 from typing import Final
 
 from automq.ids import ClusterId
-from automq.metadata.cluster import (
-    OpenedCluster,
-    Prefix,
-    StoreClusterMissing,
-    StoreOwnedByAnother,
-    StoreUnsuitable,
-)
+from automq.metadata.cluster import OpenedCluster, Prefix
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import LeaseWatch
 from automq.metadata.patience import Patience
+from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
 from automq.replicated.machine import LogFenced
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
@@ -161,6 +156,8 @@ class Broker:
             await self._take_over(opened)
         except Refused as refused:
             self._end(refused)
+        except StoreUnsuitable as error:
+            self._end(self._refused(Reason.STORE_UNSUITABLE, error))
         except StoreOwnedByAnother as error:
             self._end(self._refused(Reason.STORE_OWNED_BY_ANOTHER, error))
         except FormatTooNew as error:
@@ -191,8 +188,6 @@ class Broker:
         cluster = self.settings.cluster
         try:
             return await prefix.open_or_format(cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt)
-        except StoreUnsuitable as error:
-            raise self._refused(Reason.STORE_UNSUITABLE, error) from error
         except StoreClusterMissing as error:
             raise self._refused(Reason.STORE_CLUSTER_MISSING, error) from error
 

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from automq.ids import ClusterId
-from automq.metadata.cluster import StoreClusterMissing, StoreOwnedByAnother
 from automq.metadata.erase import Erasure, erase, erase_owned
 from automq.metadata.patience import Patience
+from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother
 from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.tasks import Tasks

@@ -26,6 +26,7 @@ from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
 from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.s3stream.store.layout import KeyKind, parse_key_of
 
 MAGIC: Final = b"AQOB"
 VERSION: Final = 1
@@ -84,9 +85,10 @@ def object_key(cluster_id: ClusterId, object_id: ObjectId) -> str:
     return object_folder(cluster_id) + digits[::-1]
 
 
-def object_id_of(key: str) -> ObjectId:
-    """The id in an object's key."""
-    return ObjectId(int(key[-16:][::-1], 16))
+def parse_object_key(key: str) -> ObjectId | None:
+    """The object that the key names; None for a key that names none."""
+    parsed = parse_key_of(KeyKind.OBJECT, key)
+    return None if parsed is None else ObjectId(parsed.numbers[0])
 
 
 def encode_header(cluster_id: ClusterId, object_id: ObjectId) -> bytes:

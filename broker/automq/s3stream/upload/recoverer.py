@@ -27,6 +27,7 @@ from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage, StoreError, StreamManager
 from automq.s3stream.recovery import UploadPlan, ends_run, first_of_run, lowest_missing, plan_upload
 from automq.s3stream.store.conditional import KeyTaken, create_once
+from automq.s3stream.store.listing import list_own
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.wal.format import (
     NONCE_BYTES,
@@ -36,7 +37,7 @@ from automq.s3stream.wal.format import (
     decode_slot,
     encode_fence,
     is_data,
-    sequence_of,
+    parse_slot_key,
     slot_prefix,
 )
 
@@ -86,8 +87,8 @@ class Recoverer:
 
     async def run(self, trim_to: int) -> int:
         """Recover everything from T on; the sequence of the fence. Raises BrokerFenced, CorruptData, StoreError."""
-        listing = await self._store.list(slot_prefix(self._cluster_id, self._node, self._epoch))
-        self._sizes = {sequence_of(info.key): info.size for info in listing}
+        listing = await list_own(self._store, slot_prefix(self._cluster_id, self._node, self._epoch), parse_slot_key)
+        self._sizes = {listed.parsed.sequence: listed.info.size for listed in listing}
         self._committed_to = trim_to
         group = await self._read_group(first_of_run(trim_to))
         while not group.ended:

@@ -40,6 +40,7 @@ from crc32c import crc32c
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import CorruptData, FormatTooNew, StreamRecordBatch
+from automq.s3stream.store.layout import KeyKind, parse_key_of
 
 MAGIC: Final = b"AQWS"
 VERSION: Final = 1
@@ -94,9 +95,13 @@ def slot_prefix(cluster_id: ClusterId, node: NodeId, epoch: BrokerEpoch) -> str:
     return f"{cluster_id}/wal/{node:010d}/{epoch:010d}/"
 
 
-def sequence_of(key: str) -> int:
-    """The sequence at the end of a slot's key."""
-    return int(key[-20:])
+def parse_slot_key(key: str) -> SlotId | None:
+    """The slot that the key names; None for a key that names none."""
+    parsed = parse_key_of(KeyKind.WAL_SLOT, key)
+    if parsed is None or parsed.cluster_id is None:
+        return None
+    node, epoch, sequence = parsed.numbers
+    return SlotId(cluster_id=parsed.cluster_id, node=NodeId(node), epoch=BrokerEpoch(epoch), sequence=sequence)
 
 
 def is_data(header: bytes | bytearray | memoryview) -> bool:

@@ -11,10 +11,10 @@ from automq.controller.model import ControllerSettings, TopicSpec
 from automq.controller.service import Controller
 from automq.ids import BrokerEpoch, Offset, StreamEpoch, StreamId
 from automq.metadata import log as log_module
-from automq.metadata.cluster import StoreOwnedByAnother
 from automq.metadata.lease import lease_key
 from automq.metadata.log_format import log_folder, snapshot_folder
 from automq.metadata.publisher import MetadataPublisher
+from automq.metadata.refusal import StoreOwnedByAnother
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, StreamNotFound

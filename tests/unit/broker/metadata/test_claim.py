@@ -1,12 +1,18 @@
 """Claims: dense, each given once, whatever the store forgets."""
 
 import asyncio
+import logging
+from collections.abc import Sequence
 
 import pytest
 
 from automq.ids import ControllerEpoch
 from automq.metadata.claim import claim_next_epoch, highest_claim
+from automq.metadata.log_format import claim_key
+from automq.metadata.refusal import StoreUnsuitable
 from automq.runtime.entropy import SeededEntropy
+from automq.s3stream.ports import Buffer, ObjectInfo
+from automq.s3stream.store.memory import MemoryStore
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World
 
 pytestmark = pytest.mark.looptime
@@ -40,3 +46,79 @@ async def test_a_claim_whose_answer_was_lost_is_one_claim(fate: str) -> None:
     world.store.fates.append(fate)
     assert await claim(world, "first") == 1
     assert await claim(world, "second") == 2
+
+
+async def test_k4_strangers_among_the_claims_are_no_claims() -> None:
+    world = World()
+    assert await claim(world, "first") == 1
+    for name in ("notes.txt~", "00000000000000000009.bak", "9"):
+        await world.store.put(f"{CLUSTER}/meta/claims/{name}", [b""])
+    assert await claim(world, "second") == 2
+
+
+class Hiding(MemoryStore):
+    """Its listings show nothing, at the first `times`."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+        self.requests = 0
+
+    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
+        self.requests += 1
+        self.left -= 1
+        return [] if self.left >= 0 else await super().list(prefix, start_after=start_after, limit=limit)
+
+    async def create(self, key: str, body: Sequence[Buffer]) -> None:
+        self.requests += 1
+        await super().create(key, body)
+
+
+async def test_k5_a_claim_that_one_listing_hides_is_passed_by() -> None:
+    world = World(Hiding(0))
+    for name in ("first", "second", "third"):
+        await claim(world, name)
+    store = world.store
+    assert isinstance(store, Hiding)
+    store.left = 1
+    assert await claim(world, "fourth") == 4
+
+
+async def test_k5_a_store_that_hides_its_claims_is_refused_after_a_few_quiet_tries(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = Hiding(0)
+    world = World(store)
+    for number in range(40):
+        await claim(world, f"claimant {number}")
+    caplog.set_level(logging.WARNING)
+    store.left, store.requests = 1_000_000, 0
+    started = asyncio.get_running_loop().time()
+
+    with pytest.raises(StoreUnsuitable, match="listings do not show"):
+        await claim(world, "the next")
+    assert asyncio.get_running_loop().time() - started > 2
+    assert store.requests < 20
+    assert any("no listing shows it" in record.message for record in caplog.records)
+
+
+class Overwriting(MemoryStore):
+    """Takes every create for a put: it ignores the condition."""
+
+    async def create(self, key: str, body: Sequence[Buffer]) -> None:
+        await self.put(key, body)
+
+
+async def test_case_23_a_store_that_creates_twice_is_refused_at_the_claim() -> None:
+    world = World(Overwriting())
+    with pytest.raises(StoreUnsuitable, match="created twice"):
+        await claim(world, "first")
+    assert [info.key for info in await world.store.list("")] == [claim_key(CLUSTER, ControllerEpoch(1))]
+
+
+@pytest.mark.parametrize("fate", ["refused", "conflict"])
+async def test_the_proof_waits_for_an_answer(fate: str) -> None:
+    world = World()
+    assert isinstance(world.store, FlakyStore)
+    world.store.fates.extend(["ok", fate, fate])
+    assert await claim(world, "first") == 1

@@ -8,21 +8,19 @@ import pytest
 
 from automq.ids import ClusterId
 from automq.metadata.cluster import (
-    CLUSTER_KEY,
     ClusterKey,
     OpenedCluster,
     Prefix,
-    StoreClusterMissing,
-    StoreOwnedByAnother,
-    StoreUnsuitable,
     decode_cluster_key,
     erasing_key,
     new_cluster_id,
 )
 from automq.metadata.lease import lease_key
+from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import CorruptData, FormatTooNew
 from automq.s3stream.store.doctor import CheckResult, DoctorReport, Outcome
+from automq.s3stream.store.layout import CLUSTER_KEY
 from tests.support import golden
 from tests.support.metadata_worlds import CLUSTER, FlakyStore, LoopClock, World
 
@@ -109,7 +107,7 @@ async def test_an_empty_prefix_becomes_a_cluster_with_the_doctors_verdict(world:
 
 
 async def test_what_a_doctor_left_behind_does_not_count(world: PrefixWorld) -> None:
-    await world.flaky.inner.put("doctor/1/race", [b"x"])
+    await world.flaky.inner.put("doctor/1700000000000-0a1b/race", [b"x"])
     assert (await world.open()).formatted
 
 

@@ -6,18 +6,16 @@ import pytest
 
 from automq.ids import ClusterId
 from automq.metadata import erase as module
-from automq.metadata.cluster import (
-    CLUSTER_KEY,
-    ClusterKey,
-    StoreClusterMissing,
-    StoreOwnedByAnother,
-    erasing_key,
-)
+from automq.metadata.cluster import ClusterKey, erasing_key
 from automq.metadata.erase import Erasure, erase, erase_owned
+from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import DataMissing
 from automq.s3stream.ports import ObjectNotFound
+from automq.s3stream.store.layout import CLUSTER_KEY
 from tests.support.metadata_worlds import CLUSTER, FlakyStore, World
+
+LEFT_BY_A_DOCTOR = "doctor/1700000000000-0a1b/left"
 
 
 class EraseWorld(World):
@@ -34,7 +32,7 @@ class EraseWorld(World):
         await controller.close()
         for number in range(25):
             await self.flaky.inner.put(f"{CLUSTER}/data/{number}", [b"x"])
-        await self.flaky.inner.put("doctor/left", [b"x"])
+        await self.flaky.inner.put(LEFT_BY_A_DOCTOR, [b"x"])
 
     async def erase(self, *, owner: str | None = "uid", cluster_id: str = CLUSTER) -> int:
         return await erase(
@@ -73,7 +71,7 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EraseWorld]:
 async def test_everything_of_the_cluster_goes_and_nothing_else(world: EraseWorld) -> None:
     before = len(await world.keys())
     assert await world.erase() == before
-    assert await world.keys() == ["doctor/left"]
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
     assert world.progress == sorted(world.progress)
 
 
@@ -127,7 +125,7 @@ async def test_an_erase_that_did_not_end_is_finished_by_its_owner_alone(world: E
         await world.erase(owner="stranger")
     await world.erase()
 
-    assert await world.keys() == ["doctor/left"]
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
     with pytest.raises(ObjectNotFound):
         await world.store.get(CLUSTER_KEY)
 
@@ -135,7 +133,7 @@ async def test_an_erase_that_did_not_end_is_finished_by_its_owner_alone(world: E
 async def test_op13_owner_erases_without_knowing_the_id(world: EraseWorld) -> None:
     before = len(await world.keys())
     assert await world.erase_owned("uid") == Erasure(cluster_id=CLUSTER, keys=before)
-    assert await world.keys() == ["doctor/left"]
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
 
 
 async def test_op13_erase_by_owner_happens_twice_as_once(world: EraseWorld) -> None:
@@ -178,4 +176,4 @@ async def test_op13_erase_by_owner_finishes_what_did_not_end(world: EraseWorld) 
     for info in await world.flaky.inner.list(f"{CLUSTER}/meta/"):
         await world.flaky.inner.delete([info.key])
     assert (await world.erase_owned("uid")).cluster_id == CLUSTER
-    assert await world.keys() == ["doctor/left"]
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]

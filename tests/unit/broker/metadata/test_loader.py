@@ -15,7 +15,7 @@ from automq.metadata.log_format import (
     decode_slot,
     encode_slot,
     log_folder,
-    position_of,
+    parse_slot_key,
     slot_key,
     snapshot_folder,
 )
@@ -96,7 +96,8 @@ class LoaderWorld(World):
     async def slots(self) -> list[str]:
         found = []
         for info in await self.flaky.inner.list(log_folder(CLUSTER)):
-            position = position_of(info.key)
+            position = parse_slot_key(info.key)
+            assert position is not None
             slot = decode_slot(CLUSTER, position, await self.flaky.inner.get(info.key))
             found.append(f"{position}{' fence' if slot.kind is Kind.FENCE else ''}")
         return found

@@ -15,8 +15,9 @@ from automq.metadata.log_format import (
     encode_fence,
     encode_slot,
     encode_snapshot,
-    epoch_of,
-    position_of,
+    parse_claim_key,
+    parse_slot_key,
+    parse_snapshot_key,
     slot_key,
     snapshot_key,
 )
@@ -58,9 +59,9 @@ def test_keys_are_of_fixed_width() -> None:
 @given(st.integers(1, 2**63), st.integers(0, 2**63))
 def test_keys_say_what_they_are_for(epoch: int, sequence: int) -> None:
     position = LogPosition(ControllerEpoch(epoch), sequence)
-    assert position_of(slot_key(CLUSTER, position)) == position
-    assert position_of(snapshot_key(CLUSTER, position)) == position
-    assert epoch_of(claim_key(CLUSTER, ControllerEpoch(epoch))) == epoch
+    assert parse_slot_key(slot_key(CLUSTER, position)) == position
+    assert parse_snapshot_key(snapshot_key(CLUSTER, position)) == position
+    assert parse_claim_key(claim_key(CLUSTER, ControllerEpoch(epoch))) == epoch
 
 
 def test_slot_comes_back_as_it_went() -> None:

@@ -20,6 +20,7 @@ from automq.metadata.replay import replay_all
 from automq.metadata.snapshots import Snapshots, superfluous_slots
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.ports import ObjectInfo
+from automq.s3stream.store.listing import Listed
 from tests.support.metadata_worlds import CLUSTER, World
 
 FACTS = [FeatureLevelSet(name=f"fact {number}", level=number) for number in range(500)]
@@ -74,8 +75,9 @@ async def test_an_outage_is_waited_out(made: tuple[World, MetadataLog, Snapshots
 
 
 def test_fences_and_newest_slots_are_never_superfluous() -> None:
-    def info(epoch: int, sequence: int, size: int) -> ObjectInfo:
-        return ObjectInfo(slot_key(CLUSTER, LogPosition(ControllerEpoch(epoch), sequence)), size)
+    def info(epoch: int, sequence: int, size: int) -> Listed[LogPosition]:
+        position = LogPosition(ControllerEpoch(epoch), sequence)
+        return Listed(position, ObjectInfo(slot_key(CLUSTER, position), size))
 
     fence = len(
         encode_fence(
@@ -84,4 +86,4 @@ def test_fences_and_newest_slots_are_never_superfluous() -> None:
     )
     slots = [info(1, 0, 500), info(1, 1, fence), info(1, 2, 500), info(1, 3, 500), info(2, 0, 500), info(2, 1, 500)]
     doomed = superfluous_slots(slots, boundary=LogPosition(ControllerEpoch(2), 1))
-    assert doomed == [slots[0].key, slots[2].key, slots[4].key]
+    assert doomed == [slots[number].info.key for number in (0, 2, 4)]

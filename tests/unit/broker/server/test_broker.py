@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from automq.metadata.cluster import CLUSTER_KEY
 from automq.s3stream.ports import ObjectStorage, StoreUnavailable
+from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State

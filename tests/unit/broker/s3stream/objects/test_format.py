@@ -18,8 +18,8 @@ from automq.s3stream.objects.format import (
     encode_header,
     encode_index,
     object_folder,
-    object_id_of,
     object_key,
+    parse_object_key,
 )
 
 CLUSTER = ClusterId("ODgzMTQ5OTI3NjE0NTU2Mg")
@@ -55,7 +55,7 @@ def test_keys_are_spread_and_of_fixed_width() -> None:
 
 @given(st.integers(0, 2**63 - 1))
 def test_key_gives_the_id_back(object_id: int) -> None:
-    assert object_id_of(object_key(CLUSTER, ObjectId(object_id))) == object_id
+    assert parse_object_key(object_key(CLUSTER, ObjectId(object_id))) == object_id
 
 
 def test_lookup_finds_the_block_that_holds_an_offset() -> None:

@@ -1,0 +1,21 @@
+"""Why a prefix is not for us: a closed set, decided before the first claim or fence."""
+
+
+class PrefixRefused(Exception):
+    """The prefix is not for us. The message says what happened, to what, and what to do."""
+
+
+class StoreUnsuitable(PrefixRefused):
+    """The store fails a check that safety rests on, or the prefix holds foreign data."""
+
+
+class StoreOwnedByAnother(PrefixRefused):
+    """The prefix records another owner; the message names the cluster id."""
+
+
+class StoreClusterMissing(PrefixRefused):
+    """A cluster was named, and the prefix is empty or another's."""
+
+
+class ClusterRunning(PrefixRefused):
+    """Somebody runs the cluster: its lease is renewed."""
