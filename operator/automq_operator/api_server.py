@@ -10,21 +10,10 @@ from typing import Any, Final
 from kubernetes.aio import client, config
 
 from automq_operator import api, naming
+from automq_operator.kinds import KINDS
 
 Manifest = Mapping[str, Any]
 
-# Kind -> (path of the API, plural).
-KINDS: Final = {
-    api.KIND: (f"/apis/{api.GROUP}/{api.VERSION}", api.PLURAL),
-    "ServiceAccount": ("/api/v1", "serviceaccounts"),
-    "ConfigMap": ("/api/v1", "configmaps"),
-    "Service": ("/api/v1", "services"),
-    "Pod": ("/api/v1", "pods"),
-    "StatefulSet": ("/apis/apps/v1", "statefulsets"),
-    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
-    "Job": ("/apis/batch/v1", "jobs"),
-    "Lease": ("/apis/coordination.k8s.io/v1", "leases"),
-}
 REQUEST_TIMEOUT_S: Final = 15
 
 
@@ -60,13 +49,10 @@ class ApiServer:
         """One object, None when there is none."""
         return await self._missing_is_none("GET", f"{_path(kind, namespace)}/{name}")
 
-    async def get_node(self, name: str) -> Manifest | None:
-        """A node; None when it is gone."""
-        return await self._missing_is_none("GET", f"/api/v1/nodes/{name}")
-
-    async def list(self, kind: str, namespace: str, selector: str) -> list[Manifest]:
-        """Objects of a namespace by label."""
-        answer = await self._request("GET", _path(kind, namespace), query={"labelSelector": selector})
+    async def list(self, kind: str, namespace: str | None, selector: str = "") -> list[Manifest]:
+        """Objects by label, of one namespace or of all."""
+        query = {"labelSelector": selector} if selector else {}
+        answer = await self._request("GET", _path(kind, namespace), query=query)
         items: list[Manifest] = answer.get("items") or []
         return items
 
@@ -89,10 +75,13 @@ class ApiServer:
             "PUT", f"{_path(manifest['kind'], metadata['namespace'])}/{metadata['name']}", body=manifest
         )
 
-    async def delete(self, kind: str, namespace: str, name: str, *, uid: str, grace_s: int | None = None) -> None:
+    async def delete(
+        self, kind: str, namespace: str, name: str, *, uid: str, grace_s: int | None = None, foreground: bool = False
+    ) -> None:
         """Delete exactly this object; one that is gone, or another of its name, is no error."""
         self.writes += 1
-        body: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
+        policy = "Foreground" if foreground else "Background"
+        body: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": policy}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
         try:
@@ -148,6 +137,7 @@ class ApiServer:
         return decoded
 
 
-def _path(kind: str, namespace: str) -> str:
-    base, plural = KINDS[kind]
-    return f"{base}/namespaces/{namespace}/{plural}"
+def _path(kind: str, namespace: str | None) -> str:
+    place = KINDS[kind]
+    middle = f"/namespaces/{namespace}" if place.namespaced and namespace is not None else ""
+    return f"{place.path}{middle}/{place.plural}"

@@ -19,11 +19,14 @@ class Cluster:
     spec: api.Spec
     status: api.Status
     default_image: str
+    """What brokers of new clusters run."""
+    deployed_image: str | None = None
+    """What this one's brokers run, until an upgrade moves them."""
 
     @property
     def image(self) -> str:
         """What the brokers run."""
-        return self.spec.image or self.default_image
+        return self.spec.image or self.deployed_image or self.default_image
 
     @property
     def prefix(self) -> str:

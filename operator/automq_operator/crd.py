@@ -5,120 +5,58 @@ spec even while the operator is down, with a message that names the field.
 """
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Any, Final, Literal
 
 import msgspec
 
 from automq_operator import api
+from automq_operator.resource import Resource, Rule
 
 Schema = dict[str, Any]
 
 
-def _quoted(names: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f"'{name}'" for name in names) + "]"
-
-
-_OWNED_KEY_RULE: Final = (
-    f"self.all(key, !(key in {_quoted(api.OWNED_KEYS)}) && !{_quoted(api.OWNED_PREFIXES)}.exists(p, key.startsWith(p)))"
-)
-
-
-def _frozen(field: str) -> str:
-    """A rule for an optional field that may neither change nor come nor go."""
-    return f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
-
-
-# CEL rules by the path of the schema they belong to; () is the resource itself.
-RULES: Final[dict[tuple[str, ...], list[tuple[str, str, str]]]] = {
-    (): [
-        (
-            "!has(oldSelf.status) || !has(oldSelf.status.clusterId) || ("
-            "has(self.spec.storage.endpoint) == has(oldSelf.spec.storage.endpoint) && "
-            "(!has(self.spec.storage.endpoint) || self.spec.storage.endpoint == oldSelf.spec.storage.endpoint))",
-            "storage.endpoint cannot change any more: the cluster has an id there; make a new resource",
-            ".spec.storage.endpoint",
-        )
-    ],
-    # The one place that keeps clusters at one broker.
-    ("spec", "replicas"): [("self <= 1", "replicas above 1 are not supported yet: a cluster has one broker", "")],
-    ("spec", "storage"): [
-        ("self.bucket == oldSelf.bucket", "storage.bucket cannot change: make a new resource", ".bucket"),
-        (_frozen("prefix"), "storage.prefix cannot change, come or go: make a new resource", ".prefix"),
-    ],
-    ("spec", "wal"): [("self.type == oldSelf.type", "wal.type cannot change: make a new resource", ".type")],
-    ("spec", "listeners"): [
-        ("self.all(a, self.exists_one(b, a.name == b.name))", "listener names must be unique", ""),
-        ("self.all(a, self.exists_one(b, a.port == b.port))", "listener ports must be unique", ""),
-        ("self.exists(a, a.type == 'Internal')", "one listener of type Internal is needed", ""),
-        ("self.all(a, a.port != 9404)", "port 9404 is the brokers' HTTP port", ""),
-        (
-            "self.all(a, a.type == 'NodePort' || (!has(a.host) && !has(a.nodePort)))",
-            "host and nodePort belong to listeners of type NodePort",
-            "",
-        ),
-    ],
-    ("spec", "config"): [
-        (
-            _OWNED_KEY_RULE,
-            "config may not name what the operator sets itself: " + ", ".join(api.OWNED_KEYS + api.OWNED_PREFIXES),
-            "",
-        )
-    ],
-}
-
 MAX_PROPERTIES: Final = 128
 MAX_STRING: Final = 4096
 
-PRINTER_COLUMNS: Final = [
-    ("Ready", "string", ".status.ready", "Serving and wanted brokers", 0),
-    ("Status", "string", ".status.phase", "Summary", 0),
-    ("Want", "integer", ".spec.replicas", "Wanted brokers", 0),
-    ("WAL", "string", ".spec.wal.type", "Write-ahead log", 0),
-    ("Age", "date", ".metadata.creationTimestamp", "", 0),
-    ("Bootstrap", "string", ".status.bootstrap", "Address for clients in the Kubernetes cluster", 1),
-    ("Cluster", "string", ".status.clusterId", "Cluster id", 1),
-]
 
-
-def custom_resource_definition() -> Schema:
+def custom_resource_definition(resource: Resource) -> Schema:
     """The whole manifest."""
     columns = [
-        {"name": name, "type": kind, "jsonPath": path, "description": text, "priority": priority}
-        for name, kind, path, text, priority in PRINTER_COLUMNS
+        {
+            "name": column.name,
+            "type": column.type,
+            "jsonPath": column.json_path,
+            "description": column.description,
+            "priority": int(column.wide),
+        }
+        for column in resource.columns
     ]
     version = {
         "name": api.VERSION,
         "served": True,
         "storage": True,
         "additionalPrinterColumns": columns,
-        "schema": {"openAPIV3Schema": _resource_schema()},
-        "subresources": {
-            "status": {},
-            "scale": {
-                "specReplicasPath": ".spec.replicas",
-                "statusReplicasPath": ".status.replicas",
-                "labelSelectorPath": ".status.selector",
-            },
-        },
+        "schema": {"openAPIV3Schema": _resource_schema(resource)},
+        "subresources": _subresources(resource),
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": f"{api.PLURAL}.{api.GROUP}",
+            "name": f"{resource.plural}.{api.GROUP}",
             # Deleting a CRD deletes every resource of its kind in every namespace, so no uninstall may do it.
             "annotations": {"helm.sh/resource-policy": "keep"},
         },
         "spec": {
             "group": api.GROUP,
             "names": {
-                "kind": api.KIND,
-                "listKind": f"{api.KIND}List",
-                "plural": api.PLURAL,
-                "singular": api.KIND.lower(),
-                "shortNames": ["amq"],
+                "kind": resource.kind,
+                "listKind": f"{resource.kind}List",
+                "plural": resource.plural,
+                "singular": resource.kind.lower(),
+                "shortNames": [resource.short_name],
                 "categories": ["automq"],
             },
             "scope": "Namespaced",
@@ -127,48 +65,85 @@ def custom_resource_definition() -> Schema:
     }
 
 
-def _resource_schema() -> Schema:
+def _subresources(resource: Resource) -> Schema:
+    scale = {
+        "specReplicasPath": ".spec.replicas",
+        "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector",
+    }
+    return {"status": {}} | ({"scale": scale} if resource.scale else {})
+
+
+def _resource_schema(resource: Resource) -> Schema:
+    maker = _Maker(resource.rules)
     schema: Schema = {
         "type": "object",
-        "description": "A Kafka cluster whose brokers keep every record in object storage.",
+        "description": resource.description,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": _model_schema(api.Spec, ("spec",)),
-            "status": _model_schema(api.Status, ("status",)),
+            "spec": maker.model(resource.spec, ("spec",)),
+            "status": maker.model(resource.status, ("status",)),
         },
     }
-    return _with_rules(schema, ())
+    return maker.with_rules(schema, ())
 
 
-def _with_rules(schema: Schema, path: tuple[str, ...]) -> Schema:
-    rules = RULES.get(path)
-    if rules:
-        schema["x-kubernetes-validations"] = [
-            {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
-            for rule, message, field in rules
-        ]
-    return schema
+class _Maker:
+    """Makes schemas of models, with the rules of one resource."""
 
+    def __init__(self, rules: Mapping[tuple[str, ...], Sequence[Rule]]) -> None:
+        self._rules = rules
 
-def _model_schema(model: type[msgspec.Struct], path: tuple[str, ...]) -> Schema:
-    description = " ".join((model.__doc__ or "").split())
-    schema: Schema = {"type": "object", "description": description, "properties": {}}
-    hints = typing.get_type_hints(model, include_extras=True)
-    required = []
-    for field in msgspec.structs.fields(model):
-        child = _field_schema(hints[field.name], (*path, field.encode_name))
-        in_status = path[0] == "status"
-        if field.required:
-            required.append(field.encode_name)
-        elif not in_status and (default := _default(field)) is not None:
-            child["default"] = default
-        schema["properties"][field.encode_name] = child
-    if required:
-        schema["required"] = required
-    return _with_rules(schema, path)
+    def with_rules(self, schema: Schema, path: tuple[str, ...]) -> Schema:
+        rules = self._rules.get(path)
+        if rules:
+            schema["x-kubernetes-validations"] = [
+                {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
+                for rule, message, field in rules
+            ]
+        return schema
+
+    def model(self, model: type[msgspec.Struct], path: tuple[str, ...]) -> Schema:
+        description = " ".join((model.__doc__ or "").split())
+        schema: Schema = {"type": "object", "description": description, "properties": {}}
+        hints = typing.get_type_hints(model, include_extras=True)
+        required = []
+        for field in msgspec.structs.fields(model):
+            child = self._field(hints[field.name], (*path, field.encode_name))
+            in_status = path[0] == "status"
+            if field.required:
+                required.append(field.encode_name)
+            elif not in_status and (default := _default(field)) is not None:
+                child["default"] = default
+            schema["properties"][field.encode_name] = child
+        if required:
+            schema["required"] = required
+        return self.with_rules(schema, path)
+
+    def _field(self, hint: Any, path: tuple[str, ...]) -> Schema:
+        bare, metas = _unwrap(hint)
+        schema = self._type(bare, path)
+        for meta in metas:
+            schema |= dict(_constraints(meta, schema.get("type", "")))
+        if schema.get("type") == "string" and "enum" not in schema:
+            schema.setdefault("maxLength", MAX_STRING)
+        return self.with_rules(schema, path)
+
+    def _type(self, bare: Any, path: tuple[str, ...]) -> Schema:
+        origin, arguments = typing.get_origin(bare), typing.get_args(bare)
+        if origin is Literal:
+            return {"type": "string", "enum": list(arguments)}
+        if origin is list:
+            return {"type": "array", "items": self._field(arguments[0], (*path, "[]"))}
+        if origin is dict:
+            return _map_schema(arguments[1])
+        if isinstance(bare, type) and issubclass(bare, msgspec.Struct):
+            return self.model(bare, path)
+        simple = {str: "string", int: "integer", bool: "boolean", float: "number"}
+        return {"type": simple[bare]}
 
 
 def _default(field: msgspec.structs.FieldInfo) -> object | None:
@@ -201,16 +176,6 @@ def _unwrap(hint: Any) -> tuple[Any, list[msgspec.Meta]]:
             return hint, metas
 
 
-def _field_schema(hint: Any, path: tuple[str, ...]) -> Schema:
-    bare, metas = _unwrap(hint)
-    schema = _type_schema(bare, path)
-    for meta in metas:
-        schema |= dict(_constraints(meta, schema.get("type", "")))
-    if schema.get("type") == "string" and "enum" not in schema:
-        schema.setdefault("maxLength", MAX_STRING)
-    return _with_rules(schema, path)
-
-
 def _constraints(meta: msgspec.Meta, kind: str) -> Iterator[tuple[str, Any]]:
     names = {
         "ge": "minimum", "le": "maximum", "pattern": "pattern", "description": "description",
@@ -222,20 +187,6 @@ def _constraints(meta: msgspec.Meta, kind: str) -> Iterator[tuple[str, Any]]:
         if value is not None:
             yield theirs, value
     yield from (meta.extra_json_schema or {}).items()
-
-
-def _type_schema(bare: Any, path: tuple[str, ...]) -> Schema:
-    origin, arguments = typing.get_origin(bare), typing.get_args(bare)
-    if origin is Literal:
-        return {"type": "string", "enum": list(arguments)}
-    if origin is list:
-        return {"type": "array", "items": _field_schema(arguments[0], (*path, "[]"))}
-    if origin is dict:
-        return _map_schema(arguments[1])
-    if isinstance(bare, type) and issubclass(bare, msgspec.Struct):
-        return _model_schema(bare, path)
-    simple = {str: "string", int: "integer", bool: "boolean", float: "number"}
-    return {"type": simple[bare]}
 
 
 def _map_schema(value: Any) -> Schema:

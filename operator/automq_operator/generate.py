@@ -6,25 +6,32 @@ from typing import Any, Final
 
 import yaml
 
+from automq_operator import api
+from automq_operator.catalogue import RESOURCES
 from automq_operator.crd import custom_resource_definition
 from automq_operator.reasons import MEANINGS
+from automq_operator.resource import Resource
 
-CRD_FILES: Final = (
-    "crds/automqclusters.automq.io.yaml",
-    "charts/automq-operator/files/automqclusters.automq.io.yaml",  # Helm cannot read outside a chart
-)
 HEADER: Final = "# Made by `make crds` from operator/automq_operator/api.py; do not edit.\n"
 
 
-def crd_text() -> str:
-    """The CRD as it is committed."""
-    text: str = yaml.safe_dump(custom_resource_definition(), sort_keys=False, width=120)
+FOLDERS: Final = ("crds", "charts/automq-operator/files")  # Helm cannot read outside a chart
+
+
+def crd_files() -> dict[str, str]:
+    """Every CRD as it is committed, by path from the repository's root."""
+    texts = {f"{resource.plural}.{api.GROUP}.yaml": _crd_text(resource) for resource in RESOURCES}
+    return {f"{folder}/{name}": text for folder in FOLDERS for name, text in texts.items()}
+
+
+def _crd_text(resource: Resource) -> str:
+    text: str = yaml.safe_dump(custom_resource_definition(resource), sort_keys=False, width=120)
     return HEADER + text
 
 
-def field_table(part: str) -> str:
+def field_table(resource: Resource, part: str) -> str:
     """Markdown: every field of `spec` or `status` with its type, default and meaning."""
-    versions = custom_resource_definition()["spec"]["versions"]
+    versions = custom_resource_definition(resource)["spec"]["versions"]
     schema = versions[0]["schema"]["openAPIV3Schema"]["properties"][part]
     lines = ["| field | type | default | |", "|---|---|---|---|"]
     _rows(schema, part, lines)
@@ -57,10 +64,10 @@ def reason_table() -> str:
 def main() -> None:
     """Write the CRD under the folder named, the repository's root."""
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    for name in CRD_FILES:
+    for name, text in crd_files().items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(crd_text())
+        path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from automq_operator import api, cluster, naming, runtime
 from automq_operator.api_server import ApiServer
 from automq_operator.loop import ClusterLoop
 from automq_operator.observer import Observer
-from automq_operator.reconcile import Limits, Note, reconcile_deletion
+from automq_operator.plan import Limits, Note, Permits
+from automq_operator.planners import deletion
 from automq_operator.settings import OperatorSettings
 from automq_operator.telemetry import Health
 
@@ -93,10 +94,15 @@ class Operator:
         body = await self._server.get(api.KIND, namespace, name)
         if body is None or body["metadata"]["uid"] != uid:
             return
-        subject = cluster.parse(body, default_image=self._settings.default_image)
-        observed = await self._observer.observe(subject)
         deleting_s = runtime.seconds_since(body["metadata"].get("deletionTimestamp"))
-        plan = reconcile_deletion(subject, observed, deleting_s=deleting_s, limits=self._limits)
+        plan = deletion.released(body, deleting_s=deleting_s, limits=self._limits)
+        if plan is not None:
+            for note in plan.notes:
+                _tell(body, note)
+            return
+        subject = cluster.parse(body, default_image=self._settings.default_image)
+        observed = await self._observer.observe(subject, {})
+        plan = deletion.plan(subject, observed, limits=self._limits, permits=Permits())
         loop = ClusterLoop(
             self._server, self._observer, _tell, default_image=self._settings.default_image, limits=self._limits
         )

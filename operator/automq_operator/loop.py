@@ -10,10 +10,11 @@ import msgspec
 from automq_operator import api, cluster, runtime, telemetry
 from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cluster import Cluster
-from automq_operator.observed import Observed
+from automq_operator.observed import ObjectKey, Observed, Refusal
 from automq_operator.observer import Observer
+from automq_operator.plan import Action, Apply, DeleteObject, DeletePod, Limits, Note, Plan
 from automq_operator.reasons import ConditionType, Reason
-from automq_operator.reconcile import Action, Apply, DeleteObject, DeletePod, Limits, Note, Plan, reconcile
+from automq_operator.reconcile import reconcile
 from automq_operator.status import Verdict, conditions
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class ClusterLoop:
         self._server, self._observer, self._tell = server, observer, tell
         self._default_image, self._limits = default_image, limits
         self._failures = 0
-        self._noted: dict[str, str] = {}
+        self._noted: frozenset[Note] = frozenset()
+        self._refused: dict[ObjectKey, Refusal] = {}
 
     async def run(self, namespace: str, name: str, nudge: asyncio.Event, stopped: Callable[[], bool]) -> None:
         """Until `stopped`. `nudge` wakes it when something of the cluster changed."""
@@ -80,7 +82,7 @@ class ClusterLoop:
         except msgspec.ValidationError as error:
             await self._report_invalid(body, str(error))
             return RESYNC_S
-        observed = await self._observer.observe(subject)
+        observed = await self._observer.observe(subject, self._refused)
         plan = reconcile(subject, observed, now=runtime.rfc3339(runtime.wall_time()), limits=self._limits)
         failed = await self.apply(subject, plan.actions)
         self._say(body, plan.notes)
@@ -116,15 +118,15 @@ class ClusterLoop:
             case DeletePod(name=name, uid=uid, force=force):
                 grace_s = 0 if force else None
                 await self._server.delete("Pod", subject.namespace, name, uid=uid, grace_s=grace_s)
-            case DeleteObject(kind=kind, name=name, uid=uid):
-                await self._server.delete(kind, subject.namespace, name, uid=uid)
+            case DeleteObject(kind=kind, name=name, uid=uid, foreground=foreground):
+                await self._server.delete(kind, subject.namespace, name, uid=uid, foreground=foreground)
 
     def _say(self, body: Mapping[str, Any], notes: Any) -> None:
         """Each decision once: a pass that decides the same again says nothing new."""
         for note in notes:
-            if self._noted.get(note.reason) != note.message:
-                self._noted[note.reason] = note.message
+            if note not in self._noted:
                 self._tell(body, note)
+        self._noted = frozenset(notes)
 
     async def _write_status(self, subject: Cluster, plan: Plan) -> None:
         if plan.status != subject.status:

@@ -9,6 +9,15 @@ STATUS_FIELD_MANAGER: Final = "automq-operator-status"
 CLUSTER_LABEL: Final = f"{api.GROUP}/cluster"
 ROLE_LABEL: Final = f"{api.GROUP}/role"
 HASH_ANNOTATION: Final = f"{api.GROUP}/restart-hash"
+"""On pods: what a broker that serves must be restarted for."""
+ADOPT_ANNOTATION: Final = f"{api.GROUP}/adopt"
+"""On pods: `storage.adopt` at the time that they were made."""
+APPLIED_ANNOTATION: Final = f"{api.GROUP}/applied-hash"
+"""On every child: of the manifest that was applied."""
+INPUTS_ANNOTATION: Final = f"{api.GROUP}/inputs-hash"
+"""On what shapes pods: of the user's wishes that it was rendered from."""
+MOVED_ANNOTATION: Final = f"{api.GROUP}/moved-to"
+"""On the StatefulSet: the operator's image whose upgrade last moved it."""
 
 HTTP_PORT: Final = 9404
 

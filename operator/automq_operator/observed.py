@@ -1,9 +1,12 @@
-"""Pure: what the operator saw of one cluster, as plain values, and whether a live object already is as desired."""
+"""Pure: what the operator saw of one cluster, as plain values.
+
+Absence, silence and refusal are three things. What is not in `objects` was looked for and is not there; a broker that
+was asked and did not answer has `asked` and no `readyz`; what the API server refused is in `refused`, in its words.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -24,36 +27,69 @@ class Readyz(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A broker pod."""
+    """A pod that a StatefulSet of the cluster's name made."""
 
     name: str
     uid: str
+    owner_uid: str
+    """uid of the StatefulSet that controls it."""
     node: str | None
     restart_hash: str
-    config_hash: str
+    adopt: str
+    """`storage.adopt` at the time that it was made."""
     ready: bool
+    """The kubelet's word: its own probe of /readyz is answered with 200."""
     deleting: bool
     waiting_reason: str | None
     """Why the container does not run, in the kubelet's word (ImagePullBackOff, CrashLoopBackOff, ...)."""
     last_words: tuple[str, str] | None
     """Reason and message of the last end of the process, from the termination message."""
     scheduled: bool
-    readyz: Readyz | None
+    running: bool
+    """The container's process runs."""
+    asked: bool = False
+    """The operator asked for its /readyz."""
+    readyz: Readyz | None = None
+    silent_s: float = 0.0
+    """Seconds since the operator first asked without an answer; 0 when it answers."""
+    seen_s: float = 0.0
+    """Seconds since the operator first saw this pod."""
 
-    @property
-    def serving(self) -> bool:
-        """It serves clients now, as far as anybody can see."""
-        return self.readyz is not None and self.readyz.state == "Serving" and not self.deleting
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taint:
+    """Keeps pods without a matching toleration away from a node."""
+
+    key: str
+    value: str
+    effect: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A node that runs, or ran, one of the pods."""
+    """A node of the Kubernetes cluster."""
 
     name: str
     ready: bool
-    not_ready_s: float
-    """Seconds for which it has been not ready; 0 when it is."""
+    not_ready_s: float = 0.0
+    """Seconds since the operator first saw that it is not ready, by the operator's own clock; 0 when it is."""
+    schedulable: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: Sequence[Taint] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What became of an action that the API server did not carry out."""
+
+    status: int
+    """HTTP status; 0 when there was no answer."""
+    message: str
+    """The API server's words."""
+    digest: str = ""
+    """Of the manifest that was refused: another one is tried at once."""
+    due: bool = False
+    """It is time to try the same again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,59 +100,24 @@ class Observed:
     """Live children and strangers of their names."""
     pods: Sequence[Pod] = ()
     nodes: Mapping[str, Node | None] = field(default_factory=dict)
-    """Nodes of the pods by name; None where the node is gone."""
+    """All nodes by name; None for one that a pod is on and that the API server says is gone. A name that is missing
+    here says nothing."""
+    refused: Mapping[ObjectKey, Refusal] = field(default_factory=dict)
+    """What the actions of earlier passes came to, as long as that still stands."""
+    drifted: frozenset[ObjectKey] = frozenset()
+    """Children of which another has changed a field that is ours since we applied it."""
 
     def get(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """A live object, whoever owns it."""
         return self.objects.get((kind, name))
+
+    def owned(self, kind: str, name: str, uid: str) -> Mapping[str, Any] | None:
+        """A live object, if the resource of this uid is its controller."""
+        live = self.objects.get((kind, name))
+        return live if live is not None and owned_by(live, uid) else None
 
 
 def owned_by(live: Mapping[str, Any], uid: str) -> bool:
     """Whether the resource of this uid is the controller of the object."""
     references = live.get("metadata", {}).get("ownerReferences") or []
     return any(reference.get("uid") == uid and reference.get("controller") for reference in references)
-
-
-_SUFFIXES: Final = {
-    "": Decimal(1), "m": Decimal("0.001"), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),
-    "T": Decimal(10**12), "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-}  # fmt: skip
-
-
-def satisfied(desired: Any, live: Any) -> bool:
-    """Whether every field of `desired` is in `live` with the same value.
-
-    What the API server or others added does not count. Lists of named things are compared by name, since others may add
-    to them; quantities by their amount, since the server writes them its own way.
-    """
-    if isinstance(desired, Mapping):
-        return isinstance(live, Mapping) and all(
-            satisfied(value, live.get(key)) if value not in ({}, []) else not live.get(key)
-            for key, value in desired.items()
-        )
-    if isinstance(desired, list):
-        return isinstance(live, list) and _lists_satisfied(desired, live)
-    return bool(desired == live) or _same_quantity(desired, live)
-
-
-def _lists_satisfied(desired: list[Any], live: list[Any]) -> bool:
-    if all(isinstance(item, Mapping) and "name" in item for item in desired):
-        named = {item["name"]: item for item in live if isinstance(item, Mapping) and "name" in item}
-        return all(item["name"] in named and satisfied(item, named[item["name"]]) for item in desired)
-    return len(desired) == len(live) and all(map(satisfied, desired, live))
-
-
-def _same_quantity(desired: Any, live: Any) -> bool:
-    left, right = _amount(desired), _amount(live)
-    return left is not None and left == right
-
-
-def _amount(text: Any) -> Decimal | None:
-    if isinstance(text, bool) or not isinstance(text, (str, int)):
-        return None
-    body = str(text).rstrip("KMGTikm")
-    suffix = str(text)[len(body) :]
-    try:
-        return Decimal(body) * _SUFFIXES[suffix] if body and suffix in _SUFFIXES else None
-    except InvalidOperation:
-        return None

@@ -10,8 +10,9 @@ import msgspec
 
 from automq_operator import naming, runtime
 from automq_operator.api_server import ApiServer
+from automq_operator.children import children
 from automq_operator.cluster import Cluster
-from automq_operator.observed import Node, Observed, Pod, Readyz
+from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal, Taint
 from automq_operator.resources import workload
 
 READYZ_TIMEOUT_S: Final = 2.0
@@ -23,21 +24,9 @@ class Observer:
     def __init__(self, server: ApiServer, session: aiohttp.ClientSession) -> None:
         self._server, self._session = server, session
 
-    async def observe(self, cluster: Cluster) -> Observed:
+    async def observe(self, cluster: Cluster, refused: Mapping[ObjectKey, Refusal]) -> Observed:
         """Everything a pass needs, at about one moment."""
-        names = [
-            ("ServiceAccount", naming.service_account(cluster.name)),
-            ("ConfigMap", naming.config_map(cluster.name)),
-            ("StatefulSet", naming.workload(cluster.name)),
-            ("PodDisruptionBudget", naming.disruption_budget(cluster.name)),
-            ("Service", naming.headless_service(cluster.name)),
-            ("Service", naming.bootstrap_service(cluster.name)),
-        ]
-        names += [
-            ("Service", naming.node_port_service(cluster.name, listener.name))
-            for listener in cluster.spec.listeners
-            if listener.type == "NodePort"
-        ]
+        names = [child.key for child in children(cluster)]
         if cluster.deleting:
             names.append(("Job", naming.erase_job(cluster.name)))
         found = zip(names, await asyncio.gather(*(self._get(cluster, *key) for key in names)), strict=True)
@@ -45,9 +34,8 @@ class Observer:
         label = f"{naming.CLUSTER_LABEL}={cluster.name}"
         for service in await self._server.list("Service", cluster.namespace, label):
             objects.setdefault(("Service", service["metadata"]["name"]), service)
-        pods = await self._pods(cluster)
-        nodes = sorted({pod.node for pod in pods if pod.node is not None})
-        return Observed(objects=objects, pods=pods, nodes={name: await self._node(name) for name in nodes})
+        nodes = {node.name: node for node in map(_node, await self._server.list("Node", None))}
+        return Observed(objects=objects, pods=await self._pods(cluster), nodes=nodes, refused=refused)
 
     async def _get(self, cluster: Cluster, kind: str, name: str) -> Mapping[str, Any] | None:
         return await self._server.get(kind, cluster.namespace, name)
@@ -55,9 +43,11 @@ class Observer:
     async def _pods(self, cluster: Cluster) -> list[Pod]:
         raw = await self._server.list("Pod", cluster.namespace, naming.selector(cluster.name))
         raw.sort(key=lambda pod: pod["metadata"]["name"])
-        return list(await asyncio.gather(*map(self._pod, raw)))
+        name = naming.workload(cluster.name)
+        ours = [(pod, owner) for pod in raw if (owner := _owner(pod, name)) is not None]
+        return list(await asyncio.gather(*(self._pod(pod, owner) for pod, owner in ours)))
 
-    async def _pod(self, raw: Mapping[str, Any]) -> Pod:
+    async def _pod(self, raw: Mapping[str, Any], owner_uid: str) -> Pod:
         metadata, status = raw["metadata"], raw.get("status", {})
         annotations = metadata.get("annotations") or {}
         conditions = {item["type"]: item["status"] for item in status.get("conditions") or []}
@@ -70,14 +60,17 @@ class Observer:
         return Pod(
             name=metadata["name"],
             uid=metadata["uid"],
+            owner_uid=owner_uid,
             node=raw["spec"].get("nodeName"),
             restart_hash=annotations.get(naming.HASH_ANNOTATION, ""),
-            config_hash=annotations.get(workload.CONFIG_HASH_ANNOTATION, ""),
+            adopt=annotations.get(naming.ADOPT_ANNOTATION, ""),
             ready=conditions.get("Ready") == "True",
             deleting=deleting,
             waiting_reason=((container.get("state") or {}).get("waiting") or {}).get("reason"),
             last_words=_last_words(container),
             scheduled=conditions.get("PodScheduled") == "True",
+            running=running,
+            asked=bool(running and address and not deleting),
             readyz=await self.readyz(address) if running and address and not deleting else None,
         )
 
@@ -91,16 +84,29 @@ class Observer:
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
             return None
 
-    async def _node(self, name: str) -> Node | None:
-        raw = await self._server.get_node(name)
-        if raw is None:
-            return None
-        for condition in raw.get("status", {}).get("conditions") or []:
-            if condition["type"] == "Ready":
-                ready = condition["status"] == "True"
-                since = 0.0 if ready else runtime.seconds_since(condition.get("lastTransitionTime"))
-                return Node(name=name, ready=ready, not_ready_s=since)
-        return Node(name=name, ready=False, not_ready_s=0.0)
+
+def _owner(pod: Mapping[str, Any], workload_name: str) -> str | None:
+    """uid of the StatefulSet of this name that controls the pod."""
+    for reference in pod["metadata"].get("ownerReferences") or []:
+        if reference.get("controller") and (reference["kind"], reference["name"]) == ("StatefulSet", workload_name):
+            uid: str = reference["uid"]
+            return uid
+    return None
+
+
+def _node(raw: Mapping[str, Any]) -> Node:
+    name, spec = raw["metadata"]["name"], raw.get("spec") or {}
+    conditions = {item["type"]: item for item in (raw.get("status") or {}).get("conditions") or []}
+    condition = conditions.get("Ready", {})
+    ready = condition.get("status") == "True"
+    return Node(
+        name=name,
+        ready=ready,
+        not_ready_s=0.0 if ready else runtime.seconds_since(condition.get("lastTransitionTime")),
+        schedulable=not spec.get("unschedulable"),
+        labels=raw["metadata"].get("labels") or {},
+        taints=[Taint(key=t["key"], value=t.get("value", ""), effect=t["effect"]) for t in spec.get("taints") or []],
+    )
 
 
 def _last_words(container: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -21,7 +21,11 @@ class Reason(enum.StrEnum):
     BROKER_DOWN = "BrokerDown"
     POD_PENDING = "PodPending"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
+    NODE_NOT_READY = "NodeNotReady"
+    UNOBSERVABLE = "Unobservable"
     NAME_CONFLICT = "NameConflict"
+    REFUSED = "Refused"
+    INTERNAL_ERROR = "InternalError"
     INVALID_SPEC = "InvalidSpec"
     INVALID_SETTINGS = "InvalidSettings"
     ADDRESS_IN_USE = "AddressInUse"
@@ -42,9 +46,14 @@ class Reason(enum.StrEnum):
     DEPLOYING = "Deploying"
     ROLLING = "Rolling"
     REPLACING = "Replacing"
+    MOST_NODES_NOT_READY = "MostNodesNotReady"
+    NO_NODE_LEFT = "NoNodeLeft"
+    SCALING_IN = "ScalingIn"
+    UPGRADE_PENDING = "UpgradePending"
     WAITING_FOR_NODE_PORT = "WaitingForNodePort"
     RUNNING = "Running"
     ASKED = "Asked"
+    PAUSED = "Paused"
 
 
 STORE_REASONS: Final = frozenset({
@@ -67,6 +76,30 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
         Reason.POD_PENDING,
     ): "A pod cannot be placed. `kubectl describe pod` says what is missing: CPU, memory, a node.",
     (READY, Reason.IMAGE_UNAVAILABLE): "The node cannot get the image. Check spec.image and imagePullSecrets.",
+    (
+        READY,
+        Reason.NODE_NOT_READY,
+    ): "Kubernetes says that the node of a broker is not ready and the broker does not answer "
+    "either. It is replaced where a Ready node can take it; see Progressing.",
+    (
+        READY,
+        Reason.UNOBSERVABLE,
+    ): "The kubelet says that the pod is Ready, and its port 9404 does not answer the operator. "
+    "Clients are served. Look for a NetworkPolicy between the operator and the brokers.",
+    (
+        READY,
+        Reason.REFUSED,
+    ): "The API server refused an object that clients need; the message has its words. Correct the "
+    "spec, a quota or a policy; it is tried again by itself.",
+    (
+        READY,
+        Reason.INTERNAL_ERROR,
+    ): "The operator failed on this cluster; the message and the operator's log say how. Brokers "
+    "are not touched. Report it.",
+    (
+        READY,
+        Reason.PAUSED,
+    ): "Not everything that clients need is there, and spec.paused keeps the operator from making it.",
     (READY, Reason.NAME_CONFLICT): "An object of a name that is needed belongs to somebody else. Rename or remove it.",
     (READY, Reason.INVALID_SPEC): "The spec cannot be read; the message names the field. Correct it.",
     (
@@ -114,6 +147,34 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (PROGRESSING, Reason.DEPLOYING): "Objects are being made. Wait.",
     (PROGRESSING, Reason.ROLLING): "A broker is replaced because configuration or image changed. Wait.",
     (PROGRESSING, Reason.REPLACING): "The pod of a lost node is replaced. Wait.",
+    (PROGRESSING, Reason.STARTING): "Pods are missing; the StatefulSet makes them. Wait.",
+    (
+        PROGRESSING,
+        Reason.SCALING_IN,
+    ): "Brokers beyond spec.replicas are there and hold data that nobody else serves yet.",
+    (
+        PROGRESSING,
+        Reason.UPGRADE_PENDING,
+    ): "The operator was upgraded and would make other pods. Clusters are moved one at a "
+    "time, each after the one before it has been Ready for 60 s. Set spec.image to stay.",
+    (
+        PROGRESSING,
+        Reason.MOST_NODES_NOT_READY,
+    ): "Most nodes are not ready: that is between them and the API server. No broker is replaced until it is over.",
+    (
+        PROGRESSING,
+        Reason.NO_NODE_LEFT,
+    ): "The node of a broker is lost and no Ready, schedulable node can take it. Add one, or uncordon one.",
+    (
+        PROGRESSING,
+        Reason.REFUSED,
+    ): "The API server refused an object; the message has kind, name and its words. Correct the "
+    "spec, a quota or a policy; it is tried again by itself.",
+    (
+        PROGRESSING,
+        Reason.NAME_CONFLICT,
+    ): "An object of a name that is needed belongs to somebody else. Rename or remove it.",
+    (PROGRESSING, Reason.PAUSED): "spec.paused is true: nothing is changed.",
     (PROGRESSING, Reason.WAITING_FOR_NODE_PORT): "Kubernetes has not yet given the NodePort listener its port. Wait.",
     (PAUSED, Reason.RUNNING): "The operator works on this cluster.",
     (PAUSED, Reason.ASKED): "spec.paused is true: the operator changes nothing.",

@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from automq_operator import api, naming
-from automq_operator.cluster import Cluster
-from automq_operator.observed import Observed, Pod
-from automq_operator.reasons import MEANINGS, STORE_REASONS, ConditionType, Reason
-from automq_operator.resources import network, workload
+from automq_operator.plan import Finding
+from automq_operator.reasons import MEANINGS, ConditionType, Reason
+from automq_operator.resources import network
+from automq_operator.view import Broker, View
+from automq_operator.wording import MESSAGE_CHARACTERS_MAX, message, named
+
+IMAGE_REASONS: Final = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,73 +27,133 @@ class Verdict:
         assert (self.type, self.reason) in MEANINGS, (self.type, self.reason)
 
 
-def brokers(cluster: Cluster, observed: Observed) -> list[api.BrokerStatus]:
-    """One line a wanted broker, by id."""
-    by_name = {pod.name: pod for pod in observed.pods}
-    found = []
-    for node_id in range(cluster.spec.replicas):
-        name = naming.pod(cluster.name, node_id)
-        pod = by_name.get(name)
-        if pod is None:
-            found.append(api.BrokerStatus(id=node_id, pod=name))
-            continue
-        state = pod.readyz.state if pod.readyz else ("Unreachable" if pod.scheduled else "Pending")
-        reason = (pod.readyz.reason if pod.readyz else None) or (pod.last_words[0] if pod.last_words else None)
-        found.append(api.BrokerStatus(id=node_id, pod=name, node=pod.node, state=state, reason=reason))
-    return found
+def broker_status(broker: Broker) -> api.BrokerStatus:
+    """One line of `status.brokers`."""
+    pod = broker.pod
+    if pod is None:
+        return api.BrokerStatus(id=broker.id, pod=broker.name)
+    state = pod.readyz.state if pod.readyz else ("Unreachable" if pod.scheduled else "Pending")
+    reason = (pod.readyz.reason if pod.readyz else None) or (
+        pod.last_words[0] if pod.last_words and not pod.ready else None
+    )
+    return api.BrokerStatus(id=broker.id, pod=pod.name, node=pod.node, state=state, reason=reason)
 
 
-def storage_verdict(cluster: Cluster, observed: Observed) -> Verdict:
-    """What the brokers say about the store; the first that has something to say counts."""
-    for pod in observed.pods:
-        if pod.readyz is not None and pod.readyz.reason in STORE_REASONS:
-            message = pod.readyz.message or ""
-            return Verdict(
-                type=ConditionType.STORAGE_READY, holds=False, reason=Reason(pod.readyz.reason), message=message
-            )
-    if any(pod.serving for pod in observed.pods):
-        return Verdict(
-            type=ConditionType.STORAGE_READY, holds=True, reason=Reason.AVAILABLE, message="the store answers"
-        )
-    for pod in observed.pods:
-        if pod.readyz is None and pod.last_words is not None and pod.last_words[0] in STORE_REASONS:
-            reason, message = pod.last_words
-            return Verdict(type=ConditionType.STORAGE_READY, holds=False, reason=Reason(reason), message=message)
-    message = "no broker has said anything about the store yet"
-    return Verdict(type=ConditionType.STORAGE_READY, holds=None, reason=Reason.UNKNOWN, message=message)
+def storage_verdict(view: View) -> Verdict:
+    """What the brokers say about the store: a complaint counts before praise, a present word before last words."""
+
+    def verdict(holds: bool | None, reason: Reason, text: str) -> Verdict:
+        return Verdict(type=ConditionType.STORAGE_READY, holds=holds, reason=reason, message=text)
+
+    for answered in (True, False):
+        if not answered and any(broker.answered and broker.serving for broker in view.brokers):
+            return verdict(True, Reason.AVAILABLE, "the store answers")
+        for broker in view.brokers:
+            said = broker.store_reason
+            if said is not None and broker.answered == answered:
+                return verdict(False, Reason(said[0]), said[1])
+    return verdict(None, Reason.UNKNOWN, "no broker has said anything about the store yet")
 
 
-def ready_verdict(cluster: Cluster, observed: Observed, storage: Verdict, conflicts: Sequence[str]) -> Verdict:
+def ready_verdict(view: View, storage: Verdict) -> Verdict:
     """Whether clients are served, and if not, the one thing to look at."""
-    wanted, serving = cluster.spec.replicas, sum(pod.serving for pod in observed.pods)
+    wanted, serving = view.cluster.spec.replicas, len(view.serving)
+
+    def verdict(holds: bool, reason: Reason, text: str) -> Verdict:
+        return Verdict(type=ConditionType.READY, holds=holds, reason=reason, message=text)
+
+    if (missing := _missing(view)) is not None:
+        return verdict(False, *missing)
+    if serving < wanted:
+        if storage.holds is False:
+            return verdict(False, Reason.STORE, f"{storage.reason}: {storage.message}")
+        return verdict(False, *_why_not_serving(view))
+    if storage.holds is False and any(broker.answered and broker.store_reason for broker in view.serving):
+        return verdict(False, Reason.STORE, f"{storage.reason}: {storage.message}")
+    conflicts = [named(item.child.key) for item in view.rendered if item.foreign]
     if conflicts:
-        message = f"{', '.join(conflicts)} exists and is not this cluster's; rename or remove it"
-        return Verdict(type=ConditionType.READY, holds=serving >= wanted, reason=Reason.NAME_CONFLICT, message=message)
-    if serving >= wanted:
-        message = f"{serving} of {wanted} brokers serve"
-        return Verdict(type=ConditionType.READY, holds=True, reason=Reason.SERVING, message=message)
-    if storage.holds is False:
-        message = f"{storage.reason}: {storage.message}"
-        return Verdict(type=ConditionType.READY, holds=False, reason=Reason.STORE, message=message)
-    reason, message = _why_not_serving(observed.pods)
-    return Verdict(type=ConditionType.READY, holds=False, reason=reason, message=message)
+        return verdict(True, Reason.NAME_CONFLICT, message(Finding(reason=Reason.NAME_CONFLICT, about=conflicts)))
+    silent = [broker.name for broker in view.serving if _unobservable(broker, view)]
+    if silent:
+        text = f"{', '.join(silent)}: the pod is Ready, its port {naming.HTTP_PORT} does not answer the operator"
+        return verdict(True, Reason.UNOBSERVABLE, f"{text}: NetworkPolicy?")
+    return verdict(True, Reason.SERVING, f"{serving} of {wanted} brokers serve")
 
 
-def _why_not_serving(pods: Sequence[Pod]) -> tuple[Reason, str]:
-    for pod in pods:
-        if pod.serving:
+def _missing(view: View) -> tuple[Reason, str] | None:
+    """What clients need, or the status names, and is not there."""
+    name = view.cluster.name
+    for key in (("Service", naming.bootstrap_service(name)), ("StatefulSet", naming.workload(name))):
+        live = view.observed.get(*key)
+        if live is not None and view.observed.owned(*key, view.cluster.uid) is not None:
+            continue
+        if live is not None:
+            return Reason.NAME_CONFLICT, message(Finding(reason=Reason.NAME_CONFLICT, about=[named(key)]))
+        refusal = view.observed.refused.get(key)
+        if refusal is not None:
+            about = [named(key), str(refusal.status), refusal.message]
+            return Reason.REFUSED, message(Finding(reason=Reason.REFUSED, about=about))
+        if view.cluster.spec.paused:
+            return Reason.PAUSED, f"{named(key)} is not there and spec.paused is true"
+        return Reason.STARTING, f"{named(key)} is being made"
+    return None
+
+
+def _unobservable(broker: Broker, view: View) -> bool:
+    return broker.pod is not None and not broker.answered and broker.pod.silent_s >= view.limits.silent_s
+
+
+def _why_not_serving(view: View) -> tuple[Reason, str]:
+    for broker in view.wanted:
+        pod = broker.pod
+        if pod is None or broker.serving:
             continue
         if not pod.scheduled:
             return Reason.POD_PENDING, f"pod {pod.name} is not placed on a node: kubectl describe pod {pod.name}"
-        if pod.waiting_reason in ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"):
+        if broker.node_gone or (broker.node is not None and not broker.node.ready and not broker.answered):
+            return Reason.NODE_NOT_READY, f"node {pod.node} of pod {pod.name} is not ready"
+        if pod.waiting_reason in IMAGE_REASONS:
             return Reason.IMAGE_UNAVAILABLE, f"pod {pod.name}: {pod.waiting_reason}; check spec.image"
         if pod.readyz is not None:
             return Reason.STARTING, f"broker in {pod.name} is in state {pod.readyz.state}"
         if pod.last_words is not None:
-            reason, message = pod.last_words
+            reason, text = pod.last_words
             known = reason in (Reason.INVALID_SETTINGS, Reason.ADDRESS_IN_USE, Reason.FENCED)
-            return (Reason(reason) if known else Reason.BROKER_DOWN), f"broker in {pod.name} ended: {message}"
+            return (Reason(reason) if known else Reason.BROKER_DOWN), f"broker in {pod.name} ended: {text}"
+        return Reason.STARTING, f"broker in {pod.name} is being started"
+    if view.cluster.spec.paused and any(broker.pod is None for broker in view.wanted):
+        return Reason.PAUSED, "a pod is missing and spec.paused is true"
     return Reason.STARTING, "a broker is being started"
+
+
+PROGRESS_ORDER: Final = (
+    Reason.REFUSED, Reason.NAME_CONFLICT, Reason.REPLACING, Reason.MOST_NODES_NOT_READY, Reason.NO_NODE_LEFT,
+    Reason.WAITING_FOR_NODE_PORT, Reason.DEPLOYING, Reason.STARTING, Reason.ROLLING, Reason.SCALING_IN,
+    Reason.UPGRADE_PENDING,
+)  # fmt: skip
+"""The finding that names the condition's reason is the first of these; its message has all of them."""
+STUCK: Final = frozenset({Reason.REFUSED, Reason.NAME_CONFLICT, Reason.MOST_NODES_NOT_READY, Reason.NO_NODE_LEFT})
+"""Findings that somebody else must end: nothing progresses."""
+
+
+def progress_verdict(findings: Sequence[Finding], *, paused: bool) -> Verdict:
+    """What is under way, all of it, the most important first."""
+    if paused:
+        findings = [Finding(reason=Reason.PAUSED)]
+    ordered = sorted(findings, key=lambda item: PROGRESS_ORDER.index(item.reason) if not paused else 0)
+    if not ordered:
+        ordered = [Finding(reason=Reason.SETTLED)]
+    first = ordered[0].reason
+    holds = first not in STUCK and first not in (Reason.SETTLED, Reason.PAUSED)
+    text = "; ".join(message(item) for item in ordered)
+    return Verdict(type=ConditionType.PROGRESSING, holds=holds, reason=first, message=text)
+
+
+def paused_verdict(paused: bool) -> Verdict:
+    """Whether the operator was told to change nothing."""
+    reason = Reason.ASKED if paused else Reason.RUNNING
+    text = "spec.paused is true" if paused else "the operator works on this cluster"
+    return Verdict(type=ConditionType.PAUSED, holds=paused, reason=reason, message=text)
 
 
 def conditions(
@@ -107,7 +171,7 @@ def conditions(
                 type=verdict.type,
                 status=words[verdict.holds],  # type: ignore[arg-type]
                 reason=verdict.reason,
-                message=verdict.message[:1024],
+                message=verdict.message[:MESSAGE_CHARACTERS_MAX],
                 last_transition_time=old.last_transition_time if same and old else now,
                 observed_generation=generation,
             )
@@ -115,9 +179,10 @@ def conditions(
     return found
 
 
-def listeners(cluster: Cluster, observed: Observed, node_ports: workload.NodePorts) -> list[api.ListenerStatus]:
+def listeners(view: View) -> list[api.ListenerStatus]:
     """Where to connect, by listener. A NodePort listener is reached through any broker's node."""
     found = []
+    cluster, node_ports = view.cluster, view.layout.node_ports
     for listener in cluster.spec.listeners:
         if listener.type == "Internal":
             host = network.bootstrap_address(cluster).rsplit(":", 1)[0]
@@ -126,3 +191,34 @@ def listeners(cluster: Cluster, observed: Observed, node_ports: workload.NodePor
             host = listener.host or "<node address>"
             found.append(api.ListenerStatus(name=listener.name, bootstrap=f"{host}:{node_ports[listener.name]}"))
     return found
+
+
+def phase(view: View, *, ready: bool) -> str:
+    """Summary for people."""
+    cluster = view.cluster
+    if cluster.deleting:
+        return "Deleting"
+    if cluster.spec.paused:
+        return "Paused"
+    if ready:
+        return "Ready"
+    return "Degraded" if cluster.status.cluster_id else "Pending"
+
+
+def report(view: View, verdicts: Sequence[Verdict], *, now: str) -> api.Status:
+    """The whole status. `verdicts` begin with Ready."""
+    cluster, serving = view.cluster, view.serving
+    return api.Status(
+        observed_generation=cluster.generation,
+        phase=phase(view, ready=verdicts[0].holds is True),
+        cluster_id=cluster.status.cluster_id,
+        prefix=cluster.prefix,
+        replicas=sum(not pod.deleting for pod in view.pods),
+        ready_replicas=len(serving),
+        ready=f"{len(serving)}/{cluster.spec.replicas}",
+        selector=naming.selector(cluster.name),
+        bootstrap=network.bootstrap_address(cluster),
+        listeners=listeners(view),
+        brokers=[broker_status(broker) for broker in view.brokers],
+        conditions=conditions(verdicts, cluster.status.conditions, generation=cluster.generation, now=now),
+    )

@@ -7,14 +7,15 @@ import pathlib
 from collections.abc import Callable, Mapping
 
 from automq.server.face import SECTIONS_OF_DOCUMENT
+from automq_operator.catalogue import CLUSTER
 from automq_operator.generate import field_table, reason_table
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "broker.md": SECTIONS_OF_DOCUMENT,
     "kubernetes.md": {
-        "spec-fields": lambda: field_table("spec"),
-        "status-fields": lambda: field_table("status"),
+        "spec-fields": lambda: field_table(CLUSTER, "spec"),
+        "status-fields": lambda: field_table(CLUSTER, "status"),
         "reasons": reason_table,
     },
 }

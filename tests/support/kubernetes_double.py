@@ -1,18 +1,28 @@
-"""A small double of what the planner sees of Kubernetes: objects, a StatefulSet that makes pods, nodes, brokers."""
+"""A double of what the planner sees of Kubernetes: objects, a StatefulSet that makes pods, nodes, brokers, a clock.
+
+It does what the real ones do to an operator that hopes for the best: it refuses, answers late, drops zero values from
+what is applied, shows an old state, lets probes go unanswered and brokers end. Nothing happens by itself: a test asks
+for it, and for time to pass.
+"""
 
 import copy
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
-from automq_operator.observed import Node, Observed, Pod, Readyz
-from automq_operator.reconcile import Action, Apply, DeleteObject, DeletePod
+from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal
+from automq_operator.plan import Action, Apply, DeleteObject, DeletePod
 from automq_operator.resources import workload
 
 UID = "11111111-2222-3333-4444-555555555555"
+SERVING = Readyz(state="Serving", cluster_id="the-cluster-id")
 
 
-def a_cluster(*, status: api.Status | None = None, deleting: bool = False, **spec: Any) -> Cluster:
+def a_cluster(
+    *, status: api.Status | None = None, deleting: bool = False, default_image: str = "automq:1", **spec: Any
+) -> Cluster:
     """A cluster as the API server would give it; `spec` in the resource's own spelling."""
     storage = {"bucket": "demo-kafka", "region": "us-east-1", "endpoint": "http://minio.example:9000"}
     storage |= {"credentialsSecret": "demo-s3"} | spec.pop("storage", {})
@@ -24,7 +34,7 @@ def a_cluster(*, status: api.Status | None = None, deleting: bool = False, **spe
         deleting=deleting,
         spec=api.parse_spec({"storage": storage, **spec}),
         status=status or api.Status(),
-        default_image="automq:1",
+        default_image=default_image,
     )
 
 
@@ -32,17 +42,68 @@ class World:
     """Carries actions out as Kubernetes would, at once or when asked to `settle`."""
 
     def __init__(self) -> None:
-        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.objects: dict[ObjectKey, dict[str, Any]] = {}
         self.pods: dict[str, Pod] = {}
-        self.node = Node(name="node1", ready=True, not_ready_s=0.0)
-        self.readyz = Readyz(state="Serving", cluster_id="the-cluster-id")
+        self.nodes = {name: Node(name=name, ready=True) for name in ("node1", "node2", "node3")}
+        self.readyz: Readyz = SERVING
+        """What brokers that start say."""
+        self.refuses: dict[ObjectKey, tuple[int, str]] = {}
+        """Applies of these are answered with this."""
+        self.unavailable_images: set[str] = set()
+        self.silent: set[str] = set()
+        """Pods whose brokers do not answer the operator."""
+        self.drifted: set[ObjectKey] = set()
+        self.refused: dict[ObjectKey, Refusal] = {}
+        self.now = 0.0
         self.writes = 0
+        self.deleted_pods: list[str] = []
+        self._since: dict[str, float] = {}
         self._uids = 0
+        self._stale: Observed | None = None
 
     def observed(self) -> Observed:
-        pods = [self.pods[name] for name in sorted(self.pods)]
-        nodes = {"node1": self.node, "node2": Node(name="node2", ready=True, not_ready_s=0.0)}
-        return Observed(objects=copy.deepcopy(self.objects), pods=pods, nodes=nodes)
+        """What an operator sees now; after `lose_watches` what it saw then."""
+        if self._stale is not None:
+            return dataclasses.replace(self._stale, refused=dict(self.refused))
+        pods = [self._as_seen(self.pods[name]) for name in sorted(self.pods)]
+        return Observed(
+            objects=copy.deepcopy(self.objects),
+            pods=pods,
+            nodes={name: self._node_as_seen(node) for name, node in self.nodes.items()},
+            refused=dict(self.refused),
+            drifted=frozenset(self.drifted),
+        )
+
+    def lose_watches(self) -> None:
+        """The operator sees this moment until `find_watches`."""
+        self._stale = self.observed()
+
+    def find_watches(self) -> None:
+        self._stale = None
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    def _age(self, key: str, holds: bool) -> float:
+        if not holds:
+            self._since.pop(key, None)
+            return 0.0
+        return self.now - self._since.setdefault(key, self.now)
+
+    def _as_seen(self, pod: Pod) -> Pod:
+        asked = pod.running and not pod.deleting
+        readyz = pod.readyz if asked and pod.name not in self.silent else None
+        silent_s = self._age(f"silent {pod.uid}", asked and readyz is None)
+        seen_s = self._age(f"seen {pod.uid}", True)
+        return dataclasses.replace(pod, asked=asked, readyz=readyz, silent_s=silent_s, seen_s=seen_s)
+
+    def _node_as_seen(self, node: Node) -> Node:
+        return dataclasses.replace(node, not_ready_s=self._age(f"node {node.name}", not node.ready))
+
+    def lose_node(self, name: str, *, for_s: float = 60.0) -> None:
+        """Kubernetes says that it is not ready; what runs there goes on, unheard by the kubelet's word."""
+        self.nodes[name] = dataclasses.replace(self.nodes[name], ready=False)
+        self._since.setdefault(f"node {name}", self.now - for_s)
 
     def carry_out(self, action: Action) -> None:
         self.writes += 1
@@ -51,16 +112,29 @@ class World:
                 self._apply(copy.deepcopy(dict(manifest)))
             case DeletePod(name=name, uid=uid):
                 if name in self.pods and self.pods[name].uid == uid:
+                    self.deleted_pods.append(name)
                     del self.pods[name]
-            case DeleteObject(kind=kind, name=name, uid=uid):
+            case DeleteObject(kind=kind, name=name, uid=uid, foreground=foreground):
                 live = self.objects.get((kind, name))
-                if live is not None and live["metadata"]["uid"] == uid:
+                if live is None or live["metadata"]["uid"] != uid:
+                    return
+                if foreground:
+                    live["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+                else:
                     del self.objects[kind, name]
 
     def _apply(self, manifest: dict[str, Any]) -> None:
         key = (manifest["kind"], manifest["metadata"]["name"])
+        if key in self.refuses:
+            status, message = self.refuses[key]
+            digest = manifest["metadata"]["annotations"][naming.APPLIED_ANNOTATION]
+            self.refused[key] = Refusal(status=status, message=message, digest=digest)
+            return
+        self.refused.pop(key, None)
+        self.drifted.discard(key)
         before = self.objects.get(key)
         self._uids += 1
+        manifest = _without_zeros(manifest)
         manifest["metadata"]["uid"] = before["metadata"]["uid"] if before else f"uid-{self._uids}"
         manifest["metadata"]["generation"] = before["metadata"]["generation"] + 1 if before else 1
         if manifest["kind"] == "Service" and manifest["spec"].get("type") == "NodePort":
@@ -70,28 +144,61 @@ class World:
             manifest["status"] = {"observedGeneration": manifest["metadata"]["generation"]}
         self.objects[key] = manifest
 
-    def settle(self, cluster: Cluster) -> None:
-        """The StatefulSet controller makes missing pods; brokers start."""
-        live = self.objects.get(("StatefulSet", naming.workload(cluster.name)))
-        wanted = live["spec"]["replicas"] if live else 0
-        for node_id in range(wanted):
-            name = naming.pod(cluster.name, node_id)
-            if live is not None and name not in self.pods:
-                self._uids += 1
-                annotations = live["spec"]["template"]["metadata"]["annotations"]
-                self.pods[name] = self.a_pod(name, f"uid-{self._uids}", annotations)
+    def meddle(self, kind: str, name: str, spec: Mapping[str, Any]) -> None:
+        """Somebody else changes fields that the operator had applied."""
+        self.objects[kind, name]["spec"] |= spec
+        self.drifted.add((kind, name))
 
-    def a_pod(self, name: str, uid: str, annotations: dict[str, str]) -> Pod:
+    def settle(self, cluster: Cluster) -> None:
+        """The StatefulSet controller makes missing pods; brokers start; what is being deleted and empty goes."""
+        key = ("StatefulSet", naming.workload(cluster.name))
+        live = self.objects.get(key)
+        if live is None:
+            return
+        if "deletionTimestamp" in live["metadata"]:
+            if not self.pods:
+                del self.objects[key]
+            return
+        for node_id in range(live["spec"]["replicas"]):
+            name = naming.pod(cluster.name, node_id)
+            if name not in self.pods:
+                self._uids += 1
+                self.pods[name] = self.a_pod(name, live)
+
+    def a_pod(self, name: str, live: Mapping[str, Any]) -> Pod:
+        """A pod as this StatefulSet makes it, on the first node that takes one."""
+        template = live["spec"]["template"]
+        annotations = template["metadata"]["annotations"]
+        node = next((node.name for node in self.nodes.values() if node.ready and node.schedulable), None)
+        images = {container["name"]: container["image"] for container in template["spec"]["containers"]}
+        runs = node is not None and images[workload.CONTAINER] not in self.unavailable_images
         return Pod(
             name=name,
-            uid=uid,
-            node="node1" if self.node.ready else "node2",
+            uid=f"uid-{self._uids}",
+            owner_uid=live["metadata"]["uid"],
+            node=node,
             restart_hash=annotations[naming.HASH_ANNOTATION],
-            config_hash=annotations[workload.CONFIG_HASH_ANNOTATION],
-            ready=True,
+            adopt=annotations.get(naming.ADOPT_ANNOTATION, ""),
+            ready=runs and self.readyz.state == "Serving",
             deleting=False,
-            waiting_reason=None,
+            waiting_reason=None if runs or node is None else "ImagePullBackOff",
             last_words=None,
-            scheduled=True,
-            readyz=self.readyz,
+            scheduled=node is not None,
+            running=runs,
+            readyz=self.readyz if runs else None,
         )
+
+    def change_pod(self, name: str, **fields: Any) -> None:
+        self.pods[name] = dataclasses.replace(self.pods[name], **fields)
+
+
+def _without_zeros(value: Any) -> Any:
+    """As typed objects come back: a field of its type's zero value is not there."""
+    if isinstance(value, dict):
+        kept = {key: _without_zeros(item) for key, item in value.items()}
+        return {
+            key: item for key, item in kept.items() if item not in (False, 0, "", None, [], {}) or key == "replicas"
+        }
+    if isinstance(value, list):
+        return [_without_zeros(item) for item in value]
+    return value

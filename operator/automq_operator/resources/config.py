@@ -1,8 +1,7 @@
-"""Pure: the brokers' settings as a ConfigMap, and the hashes that say when a pod is out of date.
+"""Pure: the brokers' settings as a ConfigMap.
 
-Two hashes: `restart_hash` covers what a serving broker must be restarted for. `config_hash` covers everything and
-counts only for a broker that does not serve: the cluster id, learned after the first start, and `adopt`, needed once,
-are no reason to restart a healthy one.
+`settings` is what a serving broker must be restarted for; a hash of it is on its pod. The cluster id, learned after the
+first start, and `adopt`, needed once, are no reason to restart a healthy one and in no hash of a pod.
 """
 
 import hashlib
@@ -16,6 +15,7 @@ from automq_operator.resources.meta import manifest
 CONFIG_FOLDER: Final = "/etc/automq/config"
 CREDENTIALS_FOLDER: Final = "/etc/automq/credentials"
 CONFIG_FILE: Final = "broker.properties"
+CLUSTER_ID_KEY: Final = "automq.cluster.id"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 
 
@@ -46,7 +46,7 @@ def all_settings(cluster: Cluster) -> dict[str, str]:
     """With those that matter only to a broker that starts."""
     found = settings(cluster)
     if cluster.status.cluster_id:
-        found["automq.cluster.id"] = cluster.status.cluster_id
+        found[CLUSTER_ID_KEY] = cluster.status.cluster_id
     if cluster.spec.storage.adopt:
         found["automq.storage.adopt"] = cluster.spec.storage.adopt
     return found

@@ -13,7 +13,6 @@ from automq_operator.resources import config
 from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, manifest, merge
 
 CONTAINER: Final = "broker"
-CONFIG_HASH_ANNOTATION: Final = f"{api.GROUP}/config-hash"
 # The broker stops within automq.shutdown.timeout.ms (20 s); the rest is for the preStop pause and the kubelet.
 GRACE_S: Final = 30
 # Long enough for endpoints to forget the pod before the broker stops accepting.
@@ -23,11 +22,11 @@ NodePorts = Mapping[str, int]
 """Listener name -> port of the nodes, as its Service was given."""
 
 
-def stateful_set(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
-    """The workload. `node_ports` must name every NodePort listener."""
+def stateful_set(cluster: Cluster, node_ports: NodePorts, *, replicas: int) -> dict[str, Any]:
+    """The workload. `node_ports` must name every NodePort listener; `replicas` is the plan's word, not the spec's."""
     labels = naming.broker_labels(cluster.name)
     spec = {
-        "replicas": cluster.spec.replicas,
+        "replicas": replicas,
         "serviceName": naming.headless_service(cluster.name),
         "podManagementPolicy": "Parallel",
         "updateStrategy": {"type": "OnDelete"},
@@ -57,7 +56,7 @@ def pod_template(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
         "prometheus.io/port": str(naming.HTTP_PORT),
         "prometheus.io/path": "/metrics",
         naming.HASH_ANNOTATION: restart_hash,
-        CONFIG_HASH_ANNOTATION: config.digest(config.all_settings(cluster)),
+        **({naming.ADOPT_ANNOTATION: cluster.spec.storage.adopt} if cluster.spec.storage.adopt else {}),
     }
     labels = {
         **override.metadata.labels,

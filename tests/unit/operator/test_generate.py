@@ -1,5 +1,6 @@
 """docs/kubernetes.md says what the models and the table of reasons say."""
 
+from automq_operator.catalogue import CLUSTER
 from automq_operator.generate import field_table, reason_table
 from automq_operator.reasons import MEANINGS
 from tests.support.generate_docs import DOCS, GENERATED, with_sections
@@ -16,5 +17,5 @@ def test_every_reason_has_its_line() -> None:
 
 def test_every_field_has_a_meaning() -> None:
     for part in ("spec", "status"):
-        for line in field_table(part).splitlines()[2:]:
+        for line in field_table(CLUSTER, part).splitlines()[2:]:
             assert not line.endswith("|  |"), line

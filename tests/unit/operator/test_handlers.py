@@ -15,8 +15,9 @@ from kmock._internal import enums
 from kubernetes.aio import client
 
 from automq_operator import api
-from automq_operator.api_server import KINDS, ApiServer
+from automq_operator.api_server import ApiServer
 from automq_operator.handlers import Operator
+from automq_operator.kinds import KINDS
 from automq_operator.settings import OperatorSettings
 from automq_operator.telemetry import Health
 
@@ -55,7 +56,6 @@ class MemoryApi(kmock.KubernetesEmulator):
 # What kopf looks for beside our own kinds.
 OTHERS = {
     "Event": ("/api/v1", "events"),
-    "Node": ("/api/v1", "nodes"),
     "Namespace": ("/api/v1", "namespaces"),
     "CustomResourceDefinition": ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions"),
 }
@@ -63,7 +63,8 @@ CLUSTER_SCOPED = ("Node", "Namespace", "CustomResourceDefinition")
 
 
 def register(emulator: MemoryApi) -> None:
-    for kind, (path, plural) in {**KINDS, **OTHERS}.items():
+    ours = {kind: (place.path, place.plural) for kind, place in KINDS.items()}
+    for kind, (path, plural) in {**ours, **OTHERS}.items():
         name = f"{path.removeprefix('/apis/').removeprefix('/api/')}/{plural}"
         emulator.resources[name] = {
             "kind": kind, "singular": kind.lower(), "namespaced": kind not in CLUSTER_SCOPED,

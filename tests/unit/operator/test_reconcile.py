@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
-from automq_operator.observed import Node, Readyz
-from automq_operator.reconcile import Apply, DeleteObject, DeletePod, Limits, Plan, reconcile, reconcile_deletion
+from automq_operator.observed import Readyz
+from automq_operator.plan import Apply, DeleteObject, DeletePod, DeletionPlan, Limits, Permits, Plan
+from automq_operator.planners import deletion
+from automq_operator.reconcile import reconcile
 from tests.support.kubernetes_double import UID, World, a_cluster
 
 LIMITS = Limits()
@@ -57,7 +59,7 @@ def test_new_cluster_becomes_ready_with_its_id() -> None:
 def test_pods_are_not_rendered_before_their_node_port_is_known() -> None:
     plan = reconcile(a_cluster(listeners=LISTENERS), World().observed(), now=NOW, limits=LIMITS)
     kinds = [action.manifest["kind"] for action in plan.actions if isinstance(action, Apply)]
-    assert kinds == ["ServiceAccount", "ConfigMap", "Service", "Service", "Service"]
+    assert kinds == ["ServiceAccount", "ConfigMap", "Service", "Service", "Service", "PodDisruptionBudget"]
     assert reasons(plan.status)["Progressing"] == ("True", "WaitingForNodePort")
 
 
@@ -108,10 +110,14 @@ def test_pod_is_not_replaced_before_the_workload_is_up_to_date() -> None:
 def test_pod_of_a_lost_node_is_deleted_by_force() -> None:
     world = World()
     cluster = converge(a_cluster(), world)
-    world.node = Node(name="node1", ready=False, not_ready_s=LIMITS.node_lost_s)
+    world.lose_node("node1", for_s=LIMITS.node_lost_s)
+    world.silent.add("demo-broker-0")
     plan = reconcile(cluster, world.observed(), now=NOW, limits=LIMITS)
     assert [(a.name, a.force) for a in plan.actions if isinstance(a, DeletePod)] == [("demo-broker-0", True)]
-    assert [note.reason for note in plan.notes] == ["ReplacingBroker"]
+    assert "ReplacingBroker" in [note.reason for note in plan.notes]
+    for action in plan.actions:
+        world.carry_out(action)
+    world.silent.clear()
     cluster = converge(cluster, world)
     assert cluster.status.brokers[0].node == "node2"
 
@@ -119,7 +125,8 @@ def test_pod_of_a_lost_node_is_deleted_by_force() -> None:
 def test_pod_of_a_node_that_is_silent_only_briefly_stays() -> None:
     world = World()
     cluster = converge(a_cluster(), world)
-    world.node = Node(name="node1", ready=False, not_ready_s=LIMITS.node_lost_s - 1)
+    world.lose_node("node1", for_s=LIMITS.node_lost_s - 1)
+    world.silent.add("demo-broker-0")
     assert reconcile(cluster, world.observed(), now=NOW, limits=LIMITS).actions == []
 
 
@@ -169,7 +176,7 @@ def test_adopting_reaches_a_broker_that_was_refused() -> None:
     cluster, _ = one_pass(cluster, world)
     name = "demo-broker-0"
     words = ("StoreOwnedByAnother", "cluster abc belongs to another")
-    world.pods[name] = dataclasses.replace(world.pods[name], readyz=None, last_words=words)
+    world.change_pod(name, readyz=None, last_words=words, running=False, ready=False)
     cluster, _ = one_pass(cluster, world)
     assert reasons(cluster.status)["StorageReady"] == ("False", "StoreOwnedByAnother")
     adopting = dataclasses.replace(a_cluster(storage={"adopt": "abc"}), status=cluster.status)
@@ -216,9 +223,9 @@ def test_planner_converges_from_every_history(history: list[tuple[dict[str, Any]
         cluster = dataclasses.replace(a_cluster(**spec), status=cluster.status)
         cluster, _ = one_pass(cluster, world)
         if fault == "lose node":
-            world.node = Node(name="node1", ready=False, not_ready_s=60.0)
+            world.lose_node("node1")
         elif fault == "drift" and ("Service", "demo-kafka") in world.objects:
-            world.objects["Service", "demo-kafka"]["spec"]["selector"] = {"wrong": "label"}
+            world.meddle("Service", "demo-kafka", {"selector": {"wrong": "label"}})
         elif fault == "kill pod":
             world.pods.clear()
         elif fault == "stranger":
@@ -236,37 +243,48 @@ def deletable(world: World) -> Cluster:
     return dataclasses.replace(cluster, deleting=True)
 
 
+def deletion_pass(cluster: Cluster, world: World) -> DeletionPlan:
+    return deletion.plan(cluster, world.observed(), limits=LIMITS, permits=Permits())
+
+
+def body(policy: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "demo", "namespace": "team", "uid": UID},
+        "spec": {"storage": {"bucket": "demo-kafka", "deletionPolicy": policy}},
+        "status": {"clusterId": "the-cluster-id"},
+    }
+
+
 def test_retain_lets_go_at_once() -> None:
-    world = World()
-    cluster = dataclasses.replace(converge(a_cluster(), world), deleting=True)
-    plan = reconcile_deletion(cluster, world.observed(), deleting_s=0, limits=LIMITS)
-    assert (plan.done, plan.actions) == (True, ())
+    assert deletion.released(body("Retain"), deleting_s=0, limits=LIMITS) == DeletionPlan(done=True)
 
 
 def test_delete_waits_for_the_brokers_then_empties_the_prefix() -> None:
     world = World()
     cluster = deletable(world)
-    plan = reconcile_deletion(cluster, world.observed(), deleting_s=0, limits=LIMITS)
+    assert deletion.released(body("Delete"), deleting_s=0, limits=LIMITS) is None
+    plan = deletion_pass(cluster, world)
     assert [(type(a), a.kind) for a in plan.actions if isinstance(a, DeleteObject)] == [(DeleteObject, "StatefulSet")]
     world.carry_out(plan.actions[0])
-    assert reconcile_deletion(cluster, world.observed(), deleting_s=1, limits=LIMITS).actions == []
+    assert deletion_pass(cluster, world).actions == []
     world.pods.clear()
-    plan = reconcile_deletion(cluster, world.observed(), deleting_s=2, limits=LIMITS)
+    world.settle(cluster)
+    plan = deletion_pass(cluster, world)
     (action,) = plan.actions
     assert isinstance(action, Apply)
     arguments = action.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
     folder = "/etc/automq/credentials"
     assert arguments[2:] == ["--cluster-id", "the-cluster-id", "--owner", UID, "--credentials-dir", folder]
     world.carry_out(action)
-    assert not reconcile_deletion(cluster, world.observed(), deleting_s=3, limits=LIMITS).done
+    assert not deletion_pass(cluster, world).done
     world.objects["Job", naming.erase_job("demo")]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
-    plan = reconcile_deletion(cluster, world.observed(), deleting_s=4, limits=LIMITS)
+    plan = deletion_pass(cluster, world)
     assert (plan.done, [note.reason for note in plan.notes]) == (True, ["Erased"])
 
 
 def test_deletion_ends_when_the_store_is_gone_and_says_what_is_left() -> None:
-    world = World()
-    plan = reconcile_deletion(deletable(world), world.observed(), deleting_s=LIMITS.erase_s + 1, limits=LIMITS)
+    plan = deletion.released(body("Delete"), deleting_s=LIMITS.erase_s + 1, limits=LIMITS)
+    assert plan is not None
     assert plan.done
     assert "automq erase" in plan.notes[0].message
 

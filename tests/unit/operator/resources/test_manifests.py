@@ -26,7 +26,7 @@ def test_smallest_cluster() -> None:
         access.service_account(cluster),
         config.config_map(cluster),
         *network.services(cluster),
-        workload.stateful_set(cluster, {}),
+        workload.stateful_set(cluster, {}, replicas=1),
         workload.disruption_budget(cluster),
     )
 
@@ -51,7 +51,7 @@ def test_cluster_with_everything() -> None:
     check(
         "everything",
         config.config_map(cluster),
-        workload.stateful_set(cluster, {"outside": 30123}),
+        workload.stateful_set(cluster, {"outside": 30123}, replicas=1),
         erase.erase_job(cluster),
     )
 

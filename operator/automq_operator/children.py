@@ -1,0 +1,115 @@
+"""Pure: the one list of what a cluster consists of. Applying, observing, pruning and ownership follow from it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from automq_operator import api, naming
+from automq_operator.cluster import Cluster
+from automq_operator.observed import ObjectKey, Observed
+from automq_operator.resources import access, config, network, workload
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What rendering needs beside the resource."""
+
+    replicas: int
+    """How many pods the StatefulSet keeps: the scale planner's word, not the spec's."""
+    node_ports: Mapping[str, int]
+    """Port of the nodes by listener, for those that have one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """One object of a cluster."""
+
+    kind: str
+    name: str
+    render: Callable[[Layout], Manifest]
+    shapes_pods: bool = False
+    """A changed rendering would reach brokers at their next start: it moves with the upgrade of the cluster."""
+    inputs: Callable[[Layout], object] | None = None
+    """What of the user's wishes the rendering is made from, where `shapes_pods`."""
+
+    @property
+    def key(self) -> ObjectKey:
+        """Its place in `Observed.objects`."""
+        return self.kind, self.name
+
+
+def children(cluster: Cluster) -> list[Child]:
+    """In the order they are needed."""
+    found = [
+        Child(
+            kind="ServiceAccount",
+            name=naming.service_account(cluster.name),
+            render=lambda _: access.service_account(cluster),
+        ),
+        Child(
+            kind="ConfigMap",
+            name=naming.config_map(cluster.name),
+            render=lambda layout: config.config_map(reachable(cluster, layout)),
+            shapes_pods=True,
+            inputs=lambda layout: [_wishes(cluster, layout), cluster.status.cluster_id, cluster.spec.storage.adopt],
+        ),
+    ]
+    found += [_service(manifest) for manifest in network.services(cluster)]
+    found += [
+        Child(
+            kind="StatefulSet",
+            name=naming.workload(cluster.name),
+            render=lambda layout: workload.stateful_set(
+                reachable(cluster, layout), layout.node_ports, replicas=layout.replicas
+            ),
+            shapes_pods=True,
+            inputs=lambda layout: [_wishes(cluster, layout), layout.replicas, cluster.spec.storage.adopt],
+        ),
+        Child(
+            kind="PodDisruptionBudget",
+            name=naming.disruption_budget(cluster.name),
+            render=lambda _: workload.disruption_budget(cluster),
+        ),
+    ]
+    return found
+
+
+def _service(manifest: Manifest) -> Child:
+    return Child(kind="Service", name=manifest["metadata"]["name"], render=lambda _: manifest)
+
+
+def reachable(cluster: Cluster, layout: Layout) -> Cluster:
+    """The cluster without NodePort listeners that have no port: brokers could not advertise them."""
+    kept = [item for item in cluster.spec.listeners if item.type != "NodePort" or item.name in layout.node_ports]
+    if len(kept) == len(cluster.spec.listeners):
+        return cluster
+    return replace(cluster, spec=msgspec.structs.replace(cluster.spec, listeners=kept))
+
+
+def _wishes(cluster: Cluster, layout: Layout) -> object:
+    """What the user asked for, as far as pods are made from it; not what this release makes of it."""
+    spec: dict[str, Any] = msgspec.to_builtins(cluster.spec)
+    for name in ("replicas", "paused"):
+        spec.pop(name, None)
+    for name in ("adopt", "deletionPolicy"):
+        spec["storage"].pop(name, None)
+    return [spec, dict(layout.node_ports)]
+
+
+def node_ports(cluster: Cluster, observed: Observed) -> dict[str, int]:
+    """The port each NodePort listener was given, from its Service."""
+    found = {}
+    for listener in _outside(cluster):
+        live = observed.owned("Service", naming.node_port_service(cluster.name, listener.name), cluster.uid)
+        for port in ((live or {}).get("spec") or {}).get("ports") or []:
+            if port.get("name") == listener.name and port.get("nodePort"):
+                found[listener.name] = port["nodePort"]
+    return found
+
+
+def _outside(cluster: Cluster) -> list[api.Listener]:
+    return [listener for listener in cluster.spec.listeners if listener.type == "NodePort"]

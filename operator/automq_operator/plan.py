@@ -1,0 +1,138 @@
+"""Pure: the vocabulary of decisions. Planners return these, `reconcile` merges them, the loop carries them out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from automq_operator import api
+from automq_operator.reasons import Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apply:
+    """Server-side apply of a whole child."""
+
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletePod:
+    """Delete one pod; `force` when its node cannot confirm (grace 0: the broker is fenced by its successor)."""
+
+    name: str
+    uid: str
+    force: bool
+    why: Reason = Reason.ROLLING
+    node: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteObject:
+    """Delete a child that is not wanted any more. Guarded by uid."""
+
+    kind: str
+    name: str
+    uid: str
+    foreground: bool = False
+    """It stays, being deleted, until what it owns is gone."""
+
+
+Action = Apply | DeletePod | DeleteObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A Kubernetes Event for what was decided. Told once for as long as passes go on to decide it."""
+
+    reason: str
+    message: str
+    warning: bool = False
+    about: str = ""
+    """uid of what it is about: the same words about another object are news."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What a planner found, before it is put into words."""
+
+    reason: Reason
+    about: Sequence[str] = ()
+    """Names of what it is about, for the words."""
+    count: int = 0
+    wanted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disruption:
+    """An action that takes a broker away from its clients; budgets decide whether it may happen now."""
+
+    broker: int
+    action: DeletePod
+    voluntary: bool
+    broken: bool = False
+    """The broker does not serve anyway, by its own word or the kubelet's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What one planner wants."""
+
+    actions: Sequence[Action] = ()
+    disruptions: Sequence[Disruption] = ()
+    findings: Sequence[Finding] = ()
+    """Empty when nothing is under way."""
+    notes: Sequence[Note] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permits:
+    """What the operator as a whole allows this cluster now; see `fleet`."""
+
+    may_move: bool = True
+    """Its brokers may be moved to what this release of the operator renders."""
+    waits_for: str | None = None
+    """The cluster before it, while it may not."""
+    may_replace: bool = True
+    """One of its brokers may be replaced by force."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do now, what to report, what to tell."""
+
+    actions: Sequence[Action] = ()
+    notes: Sequence[Note] = ()
+    status: api.Status
+    settled: bool
+    """Nothing is under way: the next look may wait for an event."""
+    well: bool = False
+    """Ready holds and nothing but an upgrade is under way or in the way."""
+    pending: bool = False
+    """An upgraded operator would render its pods differently and waits for its turn."""
+    moved_by: str | None = None
+    """The operator's image that its pods were last moved to by an upgrade."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletionPlan:
+    """What a resource that is being deleted still needs; `done` releases the finalizer."""
+
+    actions: Sequence[Action] = ()
+    notes: Sequence[Note] = ()
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How patient the operator is, in seconds."""
+
+    node_lost_s: float = 5.0
+    """A node that has been not ready for so long is given up; brokers are fenced in the store, so this is safe."""
+    node_lost_serving_s: float = 60.0
+    """The same for a node whose broker still answers that it serves."""
+    replaced_s: float = 60.0
+    """A broker that was replaced has so long to serve before the next lost one is replaced."""
+    silent_s: float = 10.0
+    """A Ready pod whose broker has not answered the operator for so long is reported."""
+    erase_s: float = 600.0
+    """A deletion waits so long for the prefix to be emptied, then lets go."""

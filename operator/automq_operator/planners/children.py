@@ -1,0 +1,76 @@
+"""Pure: makes children what they should be and removes those that are not wanted. One child never waits for another."""
+
+from automq_operator import naming
+from automq_operator.kinds import CHILD_KINDS
+from automq_operator.observed import owned_by
+from automq_operator.plan import Action, Apply, DeleteObject, Finding, Note, Proposal
+from automq_operator.reasons import Reason
+from automq_operator.view import Rendered, View
+from automq_operator.wording import named, refusal_note
+
+
+def plan(view: View) -> Proposal:
+    """What differs is applied; what is refused is reported and tried again in time."""
+    actions: list[Action] = []
+    findings: list[Finding] = []
+    notes: list[Note] = []
+    waiting = waiting_ports(view)
+    applied = []
+    for item in view.rendered:
+        if item.foreign or not item.differs or item.held:
+            continue
+        if item.child.kind == "StatefulSet" and item.live is None and waiting:
+            continue  # made once, with all of its addresses
+        if not _may_try(view, item):
+            continue
+        actions.append(Apply(manifest=item.manifest))
+        applied.append(named(item.child.key))
+    conflicts = [named(item.child.key) for item in view.rendered if item.foreign]
+    if conflicts:
+        findings.append(Finding(reason=Reason.NAME_CONFLICT, about=conflicts))
+    for key, refusal in sorted(view.observed.refused.items()):
+        findings.append(Finding(reason=Reason.REFUSED, about=[named(key), str(refusal.status), refusal.message]))
+        notes.append(refusal_note(key, refusal))
+    if waiting:
+        findings.append(Finding(reason=Reason.WAITING_FOR_NODE_PORT, about=waiting))
+    unwanted = _unwanted(view)
+    if applied or unwanted:
+        names = applied + [named((item.kind, item.name)) for item in unwanted]
+        findings.append(Finding(reason=Reason.DEPLOYING, about=names))
+    if view.pending and not view.permits.may_move:
+        findings.append(Finding(reason=Reason.UPGRADE_PENDING, about=[view.permits.waits_for or ""]))
+    return Proposal(actions=[*actions, *unwanted], findings=findings, notes=notes)
+
+
+def _may_try(view: View, item: Rendered) -> bool:
+    refusal = view.observed.refused.get(item.child.key)
+    digest = item.manifest["metadata"]["annotations"][naming.APPLIED_ANNOTATION]
+    return refusal is None or refusal.due or refusal.digest != digest
+
+
+def waiting_ports(view: View) -> list[str]:
+    """NodePort listeners whose Service was accepted or is being made and has no port yet."""
+    found = []
+    for listener in view.cluster.spec.listeners:
+        if listener.type != "NodePort" or listener.name in view.layout.node_ports:
+            continue
+        key = ("Service", naming.node_port_service(view.cluster.name, listener.name))
+        live = view.observed.get(*key)
+        refused = key in view.observed.refused or (live is not None and not owned_by(live, view.cluster.uid))
+        if not refused:
+            found.append(listener.name)
+    return found
+
+
+def _unwanted(view: View) -> list[DeleteObject]:
+    """Children of listeners and the like that are gone. Nothing that this cluster does not own is ever deleted."""
+    wanted = {item.child.key for item in view.rendered}
+    return [
+        DeleteObject(kind=kind, name=name, uid=live["metadata"]["uid"])
+        for (kind, name), live in sorted(view.observed.objects.items())
+        if kind in CHILD_KINDS
+        and (kind, name) not in wanted
+        and owned_by(live, view.cluster.uid)
+        and "deletionTimestamp" not in live["metadata"]
+        and (kind, name) not in view.observed.refused
+    ]

@@ -1,0 +1,46 @@
+"""Pure: brokers whose pods were made from another template than the StatefulSet has now.
+
+A pod is deleted only when the StatefulSet that will make the new one is up to date, or the old template would come
+back. Broken ones come first. No probe of the operator's own is a reason: a broker is restarted because the user or an
+upgrade changed what it must be restarted for, or because it says that its store refuses it and `adopt` has changed.
+"""
+
+from automq_operator.plan import DeletePod, Disruption, Finding, Proposal
+from automq_operator.reasons import Reason
+from automq_operator.view import Broker, View
+
+
+def plan(view: View) -> Proposal:
+    """All outdated brokers, the best candidate first."""
+    outdated = [broker for broker in view.brokers if _is_outdated(broker, view)]
+    if not outdated:
+        return Proposal()
+    outdated.sort(key=lambda broker: (not broker.broken, broker.id))
+    findings = [Finding(reason=Reason.ROLLING, about=[broker.name for broker in outdated])]
+    if not _workload_up_to_date(view):
+        return Proposal(findings=findings)
+    return Proposal(disruptions=[_restart(broker) for broker in outdated], findings=findings)
+
+
+def _restart(broker: Broker) -> Disruption:
+    assert broker.pod is not None, "only a pod can be outdated"
+    action = DeletePod(name=broker.name, uid=broker.pod.uid, force=False, why=Reason.ROLLING)
+    return Disruption(broker=broker.id, action=action, voluntary=True, broken=broker.broken)
+
+
+def _is_outdated(broker: Broker, view: View) -> bool:
+    pod = broker.pod
+    if pod is None or pod.deleting or view.template_hash is None:
+        return False
+    if pod.restart_hash != view.template_hash:
+        return True
+    return broker.refused_by_store and pod.adopt != (view.cluster.spec.storage.adopt or "")
+
+
+def _workload_up_to_date(view: View) -> bool:
+    """What shapes pods is as it should be, or is held, and its controller has seen it."""
+    live = view.workload
+    if live is None or any(item.child.shapes_pods and item.differs and not item.held for item in view.rendered):
+        return False
+    seen: int = (live.get("status") or {}).get("observedGeneration", 0)
+    return bool(seen >= live["metadata"].get("generation", 0))

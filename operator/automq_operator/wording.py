@@ -1,0 +1,92 @@
+"""Pure: decisions put into words, for conditions and Events. What is decided is decided elsewhere."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from automq_operator.cluster import Cluster
+from automq_operator.observed import ObjectKey, Refusal
+from automq_operator.plan import Action, DeletePod, Finding, Note
+from automq_operator.reasons import Reason
+
+MESSAGE_CHARACTERS_MAX: Final = 1024
+"""The Event API takes no more, and nobody reads more."""
+NAMES_MAX: Final = 8
+
+
+def named(key: ObjectKey) -> str:
+    """An object as kubectl takes it."""
+    return f"{key[0]}/{key[1]}"
+
+
+def _names(about: Sequence[str]) -> str:
+    more = f" and {len(about) - NAMES_MAX} more" if len(about) > NAMES_MAX else ""
+    return ", ".join(about[:NAMES_MAX]) + more
+
+
+_FINDINGS: Final[Mapping[Reason, Callable[[Finding], str]]] = {
+    Reason.REFUSED: lambda it: f"{it.about[0]}: {_answer(it.about[1], it.about[2])}",
+    Reason.NAME_CONFLICT: lambda it: f"{_names(it.about)} exists and is not this cluster's; rename or remove it",
+    Reason.WAITING_FOR_NODE_PORT: lambda it: f"no port yet for {_names(it.about)}",
+    Reason.DEPLOYING: lambda it: f"applying {_names(it.about)}",
+    Reason.UPGRADE_PENDING: lambda it: (
+        "the upgraded operator will restart the brokers when it is this cluster's turn"
+        + (f"; {it.about[0]} is before it" if it.about[0] else "")
+    ),
+    Reason.REPLACING: lambda it: f"replacing {_names(it.about)}: node lost",
+    Reason.MOST_NODES_NOT_READY: lambda it: (
+        f"the node of {_names(it.about)} is not ready, and neither are most nodes: nothing is replaced"
+    ),
+    Reason.NO_NODE_LEFT: lambda it: f"the node of {_names(it.about)} is lost, and no other Ready node can take it",
+    Reason.ROLLING: lambda it: f"{_names(it.about)} out of date",
+    Reason.SCALING_IN: lambda it: f"{_names(it.about)} not wanted any more and not drained",
+    Reason.STARTING: lambda it: f"waiting for the StatefulSet to make {_names(it.about)}",
+    Reason.SETTLED: lambda _: "everything is as the spec says",
+    Reason.PAUSED: lambda _: "spec.paused is true: nothing is changed",
+}
+
+
+def _answer(status: str, message: str) -> str:
+    return f"{status} {message}" if status != "0" else f"no answer: {message}"
+
+
+def message(finding: Finding) -> str:
+    """What a condition says of it."""
+    return _FINDINGS[finding.reason](finding)
+
+
+def action_note(action: Action) -> Note | None:
+    """The Event for an action that people want to know of."""
+    if not isinstance(action, DeletePod):
+        return None
+    if action.why is Reason.REPLACING:
+        text = f"pod {action.name} is on node {action.node}, which is lost; its successor fences it in the store"
+        return Note(reason="ReplacingBroker", message=text, warning=True, about=action.uid)
+    text = f"restarting {action.name}: its configuration or image changed"
+    return Note(reason="RollingBroker", message=text, about=action.uid)
+
+
+def refusal_note(key: ObjectKey, refusal: Refusal) -> Note:
+    """The Event for an action that was not carried out."""
+    text = f"{named(key)}: {_answer(str(refusal.status), refusal.message)}"
+    return Note(reason="Refused", message=text[:MESSAGE_CHARACTERS_MAX], warning=True, about=named(key))
+
+
+def erasing(cluster: Cluster) -> Note:
+    """A deletion begins to empty the prefix."""
+    return Note(reason="Erasing", message=f"emptying {cluster.store_uri} of cluster {cluster.status.cluster_id}")
+
+
+def erased(cluster: Cluster) -> Note:
+    """A deletion has emptied the prefix."""
+    return Note(reason="Erased", message=f"{cluster.store_uri} is empty")
+
+
+def data_left_behind(body: Mapping[str, Any], *, after_s: float) -> Note:
+    """A deletion ends with data left. Made from a resource that may not parse."""
+    metadata, storage = body["metadata"], (body.get("spec") or {}).get("storage") or {}
+    prefix = storage.get("prefix") or f"{metadata.get('namespace')}/{metadata.get('name')}"
+    cluster_id = (body.get("status") or {}).get("clusterId")
+    uri = f"s3://{storage.get('bucket')}/{prefix}"
+    command = f"automq erase '{uri}' --cluster-id {cluster_id} --owner {metadata.get('uid')}"
+    text = f"gave up emptying {uri} after {after_s:.0f} s; cluster {cluster_id} is still there: {command}"
+    return Note(reason="DataLeftBehind", message=text[:MESSAGE_CHARACTERS_MAX], warning=True)
