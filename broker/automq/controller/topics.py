@@ -7,10 +7,11 @@ any is accepted and shown, the object store replicates.
 import dataclasses
 import re
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from automq.controller.configs import check_configs
+from automq.controller.configs import canonical_configs, check_configs
 from automq.controller.model import ControllerSettings, PartitionsSpec, TopicResult, TopicSpec
 from automq.controller.placement import place_partitions
 from automq.ids import NodeId, StreamId, TopicId
@@ -71,15 +72,15 @@ def create_topics(
 ) -> Decision[MetadataRecord, list[TopicResult]]:
     """One result for each name, in the order of the request. A name that comes twice is refused as a whole."""
     batch = _Batch(image, settings, [], image.next_stream)
-    names = [spec.name for spec in specs]
+    names = Counter(spec.name for spec in specs)
     taken = {_collision_key(topic.name): topic.name for topic in image.topics()} if specs else {}
     results: dict[str, TopicResult] = {}
     for spec in specs:
         if spec.name in results:
             continue
         try:
-            if names.count(spec.name) > 1:
-                raise ApiError(ErrorCode.INVALID_REQUEST, f"topic {spec.name} is named twice in one request")
+            if names[spec.name] > 1:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             check_name(spec.name)
             _check_free(image, spec.name, taken)
             results[spec.name] = _create_topic(batch, spec, new_id)
@@ -112,7 +113,7 @@ def _create_topic(batch: _Batch, spec: TopicSpec, new_id: Callable[[], uuid.UUID
         for index, (nodes, leader) in enumerate(zip(replicas, leaders, strict=True))
     )
     batch.records.append(PartitionsCreated(topic_id=topic_id, partitions=partitions))
-    changes = tuple((name, value.strip()) for name, value in sorted(configs.items()) if value is not None)
+    changes = tuple(canonical_configs(configs, TOPIC_CONFIGS).items())
     if changes:
         batch.records.append(ConfigChanged(resource_type=TOPIC_RESOURCE, resource_name=spec.name, changes=changes))
     return TopicResult(name=spec.name, topic_id=topic_id, partitions=len(partitions), replication_factor=factor)
@@ -121,18 +122,18 @@ def _create_topic(batch: _Batch, spec: TopicSpec, new_id: Callable[[], uuid.UUID
 def check_name(name: str) -> None:
     """Raises ApiError for what Kafka calls no topic name."""
     if not name:
-        problem = "it is empty"
+        problem = "the empty string is not allowed"
     elif name in (".", ".."):
-        problem = "it may not be . or .."
+        problem = f"'{name}' is not allowed"
     elif len(name) > NAME_LENGTH_MAX:
-        problem = f"it is longer than {NAME_LENGTH_MAX} characters"
+        problem = f"the length of '{name}' is longer than the max allowed length {NAME_LENGTH_MAX}"
     elif not NAME.fullmatch(name):
-        problem = "it may consist of letters, digits, '.', '_' and '-' only"
+        problem = f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
     else:
         if name in RESERVED:
             raise ApiError(ErrorCode.TOPIC_AUTHORIZATION_FAILED, f"{name} is reserved: choose another name")
         return
-    raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"topic name {name[:64]!r} is refused: {problem}")
+    raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {problem}")
 
 
 def _collision_key(name: str) -> str:
@@ -142,18 +143,16 @@ def _collision_key(name: str) -> str:
 
 def _check_free(image: MetadataImage, name: str, taken: Mapping[str, str]) -> None:
     if image.topic(name) is not None:
-        raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"topic {name} exists already")
+        raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
     other = taken.get(_collision_key(name))
     if other is not None:
-        raise ApiError(
-            ErrorCode.INVALID_TOPIC_EXCEPTION, f"topic {name} collides with {other}: they differ in '.' and '_' only"
-        )
+        raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {other}")
 
 
 def _check_numbers(spec: TopicSpec, settings: ControllerSettings) -> tuple[int, int]:
     count = settings.partitions_default if spec.partitions is None else spec.partitions
     if count < 1:
-        raise ApiError(ErrorCode.INVALID_PARTITIONS, f"{count} partitions asked for: at least one is needed")
+        raise ApiError(ErrorCode.INVALID_PARTITIONS, "Number of partitions was set to an invalid non-positive value.")
     factor = settings.replication_factor_default if spec.replication_factor is None else spec.replication_factor
     if not 1 <= factor <= REPLICATION_FACTOR_MAX:
         raise ApiError(
@@ -196,14 +195,14 @@ def create_partitions(
 ) -> Decision[MetadataRecord, list[TopicResult]]:
     """Grow topics; one result for each name."""
     batch = _Batch(image, settings, [], image.next_stream)
-    names = [spec.name for spec in specs]
+    names = Counter(spec.name for spec in specs)
     results: dict[str, TopicResult] = {}
     for spec in specs:
         if spec.name in results:
             continue
         try:
-            if names.count(spec.name) > 1:
-                raise ApiError(ErrorCode.INVALID_REQUEST, f"topic {spec.name} is named twice in one request")
+            if names[spec.name] > 1:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             results[spec.name] = _grow(batch, spec)
         except ApiError as error:
             results[spec.name] = TopicResult(name=spec.name, error=error)
@@ -215,10 +214,12 @@ def _grow(batch: _Batch, spec: PartitionsSpec) -> TopicResult:
     if topic is None:
         raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {spec.name} does not exist")
     have = len(topic.partitions)
-    if spec.count <= have:
+    if spec.count == have:
+        raise ApiError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {have} partition(s).")
+    if spec.count < have:
         raise ApiError(
             ErrorCode.INVALID_PARTITIONS,
-            f"topic {spec.name} has {have} partitions; {spec.count} are not more: partitions are never removed",
+            f"The topic {spec.name} currently has {have} partition(s); {spec.count} would not be an increase.",
         )
     added = spec.count - have
     if spec.assignments is not None:

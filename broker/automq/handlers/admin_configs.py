@@ -10,10 +10,12 @@ from automq.handlers.config_views import ViewOptions, all_brokers_view, broker_v
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.deadline import FAILURES, within
 from automq.handlers.errors import error_code_of, error_message_of
+from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS
 from automq.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin import (
     AlterConfigsRequest,
+    AlterConfigsResource,
     AlterConfigsResourceResponse,
     AlterConfigsResponse,
     DescribeConfigsRequest,
@@ -22,6 +24,7 @@ from automq.protocol.messages.admin import (
     DescribeConfigsResponse,
     DescribeConfigsResult,
     IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResource,
     IncrementalAlterConfigsResponse,
 )
 from automq.protocol.schema import Message
@@ -59,7 +62,7 @@ def _described(
         check_name(name)
         if image.topic(name) is None:
             raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Topic {name} does not exist.")
-        return topic_view(image, services.broker_configs, name, options)
+        return topic_view(image, services.broker_configs, services.node, name, options)
     if resource.resource_type == BROKER_RESOURCE:
         if not name:
             return all_brokers_view(image, options)
@@ -86,6 +89,7 @@ async def handle_alter_configs(context: RequestContext, request: AlterConfigsReq
         replacement = {config.name: config.value for config in resource.configs}
         alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], replacement=replacement)
     problems = _problems(context, [(entry.resource_type, entry.resource_name) for entry in request.resources])
+    problems |= _fixed_keys(context, request.resources)
     problems |= {
         (entry.resource_type, entry.resource_name): problem
         for entry in request.resources
@@ -100,6 +104,7 @@ async def handle_incremental_alter_configs(
     """Set, delete, append to and subtract from single keys."""
     alterations: dict[Resource, ConfigAlteration] = {}
     problems = _problems(context, [(entry.resource_type, entry.resource_name) for entry in request.resources])
+    problems |= _fixed_keys(context, request.resources)
     for resource in request.resources:
         key = (resource.resource_type, resource.resource_name)
         changes = [
@@ -125,6 +130,23 @@ def _problems(context: RequestContext, resources: Sequence[Resource]) -> dict[Re
                 _check_broker(context, name)
             except ApiError as refused:
                 problems[kind, name] = refused
+    return problems
+
+
+def _fixed_keys(
+    context: RequestContext, resources: Sequence[AlterConfigsResource | IncrementalAlterConfigsResource]
+) -> dict[Resource, Exception]:
+    """Settings of a broker that only its settings file can change."""
+    settings = context.services.broker_configs.entries.keys() - DYNAMIC_BROKER_CONFIGS.keys()
+    problems: dict[Resource, Exception] = {}
+    for resource in resources:
+        fixed = [config.name for config in resource.configs if config.name in settings]
+        if resource.resource_type == BROKER_RESOURCE and fixed:
+            problems[resource.resource_type, resource.resource_name] = ApiError(
+                ErrorCode.INVALID_REQUEST,
+                f"Cannot update these configs dynamically: [{', '.join(sorted(fixed))}]. They are read when a broker "
+                "starts.",
+            )
     return problems
 
 

@@ -11,6 +11,7 @@ from automq.handlers.context import Handler, RequestContext
 from automq.handlers.deadline import FAILURES, within
 from automq.handlers.errors import error_code_of, error_message_of
 from automq.ids import NodeId, TopicId
+from automq.metadata.configs import TOPIC_CONFIGS
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin import (
     CreatableTopic,
@@ -74,13 +75,14 @@ def _spec(topic: CreatableTopic) -> TopicSpec:
 def _created(context: RequestContext, result: TopicResult, configs: Mapping[str, str | None]) -> CreatableTopicResult:
     if result.error is not None:
         return _not_created(result.name, result.error)
-    overrides = {name: value for name, value in configs.items() if value is not None}
+    services = context.services
+    overrides = {name: TOPIC_CONFIGS[name].canonical(value) for name, value in configs.items() if value is not None}
     return CreatableTopicResult(
         name=result.name,
         topic_id=ZERO_UUID if result.topic_id is None else result.topic_id,
         num_partitions=result.partitions,
         replication_factor=result.replication_factor,
-        configs=created_topic_configs(context.services.metadata.image, context.services.broker_configs, overrides),
+        configs=created_topic_configs(services.metadata.image, services.broker_configs, services.node, overrides),
     )
 
 

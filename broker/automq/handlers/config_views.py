@@ -1,11 +1,19 @@
 """Pure: what DescribeConfigs shows: for each key its value, where that comes from, and what it would be otherwise."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from automq.handlers.broker_configs import BrokerConfig, BrokerConfigs, ConfigSource
 from automq.ids import NodeId
-from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS, TOPIC_CONFIGS, ConfigDefinition, ConfigType
+from automq.metadata.configs import (
+    DYNAMIC_BROKER_CONFIGS,
+    TOPIC_CONFIGS,
+    ConfigDefinition,
+    ConfigType,
+    broker_layers,
+    inherited_values,
+)
 from automq.metadata.image import MetadataImage
 from automq.protocol.messages.admin import (
     CreatableTopicConfigs,
@@ -27,21 +35,19 @@ class ViewOptions:
         return not self.keys or name in self.keys
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Layers:
-    """Everything below a topic's own overrides, the strongest first."""
+_Layers = Sequence[Mapping[str, str]]
+"""See `metadata.configs.broker_layers`."""
 
-    of_broker: Mapping[str, str]
-    of_all_brokers: Mapping[str, str]
-    static: Mapping[str, str]
+_SOURCES: Final = (ConfigSource.DYNAMIC_BROKER, ConfigSource.DYNAMIC_DEFAULT_BROKER, ConfigSource.STATIC_BROKER)
+"""Of each of the layers."""
 
 
 def topic_view(
-    image: MetadataImage, broker_configs: BrokerConfigs, topic: str, options: ViewOptions
+    image: MetadataImage, broker_configs: BrokerConfigs, node: NodeId, topic: str, options: ViewOptions
 ) -> list[DescribeConfigsResourceResult]:
-    """Every config of one topic."""
+    """Every config of one topic, with the broker-wide values of `node`, which answers."""
     overrides = image.topic_config(topic)
-    layers = _layers(image, broker_configs, None)
+    layers = broker_layers(image, node, broker_configs.topic_defaults)
     return [
         _topic_entry(definition, overrides, layers, options)
         for definition in TOPIC_CONFIGS.values()
@@ -50,11 +56,11 @@ def topic_view(
 
 
 def created_topic_configs(
-    image: MetadataImage, broker_configs: BrokerConfigs, overrides: Mapping[str, str]
+    image: MetadataImage, broker_configs: BrokerConfigs, node: NodeId, overrides: Mapping[str, str]
 ) -> list[CreatableTopicConfigs]:
     """Every config of a topic that has just been made with `overrides`."""
     options = ViewOptions(keys=None, synonyms=False, documentation=False)
-    layers = _layers(image, broker_configs, None)
+    layers = broker_layers(image, node, broker_configs.topic_defaults)
     entries = [_topic_entry(definition, overrides, layers, options) for definition in TOPIC_CONFIGS.values()]
     return [
         CreatableTopicConfigs(
@@ -68,7 +74,7 @@ def broker_view(
     image: MetadataImage, broker_configs: BrokerConfigs, node: NodeId, options: ViewOptions
 ) -> list[DescribeConfigsResourceResult]:
     """Every setting of one broker: its own, which are fixed, and those that can be altered while it runs."""
-    layers = _layers(image, broker_configs, node)
+    layers = broker_layers(image, node, broker_configs.topic_defaults)
     entries = [
         _static_entry(config, options)
         for config in broker_configs.entries.values()
@@ -96,14 +102,6 @@ def all_brokers_view(image: MetadataImage, options: ViewOptions) -> list[Describ
     ]
 
 
-def _layers(image: MetadataImage, broker_configs: BrokerConfigs, node: NodeId | None) -> _Layers:
-    return _Layers(
-        of_broker={} if node is None else image.broker_config(node),
-        of_all_brokers=image.broker_config(None),
-        static=broker_configs.topic_defaults,
-    )
-
-
 def _topic_entry(
     definition: ConfigDefinition, overrides: Mapping[str, str], layers: _Layers, options: ViewOptions
 ) -> DescribeConfigsResourceResult:
@@ -127,14 +125,8 @@ def _topic_entry(
 def _synonyms(definition: ConfigDefinition, layers: _Layers) -> list[DescribeConfigsSynonym]:
     """The broker-wide values that a topic falls back to, the strongest first."""
     found = [
-        DescribeConfigsSynonym(name=name, value=layer[name], source=source)
-        for layer, source in (
-            (layers.of_broker, ConfigSource.DYNAMIC_BROKER),
-            (layers.of_all_brokers, ConfigSource.DYNAMIC_DEFAULT_BROKER),
-            (layers.static, ConfigSource.STATIC_BROKER),
-        )
-        for name in definition.synonyms
-        if name in layer
+        DescribeConfigsSynonym(name=value.name, value=value.value, source=_SOURCES[value.layer])
+        for value in inherited_values(definition, layers)
     ]
     if definition.synonyms:
         # Kafka's default stands at the synonym with the coarsest unit, which is the last.
@@ -151,11 +143,7 @@ def _dynamic_entry(
     name = definition.name
     synonyms = [
         DescribeConfigsSynonym(name=name, value=layer[name], source=source)
-        for layer, source in (
-            (layers.of_broker, ConfigSource.DYNAMIC_BROKER),
-            (layers.of_all_brokers, ConfigSource.DYNAMIC_DEFAULT_BROKER),
-            (layers.static, ConfigSource.STATIC_BROKER),
-        )
+        for layer, source in zip(layers, _SOURCES, strict=True)
         if name in layer
     ]
     synonyms.append(DescribeConfigsSynonym(name=name, value=definition.default, source=ConfigSource.DEFAULT))

@@ -1,6 +1,7 @@
-"""Pure: what a configuration value may be: Kafka's types, ranges and lists, with a sentence for what is refused."""
+"""Pure: what a configuration value may be: Kafka's types, ranges, lists, and its sentence for what is refused."""
 
 import enum
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,6 +27,9 @@ class ConfigType(enum.IntEnum):
 Check = Callable[[str], str | None]
 """A text to what is wrong with it, or None."""
 
+_BLANK: Final = " \t\r\n"
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,20}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigDefinition:
@@ -41,9 +45,30 @@ class ConfigDefinition:
     scales: Mapping[str, int] = field(default_factory=dict)
     """Synonyms in another unit, and what to multiply theirs with."""
 
+    neutral: str | None = None
+    """The only value that is accepted, for a key that means something which does not exist here."""
+
     def problem(self, text: str) -> str | None:
         """What is wrong with `text` as a value, or None."""
-        return self.check(text)
+        problem = self.check(text)
+        if problem is None and self.neutral is not None and self.canonical(text) != self.neutral:
+            return f"it can only be {self.neutral}: {self.doc[0].lower()}{self.doc[1:].rstrip('.')}"
+        return problem
+
+    def canonical(self, text: str) -> str:
+        """An accepted `text` as Kafka parses and shows it: trimmed, `true` for `TRUE`, `a,b` for `a, b`, each once."""
+        trimmed = text.strip(_BLANK)
+        match self.type:
+            case ConfigType.BOOLEAN:
+                return trimmed.lower()
+            case ConfigType.INT | ConfigType.LONG | ConfigType.SHORT:
+                return str(int(trimmed))
+            case ConfigType.DOUBLE:
+                return str(float(trimmed))
+            case ConfigType.LIST:
+                return ",".join(dict.fromkeys(split_list(trimmed)))
+            case _:
+                return trimmed
 
     def from_synonym(self, synonym: str, text: str) -> str:
         """The value that `synonym` = `text` means for this key."""
@@ -53,18 +78,21 @@ class ConfigDefinition:
 
 def boolean(text: str) -> str | None:
     """true or false, in any case."""
-    return None if text.strip().lower() in ("true", "false") else "it must be true or false"
+    return None if text.strip(_BLANK).lower() in ("true", "false") else "Expected value to be either true or false"
 
 
 def whole(least: int, most: int) -> Check:
     """A whole number in [least, most]."""
 
     def check(text: str) -> str | None:
-        try:
-            number = int(text.strip())
-        except ValueError:
-            return f"it must be a whole number from {least} to {most}"
-        return None if least <= number <= most else f"it must be from {least} to {most}"
+        trimmed = text.strip(_BLANK)
+        limit, kind = (INT_MAX, "INT") if most <= INT_MAX else (LONG_MAX, "LONG")
+        if _WHOLE.fullmatch(trimmed) is None or not -limit - 1 <= int(trimmed) <= limit:
+            return f"Not a number of type {kind}"
+        number = int(trimmed)
+        if number < least:
+            return f"Value must be at least {least}"
+        return None if number <= most else f"Value must be no more than {most}"
 
     return check
 
@@ -72,17 +100,19 @@ def whole(least: int, most: int) -> Check:
 def ratio(text: str) -> str | None:
     """A number in [0, 1]."""
     try:
-        number = float(text.strip())
+        number = float(text.strip(_BLANK))
     except ValueError:
-        return "it must be a number from 0 to 1"
-    return None if 0 <= number <= 1 else "it must be from 0 to 1"
+        return "Not a number of type DOUBLE"
+    if number < 0:
+        return "Value must be at least 0"
+    return None if number <= 1 else "Value must be no more than 1"
 
 
 def one_of(*words: str) -> Check:
     """One of `words`."""
 
     def check(text: str) -> str | None:
-        return None if text.strip() in words else f"it must be one of {', '.join(words)}"
+        return None if text.strip(_BLANK) in words else f"String must be one of: {', '.join(words)}"
 
     return check
 
@@ -97,13 +127,15 @@ def either(first: Check, second: Check) -> Check:
 
 
 def list_of(*words: str) -> Check:
-    """A comma-separated, non-empty list of some of `words`, none twice."""
+    """A comma-separated list of some of `words`, which may be empty."""
 
     def check(text: str) -> str | None:
         items = split_list(text)
-        if items and all(item in words for item in items) and len(set(items)) == len(items):
+        if text.strip(_BLANK) and len(items) <= text.count(","):
+            return "Values of the list must not be empty"
+        if all(item in words for item in items):
             return None
-        return f"it must be a list of {', '.join(words)}, each at most once"
+        return f"String must be one of: {', '.join(words)}"
 
     return check
 

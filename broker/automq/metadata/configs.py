@@ -1,15 +1,16 @@
 """Pure: every configuration of topics, which broker-wide values are its defaults, and what holds for a topic now.
 
-Precedence: topic override > dynamic value of all brokers > the broker's settings file > Kafka's default.
+Precedence: topic override > dynamic value of the leading broker > of all brokers > its settings > Kafka's default.
 """
 
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from immutables import Map
 
+from automq.ids import NodeId
 from automq.metadata.config_types import (
     INT_MAX,
     LONG_MAX,
@@ -35,8 +36,10 @@ __all__ = [
     "ConfigDefinition",
     "ConfigType",
     "TopicConfig",
+    "Inherited",
+    "broker_layers",
     "effective_topic_config",
-    "inherited_topic_config",
+    "inherited_values",
     "topic_config_of",
 ]
 
@@ -54,6 +57,8 @@ def _define(
     synonyms: Sequence[str],
     doc: str,
     scales: Mapping[str, int] | None = None,
+    *,
+    neutral: str | None = None,
 ) -> ConfigDefinition:
     return ConfigDefinition(
         name=name,
@@ -63,6 +68,7 @@ def _define(
         doc=doc,
         synonyms=tuple(synonyms),
         scales=scales or {},
+        neutral=neutral,
     )
 
 
@@ -77,8 +83,8 @@ _JITTER: Final = {"log.roll.jitter.hours": HOUR_MS}
 
 _DEFINITIONS: Final[Sequence[ConfigDefinition]] = (
     _define("cleanup.policy", _LIST, "delete", list_of("compact", "delete"), ["log.cleanup.policy"],
-            "Whether old records go by age and size (delete), by key (compact), or both. A compacted topic never loses "
-            "records to age or size; merging by key does not happen yet."),
+            "Whether old records go by age and size (delete), by key (compact), both, or never (empty). Merging by key "
+            "does not happen yet."),
     _define("compression.gzip.level", _INT, -1, either(whole(1, 9), one_of("-1")), ["compression.gzip.level"],
             "Level used when the broker compresses with gzip."),
     _define("compression.lz4.level", _INT, 9, whole(1, 17), ["compression.lz4.level"],
@@ -109,8 +115,6 @@ _DEFINITIONS: Final[Sequence[ConfigDefinition]] = (
             "How long a record may stay uncompacted."),
     _define("max.message.bytes", _INT, 1_048_588, _INT0, ["message.max.bytes"],
             "Largest batch of records that is accepted; at most what one slot of the write-ahead log carries."),
-    _define("message.downconversion.enable", _BOOLEAN, "true", boolean, ["log.message.downconversion.enable"],
-            "Kept for clients that set it; batches are never converted."),
     _define("message.timestamp.after.max.ms", _LONG, HOUR_MS, _LONG0, ["log.message.timestamp.after.max.ms"],
             "How far ahead of the broker's clock a record's timestamp may be, when producers set it."),
     _define("message.timestamp.before.max.ms", _LONG, LONG_MAX, _LONG0, ["log.message.timestamp.before.max.ms"],
@@ -130,7 +134,7 @@ _DEFINITIONS: Final[Sequence[ConfigDefinition]] = (
     _define("remote.log.delete.on.disable", _BOOLEAN, "false", boolean, [],
             "Kept for clients that set it; all records are in the object store."),
     _define("remote.storage.enable", _BOOLEAN, "false", boolean, [],
-            "Kept for clients that set it; all records are in the object store."),
+            "There is no second tier: all records are in the object store.", neutral="false"),
     _define("retention.bytes", _LONG, -1, whole(-(2**63), LONG_MAX), ["log.retention.bytes"],
             "How many bytes a partition keeps before the oldest records go; -1 means no limit."),
     _define("retention.ms", _LONG, 7 * DAY_MS, _LONG_1,
@@ -159,7 +163,12 @@ DYNAMIC_BROKER_CONFIGS: Final[Mapping[str, ConfigDefinition]] = {
     ),
     **{
         synonym: ConfigDefinition(
-            name=synonym, type=definition.type, default=definition.default, check=definition.check, doc=definition.doc
+            name=synonym,
+            type=definition.type,
+            default=definition.default,
+            check=definition.check,
+            doc=definition.doc,
+            neutral=definition.neutral,
         )
         for definition in _DEFINITIONS
         for synonym in definition.synonyms
@@ -177,7 +186,7 @@ class TopicConfig:
     """Every topic config, by name, as text."""
     is_compacted: bool
     is_deleted: bool
-    """Whether retention by time and size applies; never on a compacted topic until compaction exists."""
+    """Whether retention by time and size applies."""
     compression_type: str
     compression_gzip_level: int
     compression_lz4_level: int
@@ -201,7 +210,7 @@ def topic_config_of(values: Mapping[str, str]) -> TopicConfig:
     return TopicConfig(
         values=values,
         is_compacted="compact" in policies,
-        is_deleted="compact" not in policies,
+        is_deleted="delete" in policies,
         compression_type=values["compression.type"],
         compression_gzip_level=int(values["compression.gzip.level"]),
         compression_lz4_level=int(values["compression.lz4.level"]),
@@ -217,37 +226,60 @@ def topic_config_of(values: Mapping[str, str]) -> TopicConfig:
     )
 
 
-def inherited_topic_config(image: MetadataImage, defaults: Mapping[str, str]) -> dict[str, str]:
-    """Every topic config as a topic without overrides has it.
+class Inherited(NamedTuple):
+    """A broker-wide value that a topic falls back to."""
 
-    `defaults` are the broker's own settings under the broker's names (`log.retention.hours`).
-    """
-    dynamic = image.config(BROKER_RESOURCE, "")
-    return {name: _inherited(definition, dynamic, defaults) for name, definition in TOPIC_CONFIGS.items()}
+    layer: int
+    """Its index in `broker_layers`."""
+    name: str
+    """The synonym that was set."""
+    value: str
+    """In the synonym's own unit."""
 
 
-def _inherited(definition: ConfigDefinition, dynamic: Mapping[str, str], static: Mapping[str, str]) -> str:
-    for source in (dynamic, static):
-        for synonym in definition.synonyms:
-            if synonym in source:
-                return definition.from_synonym(synonym, source[synonym])
-    return definition.default
+def broker_layers(
+    image: MetadataImage, node: NodeId, static: Mapping[str, str]
+) -> tuple[Mapping[str, str], Mapping[str, str], Mapping[str, str]]:
+    """Where a broker-wide value may be set, the strongest first: for `node`, for all brokers, in its settings."""
+    return image.broker_config(node), image.broker_config(None), static
+
+
+def inherited_values(definition: ConfigDefinition, layers: Sequence[Mapping[str, str]]) -> list[Inherited]:
+    """Every broker-wide value of `definition` that is set, the strongest first."""
+    return [
+        Inherited(index, synonym, layer[synonym])
+        for index, layer in enumerate(layers)
+        for synonym in definition.synonyms
+        if synonym in layer
+    ]
+
+
+def _inherited(definition: ConfigDefinition, layers: Sequence[Mapping[str, str]]) -> str:
+    values = inherited_values(definition, layers)
+    return definition.from_synonym(values[0].name, values[0].value) if values else definition.default
 
 
 NO_DEFAULTS: Final[Map[str, str]] = Map()
 
 
-def effective_topic_config(image: MetadataImage, name: str, defaults: Mapping[str, str] = NO_DEFAULTS) -> TopicConfig:
-    """What holds for topic `name` now. Cached: asking again before something changed costs a lookup.
+def effective_topic_config(
+    image: MetadataImage, name: str, node: NodeId, defaults: Mapping[str, str] = NO_DEFAULTS
+) -> TopicConfig:
+    """What holds for topic `name` where `node` leads. Cached: asking again before something changed costs a lookup.
 
     `defaults` are the broker's own settings under the broker's names; hand in the same mapping every time.
     """
     static = defaults if isinstance(defaults, Map) else Map(defaults)
-    return _effective(image.config(TOPIC_RESOURCE, name), image.config(BROKER_RESOURCE, ""), static)
+    of_broker, of_all = image.config(BROKER_RESOURCE, str(node)), image.config(BROKER_RESOURCE, "")
+    return _effective(image.config(TOPIC_RESOURCE, name), of_broker, of_all, static)
 
 
 @functools.lru_cache(maxsize=1024)
-def _effective(overrides: Map[str, str], dynamic: Map[str, str], static: Map[str, str]) -> TopicConfig:
-    values = {name: _inherited(definition, dynamic, static) for name, definition in TOPIC_CONFIGS.items()}
-    values.update((name, overrides[name]) for name in sorted(overrides))
+def _effective(
+    overrides: Map[str, str], of_broker: Map[str, str], of_all: Map[str, str], static: Map[str, str]
+) -> TopicConfig:
+    layers = (of_broker, of_all, static)
+    values = {name: _inherited(definition, layers) for name, definition in TOPIC_CONFIGS.items()}
+    # An override of a key that this release does not know any more has no effect.
+    values.update((name, overrides[name]) for name in sorted(overrides) if name in values)
     return topic_config_of(values)

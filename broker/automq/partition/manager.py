@@ -184,7 +184,7 @@ class PartitionManager:
         image = self._metadata.image
         found = image.topic(topic)
         return rules_of(
-            effective_topic_config(image, topic, self._defaults),
+            effective_topic_config(image, topic, self._node, self._defaults),
             append_bytes_max=self._storage.append_bytes_max,
             is_internal=found is not None and found.is_internal,
         )

@@ -75,7 +75,11 @@ def test_validating_changes_nothing() -> None:
         (steps(("retention.ms", SET, "x")), ErrorCode.INVALID_CONFIG),
         (steps(("retention.ms", APPEND, "1")), ErrorCode.INVALID_CONFIG),
         (steps(("max.message.bytes", SET, str(2**20 + 1))), ErrorCode.INVALID_CONFIG),
-        (steps(("cleanup.policy", SUBTRACT, "delete")), ErrorCode.INVALID_CONFIG),
+        (steps(("remote.storage.enable", SET, "true")), ErrorCode.INVALID_CONFIG),
+        (
+            steps(("min.compaction.lag.ms", SET, "6"), ("max.compaction.lag.ms", SET, "5")),
+            ErrorCode.INVALID_CONFIG,
+        ),
         (steps(("retention.ms", SET, None)), ErrorCode.INVALID_REQUEST),
         (steps(("cleanup.policy", APPEND, None)), ErrorCode.INVALID_REQUEST),
         (steps(("retention.ms", 7, "1")), ErrorCode.INVALID_REQUEST),

@@ -15,7 +15,7 @@ def only(*keys: str) -> ViewOptions:
 
 
 def test_topic_without_overrides_shows_every_default() -> None:
-    entries = topic_view(image_of({"a": 1}), PLAIN, "a", ALL)
+    entries = topic_view(image_of({"a": 1}), PLAIN, NODE, "a", ALL)
 
     assert [entry.name for entry in entries] == list(TOPIC_CONFIGS)
     assert all(entry.config_source == ConfigSource.DEFAULT for entry in entries)
@@ -33,7 +33,7 @@ def test_layers_stand_above_each_other() -> None:
     )
     static = BrokerConfigs(entries={}, topic_defaults={"message.max.bytes": "2"})
 
-    (entry,) = topic_view(image, static, "a", only("max.message.bytes"))
+    (entry,) = topic_view(image, static, NODE, "a", only("max.message.bytes"))
 
     assert (entry.value, entry.config_source) == ("4", ConfigSource.DYNAMIC_TOPIC)
     assert [(synonym.name, synonym.value, synonym.source) for synonym in entry.synonyms] == [
@@ -47,7 +47,7 @@ def test_layers_stand_above_each_other() -> None:
 def test_synonym_in_another_unit_is_converted() -> None:
     static = BrokerConfigs(entries={}, topic_defaults={"log.retention.hours": "2"})
 
-    (entry,) = topic_view(image_of({"a": 1}), static, "a", only("retention.ms"))
+    (entry,) = topic_view(image_of({"a": 1}), static, NODE, "a", only("retention.ms"))
 
     assert (entry.value, entry.config_source) == ("7200000", ConfigSource.STATIC_BROKER)
     assert [synonym.value for synonym in entry.synonyms] == ["2", "168"]

@@ -2,17 +2,20 @@
 
 import pytest
 
+from automq.ids import NodeId
 from automq.metadata.config_types import ConfigType
 from automq.metadata.configs import (
     DYNAMIC_BROKER_CONFIGS,
     TOPIC_CONFIGS,
     effective_topic_config,
-    inherited_topic_config,
 )
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import ConfigChanged
 from automq.metadata.replay import replay
 from tests.support import golden
+
+NODE = NodeId(1)
+SENTENCES = ("Value", "Not a number of type", "String must be one of", "Expected value to be", "it must be *")
 
 
 def changed(kind: int, name: str, **values: str) -> MetadataImage:
@@ -40,8 +43,8 @@ def test_every_default_is_a_value(definition: object) -> None:
         ("retention.ms", str(2**63)),
         ("max.message.bytes", "-1"),
         ("cleanup.policy", "shred"),
-        ("cleanup.policy", "delete,delete"),
-        ("cleanup.policy", ""),
+        ("cleanup.policy", " ,delete"),
+        ("retention.ms", "1_000"),
         ("compression.type", "zip"),
         ("compression.gzip.level", "0"),
         ("message.timestamp.type", "createtime"),
@@ -56,7 +59,7 @@ def test_every_default_is_a_value(definition: object) -> None:
 def test_what_kafka_refuses_is_refused_with_a_reason(name: str, text: str) -> None:
     problem = TOPIC_CONFIGS[name].problem(text)
     assert problem is not None
-    assert problem.startswith("it must be ")
+    assert problem.startswith(SENTENCES)
 
 
 @pytest.mark.parametrize(
@@ -78,39 +81,76 @@ def test_what_kafka_takes_is_taken(name: str, text: str) -> None:
 
 
 def test_a_topic_without_overrides_has_kafkas_defaults() -> None:
-    config = effective_topic_config(EMPTY, "t")
+    config = effective_topic_config(EMPTY, "t", NODE)
     assert (config.retention_ms, config.retention_bytes, config.max_message_bytes) == (604_800_000, None, 1_048_588)
     assert (config.is_deleted, config.is_compacted, config.message_timestamp_type) == (True, False, "CreateTime")
 
 
 def test_precedence_is_topic_then_all_brokers_then_settings_file() -> None:
     static = {"log.retention.hours": "1", "log.retention.bytes": "7"}
-    assert effective_topic_config(EMPTY, "t", static).retention_ms == 3_600_000
+    assert effective_topic_config(EMPTY, "t", NODE, static).retention_ms == 3_600_000
     dynamic = changed(4, "", log_retention_ms="20")
-    assert effective_topic_config(dynamic, "t", static).retention_ms == 20
-    assert effective_topic_config(dynamic, "t", static).retention_bytes == 7
+    assert effective_topic_config(dynamic, "t", NODE, static).retention_ms == 20
+    assert effective_topic_config(dynamic, "t", NODE, static).retention_bytes == 7
     topic = changed(2, "t", retention_ms="-1")
-    assert effective_topic_config(topic, "t", static).retention_ms is None
-    assert effective_topic_config(topic, "other", static).retention_ms == 3_600_000
+    assert effective_topic_config(topic, "t", NODE, static).retention_ms is None
+    assert effective_topic_config(topic, "other", NODE, static).retention_ms == 3_600_000
 
 
 def test_the_finer_unit_wins() -> None:
     static = {"log.retention.hours": "1", "log.retention.minutes": "1", "log.retention.ms": "1"}
-    assert inherited_topic_config(EMPTY, static)["retention.ms"] == "1"
+    assert effective_topic_config(EMPTY, "t", NODE, static).values["retention.ms"] == "1"
     static.pop("log.retention.ms")
-    assert inherited_topic_config(EMPTY, static)["retention.ms"] == "60000"
-    assert inherited_topic_config(EMPTY, {"log.retention.hours": "-1"})["retention.ms"] == "-1"
+    assert effective_topic_config(EMPTY, "t", NODE, static).values["retention.ms"] == "60000"
+    assert effective_topic_config(EMPTY, "t", NODE, {"log.retention.hours": "-1"}).values["retention.ms"] == "-1"
 
 
-@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
-def test_a_compacted_topic_never_loses_records_to_time_or_size(policy: str) -> None:
-    config = effective_topic_config(changed(2, "t", cleanup_policy=policy), "t")
-    assert (config.is_compacted, config.is_deleted) == (True, False)
+def test_b1_value_of_one_broker_is_applied_by_that_broker_only() -> None:
+    image = replay(changed(4, "", log_retention_ms="20"), ConfigChanged(4, "1", (("log.retention.ms", "10"),)))
+    assert effective_topic_config(image, "t", NODE).retention_ms == 10
+    assert effective_topic_config(image, "t", NodeId(2)).retention_ms == 20
+
+
+@pytest.mark.parametrize(
+    ("policy", "flags"),
+    [("compact", (True, False)), ("compact,delete", (True, True)), ("delete", (False, True)), ("", (False, False))],
+)
+def test_b2_policies_are_two_independent_flags(policy: str, flags: tuple[bool, bool]) -> None:
+    config = effective_topic_config(changed(2, "t", cleanup_policy=policy), "t", NODE)
+    assert (config.is_compacted, config.is_deleted) == flags
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("cleanup.policy", "compact, delete", "compact,delete"),
+        ("cleanup.policy", "delete,delete", "delete"),
+        ("cleanup.policy", "", ""),
+        ("preallocate", " TRUE", "true"),
+        ("retention.ms", " 5000 ", "5000"),
+        ("retention.ms", "+7", "7"),
+        ("min.cleanable.dirty.ratio", "1", "1.0"),
+        ("compression.type", " lz4 ", "lz4"),
+    ],
+)
+def test_k7_values_are_shown_as_kafka_shows_them(name: str, text: str, shown: str) -> None:
+    assert TOPIC_CONFIGS[name].problem(text) is None
+    assert TOPIC_CONFIGS[name].canonical(text) == shown
+
+
+def test_k7_what_means_nothing_here_is_only_taken_at_its_neutral_value() -> None:
+    assert TOPIC_CONFIGS["remote.storage.enable"].problem("False") is None
+    assert "can only be false" in (TOPIC_CONFIGS["remote.storage.enable"].problem("true") or "")
+
+
+def test_override_of_a_key_that_is_gone_has_no_effect() -> None:
+    config = effective_topic_config(changed(2, "t", message_downconversion_enable="false"), "t", NODE)
+    assert "message.downconversion.enable" not in config.values
 
 
 def test_asking_again_is_answered_from_the_cache() -> None:
     image = changed(2, "t", retention_ms="5")
-    assert effective_topic_config(image, "t") is effective_topic_config(image, "t")
+    assert effective_topic_config(image, "t", NODE) is effective_topic_config(image, "t", NODE)
 
 
 def test_a_broker_can_be_drained_and_given_topic_defaults() -> None:

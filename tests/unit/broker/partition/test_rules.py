@@ -3,6 +3,7 @@
 import pytest
 from immutables import Map
 
+from automq.ids import NodeId
 from automq.metadata.configs import TopicConfig, effective_topic_config
 from automq.metadata.image import TOPIC_RESOURCE, MetadataImage
 from automq.partition.rules import rules_of
@@ -11,7 +12,7 @@ from automq.protocol.compression import Compression
 
 def config(**overrides: str) -> TopicConfig:
     values = Map({name.replace("_", "."): value for name, value in overrides.items()})
-    return effective_topic_config(MetadataImage(configs=Map({(TOPIC_RESOURCE, "t"): values})), "t")
+    return effective_topic_config(MetadataImage(configs=Map({(TOPIC_RESOURCE, "t"): values})), "t", NodeId(1))
 
 
 def test_defaults_are_kafkas() -> None:
