@@ -24,7 +24,7 @@ def _new_nonce_each_try(original: Any) -> Any:
     from automq.s3stream.ports import ObjectExists, StoreError
     from automq.s3stream.store.conditional import KeyTaken
 
-    async def create(store: Any, key: str, body: Any, *, entropy: Any, on_trouble: Any = None) -> None:
+    async def create(store: Any, key: str, body: Any, *, entropy: Any, **_options: Any) -> None:
         while True:
             slot = bytearray(b"".join(body))
             length = int.from_bytes(slot[72:76], "big")

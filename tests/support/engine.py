@@ -31,7 +31,7 @@ from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavai
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Storage, Stream
-from automq.s3stream.wal.format import SlotId
+from automq.s3stream.wal.format import SlotId, encode_fence
 
 CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
 NODE = NodeId(1)
@@ -351,6 +351,12 @@ async def keys_of(store: ObjectStorage, part: str) -> list[str]:
 def slot_key(sequence: int, *, epoch: int = 1) -> str:
     """The key of a slot of the test broker."""
     return SlotId(cluster_id=CLUSTER, node=NODE, epoch=BrokerEpoch(epoch), sequence=sequence).key
+
+
+def a_fence(sequence: int, *, epoch: int = 1) -> bytes:
+    """What a recoverer puts into a slot of the test broker."""
+    slot = SlotId(cluster_id=CLUSTER, node=NODE, epoch=BrokerEpoch(epoch), sequence=sequence)
+    return encode_fence(slot, nonce=b"somebody else's!", recoverer=(NODE, BrokerEpoch(epoch + 1)))
 
 
 def a_batch(stream: int, offset: int, *, size: int = 100) -> memoryview:

@@ -42,7 +42,7 @@ class FlakyStore:
     """A store in memory whose writes have the fates that a test names, one an operation; then they succeed.
 
     "lost" is applied and not answered, "refused" is not applied, "late" is applied when the test says `land`,
-    "conflict" is a 409. With `is_down` nothing works.
+    "conflict" is a 409, "half" keeps the first half of the body and does not answer. With `is_down` nothing works.
     """
 
     def __init__(self, inner: MemoryStore | None = None) -> None:
@@ -99,6 +99,9 @@ class FlakyStore:
             raise StoreConflict("409")
         if fate in ("ok", "lost"):
             await self.inner.create(key, body)
+        if fate == "half":
+            whole = b"".join(body)
+            await self.inner.create(key, [whole[: len(whole) // 2]])
         if fate == "late":
             self.late.append((key, b"".join(body)))
         if fate != "ok":

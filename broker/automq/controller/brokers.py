@@ -14,11 +14,12 @@ from automq.metadata.records import (
     Endpoint,
     MetadataRecord,
     ProducerIdsAllocated,
+    UnplacedRange,
     WalRecovered,
 )
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
-from automq.s3stream.model import BrokerFenced
+from automq.s3stream.model import BrokerFenced, Unplaced
 
 PRODUCER_ID_MAX = 2**63 - 1
 
@@ -63,9 +64,14 @@ def inherited_wals(image: MetadataImage, node: NodeId) -> Sequence[WalToRecover]
 
 
 def wal_recovered(
-    image: MetadataImage, node: NodeId, epoch: BrokerEpoch, *, recoverer: tuple[NodeId, BrokerEpoch]
+    image: MetadataImage,
+    node: NodeId,
+    epoch: BrokerEpoch,
+    *,
+    recoverer: tuple[NodeId, BrokerEpoch],
+    unplaced: Sequence[Unplaced] = (),
 ) -> Decision[MetadataRecord, None]:
-    """Only the named recoverer may say so; saying it again is no error."""
+    """Only the named recoverer may say so; saying it again is no error. What it could not place is pinned."""
     check_alive(image, *recoverer)
     wal = image.wals.get((node, epoch))
     if wal is None:
@@ -74,7 +80,19 @@ def wal_recovered(
         raise BrokerFenced(
             f"the log of broker {node} at epoch {epoch} is recovered by {wal.recoverer}, not {recoverer}"
         )
-    return Decision((WalRecovered(node=node, epoch=epoch),), None)
+    ranges = tuple(
+        UnplacedRange(
+            stream=item.stream,
+            epoch=item.epoch,
+            start=item.start,
+            end=item.end,
+            expected=item.expected,
+            first_slot=item.first_slot,
+            end_slot=item.end_slot,
+        )
+        for item in unplaced
+    )
+    return Decision((WalRecovered(node=node, epoch=epoch, unplaced=ranges),), None)
 
 
 def unregister_broker(image: MetadataImage, node: NodeId) -> Decision[MetadataRecord, None]:

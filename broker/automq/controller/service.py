@@ -42,7 +42,7 @@ from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.model import CommitRequest, CommitResult
+from automq.s3stream.model import CommitRequest, CommitResult, Unplaced
 from automq.s3stream.ports import ObjectStorage, StoreError
 
 T = TypeVar("T")
@@ -239,9 +239,18 @@ class Controller:
         """End (node, epoch), and whatever it was recovering; `recoverer` recovers the logs that are returned."""
         return await self._call(lambda image: brokers.fence_broker(image, node, epoch, recoverer=recoverer))
 
-    async def wal_recovered(self, node: NodeId, epoch: BrokerEpoch, *, recoverer: tuple[NodeId, BrokerEpoch]) -> None:
-        """(node, epoch)'s log is committed whole and its end fenced."""
-        await self._call(lambda image: brokers.wal_recovered(image, node, epoch, recoverer=recoverer))
+    async def wal_recovered(
+        self,
+        node: NodeId,
+        epoch: BrokerEpoch,
+        *,
+        recoverer: tuple[NodeId, BrokerEpoch],
+        unplaced: Sequence[Unplaced] = (),
+    ) -> None:
+        """(node, epoch)'s log is committed, but for what could not be placed, and its end fenced."""
+        await self._call(
+            lambda image: brokers.wal_recovered(image, node, epoch, recoverer=recoverer, unplaced=unplaced)
+        )
 
     async def unregister_broker(self, node: NodeId) -> None:
         """Forget a fenced node that owns nothing."""

@@ -7,6 +7,7 @@ is taken and that no listing shows is no race: such a store hides keys that exis
 import asyncio
 import json
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
@@ -15,6 +16,7 @@ from automq.metadata.patience import Patience
 from automq.metadata.refusal import StoreUnsuitable
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
+from automq.s3stream.model import CorruptData
 from automq.s3stream.ports import ObjectExists, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
 from automq.s3stream.store.listing import list_own
@@ -28,10 +30,27 @@ FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim's key says."""
+
+    node: NodeId
+    nonce: str
+
+
 async def highest_claim(store: ObjectStorage, cluster_id: ClusterId, patience: Patience) -> ControllerEpoch:
     """The newest epoch that somebody claimed; 0 when nobody ever did."""
     claims = await patience.insist(lambda: list_own(store, claim_folder(cluster_id), parse_claim_key))
     return max((claim.parsed for claim in claims), default=NO_EPOCH)
+
+
+def decode_claim(key: str, data: bytes) -> Claim:
+    """Who claimed, and in which try. Raises CorruptData."""
+    try:
+        fields = json.loads(data)
+        return Claim(NodeId(int(fields["node"])), str(fields["nonce"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptData(key=key, offset=0, length=len(data), what="claim") from error
 
 
 async def claim_next_epoch(
@@ -63,17 +82,23 @@ async def claim_next_epoch(
                     f"({omissions} times over): use a store that lists what it holds"
                 )
         epoch = ControllerEpoch(max(listed, taken) + 1)
+        key = claim_key(cluster_id, epoch)
         body = json.dumps({"node": node, "nonce": entropy.token(16).hex()}).encode()
         try:
             await create_once(
-                store, claim_key(cluster_id, epoch), [body], entropy=entropy, on_trouble=patience.on_store
+                store,
+                key,
+                [body],
+                decode=lambda data, key=key: decode_claim(key, data),  # type: ignore[misc]
+                entropy=entropy,
+                on_trouble=patience.on_store,
             )
         except KeyTaken:
             log.info("another process claimed the epoch first", extra={"epoch": epoch})
             taken = epoch
             await asyncio.sleep(backoff.next_s())
             continue
-        await _check_refused(store, claim_key(cluster_id, epoch), body, patience)
+        await _check_refused(store, key, body, patience)
         return epoch
 
 

@@ -194,7 +194,12 @@ class Prefix:
         )
         try:
             await create_once(
-                self._store, CLUSTER_KEY, [key.encode()], entropy=self._entropy, on_trouble=self._patience.on_store
+                self._store,
+                CLUSTER_KEY,
+                [key.encode()],
+                decode=decode_cluster_key,
+                entropy=self._entropy,
+                on_trouble=self._patience.on_store,
             )
         except KeyTaken:
             found = await self._read()

@@ -15,7 +15,7 @@ import msgspec
 from immutables import Map
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
-from automq.metadata.records import Endpoint
+from automq.metadata.records import Endpoint, UnplacedRange
 from automq.metadata.spans import Spans
 from automq.s3stream.model import CheckpointRef, ObjectSpan, StreamState
 
@@ -142,6 +142,8 @@ class MetadataImage:
     destroyed: Map[ObjectId, ObjectImage] = Map()
     unreferenced: Map[ObjectId, None] = Map()
     """Committed objects that nothing refers to any more: to be destroyed."""
+    pinned: Map[tuple[NodeId, BrokerEpoch], tuple[UnplacedRange, ...]] = Map()
+    """What recovery of a log could not place: the slots named there are never deleted. Never empty."""
     configs: Map[tuple[int, str], Map[str, str]] = Map()
     next_broker_epoch: BrokerEpoch = BrokerEpoch(1)
     next_stream: StreamId = StreamId(1)

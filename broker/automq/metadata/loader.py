@@ -161,7 +161,14 @@ class LogLoader:
         )
         key = slot_key(self._cluster_id, position)
         try:
-            await create_once(self._store, key, body, entropy=self._entropy, on_trouble=self._patience.on_store)
+            await create_once(
+                self._store,
+                key,
+                body,
+                decode=lambda data: decode_slot(self._cluster_id, position, data),
+                entropy=self._entropy,
+                on_trouble=self._patience.on_store,
+            )
         except KeyTaken:
             return False
         check_not_void(position, await self._present_from(LogPosition(position.epoch, position.sequence + 1)))

@@ -19,6 +19,7 @@ from automq.metadata.log_format import (
     HEADER_BYTES,
     NONCE_BYTES,
     LogPosition,
+    decode_slot,
     encode_slot,
     is_fence_header,
     slot_key,
@@ -149,15 +150,24 @@ class MetadataLog:
                     encoded=encoded,
                     nonce=self._entropy.token(NONCE_BYTES),
                 )
-                key = slot_key(self._cluster_id, self._next)
                 try:
-                    await create_once(self._store, key, body, entropy=self._entropy, on_trouble=self._patience.on_store)
+                    await self._create(self._next, body)
                 except KeyTaken:
                     self._lose(LogFenced(f"slot {self._next} of the metadata log belongs to another controller"))
                     return
                 self._confirm(group, records=len(encoded), size=sum(map(len, body)))
         finally:
             self._writing = False
+
+    async def _create(self, position: LogPosition, body: Sequence[bytes]) -> None:
+        await create_once(
+            self._store,
+            slot_key(self._cluster_id, position),
+            body,
+            decode=lambda data: decode_slot(self._cluster_id, position, data),
+            entropy=self._entropy,
+            on_trouble=self._patience.on_store,
+        )
 
     def _take_group(self) -> list[_Waiting]:
         """Rule: one slot in flight; what one call appended is never split over two slots."""

@@ -66,6 +66,21 @@ class SpanRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     max_timestamp_ms: int
 
 
+class UnplacedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Offsets [start, end) of one stream that a dead broker's log holds in slots [first_slot, end_slot), and no object.
+
+    They do not begin where the stream ended (`expected`), or their commit was refused: only a person may place them.
+    """
+
+    stream: StreamId
+    epoch: StreamEpoch
+    start: Offset
+    end: Offset
+    expected: Offset
+    first_slot: int
+    end_slot: int
+
+
 class BrokerRegistered(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A new incarnation of a node, with an empty write-ahead log. `epoch` is above every epoch ever given."""
 
@@ -204,10 +219,14 @@ class WalTrimmed(msgspec.Struct, frozen=True, array_like=True, tag=17):
 
 
 class WalRecovered(msgspec.Struct, frozen=True, array_like=True, tag=18):
-    """Everything in (node, epoch)'s write-ahead log is committed, and its end is fenced."""
+    """Everything in (node, epoch)'s write-ahead log is committed, but for `unplaced`, and its end is fenced.
+
+    The slots that `unplaced` names are pinned: nobody deletes them.
+    """
 
     node: NodeId
     epoch: BrokerEpoch
+    unplaced: tuple[UnplacedRange, ...] = ()
 
 
 class ProducerIdsAllocated(msgspec.Struct, frozen=True, array_like=True, tag=19):

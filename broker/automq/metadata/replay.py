@@ -48,6 +48,7 @@ from automq.metadata.records import (
     StreamTrimmed,
     TopicCreated,
     TopicDeleted,
+    UnplacedRange,
     WalRecovered,
     WalTrimmed,
 )
@@ -64,6 +65,7 @@ MAPS: Final = (
     "committed",
     "destroyed",
     "unreferenced",
+    "pinned",
     "configs",
 )
 
@@ -81,6 +83,7 @@ class MetadataMachine:
     committed: MapMutation[ObjectId, ObjectImage]
     destroyed: MapMutation[ObjectId, ObjectImage]
     unreferenced: MapMutation[ObjectId, None]
+    pinned: MapMutation[tuple[NodeId, BrokerEpoch], tuple[UnplacedRange, ...]]
     configs: MapMutation[tuple[int, str], Map[str, str]]
 
     def __init__(self, image: MetadataImage) -> None:
@@ -148,6 +151,8 @@ class MetadataMachine:
 
     def wal_recovered(self, record: WalRecovered) -> None:
         self.wals.pop((record.node, record.epoch), None)
+        if record.unplaced:
+            self.pinned[record.node, record.epoch] = record.unplaced
 
     def _move_wal(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
         wal = self.wals.get((node, epoch))

@@ -121,6 +121,31 @@ class CommitRequest:
     recoverer: tuple[NodeId, BrokerEpoch] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplaced:
+    """Offsets [start, end) of one stream that recovery found in slots [first_slot, end_slot) and could not commit.
+
+    They do not begin where the stream ended (`expected`), or the commit check refused them. Nobody deletes the slots.
+    """
+
+    stream: StreamId
+    epoch: StreamEpoch
+    start: Offset
+    end: Offset
+    expected: Offset
+    first_slot: int
+    end_slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveredLog:
+    """What recovery of one log has done."""
+
+    fence: int
+    """The sequence of the fence that ends it."""
+    unplaced: Sequence[Unplaced] = ()
+
+
 class RangeVerdict(enum.Enum):
     """How the commit check judged one range (design: 'Commit check, the last line of defence')."""
 

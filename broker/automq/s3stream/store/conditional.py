@@ -7,10 +7,15 @@ the store gives an answer that decides:
     success                           durable and ours                    done
     409 (StoreConflict)               nothing happened                    the same bytes again
     nothing, 5xx, time-out, refused   unknown                             the same bytes again, after a pause
-    412 (ObjectExists)                somebody's bytes are there          read them: ours (an earlier try) or another's
+    412 (ObjectExists)                bytes are there                     read them:
+        equal to ours                 an earlier try of ours              done
+        a whole value of another's    another writer was first            KeyTaken
+        anything else                 the store damaged what it took      StoreDamaged; the key is left as it is
 
 The body must carry a nonce, so that equal bytes can only be our own, and must not change until this returns: buffers
-handed over are frozen. Each row's rule is a function of its own, to be taken out in tests one at a time.
+handed over are frozen. What does not decode is nobody's: a store that keeps half a PUT shows a writer the half of its
+own body, and taking that for a fence would blame a process that does not exist. Each row's rule is a function of its
+own, to be taken out in tests one at a time.
 """
 
 import asyncio
@@ -19,6 +24,7 @@ from collections.abc import Callable, Sequence
 
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
+from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import (
     Buffer,
     ObjectExists,
@@ -57,10 +63,14 @@ async def create_once(
     key: str,
     body: Sequence[Buffer],
     *,
+    decode: Callable[[bytes], object],
     entropy: Entropy,
     on_trouble: Callable[[StoreError | None], None] | None = None,
 ) -> None:
-    """Return when `key` durably holds `body`, put there by us; raise KeyTaken when it holds anything else.
+    """Return when `key` durably holds `body`, put there by us; raise KeyTaken when it holds another writer's value.
+
+    `decode` reads a whole value of the key's format, whoever wrote it, and raises StoreDamaged or FormatTooNew. What
+    it does not take is nobody's value: StoreDamaged. Nothing is overwritten, whatever is found.
 
     Waits for as long as the store fails, credentials and permissions included (they heal, too); cancel it to stop: the
     outcome is then unknown. `on_trouble` is called with every failure and with None when it is over.
@@ -76,6 +86,8 @@ async def create_once(
             try:
                 found = await store.get(key)
                 verdict = judge_found(found, body)
+                if verdict is Verdict.TAKEN:
+                    verdict = judge_foreign(key, found, body, decode)
             except ObjectNotFound:
                 verdict = judge_vanished()
             except StoreError as error:
@@ -98,6 +110,26 @@ async def create_once(
 def judge_found(found: bytes, body: Sequence[Buffer]) -> Verdict:
     """Rule: 412 is decided by the nonce. Equal bytes are our own earlier try, whose answer was lost."""
     return Verdict.LANDED if found == b"".join(body) else Verdict.TAKEN
+
+
+def judge_foreign(key: str, found: bytes, body: Sequence[Buffer], decode: Callable[[bytes], object]) -> Verdict:
+    """Rule: only a whole value can be another's. Raises StoreDamaged for everything else.
+
+    A value of a newer format is another's, too: whoever wrote it is at work here. Bytes that mean the same as ours and
+    differ only where nothing depends on them (padding) are ours.
+    """
+    ours = b"".join(body)
+    if len(found) < len(ours) and ours.startswith(found):
+        raise StoreDamaged(
+            f"{key} holds the first {len(found)} of the {len(ours)} bytes that we sent, a prefix of our own body: "
+            "this store keeps half a PUT, so it is unsuitable",
+            key=key,
+        )
+    try:
+        value = decode(found)
+    except FormatTooNew:
+        return Verdict.TAKEN
+    return Verdict.LANDED if found != ours and value == decode(ours) else Verdict.TAKEN
 
 
 def judge_vanished() -> Verdict:

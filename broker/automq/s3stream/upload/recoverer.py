@@ -131,7 +131,7 @@ class Recoverer:
         slot = self._slot_id(sequence)
         body = encode_fence(slot, nonce=self._entropy.token(NONCE_BYTES), recoverer=self._recoverer)
         try:
-            await create_once(self._store, slot.key, [body], entropy=self._entropy)
+            await create_once(self._store, slot.key, [body], decode=slot.decode, entropy=self._entropy)
         except KeyTaken:
             return False
         return True

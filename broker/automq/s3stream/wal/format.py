@@ -40,6 +40,7 @@ from crc32c import crc32c
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import CorruptData, FormatTooNew, StreamRecordBatch
+from automq.s3stream.ports import Buffer
 from automq.s3stream.store.layout import KeyKind, parse_key_of
 
 MAGIC: Final = b"AQWS"
@@ -77,6 +78,10 @@ class SlotId:
         """Fixed width, so that keys sort by sequence."""
         return f"{slot_prefix(self.cluster_id, self.node, self.epoch)}{self.sequence:020d}"
 
+    def decode(self, data: Buffer) -> "Slot":
+        """See `decode_slot`."""
+        return decode_slot(self, memoryview(data))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
@@ -104,7 +109,7 @@ def parse_slot_key(key: str) -> SlotId | None:
     return SlotId(cluster_id=parsed.cluster_id, node=NodeId(node), epoch=BrokerEpoch(epoch), sequence=sequence)
 
 
-def is_data(header: bytes | bytearray | memoryview) -> bool:
+def is_data(header: Buffer) -> bool:
     """Whether these first bytes are those of a data slot, which a sweep may delete; anything else it leaves alone."""
     return bytes(header[:4]) == MAGIC and len(header) >= SLOT_HEADER_BYTES and header[5] == SlotKind.DATA
 

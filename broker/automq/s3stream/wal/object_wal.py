@@ -275,9 +275,11 @@ class ObjectWal:
     async def _put(self, slot: OpenSlot) -> None:
         started = self._clock.monotonic()
         end = (slot.position + PAGE_BYTES - 1) & -PAGE_BYTES
-        key = self._slot_id(slot.sequence).key
+        slot_id = self._slot_id(slot.sequence)
+        key = slot_id.key
+        body = [slot.view[slot.start : end]]
         try:
-            await create_once(self._store, key, [slot.view[slot.start : end]], entropy=self._entropy)
+            await create_once(self._store, key, body, decode=slot_id.decode, entropy=self._entropy)
         except KeyTaken:
             self._on_taken(key)
             return

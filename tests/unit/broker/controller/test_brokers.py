@@ -11,12 +11,13 @@ from automq.controller.brokers import (
     wal_recovered,
 )
 from automq.controller.model import Registration, WalToRecover
-from automq.ids import BrokerEpoch, NodeId
+from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import Endpoint, WalTrimmed
 from automq.metadata.replay import replay_all
+from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.s3stream.model import BrokerFenced
+from automq.s3stream.model import BrokerFenced, Unplaced
 from tests.support.metadata_worlds import check
 
 ONE, TWO = NodeId(1), NodeId(2)
@@ -101,6 +102,29 @@ def test_only_the_named_recoverer_ends_a_log_and_may_say_so_twice() -> None:
     image = replay_all(image, decision.records)
     assert (ONE, BrokerEpoch(1)) not in image.wals
     assert wal_recovered(image, ONE, BrokerEpoch(1), recoverer=(ONE, BrokerEpoch(2))).records == ()
+
+
+def test_b16_what_recovery_could_not_place_is_pinned_for_good() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image, _ = registered(image, ONE)
+    unplaced = Unplaced(
+        stream=StreamId(5),
+        epoch=StreamEpoch(1),
+        start=Offset(20),
+        end=Offset(30),
+        expected=Offset(10),
+        first_slot=3,
+        end_slot=5,
+    )
+    recoverer = (ONE, BrokerEpoch(2))
+    decision = wal_recovered(image, ONE, BrokerEpoch(1), recoverer=recoverer, unplaced=[unplaced])
+    image = replay_all(image, decision.records)
+
+    (pinned,) = image.pinned[ONE, BrokerEpoch(1)]
+    assert (pinned.stream, pinned.start, pinned.end, pinned.first_slot, pinned.end_slot) == (5, 20, 30, 3, 5)
+    assert replay_all(EMPTY, to_records(image)).pinned == image.pinned
+    image, _ = registered(image, ONE)
+    assert (ONE, BrokerEpoch(1)) in image.pinned
 
 
 def test_fencing_an_old_incarnation_or_by_a_dead_one_is_refused() -> None:

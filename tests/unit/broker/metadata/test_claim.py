@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from automq.ids import ControllerEpoch
-from automq.metadata.claim import claim_next_epoch, highest_claim
+from automq.metadata.claim import claim_next_epoch, decode_claim, highest_claim
 from automq.metadata.log_format import claim_key
 from automq.metadata.refusal import StoreUnsuitable
 from automq.runtime.entropy import SeededEntropy
+from automq.s3stream.model import CorruptData, StoreDamaged
 from automq.s3stream.ports import Buffer, ObjectInfo
 from automq.s3stream.store.memory import MemoryStore
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World
@@ -122,3 +123,20 @@ async def test_the_proof_waits_for_an_answer(fate: str) -> None:
     assert isinstance(world.store, FlakyStore)
     world.store.fates.extend(["ok", fate, fate])
     assert await claim(world, "first") == 1
+
+
+async def test_f1_claim_that_is_half_of_ours_is_damage_and_not_somebody_elses() -> None:
+    world = World()
+    assert isinstance(world.store, FlakyStore)
+    key = claim_key(CLUSTER, ControllerEpoch(1))
+
+    world.store.fates.append("half")
+    with pytest.raises(StoreDamaged, match="half a PUT") as caught:
+        await claim(world, "first")
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"node": 1}', b'{"node": "x", "nonce": "y"}'])
+def test_what_is_no_claim_is_damage(data: bytes) -> None:
+    with pytest.raises(CorruptData):
+        decode_claim("a/claim", data)

@@ -39,6 +39,7 @@ from automq.metadata.records import (
     TopicCreated,
     TopicDeleted,
     UnknownRecord,
+    UnplacedRange,
     WalRecovered,
     WalTrimmed,
     decode_records,
@@ -79,7 +80,21 @@ EXAMPLES: list[MetadataRecord] = [
     ObjectsDestroyed(objects=(O1,), at_ms=1_700_000_000_000),
     ObjectsDeleted(objects=(O1,)),
     WalTrimmed(node=N, epoch=E, trim_to=6),
-    WalRecovered(node=N, epoch=E),
+    WalRecovered(
+        node=N,
+        epoch=E,
+        unplaced=(
+            UnplacedRange(
+                stream=S,
+                epoch=StreamEpoch(3),
+                start=Offset(20),
+                end=Offset(30),
+                expected=Offset(10),
+                first_slot=4,
+                end_slot=6,
+            ),
+        ),
+    ),
     ProducerIdsAllocated(next_id=1000, node=N, epoch=E),
     FeatureLevelSet(name="metadata.version", level=29),
     CountersAdvanced(next_broker_epoch=E, next_stream=S, next_object=O1, next_producer_id=4),
@@ -117,6 +132,11 @@ def test_tags_are_dense_and_never_shared() -> None:
 def test_a_field_of_a_newer_program_is_skipped() -> None:
     newer = msgspec.msgpack.encode([[4, "uid", "what a newer program adds"]])
     assert decode_records(newer) == [PrefixOwnerSet(owner="uid")]
+
+
+def test_a_recovery_of_an_older_program_placed_everything() -> None:
+    older = b"\x91" + bytes.fromhex("931207cf0000010000000000")
+    assert decode_records(older) == [WalRecovered(node=N, epoch=E)]
 
 
 def test_a_record_of_a_newer_program_is_not_skipped() -> None:

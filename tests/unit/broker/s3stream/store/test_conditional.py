@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automq.runtime.entropy import SeededEntropy
+from automq.s3stream.model import CorruptData, FormatTooNew, StoreDamaged
 from automq.s3stream.ports import (
     Buffer,
     ObjectExists,
@@ -59,8 +60,18 @@ class ScriptedStore(MemoryStore):
         return await super().get(key)
 
 
+def decode(data: bytes) -> bytes:
+    """A format of words and padding: whole when it ends in one of the writers' last letters."""
+    word = data.rstrip(b".")
+    if word.startswith(b"newer"):
+        raise FormatTooNew(key="key", version=2, supported=1)
+    if not word.startswith((b"ours", b"theirs", b"writer")):
+        raise CorruptData(key="key", offset=0, length=len(data), what="word")
+    return word
+
+
 async def create(store: MemoryStore, body: bytes = b"ours", **options) -> None:
-    await create_once(store, "key", [body], entropy=SeededEntropy(1), **options)
+    await create_once(store, "key", [body], decode=decode, entropy=SeededEntropy(1), **options)
 
 
 async def test_created_key_is_ours() -> None:
@@ -110,13 +121,57 @@ async def test_anothers_body_means_taken_and_is_carried() -> None:
     assert taken.value.body == b"theirs"
 
 
-@pytest.mark.parametrize("body", [b"our", b"ours and more", b"", b"Ours"])
-async def test_body_that_differs_in_one_byte_or_in_length_is_anothers(body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"ours and more", b"theirs", b"newer than we know"])
+async def test_whole_value_that_differs_is_anothers(body: bytes) -> None:
     store = ScriptedStore()
     await store.put("key", [body])
 
     with pytest.raises(KeyTaken):
         await create(store)
+
+    assert await store.get("key") == body
+
+
+@pytest.mark.parametrize("body", [b"", b"o", b"our"])
+async def test_f1_half_put_of_our_own_is_damage_and_no_fence(body: bytes) -> None:
+    store = ScriptedStore()
+    await store.put("key", [body])
+
+    with pytest.raises(
+        StoreDamaged, match=f"first {len(body)} of the 4 bytes.*prefix of our own body.*half a PUT"
+    ) as damage:
+        await create(store)
+
+    assert damage.value.key == "key"
+    assert await store.get("key") == body
+
+
+async def test_f1_half_put_that_the_format_takes_for_whole_is_damage_too() -> None:
+    store = ScriptedStore()
+    await store.put("key", [b"ours.."])
+
+    with pytest.raises(StoreDamaged, match="first 6 of the 8 bytes"):
+        await create(store, b"ours....")
+
+
+@pytest.mark.parametrize("body", [b"Ours", b"thei", b"\0" * 4, b"another kind of thing"])
+async def test_f1_what_does_not_decode_is_damage_and_left_as_it_is(body: bytes) -> None:
+    store = ScriptedStore([LOST], gets=[lambda store: store.put("key", [body])])
+
+    with pytest.raises(CorruptData):
+        await create(store)
+
+    assert await store.get("key") == body
+    assert len(store.bodies) == 2
+
+
+async def test_our_own_bytes_with_other_padding_are_ours() -> None:
+    store = ScriptedStore()
+    await store.put("key", [b"ours...."])
+
+    await create(store, b"ours.")
+
+    assert await store.get("key") == b"ours...."
 
 
 async def test_key_that_vanishes_before_it_can_be_read_is_taken() -> None:
@@ -211,7 +266,7 @@ async def test_cancelling_stops_asking() -> None:
 async def test_memory_that_is_no_bytes_is_compared_as_well() -> None:
     store = ScriptedStore([LOST])
 
-    await create_once(store, "key", [bytearray(b"ou"), memoryview(b"rs")], entropy=SeededEntropy(1))
+    await create_once(store, "key", [bytearray(b"ou"), memoryview(b"rs")], decode=decode, entropy=SeededEntropy(1))
 
     assert store.bodies == [b"ours"] * 2
 
@@ -256,6 +311,8 @@ def test_of_any_writers_with_any_failures_exactly_one_is_told_that_the_key_is_it
     [
         ("judge_found", lambda found, body: Verdict.TAKEN, [LOST], None),
         ("judge_found", lambda found, body: Verdict.LANDED, [], b"theirs"),
+        ("judge_foreign", lambda key, found, body, decode: Verdict.TAKEN, [], b"our"),
+        ("judge_foreign", lambda key, found, body, decode: Verdict.LANDED, [], b"theirs"),
         ("judge_conflict", lambda: Verdict.TAKEN, [StoreConflict("409")], None),
         ("judge_failure", lambda: Verdict.LANDED, [StoreUnavailable("503")], None),
         ("judge_failure", lambda: Verdict.TAKEN, [StoreUnavailable("503")], None),
@@ -270,15 +327,15 @@ async def test_every_rule_is_needed(
 ) -> None:
     """With the rule removed, the writer is told something else, or something else is stored."""
 
-    async def outcome() -> tuple[bool, bool]:
+    async def outcome() -> tuple[str, bool]:
         store = ScriptedStore(creates)
         if held is not None:
             await store.put("key", [held])
         try:
             await create(store)
-            return True, bool(await store.list("key"))
-        except KeyTaken:
-            return False, bool(await store.list("key"))
+            return "ours", bool(await store.list("key"))
+        except (KeyTaken, StoreDamaged) as error:
+            return type(error).__name__, bool(await store.list("key"))
 
     right = await outcome()
     monkeypatch.setattr(conditional, rule, instead)

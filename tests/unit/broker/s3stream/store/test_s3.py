@@ -81,7 +81,7 @@ async def test_create_once_gets_through_every_fault(store: S3Store, proxy: Fault
     proxy.expect(Fault.CONFLICT, Fault.SLOW_DOWN, Fault.DROPPED, Fault.LOST)
     proxy.expect(Fault.DROPPED, Fault.SLOW_DOWN, method="GET")
 
-    await create_once(store, "a/b", [b"ours ", b"and whole"], entropy=SeededEntropy(1))
+    await create_once(store, "a/b", [b"ours ", b"and whole"], decode=bytes, entropy=SeededEntropy(1))
 
     assert await store.get("a/b") == b"ours and whole"
     assert {seen.body for seen in proxy.puts} == {b"ours and whole"}
@@ -92,7 +92,7 @@ async def test_create_once_knows_anothers_object(store: S3Store, proxy: FaultPro
     proxy.expect(Fault.CONFLICT, Fault.LOST)
 
     with pytest.raises(KeyTaken) as taken:
-        await create_once(store, "a/b", [b"ours"], entropy=SeededEntropy(1))
+        await create_once(store, "a/b", [b"ours"], decode=bytes, entropy=SeededEntropy(1))
 
     assert taken.value.body == b"theirs"
 

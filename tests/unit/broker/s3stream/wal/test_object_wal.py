@@ -10,7 +10,7 @@ from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
-from tests.support.engine import SMALL, Engine, HeldStore, Ledger, append, durable, keys_of, slot_key
+from tests.support.engine import SMALL, Engine, HeldStore, Ledger, a_fence, append, durable, keys_of, slot_key
 
 pytestmark = pytest.mark.looptime
 
@@ -157,7 +157,7 @@ async def test_lost_answer_is_asked_again_with_the_same_bytes() -> None:
 
 async def test_taken_slot_means_fenced_whatever_else_is_in_flight() -> None:
     engine, stream, store = an_engine()
-    await store.inner.create(slot_key(1), [b"a fence"])
+    await store.inner.create(slot_key(1), [a_fence(1)])
     gate = asyncio.Event()
 
     async def before(name: str, key: str) -> None:
