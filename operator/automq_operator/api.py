@@ -9,16 +9,41 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from automq_operator.pod_schema import NAME, POD_SPEC
+
 GROUP: Final = "automq.io"
 VERSION: Final = "v1alpha1"
 PLURAL: Final = "automqclusters"
 KIND: Final = "AutoMQCluster"
 
-DNS_LABEL: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+MAX_NAME: Final = 40
+"""Of a resource: its children's names are longer, and 63 characters are allowed in a label."""
+
+# A port's name in Kubernetes: one letter at least, no two hyphens side by side.
+PORT_NAME: Final = "^([0-9]-?)*[a-z](-?[a-z0-9])*$"
+HOST: Final = r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])$"
+URL: Final = r"^https?://([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$"
+LABEL_VALUE: Final = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+QUALIFIED_NAME: Final = (
+    "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"  # of a label or annotation
+)
 
 # Keys of `spec.config` that the operator writes itself, whole or by prefix.
-OWNED_KEYS: Final = ("node.id", "broker.rack", "listeners", "advertised.listeners", "process.roles")
+OWNED_KEYS: Final = (
+    "node.id",
+    "broker.rack",
+    "listeners",
+    "advertised.listeners",
+    "listener.security.protocol.map",
+    "process.roles",
+)
 OWNED_PREFIXES: Final = ("automq.storage.", "automq.cluster.", "automq.http.", "automq.wal.type", "automq.termination.")
+
+# What Kubernetes gives NodePorts from unless its API server was told otherwise; the chart can change it.
+NODE_PORT_MIN: Final = 30000
+NODE_PORT_MAX: Final = 32767
+
+Label = Annotated[str, Meta(max_length=63, pattern=LABEL_VALUE)]
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -26,7 +51,12 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     bucket: Annotated[
         str,
-        Meta(description="Bucket. Must exist; the operator never creates or deletes one.", min_length=3, max_length=63),
+        Meta(
+            description="Bucket. Must exist; the operator never creates or deletes one.",
+            min_length=3,
+            max_length=63,
+            pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        ),
     ]
     prefix: (
         Annotated[
@@ -39,14 +69,16 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         ]
         | None
     ) = None
-    region: Annotated[str, Meta(description="Region of the bucket.", max_length=64)] | None = None
+    region: (
+        Annotated[str, Meta(description="Region of the bucket.", max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None
+    ) = None
     endpoint: (
         Annotated[
             str,
             Meta(
                 description="URL of an S3 server other than Amazon's. Cannot change once the cluster has an id.",
                 max_length=512,
-                pattern="^https?://[^/?#]+/?$",
+                pattern=URL,
             ),
         ]
         | None
@@ -62,6 +94,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
                 description="Secret of this namespace with keys access-key, secret-key and optionally session-token. "
                 "Without it brokers use the identity of their ServiceAccount or node.",
                 max_length=253,
+                pattern=NAME,
             ),
         ]
         | None
@@ -73,6 +106,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
                 description="Cluster id of data under this prefix that another owner left: naming it takes them over. "
                 "Refused while that owner is alive.",
                 max_length=64,
+                pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$",
             ),
         ]
         | None
@@ -93,13 +127,16 @@ class Wal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Listener(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An address that Kafka clients connect to."""
 
-    name: Annotated[str, Meta(description="Name, unique in the list.", pattern=DNS_LABEL, max_length=15)]
+    name: Annotated[
+        str,
+        Meta(description="Name, unique in the list: small letters, digits, hyphens.", pattern=PORT_NAME, max_length=15),
+    ]
     port: Annotated[int, Meta(description="Port of the broker, unique in the list.", ge=1024, le=65535)]
     type: Annotated[
         Literal["Internal", "NodePort"],
         Meta(
             description="Internal: for clients in the Kubernetes cluster. NodePort: for clients outside, through a "
-            "port of the node that the broker runs on."
+            "port of every node."
         ),
     ] = "Internal"
     host: (
@@ -108,12 +145,20 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             Meta(
                 description="Advertised host of a NodePort listener; default: the address of the broker's node.",
                 max_length=253,
+                pattern=HOST,
             ),
         ]
         | None
     ) = None
     node_port: (
-        Annotated[int, Meta(description="Port of the nodes; default: one that Kubernetes chooses.", ge=1, le=65535)]
+        Annotated[
+            int,
+            Meta(
+                description="Port of the nodes; default: one that Kubernetes chooses.",
+                # The API server's bounds only: a chart may have been told of others.
+                extra_json_schema={"minimum": NODE_PORT_MIN, "maximum": NODE_PORT_MAX},
+            ),
+        ]
         | None
     ) = None
 
@@ -132,7 +177,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class PodMetadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Labels and annotations added to the broker pods."""
 
-    labels: Annotated[dict[str, str], Meta(description="Added to the pods' labels; the operator's own win.")] = {}
+    labels: Annotated[dict[str, Label], Meta(description="Added to the pods' labels; the operator's own win.")] = {}
     annotations: Annotated[dict[str, str], Meta(description="Added to the pods' annotations.")] = {}
 
 
@@ -143,17 +188,36 @@ class PodTemplate(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     spec: Annotated[
         dict[str, object],
         Meta(
-            description="Merged over the pod spec that the operator makes: nodeSelector, tolerations, affinity, "
-            "serviceAccountName, imagePullSecrets, extra containers and so on. Lists of named things merge by name.",
-            extra_json_schema={"x-kubernetes-preserve-unknown-fields": True},
+            description="Merged over the pod spec that the operator makes. Lists of named things merge by name, so "
+            "`containers: [{name: broker, env: [...]}]` adds variables to the broker.",
+            extra_json_schema=POD_SPEC,
         ),
     ] = {}
+
+
+class AccountMetadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Labels and annotations added to the brokers' ServiceAccount."""
+
+    labels: Annotated[dict[str, Label], Meta(description="Added to its labels; the operator's own win.")] = {}
+    annotations: Annotated[
+        dict[str, str],
+        Meta(
+            description="Added to its annotations, such as eks.amazonaws.com/role-arn: the cloud role of the brokers."
+        ),
+    ] = {}
+
+
+class AccountTemplate(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Overrides of the brokers' ServiceAccount."""
+
+    metadata: AccountMetadata = AccountMetadata()
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Overrides of what the operator makes."""
 
     pod: PodTemplate = PodTemplate()
+    service_account: AccountTemplate = AccountTemplate()
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -164,7 +228,16 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         int, Meta(description="Number of brokers. Leave it out of Git where an autoscaler sets it.", ge=1)
     ] = 1
     image: (
-        Annotated[str, Meta(description="Image of the brokers; default: the operator's own.", max_length=512)] | None
+        Annotated[
+            str,
+            Meta(
+                description="Image of the brokers; default: the operator's own.",
+                min_length=1,
+                max_length=512,
+                pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$",
+            ),
+        ]
+        | None
     ) = None
     paused: Annotated[bool, Meta(description="The operator observes and reports but changes nothing.")] = False
     wal: Annotated[Wal, Meta(description="The write-ahead log.")] = Wal()

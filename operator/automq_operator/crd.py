@@ -18,6 +18,7 @@ Schema = dict[str, Any]
 
 
 MAX_PROPERTIES: Final = 128
+MAX_QUANTITIES: Final = 16
 MAX_STRING: Final = 4096
 
 
@@ -83,7 +84,8 @@ def _resource_schema(resource: Resource) -> Schema:
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
-            "metadata": {"type": "object"},
+            # Bounds what rules about the name may cost; Kubernetes' own bound.
+            "metadata": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}},
             "spec": maker.model(resource.spec, ("spec",)),
             "status": maker.model(resource.status, ("status",)),
         },
@@ -101,7 +103,9 @@ class _Maker:
         rules = self._rules.get(path)
         if rules:
             schema["x-kubernetes-validations"] = [
-                {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
+                {"rule": rule, "message": message}
+                | ({"fieldPath": field} if field else {})
+                | ({"optionalOldSelf": True} if "oldSelf.hasValue()" in rule else {})
                 for rule, message, field in rules
             ]
         return schema
@@ -190,10 +194,13 @@ def _constraints(meta: msgspec.Meta, kind: str) -> Iterator[tuple[str, Any]]:
 
 
 def _map_schema(value: Any) -> Schema:
-    if value is object:
+    bare, metas = _unwrap(value)
+    if bare is object:
         return {"type": "object"}
-    if value is str:
+    if bare is str:
         item: Schema = {"type": "string", "maxLength": MAX_STRING}
-    else:
-        item = {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]}
-    return {"type": "object", "maxProperties": MAX_PROPERTIES, "additionalProperties": item}
+        for meta in metas:
+            item |= dict(_constraints(meta, "string"))
+        return {"type": "object", "maxProperties": MAX_PROPERTIES, "additionalProperties": item}
+    item = {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}], "maxLength": 32}
+    return {"type": "object", "maxProperties": MAX_QUANTITIES, "additionalProperties": item}

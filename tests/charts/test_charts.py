@@ -78,6 +78,18 @@ def test_op1_every_committed_crd_is_kept_by_helm() -> None:
         assert metadata["annotations"]["helm.sh/resource-policy"] == "keep", file
 
 
+def test_op2_the_range_of_node_ports_can_be_another() -> None:
+    text = render("automq-operator", "--set", "crds.nodePorts.from=20000", "--set", "crds.nodePorts.to=22767")
+    for document in yaml.safe_load_all(text):
+        if document["kind"] == "CustomResourceDefinition":
+            spec = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+            node_port = spec["properties"]["listeners"]["items"]["properties"]["nodePort"]
+            assert (node_port["minimum"], node_port["maximum"]) == (20000, 22767)
+            break
+    else:
+        pytest.fail("no CRD")
+
+
 def test_no_permission_is_a_star_and_none_is_for_secrets() -> None:
     for arguments in ([], ["--set", "namespaces={one}"]):
         for document in yaml.safe_load_all(render("automq-operator", *arguments)):

@@ -1,0 +1,149 @@
+"""Specs that the API server must refuse, each with the field and the word that its answer must name.
+
+A unit test sees to it that every rule of the CRD has its case here.
+"""
+
+from typing import Any, Final
+
+Spec = dict[str, Any]
+
+INTERNAL: Final = {"name": "internal", "port": 9092}
+
+
+def _listeners(*more: Spec) -> Spec:
+    return {"listeners": [INTERNAL, *more]}
+
+
+def _outside(**fields: Any) -> Spec:
+    return _listeners({"name": "outside", "port": 9094, "type": "NodePort", **fields})
+
+
+def _pod(**spec: Any) -> Spec:
+    return {"template": {"pod": {"spec": spec}}}
+
+
+def _metadata(of: str, **fields: Any) -> Spec:
+    return {"template": {of: {"metadata": fields}}}
+
+
+BAD_NAMES: Final = ("1digit", "my.dots", "n" * 41, "n" * 74, "ends-")
+"""Names of resources; the answer names metadata.name."""
+
+BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
+    ({"replicas": 0}, "spec.replicas", "greater than or equal to 1"),
+    ({"replicas": 2}, "spec.replicas", "replicas above 1 are not supported yet"),
+    ({"wal": {"type": "Block"}}, "spec.wal.type", "S3"),
+    ({"image": "not an image"}, "spec.image", "should match"),
+    ({"image": ""}, "spec.image", "at least 1"),
+    # Storage: what goes into the store's URI may not bring more of it along.
+    ({"storage": {}}, "spec.storage.bucket", "Required"),
+    ({"storage": {"bucket": "demo?endpoint=http://elsewhere"}}, "spec.storage.bucket", "should match"),
+    ({"storage": {"region": "us-east-1&endpoint=http://elsewhere"}}, "spec.storage.region", "should match"),
+    ({"storage": {"endpoint": "http://minio:9000&region=x"}}, "spec.storage.endpoint", "should match"),
+    ({"storage": {"endpoint": "http://user:secret@minio:9000"}}, "spec.storage.endpoint", "should match"),
+    ({"storage": {"endpoint": "minio:9000"}}, "spec.storage.endpoint", "should match"),
+    ({"storage": {"prefix": "a//b"}}, "spec.storage.prefix", "should match"),
+    ({"storage": {"prefix": "a/../b"}}, "spec.storage.prefix", "may have no part"),
+    ({"storage": {"adopt": "id\nnode.id=9"}}, "spec.storage.adopt", "should match"),
+    ({"storage": {"credentialsSecret": "Not_A_Name"}}, "spec.storage.credentialsSecret", "should match"),
+    ({"storage": {"deletionPolicy": "Erase"}}, "spec.storage.deletionPolicy", "Retain"),
+    # Config: owned keys, and keys that would be something else in a properties file.
+    ({"config": {"node.id": "7"}}, "spec.config", "operator sets itself"),
+    ({"config": {"broker.rack": "a"}}, "spec.config", "operator sets itself"),
+    ({"config": {"listener.security.protocol.map": "a:SSL"}}, "spec.config", "operator sets itself"),
+    ({"config": {"automq.storage.uri": "file:///x"}}, "spec.config", "operator sets itself"),
+    ({"config": {"automq.cluster.owner": "me"}}, "spec.config", "operator sets itself"),
+    ({"config": {"#x": "1"}}, "spec.config", "small letters"),
+    ({"config": {"a=b": "1"}}, "spec.config", "small letters"),
+    ({"config": {"a\nnode.id": "9"}}, "spec.config", "small letters"),
+    ({"config": {"Log.Retention.Ms": "1"}}, "spec.config", "small letters"),
+    # Listeners: names and ports become those of containers and Services.
+    ({"listeners": []}, "spec.listeners", "at least 1"),
+    ({"listeners": [{"name": "outside", "port": 9094, "type": "NodePort"}]}, "spec.listeners", "type Internal"),
+    (_listeners({"name": "internal", "port": 9093}), "spec.listeners", "names must be unique"),
+    (_listeners({"name": "other", "port": 9092}), "spec.listeners", "ports must be unique"),
+    (_listeners({"name": "other", "port": 9404}), "spec.listeners", "9404"),
+    (_listeners({"name": "http", "port": 9093}), "spec.listeners", "name http"),
+    (_listeners({"name": "9093", "port": 9093}), "spec.listeners[1].name", "should match"),
+    (_listeners({"name": "a--b", "port": 9093}), "spec.listeners[1].name", "should match"),
+    (_listeners({"name": "a" * 16, "port": 9093}), "spec.listeners[1].name", "15"),
+    (_listeners({"name": "low", "port": 80}), "spec.listeners[1].port", "1024"),
+    (_listeners({"name": "other", "port": 9093, "host": "h.example"}), "spec.listeners", "type NodePort"),
+    (_listeners({"name": "other", "port": 9093, "nodePort": 30001}), "spec.listeners", "type NodePort"),
+    (_outside(nodePort=9094), "spec.listeners[1].nodePort", "30000"),
+    (_outside(nodePort=32768), "spec.listeners[1].nodePort", "32767"),
+    (_outside(host="a,b://c"), "spec.listeners[1].host", "should match"),
+    (
+        {
+            "listeners": [
+                INTERNAL,
+                {"name": "one", "port": 9094, "type": "NodePort", "nodePort": 30100},
+                {"name": "two", "port": 9095, "type": "NodePort", "nodePort": 30100},
+            ]
+        },
+        "spec.listeners",
+        "nodePorts must be unique",
+    ),
+    # Resources.
+    ({"resources": {"requests": {"memory": "9Gi"}, "limits": {"memory": "2Gi"}}}, "spec.resources.requests", "above"),
+    ({"resources": {"limits": {"memory": "64Mi"}}}, "spec.resources.requests", "without requests of your own"),
+    ({"resources": {"requests": {"cpu": 3}, "limits": {"cpu": "2500m"}}}, "spec.resources.requests", "above"),
+    ({"resources": {"requests": {"memory": "lots"}}}, "spec.resources.requests", "quantities"),
+    ({"resources": {"limits": {"memory": "2 Gi"}}}, "spec.resources.limits", "quantities"),
+    ({"resources": {"requests": {"cpu": 0.5}}}, "spec.resources.requests.cpu", "integer,string"),
+    # The pod.
+    (_pod(nodeSelectors={"disk": "fast"}), "spec.template.pod.spec.nodeSelectors", "unknown field"),
+    (_pod(nodeName="node1"), "spec.template.pod.spec.nodeName", "unknown field"),
+    (_pod(restartPolicy="Never"), "spec.template.pod.spec.restartPolicy", "unknown field"),
+    (_pod(tolerations=[{"keys": "a"}]), "spec.template.pod.spec.tolerations[0].keys", "unknown field"),
+    (_pod(tolerations=[{"effect": "NoExec"}]), "spec.template.pod.spec.tolerations[0].effect", "NoExecute"),
+    (_pod(imagePullSecrets=["registry"]), "spec.template.pod.spec.imagePullSecrets[0]", "object"),
+    (_pod(containers=[{"image": "sidecar"}]), "spec.template.pod.spec.containers[0].name", "Required"),
+    (_pod(serviceAccountName="Not_A_Name"), "spec.template.pod.spec.serviceAccountName", "should match"),
+    (_metadata("pod", labels={"team": "a b"}), "spec.template.pod.metadata.labels.team", "should match"),
+    (_metadata("pod", labels={"a b": "c"}), "spec.template.pod.metadata.labels", "labels must be named"),
+    (_metadata("pod", annotations={"a b": "c"}), "spec.template.pod.metadata.annotations", "annotations must be named"),
+    (
+        _metadata("serviceAccount", labels={"-": "c"}),
+        "spec.template.serviceAccount.metadata.labels",
+        "labels must be named",
+    ),
+    (
+        _metadata("serviceAccount", annotations={"/x": "c"}),
+        "spec.template.serviceAccount.metadata.annotations",
+        "annotations must be named",
+    ),
+    ({"templates": {}}, "spec.templates", "unknown field"),
+]
+
+BAD_CHANGES: Final[list[tuple[Spec, str, str]]] = [
+    ({"storage": {"bucket": "other"}}, "spec.storage.bucket", "make a new resource"),
+    ({"storage": {"prefix": "x"}}, "spec.storage.prefix", "make a new resource"),
+    ({"storage": {"endpoint": "http://other.example"}}, "spec.storage.endpoint", "make a new resource"),
+]
+"""Changes of a cluster that has an id."""
+
+UNPROVOKED: Final = frozenset({"wal.type cannot change: make a new resource"})
+"""Messages of rules that no spec can break yet: there is one type."""
+
+GOOD_SPECS: Final[list[Spec]] = [
+    {"storage": {"region": "auto", "endpoint": "https://[fd00::1]:9000/"}},
+    {"storage": {"bucket": "My_Bucket.1", "prefix": "a/b-c_d.e"}},
+    {"config": {"log.retention.ms": "1", "automq.wal.interval.ms": "100", "num.partitions": "3"}},
+    {"resources": {"requests": {"cpu": 1, "memory": "1G"}, "limits": {"cpu": "1000m", "memory": "1Gi"}}},
+    {"resources": {"requests": {"cpu": "0.5", "memory": "64Mi"}, "limits": {"memory": "64Mi"}}},
+    _outside(nodePort=30000, host="kafka.example"),
+    _pod(
+        affinity={"podAntiAffinity": {}},
+        nodeSelector={"disk": "fast"},
+        tolerations=[{"operator": "Exists"}],
+        imagePullSecrets=[{"name": "registry.example"}],
+        priorityClassName="high",
+        containers=[{"name": "broker", "env": [{"name": "A", "value": ""}]}, {"name": "sidecar", "image": "x"}],
+        topologySpreadConstraints=[{"maxSkew": 1}],
+        hostNetwork=False,
+    ),
+    _metadata("pod", labels={"app.example/team": "a", "empty": ""}, annotations={"a.b/c": "any thing\nat all"}),
+    _metadata("serviceAccount", annotations={"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}),
+]
+"""Odd, and accepted."""
