@@ -22,6 +22,7 @@ from automq.s3stream.model import (
     ObjectRefused,
     ObjectSpan,
     RangeVerdict,
+    StoreDamaged,
     StreamFenced,
     StreamNotFound,
     StreamState,
@@ -279,7 +280,8 @@ class Engine:
     ) -> None:
         self.ledger = ledger
         self.crashes: list[str] = []
-        self.fences: list[str] = []
+        self.fences: list[BrokerFenced] = []
+        self.damages: list[StoreDamaged] = []
         self.me = (node, BrokerEpoch(epoch))
         self.tasks = Tasks(f"engine {epoch}", on_crash=lambda name, error: self.crashes.append(f"{name}: {error!r}"))
         self.objects = LedgerObjects(ledger, self.me)
@@ -297,6 +299,7 @@ class Engine:
             tasks=self.tasks,
             metrics=self.metrics,
             on_fenced=self.fences.append,
+            on_damaged=self.damages.append,
         )
 
     async def die(self) -> None:

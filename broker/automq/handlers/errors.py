@@ -8,11 +8,11 @@ from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.s3stream.model import (
     BrokerFenced,
-    CorruptData,
     FormatTooNew,
     ObjectRefused,
     OffsetOutOfRange,
     StorageFull,
+    StoreDamaged,
     StreamClosed,
     StreamFenced,
     StreamNotFound,
@@ -31,7 +31,7 @@ CODES: Final[Mapping[type[BaseException], ErrorCode]] = {
     OffsetOutOfRange: ErrorCode.OFFSET_OUT_OF_RANGE,
     StorageFull: ErrorCode.KAFKA_STORAGE_ERROR,
     ObjectRefused: ErrorCode.KAFKA_STORAGE_ERROR,
-    CorruptData: ErrorCode.KAFKA_STORAGE_ERROR,
+    StoreDamaged: ErrorCode.KAFKA_STORAGE_ERROR,
     FormatTooNew: ErrorCode.KAFKA_STORAGE_ERROR,
     StoreError: ErrorCode.KAFKA_STORAGE_ERROR,
     TimeoutError: ErrorCode.REQUEST_TIMED_OUT,

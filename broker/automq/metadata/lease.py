@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
 from automq.metadata.patience import OnStore
@@ -19,6 +20,23 @@ log = logging.getLogger(__name__)
 def lease_key(cluster_id: ClusterId) -> str:
     """Where the lease lies."""
     return f"{cluster_id}/meta/lease"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseContent:
+    """Who renewed it last, for people."""
+
+    node: NodeId
+    epoch: ControllerEpoch
+
+
+def decode_lease(data: bytes) -> LeaseContent | None:
+    """None where it says nothing that can be read: nothing rests on it."""
+    try:
+        fields = json.loads(data)
+        return LeaseContent(NodeId(int(fields["node"])), ControllerEpoch(int(fields["controllerEpoch"])))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class Lease:
@@ -81,6 +99,11 @@ class LeaseWatch:
         self._until = 0.0
 
     @property
+    def content(self) -> LeaseContent | None:
+        """What the newest successful read showed."""
+        return None if self._seen is None else decode_lease(self._seen)
+
+    @property
     def unchanged_s(self) -> float:
         """Seconds from the first to the last of the newest successful reads in a row that showed the same lease."""
         return 0.0 if self._since is None else self._until - self._since
@@ -107,11 +130,15 @@ class LeaseWatch:
             self._until = max(self._until, started)
         self._seen, self._looked = seen, True
 
-    async def wait_unchanged(self, span_s: float, *, interval_s: float = 1.0) -> None:
-        """Return once successful reads over `span_s` showed the same lease."""
+    async def wait_unchanged(
+        self, span_s: float, *, interval_s: float = 1.0, on_read: Callable[[], None] = lambda: None
+    ) -> None:
+        """Return once successful reads over `span_s` showed the same lease; `on_read` is called after each."""
         while self.unchanged_s < span_s:
             try:
                 await self.look()
             except StoreError:
                 log.info("the lease cannot be read; watching it begins anew")
+            else:
+                on_read()
             await asyncio.sleep(interval_s)

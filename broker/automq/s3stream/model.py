@@ -23,8 +23,25 @@ class StreamFenced(StreamError):
         self.stream, self.ours, self.current = stream, ours, current
 
 
+class FencedBy(enum.Enum):
+    """How an incarnation learned that it is fenced: a closed set. None of them says who the other process is."""
+
+    WAL_SLOT = "WalSlot"
+    """A slot of our write-ahead log holds another process's bytes: it is being recovered."""
+    METADATA_LOG = "MetadataLog"
+    """A slot of the metadata log that was ours to write holds another controller's bytes."""
+    CLAIM = "Claim"
+    """A newer claim to the metadata log was faster than our start."""
+    REGISTRATION = "Registration"
+    """The cluster's metadata say that (node, epoch) is superseded, or that another broker recovers it."""
+
+
 class BrokerFenced(StreamError):
     """This broker epoch has been fenced: it may never acknowledge, commit or serve again."""
+
+    def __init__(self, message: str, *, by: FencedBy = FencedBy.REGISTRATION) -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class ObjectRefused(StreamError):

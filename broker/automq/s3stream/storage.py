@@ -16,7 +16,14 @@ from automq.s3stream.append_queue import AppendQueue
 from automq.s3stream.arena import PAGE_BYTES, ArenaPool
 from automq.s3stream.cache.block_cache import BlockCache
 from automq.s3stream.cache.log_cache import CacheBlock, LogCache, StreamTail
-from automq.s3stream.model import BrokerFenced, StreamClosed, StreamFenced, StreamNotFound
+from automq.s3stream.model import (
+    BrokerFenced,
+    FencedBy,
+    StoreDamaged,
+    StreamClosed,
+    StreamFenced,
+    StreamNotFound,
+)
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StreamManager
 from automq.s3stream.upload.recoverer import Recoverer
@@ -103,14 +110,17 @@ class StorageEngine:
         entropy: Entropy,
         tasks: Tasks,
         metrics: Metrics,
-        on_fenced: Callable[[str], None],
+        on_fenced: Callable[[BrokerFenced], None],
+        on_damaged: Callable[[StoreDamaged], None],
     ) -> None:
+        """`on_fenced` and `on_damaged` are told once, after everything here has fallen silent."""
         self.settings = settings
         self.cluster_id, self.node, self.epoch = cluster_id, node, epoch
         self.store, self.objects, self.streams = store, objects, streams
         self._clock, self._entropy, self._tasks = clock, entropy, tasks
-        self._on_fenced = on_fenced
-        self.fenced: BrokerFenced | None = None
+        self._on_fenced, self._on_damaged = on_fenced, on_damaged
+        self.halted: BrokerFenced | StoreDamaged | None = None
+        """Why this incarnation may not acknowledge, write or read any more."""
         self._started = self._closing = False
         self._open_streams: dict[StreamId, EngineStream] = {}
         self._upload_timer: asyncio.TimerHandle | None = None
@@ -141,7 +151,9 @@ class StorageEngine:
             take_arena=self._pool.take,
             on_closed=self._on_slot_closed,
             on_written=self._on_slot_written,
-            on_taken=lambda key: self._fence_ourselves(f"WAL slot {key} was taken by a recoverer"),
+            on_taken=lambda key: self._fence_ourselves(
+                BrokerFenced(f"the slot {key} holds another process's bytes", by=FencedBy.WAL_SLOT)
+            ),
         )
         self._uploader = self._make_uploader(metrics)
         self.reader = ObjectReader(store=store, cluster_id=cluster_id)
@@ -196,10 +208,10 @@ class StorageEngine:
     def when_durable(self, position: int, callback: Callable[[Exception | None], None]) -> None:
         """Call `callback` once: with None when WAL slot `position` is durable, in slot order, at once if it is.
 
-        With BrokerFenced when this incarnation may not say so any more.
+        With BrokerFenced or StoreDamaged when this incarnation may not say so any more.
         """
-        if self.fenced is not None:
-            callback(self.fenced)
+        if self.halted is not None:
+            callback(self.halted)
             return
         slot = self.wal.slot
         if slot is None or slot.sequence != position:
@@ -212,16 +224,22 @@ class StorageEngine:
     async def upload_now(self) -> None:
         """Seal what the log cache holds and return when it is committed: before a stream moves, and at shutdown.
 
-        Call it when no append is half-done. Raises BrokerFenced.
+        Call it when no append is half-done. Raises BrokerFenced, StoreDamaged.
         """
         self._seal()
         await self._uploader.drain()
 
-    def fence(self, reason: str) -> None:
-        """This incarnation is fenced, says the metadata log: no new PUT, no acknowledgement, no read from now on."""
-        if self.fenced is not None:
+    def damage(self, error: StoreDamaged) -> None:
+        """The store has lost or damaged what acknowledgements rest on: fall silent and tell the owner. Idempotent."""
+        if self.halted is None:
+            self.halt(error)
+            self._on_damaged(error)
+
+    def halt(self, error: BrokerFenced | StoreDamaged) -> None:
+        """This incarnation is over: no new PUT, no acknowledgement, no read from now on. Idempotent."""
+        if self.halted is not None:
             return
-        self.fenced = BrokerFenced(reason)
+        self.halted = error
         slots = self._queue.fence()
         self.wal.stop()
         self._uploader.stop()
@@ -229,18 +247,19 @@ class StorageEngine:
         for slot in slots:
             waiters, slot.waiters = slot.waiters, []
             for waiter in waiters:
-                waiter(self.fenced)
+                waiter(error)
         for stream in list(self._open_streams.values()):
-            stream.lose(self.fenced)
+            stream.lose(error)
         self._schedule_room()
 
     async def close(self, upload: bool) -> None:
         """Refuse appends, make what was appended durable, with `upload` commit it too, and end. Cancel to cut short."""
         self._closing = True
         try:
-            if self.fenced is None:
+            if self.halted is None:
                 await self._finish(upload)
-        except BrokerFenced:
+        except (BrokerFenced, StoreDamaged):
+            # The owner was told.
             pass
         finally:
             self.abandon()
@@ -264,8 +283,8 @@ class StorageEngine:
 
     def roll(self, size: int) -> OpenSlot:
         """A slot with room for a batch of `size` bytes. Raises BrokerFenced, StreamClosed, StorageFull, ValueError."""
-        if self.fenced is not None:
-            raise self.fenced
+        if self.halted is not None:
+            raise self.halted
         if self._closing:
             raise StreamClosed("the broker is shutting down")
         assert self._started
@@ -301,7 +320,12 @@ class StorageEngine:
             store=self.store,
             objects=self.objects,
             trim_wal=self.wal.trim,
-            events=UploadEvents(committed=self._on_committed, refused=self._on_refused, fenced=self._fence_ourselves),
+            events=UploadEvents(
+                committed=self._on_committed,
+                refused=self._on_refused,
+                fenced=self._fence_ourselves,
+                damaged=self.damage,
+            ),
             entropy=self._entropy,
             tasks=self._tasks,
             metrics=metrics,
@@ -344,7 +368,7 @@ class StorageEngine:
         """The open block is complete: capture checkpoints at exactly its ends and hand it to the uploader."""
         self._cancel_timers()
         block = self.cache.open
-        if self.fenced is not None or not block.runs:
+        if self.halted is not None or not block.runs:
             return
         self.wal.close_slot()
         self._cancel_timers()
@@ -386,10 +410,10 @@ class StorageEngine:
             else:
                 stream.lose(StreamFenced(stream=stream_id, ours=epoch, current=current))
 
-    def _fence_ourselves(self, reason: str) -> None:
-        if self.fenced is None:
-            self.fence(reason)
-            self._on_fenced(reason)
+    def _fence_ourselves(self, fenced: BrokerFenced) -> None:
+        if self.halted is None:
+            self.halt(fenced)
+            self._on_fenced(fenced)
 
     def _arm_upload_timer(self) -> None:
         interval_s = self.settings.upload_interval_ms / 1000
@@ -420,6 +444,6 @@ class StorageEngine:
     def _call_room_waiters(self) -> None:
         self._room_handle = None
         for _ in range(len(self._room_waiters)):
-            if self.fenced is None and not self.has_room(1):
+            if self.halted is None and not self.has_room(1):
                 return
             self._room_waiters.popleft()()

@@ -319,8 +319,8 @@ class Storage(StorageEngine):
         An earlier opening of the stream here is closed; its batches must have been uploaded. Raises StreamNotFound,
         StreamFenced when the image names another owner, BrokerFenced.
         """
-        if self.fenced is not None:
-            raise self.fenced
+        if self.halted is not None:
+            raise self.halted
         state = self.streams.state(stream_id)
         if state.owner != self.node:
             raise StreamFenced(stream=stream_id, ours=state.epoch, current=state.epoch)

@@ -14,13 +14,13 @@ from typing import Final
 from automq.ids import ClusterId
 from automq.metadata.cluster import OpenedCluster, Prefix
 from automq.metadata.image import MetadataImage
-from automq.metadata.lease import LeaseWatch
+from automq.metadata.lease import LeaseContent, LeaseWatch
 from automq.metadata.patience import Patience
 from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
 from automq.replicated.machine import LogFenced
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.model import BrokerFenced, FormatTooNew, StoreDamaged
+from automq.s3stream.model import BrokerFenced, FencedBy, FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.server.components import Components
@@ -28,7 +28,7 @@ from automq.server.lifecycle import Event, Lifecycle, Reason, Refused, State
 from automq.server.observed_store import ObservedStore
 from automq.server.platform import Accepting, Bound, Platform
 from automq.server.probes import Probes
-from automq.server.refusals import format_refusal
+from automq.server.refusals import damage_refusal, fenced_message, format_refusal
 from automq.server.setting import Address
 from automq.server.settings import Settings
 from automq.server.store_health import StoreHealth
@@ -37,7 +37,7 @@ from automq.server.wiring import endpoints, node_of
 log = logging.getLogger(__name__)
 
 # Three renewals of a lease that is renewed every five seconds.
-NEWER_IS_GONE_S: Final = 15.0
+SUCCESSOR_IS_GONE_S: Final = 15.0
 
 
 class _Ending(enum.Enum):
@@ -71,6 +71,8 @@ class Broker:
         self._ending: asyncio.Future[_Ending] | None = None
         self._stop_asked = asyncio.Event()
         self._cut_short = asyncio.Event()
+        self._fenced: BrokerFenced | None = None
+        self._damage: Refused | None = None
 
     # What others see.
 
@@ -121,11 +123,13 @@ class Broker:
             ending = await self._ending
             was_serving = self.lifecycle.state is State.SERVING
             starting.cancel()
+            self._raise_damage()
             if ending is _Ending.FENCED:
                 await self._stay_fenced()
             self.lifecycle.move(Event.STOP_ASKED, "stopping: answering what is in flight, uploading the tail")
             if was_serving and ending is _Ending.STOP_ASKED:
                 await self._drain()
+            self._raise_damage()
         finally:
             await self._close()
 
@@ -136,6 +140,11 @@ class Broker:
             self._ending.set_result(ending)
         else:
             self._ending.set_exception(ending)
+
+    def _raise_damage(self) -> None:
+        """Raises Refused for damage that was found after the end was decided."""
+        if self._damage is not None:
+            raise self._damage
 
     def _on_crash(self, _name: str, error: BaseException) -> None:
         self._end(error)
@@ -163,9 +172,12 @@ class Broker:
         except FormatTooNew as error:
             self._end(format_refusal(error, self.settings.cluster.storage_uri))
         except StoreDamaged as error:
-            self._end(self._refused(Reason.STORE_DAMAGED, error))
-        except (LogFenced, BrokerFenced) as fenced:
-            self._on_fenced(str(fenced))
+            self._on_damaged(error)
+        except LogFenced as fenced:
+            # A fence after the claim was told already: only the first counts.
+            self._on_fenced(BrokerFenced(str(fenced), by=FencedBy.CLAIM))
+        except BrokerFenced as fenced:
+            self._on_fenced(fenced)
 
     async def _open_prefix(self) -> OpenedCluster:
         """Look, and format what is empty; nothing of a running cluster is touched. Raises Refused."""
@@ -215,6 +227,7 @@ class Broker:
             metrics=self.metrics,
             tasks=self._tasks,
             on_fenced=self._on_fenced,
+            on_damaged=self._on_damaged,
         )
         await components.claim(opened.recorded_owner)
         ports = {name: bound.port for name, bound in self._bound.items()}
@@ -232,38 +245,65 @@ class Broker:
 
     # End.
 
-    def _on_fenced(self, reason: str) -> None:
-        """A newer process has this node id. Synchronous: in this very moment everything falls silent."""
+    def _on_fenced(self, fenced: BrokerFenced) -> None:
+        """Another process has taken over. Synchronous: in this very moment everything falls silent."""
         if not self.lifecycle.can(Event.FENCED):
             return
-        log.warning("fenced", extra={"why": reason})
-        if self._components is not None:
-            self._components.fence(reason)
-        self._stop_listening()
-        self.lifecycle.move(
-            Event.FENCED,
-            f"a newer process has node id {self._node} ({reason}); this one serves nobody and waits to be stopped",
-            Reason.FENCED,
-        )
+        log.warning("fenced", extra={"by": fenced.by.value, "why": str(fenced)})
+        self._fenced = fenced
+        self._fall_silent(fenced)
+        self.lifecycle.move(Event.FENCED, self._fenced_message(None), Reason.FENCED)
         self._end(_Ending.FENCED)
 
+    def _fenced_message(self, successor: LeaseContent | None) -> str:
+        assert self._fenced is not None
+        return f"{fenced_message(self._fenced, successor)}; this one serves nobody and waits to be stopped"
+
+    def _on_damaged(self, error: StoreDamaged) -> None:
+        """What acknowledgements rest on is lost or damaged. Synchronous: in this very moment everything falls silent.
+
+        The key is left as it is, and the process ends: its next start looks at the store before it takes anything over.
+        """
+        if not self.lifecycle.can(Event.DAMAGED):
+            return
+        log.error("the store is damaged", extra={"key": error.key, "why": str(error)})
+        self._damage = damage_refusal(error, self.settings.cluster.storage_uri)
+        self._fall_silent(error)
+        self.lifecycle.move(Event.DAMAGED, self._damage.message, self._damage.reason)
+        self._cut_short.set()
+        self._end(self._damage)
+
+    def _fall_silent(self, error: BrokerFenced | StoreDamaged) -> None:
+        if self._components is not None:
+            self._components.halt(error)
+        self._stop_listening()
+
     async def _stay_fenced(self) -> None:
-        """Do nothing until told to stop; raises Refused once the newer process is gone.
+        """Do nothing until told to stop; raises Refused once the successor is gone.
 
         Ending at once would make two supervisors restart, and so fence, each other's process for ever.
         """
+        assert self._fenced is not None
         assert self._components is not None
         assert self._store is not None
-        await self._components.close()
-        watch = LeaseWatch(store=self._store, cluster_id=self._components.cluster_id, clock=self._platform.clock)
-        watching = self._tasks.spawn(watch.wait_unchanged(NEWER_IS_GONE_S), name="watch the newer process")
+        components = self._components
+        await components.close()
+        watch = LeaseWatch(store=self._store, cluster_id=components.cluster_id, clock=self._platform.clock)
+
+        def name_successor() -> None:
+            content = watch.content
+            if content is not None and content.epoch > components.controller.epoch:
+                self.lifecycle.say(self._fenced_message(content), Reason.FENCED)
+
+        watching = self._tasks.spawn(
+            watch.wait_unchanged(SUCCESSOR_IS_GONE_S, on_read=name_successor), name="watch the successor"
+        )
         stopping = self._tasks.spawn(self._stop_asked.wait(), name="wait to be stopped")
         await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not self._stop_asked.is_set():
             raise Refused(
                 Reason.FENCED,
-                f"a newer process had node id {self._node} and no longer renews its lease; restart this one if it is "
-                "to go on",
+                f"{fenced_message(self._fenced)}, and no longer renews its lease; restart this one if it is to go on",
             )
 
     async def _drain(self) -> None:

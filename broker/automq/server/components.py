@@ -17,6 +17,7 @@ from automq.partition.manager import PartitionManager
 from automq.runtime.backoff import Backoff
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.stream import Storage
@@ -36,7 +37,7 @@ from automq.server.wiring import (
 
 
 class Components:
-    """Order of life: `claim`, `register`, `recover`, `open`; then `drain` or `fence`; then `close`."""
+    """Order of life: `claim`, `register`, `recover`, `open`; then `drain` or `halt`; then `close`."""
 
     def __init__(
         self,
@@ -47,10 +48,12 @@ class Components:
         cluster_id: ClusterId,
         metrics: Metrics,
         tasks: Tasks,
-        on_fenced: Callable[[str], None],
+        on_fenced: Callable[[BrokerFenced], None],
+        on_damaged: Callable[[StoreDamaged], None],
     ) -> None:
         self._settings, self._platform, self._store = settings, platform, store
-        self._metrics, self._tasks, self._on_fenced = metrics, tasks, on_fenced
+        self._metrics, self._tasks = metrics, tasks
+        self._on_fenced, self._on_damaged = on_fenced, on_damaged
         self.cluster_id = cluster_id
         self.node = node_of(settings)
         self.epoch: BrokerEpoch | None = None
@@ -66,7 +69,7 @@ class Components:
             entropy=platform.entropy,
             tasks=tasks,
             metrics=metrics,
-            on_fenced=on_fenced,
+            on_fenced=lambda why: on_fenced(BrokerFenced(why, by=FencedBy.METADATA_LOG)),
             # The store itself tells of its outcomes.
             on_store=lambda _error: None,
         )
@@ -158,14 +161,14 @@ class Components:
         self.server.start()
         return self.server
 
-    def fence(self, reason: str) -> None:
+    def halt(self, error: BrokerFenced | StoreDamaged) -> None:
         """Nothing of this incarnation may answer, acknowledge or write any more. Synchronous, idempotent."""
         if self.server is not None:
             self.server.close()
         if self.groups is not None:
             self.groups.fence()
         if self.storage is not None:
-            self.storage.fence(reason)
+            self.storage.halt(error)
         if self.partitions is not None:
             self.partitions.close()
 
@@ -201,6 +204,7 @@ class Components:
             tasks=self._tasks,
             metrics=self._metrics,
             on_fenced=self._on_fenced,
+            on_damaged=self._on_damaged,
         )
 
     async def _allocate_producer_ids(self, count: int) -> ProducerIdBlock:

@@ -23,7 +23,9 @@ class State(enum.Enum):
     DRAINING = "Draining"
     """Told to stop: requests in flight are answered and the tail is uploaded."""
     FENCED = "Fenced"
-    """A newer process has this node id: this one does nothing but watch until it may end."""
+    """Another process has taken over: this one does nothing but watch until it may end."""
+    DAMAGED = "Damaged"
+    """The store has lost or damaged what acknowledgements rest on: nothing is acknowledged, the process ends."""
 
 
 class Event(enum.Enum):
@@ -35,6 +37,7 @@ class Event(enum.Enum):
     RECOVERED = 4
     STOP_ASKED = 5
     FENCED = 6
+    DAMAGED = 7
 
 
 NEXT: Final[Mapping[tuple[State, Event], State]] = {
@@ -57,6 +60,11 @@ NEXT: Final[Mapping[tuple[State, Event], State]] = {
     (State.RECOVERING, Event.FENCED): State.FENCED,
     (State.SERVING, Event.FENCED): State.FENCED,
     (State.DRAINING, Event.FENCED): State.FENCED,
+    (State.STARTING, Event.DAMAGED): State.DAMAGED,
+    (State.WAITING, Event.DAMAGED): State.DAMAGED,
+    (State.RECOVERING, Event.DAMAGED): State.DAMAGED,
+    (State.SERVING, Event.DAMAGED): State.DAMAGED,
+    (State.DRAINING, Event.DAMAGED): State.DAMAGED,
 }
 
 
@@ -133,7 +141,7 @@ MEANINGS: Final[Mapping[Reason, str]] = {
     Reason.STORE_DAMAGED: "Something that must be in the store is missing or does not decode; the message names "
     "the key. Nothing was deleted. Look with `automq fsck`; only `automq repair` gives data up, by name.",
     Reason.ADDRESS_IN_USE: "A listener's or the HTTP address is taken by another process.",
-    Reason.FENCED: "A newer process has this node id and is alive.",
+    Reason.FENCED: "Another process has taken over from this one; the message says how that was noticed.",
 }
 
 

@@ -1,6 +1,10 @@
-"""Pure: which reason an exception of the store is, with a message that says what to do."""
+"""Pure: which reason an exception is, with a message that says what happened, to what, and what to do."""
 
-from automq.s3stream.model import FormatTooNew
+from collections.abc import Mapping
+from typing import Final
+
+from automq.metadata.lease import LeaseContent
+from automq.s3stream.model import BrokerFenced, FencedBy, FormatTooNew, StoreDamaged
 from automq.s3stream.ports import (
     BucketNotFound,
     StoreAccessDenied,
@@ -8,6 +12,14 @@ from automq.s3stream.ports import (
     StoreError,
 )
 from automq.server.lifecycle import MEANINGS, Reason, Refused
+
+FENCED_BY: Final[Mapping[FencedBy, str]] = {
+    FencedBy.WAL_SLOT: "another process recovers the write-ahead log of this one",
+    FencedBy.METADATA_LOG: "another process has become the controller of this cluster",
+    FencedBy.CLAIM: "another process claimed this cluster while this one started",
+    FencedBy.REGISTRATION: "this broker's registration in the cluster is superseded, or another broker recovers it",
+}
+"""What is known of the other process, by how it was noticed. Whether it has our node id, none of them tells."""
 
 
 def reason_of(error: StoreError) -> Reason:
@@ -36,3 +48,16 @@ def format_refusal(error: FormatTooNew, store: str) -> Refused:
         Reason.STORE_FORMAT_TOO_NEW,
         f"{store}: {error}. Nothing was touched; run the version of this program that wrote it, or a newer one.",
     )
+
+
+def damage_refusal(error: StoreDamaged, store: str) -> Refused:
+    """Something that must be in the store is not, or does not decode; the message has the key and the remedy."""
+    what = str(error)
+    named = what if error.key in what else f"{what}: {error.key}"
+    return Refused(Reason.STORE_DAMAGED, f"{store}: {named}. {MEANINGS[Reason.STORE_DAMAGED]}")
+
+
+def fenced_message(fenced: BrokerFenced, successor: LeaseContent | None = None) -> str:
+    """How it was noticed, and who runs the cluster now where the lease says so."""
+    who = f"; node id {successor.node} is the controller now" if successor is not None else ""
+    return f"{FENCED_BY[fenced.by]} ({fenced}){who}"

@@ -24,8 +24,10 @@ from automq.s3stream.model import (
     BrokerFenced,
     CommitRequest,
     CommitResult,
+    FencedBy,
     ObjectRefused,
     RangeVerdict,
+    StoreDamaged,
 )
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.objects.writer import Batch
@@ -49,7 +51,9 @@ class UploadEvents:
     """The block is in a committed object, as far as its ranges were not refused."""
     refused: Callable[[StreamId, StreamEpoch], None]
     """The stream is not ours any more."""
-    fenced: Callable[[str], None]
+    fenced: Callable[[BrokerFenced], None]
+    damaged: Callable[[StoreDamaged], None]
+    """The store has lost or damaged what acknowledgements rest on."""
 
 
 class Uploader:
@@ -105,7 +109,7 @@ class Uploader:
             task.cancel()
 
     async def drain(self) -> None:
-        """Wait until everything submitted so far is committed. Raises BrokerFenced."""
+        """Wait until everything submitted so far is committed. Raises BrokerFenced, StoreDamaged."""
         if self._newest is not None:
             await asyncio.shield(self._newest)
 
@@ -132,7 +136,10 @@ class Uploader:
             done.set_result(None)
         except BrokerFenced as error:
             self._fail(done, error)
-            self._events.fenced(str(error))
+            self._events.fenced(error)
+        except StoreDamaged as error:
+            self._fail(done, error)
+            self._events.damaged(error)
 
     def _on_ended(self, task: asyncio.Task[None], done: asyncio.Future[None], begun: asyncio.Future[None]) -> None:
         del self._running[task]
@@ -198,12 +205,12 @@ class Uploader:
             try:
                 return await attempt()
             except LogFenced as error:
-                raise BrokerFenced(str(error)) from error
+                raise BrokerFenced(str(error), by=FencedBy.METADATA_LOG) from error
             except (StoreError, LogFailed) as error:
                 log.warning("upload waits for the store", extra={"step": what, "error": str(error)})
                 await asyncio.sleep(backoff.next_s())
 
-    def _fail(self, done: asyncio.Future[None], error: BrokerFenced) -> None:
+    def _fail(self, done: asyncio.Future[None], error: BrokerFenced | StoreDamaged) -> None:
         done.set_exception(error)
         # Nobody may be waiting for it.
         done.exception()

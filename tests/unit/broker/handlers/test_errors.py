@@ -5,7 +5,7 @@ import pytest
 from automq.handlers.errors import error_code_of, error_message_of
 from automq.ids import StreamEpoch, StreamId
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.s3stream.model import BrokerFenced, CorruptData, StorageFull, StreamFenced, StreamNotFound
+from automq.s3stream.model import BrokerFenced, CorruptData, DataMissing, StorageFull, StreamFenced, StreamNotFound
 from automq.s3stream.ports import StoreAccessDenied, StoreUnavailable
 
 CASES = [
@@ -15,6 +15,7 @@ CASES = [
     (BrokerFenced("fenced"), ErrorCode.NOT_LEADER_OR_FOLLOWER),
     (StorageFull("full"), ErrorCode.KAFKA_STORAGE_ERROR),
     (CorruptData(key="k", offset=1, length=2, what="block"), ErrorCode.KAFKA_STORAGE_ERROR),
+    (DataMissing(key="k", what="slot"), ErrorCode.KAFKA_STORAGE_ERROR),
     (StoreUnavailable("away"), ErrorCode.KAFKA_STORAGE_ERROR),
     (StoreAccessDenied("no"), ErrorCode.KAFKA_STORAGE_ERROR),
     (TimeoutError(), ErrorCode.REQUEST_TIMED_OUT),

@@ -11,6 +11,7 @@ from automq.ids import NodeId, Offset, TopicId
 from automq.protocol.apis import ApiKey
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.fetch import FetchResponse, PartitionData
+from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.listener import ListenerSettings
 from tests.support.batches import build_batch, parse_batches
@@ -171,7 +172,7 @@ async def test_error_is_answered_without_waiting() -> None:
 async def test_partition_that_is_lost_ends_the_wait() -> None:
     path, client = await a_path()
     sent = client.send(ApiKey.FETCH, VERSION, fetch_request(0, max_wait=10_000))
-    path.engine.storage.fence("a test")
+    path.engine.storage.halt(BrokerFenced("a test"))
 
     assert parts(await client.answer(sent))[0].error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
 

@@ -12,6 +12,7 @@ from automq.protocol.compression import Compression
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.produce import PartitionProduceResponse, ProduceResponse
 from automq.protocol.records import TRANSACTIONAL, Record, RecordBatch, build_batch
+from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
 from tests.support.data_path import TOPIC, DataPath, MemoryTransport, produce_request
 from tests.support.engine import HeldStore
@@ -215,7 +216,7 @@ async def test_fenced_broker_acknowledges_nothing() -> None:
     path.create_topic()
     client = path.connect()
     sent = client.send(ApiKey.PRODUCE, VERSION, produce_request(a_batch()))
-    path.engine.storage.fence("a test")
+    path.engine.storage.halt(BrokerFenced("a test"))
     outcome = outcomes(await client.answer(sent))[0]
 
     assert (outcome.error_code, outcome.base_offset) == (ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)

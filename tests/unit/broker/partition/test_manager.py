@@ -10,6 +10,7 @@ from automq.ids import NodeId, Offset, StreamEpoch, TopicId
 from automq.partition.manager import PartitionSettings
 from automq.partition.partition import Partition
 from automq.protocol.errors import ApiError, ErrorCode
+from automq.s3stream.model import BrokerFenced
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
 from tests.support.batches import build_batch
@@ -139,7 +140,7 @@ async def test_changed_config_changes_the_rules() -> None:
 async def test_lost_stream_is_not_served_any_more() -> None:
     path = await DataPath().start()
     path.create_topic()
-    path.engine.storage.fence("a test")
+    path.engine.storage.halt(BrokerFenced("a test"))
 
     assert refusal(path) == ErrorCode.NOT_LEADER_OR_FOLLOWER
     assert path.partitions.all() == []

@@ -7,6 +7,7 @@ from automq.partition.partition import Partition
 from automq.protocol.compression import Compression
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import Record, RecordBatch, build_batch
+from automq.s3stream.model import BrokerFenced
 from tests.support.data_path import TOPIC, DataPath
 from tests.support.engine import Engine, durable
 
@@ -120,7 +121,7 @@ async def test_refused_sequence_changes_nothing() -> None:
 
 async def test_batch_the_engine_refuses_leaves_no_trace_in_the_producer_state() -> None:
     path, partition = await a_partition()
-    path.engine.storage.fence("a test")
+    path.engine.storage.halt(BrokerFenced("a test"))
     with pytest.raises(Exception, match="a test"):
         partition.append(idempotent(0))
 

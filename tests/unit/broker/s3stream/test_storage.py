@@ -187,7 +187,7 @@ async def test_fence_silences_everything() -> None:
     engine.storage.when_durable(append(stream), errors.append)
     await asyncio.sleep(0.01)
 
-    engine.storage.fence("a newer incarnation took over")
+    engine.storage.halt(BrokerFenced("a newer incarnation took over"))
     gate.set()
     await asyncio.sleep(10)
 

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from automq.s3stream.model import DataMissing, FencedBy
 from automq.s3stream.ports import ObjectStorage, StoreUnavailable
 from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
+from automq.server.refusals import FENCED_BY
 from tests.support.quiet_platform import QuietNetwork, quiet_broker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
@@ -148,6 +150,45 @@ async def test_fenced_process_ends_once_the_newer_one_is_gone() -> None:
 
     assert refused.value.reason is Reason.FENCED
     assert asyncio.get_running_loop().time() - gone_at >= 14
+
+
+async def test_fenced_message_says_how_it_was_noticed_and_who_runs_the_cluster() -> None:
+    store = MemoryStore()
+    async with running(quiet_broker(store)) as old:
+        await old.until(State.SERVING)
+        async with running(quiet_broker(store, seed=2)) as new:
+            await new.until(State.SERVING)
+            await old.until(State.FENCED, 5)
+            first = old.broker.lifecycle.message
+            await asyncio.sleep(10)
+
+            assert FENCED_BY[FencedBy.METADATA_LOG] in first
+            assert "newer process" not in first
+            assert "node id 1 is the controller now" in old.broker.lifecycle.message
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_damage_found_while_running_ends_with_a_reason_of_its_own(draining: bool) -> None:
+    store = MemoryStore()
+    one = Running(quiet_broker(store))
+    await one.until(State.SERVING)
+    components = one.broker._components
+    assert components is not None
+    assert components.storage is not None
+    if draining:
+        one.broker.stop()
+
+    components.storage.damage(DataMissing(key="a/wal/1/1/7", what="an acknowledged slot of the write-ahead log"))
+
+    assert (one.broker.lifecycle.state, one.broker.lifecycle.reason) == (State.DAMAGED, Reason.STORE_DAMAGED)
+    acknowledged: list[Exception | None] = []
+    components.storage.when_durable(0, acknowledged.append)
+    assert [type(error) for error in acknowledged] == [DataMissing]
+    with pytest.raises(Refused) as refused:
+        await one.ended()
+    assert (refused.value.reason, refused.value.exit_code) == (Reason.STORE_DAMAGED, 6)
+    assert "a/wal/1/1/7" in refused.value.message
+    assert "automq repair" in refused.value.message
 
 
 async def test_another_owner_is_refused_before_the_claim() -> None:

@@ -42,7 +42,15 @@ def test_every_state_can_be_fenced_once(state: State) -> None:
     lifecycle = Lifecycle()
     lifecycle.state = state
 
-    assert lifecycle.can(Event.FENCED) == (state is not State.FENCED)
+    assert lifecycle.can(Event.FENCED) == (state not in (State.FENCED, State.DAMAGED))
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_damage_ends_every_state_that_may_acknowledge(state: State) -> None:
+    lifecycle = Lifecycle()
+    lifecycle.state = state
+
+    assert lifecycle.can(Event.DAMAGED) == (state not in (State.FENCED, State.DAMAGED))
 
 
 def test_illegal_move_is_a_bug() -> None:
@@ -80,6 +88,7 @@ def test_the_stores_reasons_end_with_3() -> None:
     assert Refused(Reason.ADDRESS_IN_USE, "taken").exit_code == 4
     assert Refused(Reason.FENCED, "fenced").exit_code == 5
     assert Refused(Reason.INVALID_SETTINGS, "wrong").exit_code == 2
+    assert Refused(Reason.STORE_DAMAGED, "missing").exit_code == 6
 
 
 def test_termination_message_is_one_line_of_json() -> None:

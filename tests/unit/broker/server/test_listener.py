@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from automq.protocol.apis import ApiKey
+from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.listener import ListenerSettings
 from tests.support.batches import build_batch
@@ -74,7 +75,7 @@ async def test_connection_that_is_lost_ends_the_drain() -> None:
     assert not draining.done()
     client.disconnect()
     await draining
-    path.engine.storage.fence("a test")
+    path.engine.storage.halt(BrokerFenced("a test"))
 
 
 async def test_nobody_is_let_in_while_draining() -> None:

@@ -189,7 +189,7 @@ async def test_fence_ends_uploads_that_are_being_retried() -> None:
     upload = asyncio.ensure_future(engine.storage.upload_now())
     await asyncio.sleep(1)
 
-    engine.storage.fence("a newer incarnation took over")
+    engine.storage.halt(BrokerFenced("a newer incarnation took over"))
     with pytest.raises(BrokerFenced):
         await upload
     calls = len(store.calls)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from automq.s3stream.model import BrokerFenced
+from automq.s3stream.model import BrokerFenced, FencedBy
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
@@ -174,7 +174,7 @@ async def test_taken_slot_means_fenced_whatever_else_is_in_flight() -> None:
 
     assert [type(error) for error in errors] == [BrokerFenced] * 2
     assert stream.confirmed_offset == 0
-    assert engine.fences == [f"WAL slot {slot_key(1)} was taken by a recoverer"]
+    assert [(fenced.by, slot_key(1) in str(fenced)) for fenced in engine.fences] == [(FencedBy.WAL_SLOT, True)]
     with pytest.raises(BrokerFenced):
         append(stream)
     before_silence = len(store.calls)
