@@ -3,7 +3,8 @@
 Each clause is a function of its own; `judge` is their order. All of it looks at the image before the commit, and for
 several ranges of one stream at the ranges judged before.
 
-    whole commit    a broker that is fenced, or a recoverer that the fence does not name        BrokerFenced
+    whole commit    more ranges than fit into one slot of the metadata log                      CommitTooLarge
+                    a broker that is fenced, or a recoverer that the fence does not name        BrokerFenced
                     an object that is committed already                                         the same answer again
                     an object that is neither prepared nor committed                            ObjectRefused, T stays
     each range      its stream is deleted                                                       DROPPED
@@ -17,6 +18,7 @@ several ranges of one stream at the ranges judged before.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from automq.controller.brokers import check_alive
 from automq.ids import Offset, StreamId
@@ -28,9 +30,13 @@ from automq.s3stream.model import (
     CommitRange,
     CommitRequest,
     CommitResult,
+    CommitTooLarge,
     ObjectRefused,
     RangeVerdict,
 )
+
+# A range takes at most 57 bytes of a record; a slot of the metadata log holds 7 MiB.
+RANGES_MAX: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,8 @@ class Judgement:
 
 
 def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataRecord, CommitResult]:
-    """The whole check. Raises BrokerFenced, ObjectRefused."""
+    """The whole check. Raises CommitTooLarge, BrokerFenced, ObjectRefused."""
+    check_size(request)
     check_committer(image, request)
     if request.object_id is not None:
         if is_repeated(image, request):
@@ -66,6 +73,12 @@ def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataReco
         _records(image, request, judgements, refused, trim_to),
         CommitResult(verdicts=[judgement.verdict for judgement in judgements], trimmed_to=trim_to),
     )
+
+
+def check_size(request: CommitRequest) -> None:
+    """Clause: what would not fit into one slot is refused before anything is decided. Raises CommitTooLarge."""
+    if len(request.ranges) > RANGES_MAX:
+        raise CommitTooLarge(ranges=len(request.ranges), ranges_max=RANGES_MAX)
 
 
 def check_committer(image: MetadataImage, request: CommitRequest) -> None:

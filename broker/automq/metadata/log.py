@@ -26,7 +26,7 @@ from automq.metadata.log_format import (
 )
 from automq.metadata.patience import Patience
 from automq.metadata.records import MetadataRecord, encode_record
-from automq.replicated.machine import LogFailed, LogFenced
+from automq.replicated.machine import LogBusy, LogFailed, LogFenced
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
@@ -35,6 +35,9 @@ from automq.s3stream.store.conditional import KeyTaken, create_once
 # A create carries at most 8 MiB; groups stay well below, so that a slot is quick to write and to read.
 GROUP_BYTES_MAX: Final = 1024 * 1024
 APPEND_BYTES_MAX: Final = 7 * 1024 * 1024
+# What waits is held in memory, and replayed in advance. While the store takes no slot, callers are told to come back.
+WAITING_BYTES_MAX: Final = 16 * 1024 * 1024
+WAITING_APPENDS_MAX: Final = 10_000
 
 
 class AppendTooLarge(ValueError):
@@ -75,6 +78,7 @@ class MetadataLog:
         self._patience = patience
         self._on_fenced = on_fenced
         self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
         self._next = LogPosition(epoch, 0)
         self._record_number = record_number
         self._in_flight: Sequence[_Waiting] = ()
@@ -100,7 +104,7 @@ class MetadataLog:
         return not self._writing and self._failure is None
 
     def append(self, records: Sequence[MetadataRecord]) -> asyncio.Future[None]:
-        """See `RecordLog.append`. Raises AppendTooLarge before anything is taken."""
+        """See `RecordLog.append`. Raises AppendTooLarge and LogBusy before anything is taken."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failure is not None:
             done.set_exception(self._failure)
@@ -109,7 +113,12 @@ class MetadataLog:
         size = sum(map(len, encoded))
         if size > APPEND_BYTES_MAX:
             raise AppendTooLarge(f"one change of {size} bytes of metadata; at most {APPEND_BYTES_MAX} fit into a slot")
+        if self._waiting and (
+            self._waiting_bytes + size > WAITING_BYTES_MAX or len(self._waiting) >= WAITING_APPENDS_MAX
+        ):
+            raise LogBusy(f"{len(self._waiting)} changes of metadata wait for the store; try again later")
         self._waiting.append(_Waiting(encoded, size, done))
+        self._waiting_bytes += size
         if not self._writing:
             self._writing = True
             self._writer = self._tasks.spawn(self._write(), name="metadata log")
@@ -178,6 +187,7 @@ class MetadataLog:
             group.append(self._waiting.popleft())
             size += group[-1].size
         self._in_flight = group
+        self._waiting_bytes -= size
         return group
 
     def _confirm(self, group: Sequence[_Waiting], *, records: int, size: int) -> None:
@@ -202,6 +212,7 @@ class MetadataLog:
         self._failure = error
         failed = [*self._in_flight, *self._waiting]
         self._waiting.clear()
+        self._waiting_bytes = 0
         for waiting in failed:
             if not waiting.done.done():
                 waiting.done.set_exception(error)

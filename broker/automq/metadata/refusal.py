@@ -17,5 +17,5 @@ class StoreClusterMissing(PrefixRefused):
     """A cluster was named, and the prefix is empty or another's."""
 
 
-class ClusterRunning(PrefixRefused):
-    """Somebody runs the cluster: its lease is renewed."""
+class ClusterRunning(StoreOwnedByAnother):
+    """Somebody runs the cluster: its lease is renewed. Only a cluster that nobody runs is erased."""

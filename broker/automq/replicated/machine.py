@@ -30,6 +30,10 @@ class LogFailed(Exception):
     """An append failed for good without a fence; speculative state is dropped and the machine reloaded."""
 
 
+class LogBusy(LogFailed):
+    """So much waits for the log that nothing more is taken now. Nothing happened: try again later."""
+
+
 class Machine(Protocol[RecordIn]):
     """State that changes only by replaying records. Mutable inside, deterministic outside."""
 
@@ -46,6 +50,6 @@ class RecordLog(Protocol[RecordIn]):
 
         Futures complete in call order. They fail with LogFenced or LogFailed; after the first failure every later one
         fails too and nothing more may be appended through this object. Grouping several calls into one durable write
-        is the log's own business.
+        is the log's own business. Raises LogBusy, and takes nothing, when too much waits already.
         """
         ...

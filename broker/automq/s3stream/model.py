@@ -48,6 +48,17 @@ class ObjectRefused(StreamError):
     """The object id is neither prepared nor committed: upload again under a new id."""
 
 
+class CommitTooLarge(StreamError):
+    """One commit has more ranges than fit into one change of the metadata. Nothing happened: commit parts of it.
+
+    Whoever uploads splits its ranges over several objects, and moves T with the last of them only.
+    """
+
+    def __init__(self, *, ranges: int, ranges_max: int) -> None:
+        super().__init__(f"a commit of {ranges} ranges; at most {ranges_max} fit into one change of the metadata")
+        self.ranges, self.ranges_max = ranges, ranges_max
+
+
 class OffsetOutOfRange(StreamError):
     """A read outside [start, confirmed end]."""
 

@@ -189,7 +189,8 @@ class ObjectManager(Protocol):
         """Judge every range of the request and record the outcome; see `model.CommitResult`.
 
         Raises BrokerFenced when the committing (broker, epoch) may not commit any more, ObjectRefused when the object
-        id is neither prepared nor committed (upload again under a new id).
+        id is neither prepared nor committed (upload again under a new id), CommitTooLarge when it has more ranges than
+        fit into one change of the metadata (split it over several objects).
         """
         ...
 

@@ -56,13 +56,20 @@ def erase_cluster(
             if cluster_id is None:
                 assert owner is not None, "one of the two is named"
                 return await erase_owned(
-                    store=store, owner=owner, entropy=entropy, tasks=tasks, patience=patience, on_progress=on_progress
+                    store=store,
+                    owner=owner,
+                    clock=SystemClock(),
+                    entropy=entropy,
+                    tasks=tasks,
+                    patience=patience,
+                    on_progress=on_progress,
                 )
             named = ClusterId(cluster_id)
             keys = await erase(
                 store=store,
                 cluster_id=named,
                 owner=owner,
+                clock=SystemClock(),
                 entropy=entropy,
                 tasks=tasks,
                 patience=patience,

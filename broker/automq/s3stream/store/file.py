@@ -25,7 +25,7 @@ from automq.s3stream.ports import (
 from automq.s3stream.store.folder import Folder
 from automq.s3stream.store.handoff import run_to_end
 from automq.s3stream.store.kernel_io import KernelIo, open_kernel_io
-from automq.s3stream.store.keys import check_key
+from automq.s3stream.store.keys import check_deletable, check_key
 from automq.s3stream.store.loop_create import LoopCreates, NotHere
 from automq.s3stream.store.os_calls import OsCalls
 from automq.s3stream.store.temporary import TemporaryFiles
@@ -107,7 +107,7 @@ class FileStore:
         if not self._temporary.is_open:
             await self._open()
         for first in range(0, len(keys), DELETE_BATCH_KEYS):
-            batch = [check_key(key) for key in keys[first : first + DELETE_BATCH_KEYS]]
+            batch = [check_deletable(key) for key in keys[first : first + DELETE_BATCH_KEYS]]
             async with self._bulk:
                 self._temporary.keep(await self._run(self._folder.delete, batch, self._temporary.keeper()))
 

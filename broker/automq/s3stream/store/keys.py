@@ -25,3 +25,13 @@ def check_key(key: str) -> str:
                 f"begin with a dot and have 1 to {SEGMENT_BYTES_MAX} bytes"
             )
     return key
+
+
+def check_deletable(key: str) -> str:
+    """`key` itself, if a listing can have shown it: what others have put into a prefix is to be removed, too.
+
+    Raises InvalidKey for what would name the prefix itself or something outside of it.
+    """
+    if not key or key.startswith("/") or any(part in (".", "..") for part in key.split("/")):
+        raise InvalidKey(f"{key!r} is no key of an object below the prefix")
+    return key

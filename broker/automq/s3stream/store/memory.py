@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Sequence
 
 from automq.s3stream.ports import Buffer, ObjectExists, ObjectInfo, ObjectNotFound, UnfinishedUpload
-from automq.s3stream.store.keys import InvalidKey, check_key
+from automq.s3stream.store.keys import InvalidKey, check_deletable, check_key
 
 
 class MemoryStore:
@@ -38,13 +38,17 @@ class MemoryStore:
             raise ObjectExists(f"memory: already has {key}")
         self._put(key, b"".join(body))
 
+    def place(self, key: str, body: bytes) -> None:
+        """Put what no program of ours would: a console's folder marker, an editor's copy."""
+        self._put(key, body)
+
     async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
         await self.create(key, body)
 
     async def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
             self._modified_ms.pop(key, None)
-            if self._bodies.pop(check_key(key), None) is not None:
+            if self._bodies.pop(check_deletable(key), None) is not None:
                 del self._keys[bisect_left(self._keys, key)]
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:

@@ -24,7 +24,7 @@ from automq.s3stream.ports import (
     StoreUnavailable,
     UnfinishedUpload,
 )
-from automq.s3stream.store.keys import check_key
+from automq.s3stream.store.keys import check_deletable, check_key
 from automq.s3stream.store.s3_clients import S3Clients, S3Place, translated
 from automq.s3stream.store.s3_credentials import AmbientCredentials, CredentialSource, FolderCredentials
 from automq.s3stream.store.s3_errors import Answer, error_of
@@ -111,7 +111,7 @@ class S3Store:
         await self._put(key, body, in_parts=size > SINGLE_PUT_BYTES_MAX, part_bytes=PART_BYTES, if_absent=True)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        names = [self._name(key) for key in keys]
+        names = [self._prefix + check_deletable(key) for key in keys]
         for first in range(0, len(names), DELETE_KEYS_MAX):
             await self._delete(names[first : first + DELETE_KEYS_MAX])
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automq.controller.commit_check import judge
+from automq.controller.commit_check import RANGES_MAX, judge
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import EMPTY, MetadataImage
+from automq.metadata.log import APPEND_BYTES_MAX
 from automq.metadata.records import (
     BrokerFenced as BrokerFencedRecord,
 )
@@ -18,15 +19,18 @@ from automq.metadata.records import (
     BrokerRegistered,
     MetadataRecord,
     NewPartition,
+    ObjectCommitted,
     ObjectsDestroyed,
     ObjectsPrepared,
     PartitionLeaderChanged,
     PartitionsCreated,
+    RecordedRange,
     StreamsDeleted,
     StreamTrimmed,
     TopicCreated,
     TopicDeleted,
     WalRecovered,
+    encode_record,
 )
 from automq.metadata.replay import replay_all
 from automq.s3stream.model import (
@@ -34,6 +38,7 @@ from automq.s3stream.model import (
     CommitRange,
     CommitRequest,
     CommitResult,
+    CommitTooLarge,
     ObjectRefused,
     RangeVerdict,
 )
@@ -341,3 +346,33 @@ def test_every_offset_is_held_by_the_object_that_the_model_says(steps: Sequence[
         held = {offset: s.object_id for s in stream.spans for offset in range(max(s.start, stream.start), s.end)}
         assert held == model.holder
         assert (stream.end, stream.start) == (model.given, model.trim)
+
+
+def test_b17_a_commit_that_fits_no_slot_is_refused_with_what_fits() -> None:
+    ranges = [a_range(0, 1)] * (RANGES_MAX + 1)
+    with pytest.raises(CommitTooLarge) as caught:
+        judge(committed(), request(*ranges))
+    assert (caught.value.ranges, caught.value.ranges_max) == (RANGES_MAX + 1, RANGES_MAX)
+
+
+def test_b17_the_largest_commit_fits_into_a_slot() -> None:
+    """Every number as long as it can be, and every range refused besides."""
+    widest = 2**63 - 1
+    recorded = RecordedRange(
+        stream=StreamId(widest),
+        start=Offset(widest),
+        end=Offset(widest),
+        size=widest,
+        max_timestamp_ms=-(2**63),
+        has_checkpoint=True,
+    )
+    record = ObjectCommitted(
+        object_id=ObjectId(widest),
+        size=widest,
+        node=NodeId(widest),
+        epoch=BrokerEpoch(widest),
+        trim_to=widest,
+        ranges=(recorded,) * RANGES_MAX,
+        refused=(StreamId(widest),) * RANGES_MAX,
+    )
+    assert len(encode_record(record)) <= APPEND_BYTES_MAX

@@ -1,5 +1,6 @@
 """Erasing a cluster, and what an erase that did not end leaves behind."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,12 +9,15 @@ from automq.ids import ClusterId
 from automq.metadata import erase as module
 from automq.metadata.cluster import ClusterKey, erasing_key
 from automq.metadata.erase import Erasure, erase, erase_owned
-from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother
+from automq.metadata.lease import lease_key
+from automq.metadata.refusal import ClusterRunning, StoreClusterMissing, StoreOwnedByAnother
 from automq.runtime.entropy import SeededEntropy
-from automq.s3stream.model import DataMissing
-from automq.s3stream.ports import ObjectNotFound
+from automq.s3stream.model import CorruptData, DataMissing
+from automq.s3stream.ports import ObjectInfo, ObjectNotFound
 from automq.s3stream.store.layout import CLUSTER_KEY
-from tests.support.metadata_worlds import CLUSTER, FlakyStore, World
+from tests.support.metadata_worlds import CLUSTER, FlakyStore, LoopClock, World
+
+pytestmark = pytest.mark.looptime
 
 LEFT_BY_A_DOCTOR = "doctor/1700000000000-0a1b/left"
 
@@ -39,6 +43,7 @@ class EraseWorld(World):
             store=self.store,
             cluster_id=ClusterId(cluster_id),
             owner=owner,
+            clock=LoopClock(),
             entropy=SeededEntropy("erase"),
             tasks=self.tasks,
             patience=self.patience(),
@@ -49,6 +54,7 @@ class EraseWorld(World):
         return await erase_owned(
             store=self.store,
             owner=owner,
+            clock=LoopClock(),
             entropy=SeededEntropy("erase"),
             tasks=self.tasks,
             patience=self.patience(),
@@ -113,6 +119,7 @@ async def test_an_erase_that_did_not_end_is_finished_by_its_owner_alone(world: E
             store=world.store,
             cluster_id=CLUSTER,
             owner="uid",
+            clock=LoopClock(),
             entropy=SeededEntropy("erase"),
             tasks=world.tasks,
             patience=world.patience(),
@@ -177,3 +184,99 @@ async def test_op13_erase_by_owner_finishes_what_did_not_end(world: EraseWorld) 
         await world.flaky.inner.delete([info.key])
     assert (await world.erase_owned("uid")).cluster_id == CLUSTER
     assert await world.keys() == [LEFT_BY_A_DOCTOR]
+
+
+STRANGE = ("meta/claims/", "meta/log/notes.txt~", "meta/claims/.DS_Store", "data/My Photo (1).jpg", "wal/größe", "x")
+
+
+async def test_k4_strangers_in_the_folder_are_erased_too(world: EraseWorld) -> None:
+    for name in STRANGE:
+        world.flaky.inner.place(f"{CLUSTER}/{name}", b"")
+    await world.erase()
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
+
+
+async def test_k4_an_erase_that_did_not_end_meets_strangers(world: EraseWorld) -> None:
+    await world.flaky.inner.put(erasing_key(CLUSTER), [b'{"owner": "uid"}'])
+    for name in STRANGE:
+        world.flaky.inner.place(f"{CLUSTER}/{name}", b"")
+    await world.erase()
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
+
+
+async def test_k5_what_arrives_while_it_is_erased_goes_too(world: EraseWorld) -> None:
+    """A PUT that was on its way lands after the listing that showed nothing."""
+    listed = world.flaky.list
+    empty = 0
+
+    async def late(prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
+        nonlocal empty
+        found = await listed(prefix, start_after=start_after, limit=limit)
+        if [info.key for info in found] == [erasing_key(CLUSTER)]:
+            empty += 1
+            if empty == 1:
+                await world.flaky.inner.put(f"{CLUSTER}/data/late", [b"x"])
+        return found
+
+    world.flaky.list = late  # type: ignore[method-assign]
+    await world.erase()
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
+    assert empty == 3
+
+
+async def test_k5_one_empty_listing_is_no_empty_folder(world: EraseWorld) -> None:
+    listed = world.flaky.list
+    calls = 0
+
+    async def lying(prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
+        nonlocal calls
+        calls += prefix == f"{CLUSTER}/"
+        return [] if calls == 3 else await listed(prefix, start_after=start_after, limit=limit)
+
+    world.flaky.list = lying  # type: ignore[method-assign]
+    await world.erase()
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
+
+
+@pytest.mark.parametrize("owner", ["uid", "stranger"])
+async def test_f2_a_cluster_whose_lease_is_renewed_is_not_erased(world: EraseWorld, owner: str) -> None:
+    async def renew() -> None:
+        for number in range(100):
+            await world.flaky.inner.put(lease_key(CLUSTER), [str(number).encode()])
+            await asyncio.sleep(5)
+
+    renewing = world.tasks.spawn(renew(), name="renew")
+    await asyncio.sleep(1)
+    before = await world.keys()
+    expected = ClusterRunning if owner == "uid" else StoreOwnedByAnother
+    with pytest.raises(expected):
+        await world.erase(owner=owner)
+    assert await world.keys() == before
+    renewing.cancel()
+    await world.erase()
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
+
+
+async def test_f2_a_cluster_that_begins_to_run_is_not_erased(world: EraseWorld) -> None:
+    """Its first renewal comes while the lease is watched."""
+    await world.flaky.inner.delete([lease_key(CLUSTER)])
+    erasing = asyncio.ensure_future(world.erase())
+    await asyncio.sleep(5)
+    await world.flaky.inner.put(lease_key(CLUSTER), [b"1"])
+    with pytest.raises(ClusterRunning):
+        await erasing
+
+
+async def test_the_cluster_key_alone_is_what_an_erase_left(world: EraseWorld) -> None:
+    await world.flaky.inner.delete([info.key for info in await world.flaky.inner.list(f"{CLUSTER}/")])
+    assert await world.erase() == 1
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
+
+
+@pytest.mark.parametrize("marker", [b"", b"{", b"{}", b'{"owner": 7}', b"[]", b"\xff"])
+async def test_a_damaged_marker_is_damage(world: EraseWorld, marker: bytes) -> None:
+    await world.flaky.inner.put(erasing_key(CLUSTER), [marker])
+    before = await world.keys()
+    with pytest.raises(CorruptData, match="erasing"):
+        await world.erase()
+    assert await world.keys() == before

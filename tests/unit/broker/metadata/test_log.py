@@ -14,7 +14,7 @@ from automq.metadata.loader import LogLoader
 from automq.metadata.log import AppendTooLarge, MetadataLog
 from automq.metadata.log_format import LogPosition, decode_slot, encode_fence, log_folder, slot_key
 from automq.metadata.records import FeatureLevelSet, MetadataRecord
-from automq.replicated.machine import LogFailed, LogFenced
+from automq.replicated.machine import LogBusy, LogFailed, LogFenced
 from automq.runtime.entropy import SeededEntropy
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World
 from tests.support.sim_loop import SimLoop, run_world
@@ -257,3 +257,33 @@ def test_of_racing_writers_acknowledged_facts_are_kept_and_nobody_forks(
         await world.close()
 
     run_world(SimLoop(seed), race())
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("limit", ["bytes", "appends"])
+async def test_b17_what_waits_for_the_store_is_bounded(
+    world: LogWorld, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(module, "WAITING_BYTES_MAX", 48 if limit == "bytes" else 1_000_000)
+    monkeypatch.setattr(module, "WAITING_APPENDS_MAX", 6 if limit == "appends" else 1_000_000)
+    world.flaky.is_down = True
+    taken = [world.log.append([fact(0)])]
+    await asyncio.sleep(0.01)
+    # A fact is 8 bytes long.
+    taken += [world.log.append([fact(number)]) for number in range(1, 7)]
+    with pytest.raises(LogBusy, match="try again later"):
+        world.log.append([fact(7)])
+
+    world.flaky.is_down = False
+    await asyncio.gather(*taken)
+    # What was refused left nothing behind, and there is room again.
+    await world.log.append([fact(999)])
+    assert sum(await world.facts(), []) == [*range(7), 999]
+
+
+async def test_b17_one_large_change_is_taken_where_nothing_waits(
+    world: LogWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAITING_BYTES_MAX", 10)
+    await world.log.append([fact(1)] * 9)
+    assert world.log.record_number == 9

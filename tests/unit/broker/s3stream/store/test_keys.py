@@ -2,7 +2,7 @@
 
 import pytest
 
-from automq.s3stream.store.keys import KEY_BYTES_MAX, InvalidKey, check_key
+from automq.s3stream.store.keys import KEY_BYTES_MAX, InvalidKey, check_deletable, check_key
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,14 @@ def test_long_keys_and_long_parts_are_refused() -> None:
         check_key("k" * 256)
     assert len("/".join(["k" * 99] * 8)) <= KEY_BYTES_MAX
     check_key("/".join(["k" * 99] * 8))
+
+
+@pytest.mark.parametrize("key", ["a/", "a b", "é", ".DS_Store", "a/.b", "a//b", "a%41", "k" * 1000, "a\nb", "a/...b"])
+def test_k4_whatever_a_listing_shows_can_be_deleted(key: str) -> None:
+    assert check_deletable(key) == key
+
+
+@pytest.mark.parametrize("key", ["", "/", "/a", ".", "..", "a/../b", "../a", "a/./b"])
+def test_what_leads_out_of_the_prefix_cannot_be_deleted(key: str) -> None:
+    with pytest.raises(InvalidKey, match="below the prefix"):
+        check_deletable(key)
