@@ -8,12 +8,12 @@ from typing import Any, Final, cast
 import aiohttp
 import kopf
 
-from automq_operator import api, cluster, naming, runtime
+from automq_operator import api, naming
 from automq_operator.api_server import ApiServer
+from automq_operator.deletions import Deletions
 from automq_operator.loop import ClusterLoop
 from automq_operator.observer import Observer
-from automq_operator.plan import Limits, Note, Permits
-from automq_operator.planners import deletion
+from automq_operator.plan import Limits, Note
 from automq_operator.settings import OperatorSettings
 from automq_operator.telemetry import Health
 
@@ -32,6 +32,9 @@ class Operator:
         self._settings, self._server, self._health = settings, server, health
         self._observer = Observer(server, session)
         self._limits = Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s)
+        self._deletions = Deletions(
+            server, self._observer, _tell, default_image=settings.default_image, limits=self._limits
+        )
         self._nudges: dict[tuple[str, str], asyncio.Event] = {}
 
     def registry(self, login: Callable[..., kopf.ConnectionInfo | None] | None = None) -> kopf.OperatorRegistry:
@@ -91,25 +94,7 @@ class Operator:
     async def _on_delete(self, namespace: str | None, name: str, uid: str, **_: Any) -> None:
         """Repeated until the plan says that nothing is left to do; the finalizer goes with that."""
         assert namespace is not None, "the resource is namespaced"
-        body = await self._server.get(api.KIND, namespace, name)
-        if body is None or body["metadata"]["uid"] != uid:
-            return
-        deleting_s = runtime.seconds_since(body["metadata"].get("deletionTimestamp"))
-        plan = deletion.released(body, deleting_s=deleting_s, limits=self._limits)
-        if plan is not None:
-            for note in plan.notes:
-                _tell(body, note)
-            return
-        subject = cluster.parse(body, default_image=self._settings.default_image)
-        observed = await self._observer.observe(subject, {})
-        plan = deletion.plan(subject, observed, limits=self._limits, permits=Permits())
-        loop = ClusterLoop(
-            self._server, self._observer, _tell, default_image=self._settings.default_image, limits=self._limits
-        )
-        failed = await loop.apply(subject, plan.actions)
-        for note in plan.notes:
-            _tell(body, note)
-        if failed is not None or not plan.done:
+        if not await self._deletions.step(namespace, name, uid):
             raise kopf.TemporaryError("the data are being removed", delay=DELETION_STEP_S)
 
 

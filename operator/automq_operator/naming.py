@@ -8,6 +8,8 @@ FIELD_MANAGER: Final = "automq-operator"
 STATUS_FIELD_MANAGER: Final = "automq-operator-status"
 CLUSTER_LABEL: Final = f"{api.GROUP}/cluster"
 ROLE_LABEL: Final = f"{api.GROUP}/role"
+OWNER_ANNOTATION: Final = f"{api.GROUP}/owner-uid"
+"""On what outlives the resource's other children: the uid of the resource that it belongs to."""
 HASH_ANNOTATION: Final = f"{api.GROUP}/restart-hash"
 """On pods: what a broker that serves must be restarted for."""
 ADOPT_ANNOTATION: Final = f"{api.GROUP}/adopt"
@@ -82,6 +84,9 @@ def disruption_budget(cluster: str) -> str:
     return f"{cluster}-broker"
 
 
-def erase_job(cluster: str) -> str:
-    """The Job that empties the prefix when the resource is deleted with policy Delete."""
-    return f"{cluster}-erase"
+def erase_job(cluster: str, uid: str) -> str:
+    """The Job that empties the prefix when the resource is deleted with policy Delete.
+
+    The uid keeps Jobs of others, and of an earlier resource of the name, from being taken for it.
+    """
+    return f"{cluster}-erase-{uid[:8]}"

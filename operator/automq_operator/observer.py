@@ -28,7 +28,7 @@ class Observer:
         """Everything a pass needs, at about one moment."""
         names = [child.key for child in children(cluster)]
         if cluster.deleting:
-            names.append(("Job", naming.erase_job(cluster.name)))
+            names.append(("Job", naming.erase_job(cluster.name, cluster.uid)))
         found = zip(names, await asyncio.gather(*(self._get(cluster, *key) for key in names)), strict=True)
         objects = {key: live for key, live in found if live is not None}
         label = f"{naming.CLUSTER_LABEL}={cluster.name}"

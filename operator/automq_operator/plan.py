@@ -115,10 +115,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionPlan:
-    """What a resource that is being deleted still needs; `done` releases the finalizer."""
+    """What a resource that is being deleted still needs; `done` releases the finalizer once the actions are done."""
 
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
+    finding: Finding | None = None
+    """For the status: what the deletion waits for, or what it leaves behind."""
     done: bool = False
 
 

@@ -54,6 +54,9 @@ class Reason(enum.StrEnum):
     RUNNING = "Running"
     ASKED = "Asked"
     PAUSED = "Paused"
+    STOPPING = "Stopping"
+    ERASING = "Erasing"
+    DATA_LEFT_BEHIND = "DataLeftBehind"
 
 
 STORE_REASONS: Final = frozenset({
@@ -100,6 +103,19 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
         READY,
         Reason.PAUSED,
     ): "Not everything that clients need is there, and spec.paused keeps the operator from making it.",
+    (
+        READY,
+        Reason.STOPPING,
+    ): "The resource is being deleted, and its brokers are stopped before its data are removed. Wait.",
+    (
+        READY,
+        Reason.ERASING,
+    ): "The resource is being deleted, and a Job removes its data. Wait; `kubectl logs` of the Job says what keeps it. "
+    "To let go at once and keep the data set storage.deletionPolicy to Retain.",
+    (
+        READY,
+        Reason.DATA_LEFT_BEHIND,
+    ): "The resource goes and its data stay; the message says why, and how to remove or adopt them.",
     (READY, Reason.NAME_CONFLICT): "An object of a name that is needed belongs to somebody else. Rename or remove it.",
     (READY, Reason.INVALID_SPEC): "The spec cannot be read; the message names the field. Correct it.",
     (

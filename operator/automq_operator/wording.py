@@ -41,6 +41,9 @@ _FINDINGS: Final[Mapping[Reason, Callable[[Finding], str]]] = {
     Reason.SCALING_IN: lambda it: f"{_names(it.about)} not wanted any more and not drained",
     Reason.STARTING: lambda it: f"waiting for the StatefulSet to make {_names(it.about)}",
     Reason.SETTLED: lambda _: "everything is as the spec says",
+    Reason.STOPPING: lambda it: f"stopping {_names(it.about)} before the data are removed",
+    Reason.ERASING: lambda it: f"emptying {it.about[0]}; see {it.about[1]}",
+    Reason.DATA_LEFT_BEHIND: lambda it: it.about[0],
     Reason.PAUSED: lambda _: "spec.paused is true: nothing is changed",
 }
 
@@ -73,20 +76,32 @@ def refusal_note(key: ObjectKey, refusal: Refusal) -> Note:
 
 def erasing(cluster: Cluster) -> Note:
     """A deletion begins to empty the prefix."""
-    return Note(reason="Erasing", message=f"emptying {cluster.store_uri} of cluster {cluster.status.cluster_id}")
+    return Note(reason="Erasing", message=f"emptying {cluster.store_uri} of what {cluster.uid} owns")
 
 
 def erased(cluster: Cluster) -> Note:
     """A deletion has emptied the prefix."""
-    return Note(reason="Erased", message=f"{cluster.store_uri} is empty")
+    return Note(reason="Erased", message=f"nothing that {cluster.uid} owns is left in {cluster.store_uri}")
 
 
-def data_left_behind(body: Mapping[str, Any], *, after_s: float) -> Note:
+def data_left_behind(body: Mapping[str, Any], *, why: str) -> Note:
     """A deletion ends with data left. Made from a resource that may not parse."""
     metadata, storage = body["metadata"], (body.get("spec") or {}).get("storage") or {}
     prefix = storage.get("prefix") or f"{metadata.get('namespace')}/{metadata.get('name')}"
     cluster_id = (body.get("status") or {}).get("clusterId")
-    uri = f"s3://{storage.get('bucket')}/{prefix}"
-    command = f"automq erase '{uri}' --cluster-id {cluster_id} --owner {metadata.get('uid')}"
-    text = f"gave up emptying {uri} after {after_s:.0f} s; cluster {cluster_id} is still there: {command}"
+    endpoint, path_style = storage.get("endpoint"), storage.get("pathStyle", True)
+    options = {
+        "endpoint": endpoint,
+        "region": storage.get("region"),
+        "path_style": "true" if endpoint and path_style else None,
+    }
+    query = "&".join(f"{key}={value}" for key, value in options.items() if value)
+    uri = f"s3://{storage.get('bucket')}/{prefix}" + (f"?{query}" if query else "")
+    held = (
+        f"cluster {cluster_id} is still there" if cluster_id else "if brokers wrote anything there, it is still there"
+    )
+    text = (
+        f"{uri} keeps its data: {why}; {held}. Remove it with: automq erase '{uri}' --owner {metadata.get('uid')}, "
+        f"or take it over in a new resource with spec.storage.adopt"
+    )
     return Note(reason="DataLeftBehind", message=text[:MESSAGE_CHARACTERS_MAX], warning=True)

@@ -10,4 +10,9 @@ from automq_operator.resources.meta import manifest
 def service_account(cluster: Cluster) -> dict[str, Any]:
     """An identity to hang a cloud role on, nothing more."""
     name = naming.service_account(cluster.name)
-    return manifest(cluster, "v1", "ServiceAccount", name, automountServiceAccountToken=False)
+    made = manifest(cluster, "v1", "ServiceAccount", name, automountServiceAccountToken=False)
+    wanted = cluster.spec.template.service_account.metadata
+    made["metadata"]["labels"] = {**wanted.labels, **made["metadata"]["labels"]}
+    if wanted.annotations:
+        made["metadata"]["annotations"] = dict(wanted.annotations)
+    return made

@@ -37,6 +37,13 @@ def manifest(cluster: Cluster, api_version: str, kind: str, name: str, **body: A
     }
 
 
+def detached(cluster: Cluster, child: dict[str, Any]) -> dict[str, Any]:
+    """The object as nobody's dependent: Kubernetes does not remove it with the resource, the operator must."""
+    metadata = {key: value for key, value in child["metadata"].items() if key != "ownerReferences"}
+    metadata["annotations"] = {**metadata.get("annotations", {}), naming.OWNER_ANNOTATION: cluster.uid}
+    return {**child, "metadata": metadata}
+
+
 def merge(base: Any, override: Any) -> Any:
     """`override` over `base`: maps merge by key, lists of named things by name, everything else is replaced."""
     if isinstance(base, dict) and isinstance(override, dict):

@@ -38,8 +38,8 @@ def _node_port(cluster: Cluster, listener: api.Listener) -> dict[str, Any]:
     port = _port(listener) | ({"nodePort": listener.node_port} if listener.node_port else {})
     spec = {
         "type": "NodePort",
-        # Clients are told the address of the broker's own node, so no other node needs to forward.
-        "externalTrafficPolicy": "Local",
+        # Clients begin at any node, and keep an address when the broker moves; what they are told then is its own.
+        "externalTrafficPolicy": "Cluster",
         "selector": naming.broker_labels(cluster.name),
         "ports": [port],
     }

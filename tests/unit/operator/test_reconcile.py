@@ -7,13 +7,12 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automq_operator import api, naming
+from automq_operator import api
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Readyz
-from automq_operator.plan import Apply, DeleteObject, DeletePod, DeletionPlan, Limits, Permits, Plan
-from automq_operator.planners import deletion
+from automq_operator.plan import Apply, DeletePod, Limits, Plan
 from automq_operator.reconcile import reconcile
-from tests.support.kubernetes_double import UID, World, a_cluster
+from tests.support.kubernetes_double import World, a_cluster
 
 LIMITS = Limits()
 NOW = "2026-01-01T00:00:00Z"
@@ -236,57 +235,6 @@ def test_planner_converges_from_every_history(history: list[tuple[dict[str, Any]
     writes = world.writes
     one_pass(cluster, world)
     assert world.writes == writes
-
-
-def deletable(world: World) -> Cluster:
-    cluster = converge(a_cluster(storage={"deletionPolicy": "Delete"}), world)
-    return dataclasses.replace(cluster, deleting=True)
-
-
-def deletion_pass(cluster: Cluster, world: World) -> DeletionPlan:
-    return deletion.plan(cluster, world.observed(), limits=LIMITS, permits=Permits())
-
-
-def body(policy: str) -> dict[str, Any]:
-    return {
-        "metadata": {"name": "demo", "namespace": "team", "uid": UID},
-        "spec": {"storage": {"bucket": "demo-kafka", "deletionPolicy": policy}},
-        "status": {"clusterId": "the-cluster-id"},
-    }
-
-
-def test_retain_lets_go_at_once() -> None:
-    assert deletion.released(body("Retain"), deleting_s=0, limits=LIMITS) == DeletionPlan(done=True)
-
-
-def test_delete_waits_for_the_brokers_then_empties_the_prefix() -> None:
-    world = World()
-    cluster = deletable(world)
-    assert deletion.released(body("Delete"), deleting_s=0, limits=LIMITS) is None
-    plan = deletion_pass(cluster, world)
-    assert [(type(a), a.kind) for a in plan.actions if isinstance(a, DeleteObject)] == [(DeleteObject, "StatefulSet")]
-    world.carry_out(plan.actions[0])
-    assert deletion_pass(cluster, world).actions == []
-    world.pods.clear()
-    world.settle(cluster)
-    plan = deletion_pass(cluster, world)
-    (action,) = plan.actions
-    assert isinstance(action, Apply)
-    arguments = action.manifest["spec"]["template"]["spec"]["containers"][0]["args"]
-    folder = "/etc/automq/credentials"
-    assert arguments[2:] == ["--cluster-id", "the-cluster-id", "--owner", UID, "--credentials-dir", folder]
-    world.carry_out(action)
-    assert not deletion_pass(cluster, world).done
-    world.objects["Job", naming.erase_job("demo")]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
-    plan = deletion_pass(cluster, world)
-    assert (plan.done, [note.reason for note in plan.notes]) == (True, ["Erased"])
-
-
-def test_deletion_ends_when_the_store_is_gone_and_says_what_is_left() -> None:
-    plan = deletion.released(body("Delete"), deleting_s=LIMITS.erase_s + 1, limits=LIMITS)
-    assert plan is not None
-    assert plan.done
-    assert "automq erase" in plan.notes[0].message
 
 
 def test_status_round_trips_through_its_yaml_form() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from automq_operator import api
+from automq_operator import api, naming
 from automq_operator.resources import access, config, erase, network, workload
 from tests.support import golden
 from tests.support.kubernetes_double import a_cluster
@@ -61,6 +61,76 @@ def test_override_of_the_container_keeps_what_it_does_not_name() -> None:
     container = workload.pod_template(cluster, {})["spec"]["containers"][0]
     assert container["imagePullPolicy"] == "Always"
     assert container["args"][0] == "broker"
+
+
+OWN: dict[str, Any] = {
+    "imagePullSecrets": [{"name": "registry"}],
+    "serviceAccountName": "ours",
+    "nodeSelector": {"disk": "fast"},
+    "tolerations": [{"operator": "Exists"}],
+    "securityContext": {"runAsUser": 1234},
+    "priorityClassName": "high",
+    "volumes": [{"name": "ca", "configMap": {"name": "ca"}}],
+    "containers": [
+        {
+            "name": "broker",
+            "env": [{"name": "AWS_CA_BUNDLE", "value": "/ca/ca.crt"}],
+            "volumeMounts": [{"name": "ca", "mountPath": "/ca"}],
+            "resources": {"limits": {"memory": "9Gi"}},
+            "args": ["broker", "--more"],
+        },
+        {"name": "sidecar", "image": "proxy"},
+    ],
+}
+
+
+def test_op14_erase_job_has_what_the_pods_have() -> None:
+    metadata = {"labels": {"azure.workload.identity/use": "true"}, "annotations": {"sidecar.istio.io/inject": "false"}}
+    cluster = a_cluster(template={"pod": {"metadata": metadata, "spec": OWN}})
+    template = erase.erase_job(cluster)["spec"]["template"]
+    pod = template["spec"]
+    for field in ("imagePullSecrets", "serviceAccountName", "nodeSelector", "tolerations", "priorityClassName"):
+        assert pod[field] == OWN[field], field
+    assert pod["securityContext"]["runAsUser"] == 1234
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert {volume["name"] for volume in pod["volumes"]} == {"tmp", "credentials", "ca"}
+    assert template["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+    assert template["metadata"]["annotations"] == metadata["annotations"]
+    (container,) = pod["containers"]
+    assert container["env"] == [{"name": "AWS_CA_BUNDLE", "value": "/ca/ca.crt"}]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {"tmp", "credentials", "ca"}
+    assert container["args"][0] == "erase"
+    assert container["resources"]["limits"] == {"memory": "512Mi"}
+
+
+def test_op14_pod_of_the_erase_job_is_no_broker_to_any_service() -> None:
+    cluster = a_cluster()
+    labels = erase.erase_job(cluster)["spec"]["template"]["metadata"]["labels"]
+    for service in network.services(cluster):
+        assert not service["spec"]["selector"].items() <= labels.items()
+
+
+def test_op14_the_users_account_is_left_alone_by_a_deletion() -> None:
+    job = {"metadata": {"name": "job", "uid": "job-uid"}}
+    assert erase.erase_account(a_cluster(template={"pod": {"spec": OWN}}), job) is None
+    made = erase.erase_account(a_cluster(), job)
+    assert made is not None
+    assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == ["job-uid"]
+
+
+def test_op14_account_carries_the_cloud_role() -> None:
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/kafka"}
+    cluster = a_cluster(template={"serviceAccount": {"metadata": {"annotations": role, "labels": {"team": "a"}}}})
+    metadata = access.service_account(cluster)["metadata"]
+    assert metadata["annotations"] == role
+    assert metadata["labels"]["team"] == "a"
+    assert metadata["labels"][naming.CLUSTER_LABEL] == "demo"
+
+
+def test_op15_node_port_is_answered_by_every_node() -> None:
+    service = network.services(a_cluster(listeners=LISTENERS))[-1]
+    assert service["spec"]["type"] == "NodePort"
+    assert service["spec"]["externalTrafficPolicy"] == "Cluster"
 
 
 def test_every_pod_is_restricted() -> None:
