@@ -1,5 +1,6 @@
 """What the charts render, to the letter, and what they refuse. Needs helm on the PATH or in HELM."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -44,6 +45,7 @@ def test_chart_passes_helm_lint(chart: str, arguments: list[str]) -> None:
     [
         ("defaults", []),
         ("namespaces", ["--set", "namespaces={one,two}"]),
+        ("everything", ["--values", "tests/charts/everything.yaml"]),
         ("monitored", ["--set", "serviceMonitor.enabled=true", "--set", "image.repository=registry.example/automq"]),
     ],
 )
@@ -98,11 +100,21 @@ def test_no_permission_is_a_star_and_none_is_for_secrets() -> None:
                 assert "secrets" not in rule["resources"]
 
 
+def test_schema_knows_every_value_and_no_other() -> None:
+    for chart in ("automq-operator", "automq-cluster"):
+        values = yaml.safe_load((ROOT / "charts" / chart / "values.yaml").read_text())
+        schema = json.loads((ROOT / "charts" / chart / "values.schema.json").read_text())
+        assert set(values) == set(schema["properties"]) - {"global"}
+
+
 @pytest.mark.parametrize(
     ("chart", "argument", "named"),
     [
         ("automq-operator", "replicas=0", "replicas"),
         ("automq-operator", "nonsense=1", "nonsense"),
+        ("automq-operator", "image.digest=latest", "digest"),
+        ("automq-operator", "imagePullSecrets={registry}", "imagePullSecrets"),
+        ("automq-operator", "crds.nodePorts.from=0", "nodePorts"),
         ("automq-cluster", "spec.storage.bucket=", "bucket"),
     ],
 )
