@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 
+from tests.sim.coverage import IN_EVERY_BATCH, IN_LARGE_BATCHES, missing, wanted_of
 from tests.sim.isolation import Finished, run_all
 from tests.sim.world import ACKNOWLEDGED_MIN, Outcome, run_seed
 
@@ -47,6 +48,7 @@ def run_one(seed: int | str) -> int:
 def run_many(seeds: list[int], *, jobs: int, every: bool) -> int:
     """Run them all; a failing one is shown with the command that repeats it."""
     failed: list[int] = []
+    reached: list[dict[str, int]] = []
     acknowledged = faults = 0
     cpu_s: list[float] = []
     for number, finished in enumerate(run_all(run_seed, seeds, jobs=jobs), 1):
@@ -55,6 +57,7 @@ def run_many(seeds: list[int], *, jobs: int, every: bool) -> int:
         if outcome is not None:
             acknowledged += outcome.acknowledged
             faults += len(outcome.faults)
+            reached.append(outcome.coverage)
         cpu_s.append(finished.cpu_s)
         if every or problems:
             print(line_of(finished), flush=True)
@@ -74,7 +77,19 @@ def run_many(seeds: list[int], *, jobs: int, every: bool) -> int:
     )
     if failed:
         print(f"failed: {' '.join(map(str, sorted(failed)))}")
-    return 1 if failed else 0
+    complete = show_coverage(reached)
+    return 1 if failed or not complete else 0
+
+
+def show_coverage(reached: list[dict[str, int]]) -> bool:
+    """Print what the batch has reached; whether that is everything, where the batch is large enough to ask."""
+    for what in (*IN_EVERY_BATCH, *IN_LARGE_BATCHES):
+        counted = [counts.get(what, 0) for counts in reached]
+        print(f"{sum(counted):8d} {what}, in {sum(map(bool, counted))} seeds")
+    unreached = missing(reached, wanted_of(len(reached)))
+    for what in unreached:
+        print(f"NOT REACHED: {what}")
+    return not unreached
 
 
 def problems_of(finished: Finished) -> list[str]:

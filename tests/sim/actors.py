@@ -19,7 +19,8 @@ from automq.protocol.messages.produce import (
     ProduceRequest,
     TopicProduceData,
 )
-from tests.sim.history import History, Sent
+from tests.sim.history import History, Sent, padded
+from tests.sim.sizes import Sizes
 from tests.support.batches import BadBatch, build_batch, parse_batches
 from tests.support.client import EARLIEST, Address, CallFailed, ErrorAnswered, SimClient
 
@@ -72,6 +73,7 @@ class Producer:
         partitions: Sequence[int],
     ) -> None:
         self.stopping = False
+        self.sizes = Sizes()
         self.batch_records_max = 30
         self.pause_s = (0.05, 1.2)
         self.base_timestamp_ms = 1_700_000_000_000
@@ -90,7 +92,7 @@ class Producer:
 
     def hurry(self) -> None:
         """Outages have cost time: what is still missing to a seed's worth comes quickly."""
-        self.batch_records_max, self.pause_s = 80, (0.02, 0.2)
+        self.batch_records_max, self.pause_s = self.sizes.batch_records_max, (0.02, 0.2)
 
     async def run_once(self) -> None:
         """One batch to every partition, acknowledged when this returns."""
@@ -143,7 +145,7 @@ class Producer:
 
     def _request(self, partition: int, sent: Sent) -> ProduceRequest:
         batch = build_batch(
-            sent.values,
+            [padded(value, self.sizes.record_bytes) for value in sent.values],
             timestamp_ms=self.base_timestamp_ms + sent.first,
             producer_id=self._producer[0],
             producer_epoch=self._producer[1],
@@ -176,7 +178,7 @@ class Reader:
     def __init__(self, client: SimClient, dice: random.Random, history: History, *, name: str, topic: str) -> None:
         self.positions = dict.fromkeys(range(history.partitions), 0)
         self.pause_s = (0.1, 1.0)
-        self.max_bytes = 16384
+        self.max_bytes = 250_000
         self._client = client
         self._dice = dice
         self._history = history

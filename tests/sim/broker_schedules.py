@@ -10,11 +10,11 @@ from automq.protocol.messages.admin import CreatableTopic, CreateTopicsRequest
 from automq.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from automq.server.lifecycle import Reason
 from tests.sim.actors import Trimmer
-from tests.sim.broker_world import TOPIC, BrokerWorld, of
+from tests.sim.broker_world import ASIDE, TOPIC, BrokerWorld, of
 from tests.support.batches import build_batch
-from tests.support.client import LATEST, CallFailed, SimClient
-from tests.support.cluster import PORT, Incarnation
-from tests.support.faults import Fate, Operation
+from tests.support.client import Address, CallFailed, SimClient
+from tests.support.cluster import Incarnation
+from tests.support.faults import Fate
 
 OWNER = {"automq.cluster.owner": "ours"}
 STRANGER = {"automq.cluster.owner": "theirs"}
@@ -72,61 +72,11 @@ async def seen_and_lost(world: BrokerWorld) -> None:
         world.cluster.violation("a topic was shown, which never existed")
 
 
-async def recovered_twice(world: BrokerWorld) -> None:
-    """A slot never lands, the one behind it does, the process dies. Its recoverer ends the log, and dies as well."""
-    first = await world.broker()
-    await world.produce()
-    lost: list[str] = []
-    is_slot = of(first, "create", "/wal/")
-
-    def lose(operation: Operation) -> Fate | None:
-        if not is_slot(operation) or (lost and operation.key != lost[0]):
-            return None
-        lost.append(operation.key)
-        return Fate.HELD
-
-    world.direct(lose)
-    behind = world.when_applied(is_slot)
-    sending = [world.producing(partition=0)]
-    await asyncio.sleep(0.2)
-    sending.append(world.producing(partition=1))
-    await behind
-    first.process.kill()
-    for process in world.clients:
-        process.kill()
-    del sending
-    world.producers.clear()
-    world.history.lanes["p/0"].pop()
-    del world.history.lanes["p/1"]
-    world.calm()
-
-    second = world.cluster.start()
-    await world.when_applied(of(second, "create", "/wal/"))
-    await world.when_applied(of(second, "create", "/meta/log/"))
-    second.process.kill()
-    await world.broker()
-    end = await world.again().list_offset(TOPIC, 1, LATEST)
-    if end:
-        world.cluster.violation(f"the log was ended, and offsets up to {end} that lay beyond its end appeared later")
-
-
 async def asked_after_its_fence(world: BrokerWorld) -> None:
     """A second process of the node takes over from a healthy first; a reader goes on asking the first."""
     first = await world.broker()
     await world.produce()
-    address = (first.process.name, PORT)
-    process, client = world.client("loyal")
-    client.call_timeout_s = 1.0
-
-    async def ask() -> None:
-        while True:
-            try:
-                await client.fetch_many(address, TOPIC, {0: 0}, 4096, max_wait_ms=100)
-            except CallFailed:
-                pass
-            await asyncio.sleep(0.05)
-
-    process.spawn(ask())
+    process = world.loyal_reader(first)
     await world.broker()
     await asyncio.sleep(10)
     process.kill()
@@ -215,6 +165,20 @@ async def adopts_an_empty_prefix(world: BrokerWorld) -> None:
     await stays_empty(world, {**STRANGER, "automq.storage.adopt": OTHER_CLUSTER})
 
 
+async def two_make_the_cluster(world: BrokerWorld) -> None:
+    """A process has seen that there is no cluster; before it has looked at the rest, another makes one. Seed 224."""
+    first = world.cluster.start()
+    looks = of(first, "list", "")
+    world.direct(lambda operation: Fate.HELD if looks(operation) and not operation.key else None)
+    await asyncio.sleep(1)
+    await world.broker()
+    world.calm()
+    world.cluster.store.release_held()
+    await asyncio.sleep(SETTLE_S)
+    if first.ended:
+        world.cluster.violation("a process that came second to an empty prefix took the new cluster for foreign data")
+
+
 async def address_taken(world: BrokerWorld) -> None:
     """The same configuration is started twice on one machine."""
     first = await world.broker()
@@ -275,22 +239,24 @@ def create(name: str) -> tuple[ApiKey, int, CreateTopicsRequest]:
 
 
 def produce(producer: int, epoch: int, sequence: int) -> tuple[ApiKey, int, ProduceRequest]:
-    """One batch."""
+    """One batch, to a topic whose records nobody counts."""
     batch = build_batch([b"x"], timestamp_ms=0, producer_id=producer, producer_epoch=epoch, base_sequence=sequence)
     data = PartitionProduceData(index=0, records=memoryview(batch))
     return (
         ApiKey.PRODUCE,
         9,
-        ProduceRequest(acks=-1, timeout=9000, topic_data=[TopicProduceData(name=TOPIC, partition_data=[data])]),
+        ProduceRequest(acks=-1, timeout=9000, topic_data=[TopicProduceData(name=ASIDE, partition_data=[data])]),
     )
 
 
-async def answer_of(client: SimClient, request: tuple, *, timeout_s: float = 20.0) -> ErrorCode | None:
+async def answer_of(
+    client: SimClient, request: tuple, *, timeout_s: float = 20.0, address: Address | None = None
+) -> ErrorCode | None:
     """The first error code of the answer; None without an answer."""
     client.call_timeout_s = timeout_s
     key, version, message = request
     try:
-        response = await client.call(client.any_address(), key, version, message)
+        response = await client.call(address or client.any_address(), key, version, message)
     except CallFailed:
         return None
     if key is ApiKey.PRODUCE:
@@ -303,7 +269,6 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "told_of_what_is_lost": (told_of_what_is_lost, {}),
     "refused_because_of_what_is_lost": (refused_because_of_what_is_lost, {}),
     "seen_and_lost": (seen_and_lost, {}),
-    "recovered_twice": (recovered_twice, {}),
     "asked_after_its_fence": (asked_after_its_fence, {}),
     "two_supervisors": (two_supervisors, {}),
     "fenced_without_a_store": (fenced_without_a_store, {}),
@@ -316,4 +281,5 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "adopts_an_empty_prefix": (adopts_an_empty_prefix, {}),
     "written_by_a_newer_program": (written_by_a_newer_program, {}),
     "address_taken": (address_taken, {}),
+    "two_make_the_cluster": (two_make_the_cluster, {}),
 }

@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from tests.sim.actors import Producer, until_done
 from tests.sim.history import History
 from tests.sim.world import GROUP, TOPIC, World
-from tests.support.client import SimClient
-from tests.support.cluster import Cluster, Incarnation
+from tests.support.client import Address, CallFailed, SimClient
+from tests.support.cluster import PORT, Cluster, Incarnation
 from tests.support.faults import Fate, Operation
-from tests.support.sim_loop import SimLoop
+from tests.support.sim_loop import Process, SimLoop
 
+ASIDE = "aside"
 CALM: Mapping[str, str] = {
     # What a schedule does not ask for does not happen by itself.
     "automq.wal.interval.ms": "5",
@@ -45,42 +46,71 @@ class BrokerWorld(World):
         self.changing = []
         self.clients = []
         self.admin: SimClient | None = None
-        self.producer: Producer | None = None
+        self._by_name: dict[str, tuple[Process, Producer]] = {}
 
     async def broker(self, *, wait_s: float = 30.0) -> Incarnation:
         """A new process of node 1, which serves when this returns. The first makes the topic."""
         made = self.cluster.start()
-        async with asyncio.timeout(wait_s):
-            while not made.is_serving:
-                await asyncio.sleep(0.05)
+        await self.serving(made, wait_s=wait_s)
         if self.admin is None:
             await self._prepare()
         return made
 
+    async def serving(self, made: Incarnation, *, wait_s: float = 30.0) -> None:
+        """Return when `made` serves."""
+        async with asyncio.timeout(wait_s):
+            while not made.is_serving:
+                await asyncio.sleep(0.05)
+
+    def address_of(self, made: Incarnation) -> Address:
+        """Where `made` listens."""
+        return made.process.name, PORT
+
+    def loyal_reader(self, made: Incarnation) -> Process:
+        """Somebody who asks `made` again and again, whoever has taken over."""
+        process, client = self.client(f"loyal{len(self.clients)}")
+        client.call_timeout_s = 1.0
+
+        async def ask() -> None:
+            while True:
+                try:
+                    await client.fetch_many(self.address_of(made), TOPIC, {0: 0}, 4096, max_wait_ms=100)
+                except CallFailed:
+                    pass
+                await asyncio.sleep(0.05)
+
+        process.spawn(ask())
+        return process
+
     async def _prepare(self) -> None:
         process, self.admin = self.client("admin")
-        await process.spawn(
-            until_done(
-                lambda: self.admin.create_topic(TOPIC, self.history.partitions, {}),
-                dice=self.dice,
-                history=self.history,
-                what="CreateTopics",
+        for topic, partitions in ((TOPIC, self.history.partitions), (ASIDE, 1)):
+            await process.spawn(
+                until_done(
+                    lambda topic=topic, partitions=partitions: self.admin.create_topic(topic, partitions, {}),
+                    dice=self.dice,
+                    history=self.history,
+                    what="CreateTopics",
+                )
             )
-        )
-        process, client = self.client("p")
-        self.producer = Producer(
-            client, self.dice, self.history, name="p", topic=TOPIC, partitions=range(self.history.partitions)
-        )
-        self.producers.append(self.producer)
+        self.add_producer("p")
 
-    def producing(self, batches: int = 1, *, partition: int = 0) -> asyncio.Task[None]:
-        """The producer sends batches, one after the other; the task ends when all are acknowledged."""
-        assert self.producer is not None
-        process = next(process for process in self.clients if process.name == "p")
+    def add_producer(self, name: str) -> None:
+        """A producer in a process of its own, with connections of its own."""
+        process, client = self.client(name)
+        producer = Producer(
+            client, self.dice, self.history, name=name, topic=TOPIC, partitions=range(self.history.partitions)
+        )
+        self.producers.append(producer)
+        self._by_name[name] = (process, producer)
+
+    def producing(self, batches: int = 1, *, partition: int = 0, name: str = "p") -> asyncio.Task[None]:
+        """That producer sends batches, one after the other; the task ends when all are acknowledged."""
+        process, producer = self._by_name[name]
 
         async def send() -> None:
             for _ in range(batches):
-                await self.producer.send(partition, 3)
+                await producer.send(partition, 3)
 
         return process.spawn(send())
 
@@ -132,4 +162,11 @@ def of(made: Incarnation, name: str, part: str) -> Callable[[Operation], bool]:
     return lambda operation: operation.process is made.process and operation.name == name and part in operation.key
 
 
-__all__ = ["GROUP", "TOPIC", "BrokerWorld", "of"]
+def uploads(made: Incarnation) -> Callable[[Operation], bool]:
+    """Whether an operation is an upload of `made`'s, whichever operation uploads are."""
+    return lambda operation: (
+        operation.process is made.process and operation.name in ("put", "create_bulk") and "/data/" in operation.key
+    )
+
+
+__all__ = ["ASIDE", "GROUP", "TOPIC", "BrokerWorld", "of", "uploads"]

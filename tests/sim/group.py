@@ -35,6 +35,7 @@ from tests.support.client import Address, CallFailed, ErrorAnswered, SimClient
 
 REJOIN = frozenset({ErrorCode.REBALANCE_IN_PROGRESS, ErrorCode.ILLEGAL_GENERATION, ErrorCode.UNKNOWN_MEMBER_ID})
 SESSION_MS = 6000
+FETCHES_MAX = 20
 
 
 class GroupMember:
@@ -164,13 +165,20 @@ class GroupMember:
             )
             _check(beat.error_code)
             for partition in self._positions:
-                await self._fetch(partition)
+                # As far as there is something, but not past the next heartbeat.
+                for _ in range(FETCHES_MAX):
+                    before = self._positions[partition]
+                    await self._fetch(partition)
+                    if self._positions[partition] == before:
+                        break
             await self._commit()
             await asyncio.sleep(self._dice.uniform(0.3, 1.5))
 
     async def _fetch(self, partition: int) -> None:
         try:
-            answer = await self._client.fetch(self._topic, partition, self._positions[partition], max_wait_ms=0)
+            answer = await self._client.fetch(
+                self._topic, partition, self._positions[partition], max_bytes=1_000_000, max_wait_ms=0
+            )
         except CallFailed:
             self._client.forget_leader(self._topic, partition)
             return

@@ -7,10 +7,18 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from automq.s3stream.ports import (
+    BucketNotFound,
+    StoreAccessDenied,
+    StoreCredentialsRejected,
+    StoreUnavailable,
+)
 from tests.support.cluster import Cluster, Incarnation
-from tests.support.faults import FaultRates
+from tests.support.faults import WRITES, FaultRates
 
 PARTS = ("", "", "/wal/", "/meta/", "/data/", "/meta/lease")
+OPERATIONS = ("get", "get_range", "list", "create", "create_bulk", "put", "delete")
+ANSWERS = (StoreUnavailable, StoreAccessDenied, StoreCredentialsRejected, BucketNotFound)
 
 
 class Nemesis:
@@ -38,6 +46,12 @@ class Nemesis:
             self._reset_connections,
             self._slow_network,
             self._crash_in_the_middle,
+            self._outage_of_some_operations,
+            self._outage_of_some_operations,
+            self._start_that_dawdles,
+            self._strangers_in_the_bucket,
+            self._clock_jump,
+            self._long_outage_of_the_wal,
         ]
         self._kinds = dice.sample(kinds, dice.randint(4, len(kinds)))
 
@@ -90,7 +104,7 @@ class Nemesis:
             nonlocal skip
             if operation.process is not current.process or part not in operation.key or done.done():
                 return
-            if operation.name not in ("create", "put", "delete"):
+            if operation.name not in WRITES:
                 return
             skip -= 1
             if skip < 0:
@@ -157,6 +171,55 @@ class Nemesis:
         self._cluster.fault(f"store outage of {part or 'everything'} for {seconds:.1f} s")
         self._cluster.store.outage(seconds, part=part)
 
+    async def _outage_of_some_operations(self) -> None:
+        """A right was taken away, a disk is full, a proxy refuses a method: the rest works."""
+        dice = self._dice
+        names = dice.sample(OPERATIONS, dice.randint(1, 3))
+        part, seconds = dice.choice(PARTS), dice.choice((1.0, 4.0, 12.0)) * dice.uniform(0.5, 1.5)
+        error = dice.choice(ANSWERS)
+        self._cluster.fault(
+            f"{error.__name__} to {', '.join(sorted(names))} of {part or 'everything'} for {seconds:.1f} s"
+        )
+        self._cluster.store.outage(seconds, part=part, names=names, error=error)
+
+    async def _strangers_in_the_bucket(self) -> None:
+        """A console shows folders by making markers of them; somebody edits a file beside our keys."""
+        bucket, dice = self._cluster.bucket, self._dice
+        keys = bucket.keys()
+        folders = {key[: key.rindex("/") + 1] for key in keys if "/" in key}
+        strangers = [*sorted(folders), *(f"{key}~" for key in dice.sample(keys, min(len(keys), 3))), "notes.txt"]
+        made = dice.sample(strangers, dice.randint(1, min(len(strangers), 4)))
+        for key in made:
+            bucket.place(key, b"" if key.endswith("/") else b"what somebody wrote")
+        self._cluster.fault(f"strangers in the bucket: {', '.join(made)}")
+
+    async def _start_that_dawdles(self) -> None:
+        """A second process stops in the middle of its start, and the first goes on: what it has read grows old."""
+        cluster, dice = self._cluster, self._dice
+        if self._current is None or not self._current.process.alive:
+            self._replace()
+            return
+        cluster.fault(f"a start beside {self._current.process.name} that dawdles")
+        self._replace()
+        await asyncio.sleep(dice.uniform(0.05, 1.5))
+        dawdler = self._current
+        dawdler.process.pause()
+        await asyncio.sleep(dice.uniform(2, 12))
+        dawdler.process.resume()
+
+    async def _long_outage_of_the_wal(self) -> None:
+        """Long enough for memory to fill up."""
+        seconds = self._dice.uniform(5, 20)
+        self._cluster.fault(f"store outage of /wal/ for {seconds:.1f} s")
+        self._cluster.store.outage(seconds, part="/wal/")
+        await asyncio.sleep(seconds)
+
+    async def _clock_jump(self) -> None:
+        if self._current is not None:
+            jump_ms = self._dice.randint(-100_000, 100_000)
+            self._cluster.fault(f"the clock of {self._current.process.name} jumps by {jump_ms} ms")
+            self._current.clock.skew_ms += jump_ms
+
     async def _cut_off(self) -> None:
         if self._current is not None:
             seconds = self._dice.uniform(0.5, 8)
@@ -174,6 +237,9 @@ class Nemesis:
             late=rate * dice.random(),
             conflict=rate * dice.random(),
             slow=rate * dice.random(),
+            twice=rate * dice.random(),
+            repeated=rate * dice.random(),
+            cut=rate * dice.random(),
         )
         self._cluster.loop.call_later(seconds, self._calm)
 

@@ -1,12 +1,11 @@
 """Proof that the simulation can find bugs: each rule of the logs is taken out in turn, and some run must fail.
 
-`python -m tests.sim.removed_rules` looks, for every rule without a directed schedule, for the first seed that fails
-without it, and writes the table in docs/simulation.md. `python -m tests.sim.removed_rules NAME...` looks at some only.
+`python -m tests.sim.removed_rules` runs every recorded proof again; where one does not hold any more it looks for the
+first seed that fails without the rule, and it writes the table in docs/simulation.md. What is found is recorded at
+once: stopped, it goes on where it was. `python -m tests.sim.removed_rules NAME...` looks at some rules only.
 """
 
 import argparse
-import asyncio
-import contextlib
 import importlib
 import json
 import os
@@ -14,28 +13,21 @@ import pathlib
 import sys
 from typing import Any
 
-from tests.sim.broker_schedules import SCHEDULES as BROKER_SCHEDULES
-from tests.sim.broker_world import BrokerWorld
-from tests.sim.commit_schedules import SCHEDULES as COMMIT_SCHEDULES
-from tests.sim.commit_world import CommitWorld
+from tests.sim import world_version
 from tests.sim.isolation import Finished, run_all
-from tests.sim.metadata_schedules import SCHEDULES as METADATA_SCHEDULES
-from tests.sim.metadata_world import MetadataWorld
 from tests.sim.rules import Rule
 from tests.sim.rules_commit import COMMIT_RULES
 from tests.sim.rules_engine import ENGINE_RULES
 from tests.sim.rules_logs import LOG_RULES
 from tests.sim.rules_prefix import PREFIX_RULES
-from tests.sim.world import logs_to, run_seed
-from tests.support.sim_loop import run_world
+from tests.sim.schedules import run_schedule
+from tests.sim.world import run_seed
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROOFS = pathlib.Path(__file__).with_name("removed_rules.json")
 DOCUMENT = ROOT / "docs/simulation.md"
 BEGIN, END = "<!-- removed rules: begin -->", "<!-- removed rules: end -->"
 SEEDS = 500
-# Simulated: a story that does not end is a finding, not a hang.
-STORY_S_MAX = 600.0
 
 
 def apply(rule: Rule) -> None:
@@ -65,33 +57,6 @@ def run_proof(argument: tuple[str | None, str | int]) -> list[str]:
     return run_schedule(proof)
 
 
-def run_schedule(name: str) -> list[str]:
-    """The violations of a directed schedule."""
-    world, story = make_schedule(name)
-
-    async def main() -> None:
-        async with asyncio.timeout(STORY_S_MAX):
-            await story(world)
-            await world.check()
-
-    try:
-        with logs_to(world.cluster) if isinstance(world, BrokerWorld) else contextlib.nullcontext():
-            run_world(world.loop, main())
-    except Exception as error:  # noqa: BLE001 - a story that cannot be told to its end is a finding
-        world.violations.append(f"{type(error).__name__}: {error}")
-    return world.violations
-
-
-def make_schedule(name: str) -> tuple[Any, Any]:
-    """A fresh world, and what is to happen in it."""
-    if name in METADATA_SCHEDULES:
-        return MetadataWorld(name), METADATA_SCHEDULES[name]
-    if name in COMMIT_SCHEDULES:
-        return CommitWorld(name), COMMIT_SCHEDULES[name]
-    story, settings = BROKER_SCHEDULES[name]
-    return BrokerWorld(name, settings=settings), story
-
-
 ALL: tuple[Rule, ...] = (*LOG_RULES, *ENGINE_RULES, *PREFIX_RULES, *COMMIT_RULES)
 RULES = {rule.name: rule for rule in ALL}
 assert len(RULES) == len(ALL)
@@ -104,22 +69,56 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--check", action="store_true", help="only check what is recorded, and the table")
     options = parser.parse_args()
-    proofs: dict[str, int | str] = json.loads(PROOFS.read_text()) if PROOFS.exists() else {}
+    world, proofs = read_proofs()
     if options.check:
         return check(proofs, jobs=options.jobs)
+    current = world_version.current()
+    if world.get("version") == current["version"] and world.get("digest") != current["digest"]:
+        print(world_version.problem(world))
+        return 1
+    names = options.names or list(RULES)
+    holding = still_failing({name: proofs[name] for name in names if name in proofs}, jobs=options.jobs)
     missing = 0
-    for name in options.names or RULES:
-        proof = find_proof(RULES[name], proofs.get(name), seeds=options.seeds, jobs=options.jobs)
-        why = symptom(name, proof) if proof is not None else ""
+    for name in names:
+        if name in holding:
+            continue
+        proof, why = find_proof(RULES[name], seeds=options.seeds, jobs=options.jobs)
         print(f"{name}: {proof if proof is not None else 'NOTHING FAILS WITHOUT IT'}: {why}", flush=True)
         if proof is None:
             missing += 1
             proofs.pop(name, None)
         else:
             proofs[name] = proof
-        PROOFS.write_text(json.dumps({key: proofs[key] for key in RULES if key in proofs}, indent=2) + "\n")
+        write_proofs(world, proofs)
+    print(f"{len(names)} rules: {len(holding)} as recorded, {missing} that nothing misses")
+    if not missing and len(names) == len(RULES):
+        world = current
+    write_proofs(world, proofs)
     write_table(proofs)
     return 1 if missing else 0
+
+
+def read_proofs() -> tuple[dict[str, Any], dict[str, int | str]]:
+    """With which worlds the table was made, and what fails without each rule."""
+    recorded = json.loads(PROOFS.read_text()) if PROOFS.exists() else {}
+    return recorded.get("world", {}), recorded.get("proofs", {})
+
+
+def write_proofs(world: dict[str, Any], proofs: dict[str, int | str]) -> None:
+    """Record both."""
+    ordered = {name: proofs[name] for name in RULES if name in proofs}
+    PROOFS.write_text(json.dumps({"world": world, "proofs": ordered}, indent=2) + "\n")
+
+
+def still_failing(proofs: dict[str, int | str], *, jobs: int) -> set[str]:
+    """The rules whose recorded run fails without them, and passes with them."""
+    wanted = {name: proof for name, proof in proofs.items() if RULES[name].schedule in (None, proof)}
+    failing = {
+        finished.argument[0] for finished in run_all(run_proof, list(wanted.items()), jobs=jobs) if symptom_of(finished)
+    }
+    runs: list[tuple[str | None, int | str]] = [(None, proof) for proof in dict.fromkeys(wanted.values())]
+    clean = {finished.argument[1] for finished in run_all(run_proof, runs, jobs=jobs) if not symptom_of(finished)}
+    return {name for name in failing if wanted[name] in clean}
 
 
 def check(proofs: dict[str, int | str], *, jobs: int) -> int:
@@ -141,17 +140,17 @@ def check(proofs: dict[str, int | str], *, jobs: int) -> int:
     return 1 if problems else 0
 
 
-def find_proof(rule: Rule, known: int | str | None, *, seeds: int, jobs: int) -> int | str | None:
-    """What fails without `rule` and passes with it."""
+def find_proof(rule: Rule, *, seeds: int, jobs: int) -> tuple[int | str | None, str]:
+    """What fails without `rule` and passes with it, and how it fails."""
     if rule.schedule is not None:
-        return rule.schedule if symptom(rule.name, rule.schedule) and not symptom(None, rule.schedule) else None
-    if isinstance(known, int) and symptom(rule.name, known) and not symptom(None, known):
-        return known
+        why = symptom(rule.name, rule.schedule)
+        harmless = not symptom(None, rule.schedule)
+        return (rule.schedule, why) if why and harmless else (None, "" if harmless else "it fails with the rule, too")
     for finished in run_all(run_proof, [(rule.name, seed) for seed in range(seeds)], jobs=jobs):
         seed: int = finished.argument[1]
         if symptom_of(finished) and not symptom(None, seed):
-            return seed
-    return None
+            return seed, symptom_of(finished)
+    return None, ""
 
 
 def symptom(rule_name: str | None, proof: int | str) -> str:

@@ -1,10 +1,15 @@
 """The table of removed rules is true: each recorded run fails without its rule, and passes with it."""
 
+import importlib
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+from tests.sim.coverage import PROBES
+from tests.sim.removed_rules import ALL
+from tests.sim.sizes import LIMITS
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -20,3 +25,24 @@ def test_each_rule_is_missed():
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def owner_of(place):
+    module, _, path = place.partition(":")
+    *parents, name = path.split(".")
+    owner = importlib.import_module(module)
+    for parent in parents:
+        owner = getattr(owner, parent)
+    return owner, name
+
+
+@pytest.mark.parametrize("rule", ALL, ids=lambda rule: rule.name)
+def test_the_places_of_a_rule_exist(rule):
+    for owner, name in map(owner_of, rule.places):
+        assert hasattr(owner, name), (owner, name)
+
+
+@pytest.mark.parametrize("place", [*PROBES, *(place for places in LIMITS.values() for place in places)])
+def test_the_places_that_are_watched_or_made_small_exist(place):
+    owner, name = owner_of(place)
+    assert name in vars(owner)

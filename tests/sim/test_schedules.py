@@ -2,25 +2,27 @@
 
 import os
 
-from tests.sim.broker_schedules import SCHEDULES as BROKER_SCHEDULES
-from tests.sim.commit_schedules import SCHEDULES as COMMIT_SCHEDULES
+import pytest
+
+from tests.sim.coverage import IN_SCHEDULES, missing
 from tests.sim.isolation import run_all
-from tests.sim.metadata_schedules import SCHEDULES as METADATA_SCHEDULES
-from tests.sim.removed_rules import ALL, run_schedule
-
-NAMES = [*METADATA_SCHEDULES, *COMMIT_SCHEDULES, *BROKER_SCHEDULES]
+from tests.sim.removed_rules import ALL
+from tests.sim.schedules import NAMES, run_counted
 
 
-def test_schedules_are_harmless():
-    found = {
-        done.argument: done.error or done.result for done in run_all(run_schedule, NAMES, jobs=os.cpu_count() or 1)
-    }
+@pytest.fixture(scope="module")
+def finished():
+    return list(run_all(run_counted, NAMES, jobs=os.cpu_count() or 1))
+
+
+def test_schedules_are_harmless(finished):
+    found = {done.argument: done.error or done.result[0] for done in finished}
 
     assert {name: problems for name, problems in found.items() if problems} == {}
 
 
-def test_schedules_have_names_of_their_own():
-    assert len(set(NAMES)) == len(NAMES)
+def test_schedules_reach_what_seeds_seldom_do(finished):
+    assert missing((done.result[1] for done in finished if done.error is None), IN_SCHEDULES) == []
 
 
 def test_every_schedule_of_a_rule_exists():

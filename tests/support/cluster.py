@@ -27,14 +27,15 @@ from automq.metadata.records import ObjectsDeleted, ObjectsDestroyed
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.objects.format import parse_object_key
-from automq.s3stream.store.memory import MemoryStore
+from automq.s3stream.storage import StorageSettings
 from automq.server import components, wiring
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
 from automq.server.platform import Platform
 from automq.server.setting import Address, Machine
 from automq.server.settings import Settings, build_settings
-from tests.support.faults import Operation, ProcessStore, SimStore, run_now
+from tests.support.damage import Bucket
+from tests.support.faults import WRITES, Operation, ProcessStore, SimStore, run_now
 from tests.support.network import Listener, SimNetwork
 from tests.support.sim_loop import OWNER, Process, SimLoop
 
@@ -63,15 +64,21 @@ TUNING: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
     "TUNING",
     default={},  # noqa: B039 - never written to
 )
-"""Limits of the controller that are no settings, for the processes of one cluster."""
+"""Limits of controller and engine that are no settings, or not so low, for the processes of one cluster."""
 
 
 def tuned_controller_settings(settings: Settings) -> ControllerSettings:
     """What the broker would give its controller, changed as the calling process's cluster wants it."""
-    return dataclasses.replace(wiring.controller_settings(settings), **TUNING.get())
+    return dataclasses.replace(wiring.controller_settings(settings), **TUNING.get().get("controller", {}))
+
+
+def tuned_storage_settings(settings: Settings) -> StorageSettings:
+    """The same for its storage engine."""
+    return dataclasses.replace(wiring.storage_settings(settings), **TUNING.get().get("storage", {}))
 
 
 components.controller_settings = tuned_controller_settings
+components.storage_settings = tuned_storage_settings
 
 
 class SimClock:
@@ -146,21 +153,23 @@ class Cluster:
         loop: SimLoop,
         *,
         settings: Mapping[str, str] | None = None,
-        controller: Mapping[str, Any] | None = None,
+        tuning: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.seed = seed
         self.loop = loop
         self.dice = random.Random(f"cluster {seed}")
-        self.bucket = MemoryStore()
+        self.bucket = Bucket(now_ms=lambda: WALL_START_MS + int(loop.time() * 1000))
         self.store = SimStore(self.bucket, loop, random.Random(f"store {seed}"))
         self.network = SimNetwork(loop, random.Random(f"network {seed}"))
         self.settings = {**SETTINGS, **(settings or {})}
-        self.controller = dict(controller or {})
+        self.tuning = dict(tuning or {})
         self.incarnations: list[Incarnation] = []
         self.violations = self.store.violations
         self.faults: list[str] = []
         self.trace_tail: collections.deque[str] = collections.deque(maxlen=TRACE_TAIL)
         self.events = 0
+        self.serving_since = 0.0
+        """When a process last said that it serves."""
         self._hash = hashlib.blake2b(digest_size=8)
         self._creators: dict[str, Process] = {}
         self._tries: dict[tuple[Process, str], bytes] = {}
@@ -209,7 +218,7 @@ class Cluster:
     ) -> Incarnation:
         """A new process for `node`, on a host of its own unless one is named; `expected` is how it may end."""
         process = Process(self.loop, f"b{node}-{len(self.incarnations) + 1}")
-        process.context.run(TUNING.set, self.controller)
+        process.context.run(TUNING.set, self.tuning)
         made = Incarnation(
             process=process,
             node=node,
@@ -242,7 +251,7 @@ class Cluster:
             open_store=lambda settings, metrics: made.store,
         )
         broker = made.broker = Broker(build_settings(texts, machine=Machine(hostname=name)), platform)
-        broker.lifecycle.subscribe(lambda: self.trace("state", name, broker.lifecycle.state.value))
+        broker.lifecycle.subscribe(lambda: self._on_state(name, broker.lifecycle.state))
         try:
             await broker.run()
         except Refused as refused:
@@ -254,6 +263,11 @@ class Cluster:
             logging.getLogger("tests.sim").exception("a broker ended because of a bug")
         made.ended = True
         self.trace("end", name, made.reason)
+
+    def _on_state(self, name: str, state: State) -> None:
+        self.trace("state", name, state.value)
+        if state is State.SERVING:
+            self.serving_since = self.loop.time()
 
     def kill(self, made: Incarnation) -> None:
         """SIGKILL."""
@@ -298,7 +312,7 @@ class Cluster:
     # What is watched.
 
     def _on_applied(self, operation: Operation, error: Exception | None) -> None:
-        if operation.name in ("create", "put", "delete"):
+        if operation.name in WRITES:
             self.writes.append((operation.sent_at, operation.name, operation.key))
         if operation.name == "create" and error is None:
             self._creators[operation.key] = operation.process

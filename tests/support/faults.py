@@ -9,18 +9,24 @@ its answer arrives. The faults are what can come between them:
     LATE         the caller hears StoreUnavailable; applied seconds later, whatever became of the caller
     CONFLICT     409: not applied, the caller hears StoreConflict (creates only)
     SLOW         applied and answered, but seconds later
+    TWICE        applied, then applied again at once, as a proxy's retry does; the answer is that of the second time
+    REPEATED     applied and answered; applied once more, seconds later, by a duplicate that nobody waits for
+    CUT          the connection ends in mid-body: a store that verifies no checksum keeps the first part, one that does
+                 keeps nothing; the caller hears StoreUnavailable (creates and puts only)
     HUNG         never applied, never answered
     HELD         on its way until a schedule says `release_held`; then applied and answered
 
-A PUT that left its process lands even if the process dies before it does. The bytes are those of the moment of sending;
-that they stay unchanged until the answer is the caller's duty, which is checked.
+A PUT that left its process lands even if the process dies before. The bytes are those of the moment of sending; that
+they stay unchanged until the answer is the caller's duty, which is checked. Listings may be made page by page,
+each at its own moment; an outage may be one of single operations, and of other answers than none. What happens to the
+bucket while nobody looks (keys that vanish, bits that flip) is in `tests.support.damage`.
 """
 
 import asyncio
 import enum
 import random
 import zlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +37,7 @@ from automq.s3stream.ports import (
     ObjectNotFound,
     ObjectStorage,
     StoreConflict,
+    StoreError,
     StoreUnavailable,
     UnfinishedUpload,
 )
@@ -46,13 +53,25 @@ class Fate(enum.Enum):
     LATE = "late"
     CONFLICT = "conflict"
     SLOW = "slow"
+    TWICE = "twice"
+    REPEATED = "repeated"
+    CUT = "cut"
     HUNG = "hung"
     HELD = "held"
 
 
 WRITES = ("create", "create_bulk", "put", "delete", "abort_uploads")
 # What a fate means for an operation that changes nothing.
-_FATE_OF_READS = {Fate.LOST: Fate.REFUSED, Fate.LATE: Fate.REFUSED, Fate.CONFLICT: Fate.OK}
+_FATE_OF_READS = {
+    Fate.LOST: Fate.REFUSED,
+    Fate.LATE: Fate.REFUSED,
+    Fate.CONFLICT: Fate.OK,
+    Fate.TWICE: Fate.OK,
+    Fate.REPEATED: Fate.OK,
+    Fate.CUT: Fate.REFUSED,
+}
+_FATE_OF_PUTS = {Fate.CONFLICT: Fate.REFUSED}
+_FATE_OF_DELETES = {Fate.CONFLICT: Fate.REFUSED, Fate.CUT: Fate.REFUSED}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +83,9 @@ class FaultRates:
     late: float = 0.0
     conflict: float = 0.0
     slow: float = 0.0
+    twice: float = 0.0
+    repeated: float = 0.0
+    cut: float = 0.0
 
     def draw(self, dice: random.Random) -> Fate:
         """One throw."""
@@ -74,6 +96,9 @@ class FaultRates:
             (Fate.LATE, self.late),
             (Fate.CONFLICT, self.conflict),
             (Fate.SLOW, self.slow),
+            (Fate.TWICE, self.twice),
+            (Fate.REPEATED, self.repeated),
+            (Fate.CUT, self.cut),
         ):
             roll -= rate
             if roll < 0:
@@ -105,21 +130,28 @@ class Operation:
     body: bytes | None
     sent_at: float = 0.0
     fate: Fate = Fate.OK
+    refusal: type[StoreError] | None = None
+    """What a REFUSED one hears; None for no answer."""
 
 
 @dataclass(slots=True)
 class Outage:
-    """Until when keys that contain `part` cannot be reached, by `process` alone or by everybody."""
+    """Until when operations on keys that contain `part` fail, for `process` alone or for everybody."""
 
     until: float
     part: str
     process: Process | None
+    names: frozenset[str] = frozenset()
+    """Which operations; empty for all of them."""
+    error: type[StoreError] | None = None
+    """What the store answers to them; None for no answer."""
 
     def hits(self, operation: Operation, now: float) -> bool:
         """Whether `operation` runs into it."""
         return (
             now < self.until
             and self.part in operation.key
+            and (not self.names or operation.name in self.names)
             and (self.process is None or self.process is operation.process)
         )
 
@@ -142,21 +174,39 @@ class SimStore:
         """Called in the world, right when an operation takes effect, with what the store answers to it."""
         self.trace: Callable[..., None] = lambda *fields: None
         self.operations = 0
+        self.verifies_checksums = True
+        """Whether a body that ends in the middle is refused."""
+        self.answers_404_to_deletes = False
+        """Whether deleting what is not there is an error, as it is for some stores."""
+        self.page_keys: int | None = None
+        """Listings come in pages of so many keys; None for one page."""
         self._dice = dice
         self._outages: list[Outage] = []
         self._held: list[Delivery] = []
 
-    def release_held(self) -> None:
-        """What was held on its way arrives now."""
-        held, self._held = self._held, []
-        for delivery in held:
+    def release_held(self, *, part: str = "") -> None:
+        """What was held on its way to keys with `part` arrives now."""
+        released = [delivery for delivery in self._held if part in delivery.operation.key]
+        self._held = [delivery for delivery in self._held if part not in delivery.operation.key]
+        for delivery in released:
             self._later(self.latency.least, delivery.land_and_answer, self.latency.least)
 
-    def outage(self, seconds: float, *, part: str = "", process: Process | None = None) -> None:
-        """From now on nobody (or `process`) reaches keys containing `part`, for `seconds`."""
+    def outage(
+        self,
+        seconds: float,
+        *,
+        part: str = "",
+        process: Process | None = None,
+        names: Iterable[str] = (),
+        error: type[StoreError] | None = None,
+    ) -> None:
+        """From now on keys containing `part` are out of reach for `seconds`: for all or `process`, all or some `names`.
+
+        With an `error` the store is there, and refuses with it.
+        """
         now = self.loop.time()
         self._outages = [outage for outage in self._outages if outage.until > now]
-        self._outages.append(Outage(now + seconds, part, process))
+        self._outages.append(Outage(now + seconds, part, process, frozenset(names), error))
 
     def heal(self) -> None:
         """No outage, no random fault from now on; what is on its way late still lands."""
@@ -187,6 +237,8 @@ class SimStore:
                 pass
             case Fate.HELD:
                 self._held.append(at)
+            case Fate.REFUSED if operation.refusal is not None:
+                self._later(2 * travel, at.refuse, operation.refusal)
             case Fate.REFUSED:
                 # A refused connection is known at once, a swallowed request after a time-out.
                 self._later(travel if dice.random() < 0.5 else latency.timeout, at.fail)
@@ -198,6 +250,15 @@ class SimStore:
                 self._later(max(travel, latency.timeout if dice.random() < 0.5 else travel), at.fail)
             case Fate.CONFLICT:
                 self._later(travel, at.conflict)
+            case Fate.CUT:
+                self._later(travel, at.land_in_part)
+                self._later(travel, at.fail)
+            case Fate.TWICE:
+                self._later(travel, at.land)
+                self._later(travel, at.land_and_answer, travel)
+            case Fate.REPEATED:
+                self._later(travel, at.land_and_answer, travel)
+                self._later(travel + dice.uniform(0.1, latency.late_most), at.land)
             case _:
                 self._later(travel, at.land_and_answer, travel)
         try:
@@ -209,16 +270,20 @@ class SimStore:
         fate = self.direct(operation)
         if fate is None:
             now = self.loop.time()
-            if any(outage.hits(operation, now) for outage in self._outages):
+            outage = next((outage for outage in self._outages if outage.hits(operation, now)), None)
+            if outage is None:
+                fate = self.rates.draw(self._dice)
+            elif outage.error is not None:
+                operation.refusal = outage.error
+                return Fate.REFUSED
+            else:
                 roll = self._dice.random()
                 fate = Fate.LOST if roll < 0.08 else Fate.LATE if roll < 0.16 else Fate.REFUSED
-            else:
-                fate = self.rates.draw(self._dice)
         if operation.name not in WRITES:
-            fate = _FATE_OF_READS.get(fate, fate)
-        elif fate is Fate.CONFLICT and operation.name != "create":
-            fate = Fate.REFUSED
-        return fate
+            return _FATE_OF_READS.get(fate, fate)
+        if operation.name == "create":
+            return fate
+        return (_FATE_OF_PUTS if operation.body is not None else _FATE_OF_DELETES).get(fate, fate)
 
     def _later(self, delay: float, callback: Callable[..., None], *args: Any) -> None:
         self.loop.call_later(delay, callback, *args, context=WORLD)
@@ -239,6 +304,10 @@ class Delivery:
         """No answer came, and none will."""
         self._answer(StoreUnavailable(f"{self.operation.name} {self.operation.key}: no answer (simulated)"))
 
+    def refuse(self, error: type[StoreError]) -> None:
+        """The store is there, and says no."""
+        self._answer(error(f"{self.operation.name} {self.operation.key}: {error.__name__} (simulated)"))
+
     def conflict(self) -> None:
         """Somebody else is at it."""
         self.store.trace("store", self.operation.process.name, self.operation.name, self.operation.key, "409")
@@ -247,6 +316,17 @@ class Delivery:
     def land(self) -> None:
         """The operation takes effect; nobody is told."""
         self._land()
+
+    def land_in_part(self) -> None:
+        """The connection ends in the middle of the body. Whether something is kept depends on the store."""
+        operation, store = self.operation, self.store
+        body = operation.body or b""
+        kept = body[: (len(body) + 1) // 2]
+        if store.verifies_checksums or (operation.name != "put" and run_now(_has(store.inner, operation.key))):
+            store.trace("store", operation.process.name, operation.name, operation.key, "cut, nothing kept")
+            return
+        run_now(store.inner.put(operation.key, [kept]))
+        store.trace("store", operation.process.name, operation.name, operation.key, f"cut, {len(kept)} bytes kept")
 
     def land_and_answer(self, travel: float) -> None:
         """The operation takes effect, and its answer sets out."""
@@ -323,13 +403,28 @@ class ProcessStore:
     async def delete(self, keys: Sequence[str]) -> None:
         # Key by key, as a store does it: a failure in the middle leaves the rest.
         for key in list(keys):
-            await self._call("delete", key, None, lambda key=key: self._world.inner.delete([key]))
+            await self._call("delete", key, None, lambda key=key: self._delete(key))
+
+    async def _delete(self, key: str) -> None:
+        if self._world.answers_404_to_deletes:
+            await self._world.inner.get(key)
+        await self._world.inner.delete([key])
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
-        infos: list[ObjectInfo] = await self._call(
-            "list", prefix, None, lambda: self._world.inner.list(prefix, start_after=start_after, limit=limit)
-        )
-        return infos
+        found: list[ObjectInfo] = []
+        while True:
+            # What is made or deleted between two pages may be missing or be there: a listing is no moment.
+            wanted = min(limit - len(found), self._world.page_keys or limit)
+            page: list[ObjectInfo] = await self._call(
+                "list",
+                prefix,
+                None,
+                lambda after=start_after, most=wanted: self._world.inner.list(prefix, start_after=after, limit=most),
+            )
+            found += page
+            if len(page) < wanted or len(found) >= limit:
+                return found
+            start_after = page[-1].key
 
     async def time_ms(self) -> int | None:
         now: int | None = await self._call("time_ms", "", None, self._world.inner.time_ms)
@@ -368,6 +463,14 @@ def _said(outcome: Any) -> str:
     if isinstance(outcome, int):
         return str(outcome)
     return f"{len(outcome)} bytes" if outcome is not None else "done"
+
+
+async def _has(inner: ObjectStorage, key: str) -> bool:
+    try:
+        await inner.get(key)
+    except ObjectNotFound:
+        return False
+    return True
 
 
 def run_now(coroutine: Coroutine[Any, Any, Any]) -> Any:

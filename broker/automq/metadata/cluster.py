@@ -143,7 +143,8 @@ class Prefix:
         formatted = False
         found = await self._read()
         if found is None:
-            await self._check_empty(cluster_id, adopt)
+            found = await self._check_empty(cluster_id, adopt)
+        if found is None:
             found = await self._format()
             formatted = True
         check_named(found.cluster_id, cluster_id)
@@ -164,10 +165,17 @@ class Prefix:
     async def _read(self) -> ClusterKey | None:
         return await self._patience.insist(lambda: read_cluster_key(self._store))
 
-    async def _check_empty(self, cluster_id: str | None, adopt: str | None) -> None:
-        """Rule: what is not empty and not ours is left alone; what should be there is never made anew in silence."""
+    async def _check_empty(self, cluster_id: str | None, adopt: str | None) -> ClusterKey | None:
+        """Rule: what is not empty and not ours is left alone; what should be there is never made anew in silence.
+
+        The cluster that another process made of the prefix meanwhile; None when it is empty.
+        """
         foreign = await self._patience.insist(lambda: first_foreign_key(self._store))
         if foreign is not None:
+            # The key `cluster` comes first of all: if what was listed is a new cluster's, the key is there by now.
+            made_meanwhile = await self._read()
+            if made_meanwhile is not None:
+                return made_meanwhile
             raise StoreUnsuitable(
                 f"the prefix has no key `{CLUSTER_KEY}` but holds other data, such as {foreign!r}: name an empty prefix"
             )
@@ -177,6 +185,7 @@ class Prefix:
                     f"{setting} names cluster {named}, but the prefix is empty: correct automq.storage.uri, or remove "
                     f"{setting} to make a new cluster"
                 )
+        return None
 
     async def _format(self) -> ClusterKey:
         report = await self._patience.insist(self._examine)

@@ -34,8 +34,7 @@ class _StderrHandler(logging.Handler):
         try:
             sys.stderr.write(self.format(record) + "\n")
         except (OSError, ValueError):
-            # A full disk, a closed pipe: there is nowhere to complain.
-            pass
+            self.handleError(record)
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

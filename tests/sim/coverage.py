@@ -1,0 +1,180 @@
+"""What a run has reached: counters around functions of the product, which do nothing else.
+
+A batch of seeds that never reaches a limit tests nothing of what happens there, and nobody notices; so each counter
+be above zero in a batch (`missing`).
+"""
+
+import collections
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Counts = collections.Counter[str]
+
+_COUNTS: Counts = collections.Counter()
+
+
+def _refused(take: Any) -> Any:
+    def counted(self: Any) -> Any:
+        arena = take(self)
+        _COUNTS["appends refused for want of an arena"] += arena is None
+        return arena
+
+    return counted
+
+
+def _no_room(has_room: Any) -> Any:
+    def counted(self: Any, size: int) -> Any:
+        fits = has_room(self, size)
+        _COUNTS["requests that had to wait for room"] += not fits
+        return fits
+
+    return counted
+
+
+def _evicted(evict: Any) -> Any:
+    def counted(self: Any) -> Any:
+        dropped = evict(self)
+        _COUNTS["blocks evicted from the log cache"] += bool(dropped)
+        return dropped
+
+    return counted
+
+
+def _block_evicted(insert: Any) -> Any:
+    def counted(self: Any, key: Any, block: Any) -> None:
+        before = len(self._blocks) + 1
+        insert(self, key, block)
+        _COUNTS["blocks evicted from the block cache"] += len(self._blocks) < before
+
+    return counted
+
+
+def _sealed_by_size(on_slot_closed: Any) -> Any:
+    def counted(self: Any, slot: Any) -> None:
+        on_slot_closed(self, slot)
+        _COUNTS["blocks sealed because of their size"] += self.cache.open.size >= self.settings.upload_bytes
+
+    return counted
+
+
+def _sealed_by_pressure(relieve: Any) -> Any:
+    def counted(self: Any) -> None:
+        before = self._seal_handle
+        relieve(self)
+        _COUNTS["blocks sealed because memory runs out"] += before is None and self._seal_handle is not None
+
+    return counted
+
+
+def _several_blocks(add_block: Any) -> Any:
+    def counted(self: Any, stream: Any, batches: Any) -> Any:
+        streams = vars(self).setdefault("counted_streams", collections.Counter())
+        streams[stream] += 1
+        _COUNTS["objects with several blocks of a stream"] += streams[stream] == 2
+        return add_block(self, stream, batches)
+
+    return counted
+
+
+def _groups(run: Any) -> Any:
+    async def counted(self: Any, *args: Any) -> Any:
+        groups = 0
+        read_group = self._read_group
+
+        async def reading(position: int) -> Any:
+            nonlocal groups
+            group = await read_group(position)
+            groups += bool(group.slots)
+            return group
+
+        self._read_group = reading
+        try:
+            return await run(self, *args)
+        finally:
+            _COUNTS["recoveries"] += 1
+            _COUNTS["recoveries with several groups"] += groups > 1
+
+    return counted
+
+
+def _refused_ranges(judge_range: Any) -> Any:
+    def counted(*args: Any, **options: Any) -> Any:
+        judged = judge_range(*args, **options)
+        _COUNTS["ranges refused by the commit check"] += judged.verdict.name == "REFUSED"
+        return judged
+
+    return counted
+
+
+def _overtaken(init: Any) -> Any:
+    def counted(self: Any, *args: Any, **options: Any) -> None:
+        _COUNTS["loaders overtaken"] += 1
+        init(self, *args, **options)
+
+    return counted
+
+
+PROBES: Mapping[str, Callable[[Any], Any]] = {
+    "automq.s3stream.arena:ArenaPool.take": _refused,
+    "automq.s3stream.storage:StorageEngine.has_room": _no_room,
+    "automq.s3stream.cache.log_cache:LogCache.evict": _evicted,
+    "automq.s3stream.cache.block_cache:BlockCache._insert": _block_evicted,
+    "automq.s3stream.storage:StorageEngine._on_slot_closed": _sealed_by_size,
+    "automq.s3stream.storage:StorageEngine._relieve": _sealed_by_pressure,
+    "automq.s3stream.objects.writer:ObjectWriter.add_block": _several_blocks,
+    "automq.s3stream.upload.recoverer:Recoverer.run": _groups,
+    "automq.controller.commit_check:judge_range": _refused_ranges,
+    "automq.metadata.loader:Overtaken.__init__": _overtaken,
+}
+"""Where to look, and how."""
+
+IN_EVERY_BATCH = (
+    "requests that had to wait for room",
+    "blocks evicted from the log cache",
+    "blocks evicted from the block cache",
+    "blocks sealed because of their size",
+    "blocks sealed because memory runs out",
+    "objects with several blocks of a stream",
+    "recoveries with several groups",
+)
+"""What some dozens of seeds must have reached."""
+IN_LARGE_BATCHES = ("loaders overtaken",)
+"""What some hundreds of seeds must have reached besides."""
+IN_SCHEDULES = ("ranges refused by the commit check", "loaders overtaken")
+"""What the directed schedules must have reached."""
+BATCH_SEEDS = 25
+LARGE_BATCH_SEEDS = 200
+
+
+def watch() -> None:
+    """Count from now on, in this process."""
+    for place, probe in PROBES.items():
+        module_name, _, path = place.partition(":")
+        owner: Any = importlib.import_module(module_name)
+        *parents, name = path.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent)
+        if name not in vars(owner):
+            raise AttributeError(f"{place} is gone: correct tests/sim/coverage.py")
+        setattr(owner, name, probe(getattr(owner, name)))
+
+
+def counts() -> dict[str, int]:
+    """What this process has reached since `watch`."""
+    return dict(_COUNTS)
+
+
+def missing(batch: Iterable[Mapping[str, int]], wanted: Iterable[str]) -> list[str]:
+    """What of `wanted` no run of a batch has reached."""
+    total: Counts = collections.Counter()
+    for counted in batch:
+        total.update(counted)
+    return [what for what in wanted if not total[what]]
+
+
+def wanted_of(seeds: int) -> tuple[str, ...]:
+    """What a batch of so many seeds must have reached."""
+    if seeds < BATCH_SEEDS:
+        return ()
+    return IN_EVERY_BATCH + (IN_LARGE_BATCHES if seeds >= LARGE_BATCH_SEEDS else ())
