@@ -34,7 +34,8 @@ NAME: Final = re.compile(r"[a-zA-Z0-9._-]+")
 RESERVED: Final = frozenset({"__cluster_metadata"})
 # Kafka's own bound for one request: keeps one change within one slot of the metadata log.
 PARTITIONS_MAX: Final = 10_000
-REPLICATION_FACTOR_MAX: Final = 2**15 - 1
+# Every answer that names a partition repeats its nominal replicas.
+REPLICATION_FACTOR_MAX: Final = 16
 
 
 @dataclasses.dataclass(slots=True)
@@ -156,7 +157,10 @@ def _check_numbers(spec: TopicSpec, settings: ControllerSettings) -> tuple[int, 
     factor = settings.replication_factor_default if spec.replication_factor is None else spec.replication_factor
     if not 1 <= factor <= REPLICATION_FACTOR_MAX:
         raise ApiError(
-            ErrorCode.INVALID_REPLICATION_FACTOR, f"replication factor {factor} asked for: at least one is needed"
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            "Replication factor must be larger than 0."
+            if factor < 1
+            else f"Replication factor {factor} is refused: it is nominal here, and at most {REPLICATION_FACTOR_MAX}.",
         )
     return count, factor
 
@@ -172,21 +176,46 @@ def _check_assignments(image: MetadataImage, spec: TopicSpec) -> Sequence[Sequen
     if not indexes or indexes != list(range(len(indexes))):
         raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions must be assigned from 0 on, without a gap")
     assignments = [spec.assignments[index] for index in indexes]
+    if len(assignments[0]) > REPLICATION_FACTOR_MAX:
+        raise ApiError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"{len(assignments[0])} replicas are assigned: their number is nominal here, and at most "
+            f"{REPLICATION_FACTOR_MAX}.",
+        )
     _check_replicas(image, assignments, factor=len(assignments[0]))
     return assignments
 
 
 def _check_replicas(image: MetadataImage, assignments: Sequence[Sequence[NodeId]], *, factor: int) -> None:
     for nodes in assignments:
-        if not nodes or len(nodes) != factor or len(dict.fromkeys(nodes)) != len(nodes):
+        if not nodes:
+            raise ApiError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT, "The manual partition assignment includes an empty replica list."
+            )
+        if len(nodes) != factor:
             raise ApiError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                "every partition needs the same number of replicas, at least one, none twice",
+                f"The manual partition assignment includes a partition with {len(nodes)} replica(s), but this is not "
+                f"consistent with previous partitions, which have {factor} replica(s).",
             )
+        for node in nodes:
+            if nodes.count(node) > 1:
+                raise ApiError(
+                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                    f"The manual partition assignment includes the broker {node} more than once.",
+                )
+        # The others of the list are nominal: a backup's list of three brokers is taken by a cluster of one.
         leader = image.broker(nodes[0])
-        if leader is None or leader.fenced:
+        if leader is None:
             raise ApiError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"broker {nodes[0]} cannot lead: it is unknown or fenced"
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"The manual partition assignment includes broker {nodes[0]}, but no such broker is registered.",
+            )
+        if leader.fenced:
+            raise ApiError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"All brokers specified in the manual partition assignment are fenced or in controlled shutdown: "
+                f"broker {nodes[0]} cannot lead.",
             )
 
 

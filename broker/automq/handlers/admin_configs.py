@@ -27,10 +27,22 @@ from automq.protocol.messages.admin import (
     IncrementalAlterConfigsResource,
     IncrementalAlterConfigsResponse,
 )
+from automq.protocol.messages.admin_cluster import (
+    ConfigResource,
+    ListConfigResourcesRequest,
+    ListConfigResourcesResponse,
+)
 from automq.protocol.schema import Message
 
 # The requests have no time-out of their own; clients give up after 30 s by default.
 ALTERATION_TIMEOUT_MS: Final = 25_000
+
+BROKER_LOGGER_RESOURCE: Final = 8
+CLIENT_METRICS_RESOURCE: Final = 16
+GROUP_RESOURCE: Final = 32
+_LISTED: Final = frozenset(
+    {TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE}
+)
 
 Resource = tuple[int, str]
 
@@ -68,6 +80,13 @@ def _described(
             return all_brokers_view(image, options)
         _check_broker(context, name)
         return broker_view(image, services.broker_configs, services.node, options)
+    if resource.resource_type in (BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE):
+        if resource.resource_type == BROKER_LOGGER_RESOURCE:
+            _check_broker(context, name)
+        elif not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "The resource has an empty name.")
+        # They exist, and nothing can be configured of them.
+        return []
     raise ApiError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {resource.resource_type}")
 
 
@@ -79,6 +98,30 @@ def _check_broker(context: RequestContext, name: str) -> None:
         raise ApiError(
             ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {node} or empty string, but received {name}"
         )
+
+
+async def handle_list_config_resources(
+    context: RequestContext, request: ListConfigResourcesRequest
+) -> ListConfigResourcesResponse:
+    """The resources that have configurations; without types all of them. Version 0 asked for client metrics alone."""
+    wanted = frozenset(request.resource_types) or _LISTED
+    if context.version == 0:
+        wanted = frozenset({CLIENT_METRICS_RESOURCE})
+    elif not wanted <= _LISTED:
+        return ListConfigResourcesResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
+    image = context.services.metadata.image
+    names: dict[int, list[str]] = {
+        TOPIC_RESOURCE: [topic.name for topic in image.topics()],
+        BROKER_RESOURCE: [str(broker.node) for broker in image.brokers() if not broker.fenced],
+        BROKER_LOGGER_RESOURCE: [str(broker.node) for broker in image.brokers() if not broker.fenced],
+    }
+    return ListConfigResourcesResponse(
+        config_resources=[
+            ConfigResource(resource_name=name, resource_type=kind)
+            for kind in sorted(wanted)
+            for name in names.get(kind, [])
+        ]
+    )
 
 
 async def handle_alter_configs(context: RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse:
@@ -185,6 +228,7 @@ def _altered(key: Resource, error: Exception | None) -> AlterConfigsResourceResp
 
 
 HANDLERS: Final[Mapping[type[Message], Handler]] = {
+    ListConfigResourcesRequest: handle_list_config_resources,
     DescribeConfigsRequest: handle_describe_configs,
     AlterConfigsRequest: handle_alter_configs,
     IncrementalAlterConfigsRequest: handle_incremental_alter_configs,

@@ -109,7 +109,9 @@ async def handle_delete_topics(context: RequestContext, request: DeleteTopicsReq
             results |= dict(zip(keys, await within(request.timeout, deletion), strict=True))
         except FAILURES as error:
             results |= dict.fromkeys(keys, error)
-    return DeleteTopicsResponse(responses=[_deleted(key[0] or names.get(key), key[1], results[key]) for key in counts])
+    return DeleteTopicsResponse(
+        responses=[_deleted(key[0] if key[0] is not None else names.get(key), key[1], results[key]) for key in counts]
+    )
 
 
 def _deletion_problem(context: RequestContext, name: str | None, topic_id: TopicId, count: int) -> ApiError | None:

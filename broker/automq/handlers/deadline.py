@@ -14,10 +14,20 @@ FAILURES: Final = (ApiError, LogFenced, LogFailed, StreamError)
 """What a change of metadata raises when it fails as a whole."""
 
 
+def deadline_after(timeout_ms: int) -> float:
+    """When `timeout_ms` from now is over, by the loop's clock: one deadline for all parts of a request."""
+    return asyncio.get_running_loop().time() + max(timeout_ms, 0) / 1000
+
+
 async def within(timeout_ms: int, waiting: Awaitable[T]) -> T:
     """The result of `waiting`. Raises ApiError REQUEST_TIMED_OUT after `timeout_ms`."""
+    return await before(deadline_after(timeout_ms), waiting)
+
+
+async def before(deadline: float, waiting: Awaitable[T]) -> T:
+    """The result of `waiting`. Raises ApiError REQUEST_TIMED_OUT when the loop's clock passes `deadline`."""
     try:
-        async with asyncio.timeout(max(timeout_ms, 0) / 1000):
+        async with asyncio.timeout_at(deadline):
             return await waiting
     except TimeoutError:
         raise ApiError(

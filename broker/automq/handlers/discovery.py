@@ -1,6 +1,6 @@
 """Handles messages.discovery: which APIs, brokers and topics there are.
 
-A partition has one replica, its owner: replicas and ISR are `[leader]`.
+Replicas and ISR are nominal, see `handlers.replicas`.
 """
 
 import re
@@ -11,6 +11,7 @@ from automq.controller.topics import check_name
 from automq.handlers.auto_creation import create_missing
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
+from automq.handlers.replicas import shown_replicas
 from automq.ids import TopicId
 from automq.metadata.image import BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage
 from automq.protocol.errors import ApiError, ErrorCode
@@ -136,16 +137,16 @@ def _topic(context: RequestContext, image: MetadataImage, topic: TopicImage, ope
     partitions: list[MetadataResponsePartition] = []
     for partition in topic.partitions:
         error = _partition_error(context, image, partition)
-        replica = [int(partition.leader)]
+        replicas = shown_replicas(image, topic, partition)
         partitions.append(
             MetadataResponsePartition(
                 error_code=error,
                 partition_index=partition.index,
                 leader_id=-1 if error else partition.leader,
                 leader_epoch=partition.leader_epoch,
-                replica_nodes=replica,
-                isr_nodes=[] if error == ErrorCode.LEADER_NOT_AVAILABLE else replica,
-                offline_replicas=replica if error == ErrorCode.LEADER_NOT_AVAILABLE else [],
+                replica_nodes=replicas,
+                isr_nodes=[] if error == ErrorCode.LEADER_NOT_AVAILABLE else replicas,
+                offline_replicas=replicas if error == ErrorCode.LEADER_NOT_AVAILABLE else [],
             )
         )
     return MetadataResponseTopic(
@@ -252,18 +253,18 @@ def _topic_page(
     partitions: list[DescribeTopicPartitionsResponsePartition] = []
     for partition in topic.partitions[begin:end]:
         error = _partition_error(context, image, partition)
-        replica = [int(partition.leader)]
+        replicas = shown_replicas(image, topic, partition)
         partitions.append(
             DescribeTopicPartitionsResponsePartition(
                 error_code=error,
                 partition_index=partition.index,
                 leader_id=-1 if error else partition.leader,
                 leader_epoch=partition.leader_epoch,
-                replica_nodes=replica,
-                isr_nodes=[] if error == ErrorCode.LEADER_NOT_AVAILABLE else replica,
+                replica_nodes=replicas,
+                isr_nodes=[] if error == ErrorCode.LEADER_NOT_AVAILABLE else replicas,
                 eligible_leader_replicas=[],
                 last_known_elr=[],
-                offline_replicas=replica if error == ErrorCode.LEADER_NOT_AVAILABLE else [],
+                offline_replicas=replicas if error == ErrorCode.LEADER_NOT_AVAILABLE else [],
             )
         )
     return DescribeTopicPartitionsResponseTopic(

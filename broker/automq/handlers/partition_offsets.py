@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from automq.handlers.context import Handler, RequestContext
-from automq.handlers.deadline import within
+from automq.handlers.deadline import before, deadline_after
 from automq.handlers.errors import error_code_of
 from automq.partition.partition import Partition
 from automq.protocol.errors import ApiError, ErrorCode
@@ -57,6 +57,10 @@ READ_COMMITTED: Final = 1
 
 # Partitions of one request that are looked up in objects at the same time: each may read a block.
 LOOKUPS_MAX: Final = 16
+
+TRIM_TIMEOUT_MS_MIN: Final = 5_000
+"""The client's time-out bounds the wait for replicas, of which there are none; the leader's own work is done whatever
+it says. Here that work is one append to the metadata log."""
 
 LEADER_EPOCH_SINCE = 4
 """The first version of ListOffsets whose answer can say a leader epoch."""
@@ -152,12 +156,13 @@ def _epoch_end(context: RequestContext, name: str, asked: OffsetForLeaderPartiti
 async def handle_delete_records(context: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse:
     """Forget the records below an offset, each partition for itself."""
     trims = asyncio.Semaphore(LOOKUPS_MAX)
+    deadline = deadline_after(max(request.timeout, TRIM_TIMEOUT_MS_MIN))
 
     async def answer(name: str, asked: DeleteRecordsPartition) -> DeleteRecordsPartitionResult:
         result = DeleteRecordsPartitionResult(partition_index=asked.partition_index, low_watermark=-1)
         async with trims:
             try:
-                result.low_watermark = await within(request.timeout, _delete_one(context, name, asked))
+                result.low_watermark = await before(deadline, _delete_one(context, name, asked))
             except FAILURES as error:
                 result.error_code = error_code_of(error)
         return result

@@ -15,7 +15,7 @@ from automq.ids import Offset, StreamEpoch, TopicId, TopicPartition
 from automq.partition import checkpoint
 from automq.partition.checkpoint import Section
 from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
-from automq.partition.producer_state import ProducerState
+from automq.partition.producer_state import ProducerEntry, ProducerState
 from automq.partition.records_work import IN_PLACE_BYTES_MAX, FoundOffset, first_record_at, newest_record
 from automq.partition.retention import RetentionRules, trim_point
 from automq.partition.validation import AppendRules, check_batch
@@ -370,6 +370,15 @@ class Partition:
         if target > self.log_start_offset:
             await self._stream.trim(target)
             self._epochs.trim(self.log_start_offset)
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Bytes of batches that lie in no object yet."""
+        return self._stream.uncommitted_bytes
+
+    def producers(self) -> list[tuple[int, ProducerEntry]]:
+        """The producers that are remembered, by id: DescribeProducers asks."""
+        return list(self._producers)
 
     def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget producers that have been silent for long."""

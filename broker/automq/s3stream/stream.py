@@ -205,6 +205,12 @@ class Stream:
         segments.extend(segment for segment in self.tail.segments(self.start_offset) if segment.start >= committed)
         return segments
 
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Bytes in the cache beyond the committed objects."""
+        committed = max(self._engine.streams.state(self.stream_id).end, self.start_offset)
+        return sum(segment.size for segment in self.tail.segments(committed))
+
     async def read_checkpoint(self) -> tuple[Offset, bytes] | None:
         """The newest committed checkpoint and the offset it describes; None when there is none.
 

@@ -13,17 +13,23 @@ from typing import Final
 from automq.handlers import (
     admin_cluster,
     admin_configs,
+    admin_partitions,
+    admin_quorum,
+    admin_quotas,
+    admin_security,
     admin_topics,
     discovery,
     group,
     offset,
     partition_offsets,
     transaction,
+    transaction_admin,
 )
 from automq.handlers.context import Handler, RequestContext
-from automq.handlers.errors import error_code_of
+from automq.handlers.errors import error_code_of, error_message_of
 from automq.protocol.apis import APIS, Api, ApiKey, encode_response
 from automq.protocol.codec import UnsupportedField, decode
+from automq.protocol.error_response import error_response
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
 from automq.protocol.schema import Message
@@ -35,12 +41,17 @@ HandlerTable = Mapping[type[Message], Handler]
 HANDLER_TABLES: Final[tuple[HandlerTable, ...]] = (
     admin_cluster.HANDLERS,
     admin_configs.HANDLERS,
+    admin_partitions.HANDLERS,
+    admin_quorum.HANDLERS,
+    admin_quotas.HANDLERS,
+    admin_security.HANDLERS,
     admin_topics.HANDLERS,
     discovery.HANDLERS,
     group.HANDLERS,
     offset.HANDLERS,
     partition_offsets.HANDLERS,
     transaction.HANDLERS,
+    transaction_admin.HANDLERS,
 )
 """Everything that is served."""
 
@@ -98,29 +109,26 @@ def decode_request(route: Route, version: int, body: memoryview, offset: int) ->
 
 
 async def respond(route: Route, context: RequestContext, correlation_id: int, request: Message) -> bytes | None:
-    """Run the handler and encode its answer; None when nothing can be answered and the connection must close."""
+    """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes."""
     api = route.api
     try:
-        response: Message | None = await route.handler(context, request)
+        response = await route.handler(context, request)
     except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
-        response = answer_failure(api, error)
-    if response is None:
-        return None
+        response = answer_failure(api, context.version, request, error)
     try:
         return encode_response(api, context.version, correlation_id, response)
     except UnsupportedField:
         # A bug of the handler. It costs this client its connection, not everybody the broker.
-        log.exception("answer cannot be said in this version", extra={"api": api.name, "version": context.version})
+        log.exception(
+            "connection closed: the answer cannot be said in this version",
+            extra={"api": api.name, "version": context.version, "client_id": context.client_id},
+        )
         return None
 
 
-def answer_failure(api: Api, error: Exception) -> Message | None:
-    """The answer to a request whose handler failed as a whole; None when the response has no error code of its own."""
+def answer_failure(api: Api, version: int, request: Message, error: Exception) -> Message:
+    """The answer to a request whose handler failed as a whole."""
     code = error_code_of(error)
     if code is ErrorCode.UNKNOWN_SERVER_ERROR:
         log.error("request failed unexpectedly", extra={"api": api.name}, exc_info=error)
-    response = api.response_class()
-    if not hasattr(response, "error_code"):
-        return None
-    response.error_code = int(code)
-    return response
+    return error_response(api.response_class, request, version, code=int(code), message=error_message_of(error))

@@ -9,10 +9,13 @@ from automq.handlers.admin_configs import (
     handle_alter_configs,
     handle_describe_configs,
     handle_incremental_alter_configs,
+    handle_list_config_resources,
 )
-from automq.handlers.broker_configs import ConfigSource
+from automq.handlers.broker_configs import BrokerConfig, BrokerConfigs, ConfigSource
+from automq.metadata.config_types import ConfigType
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages import admin
+from automq.protocol.messages.admin_cluster import ListConfigResourcesRequest
 from tests.support.controller_world import ControllerWorld, controller_world
 
 TOPIC, BROKER = 2, 4
@@ -136,7 +139,9 @@ async def test_validation_alone_changes_nothing(world: ControllerWorld) -> None:
         (TOPIC, "none", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
         (TOPIC, "not/legal", ErrorCode.INVALID_TOPIC_EXCEPTION),
         (BROKER, "7", ErrorCode.INVALID_REQUEST),
-        (32, "group", ErrorCode.INVALID_REQUEST),
+        (32, "", ErrorCode.INVALID_REQUEST),
+        (8, "7", ErrorCode.INVALID_REQUEST),
+        (3, "what", ErrorCode.INVALID_REQUEST),
     ],
 )
 async def test_unknown_resource_is_told(world: ControllerWorld, kind: int, name: str, code: ErrorCode) -> None:
@@ -145,3 +150,42 @@ async def test_unknown_resource_is_told(world: ControllerWorld, kind: int, name:
     answer = await handle_describe_configs(world.context(4), admin.DescribeConfigsRequest(resources=[resource]))
 
     assert [result.error_code for result in answer.results] == [code]
+
+
+async def test_setting_that_a_file_holds_cannot_be_altered(world: ControllerWorld) -> None:
+    entry = BrokerConfig(name="node.id", value="1", source=ConfigSource.STATIC_BROKER, type=ConfigType.INT, doc="Id.")
+    configs = BrokerConfigs(entries={"node.id": entry}, topic_defaults={})
+    changes = [admin.IncrementalAlterableConfig(name="node.id", config_operation=SET, value="7")]
+    resource = admin.IncrementalAlterConfigsResource(resource_type=BROKER, resource_name="1", configs=changes)
+
+    answer = await handle_incremental_alter_configs(
+        world.context(1, configs=configs), admin.IncrementalAlterConfigsRequest(resources=[resource])
+    )
+
+    (result,) = answer.responses
+    assert result.error_code == ErrorCode.INVALID_REQUEST
+    assert (result.error_message or "").startswith("Cannot update these configs dynamically: [node.id]")
+
+
+@pytest.mark.parametrize(
+    ("version", "types", "listed"),
+    [
+        (0, [], []),
+        (1, [], [("t", TOPIC), ("1", BROKER), ("1", 8)]),
+        (1, [TOPIC], [("t", TOPIC)]),
+        (1, [16, 32], []),
+    ],
+)
+async def test_resources_with_configurations_are_listed(
+    world: ControllerWorld, version: int, types: list[int], listed: list[tuple[str, int]]
+) -> None:
+    answer = await handle_list_config_resources(
+        world.context(version), ListConfigResourcesRequest(resource_types=types)
+    )
+    assert [(found.resource_name, found.resource_type) for found in answer.config_resources] == listed
+    assert answer.error_code == ErrorCode.NONE
+
+
+async def test_unknown_type_of_resource_is_not_listed(world: ControllerWorld) -> None:
+    answer = await handle_list_config_resources(world.context(1), ListConfigResourcesRequest(resource_types=[3]))
+    assert answer.error_code == ErrorCode.UNSUPPORTED_VERSION

@@ -1,0 +1,63 @@
+"""Handles messages.controller: the metadata log as the quorum that tools ask for.
+
+The log lies in the object store; its one voter is the controller. The metadata records are numbered as offsets are.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from automq.handlers.context import Handler, RequestContext
+from automq.protocol.errors import ErrorCode
+from automq.protocol.messages.controller import (
+    DescribeQuorumRequest,
+    DescribeQuorumResponse,
+    Listener,
+    Node,
+    PartitionData,
+    ReplicaState,
+    TopicData,
+    TopicRequest,
+)
+from automq.protocol.schema import Message
+
+METADATA_TOPIC: Final = "__cluster_metadata"
+NODES_SINCE: Final = 2
+"""The first version whose answer names the voters' endpoints."""
+
+
+async def handle_describe_quorum(context: RequestContext, request: DescribeQuorumRequest) -> DescribeQuorumResponse:
+    """The one partition of the metadata log; anything else is unknown."""
+    broker = context.services.metadata.image.broker(context.services.node)
+    endpoints = () if broker is None else broker.endpoints
+    listeners = [Listener(name=point.listener_name, host=point.host, port=point.port) for point in endpoints]
+    nodes = [Node(node_id=context.services.node, listeners=listeners)] if context.version >= NODES_SINCE else []
+    return DescribeQuorumResponse(topics=[_topic(context, topic) for topic in request.topics], nodes=nodes)
+
+
+def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
+    partitions: list[PartitionData] = []
+    for partition in asked.partitions:
+        index = partition.partition_index
+        if asked.topic_name == METADATA_TOPIC and index == 0:
+            partitions.append(_metadata_partition(context))
+        else:
+            partitions.append(PartitionData(partition_index=index, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+    return TopicData(topic_name=asked.topic_name, partitions=partitions)
+
+
+def _metadata_partition(context: RequestContext) -> PartitionData:
+    services = context.services
+    end, now_ms = services.metadata.image.record_number, services.clock.wall_ms()
+    voter = ReplicaState(
+        replica_id=services.node, log_end_offset=end, last_fetch_timestamp=now_ms, last_caught_up_timestamp=now_ms
+    )
+    return PartitionData(
+        partition_index=0,
+        leader_id=services.node,
+        leader_epoch=services.controller.epoch,
+        high_watermark=end,
+        current_voters=[voter],
+    )
+
+
+HANDLERS: Final[Mapping[type[Message], Handler]] = {DescribeQuorumRequest: handle_describe_quorum}

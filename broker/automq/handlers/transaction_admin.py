@@ -1,0 +1,98 @@
+"""Handles messages.transaction_admin: producers of a partition; of transactions, that there are none."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from automq.handlers.context import Handler, RequestContext
+from automq.handlers.errors import error_code_of, error_message_of
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.messages.transaction_admin import (
+    DescribeProducersRequest,
+    DescribeProducersResponse,
+    DescribeTransactionsRequest,
+    DescribeTransactionsResponse,
+    ListTransactionsRequest,
+    ListTransactionsResponse,
+    PartitionResponse,
+    ProducerState,
+    TopicResponse,
+    TransactionState,
+)
+from automq.protocol.schema import Message
+
+STATES: Final = frozenset(
+    {
+        "Empty",
+        "Ongoing",
+        "PrepareCommit",
+        "PrepareAbort",
+        "CompleteCommit",
+        "CompleteAbort",
+        "Dead",
+        "PrepareEpochFence",
+    }
+)
+
+
+async def handle_list_transactions(
+    _context: RequestContext, request: ListTransactionsRequest
+) -> ListTransactionsResponse:
+    """None; states that Kafka does not know are named, as Kafka does."""
+    unknown = [state for state in dict.fromkeys(request.state_filters) if state not in STATES]
+    return ListTransactionsResponse(unknown_state_filters=unknown)
+
+
+async def handle_describe_transactions(
+    _context: RequestContext, request: DescribeTransactionsRequest
+) -> DescribeTransactionsResponse:
+    """No transactional id is known."""
+    return DescribeTransactionsResponse(
+        transaction_states=[
+            TransactionState(transactional_id=name, error_code=ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
+            for name in request.transactional_ids
+        ]
+    )
+
+
+async def handle_describe_producers(
+    context: RequestContext, request: DescribeProducersRequest
+) -> DescribeProducersResponse:
+    """The idempotent producers that a partition remembers."""
+    return DescribeProducersResponse(
+        topics=[
+            TopicResponse(
+                name=topic.name,
+                partitions=[_producers(context, topic.name, index) for index in topic.partition_indexes],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def _producers(context: RequestContext, name: str, index: int) -> PartitionResponse:
+    try:
+        partition = context.services.partitions.get(name, index)
+    except ApiError as error:
+        return PartitionResponse(
+            partition_index=index, error_code=error_code_of(error), error_message=error_message_of(error)
+        )
+    return PartitionResponse(
+        partition_index=index,
+        active_producers=[
+            ProducerState(
+                producer_id=producer_id,
+                producer_epoch=entry.epoch,
+                last_sequence=entry.batches[-1].last_sequence if entry.batches else -1,
+                last_timestamp=entry.last_ms,
+                coordinator_epoch=-1,
+            )
+            for producer_id, entry in partition.producers()
+        ],
+    )
+
+
+HANDLERS: Final[Mapping[type[Message], Handler]] = {
+    ListTransactionsRequest: handle_list_transactions,
+    DescribeTransactionsRequest: handle_describe_transactions,
+    DescribeProducersRequest: handle_describe_producers,
+}
