@@ -16,6 +16,7 @@ from automq.cli.erase import erase
 from automq.cli.groups import groups
 from automq.cli.topics import topics
 from automq.cli.up import up
+from automq.server.last_line import abandon_unwritable_output
 from automq.server.lifecycle import ExitCode, Reason, Refused
 
 # Typer's usage errors, whichever copy of click it carries.
@@ -56,6 +57,7 @@ def run() -> None:
         # Whoever read our output has seen enough.
         sys.stderr.close()
         code = ExitCode.STOPPED
+    abandon_unwritable_output()
     sys.exit(int(code or 0))
 
 

@@ -8,6 +8,7 @@ import typer
 
 from automq.runtime.clock import SystemClock
 from automq.server.broker import Broker
+from automq.server.last_line import UNWRITABLE
 from automq.server.lifecycle import State
 from automq.server.status import StatusLine
 
@@ -39,7 +40,8 @@ class LiveStatus:
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: types.TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            with UNWRITABLE:
+                self._live.stop()
 
     def watch(self, broker: Broker) -> None:
         """Follow `broker` from its start to its end."""
@@ -53,18 +55,21 @@ class LiveStatus:
             self._announced = True
             self._announce(broker)
         elif not self._announced or broker.lifecycle.state is not State.SERVING:
-            typer.echo(f"{broker.lifecycle.state.value}: {broker.lifecycle.message}", err=True)
+            with UNWRITABLE:
+                typer.echo(f"{broker.lifecycle.state.value}: {broker.lifecycle.message}", err=True)
         self._show_line()
 
     def _announce(self, broker: Broker) -> None:
         """On lines of their own, and on standard output: scripts wait for the second."""
-        if self._live is not None:
-            self._live.stop()
-        typer.echo(f"http: http://{broker.http_address}")
-        typer.echo(f"bootstrap: {broker.bootstrap_address}")
-        if self._live is not None:
-            self._live.start()
+        with UNWRITABLE:
+            if self._live is not None:
+                self._live.stop()
+            typer.echo(f"http: http://{broker.http_address}")
+            typer.echo(f"bootstrap: {broker.bootstrap_address}")
+            if self._live is not None:
+                self._live.start()
 
     def _show_line(self) -> None:
         if self._live is not None and self._line is not None:
-            self._live.update(self._line.text(), refresh=True)
+            with UNWRITABLE:
+                self._live.update(self._line.text(), refresh=True)

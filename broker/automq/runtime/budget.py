@@ -1,7 +1,6 @@
 """A byte budget: admission in order of arrival, without threads."""
 
 import asyncio
-from collections import deque
 
 
 class ByteBudget:
@@ -15,7 +14,8 @@ class ByteBudget:
         assert limit > 0
         self.limit = limit
         self._used = 0
-        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiters: dict[asyncio.Future[None], int] = {}
+        """In order of arrival."""
 
     @property
     def used(self) -> int:
@@ -34,14 +34,15 @@ class ByteBudget:
         if self.try_acquire(size):
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((size, waiter))
+        self._waiters[waiter] = size
         try:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self.release(size)
             else:
-                self._waiters.remove((size, waiter))
+                # Passed by already when somebody released in the turn of the cancellation.
+                self._waiters.pop(waiter, None)
                 self._admit()
             raise
 
@@ -55,8 +56,11 @@ class ByteBudget:
         return self._used == 0 or self._used + size <= self.limit
 
     def _admit(self) -> None:
-        while self._waiters and self._fits(self._waiters[0][0]):
-            size, waiter = self._waiters.popleft()
+        while self._waiters:
+            waiter, size = next(iter(self._waiters.items()))
+            if not waiter.done() and not self._fits(size):
+                return
+            del self._waiters[waiter]
             if not waiter.done():
                 self._used += size
                 waiter.set_result(None)

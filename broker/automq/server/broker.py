@@ -58,7 +58,13 @@ class Broker:
         self._platform = platform
         self._node = node_of(settings)
         self._tasks = Tasks(f"broker {self._node}", on_crash=self._on_crash)
-        self._health = StoreHealth(lifecycle=self.lifecycle, clock=platform.clock, store=settings.cluster.storage_uri)
+        self._health = StoreHealth(
+            lifecycle=self.lifecycle,
+            clock=platform.clock,
+            store=settings.cluster.storage_uri,
+            metrics=self.metrics,
+            on_hopeless=self._on_hopeless,
+        )
         self._probes = Probes(
             lifecycle=self.lifecycle, metrics=self.metrics, node=self._node, cluster_id=lambda: self.cluster_id
         )
@@ -71,6 +77,7 @@ class Broker:
         self._ending: asyncio.Future[_Ending] | None = None
         self._stop_asked = asyncio.Event()
         self._cut_short = asyncio.Event()
+        self._is_examining = False
         self._fenced: BrokerFenced | None = None
         self._damage: Refused | None = None
 
@@ -186,7 +193,7 @@ class Broker:
             self._platform.open_store(self.settings, self.metrics),
             clock=self._platform.clock,
             metrics=self.metrics,
-            on_outcome=self._health.on_outcome,
+            health=self._health,
         )
         prefix = Prefix(
             store=self._store,
@@ -209,12 +216,25 @@ class Broker:
     async def _examine(self) -> DoctorReport:
         assert self._store is not None
         self.lifecycle.say(f"examining {self.settings.cluster.storage_uri} before it is first used")
-        return await run_doctor(
-            self._store,
-            name=self.settings.cluster.storage_uri,
-            clock=self._platform.clock,
-            entropy=self._platform.entropy,
-        )
+        self._is_examining = True
+        try:
+            report = await run_doctor(
+                self._store,
+                name=self.settings.cluster.storage_uri,
+                clock=self._platform.clock,
+                entropy=self._platform.entropy,
+            )
+        finally:
+            self._is_examining = False
+        # What it was refused is in its report.
+        self._health.forget()
+        return report
+
+    def _on_hopeless(self, refused: Refused) -> None:
+        """No waiting heals this. After the claim it is waited for all the same, in case somebody changes the store."""
+        # What the doctor is refused it asked to find out.
+        if self._components is None and not self._is_examining:
+            self._end(refused)
 
     async def _take_over(self, opened: OpenedCluster) -> None:
         """Claim, register, recover, open, serve."""

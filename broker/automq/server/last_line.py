@@ -1,18 +1,36 @@
 """How a process ends: its last line, where that goes, and the end before anything has begun."""
 
+import contextlib
 import logging
+import os
 import pathlib
 import sys
 from types import FrameType
+from typing import Final
 
 from automq.server.lifecycle import ExitCode, Reason, Refused, termination_message
 
 log = logging.getLogger(__name__)
 
+UNWRITABLE: Final = contextlib.suppress(OSError, ValueError)
+"""A full disk, a closed pipe, a terminal that is gone: nobody reads us, and that is no reason to end."""
+
 
 def stop_early(_signal: int, _frame: FrameType | None) -> None:
     """SIGTERM before the loop runs: nothing is open, so nothing needs an end."""
     raise SystemExit(int(ExitCode.STOPPED))
+
+
+def abandon_unwritable_output() -> None:
+    """What still waits in a stream that cannot be written is dropped: the interpreter would end with 120 for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with UNWRITABLE:
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, stream.fileno())
+                os.close(nothing)
 
 
 def end_refused(refused: Refused, *, path: str | None) -> ExitCode:
@@ -22,11 +40,16 @@ def end_refused(refused: Refused, *, path: str | None) -> ExitCode:
 
 
 def say_last_line(reason: Reason | None, message: str, *, path: str | None) -> None:
-    """The last line of a failing process, to standard error and to the termination message's file."""
+    """The last line of a failing process, to standard error and to the termination message's file.
+
+    Where one of them cannot be written, a full disk for instance, the others are, and the exit code stays.
+    """
     line = termination_message(reason, message)
-    sys.stdout.flush()
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    with UNWRITABLE:
+        sys.stdout.flush()
+    with UNWRITABLE:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
     if path is None:
         return
     try:

@@ -133,7 +133,8 @@ MEANINGS: Final[Mapping[Reason, str]] = {
     "correct `automq.storage.uri`.",
     Reason.INVALID_SETTINGS: "A setting is unknown, malformed, missing or contradicts another; the message names it "
     "and the remedy.",
-    Reason.STORE_UNSUITABLE: "The store fails a check that safety rests on, or the prefix holds foreign data.",
+    Reason.STORE_UNSUITABLE: "The store fails a check that safety rests on, refuses a kind of request for good, or the "
+    "prefix holds foreign data.",
     Reason.STORE_OWNED_BY_ANOTHER: "The prefix records another owner; the message names the cluster id that "
     "`automq.storage.adopt` would have to repeat.",
     Reason.STORE_CLUSTER_MISSING: "`automq.cluster.id` is set and the prefix is empty or another cluster's.",
@@ -166,11 +167,17 @@ class Lifecycle:
         self.state = State.STARTING
         self.reason: Reason | None = None
         self.message = "reading settings"
+        self._is_able = True
         self._subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call `callback` after every change, synchronously."""
         self._subscribers.append(callback)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients should be sent here."""
+        return self.state is State.SERVING and self._is_able
 
     def can(self, event: Event) -> bool:
         """Whether `event` moves the broker from where it is."""
@@ -179,12 +186,13 @@ class Lifecycle:
     def move(self, event: Event, message: str, reason: Reason | None = None) -> None:
         """Take the step that `event` means. A step that the table does not have is a bug."""
         assert self.can(event), (self.state, event)
-        self.state = NEXT[self.state, event]
+        self.state, self._is_able = NEXT[self.state, event], True
         self._say(reason, message)
 
-    def say(self, message: str, reason: Reason | None = None) -> None:
-        """The state stays; what there is to tell about it changes."""
-        if (self.reason, self.message) != (reason, message):
+    def say(self, message: str, reason: Reason | None = None, *, is_able: bool = True) -> None:
+        """The state stays; what there is to tell about it changes. Who serves and is not able to is not ready."""
+        if (self.reason, self.message, self._is_able) != (reason, message, is_able):
+            self._is_able = is_able
             self._say(reason, message)
 
     def _say(self, reason: Reason | None, message: str) -> None:

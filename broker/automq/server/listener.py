@@ -122,7 +122,10 @@ class KafkaServer:
     def add(self, connection: Connection) -> None:
         """A client has come."""
         self._connections[connection] = None
-        if self.is_draining or len(self._connections) > self.settings.connections_max:
+        if self.is_draining:
+            # Between the end of listening and the end of the process; the state's own line says why.
+            connection.close()
+        elif len(self._connections) > self.settings.connections_max:
             self.metrics.connections_refused += 1
             log.warning("connection closed: %d are open already", len(self._connections) - 1)
             connection.close()

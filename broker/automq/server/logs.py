@@ -34,7 +34,8 @@ class _StderrHandler(logging.Handler):
         try:
             sys.stderr.write(self.format(record) + "\n")
         except (OSError, ValueError):
-            self.handleError(record)
+            # A full disk, a closed pipe: there is nowhere to complain.
+            pass
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -1,7 +1,7 @@
 """The object store as a broker uses it: every request is counted, and its outcome told to who watches the store."""
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from automq.runtime.clock import Clock
 from automq.runtime.cpu import AddCpu, metered
@@ -16,13 +16,42 @@ from automq.s3stream.ports import (
     StoreError,
     UnfinishedUpload,
 )
+from automq.server.abilities import Ability, Request
 
 T = TypeVar("T")
 
 # These are answers: the store works.
-ANSWERS: Final = (ObjectNotFound, ObjectExists, StoreConflict)
+ANSWERS: Final = (ObjectNotFound, ObjectExists)
 WRITES: Final = ("put", "create", "create_bulk")
 KINDS: Final = ("wal", "upload", "metadata")
+ABILITIES: Final = {
+    "get": Ability.GET,
+    "get_range": Ability.GET,
+    "put": Ability.PUT,
+    "create": Ability.CREATE,
+    "delete": Ability.DELETE,
+    "list": Ability.LIST,
+}
+
+
+class StoreWatcher(Protocol):
+    """Hears of every request; see `StoreHealth`."""
+
+    def began(self, ability: Ability) -> Request:
+        """A request leaves."""
+        ...
+
+    def succeeded(self, request: Request) -> None:
+        """It has an answer."""
+        ...
+
+    def failed(self, request: Request, error: StoreError) -> None:
+        """It has none, or a refusal."""
+        ...
+
+    def dropped(self, request: Request) -> None:
+        """Nobody waits for it any more."""
+        ...
 
 
 class ObservedStore:
@@ -34,11 +63,11 @@ class ObservedStore:
         *,
         clock: Clock,
         metrics: Metrics,
-        on_outcome: Callable[[StoreError | None], None],
+        health: StoreWatcher,
     ) -> None:
         self._store = store
         self._clock = clock
-        self._on_outcome = on_outcome
+        self._health = health
         requests = metrics.counter("automq_store_requests", "Requests to the object store", ["operation"])
         failures = metrics.counter("automq_store_failures", "Requests that failed or had no answer", ["operation"])
         seconds = metrics.histogram("automq_store_request_seconds", "Time until an answer", ["operation"])
@@ -100,18 +129,24 @@ class ObservedStore:
         if operation in WRITES:
             self._writes.inc()
         began = self._clock.monotonic()
+        asked = self._health.began(ABILITIES[operation])
         try:
             result = await metered(request, self._add_cpu(key))
         except ANSWERS:
-            self._on_outcome(None)
+            self._health.succeeded(asked)
+            raise
+        except StoreConflict as error:
+            self._health.failed(asked, error)
             raise
         except StoreError as error:
             self._failures[operation].inc()
-            self._on_outcome(error)
+            self._health.failed(asked, error)
             raise
         finally:
+            # Of a cancelled request nothing is learned.
+            self._health.dropped(asked)
             self._seconds[operation].observe(self._clock.monotonic() - began)
-        self._on_outcome(None)
+        self._health.succeeded(asked)
         return result
 
     def _add_cpu(self, key: str) -> AddCpu:

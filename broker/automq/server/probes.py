@@ -13,7 +13,7 @@ from typing import Final, cast
 from automq import __version__
 from automq.ids import ClusterId, NodeId
 from automq.runtime.telemetry import Metrics
-from automq.server.lifecycle import Lifecycle, State
+from automq.server.lifecycle import Lifecycle
 
 REQUEST_BYTES_MAX: Final = 16 * 1024
 """Request line and headers; a probe needs a few hundred bytes."""
@@ -46,7 +46,7 @@ def ready_body(lifecycle: Lifecycle, *, node: NodeId, cluster_id: ClusterId | No
         "clusterId": cluster_id,
         "version": __version__,
     }
-    return (200 if lifecycle.state is State.SERVING else 503), json.dumps(body)
+    return (200 if lifecycle.is_ready else 503), json.dumps(body)
 
 
 class Probes:

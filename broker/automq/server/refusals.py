@@ -10,6 +10,9 @@ from automq.s3stream.ports import (
     StoreAccessDenied,
     StoreCredentialsRejected,
     StoreError,
+    StoreRefused,
+    StoreSettingsInvalid,
+    StoreUnsupported,
 )
 from automq.server.lifecycle import MEANINGS, Reason, Refused
 
@@ -31,15 +34,28 @@ def reason_of(error: StoreError) -> Reason:
             return Reason.STORE_ACCESS_DENIED
         case BucketNotFound():
             return Reason.BUCKET_NOT_FOUND
+        case StoreSettingsInvalid():
+            return Reason.INVALID_SETTINGS
+        case StoreRefused() | StoreUnsupported():
+            return Reason.STORE_UNSUITABLE
         case _:
             return Reason.STORE_UNREACHABLE
 
 
-def store_refusal(error: StoreError, store: str) -> Refused:
-    """What happened, to which store, what to do."""
+def store_refusal(error: StoreError, store: str, *, operation: str | None = None) -> Refused:
+    """What happened, to which store, at which operation, what to do."""
     reason = reason_of(error)
     what = str(error) or type(error).__name__
-    return Refused(reason, f"{what if store in what else f'{store}: {what}'}. {MEANINGS[reason]}")
+    named = what if store in what else f"{store}: {what}"
+    at = "" if operation is None else f"{operation} fails: "
+    return Refused(reason, f"{at}{named}. {remedy(reason, store)}")
+
+
+def remedy(reason: Reason, store: str) -> str:
+    """What to do about `reason`, in the words of this kind of store."""
+    if reason is Reason.STORE_ACCESS_DENIED and store.startswith("file:"):
+        return "Give this process's user the right to read, write and delete in that folder, on a writable disk."
+    return MEANINGS[reason]
 
 
 def format_refusal(error: FormatTooNew, store: str) -> Refused:

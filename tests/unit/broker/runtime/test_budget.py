@@ -1,6 +1,8 @@
 """The byte budget admits in order and never leaks."""
 
 import asyncio
+import itertools
+from collections.abc import Iterator
 
 import pytest
 
@@ -61,3 +63,70 @@ async def test_waiter_cancelled_after_admission_gives_its_bytes_back() -> None:
         await waiting
 
     assert budget.used == 0
+
+
+async def test_b15_waiter_cancelled_in_the_turn_of_a_release_is_cancelled() -> None:
+    budget = ByteBudget(10)
+    await budget.acquire(10)
+    waiting = asyncio.create_task(budget.acquire(10))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    budget.release(10)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert budget.used == 0
+    assert budget.try_acquire(10)
+
+
+ACTORS = 3
+
+
+def orders(events: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Every interleaving of two events of each actor."""
+    return iter(sorted(set(itertools.permutations(events))))
+
+
+@pytest.mark.parametrize("sizes", [(6, 6, 6), (10, 4, 6), (15, 5, 5)])
+async def test_b15_no_interleaving_of_acquire_cancel_and_release_leaks_or_raises(sizes: tuple[int, ...]) -> None:
+    """Exhaustive: three actors, each begins to acquire, then is cancelled or releases; a turn passes between or not."""
+    runs = 0
+    for order in orders(tuple(range(ACTORS)) * 2):
+        for cancelled in itertools.product((False, True), repeat=ACTORS):
+            for turns in itertools.product((False, True), repeat=2 * ACTORS - 1):
+                await interleave(sizes, order, cancelled, turns)
+                runs += 1
+
+    assert runs == 90 * 2**ACTORS * 2 ** (2 * ACTORS - 1)
+
+
+async def interleave(
+    sizes: tuple[int, ...], order: tuple[int, ...], cancelled: tuple[bool, ...], turns: tuple[bool, ...]
+) -> None:
+    budget = ByteBudget(10)
+    tasks: dict[int, asyncio.Task[None]] = {}
+    may_release = [asyncio.Event() for _ in sizes]
+
+    async def use(actor: int) -> None:
+        await budget.acquire(sizes[actor])
+        try:
+            assert budget.used <= budget.limit or budget.used == sizes[actor]
+            await may_release[actor].wait()
+        finally:
+            budget.release(sizes[actor])
+
+    for place, actor in enumerate(order):
+        if actor not in tasks:
+            tasks[actor] = asyncio.create_task(use(actor))
+        elif cancelled[actor]:
+            tasks[actor].cancel()
+        else:
+            may_release[actor].set()
+        if place < len(turns) and turns[place]:
+            await asyncio.sleep(0)
+    outcomes = await asyncio.wait_for(asyncio.gather(*tasks.values(), return_exceptions=True), 1)
+    assert all(outcome is None or isinstance(outcome, asyncio.CancelledError) for outcome in outcomes), outcomes
+    for actor, outcome in zip(tasks, outcomes, strict=True):
+        assert cancelled[actor] or outcome is None
+    assert budget.used == 0
+    assert budget.try_acquire(10)

@@ -78,11 +78,12 @@ async def test_connection_that_is_lost_ends_the_drain() -> None:
     path.engine.storage.halt(BrokerFenced("a test"))
 
 
-async def test_nobody_is_let_in_while_draining() -> None:
+async def test_nobody_is_let_in_while_draining(caplog: pytest.LogCaptureFixture) -> None:
     path = await DataPath().start()
     await path.server.drain()
     client = path.connect()
     await asyncio.sleep(0)
 
     assert client.was_lost
+    assert "are open already" not in caplog.text, "no limit was reached"
     await path.close()

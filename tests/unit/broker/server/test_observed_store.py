@@ -10,7 +10,31 @@ from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import ThreadWorkers
 from automq.s3stream.ports import ObjectExists, ObjectNotFound, StoreError, StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
+from automq.server.abilities import Ability, Request
 from automq.server.observed_store import ObservedStore
+
+
+class Outcomes(list[StoreError | None]):
+    """A watcher that only remembers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.abilities: list[Ability] = []
+        self.in_flight = 0
+
+    def began(self, ability: Ability) -> Request:
+        self.abilities.append(ability)
+        self.in_flight += 1
+        return Request(ability, 0.0)
+
+    def succeeded(self, _request: Request) -> None:
+        self.append(None)
+
+    def failed(self, _request: Request, error: StoreError) -> None:
+        self.append(error)
+
+    def dropped(self, _request: Request) -> None:
+        self.in_flight -= 1
 
 
 class BrokenStore(MemoryStore):
@@ -18,9 +42,9 @@ class BrokenStore(MemoryStore):
         raise StoreUnavailable("out of order")
 
 
-def observed(store: MemoryStore) -> tuple[ObservedStore, Metrics, list[StoreError | None]]:
-    metrics, outcomes = Metrics(), list[StoreError | None]()
-    return ObservedStore(store, clock=SystemClock(), metrics=metrics, on_outcome=outcomes.append), metrics, outcomes
+def observed(store: MemoryStore) -> tuple[ObservedStore, Metrics, Outcomes]:
+    metrics, outcomes = Metrics(), Outcomes()
+    return ObservedStore(store, clock=SystemClock(), metrics=metrics, health=outcomes), metrics, outcomes
 
 
 async def test_requests_are_passed_on_and_counted() -> None:
@@ -33,6 +57,8 @@ async def test_requests_are_passed_on_and_counted() -> None:
     await store.delete(["c/wal/1"])
 
     assert outcomes == [None] * 5
+    assert outcomes.abilities == [Ability.CREATE, Ability.PUT, Ability.GET, Ability.LIST, Ability.DELETE]
+    assert outcomes.in_flight == 0
     assert metrics.registry.get_sample_value("automq_store_writes_total") == 2
     assert metrics.registry.get_sample_value("automq_store_requests_total", {"operation": "get"}) == 1
     assert (metrics.registry.get_sample_value("automq_store_cpu_seconds_total", {"kind": "wal"}) or 0) > 0
