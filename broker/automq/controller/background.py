@@ -4,7 +4,8 @@ Nothing here writes while nothing happens, but the lease.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from automq.controller.model import ControllerSettings
@@ -17,10 +18,17 @@ from automq.metadata.log import MetadataLog
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.snapshots import Snapshots
+from automq.protocol.errors import ApiError
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.clock import Clock
-from automq.runtime.tasks import Tasks
+from automq.runtime.tasks import Tasks, repeat
 from automq.s3stream.ports import ObjectStorage, StoreError
+
+Step = Callable[[], Awaitable[object]]
+Pause = Callable[[], Awaitable[object]]
+
+SURVIVES: Final = (StoreError, ApiError, LogFailed)
+"""One step missed is harmless: the next one finds the same to do."""
 
 # Every epoch costs a start a few round trips, however little it holds.
 EPOCHS_MAX: Final = 20
@@ -70,13 +78,16 @@ class Background:
         self._records_before = loaded.image.record_number
         self._owed_slots = settings.snapshot_slots if loaded.epochs > EPOCHS_MAX else loaded.slots
         self._unsubscribe = self._publisher.subscribe(self._on_publish)
-        work: Sequence[tuple[str, Coroutine[Any, Any, None]]] = (
-            ("lease", self._lease.run()),
-            ("poll", self._poll()),
-            ("snapshots", self._write_snapshots()),
-            ("sweep", self._sweep()),
+        work: Sequence[tuple[str, Step, Pause]] = (
+            ("poll", self._log.poll_fence, partial(asyncio.sleep, settings.poll_interval_s)),
+            ("snapshots", self._write_snapshot, self._snapshot_due.wait),
+            ("sweep", self._sweep, partial(asyncio.sleep, settings.sweep_interval_s)),
         )
-        self._running = [self._tasks.spawn(coroutine, name=name) for name, coroutine in work]
+        self._running = [self._tasks.spawn(self._lease.run(), name="lease")]
+        self._running += [
+            self._tasks.spawn(repeat(step, name=name, pause=pause, survives=SURVIVES, ends=(LogFenced,)), name=name)
+            for name, step, pause in work
+        ]
 
     def stop(self) -> None:
         """No lease, no snapshot, no delete any more. Idempotent."""
@@ -86,20 +97,6 @@ class Background:
         for task in self._running:
             task.cancel()
         self._running = []
-
-    async def _poll(self) -> None:
-        failed = False
-        while True:
-            await asyncio.sleep(self._settings.poll_interval_s)
-            try:
-                await self._log.poll_fence()
-            except StoreError as error:
-                failed = True
-                self._patience.on_store(error)
-            else:
-                if failed:
-                    self._patience.on_store(None)
-                failed = False
 
     def _on_publish(self, _old: MetadataImage, new: MetadataImage) -> None:
         settings, position = self._settings, self._log.durable
@@ -111,30 +108,21 @@ class Background:
         ):
             self._snapshot_due.set()
 
-    async def _write_snapshots(self) -> None:
-        while True:
-            await self._snapshot_due.wait()
-            # What is appended while the snapshot is written is not in it.
-            image, position, written = self._publisher.image, self._log.durable, self._log.bytes_written
-            if await self._snapshots.write(image):
-                assert position is not None
-                self._records_before, self._bytes_before = image.record_number, written
-                self._owed_slots = -position.sequence
-            self._snapshot_due.clear()
+    async def _write_snapshot(self) -> None:
+        # What is appended while the snapshot is written is not in it.
+        image, position, written = self._publisher.image, self._log.durable, self._log.bytes_written
+        if await self._snapshots.write(image):
+            assert position is not None
+            self._records_before, self._bytes_before = image.record_number, written
+            self._owed_slots = -position.sequence
+        self._snapshot_due.clear()
 
     async def _sweep(self) -> None:
         """Rule: marked destroyed is a durable record before it is a delete; deleted is a record after it."""
-        settings = self._settings
-        while True:
-            await asyncio.sleep(settings.sweep_interval_s)
-            try:
-                while await self._destroy() == SWEEP_MAX:
-                    pass
-                now_ms = self._clock.wall_ms()
-                gone = deletable(self._publisher.image, now_ms=now_ms, grace_ms=settings.object_grace_ms)
-                if gone:
-                    keys = [self._key_of(object_id) for object_id in gone]
-                    await self._patience.insist(lambda keys=keys: self._store.delete(keys))  # type: ignore[misc]
-                    await self._deleted(gone)
-            except (LogFenced, LogFailed):
-                return
+        while await self._destroy() == SWEEP_MAX:
+            pass
+        now_ms = self._clock.wall_ms()
+        gone = deletable(self._publisher.image, now_ms=now_ms, grace_ms=self._settings.object_grace_ms)
+        if gone:
+            await self._store.delete([self._key_of(object_id) for object_id in gone])
+            await self._deleted(gone)

@@ -180,7 +180,6 @@ class Controller:
                 epoch=self._epoch,
                 clock=self._clock,
                 interval_s=self._settings.lease_interval_s,
-                on_store=self._patience.on_store,
                 on_renewal=self._renewals_metric.inc,
             ),
             key_of=self._key_of,

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
-from automq.metadata.patience import OnStore
 from automq.runtime.clock import Clock
+from automq.runtime.tasks import repeat
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,6 @@ class Lease:
         epoch: ControllerEpoch,
         clock: Clock,
         interval_s: float,
-        on_store: OnStore,
         on_renewal: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -61,27 +60,22 @@ class Lease:
         self._epoch = epoch
         self._clock = clock
         self._interval_s = interval_s
-        self._on_store = on_store
         self._renewal = 0
+        self._started = float("-inf")
 
     async def run(self) -> None:
         """Renew until cancelled: at most one PUT an interval, failed ones included."""
-        failed = False
-        while True:
-            started = self._clock.monotonic()
-            self._renewal += 1
-            self._on_renewal()
-            body = {"node": self._node, "controllerEpoch": self._epoch, "renewal": self._renewal}
-            try:
-                await self._store.put(self._key, [json.dumps(body).encode()])
-            except StoreError as error:
-                failed = True
-                self._on_store(error)
-            else:
-                if failed:
-                    self._on_store(None)
-                failed = False
-            await asyncio.sleep(max(0.0, started + self._interval_s - self._clock.monotonic()))
+        await repeat(self._renew, name="lease", pause=self._until_due, survives=(StoreError,))
+
+    async def _until_due(self) -> None:
+        await asyncio.sleep(max(0.0, self._started + self._interval_s - self._clock.monotonic()))
+
+    async def _renew(self) -> None:
+        self._started = self._clock.monotonic()
+        self._renewal += 1
+        self._on_renewal()
+        body = {"node": self._node, "controllerEpoch": self._epoch, "renewal": self._renewal}
+        await self._store.put(self._key, [json.dumps(body).encode()])
 
 
 class LeaseWatch:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from immutables import Map
@@ -26,7 +27,7 @@ from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.backoff import Backoff
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
-from automq.runtime.tasks import Tasks
+from automq.runtime.tasks import Tasks, repeat
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import Workers
 from automq.s3stream.model import BrokerFenced, StreamClosed, StreamError, StreamFenced, StreamNotFound
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 # Each holds one checkpoint and one read of its tail (1 MiB) at a time.
 LOADS_MAX: Final = 32
 TRIMS_MAX: Final = 32
+# What may happen to one partition at retention: the next round does it.
+PUT_OFF_BY: Final = (StreamError, StoreError, LogFailed, LogFenced, ApiError)
 
 _Key = tuple[StreamId, StreamEpoch]
 
@@ -92,7 +95,11 @@ class PartitionManager:
         pending = [load for load in loads if load is not None]
         if pending:
             await asyncio.wait(pending)
-        _ = self._tasks.spawn(self._retain_forever(), name="retention")
+        interval_s = self._settings.retention_check_interval_ms / 1000
+        _ = self._tasks.spawn(
+            repeat(self.retain, name="retention", pause=partial(asyncio.sleep, interval_s), survives=PUT_OFF_BY),
+            name="retention",
+        )
 
     def close(self) -> None:
         """Close every partition and follow nothing any more."""
@@ -254,12 +261,6 @@ class PartitionManager:
 
     # Retention.
 
-    async def _retain_forever(self) -> None:
-        interval_s = self._settings.retention_check_interval_ms / 1000
-        while True:
-            await asyncio.sleep(interval_s)
-            await self.retain()
-
     async def retain(self) -> None:
         """One round over all partitions: records and producers that are too old go."""
         partitions = self.all()
@@ -276,7 +277,7 @@ class PartitionManager:
         try:
             partition.expire_producers(now_ms, self._settings.producer_id_expiration_ms)
             await partition.retain(now_ms)
-        except (StreamError, StoreError, LogFailed, LogFenced, ApiError) as error:
+        except PUT_OFF_BY as error:
             log.info("retention of %s is put off: %s", partition.name, error)
 
 

@@ -6,10 +6,47 @@ name, and never lost in an unread future.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 log = logging.getLogger(__name__)
+
+FAILED_PAUSE_S: Final = 1.0
+"""After a failed step, on top of its pause: one that waits for an event would begin again at once."""
+
+
+async def repeat(
+    step: Callable[[], Awaitable[object]],
+    *,
+    name: str,
+    pause: Callable[[], Awaitable[object]],
+    survives: tuple[type[Exception], ...],
+    ends: tuple[type[Exception], ...] = (),
+) -> None:
+    """Await `pause` and `step` in turn, for ever: the one loop of all periodic work.
+
+    What the world does to a step (`survives`) is no reason to end: the step is missed, the next one does its work.
+    The first failure in a row is logged, and the success that ends the row. `ends` are the exceptions that say that
+    the work is somebody else's now. Everything else is a bug, and leaves.
+    """
+    failures = 0
+    while True:
+        await pause()
+        try:
+            await step()
+        except ends as error:
+            log.info("periodic work ends", extra={"work": name, "why": str(error)})
+            return
+        except survives as error:
+            if not failures:
+                why = str(error) or type(error).__name__
+                log.warning("periodic work is put off", extra={"work": name, "why": why})
+            failures += 1
+            await asyncio.sleep(FAILED_PAUSE_S)
+        else:
+            if failures:
+                log.info("periodic work goes on", extra={"work": name, "failures": failures})
+            failures = 0
 
 
 class Tasks:

@@ -17,11 +17,11 @@ from automq.metadata.image import MetadataImage
 from automq.metadata.lease import LeaseContent, LeaseWatch
 from automq.metadata.patience import Patience
 from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
-from automq.replicated.machine import LogFenced
+from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.model import BrokerFenced, FencedBy, FormatTooNew, StoreDamaged
-from automq.s3stream.ports import ObjectStorage
+from automq.s3stream.model import BrokerFenced, FencedBy, FormatTooNew, StoreDamaged, StreamError
+from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.server.components import Components
 from automq.server.lifecycle import Event, Lifecycle, Reason, Refused, State
@@ -154,7 +154,16 @@ class Broker:
             raise self._damage
 
     def _on_crash(self, _name: str, error: BaseException) -> None:
-        self._end(error)
+        """A task that nobody awaits has ended. What the world did ends the broker as it does anywhere else."""
+        match error:
+            case StoreDamaged():
+                self._on_damaged(error)
+            case BrokerFenced():
+                self._on_fenced(error)
+            case LogFenced():
+                self._on_fenced(BrokerFenced(str(error), by=FencedBy.METADATA_LOG))
+            case _:
+                self._end(error)
 
     def _bind(self) -> None:
         """Take every address, before the store is touched. Raises Refused."""
@@ -333,7 +342,10 @@ class Broker:
         hurry = self._tasks.spawn(self._cut_short.wait(), name="wait for a second stop")
         await asyncio.wait({draining, hurry}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if draining.done():
-            draining.result()
+            try:
+                draining.result()
+            except (StoreError, StreamError, LogFailed, LogFenced) as error:
+                log.warning("the tail was not uploaded; the next start does it", extra={"why": str(error)})
         else:
             log.warning("stopped before the tail was uploaded; the next start recovers it from the write-ahead log")
 
@@ -362,5 +374,9 @@ class Broker:
         if self._http is not None:
             self._http.close()
         if self._store is not None:
-            await self._store.close()
+            try:
+                await self._store.close()
+            except StoreError as error:
+                # What it could not tidy up, the next process on this store does.
+                log.warning("the store was not closed tidily", extra={"why": str(error)})
         self._platform.workers.close()

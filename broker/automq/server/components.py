@@ -183,9 +183,13 @@ class Components:
             await self.storage.close(upload=True)
 
     async def close(self) -> None:
-        """End what still runs; nothing waits for the store here."""
+        """End what still runs, timers included; nothing waits for the store here."""
         if self.server is not None:
             self.server.close()
+        if self.groups is not None:
+            self.groups.close()
+        if self.storage is not None:
+            self.storage.abandon()
         if self.partitions is not None:
             self.partitions.close()
         await self.controller.close()

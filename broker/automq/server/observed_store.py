@@ -1,6 +1,6 @@
 """The object store as a broker uses it: every request is counted, and its outcome told to who watches the store."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from automq.runtime.clock import Clock
@@ -14,20 +14,28 @@ from automq.s3stream.ports import (
     ObjectStorage,
     StoreConflict,
     StoreError,
+    StoreUnavailable,
     UnfinishedUpload,
 )
 from automq.server.abilities import Ability, Request
 
 T = TypeVar("T")
 
-# These are answers: the store works.
-ANSWERS: Final = (ObjectNotFound, ObjectExists)
+ANSWERS: Final[Mapping[str, tuple[type[StoreError], ...]]] = {
+    "get": (ObjectNotFound,),
+    "get_range": (ObjectNotFound,),
+    "create": (ObjectExists, StoreConflict),
+    "create_bulk": (ObjectExists, StoreConflict),
+}
+"""What the port lets an operation say that is no failure. Where a store says it out of place, nothing was learned."""
 WRITES: Final = ("put", "create", "create_bulk")
 KINDS: Final = ("wal", "upload", "metadata")
+# What is advisory is not among them: nobody misses it.
 ABILITIES: Final = {
     "get": Ability.GET,
     "get_range": Ability.GET,
     "put": Ability.PUT,
+    "create_bulk": Ability.PUT,
     "create": Ability.CREATE,
     "delete": Ability.DELETE,
     "list": Ability.LIST,
@@ -52,6 +60,29 @@ class StoreWatcher(Protocol):
     def dropped(self, request: Request) -> None:
         """Nobody waits for it any more."""
         ...
+
+
+class Asked:
+    """One request, for who watches the store; of an advisory one it hears nothing."""
+
+    def __init__(self, watcher: StoreWatcher, ability: Ability | None) -> None:
+        self._watcher = watcher
+        self._request = None if ability is None else watcher.began(ability)
+
+    def succeeded(self) -> None:
+        """See `StoreWatcher`."""
+        if self._request is not None:
+            self._watcher.succeeded(self._request)
+
+    def failed(self, error: StoreError) -> None:
+        """See `StoreWatcher`."""
+        if self._request is not None:
+            self._watcher.failed(self._request, error)
+
+    def dropped(self) -> None:
+        """See `StoreWatcher`."""
+        if self._request is not None:
+            self._watcher.dropped(self._request)
 
 
 class ObservedStore:
@@ -129,24 +160,29 @@ class ObservedStore:
         if operation in WRITES:
             self._writes.inc()
         began = self._clock.monotonic()
-        asked = self._health.began(ABILITIES[operation])
+        asked = Asked(self._health, ABILITIES.get(operation))
         try:
             result = await metered(request, self._add_cpu(key))
-        except ANSWERS:
-            self._health.succeeded(asked)
-            raise
-        except StoreConflict as error:
-            self._health.failed(asked, error)
+        except (ObjectNotFound, ObjectExists, StoreConflict) as answer:
+            if not isinstance(answer, ANSWERS.get(operation, ())):
+                self._failures[operation].inc()
+                unfit = StoreUnavailable(f"{type(answer).__name__} is no answer to a {operation}: {answer}")
+                asked.failed(unfit)
+                raise unfit from answer
+            if isinstance(answer, StoreConflict):
+                asked.failed(answer)
+            else:
+                asked.succeeded()
             raise
         except StoreError as error:
             self._failures[operation].inc()
-            self._health.failed(asked, error)
+            asked.failed(error)
             raise
         finally:
             # Of a cancelled request nothing is learned.
-            self._health.dropped(asked)
+            asked.dropped()
             self._seconds[operation].observe(self._clock.monotonic() - began)
-        self._health.succeeded(asked)
+        asked.succeeded()
         return result
 
     def _add_cpu(self, key: str) -> AddCpu:

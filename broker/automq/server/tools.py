@@ -1,6 +1,7 @@
 """Commands that work on a store and end: doctor, erase, dump."""
 
 import asyncio
+import logging
 import pathlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -21,6 +22,8 @@ from automq.server.inspection import Inspection, NotOurs, inspect
 from automq.server.lifecycle import Reason, Refused
 from automq.server.refusals import format_refusal, store_refusal
 from automq.server.settings import InvalidSettings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -144,5 +147,9 @@ async def _with_open_store(
     try:
         return await work(store)
     finally:
-        await store.close()
+        try:
+            await store.close()
+        except StoreError as error:
+            # Of what the command came for nothing is lost.
+            log.warning("the store was not closed tidily", extra={"why": str(error)})
         workers.close()

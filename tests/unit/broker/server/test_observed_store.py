@@ -1,6 +1,7 @@
 """Requests are counted and their outcomes told."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from automq.runtime.clock import SystemClock
 from automq.runtime.cpu import MeteredWorkers, metered
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import ThreadWorkers
-from automq.s3stream.ports import ObjectExists, ObjectNotFound, StoreError, StoreUnavailable
+from automq.s3stream.ports import ObjectExists, ObjectNotFound, StoreConflict, StoreError, StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.abilities import Ability, Request
 from automq.server.observed_store import ObservedStore
@@ -107,3 +108,45 @@ async def test_cpu_of_workers_counts_for_who_awaits_them() -> None:
     workers.close()
 
     assert 0.014 <= sum(spent) < 0.1
+
+
+@pytest.mark.parametrize("answer", [ObjectNotFound, ObjectExists, StoreConflict])
+@pytest.mark.parametrize("operation", ["get", "put", "create", "create_bulk", "delete", "list"])
+async def test_answer_that_the_port_does_not_know_is_a_failure(operation: str, answer: type[StoreError]) -> None:
+    """A 404 to a PUT proves nothing; whoever takes it for "not found" concludes something from it."""
+
+    class OddStore(MemoryStore):
+        def __getattribute__(self, name: str) -> Any:
+            if name != operation:
+                return super().__getattribute__(name)
+
+            async def odd(*_arguments: object, **_options: object) -> None:
+                raise answer("odd")
+
+            return odd
+
+    store, _, outcomes = observed(OddStore())
+    calls: dict[str, tuple[Any, ...]] = {"get": ("k",), "list": ("k",), "delete": (["k"],)}
+    known = {
+        "get": {ObjectNotFound},
+        "create": {ObjectExists, StoreConflict},
+        "create_bulk": {ObjectExists, StoreConflict},
+    }
+
+    with pytest.raises(StoreError) as raised:
+        await getattr(store, operation)(*calls.get(operation, ("k", [b""])))
+
+    fits = answer in known.get(operation, set())
+    assert type(raised.value) is (answer if fits else StoreUnavailable)
+    assert (outcomes == [None]) == (fits and answer is not StoreConflict)
+
+
+async def test_advisory_operation_says_nothing_of_the_stores_health() -> None:
+    store, metrics, outcomes = observed(MemoryStore())
+
+    await store.create_bulk("c/data/1", [b"a"])
+    await store.time_ms()
+    await store.list_uploads("c/")
+
+    assert outcomes.abilities == [Ability.PUT]
+    assert metrics.registry.get_sample_value("automq_store_requests_total", {"operation": "time_ms"}) == 1
