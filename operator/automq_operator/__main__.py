@@ -20,6 +20,7 @@ from automq_operator.telemetry import Health
 log = logging.getLogger("automq_operator")
 
 BEAT_S = 1.0
+AGAIN_S = 5.0
 
 
 async def _beat(health: Health) -> None:
@@ -28,52 +29,68 @@ async def _beat(health: Health) -> None:
         await asyncio.sleep(BEAT_S)
 
 
-async def run(configured: OperatorSettings, health: Health) -> None:
-    """Until a signal, or until the Lease is lost: the process ends then and is started again."""
-    await load_config()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    server = ApiServer()
-    beating = loop.create_task(_beat(health))
-    async with aiohttp.ClientSession() as session:
-        operator = Operator(configured, server, session, health)
+class Program:
+    """One replica: waits for the Lease, leads until it is told to stop or the Lease is lost."""
 
-        async def work() -> None:
-            telemetry.LEADER.set(1)
-            log.info("leading")
-            await kopf.operator(
-                registry=operator.registry(),
-                namespaces=configured.namespaces,
-                clusterwide=not configured.namespaces,
-                standalone=True,
-                # Its own default asks the system who runs it, and a pod's user has no name.
-                identity=Identity(configured.identity),
-                stop_flag=stop,
-            )
+    def __init__(self, configured: OperatorSettings, health: Health) -> None:
+        self._configured, self._health = configured, health
+        self._stop = asyncio.Event()
 
-        health.ready = True
-        leading = loop.create_task(
-            Elector(
+    def _answered(self) -> None:
+        self._health.answered_at = runtime.monotonic()
+
+    async def run(self) -> None:
+        """Until a signal, or until the Lease is lost: the process ends then and is started again."""
+        await load_config()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        server = ApiServer()
+        beating = loop.create_task(_beat(self._health))
+        async with aiohttp.ClientSession() as session:
+            elector = Elector(
                 server,
-                namespace=configured.own_namespace,
-                name=configured.lease_name,
-                identity=configured.identity,
-            ).lead(work)
-        )
-        stopping = loop.create_task(stop.wait())
-        await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        asked = stop.is_set()
-        stop.set()
-        if asked:
-            leading.cancel()
-        outcome, _ = await asyncio.gather(leading, stopping, return_exceptions=True)
-        telemetry.LEADER.set(0)
-        if isinstance(outcome, Exception):
-            raise outcome
-    beating.cancel()
-    await server.close()
+                namespace=self._configured.own_namespace,
+                name=self._configured.lease_name,
+                identity=self._configured.identity,
+                answered=self._answered,
+            )
+            leading = loop.create_task(elector.lead(lambda: self._work(server, session)))
+            stopping = loop.create_task(self._stop.wait())
+            await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            asked = self._stop.is_set()
+            self._stop.set()
+            if asked:
+                leading.cancel()
+            outcome, _ = await asyncio.gather(leading, stopping, return_exceptions=True)
+            telemetry.LEADER.set(0)
+            if isinstance(outcome, Exception):
+                raise outcome
+        beating.cancel()
+        await server.close()
+
+    async def _work(self, server: ApiServer, session: aiohttp.ClientSession) -> None:
+        """Run kopf; what ends it, a watch that the API server broke off for good, is no reason to stop leading."""
+        telemetry.LEADER.set(1)
+        self._health.leading = True
+        log.info("leading")
+        while not self._stop.is_set():
+            operator = Operator(self._configured, server, session, self._health)
+            try:
+                await kopf.operator(
+                    registry=operator.registry(),
+                    namespaces=self._configured.namespaces,
+                    clusterwide=not self._configured.namespaces,
+                    standalone=True,
+                    # Its own default asks the system who runs it, and a pod's user has no name.
+                    identity=Identity(self._configured.identity),
+                    stop_flag=self._stop,
+                )
+            except Exception:
+                log.exception("watching ended; it begins anew")
+                telemetry.INTERNAL_ERRORS.inc()
+            if not self._stop.is_set():
+                await asyncio.sleep(AGAIN_S)
 
 
 def main() -> int:
@@ -84,12 +101,11 @@ def main() -> int:
     except SettingsError as error:
         log.error("%s", error)
         return 2
-    logging.getLogger("kopf").setLevel(logging.WARNING)  # it reports every event it hands over
-    logging.getLogger("kopf.objects").setLevel(logging.CRITICAL)  # and every step of a deletion as an error
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # it reports every event it hands over; errors stay
     health = Health()
     health.beat_at = runtime.monotonic()
     HealthServer(health, configured.http_port).start()
-    asyncio.run(run(configured, health))
+    asyncio.run(Program(configured, health).run())
     return 0
 
 

@@ -1,12 +1,15 @@
 """Adapter: the Kubernetes API as plain dictionaries, over `kubernetes.aio`.
 
-No discovery and no typed models: both cost memory.
+No discovery and no typed models: both cost memory. Whatever goes wrong is an `ApiError`: a refusal, an answer that is
+not the API server's (a load balancer's page), a connection that ends, no answer in time. Nothing else leaves here.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import aiohttp
 from kubernetes.aio import client, config
 
 from automq_operator import api, naming
@@ -14,15 +17,29 @@ from automq_operator.kinds import KINDS
 
 Manifest = Mapping[str, Any]
 
-REQUEST_TIMEOUT_S: Final = 15
+REQUEST_TIMEOUT_S: Final = 15.0
+"""For a request with all its repetitions: every wait for the API server ends."""
+RETRY_AFTER_MAX_S: Final = 5.0
+"""A longer `Retry-After` is left to whoever asked."""
+PARALLEL_MAX: Final = 16
+"""Requests in flight: an operator that starts over many clusters is not the storm that the API server sheds."""
+MESSAGE_CHARACTERS_MAX: Final = 512
+
+THROTTLED: Final = (429, 503)
+APPLY: Final = "application/apply-patch+yaml"
 
 
 class ApiError(Exception):
-    """The API server's refusal, in its own words."""
+    """What became of a request that was not carried out. `status` is 0 when there was no answer of the API server."""
 
-    def __init__(self, *, status: int, message: str, what: str) -> None:
-        super().__init__(f"{what}: {status} {message}")
-        self.status, self.message, self.what = status, message, what
+    def __init__(self, *, status: int, message: str, what: str, retry_after_s: float | None = None) -> None:
+        super().__init__(f"{what}: {status} {message}" if status else f"{what}: no answer: {message}")
+        self.status, self.message, self.what, self.retry_after_s = status, message, what, retry_after_s
+
+    @property
+    def passing(self) -> bool:
+        """The same request may well succeed a little later."""
+        return self.status == 0 or self.status in (409, 429) or self.status >= 500
 
 
 async def load_config() -> None:
@@ -38,6 +55,7 @@ class ApiServer:
 
     def __init__(self, connection: client.ApiClient | None = None) -> None:
         self._client = connection or client.ApiClient()
+        self._places = asyncio.Semaphore(PARALLEL_MAX)
         self.writes = 0
         """Requests that could change a cluster (the Lease does not count): an unchanged cluster causes none."""
 
@@ -56,13 +74,25 @@ class ApiServer:
         items: list[Manifest] = answer.get("items") or []
         return items
 
-    async def apply(self, manifest: Manifest) -> None:
-        """Server-side apply of everything this operator wants in the object."""
+    async def apply(self, manifest: Manifest, uid: str | None = None) -> Manifest:
+        """Server-side apply of everything this operator wants in the object; the object as it is then.
+
+        With a uid exactly that object is meant: refused (409) when it is gone or another has its name.
+        """
         self.writes += 1
-        metadata = manifest["metadata"]
+        metadata = manifest["metadata"] | ({"uid": uid} if uid is not None else {})
+        manifest = {**manifest, "metadata": metadata}
         path = f"{_path(manifest['kind'], metadata['namespace'])}/{metadata['name']}"
         query = {"fieldManager": naming.FIELD_MANAGER, "force": "true"}
-        await self._request("PATCH", path, query=query, body=manifest, content_type="application/apply-patch+yaml")
+        return await self._request("PATCH", path, query=query, body=manifest, content_type=APPLY)
+
+    async def set_finalizers(self, body: Manifest, finalizers: Sequence[str]) -> Manifest:
+        """Replace the finalizers of exactly this version of a resource; refused (409) when it has changed."""
+        self.writes += 1
+        metadata = body["metadata"]
+        patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": list(finalizers)}}
+        path = f"{_path(body['kind'], metadata['namespace'])}/{metadata['name']}"
+        return await self._request("PATCH", path, body=patch, content_type="application/merge-patch+json")
 
     async def create(self, manifest: Manifest) -> None:
         """Create; refused (409) when there is one of that name."""
@@ -77,21 +107,26 @@ class ApiServer:
 
     async def delete(
         self, kind: str, namespace: str, name: str, *, uid: str, grace_s: int | None = None, foreground: bool = False
-    ) -> None:
-        """Delete exactly this object; one that is gone, or another of its name, is no error."""
+    ) -> Manifest | None:
+        """Delete exactly this object; the object as it ends, or None when it is gone.
+
+        Another of its name is not touched and no error: the next look finds it.
+        """
         self.writes += 1
         policy = "Foreground" if foreground else "Background"
         body: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": policy}
         if grace_s is not None:
             body["gracePeriodSeconds"] = grace_s
         try:
-            await self._request("DELETE", f"{_path(kind, namespace)}/{name}", body=body)
+            answer = await self._request("DELETE", f"{_path(kind, namespace)}/{name}", body=body)
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
+            return None
+        return answer if "deletionTimestamp" in (answer.get("metadata") or {}) else None
 
-    async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> None:
-        """The status of an AutoMQCluster, whole, under its own field manager."""
+    async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> Manifest:
+        """The status of an AutoMQCluster, whole, under its own field manager; the resource as it is then."""
         self.writes += 1
         body = {
             "apiVersion": f"{api.GROUP}/{api.VERSION}",
@@ -101,7 +136,7 @@ class ApiServer:
         }
         query = {"fieldManager": naming.STATUS_FIELD_MANAGER, "force": "true"}
         path = f"{_path(api.KIND, namespace)}/{name}/status"
-        await self._request("PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml")
+        return await self._request("PATCH", path, query=query, body=body, content_type=APPLY)
 
     async def _missing_is_none(self, method: str, path: str) -> Manifest | None:
         try:
@@ -120,21 +155,64 @@ class ApiServer:
         body: Manifest | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
+        what = f"{method} {path}"
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S), self._places:
+                while True:
+                    try:
+                        return await self._once(method, path, query or {}, body, content_type)
+                    except ApiError as error:
+                        wait_s = error.retry_after_s
+                        if error.status not in THROTTLED or wait_s is None or wait_s > RETRY_AFTER_MAX_S:
+                            raise
+                    await asyncio.sleep(wait_s)
+        except TimeoutError as error:
+            message = f"nothing for {REQUEST_TIMEOUT_S:.0f} s"
+            raise ApiError(status=0, message=message, what=what) from error
+        # ValueError: a body that is no JSON or no text. The client's own exceptions are for tokens and headers.
+        except (aiohttp.ClientError, client.OpenApiException, config.ConfigException, OSError, ValueError) as error:
+            message = f"{type(error).__name__}: {error}"[:MESSAGE_CHARACTERS_MAX]
+            raise ApiError(status=0, message=message, what=what) from error
+
+    async def _once(
+        self, method: str, path: str, query: Mapping[str, str], body: Manifest | None, content_type: str
+    ) -> dict[str, Any]:
         request = await self._client.param_serialize(
             method,
             path,
-            query_params=list((query or {}).items()),
+            query_params=list(query.items()),
             header_params={"Accept": "application/json", "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )
         answer = await self._client.call_api(*request, _request_timeout=REQUEST_TIMEOUT_S)
         text = await answer.read()  # type: ignore[no-untyped-call]
-        decoded: dict[str, Any] = json.loads(text) if text else {}
-        if not 200 <= answer.status <= 299:
-            message = decoded.get("message", "")
-            raise ApiError(status=answer.status, message=message, what=f"{method} {path}")
-        return decoded
+        if 200 <= answer.status <= 299:
+            decoded = json.loads(text) if text else {}
+            if not isinstance(decoded, dict):
+                raise ValueError(f"{answer.status} with a body that is no object")
+            return decoded
+        headers = answer.getheaders()  # type: ignore[no-untyped-call]
+        raise ApiError(
+            status=answer.status,
+            message=_message(text),
+            what=f"{method} {path}",
+            retry_after_s=_retry_after(headers.get("Retry-After") if headers is not None else None),
+        )
+
+
+def _message(text: bytes) -> str:
+    """A Status object's message, or what else the answer says: who answers in between does not speak JSON."""
+    try:
+        decoded = json.loads(text)
+        return str(decoded["message"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(text.decode(errors="replace").split())[:MESSAGE_CHARACTERS_MAX]
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds; the header's other form, a date, the API server does not use."""
+    return float(value) if value is not None and value.strip().isdecimal() else None
 
 
 def _path(kind: str, namespace: str | None) -> str:

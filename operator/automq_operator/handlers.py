@@ -1,4 +1,4 @@
-"""kopf handlers: a daemon for each cluster, nudges from its children, last words at deletion. No decisions here."""
+"""kopf's side: indices of what is watched, a loop for each cluster, nudges when something changes. Decides nothing."""
 
 import asyncio
 import logging
@@ -8,10 +8,13 @@ from typing import Any, Final, cast
 import aiohttp
 import kopf
 
-from automq_operator import api, naming
-from automq_operator.api_server import ApiServer
-from automq_operator.deletions import Deletions
-from automq_operator.loop import ClusterLoop
+from automq_operator import api, naming, runtime
+from automq_operator.api_server import ApiError, ApiServer
+from automq_operator.cache import INDEXED_KINDS, Cache, index_name, kept, place
+from automq_operator.catalogue import CLUSTER
+from automq_operator.fleet import Fleet
+from automq_operator.kinds import KINDS, WATCHED_KINDS
+from automq_operator.loop import ClusterLoop, Tools
 from automq_operator.observer import Observer
 from automq_operator.plan import Limits, Note
 from automq_operator.settings import OperatorSettings
@@ -19,83 +22,177 @@ from automq_operator.telemetry import Health
 
 log = logging.getLogger(__name__)
 
-DELETION_STEP_S: Final = 2.0
-CHILDREN: Final = (("", "v1", "pods"), ("apps", "v1", "statefulsets"), ("", "v1", "services"), ("batch", "v1", "jobs"))
+RELIST_S: Final = 300.0
+"""A watch may lose the end of an object: so often one list a kind says what is really there."""
+RELIST_AGAIN_S: Final = 10.0
 
 
 class Operator:
-    """Registers the handlers and keeps one event for each cluster that wakes its loop."""
+    """Registers the handlers and owns the loops, one a cluster."""
 
     def __init__(
         self, settings: OperatorSettings, server: ApiServer, session: aiohttp.ClientSession, health: Health
     ) -> None:
         self._settings, self._server, self._health = settings, server, health
-        self._observer = Observer(server, session)
-        self._limits = Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s)
-        self._deletions = Deletions(
-            server, self._observer, _tell, default_image=settings.default_image, limits=self._limits
+        self._cache = Cache()
+        self._observer = Observer(self._cache, server, session)
+        self._tools = Tools(
+            server=server,
+            cache=self._cache,
+            observer=self._observer,
+            fleet=Fleet(default_image=settings.default_image, now=runtime.monotonic()),
+            health=health,
+            tell=_tell,
+            limits=Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s),
+            default_image=settings.default_image,
         )
-        self._nudges: dict[tuple[str, str], asyncio.Event] = {}
+        self._loops: dict[tuple[str, str], ClusterLoop] = {}
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._relisting: asyncio.Task[None] | None = None
+        self._nodes: dict[str, object] = {}
 
     def registry(self, login: Callable[..., kopf.ConnectionInfo | None] | None = None) -> kopf.OperatorRegistry:
         """All handlers; `login` says where the API server is."""
         registry = kopf.OperatorRegistry()
-        kopf.on.startup(registry=registry)(self._configure)
+        kopf.on.startup(registry=registry)(self._start)
+        kopf.on.cleanup(registry=registry)(self._stop)
         kopf.on.login(registry=registry)(login or _login)
-        resource = (api.GROUP, api.VERSION, api.PLURAL)
-        kopf.daemon(*resource, registry=registry, cancellation_timeout=10, cancellation_backoff=1)(self._daemon)
-        kopf.on.event(*resource, registry=registry)(self._on_cluster_event)
-        kopf.on.delete(*resource, registry=registry, optional=False)(self._on_delete)
-        for child in CHILDREN:
-            kopf.on.event(*child, registry=registry, labels={naming.CLUSTER_LABEL: kopf.PRESENT})(self._on_child_event)
+        for kind in INDEXED_KINDS:
+            where = KINDS[kind]
+            kopf.index(where.group, where.version, where.plural, registry=registry, id=index_name(kind))(_indexer(kind))
+        handlers: dict[str, Any] = {api.KIND: self._on_cluster_event, "Node": self._on_node_event}
+        for kind in INDEXED_KINDS:
+            where = KINDS[kind]
+            handler = handlers.get(kind) or self._child_handler(kind)
+            kopf.on.event(where.group, where.version, where.plural, registry=registry)(handler)
         return registry
 
-    def nudge(self, namespace: str, name: str) -> asyncio.Event:
-        """The event that wakes the loop of this cluster."""
-        return self._nudges.setdefault((namespace, name), asyncio.Event())
-
-    async def _configure(self, settings: kopf.OperatorSettings, **_: Any) -> None:
-        prefix = api.GROUP
-        settings.persistence.finalizer = f"{prefix}/finalizer"
-        settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=prefix)
-        settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=prefix)
+    async def _start(self, settings: kopf.OperatorSettings, **indices: Any) -> None:
+        # kopf takes its own finalizer off what no handler of it needs; ours is not kopf's business.
+        settings.persistence.finalizer = f"{api.GROUP}/not-used"
         # Every resource is known at the start: no watching of CRDs or namespaces, so no permission for it.
         settings.scanning.disabled = True
         settings.posting.enabled = True
         settings.posting.loggers = False
         settings.networking.connect_timeout = 10
         settings.networking.request_timeout = 60
-        settings.execution.default_backoff = 5
-        for child in CHILDREN:
-            settings.watching.label_selectors[child] = naming.CLUSTER_LABEL
+        for kind in WATCHED_KINDS:
+            where = KINDS[kind]
+            settings.watching.label_selectors[where.group, where.version, where.plural] = naming.CLUSTER_LABEL
+        self._cache.bind(indices)
+        self._relisting = asyncio.get_running_loop().create_task(self._relist_for_ever())
 
-    async def _daemon(self, namespace: str | None, name: str, stopped: Any, **_: Any) -> None:
-        loop = ClusterLoop(
-            self._server, self._observer, _tell, default_image=self._settings.default_image, limits=self._limits
-        )
-        assert namespace is not None, "the resource is namespaced"
-        nudge = self.nudge(namespace, name)
-        try:
-            await loop.run(namespace, name, nudge, lambda: bool(stopped))
-        finally:
-            self._nudges.pop((namespace, name), None)
+    async def _stop(self, **_: Any) -> None:
+        """End the loops: the operator no longer leads."""
+        tasks = [*self._tasks.values(), *([self._relisting] if self._relisting is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._health.synced = False
 
-    async def _on_cluster_event(self, namespace: str | None, name: str, **_: Any) -> None:
+    async def _on_cluster_event(self, type: str | None, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+        if type == "DELETED":
+            self._cache.deleted(api.KIND, namespace or "", name, uid)
         self._wake(namespace or "", name)
 
-    async def _on_child_event(self, namespace: str | None, labels: Mapping[str, str], **_: Any) -> None:
-        self._wake(namespace or "", labels[naming.CLUSTER_LABEL])
+    def _child_handler(self, kind: str) -> Callable[..., Any]:
+        async def handler(
+            type: str | None, namespace: str | None, name: str, body: Mapping[str, Any], **_: Any
+        ) -> None:
+            if type == "DELETED":
+                self._cache.deleted(kind, namespace or "", name, body["metadata"]["uid"])
+            loop = self._loops.get(place(kind, body))
+            if loop is not None:
+                loop.nudge()
+
+        return handler
+
+    async def _on_node_event(self, type: str | None, name: str, body: Mapping[str, Any], **_: Any) -> None:
+        """Kubelets report every few minutes; only what planners look at wakes anybody."""
+        seen = None if type == "DELETED" else kept("Node", body)
+        if self._nodes.get(name) == seen:
+            return
+        if seen is None:
+            self._nodes.pop(name, None)
+        else:
+            self._nodes[name] = seen
+        self._observer.nodes_changed()
+        for loop in self._loops.values():
+            loop.nudge()
 
     def _wake(self, namespace: str, name: str) -> None:
-        waiting = self._nudges.get((namespace, name))
-        if waiting is not None:
-            waiting.set()
+        """Nudge the loop of a cluster; begin one where there is none."""
+        key = namespace, name
+        loop = self._loops.get(key)
+        if loop is not None:
+            loop.nudge()
+            return
+        if self._cache.resource(namespace, name) is None:
+            return
+        self._loops[key] = loop = ClusterLoop(self._tools, CLUSTER, namespace, name)
+        self._tasks[key] = task = asyncio.get_running_loop().create_task(loop.run())
+        task.add_done_callback(lambda done: self._ended(key, done))
 
-    async def _on_delete(self, namespace: str | None, name: str, uid: str, **_: Any) -> None:
-        """Repeated until the plan says that nothing is left to do; the finalizer goes with that."""
-        assert namespace is not None, "the resource is namespaced"
-        if not await self._deletions.step(namespace, name, uid):
-            raise kopf.TemporaryError("the data are being removed", delay=DELETION_STEP_S)
+    def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+        self._loops.pop(key, None)
+        self._tasks.pop(key, None)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            log.error("the loop of %s/%s ended", *key, exc_info=error)
+        # Made anew while the old loop ended, or ended by a bug: the cluster still needs one.
+        if self._cache.resource(*key) is not None:
+            asyncio.get_running_loop().call_later(1.0, self._wake, *key)
+
+    async def _relist_for_ever(self) -> None:
+        while True:
+            try:
+                await self._relist()
+                delay = RELIST_S
+            except ApiError as error:
+                log.warning("not listed: %s", error)
+                delay = RELIST_AGAIN_S
+            except Exception:
+                log.exception("not listed")
+                delay = RELIST_AGAIN_S
+            await asyncio.sleep(delay)
+
+    async def _relist(self) -> None:
+        """One list a kind over all clusters, and what it corrects."""
+        corrected = 0
+        pods: set[str] = set()
+        found: list[tuple[str, str]] = []
+        for kind in (api.KIND, *WATCHED_KINDS):
+            known = self._cache.known(kind)
+            selector = naming.CLUSTER_LABEL if kind in WATCHED_KINDS else ""
+            items: list[Mapping[str, Any]] = []
+            for namespace in self._settings.namespaces or (None,):
+                items += await self._server.list(kind, namespace, selector)
+            # Items of a list do not say what they are.
+            what = {"apiVersion": KINDS[kind].path.removeprefix("/apis/").removeprefix("/api/"), "kind": kind}
+            items = [{**what, **item} for item in items]
+            corrected += self._cache.listed(kind, items, known=known)
+            if kind == "Pod":
+                pods = {item["metadata"]["uid"] for item in items}
+            if kind == api.KIND:
+                found = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items]
+        self._observer.forget_pods(pods)
+        first, self._health.synced = not self._health.synced, True
+        for key in found:
+            if key not in self._loops:
+                self._wake(*key)
+        if corrected and not first:
+            log.warning("the watches had missed %d changes", corrected)
+            for loop in self._loops.values():
+                loop.nudge()
+
+
+def _indexer(kind: str) -> Callable[..., Any]:
+    async def index(body: Mapping[str, Any], **_: Any) -> dict[tuple[str, str], Any]:
+        return {place(kind, body): kept(kind, body)}
+
+    return index
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:

@@ -39,11 +39,11 @@ class HealthServer:
         return web.Response(body=generate_latest(REGISTRY), content_type="text/plain")
 
     async def _livez(self, _: web.Request) -> web.Response:
-        if self._health.alive(runtime.monotonic()):
-            return web.Response(text="alive\n")
-        return web.Response(status=503, text="the operator's loop does not turn\n")
+        return _answer("alive", self._health.alive(runtime.monotonic()))
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        if self._health.ready:
-            return web.Response(text="ready\n")
-        return web.Response(status=503, text="not connected to the API server yet\n")
+        return _answer("ready", self._health.ready(runtime.monotonic()))
+
+
+def _answer(word: str, wrong: str | None) -> web.Response:
+    return web.Response(text=f"{word}\n") if wrong is None else web.Response(status=503, text=f"{wrong}\n")

@@ -18,13 +18,25 @@ log = logging.getLogger(__name__)
 LEASE_S: Final = 15
 RENEW_DEADLINE_S: Final = 10
 RETRY_S: Final = 2
+RELEASE_S: Final = 5
+"""The pod's grace is 20 s; a Lease that is not released ends by itself."""
 
 
 class Elector:
     """One replica's side of the election."""
 
-    def __init__(self, server: ApiServer, *, namespace: str, name: str, identity: str) -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        *,
+        namespace: str,
+        name: str,
+        identity: str,
+        answered: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`answered` is called whenever the API server has answered something."""
         self._server, self._namespace, self._name, self._identity = server, namespace, name, identity
+        self._answered = answered
         self._seen: object = None
         self._seen_at = 0.0
 
@@ -47,17 +59,29 @@ class Elector:
             await self._release()
 
     async def _keep(self) -> None:
-        """Renew until that has failed for the deadline."""
+        """Renew until that has failed for the deadline, which ends an attempt in flight too.
+
+        A renewal counts from its beginning: the Lease may have been written at any time since.
+        """
         renewed_at = runtime.monotonic()
-        while runtime.monotonic() - renewed_at < RENEW_DEADLINE_S:
-            await asyncio.sleep(RETRY_S)
-            if await self._attempt():
-                renewed_at = runtime.monotonic()
+        while (left_s := renewed_at + RENEW_DEADLINE_S - runtime.monotonic()) > 0:
+            began_at = runtime.monotonic()
+            try:
+                async with asyncio.timeout(left_s):
+                    await asyncio.sleep(RETRY_S)
+                    began_at = runtime.monotonic()
+                    renewed = await self._attempt()
+            except TimeoutError:
+                log.warning("lease not renewed: no answer in time")
+                return
+            if renewed:
+                renewed_at = began_at
 
     async def _attempt(self) -> bool:
         """Take or renew the Lease; False when another has it or the API server does not answer."""
         try:
             lease = await self._server.get("Lease", self._namespace, self._name)
+            self._answered()
             if lease is None:
                 await self._server.create(self._manifest({}, transitions=0))
                 return True
@@ -67,8 +91,13 @@ class Elector:
             mine = spec.get("holderIdentity") == self._identity
             transitions = (spec.get("leaseTransitions") or 0) + (0 if mine else 1)
             await self._server.replace(self._manifest(lease["metadata"], transitions=transitions))
-        except (ApiError, OSError, TimeoutError) as error:
+        except ApiError as error:
+            if error.status != 0:
+                self._answered()
             log.info("lease not taken: %s", error)
+            return False
+        except Exception:
+            log.exception("lease not taken")
             return False
         return True
 
@@ -102,10 +131,11 @@ class Elector:
     async def _release(self) -> None:
         """An empty holder lets the other replica begin at its next look instead of after the Lease's time."""
         try:
-            lease = await self._server.get("Lease", self._namespace, self._name)
-            spec = (lease or {}).get("spec") or {}
-            if lease is not None and spec.get("holderIdentity") == self._identity:
-                transitions = spec.get("leaseTransitions") or 0
-                await self._server.replace(self._manifest(lease["metadata"], transitions=transitions, holder=""))
-        except (ApiError, OSError, TimeoutError) as error:
+            async with asyncio.timeout(RELEASE_S):
+                lease = await self._server.get("Lease", self._namespace, self._name)
+                spec = (lease or {}).get("spec") or {}
+                if lease is not None and spec.get("holderIdentity") == self._identity:
+                    transitions = spec.get("leaseTransitions") or 0
+                    await self._server.replace(self._manifest(lease["metadata"], transitions=transitions, holder=""))
+        except (ApiError, TimeoutError) as error:
             log.warning("lease not released, it ends by itself: %s", error)

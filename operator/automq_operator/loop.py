@@ -1,146 +1,400 @@
-"""One cluster's loop: observe, reconcile, apply, report. It never waits for an outcome; the next pass sees it."""
+"""One cluster's loop: observe, decide, act, report. It never waits for an outcome; the next pass sees it.
+
+Nothing ends it but the end of its cluster. A pass has a deadline; what goes wrong in one is logged, counted and put
+into the status, and the next one begins anew.
+"""
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from automq_operator import api, cluster, runtime, telemetry
+from automq_operator import api, cluster, naming, runtime, telemetry
 from automq_operator.api_server import ApiError, ApiServer
-from automq_operator.cluster import Cluster
-from automq_operator.observed import ObjectKey, Observed, Refusal
+from automq_operator.cache import Cache, Manifest
+from automq_operator.fleet import Fleet
+from automq_operator.observed import ObjectKey, Observed, owned_by
 from automq_operator.observer import Observer
-from automq_operator.plan import Action, Apply, DeleteObject, DeletePod, Limits, Note, Plan
+from automq_operator.outcomes import Outcomes
+from automq_operator.plan import (
+    Action,
+    Apply,
+    DeleteObject,
+    DeletePod,
+    DeletionPlan,
+    Limits,
+    Note,
+    Permits,
+    digest_of,
+    key_of,
+    may_try,
+)
+from automq_operator.planners import deletion
 from automq_operator.reasons import ConditionType, Reason
-from automq_operator.reconcile import reconcile
+from automq_operator.resource import Resource
+from automq_operator.resources.config import digest
 from automq_operator.status import Verdict, conditions
+from automq_operator.wording import message, refusal_note
 
 log = logging.getLogger(__name__)
 
-RESYNC_S: Final = 30.0
-"""A settled cluster is looked at this often even when nothing happens."""
-PROBE_S: Final = 5.0
-"""A settled cluster's brokers are asked for their /readyz this often: a store that fails shows only there."""
+RESYNC_S: Final = 60.0
+"""A cluster is decided about this often even when nothing has changed."""
+QUIET_S: Final = 10.0
+"""The brokers of a cluster at rest are asked for their /readyz this often: a store that fails shows only there."""
+UNWELL_S: Final = 5.0
+"""The same while something is wrong with one of them."""
 BUSY_S: Final = 1.0
 """A cluster on which something is under way is looked at this often."""
+DELETION_S: Final = 2.0
 FAILURE_MAX_S: Final = 30.0
+PASS_MAX_S: Final = 60.0
+"""A pass that takes longer is given up: its requests and probes have deadlines of their own, far below."""
 
 Tell = Callable[[Mapping[str, Any], Note], None]
 """Posts a Kubernetes Event about the resource."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What all loops share."""
+
+    server: ApiServer
+    cache: Cache
+    observer: Observer
+    fleet: Fleet
+    health: telemetry.Health
+    tell: Tell
+    limits: Limits
+    default_image: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What came of the actions of one pass."""
+
+    forced: bool
+    """A pod was deleted by force."""
+    failed: bool
+    """One was not carried out."""
+
+
 class ClusterLoop:
-    """Passes over one cluster. Holds nothing that the next pass could not find out again."""
+    """Passes over one resource. What it holds is what the API server answered it, to be told from what others do."""
 
-    def __init__(
-        self, server: ApiServer, observer: Observer, tell: Tell, *, default_image: str, limits: Limits
-    ) -> None:
-        self._server, self._observer, self._tell = server, observer, tell
-        self._default_image, self._limits = default_image, limits
-        self._failures = 0
+    def __init__(self, tools: Tools, resource: Resource, namespace: str, name: str) -> None:
+        self._tools, self._resource = tools, resource
+        self._namespace, self._name = namespace, name
+        self._key = namespace, name
+        self._nudge = asyncio.Event()
+        self._outcomes = Outcomes()
+        self._applied: dict[ObjectKey, str] = {}
+        """What was ours in each child after our last apply."""
+        self._digests: dict[ObjectKey, tuple[str, str]] = {}
+        """What is ours in each child now, by its version."""
+        self._strangers: dict[ObjectKey, Manifest] = {}
         self._noted: frozenset[Note] = frozenset()
-        self._refused: dict[ObjectKey, Refusal] = {}
+        self._failures = 0
+        self._failure_logged = ""
+        self._last: tuple[object, ...] = ()
+        """What the last decision was made from, if nothing is under way since."""
+        self._decided_at = 0.0
 
-    async def run(self, namespace: str, name: str, nudge: asyncio.Event, stopped: Callable[[], bool]) -> None:
-        """Until `stopped`. `nudge` wakes it when something of the cluster changed."""
-        while not stopped():
-            nudge.clear()
-            delay = await self._guarded_pass(namespace, name)
-            if delay is None:
-                return
-            try:
-                await asyncio.wait_for(nudge.wait(), delay)
-            except TimeoutError:
-                pass
+    def nudge(self) -> None:
+        """Something of the cluster changed."""
+        self._nudge.set()
 
-    async def _guarded_pass(self, namespace: str, name: str) -> float | None:
+    async def run(self) -> None:
+        """Until the resource is gone."""
+        self._tools.fleet.join(self._key)
+        try:
+            while True:
+                self._nudge.clear()
+                delay = await self._guarded_pass()
+                if delay is None:
+                    return
+                try:
+                    await asyncio.wait_for(self._nudge.wait(), delay)
+                except TimeoutError:
+                    pass
+        finally:
+            self._tools.fleet.leave(self._key)
+            telemetry.forget(*self._key)
+
+    async def _guarded_pass(self) -> float | None:
         """One pass; the seconds until the next, None when the resource is gone."""
         began = runtime.monotonic()
+        self._tools.health.passes[self._key] = began
         try:
-            delay = await self.one_pass(namespace, name)
-        except (ApiError, OSError, TimeoutError) as error:
-            self._failures += 1
-            telemetry.RECONCILES.labels(namespace, name, "failed").inc()
-            log.warning("pass over %s/%s failed: %s", namespace, name, error)
-            return float(min(FAILURE_MAX_S, BUSY_S * 2 ** min(self._failures, 10)))
-        self._failures = 0
-        telemetry.RECONCILES.labels(namespace, name, "done").inc()
-        telemetry.LAST_SUCCESS.labels(namespace, name).set(runtime.wall_time().timestamp())
+            async with asyncio.timeout(PASS_MAX_S):
+                delay = await self.one_pass()
+        except ApiError as error:
+            return self._failed(str(error), error.retry_after_s)
+        except TimeoutError:
+            return self._failed(f"not done within {PASS_MAX_S:.0f} s")
+        except Exception as error:  # noqa: BLE001 - supervised here: told by log, metric and status
+            return await self._broke(error)
+        finally:
+            self._tools.health.passes.pop(self._key, None)
+        if delay is None:
+            return None
+        self._failures, self._failure_logged = 0, ""
+        telemetry.RECONCILES.labels(*self._key, "done").inc()
+        telemetry.LAST_SUCCESS.labels(*self._key).set(runtime.wall_time().timestamp())
         telemetry.RECONCILE_SECONDS.observe(runtime.monotonic() - began)
-        telemetry.WRITES.set(self._server.writes)
+        telemetry.WRITES.set(self._tools.server.writes)
         return delay
 
-    async def one_pass(self, namespace: str, name: str) -> float | None:
-        """Observe, decide, act, report."""
-        body = await self._server.get(api.KIND, namespace, name)
-        if body is None or "deletionTimestamp" in body["metadata"]:
-            return None
+    def _failed(self, text: str, retry_after_s: float | None = None) -> float:
+        self._failures += 1
+        self._last = ()
+        telemetry.RECONCILES.labels(*self._key, "failed").inc()
+        log.warning("pass over %s/%s failed: %s", self._namespace, self._name, text)
+        return max(min(FAILURE_MAX_S, BUSY_S * 2.0 ** min(self._failures, 10)), retry_after_s or 0.0)
+
+    async def _broke(self, error: Exception) -> float:
+        """A bug of ours, or a resource that nobody foresaw: the traceback once, the rest in status and metrics."""
+        text = f"{type(error).__name__}: {error}"
+        if text != self._failure_logged:
+            self._failure_logged = text
+            log.exception("pass over %s/%s broke", self._namespace, self._name)
+        telemetry.INTERNAL_ERRORS.inc()
         try:
-            subject = cluster.parse(body, default_image=self._default_image)
+            async with asyncio.timeout(PASS_MAX_S):
+                body = self._tools.cache.resource(*self._key)
+                if body is not None:
+                    await self._report_only(body, _unknown(Reason.INTERNAL_ERROR, text))
+        except Exception as second:  # noqa: BLE001 - the first was told; the next pass tries again
+            log.warning("%s/%s: that could not be reported: %s", self._namespace, self._name, second)
+        return self._failed(text)
+
+    async def one_pass(self) -> float | None:
+        """Observe, decide, act, report; the seconds until the next, None when the resource is gone."""
+        body = self._tools.cache.resource(*self._key)
+        if body is None:
+            return None
+        if "deletionTimestamp" in body["metadata"]:
+            return await self._deletion_pass(body)
+        await self._keep_finalizer(body)
+        now = runtime.monotonic()
+        observed = await self._observe(now)
+        permits = self._tools.fleet.permits(self._key, now)
+        seen = (body["metadata"].get("resourceVersion"), observed, permits)
+        if seen == self._last and now - self._decided_at < RESYNC_S:
+            return self._pause(observed, now)
+        try:
+            subject = cluster.parse(body, default_image=self._tools.default_image)
         except msgspec.ValidationError as error:
-            await self._report_invalid(body, str(error))
-            return RESYNC_S
-        observed = await self._observer.observe(subject, self._refused)
-        plan = reconcile(subject, observed, now=runtime.rfc3339(runtime.wall_time()), limits=self._limits)
-        failed = await self.apply(subject, plan.actions)
+            await self._report_only(body, _unknown(Reason.INVALID_SPEC, str(error)))
+            self._last, self._decided_at = seen, now
+            return QUIET_S
+        plan = self._resource.planner(
+            subject,
+            observed,
+            now=runtime.rfc3339(runtime.wall_time()),
+            limits=self._tools.limits,
+            permits=permits,
+        )
+        self._outcomes.keep(plan.wanted)
+        carried = await self._apply(plan.actions)
         self._say(body, plan.notes)
-        await self._write_status(subject, plan)
-        telemetry.BROKERS.labels(namespace, name, "wanted").set(subject.spec.replicas)
-        telemetry.BROKERS.labels(namespace, name, "serving").set(plan.status.ready_replicas)
-        if failed is not None:
-            raise failed
+        if plan.status != subject.status:
+            await self._write_status(plan.status)
+        self._tools.fleet.report(self._key, plan, permits, replaced=carried.forced, now=runtime.monotonic())
+        telemetry.BROKERS.labels(*self._key, "wanted").set(subject.spec.replicas)
+        telemetry.BROKERS.labels(*self._key, "serving").set(plan.status.ready_replicas)
         if not plan.settled:
+            self._last = ()
             return BUSY_S
-        return await self._quiet(observed)
+        self._last, self._decided_at = seen, now
+        return self._pause(observed, now)
 
-    async def _quiet(self, observed: Observed) -> float:
-        """Nothing to do: the brokers are probed more often than the API server is read."""
-        all_well = all(pod.readyz is not None and pod.readyz.reason is None for pod in observed.pods)
-        return PROBE_S if not all_well else RESYNC_S / 3
+    async def _observe(self, now: float) -> Observed:
+        for key in list(self._strangers):
+            await self._look_for_stranger(key)
+        children = self._tools.cache.children(*self._key)
+        self._digests = {key: self._ours(key, live) for key, live in children.items()}
+        drifted = frozenset(key for key, (_, ours) in self._digests.items() if self._applied.get(key) != ours)
+        return await self._tools.observer.observe(
+            *self._key, refused=self._outcomes.refused(now), drifted=drifted, strangers=self._strangers
+        )
 
-    async def apply(self, subject: Cluster, actions: Any) -> ApiError | None:
+    def _ours(self, key: ObjectKey, live: Manifest) -> tuple[str, str]:
+        version = live["metadata"].get("resourceVersion") or ""
+        before = self._digests.get(key)
+        return before if before is not None and before[0] == version and version else (version, _ours(live))
+
+    def _pause(self, observed: Observed, now: float) -> float:
+        """Nothing to do: brokers are asked again, sooner when one of them is not well."""
+        well = all(pod.readyz is not None and pod.readyz.reason is None for pod in observed.pods)
+        wait_s = QUIET_S if well and observed.pods else UNWELL_S
+        retry_s = self._outcomes.next_s(now)
+        return wait_s if retry_s is None else max(BUSY_S, min(wait_s, retry_s))
+
+    async def _keep_finalizer(self, body: Manifest) -> None:
+        """Only a resource whose data go with it needs somebody to take them away."""
+        metadata = body["metadata"]
+        found: list[str] = list(metadata.get("finalizers") or [])
+        storage = (body.get("spec") or {}).get("storage") or {}
+        wanted = storage.get("deletionPolicy") == "Delete"
+        if wanted == (naming.FINALIZER in found):
+            return
+        kept = [name for name in found if name != naming.FINALIZER] + ([naming.FINALIZER] if wanted else [])
+        self._tools.cache.wrote(body["kind"], await self._tools.server.set_finalizers(body, kept))
+
+    async def _apply(self, actions: Sequence[Action]) -> Carried:
         """Carry out each action; one that fails does not keep the others from being tried."""
-        failed: ApiError | None = None
+        forced = failed = False
         for action in actions:
+            key = key_of(action)
             try:
-                await self._act(subject, action)
+                await self._act(action)
             except ApiError as error:
-                log.warning("%s/%s: %s", subject.namespace, subject.name, error)
-                failed = failed or error
-        return failed
+                failed, code = True, str(error.status)
+                telemetry.REFUSED.labels(key[0], code).inc()
+                log.warning("%s/%s: %s", self._namespace, self._name, error)
+                self._outcomes.failed(
+                    key,
+                    digest=digest_of(action),
+                    status=error.status,
+                    message=error.message,
+                    passing=error.passing,
+                    retry_after_s=error.retry_after_s,
+                    now=runtime.monotonic(),
+                )
+            else:
+                self._outcomes.done(key)
+                forced = forced or (isinstance(action, DeletePod) and action.force)
+        return Carried(forced=forced, failed=failed)
 
-    async def _act(self, subject: Cluster, action: Action) -> None:
+    async def _act(self, action: Action) -> None:
         match action:
-            case Apply(manifest=manifest):
-                await self._server.apply(manifest)
+            case Apply(manifest=manifest, uid=uid):
+                await self._apply_child(manifest, uid)
             case DeletePod(name=name, uid=uid, force=force):
-                grace_s = 0 if force else None
-                await self._server.delete("Pod", subject.namespace, name, uid=uid, grace_s=grace_s)
+                await self._delete("Pod", name, uid, grace_s=0 if force else None)
             case DeleteObject(kind=kind, name=name, uid=uid, foreground=foreground):
-                await self._server.delete(kind, subject.namespace, name, uid=uid, foreground=foreground)
+                await self._delete(kind, name, uid, foreground=foreground)
 
-    def _say(self, body: Mapping[str, Any], notes: Any) -> None:
-        """Each decision once: a pass that decides the same again says nothing new."""
+    async def _apply_child(self, manifest: Manifest, uid: str | None) -> None:
+        kind, name = key = manifest["kind"], manifest["metadata"]["name"]
+        if uid is None and await self._look_for_stranger(key):
+            return  # the next pass sees it and says whose it is
+        live = await self._tools.server.apply(manifest, uid)
+        self._tools.cache.wrote(kind, live)
+        self._applied[kind, name] = _ours(live)
+
+    async def _look_for_stranger(self, key: ObjectKey) -> bool:
+        """Whether the API server has an object of this name that our labels do not show: it is not made, nor ours."""
+        live = await self._tools.server.get(key[0], self._namespace, key[1])
+        resource = self._tools.cache.resource(*self._key)
+        if live is None or (resource is not None and owned_by(live, resource["metadata"]["uid"])):
+            self._strangers.pop(key, None)
+            if live is not None:
+                self._tools.cache.wrote(key[0], live)
+            return False
+        self._strangers[key] = live
+        return True
+
+    async def _delete(
+        self, kind: str, name: str, uid: str, *, grace_s: int | None = None, foreground: bool = False
+    ) -> None:
+        ending = await self._tools.server.delete(
+            kind, self._namespace, name, uid=uid, grace_s=grace_s, foreground=foreground
+        )
+        if ending is not None:
+            self._tools.cache.wrote(kind, ending)
+
+    def _say(self, body: Mapping[str, Any], notes: Sequence[Note]) -> None:
+        """Each decision once for as long as it stands; when it is made again later it is told again."""
         for note in notes:
             if note not in self._noted:
-                self._tell(body, note)
+                self._tools.tell(body, note)
         self._noted = frozenset(notes)
 
-    async def _write_status(self, subject: Cluster, plan: Plan) -> None:
-        if plan.status != subject.status:
-            await self._server.write_status(subject.namespace, subject.name, api.to_yaml_dict(plan.status))
+    async def _write_status(self, status: api.Status) -> None:
+        live = await self._tools.server.write_status(*self._key, api.to_yaml_dict(status))
+        self._tools.cache.wrote(self._resource.kind, live)
 
-    async def _report_invalid(self, body: Mapping[str, Any], message: str) -> None:
-        """The API server let it pass and we cannot read it: say so, touch nothing else."""
-        metadata = body["metadata"]
-        previous = api.parse_status(body.get("status"))
-        verdict = Verdict(type=ConditionType.READY, holds=None, reason=Reason.INVALID_SPEC, message=message)
-        generation = metadata.get("generation", 0)
-        found = conditions(
-            [verdict], previous.conditions, generation=generation, now=runtime.rfc3339(runtime.wall_time())
+    async def _report_only(self, body: Manifest, verdict: Verdict, *, phase: str | None = None) -> bool:
+        """Write one condition and leave the rest of the status as it is; whether that was news."""
+        try:
+            previous = api.parse_status(body.get("status"))
+        except msgspec.ValidationError:
+            previous = api.Status()
+        generation = body["metadata"].get("generation", 0)
+        now = runtime.rfc3339(runtime.wall_time())
+        (found,) = conditions([verdict], previous.conditions, generation=generation, now=now)
+        others = [condition for condition in previous.conditions if condition.type != found.type]
+        report = msgspec.structs.replace(
+            previous, phase=phase or previous.phase, conditions=[found, *others], observed_generation=generation
         )
-        report = msgspec.structs.replace(previous, conditions=found, observed_generation=generation)
-        if report != previous:
-            await self._server.write_status(metadata["namespace"], metadata["name"], api.to_yaml_dict(report))
+        if report == previous:
+            return False
+        await self._write_status(report)
+        return True
+
+    async def _deletion_pass(self, body: Manifest) -> float | None:
+        """What is left to do before the finalizer may go. The time limit holds whatever else goes wrong."""
+        self._tools.fleet.leave(self._key)
+        metadata = body["metadata"]
+        if naming.FINALIZER not in (metadata.get("finalizers") or []):
+            return RESYNC_S  # somebody else's finalizer, or the watch is late
+        deleting_s = runtime.seconds_since(metadata.get("deletionTimestamp"))
+        plan = deletion.released(body, deleting_s=deleting_s, limits=self._tools.limits)
+        if plan is None:
+            plan = await self._look_at_deletion(body)
+        refused = self._outcomes.refused(runtime.monotonic())
+        self._say(body, [*plan.notes, *(refusal_note(key, refusal) for key, refusal in sorted(refused.items()))])
+        await self._report_deletion(body, plan)
+        self._outcomes.keep(frozenset(map(key_of, plan.actions)))
+        carried = await self._apply([action for action in plan.actions if may_try(refused, action)])
+        if not plan.done or carried.failed:
+            return DELETION_S
+        current = self._tools.cache.resource(*self._key) or body
+        kept = [name for name in current["metadata"].get("finalizers") or [] if name != naming.FINALIZER]
+        try:
+            self._tools.cache.wrote(self._resource.kind, await self._tools.server.set_finalizers(current, kept))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+        return RESYNC_S
+
+    async def _look_at_deletion(self, body: Manifest) -> DeletionPlan:
+        try:
+            subject = cluster.parse(body, default_image=self._tools.default_image)
+        except msgspec.ValidationError as error:
+            # Its limit ends it.
+            log.warning("%s/%s cannot be read: %s", self._namespace, self._name, error)
+            return DeletionPlan()
+        observed = await self._observe(runtime.monotonic())
+        return deletion.plan(subject, observed, body, limits=self._tools.limits, permits=Permits())
+
+    async def _report_deletion(self, body: Manifest, plan: DeletionPlan) -> None:
+        """What it waits for, or leaves behind, in the status: Events cannot be made in a namespace that goes."""
+        if plan.finding is None:
+            return
+        text = message(plan.finding)
+        verdict = Verdict(type=ConditionType.READY, holds=False, reason=plan.finding.reason, message=text)
+        try:
+            if await self._report_only(body, verdict, phase="Deleting"):
+                log.info("deletion of %s/%s: %s", self._namespace, self._name, text)
+        except ApiError as error:
+            log.warning("status of %s/%s: %s", self._namespace, self._name, error)
+
+
+def _unknown(reason: Reason, text: str) -> Verdict:
+    """Nothing could be decided about a cluster."""
+    return Verdict(type=ConditionType.READY, holds=None, reason=reason, message=text)
+
+
+def _ours(live: Manifest) -> str:
+    """What of a live object is ours, as the API server keeps it: another who changes a field takes it from here."""
+    for entry in live["metadata"].get("managedFields") or []:
+        if (entry.get("manager"), entry.get("operation")) == (naming.FIELD_MANAGER, "Apply"):
+            return digest(json.dumps(entry.get("fieldsV1"), sort_keys=True))
+    return ""

@@ -21,6 +21,9 @@ INPUTS_ANNOTATION: Final = f"{api.GROUP}/inputs-hash"
 MOVED_ANNOTATION: Final = f"{api.GROUP}/moved-to"
 """On the StatefulSet: the operator's image whose upgrade last moved it."""
 
+FINALIZER: Final = f"{api.GROUP}/finalizer"
+"""On resources with policy Delete only: what retains its data can be deleted while no operator runs."""
+
 HTTP_PORT: Final = 9404
 
 

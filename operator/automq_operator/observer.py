@@ -1,6 +1,7 @@
-"""Adapter: looks at one cluster's children, pods, nodes and the brokers' own /readyz."""
+"""Adapter: one cluster as it is now, from the cache, and from what its brokers answer. Only brokers are asked."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,104 +10,134 @@ import aiohttp
 import msgspec
 
 from automq_operator import naming, runtime
+from automq_operator.ages import Ages
 from automq_operator.api_server import ApiServer
-from automq_operator.children import children
-from automq_operator.cluster import Cluster
-from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal, Taint
+from automq_operator.cache import Cache
+from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal
 from automq_operator.resources import workload
 
 READYZ_TIMEOUT_S: Final = 2.0
+READYZ_BYTES_MAX: Final = 64 * 1024
+NODE_ASKED_S: Final = 10.0
+"""A node that the cache does not have is asked for by name, not more often than this."""
+
+NO_REFUSALS: Final[Mapping[ObjectKey, Refusal]] = {}
 
 
 class Observer:
-    """Reads only."""
+    """Reads only. Remembers when it first saw what has an age, by its own clock."""
 
-    def __init__(self, server: ApiServer, session: aiohttp.ClientSession) -> None:
-        self._server, self._session = server, session
+    def __init__(self, cache: Cache, server: ApiServer, session: aiohttp.ClientSession) -> None:
+        self._cache, self._server, self._session = cache, server, session
+        self._ages = Ages()
+        self._nodes: dict[str, Node] = {}
+        self._nodes_stale = True
+        self._asked_nodes: dict[str, tuple[float, bool]] = {}
 
-    async def observe(self, cluster: Cluster, refused: Mapping[ObjectKey, Refusal]) -> Observed:
-        """Everything a pass needs, at about one moment."""
-        names = [child.key for child in children(cluster)]
-        if cluster.deleting:
-            names.append(("Job", naming.erase_job(cluster.name, cluster.uid)))
-        found = zip(names, await asyncio.gather(*(self._get(cluster, *key) for key in names)), strict=True)
-        objects = {key: live for key, live in found if live is not None}
-        label = f"{naming.CLUSTER_LABEL}={cluster.name}"
-        for service in await self._server.list("Service", cluster.namespace, label):
-            objects.setdefault(("Service", service["metadata"]["name"]), service)
-        nodes = {node.name: node for node in map(_node, await self._server.list("Node", None))}
-        return Observed(objects=objects, pods=await self._pods(cluster), nodes=nodes, refused=refused)
+    def nodes_changed(self) -> None:
+        """A node came, went or changed."""
+        self._nodes_stale = True
 
-    async def _get(self, cluster: Cluster, kind: str, name: str) -> Mapping[str, Any] | None:
-        return await self._server.get(kind, cluster.namespace, name)
+    async def observe(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        refused: Mapping[ObjectKey, Refusal] = NO_REFUSALS,
+        drifted: frozenset[ObjectKey] = frozenset(),
+        strangers: Mapping[ObjectKey, Mapping[str, Any]] | None = None,
+    ) -> Observed:
+        """Everything a pass needs, at about one moment. `strangers` have names that are needed and not our label."""
+        pods = await self._pods(namespace, name)
+        nodes: Mapping[str, Node | None] = self._known_nodes()
+        missing = {pod.node for pod in pods if pod.node is not None and pod.node not in nodes}
+        if missing:
+            gone = [node for node in sorted(missing) if await self._is_gone(node)]
+            nodes = {**nodes, **dict.fromkeys(gone, None)}
+        objects = {**(strangers or {}), **self._cache.children(namespace, name)}
+        return Observed(objects=objects, pods=pods, nodes=nodes, refused=refused, drifted=drifted)
 
-    async def _pods(self, cluster: Cluster) -> list[Pod]:
-        raw = await self._server.list("Pod", cluster.namespace, naming.selector(cluster.name))
-        raw.sort(key=lambda pod: pod["metadata"]["name"])
-        name = naming.workload(cluster.name)
-        ours = [(pod, owner) for pod in raw if (owner := _owner(pod, name)) is not None]
-        return list(await asyncio.gather(*(self._pod(pod, owner) for pod, owner in ours)))
+    def _known_nodes(self) -> dict[str, Node]:
+        """All nodes, each not ready one with its age; the same mapping for as long as nothing changes."""
+        if self._nodes_stale or any(not node.ready for node in self._nodes.values()):
+            now, found = runtime.monotonic(), {}
+            for node in self._cache.nodes():
+                age_s = self._ages.age_s(("node", node.name), now, holds=not node.ready)
+                found[node.name] = dataclasses.replace(node, not_ready_s=age_s)
+            self._nodes, self._nodes_stale = found, False
+        return self._nodes
+
+    async def _is_gone(self, name: str) -> bool:
+        """The API server itself says that there is no such node: that a cache lacks one says nothing."""
+        now = runtime.monotonic()
+        asked_at, gone = self._asked_nodes.get(name, (-NODE_ASKED_S, False))
+        if now - asked_at >= NODE_ASKED_S:
+            gone = await self._server.get("Node", "", name) is None
+            self._asked_nodes = {
+                other: item for other, item in self._asked_nodes.items() if now - item[0] < NODE_ASKED_S
+            }
+            self._asked_nodes[name] = now, gone
+        return gone
+
+    async def _pods(self, namespace: str, name: str) -> list[Pod]:
+        found = [(raw, owner) for raw in self._cache.pods(namespace, name) if (owner := _owner(raw, name)) is not None]
+        return list(await asyncio.gather(*(self._pod(raw, owner) for raw, owner in found)))
 
     async def _pod(self, raw: Mapping[str, Any], owner_uid: str) -> Pod:
-        metadata, status = raw["metadata"], raw.get("status", {})
+        metadata, status = raw["metadata"], raw.get("status") or {}
         annotations = metadata.get("annotations") or {}
         conditions = {item["type"]: item["status"] for item in status.get("conditions") or []}
-        container: Mapping[str, Any] = next(
-            (item for item in status.get("containerStatuses") or [] if item["name"] == workload.CONTAINER), {}
-        )
-        running = "running" in (container.get("state") or {})
-        deleting = "deletionTimestamp" in metadata
-        address = status.get("podIP")
+        statuses = status.get("containerStatuses") or []
+        container: Mapping[str, Any] = next((item for item in statuses if item["name"] == workload.CONTAINER), {})
+        state = container.get("state") or {}
+        running, deleting, address = "running" in state, "deletionTimestamp" in metadata, status.get("podIP")
+        asked = bool(running and address and not deleting)
+        readyz = await self.readyz(str(address)) if asked else None
+        now, uid = runtime.monotonic(), metadata["uid"]
         return Pod(
             name=metadata["name"],
-            uid=metadata["uid"],
+            uid=uid,
             owner_uid=owner_uid,
-            node=raw["spec"].get("nodeName"),
+            node=(raw.get("spec") or {}).get("nodeName"),
             restart_hash=annotations.get(naming.HASH_ANNOTATION, ""),
             adopt=annotations.get(naming.ADOPT_ANNOTATION, ""),
             ready=conditions.get("Ready") == "True",
             deleting=deleting,
-            waiting_reason=((container.get("state") or {}).get("waiting") or {}).get("reason"),
+            waiting_reason=(state.get("waiting") or {}).get("reason"),
             last_words=_last_words(container),
             scheduled=conditions.get("PodScheduled") == "True",
             running=running,
-            asked=bool(running and address and not deleting),
-            readyz=await self.readyz(address) if running and address and not deleting else None,
+            asked=asked,
+            readyz=readyz,
+            silent_s=self._ages.age_s(("silent", uid), now, holds=asked and readyz is None),
+            seen_s=self._ages.age_s(("seen", uid), now),
         )
 
     async def readyz(self, address: str) -> Readyz | None:
-        """A broker's own word; None when it does not answer."""
+        """A broker's own word; None when it does not answer, or not as a broker."""
         host = f"[{address}]" if ":" in address else address
         try:
             timeout = aiohttp.ClientTimeout(total=READYZ_TIMEOUT_S)
             async with self._session.get(f"http://{host}:{naming.HTTP_PORT}/readyz", timeout=timeout) as answer:
-                return msgspec.json.decode(await answer.read(), type=Readyz)
-        except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
+                body = await answer.content.read(READYZ_BYTES_MAX)
+                return msgspec.json.decode(body, type=Readyz)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return None
 
+    def forget_pods(self, alive: set[str]) -> None:
+        """Keep no age of pods and nodes that are gone."""
+        kept: set[Any] = {(word, uid) for word in ("silent", "seen") for uid in alive}
+        self._ages.forget_all_but(kept | {("node", node.name) for node in self._cache.nodes()})
 
-def _owner(pod: Mapping[str, Any], workload_name: str) -> str | None:
-    """uid of the StatefulSet of this name that controls the pod."""
-    for reference in pod["metadata"].get("ownerReferences") or []:
-        if reference.get("controller") and (reference["kind"], reference["name"]) == ("StatefulSet", workload_name):
+
+def _owner(raw: Mapping[str, Any], cluster: str) -> str | None:
+    """uid of the StatefulSet of the cluster's name that controls the pod."""
+    for reference in raw["metadata"].get("ownerReferences") or []:
+        named = reference.get("kind"), reference.get("name")
+        if reference.get("controller") and named == ("StatefulSet", naming.workload(cluster)):
             uid: str = reference["uid"]
             return uid
     return None
-
-
-def _node(raw: Mapping[str, Any]) -> Node:
-    name, spec = raw["metadata"]["name"], raw.get("spec") or {}
-    conditions = {item["type"]: item for item in (raw.get("status") or {}).get("conditions") or []}
-    condition = conditions.get("Ready", {})
-    ready = condition.get("status") == "True"
-    return Node(
-        name=name,
-        ready=ready,
-        not_ready_s=0.0 if ready else runtime.seconds_since(condition.get("lastTransitionTime")),
-        schedulable=not spec.get("unschedulable"),
-        labels=raw["metadata"].get("labels") or {},
-        taints=[Taint(key=t["key"], value=t.get("value", ""), effect=t["effect"]) for t in spec.get("taints") or []],
-    )
 
 
 def _last_words(container: Mapping[str, Any]) -> tuple[str, str] | None:

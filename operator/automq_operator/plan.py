@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from automq_operator import api
+from automq_operator import api, naming
+from automq_operator.observed import ObjectKey, Refusal
 from automq_operator.reasons import Reason
 
 
@@ -13,6 +14,8 @@ class Apply:
     """Server-side apply of a whole child."""
 
     manifest: Mapping[str, Any]
+    uid: str | None = None
+    """Of the live object, which is ours; None when there was none. Another of its name is not touched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,33 @@ class DeleteObject:
 
 
 Action = Apply | DeletePod | DeleteObject
+
+
+def key_of(action: Action) -> ObjectKey:
+    """What an action is about: its refusal is kept under this."""
+    match action:
+        case Apply(manifest=manifest):
+            return manifest["kind"], manifest["metadata"]["name"]
+        case DeletePod(name=name):
+            return "Pod", name
+        case DeleteObject(kind=kind, name=name):
+            return kind, name
+
+
+def digest_of(action: Action) -> str:
+    """Tells two actions on the same object apart: what was refused is tried again at once when it is another."""
+    match action:
+        case Apply(manifest=manifest):
+            annotations = manifest["metadata"].get("annotations") or {}
+            return str(annotations.get(naming.APPLIED_ANNOTATION, ""))
+        case DeletePod(uid=uid) | DeleteObject(uid=uid):
+            return uid
+
+
+def may_try(refused: Mapping[ObjectKey, Refusal], action: Action) -> bool:
+    """What was refused is tried again when its time has come, or when it is another."""
+    refusal = refused.get(key_of(action))
+    return refusal is None or refusal.due or refusal.digest != digest_of(action)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +132,8 @@ class Plan:
 
     actions: Sequence[Action] = ()
     notes: Sequence[Note] = ()
+    wanted: frozenset[ObjectKey] = frozenset()
+    """What it would act on, with those that were refused and whose time has not come: other refusals are history."""
     status: api.Status
     settled: bool
     """Nothing is under way: the next look may wait for an event."""

@@ -5,11 +5,14 @@ is observed. Planners propose, budgets choose among disruptions, and nothing tha
 does.
 """
 
+from collections.abc import Sequence
+from typing import Final
+
 from automq_operator import naming
 from automq_operator.budgets import allowed
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Observed
-from automq_operator.plan import Action, Limits, Note, Permits, Plan, Proposal
+from automq_operator.plan import Action, Limits, Note, Permits, Plan, Proposal, key_of, may_try
 from automq_operator.planners import children, lost, roll, scale
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.status import (
@@ -23,7 +26,8 @@ from automq_operator.status import (
 from automq_operator.view import View
 from automq_operator.wording import action_note
 
-NOBODY_DRAINED: frozenset[int] = frozenset()
+NOBODY_DRAINED: Final[frozenset[int]] = frozenset()
+WELL: Final = (Reason.SETTLED, Reason.UPGRADE_PENDING, Reason.PAUSED)
 
 
 def reconcile(
@@ -35,7 +39,9 @@ def reconcile(
     view = View(cluster, observed, limits=limits, permits=permits or Permits(), replicas=replicas)
     proposals = [planner(view) for planner in (children.plan, lost.plan, scale.plan, roll.plan)]
     paused = cluster.spec.paused
-    actions, notes = ([], []) if paused else _merged(view, proposals)
+    merged = [] if paused else _merged(view, proposals)
+    actions = [action for action in merged if may_try(observed.refused, action)]
+    notes = [] if paused else _notes(proposals, actions)
     findings = [finding for proposal in proposals for finding in proposal.findings]
     progressing = progress_verdict(findings, paused=paused)
     storage = storage_verdict(view)
@@ -44,23 +50,26 @@ def reconcile(
     return Plan(
         actions=actions,
         notes=[*notes, *_news(cluster, [ready, storage])],
+        wanted=frozenset(map(key_of, merged)),
         status=report(view, verdicts, now=now),
         settled=not actions and (not progressing.holds or progressing.reason is Reason.UPGRADE_PENDING),
-        well=ready.holds is True and progressing.reason in (Reason.SETTLED, Reason.UPGRADE_PENDING),
+        well=ready.holds is True and progressing.reason in WELL,
         pending=view.pending and not paused,
         moved_by=view.moved_by,
     )
 
 
-def _merged(view: View, proposals: list[Proposal]) -> tuple[list[Action], list[Note]]:
+def _merged(view: View, proposals: Sequence[Proposal]) -> list[Action]:
     actions = [action for proposal in proposals for action in proposal.actions]
     disruptions = [disruption for proposal in proposals for disruption in proposal.disruptions]
     chosen = allowed(view, disruptions)
-    if chosen is not None:
-        actions.append(chosen.action)
+    return [*actions, chosen.action] if chosen is not None else actions
+
+
+def _notes(proposals: Sequence[Proposal], actions: Sequence[Action]) -> list[Note]:
     told = [action_note(action) for action in actions]
     notes = [note for proposal in proposals for note in proposal.notes]
-    return actions, [*notes, *(note for note in told if note is not None)]
+    return [*notes, *(note for note in told if note is not None)]
 
 
 def _news(cluster: Cluster, verdicts: list[Verdict]) -> list[Note]:

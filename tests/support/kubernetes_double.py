@@ -134,7 +134,7 @@ class World:
         self.drifted.discard(key)
         before = self.objects.get(key)
         self._uids += 1
-        manifest = _without_zeros(manifest)
+        manifest = without_zeros(manifest)
         manifest["metadata"]["uid"] = before["metadata"]["uid"] if before else f"uid-{self._uids}"
         manifest["metadata"]["generation"] = before["metadata"]["generation"] + 1 if before else 1
         if manifest["kind"] == "Service" and manifest["spec"].get("type") == "NodePort":
@@ -192,13 +192,13 @@ class World:
         self.pods[name] = dataclasses.replace(self.pods[name], **fields)
 
 
-def _without_zeros(value: Any) -> Any:
+def without_zeros(value: Any) -> Any:
     """As typed objects come back: a field of its type's zero value is not there."""
     if isinstance(value, dict):
-        kept = {key: _without_zeros(item) for key, item in value.items()}
+        kept = {key: without_zeros(item) for key, item in value.items()}
         return {
             key: item for key, item in kept.items() if item not in (False, 0, "", None, [], {}) or key == "replicas"
         }
     if isinstance(value, list):
-        return [_without_zeros(item) for item in value]
+        return [without_zeros(item) for item in value]
     return value

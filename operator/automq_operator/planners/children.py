@@ -5,7 +5,7 @@ from automq_operator.kinds import CHILD_KINDS
 from automq_operator.observed import owned_by
 from automq_operator.plan import Action, Apply, DeleteObject, Finding, Note, Proposal
 from automq_operator.reasons import Reason
-from automq_operator.view import Rendered, View
+from automq_operator.view import View
 from automq_operator.wording import named, refusal_note
 
 
@@ -19,11 +19,9 @@ def plan(view: View) -> Proposal:
     for item in view.rendered:
         if item.foreign or not item.differs or item.held:
             continue
-        if item.child.kind == "StatefulSet" and item.live is None and waiting:
-            continue  # made once, with all of its addresses
-        if not _may_try(view, item):
-            continue
-        actions.append(Apply(manifest=item.manifest))
+        if item.child.shapes_pods and waiting:
+            continue  # brokers are made, or restarted, once: with all of their addresses
+        actions.append(Apply(manifest=item.manifest, uid=item.live["metadata"]["uid"] if item.live else None))
         applied.append(named(item.child.key))
     conflicts = [named(item.child.key) for item in view.rendered if item.foreign]
     if conflicts:
@@ -40,12 +38,6 @@ def plan(view: View) -> Proposal:
     if view.pending and not view.permits.may_move:
         findings.append(Finding(reason=Reason.UPGRADE_PENDING, about=[view.permits.waits_for or ""]))
     return Proposal(actions=[*actions, *unwanted], findings=findings, notes=notes)
-
-
-def _may_try(view: View, item: Rendered) -> bool:
-    refusal = view.observed.refused.get(item.child.key)
-    digest = item.manifest["metadata"]["annotations"][naming.APPLIED_ANNOTATION]
-    return refusal is None or refusal.due or refusal.digest != digest
 
 
 def waiting_ports(view: View) -> list[str]:
@@ -72,5 +64,4 @@ def _unwanted(view: View) -> list[DeleteObject]:
         and (kind, name) not in wanted
         and owned_by(live, view.cluster.uid)
         and "deletionTimestamp" not in live["metadata"]
-        and (kind, name) not in view.observed.refused
     ]

@@ -86,20 +86,24 @@ async def until(condition: Callable[[], object]) -> None:
 @pytest.mark.kmock(cls=MemoryApi)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-async def test_cluster_gets_its_children_and_its_finalizer(kmock: MemoryApi) -> None:
+@pytest.mark.parametrize(("policy", "finalizers"), [("Retain", []), ("Delete", ["automq.io/finalizer"])])
+async def test_cluster_gets_its_children_and_a_finalizer_only_with_delete(
+    kmock: MemoryApi, policy: str, finalizers: list[str]
+) -> None:
     register(kmock)
     configuration = client.Configuration()
     configuration.host = str(kmock.url).rstrip("/")
     server = ApiServer(client.ApiClient(configuration))
     stop = asyncio.Event()
     async with aiohttp.ClientSession() as session:
-        operator = Operator(SETTINGS, server, session, Health())
+        health = Health()
+        operator = Operator(SETTINGS, server, session, health)
         registry = operator.registry(login=lambda **_: kopf.ConnectionInfo(server=str(kmock.url)))
         body = {
             "apiVersion": f"{api.GROUP}/{api.VERSION}",
             "kind": api.KIND,
             "metadata": {"name": "demo", "namespace": "team", "uid": "u1", "resourceVersion": "1", "generation": 1},
-            "spec": {"storage": {"bucket": "demo-kafka"}},
+            "spec": {"storage": {"bucket": "demo-kafka", "deletionPolicy": policy}},
         }
         kmock.objects[RESOURCE, "team", "demo"] = body
         running = asyncio.create_task(
@@ -108,7 +112,8 @@ async def test_cluster_gets_its_children_and_its_finalizer(kmock: MemoryApi) -> 
         try:
             await until(lambda: ("poddisruptionbudgets", "demo-broker") in names(kmock))
             live = kmock.objects[RESOURCE, "team", "demo"]
-            assert live["metadata"]["finalizers"] == ["automq.io/finalizer"]
+            assert list(live["metadata"].get("finalizers", [])) == finalizers
+            await until(lambda: health.synced)
             made = kmock.objects["apps/v1/statefulsets", "team", "demo-broker"]
             assert made["metadata"]["ownerReferences"][0]["uid"] == "u1"
         finally:
