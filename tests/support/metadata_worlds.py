@@ -201,9 +201,10 @@ def check(image: MetadataImage) -> None:
             assert before.end <= after.start
         if spans:
             assert stream.start < spans[0].end
-            assert spans[-1].end == stream.end
-            # Above the trim point there is no hole.
-            assert spans[0].start <= max(stream.start, Offset(0)) or spans[0].start == 0
+            lost_to = max((lost.end for lost in image.lost_ranges.get(stream_id, ())), default=0)
+            assert stream.end in (spans[-1].end, max(spans[-1].end, lost_to))
+            # Above the trim point there is no hole but what was given up.
+            assert spans[0].start <= max(stream.start, lost_to, Offset(0)) or spans[0].start == 0
     for topic_id, topic in image.topic_map.items():
         assert topic.topic_id == topic_id
         assert image.topic_ids[topic.name] == topic_id
@@ -218,6 +219,12 @@ def check(image: MetadataImage) -> None:
     assert len(ids) == len(set(ids))
     assert all(object_id < image.next_object for object_id in ids)
     assert all(object_id in image.committed for object_id in image.unreferenced)
+    assert all(image.quarantines.values())
+    assert all(stream in image.streams for stream in [*image.quarantines, *image.lost_ranges])
+    for stream_id, ranges in image.lost_ranges.items():
+        assert ranges[-1].end <= image.streams[stream_id].end
+        for lost, following in zip(ranges, ranges[1:], strict=False):
+            assert lost.start < lost.end <= following.start
     for (node, epoch), wal in image.wals.items():
         assert (wal.node, wal.epoch) == (node, epoch)
         assert epoch < image.next_broker_epoch

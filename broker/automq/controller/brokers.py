@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from automq.controller.model import ProducerIdBlock, Registration, WalToRecover
-from automq.ids import BrokerEpoch, NodeId
+from automq.ids import BrokerEpoch, NodeId, StreamId
 from automq.metadata.image import MetadataImage
 from automq.metadata.records import (
     BrokerFenced as BrokerFencedRecord,
@@ -14,6 +14,8 @@ from automq.metadata.records import (
     Endpoint,
     MetadataRecord,
     ProducerIdsAllocated,
+    QuarantineLifted,
+    StreamsQuarantined,
     UnplacedRange,
     WalRecovered,
 )
@@ -59,7 +61,8 @@ def inherited_wals(image: MetadataImage, node: NodeId) -> Sequence[WalToRecover]
         wal = image.wals[key]
         responsible = wal.node if wal.recoverer is None else wal.recoverer[0]
         if responsible == node:
-            found.append(WalToRecover(node=wal.node, epoch=wal.epoch, trim_to=wal.trim_to))
+            lost = tuple((slots.start, slots.end) for slots in wal.lost)
+            found.append(WalToRecover(node=wal.node, epoch=wal.epoch, trim_to=wal.trim_to, lost=lost))
     return found
 
 
@@ -70,8 +73,12 @@ def wal_recovered(
     *,
     recoverer: tuple[NodeId, BrokerEpoch],
     unplaced: Sequence[Unplaced] = (),
+    now_ms: int = 0,
 ) -> Decision[MetadataRecord, None]:
-    """Only the named recoverer may say so; saying it again is no error. What it could not place is pinned."""
+    """Only the named recoverer may say so; saying it again is no error.
+
+    Quarantines because of the log end with it. What it could not place is pinned, and its streams are quarantined.
+    """
     check_alive(image, *recoverer)
     wal = image.wals.get((node, epoch))
     if wal is None:
@@ -92,7 +99,34 @@ def wal_recovered(
         )
         for item in unplaced
     )
-    return Decision((WalRecovered(node=node, epoch=epoch, unplaced=ranges),), None)
+    records: list[MetadataRecord] = [WalRecovered(node=node, epoch=epoch, unplaced=ranges)]
+    records.extend(_lift_quarantines(image, node, epoch))
+    for item in unplaced:
+        reason = (
+            f"recovery found offsets [{item.start}, {item.end}) where {item.expected} was expected, in slots "
+            f"[{item.first_slot}, {item.end_slot})"
+        )
+        records.append(
+            StreamsQuarantined(
+                streams=(item.stream,),
+                key=f"wal/{node}/{epoch}/{item.first_slot}",
+                reason=reason,
+                at_ms=now_ms,
+                wal_node=node,
+                wal_epoch=epoch,
+            )
+        )
+    return Decision(records, None)
+
+
+def _lift_quarantines(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Sequence[QuarantineLifted]:
+    """What goes with the recovery of (node, epoch)'s log: every cause that names it."""
+    by_key: dict[str, list[StreamId]] = {}
+    for stream in sorted(image.quarantines):
+        for cause in image.quarantines[stream]:
+            if cause.wal == (node, epoch):
+                by_key.setdefault(cause.key, []).append(stream)
+    return [QuarantineLifted(streams=tuple(streams), key=key) for key, streams in by_key.items()]
 
 
 def unregister_broker(image: MetadataImage, node: NodeId) -> Decision[MetadataRecord, None]:

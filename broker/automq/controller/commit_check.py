@@ -9,6 +9,7 @@ several ranges of one stream at the ranges judged before.
                     an object that is neither prepared nor committed                            ObjectRefused, T stays
     each range      its stream is deleted                                                       DROPPED
                     the committing broker does not own the stream at the range's epoch          REFUSED
+                    its stream is quarantined because of another incarnation's log              REFUSED
                     it lies wholly below the trim point                                         CLIPPED, the end moves
                     what is left above the trim point does not begin at the stream's end        REFUSED
                     a part of it lies below the trim point                                      CLIPPED, the end moves
@@ -131,7 +132,7 @@ def judge_range(
     stream = image.stream(item.stream)
     if stream is None:
         return judge_deleted()
-    if not is_owned(stream, request, item):
+    if not is_owned(stream, request, item) or is_quarantined(image, request, item):
         return Judgement(RangeVerdict.REFUSED, None)
     if is_wholly_trimmed(stream, item):
         return Judgement(RangeVerdict.CLIPPED, recorded_range(stream, item, start=item.end))
@@ -153,6 +154,15 @@ def is_owned(stream: StreamImage, request: CommitRequest, item: CommitRange) -> 
     A recovery commit comes for the dead owner, before the stream is opened again.
     """
     return stream.owner == request.node and stream.epoch == item.epoch
+
+
+def is_quarantined(image: MetadataImage, request: CommitRequest, item: CommitRange) -> bool:
+    """Clause: what follows the end of a stream is in the damaged log, so only from there may it be committed.
+
+    A quarantine for another cause stops appends and refuses nothing: what was appended before it is acknowledged.
+    """
+    causes = image.quarantine(item.stream)
+    return any(cause.wal not in (None, (request.node, request.epoch)) for cause in causes)
 
 
 def is_wholly_trimmed(stream: StreamImage, item: CommitRange) -> bool:

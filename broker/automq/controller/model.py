@@ -104,6 +104,8 @@ class WalToRecover:
     node: NodeId
     epoch: BrokerEpoch
     trim_to: int
+    lost: Sequence[tuple[int, int | None]] = ()
+    """Slots [start, end) that a person gave up: they are passed over. With end None the log ends at start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from automq.controller import brokers, configs, objects, streams, topics
+from automq.controller import brokers, configs, damage, objects, streams, topics
 from automq.controller.background import Background
 from automq.controller.commit_check import judge
 from automq.controller.model import (
@@ -248,7 +248,9 @@ class Controller:
     ) -> None:
         """(node, epoch)'s log is committed, but for what could not be placed, and its end fenced."""
         await self._call(
-            lambda image: brokers.wal_recovered(image, node, epoch, recoverer=recoverer, unplaced=unplaced)
+            lambda image: brokers.wal_recovered(
+                image, node, epoch, recoverer=recoverer, unplaced=unplaced, now_ms=self._clock.wall_ms()
+            )
         )
 
     async def unregister_broker(self, node: NodeId) -> None:
@@ -262,6 +264,44 @@ class Controller:
     async def allocate_producer_ids(self, node: NodeId, epoch: BrokerEpoch, count: int = 1000) -> ProducerIdBlock:
         """Ids that nobody else ever gets."""
         return await self._call(lambda image: brokers.allocate_producer_ids(image, node, epoch, count))
+
+    # Damage and repair.
+
+    async def quarantine_wal(
+        self,
+        node: NodeId,
+        epoch: BrokerEpoch,
+        *,
+        recoverer: tuple[NodeId, BrokerEpoch],
+        found: damage.Damage,
+        streams: Sequence[StreamId] | None = None,
+    ) -> None:
+        """(node, epoch)'s log cannot be recovered: pin it, and quarantine `streams`; None means all it may hold."""
+        await self._call(
+            lambda image: damage.quarantine_wal(
+                image,
+                node,
+                epoch,
+                recoverer=recoverer,
+                damage=found,
+                streams=streams,
+                now_ms=self._clock.wall_ms(),
+            )
+        )
+
+    async def quarantine_streams(
+        self, node: NodeId, epoch: BrokerEpoch, *, streams: Sequence[StreamId], found: damage.Damage
+    ) -> None:
+        """Streams that (node, epoch) owns take no append until what is damaged is repaired."""
+        await self._call(
+            lambda image: damage.quarantine_streams(
+                image, node, epoch, streams=streams, damage=found, now_ms=self._clock.wall_ms()
+            )
+        )
+
+    async def repair(self, wanted: damage.Repair, *, by: str) -> None:
+        """Record what a person gives up and what is whole again, together or not at all."""
+        await self._call(lambda image: damage.repair(image, wanted, by=by, now_ms=self._clock.wall_ms()))
 
     # Topics and configs.
 

@@ -10,12 +10,17 @@ from automq.s3stream.model import StreamFenced, StreamNotFound
 
 
 def open_streams(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Decision[MetadataRecord, None]:
-    """Raise the epoch of everything that `node` owns, in one record."""
+    """Raise the epoch of everything that `node` owns, in one record.
+
+    Quarantined streams keep theirs: nothing is appended to them, and what a damaged log holds of them can be committed
+    only at that epoch, once it is repaired.
+    """
     check_alive(image, node, epoch)
     check_recovered(image, node, epoch)
     streams = tuple(
         StreamOpening(stream=part.stream, epoch=StreamEpoch(part.leader_epoch + 1))
         for _topic, part in image.owned_partitions(node)
+        if not image.quarantine(part.stream)
     )
     if not streams:
         return Decision((), None)
@@ -23,9 +28,12 @@ def open_streams(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Deci
 
 
 def check_recovered(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> None:
-    """Rule: a recovery commit comes before the stream is opened again; so no log of a former owner may be left."""
+    """Rule: a recovery commit comes before the stream is opened again; so no log of a former owner may be left.
+
+    But a pinned one: what it may hold is quarantined, and not opened.
+    """
     for wal_node, wal_epoch in sorted(image.wals):
-        if wal_node == node and wal_epoch != epoch:
+        if wal_node == node and wal_epoch != epoch and image.wals[wal_node, wal_epoch].damage is None:
             raise ApiError(
                 ErrorCode.INVALID_REQUEST, f"the log of broker {node} at epoch {wal_epoch} is not recovered yet"
             )

@@ -15,7 +15,7 @@ import msgspec
 from immutables import Map
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
-from automq.metadata.records import Endpoint, UnplacedRange
+from automq.metadata.records import Endpoint, RangeLost, UnplacedRange, WalDamaged, WalSlotsLost
 from automq.metadata.spans import Spans
 from automq.s3stream.model import CheckpointRef, ObjectSpan, StreamState
 
@@ -27,6 +27,7 @@ __all__ = [
     "MetadataImage",
     "ObjectImage",
     "PartitionImage",
+    "QuarantineCause",
     "StreamImage",
     "TopicImage",
     "WalImage",
@@ -61,6 +62,10 @@ class WalImage:
     """T: slots below are superfluous."""
     recoverer: tuple[NodeId, BrokerEpoch] | None = None
     """Set once (node, epoch) is fenced: who alone may commit for it."""
+    damage: WalDamaged | None = None
+    """Why it could not be recovered; it is pinned then, and its streams are quarantined."""
+    lost: tuple[WalSlotsLost, ...] = ()
+    """Slots that a person gave up, ascending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,16 @@ class TopicImage:
     is_internal: bool
     replication_factor: int
     partitions: tuple[PartitionImage, ...] = ()
+
+
+class QuarantineCause(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One reason why a stream takes no append, named by the key that has to be repaired."""
+
+    key: str
+    reason: str
+    at_ms: int
+    wal: tuple[NodeId, BrokerEpoch] | None = None
+    """Whose write-ahead log may hold acknowledged records of the stream: what follows its end is unknown then."""
 
 
 class StreamImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -144,6 +159,10 @@ class MetadataImage:
     """Committed objects that nothing refers to any more: to be destroyed."""
     pinned: Map[tuple[NodeId, BrokerEpoch], tuple[UnplacedRange, ...]] = Map()
     """What recovery of a log could not place: the slots named there are never deleted. Never empty."""
+    quarantines: Map[StreamId, tuple[QuarantineCause, ...]] = Map()
+    """Streams that take no append until they are repaired, and why; never empty."""
+    lost_ranges: Map[StreamId, tuple[RangeLost, ...]] = Map()
+    """What people gave up, by stream, ascending and without overlap."""
     configs: Map[tuple[int, str], Map[str, str]] = Map()
     next_broker_epoch: BrokerEpoch = BrokerEpoch(1)
     next_stream: StreamId = StreamId(1)
@@ -194,7 +213,12 @@ class MetadataImage:
             start=found.start,
             end=found.end,
             checkpoint=checkpoint,
+            lost=tuple((lost.start, lost.end) for lost in self.lost_ranges.get(stream, ())),
         )
+
+    def quarantine(self, stream: StreamId) -> Sequence[QuarantineCause]:
+        """Why the stream takes no append; empty when it does."""
+        return self.quarantines.get(stream, ())
 
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
         """Committed objects that hold offsets of [start, end), ascending, at most `limit`."""

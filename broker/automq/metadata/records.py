@@ -277,6 +277,73 @@ class StreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=23):
     spans: tuple[SpanRecord, ...]
 
 
+class StreamsQuarantined(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """The streams take no append, and are opened at no higher epoch, until what is at `key` is repaired.
+
+    What is committed of them stays readable. With `wal_node` and `wal_epoch` the cause is that incarnation's
+    write-ahead log, which may hold acknowledged records of them. A second record for the same stream and key replaces
+    the first; causes of different keys add up.
+    """
+
+    streams: tuple[StreamId, ...]
+    key: str
+    reason: str
+    at_ms: int
+    wal_node: NodeId | None = None
+    wal_epoch: BrokerEpoch | None = None
+
+
+class QuarantineLifted(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """The cause named `key` is gone for these streams; with their last cause they take appends again."""
+
+    streams: tuple[StreamId, ...]
+    key: str
+
+
+class RangeLost(msgspec.Struct, frozen=True, array_like=True, tag=26):
+    """A person gave offsets [start, end) of a stream up: what `key` held of them cannot be read any more.
+
+    The stream's end moves to `end` at least, which is above every offset of the range that can have been acknowledged:
+    no offset is ever given twice. Readers pass over the range; producers' sequences in it count as unknown.
+    """
+
+    stream: StreamId
+    start: Offset
+    end: Offset
+    key: str
+    reason: str
+    by: str
+    at_ms: int
+
+
+class WalDamaged(msgspec.Struct, frozen=True, array_like=True, tag=27):
+    """(node, epoch)'s write-ahead log cannot be recovered because of what is at `key`: it is pinned.
+
+    Nothing of it is deleted and its streams are quarantined; it is tried again at every start, and may be passed over
+    by whoever opens streams. WalRecovered ends that.
+    """
+
+    node: NodeId
+    epoch: BrokerEpoch
+    key: str
+    reason: str
+    at_ms: int
+
+
+class WalSlotsLost(msgspec.Struct, frozen=True, array_like=True, tag=28):
+    """A person gave slots [start, end) of (node, epoch)'s write-ahead log up: recovery passes over them.
+
+    With `end` None the log ends at `start`: nothing at or above it is part of it.
+    """
+
+    node: NodeId
+    epoch: BrokerEpoch
+    start: int
+    end: int | None
+    by: str
+    at_ms: int
+
+
 MetadataRecord = (
     BrokerRegistered
     | BrokerFenced
@@ -301,10 +368,15 @@ MetadataRecord = (
     | CountersAdvanced
     | ObjectRestored
     | StreamRestored
+    | StreamsQuarantined
+    | QuarantineLifted
+    | RangeLost
+    | WalDamaged
+    | WalSlotsLost
 )
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
-NEWEST_TAG: Final = 23
+NEWEST_TAG: Final = 28
 
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _DECODER: Final = msgspec.msgpack.Decoder(list[MetadataRecord])

@@ -12,6 +12,7 @@ from immutables import Map, MapMutation
 from msgspec import structs
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata import damage
 from automq.metadata.image import (
     BROKER_RESOURCE,
     DRAINING_CONFIG,
@@ -20,6 +21,7 @@ from automq.metadata.image import (
     MetadataImage,
     ObjectImage,
     PartitionImage,
+    QuarantineCause,
     StreamImage,
     TopicImage,
     WalImage,
@@ -41,15 +43,20 @@ from automq.metadata.records import (
     PartitionsCreated,
     PrefixOwnerSet,
     ProducerIdsAllocated,
+    QuarantineLifted,
+    RangeLost,
     RecordedRange,
     StreamRestored,
     StreamsDeleted,
     StreamsOpened,
+    StreamsQuarantined,
     StreamTrimmed,
     TopicCreated,
     TopicDeleted,
     UnplacedRange,
+    WalDamaged,
     WalRecovered,
+    WalSlotsLost,
     WalTrimmed,
 )
 from automq.s3stream.model import ObjectSpan
@@ -66,6 +73,8 @@ MAPS: Final = (
     "destroyed",
     "unreferenced",
     "pinned",
+    "quarantines",
+    "lost_ranges",
     "configs",
 )
 
@@ -84,6 +93,8 @@ class MetadataMachine:
     destroyed: MapMutation[ObjectId, ObjectImage]
     unreferenced: MapMutation[ObjectId, None]
     pinned: MapMutation[tuple[NodeId, BrokerEpoch], tuple[UnplacedRange, ...]]
+    quarantines: MapMutation[StreamId, tuple[QuarantineCause, ...]]
+    lost_ranges: MapMutation[StreamId, tuple[RangeLost, ...]]
     configs: MapMutation[tuple[int, str], Map[str, str]]
 
     def __init__(self, image: MetadataImage) -> None:
@@ -235,12 +246,15 @@ class MetadataMachine:
             return
         spans, dropped = stream.spans.drop_below(record.start)
         self.streams[record.stream] = structs.replace(stream, start=record.start, spans=spans)
+        damage.trim_lost(self.lost_ranges, self.streams[record.stream])
         for span in dropped:
             self._release(span.object_id)
 
     def streams_deleted(self, record: StreamsDeleted) -> None:
         for stream_id in record.streams:
             stream = self.streams.pop(stream_id)
+            self.quarantines.pop(stream_id, None)
+            self.lost_ranges.pop(stream_id, None)
             for span in stream.spans:
                 self._release(span.object_id)
             if stream.checkpoint_object is not None:
@@ -327,6 +341,23 @@ class MetadataMachine:
     def objects_deleted(self, record: ObjectsDeleted) -> None:
         for object_id in record.objects:
             del self.destroyed[object_id]
+
+    # Damage and repair.
+
+    def streams_quarantined(self, record: StreamsQuarantined) -> None:
+        damage.quarantine(self.quarantines, self.streams, record)
+
+    def quarantine_lifted(self, record: QuarantineLifted) -> None:
+        damage.lift(self.quarantines, record)
+
+    def range_lost(self, record: RangeLost) -> None:
+        damage.lose_range(self.lost_ranges, self.streams, record)
+
+    def wal_damaged(self, record: WalDamaged) -> None:
+        damage.damage_wal(self.wals, record)
+
+    def wal_slots_lost(self, record: WalSlotsLost) -> None:
+        damage.lose_slots(self.wals, record)
 
     # The rest.
 
@@ -435,6 +466,11 @@ _REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], None]]] = {
     CountersAdvanced: MetadataMachine.counters_advanced,
     ObjectRestored: MetadataMachine.object_restored,
     StreamRestored: MetadataMachine.stream_restored,
+    StreamsQuarantined: MetadataMachine.streams_quarantined,
+    QuarantineLifted: MetadataMachine.quarantine_lifted,
+    RangeLost: MetadataMachine.range_lost,
+    WalDamaged: MetadataMachine.wal_damaged,
+    WalSlotsLost: MetadataMachine.wal_slots_lost,
 }
 
 

@@ -4,11 +4,12 @@ Replaying them on the empty image gives an equal image, but for its record numbe
 The order matters: what is referred to comes first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-from automq.metadata.image import MetadataImage, ObjectImage, StreamImage, TopicImage
+from automq.ids import StreamId
+from automq.metadata.image import MetadataImage, ObjectImage, QuarantineCause, StreamImage, TopicImage
 from automq.metadata.records import (
     BrokerFenced,
     BrokerRegistered,
@@ -24,6 +25,7 @@ from automq.metadata.records import (
     PrefixOwnerSet,
     SpanRecord,
     StreamRestored,
+    StreamsQuarantined,
     TopicCreated,
     WalRecovered,
     WalTrimmed,
@@ -53,6 +55,10 @@ def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
     yield from _objects(image)
     for stream_id in sorted(image.streams):
         yield from _stream(image.streams[stream_id])
+    for stream_id in sorted(image.lost_ranges):
+        yield from image.lost_ranges[stream_id]
+    for stream_id in sorted(image.quarantines):
+        yield from _quarantine(stream_id, image.quarantines[stream_id])
     yield CountersAdvanced(
         next_broker_epoch=image.next_broker_epoch,
         next_stream=image.next_stream,
@@ -77,6 +83,10 @@ def _brokers(image: MetadataImage) -> Iterator[MetadataRecord]:
             yield WalRecovered(node=node, epoch=epoch)
         elif wal.trim_to:
             yield WalTrimmed(node=node, epoch=epoch, trim_to=wal.trim_to)
+        if wal is not None:
+            yield from wal.lost
+            if wal.damage is not None:
+                yield wal.damage
         recoverer = None if wal is None else wal.recoverer
         if recoverer is not None:
             gone.append(BrokerFenced(node=node, epoch=epoch, recoverer_node=recoverer[0], recoverer_epoch=recoverer[1]))
@@ -139,6 +149,19 @@ def _stream(stream: StreamImage) -> Iterator[MetadataRecord]:
             checkpoint_object=stream.checkpoint_object,
             checkpoint_offset=stream.checkpoint_offset,
             spans=tuple(map(_span, islice(left, SPANS_A_RECORD))),
+        )
+
+
+def _quarantine(stream: StreamId, causes: Sequence[QuarantineCause]) -> Iterator[MetadataRecord]:
+    for cause in causes:
+        wal_node, wal_epoch = (None, None) if cause.wal is None else cause.wal
+        yield StreamsQuarantined(
+            streams=(stream,),
+            key=cause.key,
+            reason=cause.reason,
+            at_ms=cause.at_ms,
+            wal_node=wal_node,
+            wal_epoch=wal_epoch,
         )
 
 

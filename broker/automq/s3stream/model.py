@@ -236,6 +236,8 @@ class StreamState:
     start: Offset
     end: Offset
     checkpoint: CheckpointRef | None = None
+    lost: Sequence[tuple[Offset, Offset]] = ()
+    """Ranges [start, end) that a person gave up, ascending: there are no records in them, readers pass over them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

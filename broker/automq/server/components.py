@@ -1,10 +1,12 @@
 """What a broker consists of once it knows its cluster: made in order, fenced at once, ended in the other order."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from automq.controller.damage import Damage
 from automq.controller.local import LocalObjects, LocalStreams
-from automq.controller.model import ProducerIdBlock, Registration, TopicSpec
+from automq.controller.model import ProducerIdBlock, Registration, TopicSpec, WalToRecover
 from automq.controller.service import Controller
 from automq.coordinators.group.coordinator import GroupCoordinator
 from automq.handlers.context import Services
@@ -34,6 +36,8 @@ from automq.server.wiring import (
     partition_settings,
     storage_settings,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Components:
@@ -91,7 +95,10 @@ class Components:
         return registration
 
     async def recover(self, registration: Registration) -> None:
-        """Read what former incarnations left in their write-ahead logs, then open our streams."""
+        """Read what former incarnations left in their write-ahead logs, then open our streams.
+
+        A log that is damaged is left as it is, and what it may hold is quarantined: everything else is served.
+        """
         self.storage = self._make_storage(registration.epoch)
         us = (self.node, registration.epoch)
         for wal in registration.wals:
@@ -99,11 +106,27 @@ class Components:
             while True:
                 try:
                     await self.storage.recover(wal.node, wal.epoch, wal.trim_to)
+                    await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us)
                     break
                 except StoreError:
                     await asyncio.sleep(backoff.next_s())
-            await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us)
+                except StoreDamaged as error:
+                    await self._pin(wal, error)
+                    break
         await self.controller.open_streams(*us)
+
+    async def _pin(self, wal: WalToRecover, error: StoreDamaged) -> None:
+        """The log cannot be recovered: the streams that it may hold records of take no append until it is repaired."""
+        assert self.epoch is not None
+        found = Damage(key=error.key, reason=str(error))
+        await self.controller.quarantine_wal(wal.node, wal.epoch, recoverer=(self.node, self.epoch), found=found)
+        log.error(
+            "write-ahead log of broker %d at epoch %d is damaged: %s; its partitions take no appends until then: look "
+            "with `automq fsck`, mend with `automq repair`",
+            wal.node,
+            wal.epoch,
+            error,
+        )
 
     async def open(self) -> KafkaServer:
         """Open partitions and groups; who serves connections from now on."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automq.controller import brokers, objects, streams, topics
+from automq.controller import brokers, damage, objects, streams, topics
 from automq.controller.commit_check import judge
 from automq.controller.configs import alter_configs
 from automq.controller.model import ConfigAlteration, ControllerSettings, PartitionsSpec, TopicSpec
@@ -138,6 +138,44 @@ def bury(image: MetadataImage, _a: int, _b: int, c: int) -> Decision[MetadataRec
     return objects.objects_deleted(image, objects.deletable(image, now_ms=c, grace_ms=10))
 
 
+def damage_wal(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
+    wals = [image.wals[key] for key in sorted(image.wals) if image.wals[key].recoverer is not None]
+    if not wals:
+        return Decision((), None)
+    wal = wals[a % len(wals)]
+    assert wal.recoverer is not None
+    some = [stream for stream in sorted(image.streams) if (stream + b) % 2]
+    return damage.quarantine_wal(
+        image,
+        wal.node,
+        wal.epoch,
+        recoverer=wal.recoverer,
+        damage=damage.Damage(key=f"k{b % 3}", reason="r"),
+        streams=some if b % 2 else None,
+        now_ms=c,
+    )
+
+
+def repair(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
+    found = damage.Damage(key=f"k{b % 3}", reason="r")
+    some = [stream for stream in sorted(image.streams) if (stream + b) % 2]
+    losses = [
+        damage.Loss(stream=stream, start=Offset(start), end=Offset(start + c % 9 + 1), damage=found)
+        for stream in some
+        if (start := max(image.streams[stream].start, image.streams[stream].next_offset - a % 5)) >= 0
+    ]
+    slots = [
+        damage.SlotLoss(node=node, epoch=epoch, start=image.wals[node, epoch].trim_to + a, end=a + c if b % 2 else None)
+        for node, epoch in sorted(image.wals)[:1]
+    ]
+    return damage.repair(
+        image,
+        damage.Repair(losses=losses, slots=slots, lifted=[(f"k{b % 3}", some)]),
+        by="ada",
+        now_ms=c,
+    )
+
+
 def others(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
     if a % 3 == 0:
         return Decision((PrefixOwnerSet(owner=f"o{b}"), FeatureLevelSet(name=f"f{a % 2}", level=b)), None)
@@ -146,7 +184,7 @@ def others(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRe
 
 COMMANDS: list[Command] = [
     register, fence, unregister, recovered, create, create, delete, grow, open_all, trim, configure,
-    prepare, prepare, commit, commit, commit, sweep, bury, others,
+    prepare, prepare, commit, commit, commit, sweep, bury, others, damage_wal, damage_wal, repair, repair,
 ]  # fmt: skip
 
 

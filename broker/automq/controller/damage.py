@@ -1,0 +1,223 @@
+"""Pure: what is recorded of damage, and of its repair.
+
+A live broker records what its recovery met (`quarantine_wal`); a person, through `automq repair`, what is given up
+(`lose_ranges`, `lose_slots`) and what is whole again (`lift_quarantine`). Whatever a decision says twice is recorded
+once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from automq.controller.brokers import check_alive
+from automq.ids import BrokerEpoch, NodeId, Offset, StreamId
+from automq.metadata.image import MetadataImage, WalImage
+from automq.metadata.records import (
+    MetadataRecord,
+    QuarantineLifted,
+    RangeLost,
+    StreamsQuarantined,
+    WalDamaged,
+    WalSlotsLost,
+)
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.replicated.machine import Decision
+from automq.s3stream.model import BrokerFenced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """What is damaged, for a person: the key to look at, and what is wrong with it."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Offsets [start, end) of one stream that a person gives up, because of what is at `damage.key`.
+
+    `end` is above every offset of the range that can have been acknowledged.
+    """
+
+    stream: StreamId
+    start: Offset
+    end: Offset
+    damage: Damage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotLoss:
+    """Slots [start, end) of a write-ahead log that a person gives up; with `end` None the log ends at `start`."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    start: int
+    end: int | None
+
+
+def quarantine_wal(
+    image: MetadataImage,
+    node: NodeId,
+    epoch: BrokerEpoch,
+    *,
+    recoverer: tuple[NodeId, BrokerEpoch],
+    damage: Damage,
+    streams: Sequence[StreamId] | None,
+    now_ms: int,
+) -> Decision[MetadataRecord, None]:
+    """(node, epoch)'s log cannot be recovered: pin it, and quarantine the streams that it may hold records of.
+
+    `streams` None means that the damage leaves open which: then it is every stream of `node`, but those that were made
+    after the log was first found damaged. Raises BrokerFenced when somebody else recovers the log by now.
+    """
+    check_alive(image, *recoverer)
+    wal = image.wals.get((node, epoch))
+    if wal is None or wal.recoverer != recoverer:
+        raise BrokerFenced(f"the log of broker {node} at epoch {epoch} is not recovered by {recoverer}")
+    records: list[MetadataRecord] = []
+    if wal.damage is None or (wal.damage.key, wal.damage.reason) != (damage.key, damage.reason):
+        records.append(WalDamaged(node=node, epoch=epoch, key=damage.key, reason=damage.reason, at_ms=now_ms))
+    wanted = affected_streams(image, wal) if streams is None else streams
+    new = tuple(
+        stream
+        for stream in sorted(wanted)
+        if stream in image.streams and not any(cause.key == damage.key for cause in image.quarantine(stream))
+    )
+    if new:
+        records.append(
+            StreamsQuarantined(
+                streams=new, key=damage.key, reason=damage.reason, at_ms=now_ms, wal_node=node, wal_epoch=epoch
+            )
+        )
+    return Decision(records, None)
+
+
+def affected_streams(image: MetadataImage, wal: WalImage) -> Sequence[StreamId]:
+    """Streams that the log may hold acknowledged records of.
+
+    Before it was found damaged these are all of its node's. From then on they are the quarantined ones: later owners
+    open, and write, only streams that are not.
+    """
+    owned = [part.stream for _topic, part in image.owned_partitions(wal.node)]
+    if wal.damage is None:
+        return owned
+    return [stream for stream in owned if any(cause.wal == (wal.node, wal.epoch) for cause in image.quarantine(stream))]
+
+
+def quarantine_streams(
+    image: MetadataImage,
+    node: NodeId,
+    epoch: BrokerEpoch,
+    *,
+    streams: Sequence[StreamId],
+    damage: Damage,
+    now_ms: int,
+) -> Decision[MetadataRecord, None]:
+    """Streams of a live owner take no append until what is at `damage.key` is repaired. Raises BrokerFenced."""
+    check_alive(image, node, epoch)
+    new = tuple(
+        stream
+        for stream in sorted(streams)
+        if (found := image.stream(stream)) is not None
+        and found.owner == node
+        and not any(cause.key == damage.key for cause in image.quarantine(stream))
+    )
+    if not new:
+        return Decision((), None)
+    return Decision((StreamsQuarantined(streams=new, key=damage.key, reason=damage.reason, at_ms=now_ms),), None)
+
+
+def lose_ranges(
+    image: MetadataImage, losses: Sequence[Loss], *, by: str, now_ms: int
+) -> Decision[MetadataRecord, Sequence[RangeLost]]:
+    """Record what a person gives up; what is recorded already stays as it is. Raises ApiError INVALID_REQUEST.
+
+    A loss must begin within the stream or at its end, so that no hole is left that nobody has named.
+    """
+    records: list[RangeLost] = []
+    ends: dict[StreamId, Offset] = {}
+    for loss in losses:
+        stream = image.stream(loss.stream)
+        if stream is None:
+            raise ApiError(ErrorCode.INVALID_REQUEST, f"stream {loss.stream} was deleted or never was")
+        end = ends.get(loss.stream, stream.next_offset)
+        if not stream.start <= loss.start < loss.end or loss.start > end:
+            raise ApiError(
+                ErrorCode.INVALID_REQUEST,
+                f"offsets [{loss.start}, {loss.end}) do not lie in or behind [{stream.start}, {end}) of "
+                f"stream {loss.stream}",
+            )
+        known = [
+            *image.lost_ranges.get(loss.stream, ()),
+            *(record for record in records if record.stream == loss.stream),
+        ]
+        if any((lost.start, lost.end) == (loss.start, loss.end) for lost in known):
+            continue
+        if any(lost.start < loss.end and loss.start < lost.end for lost in known):
+            raise ApiError(
+                ErrorCode.INVALID_REQUEST,
+                f"a part of offsets [{loss.start}, {loss.end}) of stream {loss.stream} was given up before: name the "
+                "rest alone",
+            )
+        ends[loss.stream] = max(end, loss.end)
+        records.append(
+            RangeLost(
+                stream=loss.stream,
+                start=loss.start,
+                end=loss.end,
+                key=loss.damage.key,
+                reason=loss.damage.reason,
+                by=by,
+                at_ms=now_ms,
+            )
+        )
+    return Decision(records, records)
+
+
+def lose_slots(
+    image: MetadataImage, losses: Sequence[SlotLoss], *, by: str, now_ms: int
+) -> Decision[MetadataRecord, None]:
+    """Record which slots recovery passes over, or where a log ends. Raises ApiError INVALID_REQUEST."""
+    records: list[MetadataRecord] = []
+    for loss in losses:
+        wal = image.wals.get((loss.node, loss.epoch))
+        if wal is None or loss.start < wal.trim_to or (loss.end is not None and loss.end <= loss.start):
+            raise ApiError(
+                ErrorCode.INVALID_REQUEST,
+                f"slots [{loss.start}, {'the end' if loss.end is None else loss.end}) of broker {loss.node} at epoch "
+                f"{loss.epoch} "
+                + ("have no log that is left to recover" if wal is None else f"begin below {wal.trim_to}, or are none"),
+            )
+        if not any((lost.start, lost.end) == (loss.start, loss.end) for lost in wal.lost):
+            records.append(
+                WalSlotsLost(node=loss.node, epoch=loss.epoch, start=loss.start, end=loss.end, by=by, at_ms=now_ms)
+            )
+    return Decision(records, None)
+
+
+def lift_quarantine(
+    image: MetadataImage, streams: Sequence[StreamId], *, key: str
+) -> Decision[MetadataRecord, Sequence[StreamId]]:
+    """The cause `key` is repaired for these streams; which of them had it."""
+    lifted = tuple(stream for stream in sorted(streams) if any(cause.key == key for cause in image.quarantine(stream)))
+    return Decision((QuarantineLifted(streams=lifted, key=key),) if lifted else (), lifted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """Everything that one run of `automq repair` changes, recorded together or not at all."""
+
+    losses: Sequence[Loss] = ()
+    slots: Sequence[SlotLoss] = ()
+    lifted: Sequence[tuple[str, Sequence[StreamId]]] = ()
+    """Causes that are repaired, by key, and the streams that had them. A log that is recovered lifts its own."""
+
+
+def repair(image: MetadataImage, wanted: Repair, *, by: str, now_ms: int) -> Decision[MetadataRecord, None]:
+    """See `lose_ranges`, `lose_slots`, `lift_quarantine`. Raises ApiError INVALID_REQUEST, and records nothing then."""
+    records: list[MetadataRecord] = []
+    records.extend(lose_ranges(image, wanted.losses, by=by, now_ms=now_ms).records)
+    records.extend(lose_slots(image, wanted.slots, by=by, now_ms=now_ms).records)
+    for key, streams in wanted.lifted:
+        records.extend(lift_quarantine(image, streams, key=key).records)
+    return Decision(records, None)
