@@ -5,8 +5,8 @@ durable, from the engine's callback. Replies that only depend on state which is 
 refused sequence, wait for that state in the same way. acks=1 and acks=-1 mean the same: durable. acks=0 has no answer;
 an error closes the connection instead. `min.insync.replicas` never refuses: the object store replicates.
 
-Batches whose records must be looked at (compacted topics, a compression of the topic's own) are the exception: large
-ones are worked on by a worker, and the connection starts no other request meanwhile, so that order is kept.
+Large batches whose records must be walked or compressed are the exception: a worker does that, and the connection
+starts its next request when they are appended, so that order is kept; it does not wait until they are durable.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from automq.ids import TopicId
 from automq.metadata.publisher import MetadataPublisher
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
-from automq.partition.records_work import IN_PLACE_BYTES_MAX, needs_records, prepare
+from automq.partition.record_validation import RecordsRefused
+from automq.partition.records_work import is_small, prepare
 from automq.partition.validation import ZSTD_SINCE_PRODUCE, check_produce_version
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
@@ -156,18 +157,25 @@ class ProduceHandler:
         self._is_sweeping = False
 
     def start(
-        self, head: RequestHead, frame: memoryview, slot: ResponseSlot, listener_name: str, close: Callable[[], None]
-    ) -> bool:
+        self,
+        head: RequestHead,
+        frame: memoryview,
+        slot: ResponseSlot,
+        listener_name: str,
+        *,
+        close: Callable[[], None],
+        on_appended: Callable[[], None],
+    ) -> "Appending | None":
         """Append what the request brings; the slot is completed now or later. Raises MalformedMessage.
 
-        False when the connection must not start another request before this one is answered.
+        Something when the connection must not start another request before it is done; `on_appended` is called then.
         """
         version = head.version
         request = parse_produce_request(frame, head.body_offset, version)
         pending = PendingProduce(head, slot, request.acks, request.timeout, close, self._watched)
         if request.acks not in _VALID_ACKS:
             self._refuse(pending, request.topic_data)
-            return True
+            return None
         has_ids = version >= TOPIC_IDS_SINCE
         topics: list[TopicResults] = []
         deferred: list[tuple[ProduceResult, Partition, memoryview]] = []
@@ -192,30 +200,39 @@ class ProduceHandler:
                 if records is None:
                     records = memoryview(b"")
                 rules = partition.rules.append
-                if not rules.reads_records or not needs_records(records, rules):
-                    self._append(pending, result, partition, records, version)
-                elif len(records) <= IN_PLACE_BYTES_MAX:
-                    self._append_prepared(pending, result, partition, records, version)
-                else:
+                if rules.reads_records and not is_small(records, rules):
                     deferred.append((result, partition, memoryview(bytearray(records))))
+                elif rules.compression is None:
+                    self._append(pending, result, partition, records, version)
+                else:
+                    self._append_compressed(pending, result, partition, records, version)
         if deferred:
-            _ = self._tasks.spawn(self._append_deferred(pending, topics, deferred), name="produce in a worker")
-            return False
+            appending = Appending(on_appended)
+            work = self._append_deferred(pending, topics, leaders, deferred, appending)
+            _ = self._tasks.spawn(work, name="produce in a worker")
+            return appending
         self._finish(pending, topics, leaders)
-        return True
+        return None
 
     def _append(
-        self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview, version: int
+        self,
+        pending: PendingProduce,
+        result: ProduceResult,
+        partition: Partition,
+        records: memoryview,
+        version: int,
+        *,
+        is_prepared: bool = False,
     ) -> None:
         """One batch; its outcome goes into `result`."""
         try:
             if version < ZSTD_SINCE_PRODUCE:
                 check_produce_version(records, version)
-            appended = partition.append(records)
+            appended = partition.append(records, is_prepared=is_prepared)
         except (ApiError, StreamError) as error:
-            code = result.error_code = error_code_of(error)
-            result.error_message = error_message_of(error)
-            pending.position = max(pending.position, awaited_position(partition, code))
+            _fail(result, error)
+            code = result.error_code
+            pending.position = max(pending.position, awaited_position(partition, ErrorCode(code)))
             if code in _STATE_CODES:  # the log was looked at: Kafka says where it begins
                 result.log_start_offset = partition.log_start_offset
             return
@@ -225,32 +242,36 @@ class ProduceHandler:
         if appended.position > pending.position:
             pending.position = appended.position
 
-    def _append_prepared(
+    def _append_compressed(
         self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview, version: int
     ) -> None:
-        """One small batch whose records must be looked at."""
+        """One small batch of a topic that has a compression of its own."""
         try:
             records = prepare(records, partition.rules.append, self._clock.wall_ms())
         except ApiError as error:
-            result.error_code, result.error_message = error.code, error.message
+            _fail(result, error)
             return
-        self._append(pending, result, partition, records, version)
+        self._append(pending, result, partition, records, version, is_prepared=True)
 
     async def _append_deferred(
         self,
         pending: PendingProduce,
         topics: list[TopicResults],
+        leaders: list[Leader],
         deferred: list[tuple[ProduceResult, Partition, memoryview]],
+        appending: "Appending",
     ) -> None:
         for result, partition, records in deferred:
             rules, now_ms = partition.rules.append, self._clock.wall_ms()
             try:
                 prepared = await self._workers.run(prepare, records, rules, now_ms)
             except ApiError as error:
-                result.error_code, result.error_message = error.code, error.message
+                _fail(result, error)
                 continue
-            self._append(pending, result, partition, prepared, pending.version)
-        self._finish(pending, topics, [])
+            # The partition may be gone, or open at another epoch, by now: its append says so.
+            self._append(pending, result, partition, prepared, pending.version, is_prepared=True)
+        self._finish(pending, topics, leaders)
+        appending.finish()
 
     def _finish(self, pending: PendingProduce, topics: list[TopicResults], leaders: list[Leader]) -> None:
         """All batches are appended: answer when they are durable."""
@@ -323,6 +344,27 @@ class ProduceHandler:
             if leader is not None:
                 result.current_leader = LeaderIdAndEpoch(leader_id=leader.node, leader_epoch=leader.epoch)
                 leaders.append(leader)
+
+
+class Appending:
+    """A request whose batches are with a worker. Done when they are appended or refused."""
+
+    __slots__ = ("_on_appended", "is_done")
+
+    def __init__(self, on_appended: Callable[[], None]) -> None:
+        self._on_appended = on_appended
+        self.is_done = False
+
+    def finish(self) -> None:
+        """The connection may go on."""
+        self.is_done = True
+        self._on_appended()
+
+
+def _fail(result: ProduceResult, error: Exception) -> None:
+    result.error_code, result.error_message = error_code_of(error), error_message_of(error)
+    if isinstance(error, RecordsRefused):
+        result.record_errors = error.record_errors
 
 
 def awaited_position(partition: Partition, code: ErrorCode) -> int:

@@ -53,6 +53,8 @@ class PartitionSettings:
     producer_id_expiration_ms: int = 86_400_000
     topic_defaults: Mapping[str, str] = NO_DEFAULTS
     """The broker's own defaults of topic configs, under the broker's names."""
+    validates_records: bool = True
+    """Whether the records of every produced batch are walked, as Kafka does."""
 
 
 class PartitionManager:
@@ -77,6 +79,7 @@ class PartitionManager:
         self._metadata = metadata
         self._settings = settings
         self._defaults = Map(settings.topic_defaults)
+        self._validates_records = settings.validates_records
         self._clock, self._entropy, self._tasks, self._workers = clock, entropy, tasks, workers
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[TopicId, dict[int, Partition]] = {}
@@ -194,6 +197,7 @@ class PartitionManager:
             effective_topic_config(image, topic, self._node, self._defaults),
             append_bytes_max=self._storage.append_bytes_max,
             is_internal=found is not None and found.is_internal,
+            validates_records=self._validates_records,
         )
 
     # Opening and closing.

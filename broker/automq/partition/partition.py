@@ -16,7 +16,14 @@ from automq.partition import checkpoint
 from automq.partition.checkpoint import Section
 from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
 from automq.partition.producer_state import ProducerEntry, ProducerState
-from automq.partition.records_work import IN_PLACE_BYTES_MAX, FoundOffset, first_record_at, newest_record
+from automq.partition.record_validation import validate_records
+from automq.partition.records_work import (
+    COMPRESSED_IN_PLACE_BYTES_MAX,
+    FoundOffset,
+    correct_max_timestamp,
+    first_record_at,
+    newest_record,
+)
 from automq.partition.retention import RetentionRules, trim_point
 from automq.partition.validation import AppendRules, check_batch
 from automq.protocol.errors import ApiError, ErrorCode
@@ -192,10 +199,11 @@ class Partition:
 
     # Appending.
 
-    def append(self, records: memoryview, *, internal: bool = False) -> Appended:
+    def append(self, records: memoryview, *, internal: bool = False, is_prepared: bool = False) -> Appended:
         """Append the only batch in `records`, which must be writable: offsets and leader epoch are patched in.
 
-        `internal` is the broker itself, which is trusted with control batches and size. Answer only when `position` is
+        `internal` is the broker itself, which is trusted with control batches and size. The records of a batch that
+        `records_work.prepare` has seen are not walked again. Answer only when `position` is
         durable; that holds for what the producer state decided (a duplicate, a refused sequence) as well, for which
         `last_position` is the position. Raises ApiError, StorageFull, BrokerFenced, StreamFenced, StreamClosed.
         """
@@ -205,6 +213,8 @@ class Partition:
             raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{self.name.topic} is written by the broker alone")
         now_ms = self._clock.wall_ms()
         batch = check_batch(records, rules, now_ms, internal)
+        if rules.reads_records and not internal and not is_prepared:
+            correct_max_timestamp(batch, validate_records(batch, rules, now_ms))
         producer_id = batch.producer_id
         if producer_id >= 0:
             duplicate = self._producers.check(
@@ -319,7 +329,7 @@ class Partition:
 
     async def _look(self, look: Callable[[memoryview], FoundOffset | None], batch: memoryview) -> FoundOffset | None:
         """Small batches in place, large ones in a worker."""
-        if len(batch) <= IN_PLACE_BYTES_MAX:
+        if len(batch) <= COMPRESSED_IN_PLACE_BYTES_MAX:
             return look(batch)
         return await self._workers.run(look, batch)
 

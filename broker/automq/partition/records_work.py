@@ -1,7 +1,7 @@
-"""Pure: everything that looks at the records inside a batch, one by one.
+"""Pure: what is done with the records inside a batch beside checking them: compression, and questions about timestamps.
 
-It costs a microsecond and more a record, so it is done only where a topic's config or a question about timestamps needs
-it, and for large batches in a worker. What a batch decompresses to is bounded.
+It costs a microsecond and more a record, so large batches are worked on by a worker. What a batch decompresses to is
+bounded.
 """
 
 import struct
@@ -10,16 +10,15 @@ from typing import Final, NamedTuple
 
 from automq.binary import crc32c, read_varint
 from automq.ids import Offset
+from automq.partition.record_validation import DECOMPRESSED_BYTES_MAX, content_of, validate_content
 from automq.partition.validation import ATTRIBUTES_LOW, AppendRules, check_batch
 from automq.protocol.compression import CorruptCompression, DecompressedTooLarge, compress, decompress
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import COMPRESSION_MASK, CRC_START, HEADER_BYTES, LENGTH_END, NO_TIMESTAMP, RecordBatch
 
-# What a batch may decompress to: sixteen times the largest batch that is taken by default with room to spare.
-DECOMPRESSED_BYTES_MAX: Final = 64 << 20
-
-# Below this a batch is looked at in place: a worker's round trip costs more.
-IN_PLACE_BYTES_MAX: Final = 16 << 10
+# Up to here a batch is walked in place, in about a millisecond: a worker's round trip costs more.
+IN_PLACE_RECORDS_MAX: Final = 1000
+COMPRESSED_IN_PLACE_BYTES_MAX: Final = 16 << 10
 
 _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
@@ -36,24 +35,27 @@ class FoundOffset(NamedTuple):
 class _Record(NamedTuple):
     timestamp_delta: int
     offset_delta: int
-    has_key: bool
 
 
-def needs_records(records: memoryview, rules: AppendRules) -> bool:
-    """Whether `prepare` has anything to do for this batch."""
-    if rules.is_compacted:
+def is_small(records: memoryview, rules: AppendRules) -> bool:
+    """Whether the batch is checked and stored within about a millisecond of the event loop."""
+    if len(records) < HEADER_BYTES or not rules.reads_records:
         return True
-    if rules.compression is None or len(records) < HEADER_BYTES:
+    (count,) = _INT32.unpack_from(records, HEADER_BYTES - _INT32.size)
+    if count > IN_PLACE_RECORDS_MAX:
         return False
-    return bool(records[ATTRIBUTES_LOW] & COMPRESSION_MASK != rules.compression)
+    is_plain = not records[ATTRIBUTES_LOW] & COMPRESSION_MASK and rules.compression is None
+    return is_plain or len(records) <= COMPRESSED_IN_PLACE_BYTES_MAX
 
 
 def prepare(records: memoryview, rules: AppendRules, now_ms: int) -> memoryview:
-    """The batch as its topic wants it stored: every record with a key, compressed the topic's way. Raises ApiError."""
+    """The batch as its topic wants it stored, checked record by record and compressed the topic's way.
+
+    Its header is corrected in its own bytes. Raises ApiError.
+    """
     batch = check_batch(records, rules, now_ms)
-    data = _decompressed(batch)
-    if rules.is_compacted and not all(record.has_key for record in _records(data, batch.record_count)):
-        raise ApiError(ErrorCode.INVALID_RECORD, "a compacted topic takes no record without a key")
+    data = content_of(batch)
+    correct_max_timestamp(batch, validate_content(data, batch, rules, now_ms))
     if rules.compression is None or batch.compression is rules.compression:
         return records
     changed = bytearray(records[:HEADER_BYTES]) + compress(rules.compression, data, rules.compression_level)
@@ -61,6 +63,12 @@ def prepare(records: memoryview, rules: AppendRules, now_ms: int) -> memoryview:
     _INT16.pack_into(changed, CRC_START, batch.attributes & ~COMPRESSION_MASK | rules.compression)
     _UINT32.pack_into(changed, CRC_START - _UINT32.size, crc32c(memoryview(changed)[CRC_START:]))
     return memoryview(changed)
+
+
+def correct_max_timestamp(batch: RecordBatch, max_timestamp_ms: int) -> None:
+    """Rule: what retention and lookups by time rest on is what the records say; the header follows, with its CRC."""
+    if batch.max_timestamp != max_timestamp_ms:
+        batch.stamp(max_timestamp=max_timestamp_ms, is_log_append_time=batch.is_log_append_time)
 
 
 def first_record_at(batch: memoryview, timestamp_ms: int, *, from_offset: Offset) -> FoundOffset | None:
@@ -107,12 +115,11 @@ def _records(data: bytes | bytearray | memoryview, count: int) -> Iterator[_Reco
         for expected in range(count):
             length, body = read_varint(data, position)
             timestamp_delta, key_at = read_varint(data, body + 1)
-            offset_delta, key_at = read_varint(data, key_at)
-            key_length, _ = read_varint(data, key_at)
+            offset_delta, _ = read_varint(data, key_at)
             position = body + length
             if offset_delta != expected or length <= 0 or position > end:
                 break
-            yield _Record(timestamp_delta, offset_delta, key_length >= 0)
+            yield _Record(timestamp_delta, offset_delta)
         else:
             if position == end:
                 return

@@ -18,7 +18,9 @@ _COMPRESSIONS: Final = {
 }
 
 
-def rules_of(config: TopicConfig, *, append_bytes_max: int, is_internal: bool = False) -> PartitionRules:
+def rules_of(
+    config: TopicConfig, *, append_bytes_max: int, is_internal: bool = False, validates_records: bool = True
+) -> PartitionRules:
     """`append_bytes_max` is what the write-ahead log takes, whatever the topic allows."""
     return PartitionRules(
         append=AppendRules(
@@ -31,6 +33,7 @@ def rules_of(config: TopicConfig, *, append_bytes_max: int, is_internal: bool = 
             compression_level=_level(config),
             is_compacted=config.is_compacted,
             is_internal_only=is_internal,
+            validates_records=validates_records,
         ),
         retention=RetentionRules(
             deletes=config.is_deleted, age_ms_max=config.retention_ms, size_bytes_max=config.retention_bytes

@@ -1,9 +1,9 @@
 """Pure: may this record batch be appended, with Kafka's code for each reason why not.
 
-A batch stays opaque: its header is checked, its records are read one by one only where a topic's config asks for it
-(`records_work`). Where Kafka reads every record to find these out, the header is believed instead: that the greatest
-timestamp is the one the header names, and that offset deltas are 0 to n-1. What the header cannot hide is checked: its
-count must agree with its offsets, and must fit the bytes of a batch that is not compressed.
+Here the header is checked. Its records are walked by `record_validation`, unless `automq.produce.validation` is
+`header`: then the header is believed, that the greatest timestamp is the one it names and that the records are well
+formed. What the header cannot hide is checked always: its count must agree with its offsets, and must fit the bytes of
+a batch that is not compressed.
 """
 
 from dataclasses import dataclass, field
@@ -58,11 +58,14 @@ class AppendRules:
     """Records need keys."""
     is_internal_only: bool = False
     """Nobody but the broker itself appends."""
+    validates_records: bool = True
+    """Whether the records of every batch are walked, as Kafka does; compacted topics' always are."""
     reads_records: bool = field(init=False, default=False)
-    """Batches of this topic may need more than a look at their headers: `records_work.needs_records` says which."""
+    """Batches of this topic need more than a look at their headers: `record_validation` and `records_work`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reads_records", self.is_compacted or self.compression is not None)
+        reads = self.validates_records or self.is_compacted or self.compression is not None
+        object.__setattr__(self, "reads_records", reads)
 
 
 def check_batch(records: memoryview, rules: AppendRules, now_ms: int, is_internal: bool = False) -> RecordBatch:
@@ -103,8 +106,12 @@ def check_batch(records: memoryview, rules: AppendRules, now_ms: int, is_interna
         )
     if not is_internal and (
         attributes & _NOT_FROM_CLIENTS
-        or batch.max_timestamp > now_ms + rules.after_ms_max
-        or batch.base_timestamp < now_ms - rules.before_ms_max
+        or (
+            not rules.reads_records
+            and (
+                batch.max_timestamp > now_ms + rules.after_ms_max or batch.base_timestamp < now_ms - rules.before_ms_max
+            )
+        )
     ):
         _check_client(batch, rules, now_ms)
     return batch
@@ -126,7 +133,7 @@ def _check_client(batch: RecordBatch, rules: AppendRules, now_ms: int) -> None:
         raise _refused_kind(batch)
     if batch.attributes & LOG_APPEND_TIME:
         raise ApiError(ErrorCode.INVALID_TIMESTAMP, "only the broker may set the timestamp type LogAppendTime")
-    if rules.is_log_append_time:
+    if rules.is_log_append_time or rules.reads_records:
         return
     newest = batch.max_timestamp
     if newest != NO_TIMESTAMP and newest > now_ms + rules.after_ms_max:

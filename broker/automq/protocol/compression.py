@@ -24,6 +24,11 @@ SNAPPY_MAGIC: Final = b"\x82SNAPPY\x00"
 SNAPPY_HEADER: Final = SNAPPY_MAGIC + struct.pack(">ii", 1, 1)
 _INT32 = struct.Struct(">i")
 
+LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
+_LZ4_FLAGS: Final = 4
+_LZ4_INDEPENDENT, _LZ4_BLOCK_CHECKSUM, _LZ4_CONTENT_SIZE, _LZ4_CONTENT_CHECKSUM = 0x20, 0x10, 0x08, 0x04
+_UINT32_LITTLE = struct.Struct("<I")
+
 # What the library says when the output buffer is full, and only then.
 _OUTPUT_IS_FULL: Final = "failed to write whole buffer"
 
@@ -104,6 +109,33 @@ def _decompress_into_growing(kind: Compression, data: Data, bytes_max: int) -> b
             continue
         del out[size:]
         return bytes(out)
+
+
+def check_lz4_blocks(data: Data) -> None:
+    """Whether Kafka's Java client can read this: one frame, whole, of independent blocks. Raises CorruptCompression.
+
+    The frame: magic u32, flags u8, block size u8, content size u64 if flagged, header checksum u8, then blocks of u32
+    little-endian length (highest bit: stored as it is) with a checksum u32 if flagged, an end mark of zero, and a
+    content checksum u32 if flagged.
+    """
+    kind = Compression.LZ4
+    try:
+        flags = data[_LZ4_FLAGS]
+        if bytes(data[:_LZ4_FLAGS]) != LZ4_MAGIC or flags >> 6 != 1:
+            raise CorruptCompression(kind, "it is no lz4 frame")
+        if not flags & _LZ4_INDEPENDENT:
+            raise CorruptCompression(kind, "its blocks are linked, which Java clients cannot read")
+        position = _LZ4_FLAGS + 3 + (8 if flags & _LZ4_CONTENT_SIZE else 0)
+        while True:
+            (length,) = _UINT32_LITTLE.unpack_from(data, position)
+            position += _UINT32_LITTLE.size
+            if not length:
+                break
+            position += (length & 0x7FFF_FFFF) + (4 if flags & _LZ4_BLOCK_CHECKSUM else 0)
+    except (IndexError, struct.error):
+        raise CorruptCompression(kind, "the frame is cut off") from None
+    if position + (4 if flags & _LZ4_CONTENT_CHECKSUM else 0) != len(data):
+        raise CorruptCompression(kind, "the frame does not end with the batch")
 
 
 def _compress_snappy(data: Data) -> bytes:

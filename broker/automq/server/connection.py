@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from automq.handlers.context import RequestContext
 from automq.handlers.fetch import PendingFetch
+from automq.handlers.produce import Appending
 from automq.protocol.apis import ApiKey
 from automq.protocol.codec import MalformedMessage
 from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot, UnknownApi, parse_head
@@ -93,7 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._queue = ResponseQueue(self._on_ready, in_flight_max=server.settings.in_flight_max)
         self._started: deque[_Started] = deque()
         """Of the requests in the queue, oldest first."""
-        self._exclusive: ResponseSlot | None = None
+        self._exclusive: ResponseSlot | Appending | None = None
         """The request that runs alone."""
         self._waiting: PendingFetch | None = None
         self._blocked: memoryview | None = None
@@ -274,9 +275,12 @@ class Connection(asyncio.BufferedProtocol):
         if not head.is_supported:
             self._answer_unsupported(head, slot)
         elif key is _PRODUCE:
-            if server.produce.start(head, frame, slot, self._listener_name, self.close):
+            appending = server.produce.start(
+                head, frame, slot, self._listener_name, close=self.close, on_appended=self.proceed
+            )
+            if appending is None:
                 return True
-            self._exclusive = slot
+            self._exclusive = appending
         elif key is _FETCH:
             self._exclusive = slot
             self._waiting = server.fetch.start(head, frame, slot, listener_name=self._listener_name)

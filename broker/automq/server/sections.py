@@ -305,7 +305,7 @@ class TopicSettings:
     )
     replication_factor_default: int = setting(
         "default.replication.factor",
-        integer(least=1, most=32_767),
+        integer(least=1, most=16),
         default=1,
         doc="Replication factor that a topic made without one shows. It is nominal: the object store replicates.",
         used_by="handlers/admin_topics",
@@ -316,6 +316,15 @@ class TopicSettings:
         default=True,
         doc="Whether Metadata makes a topic that a client asks for and allows to be made.",
         used_by="handlers/discovery",
+    )
+    produce_validation: str = setting(
+        "automq.produce.validation",
+        one_of("records", "header"),
+        default="records",
+        doc="What of a produced batch is checked: every record as Kafka does, or its header alone. With `header` a "
+        "client can store what no consumer can read, and its word decides on retention; it saves about a "
+        "microsecond a record.",
+        used_by="partition/record_validation",
     )
     delete_enabled: bool = setting(
         "delete.topic.enable",
@@ -381,7 +390,7 @@ class GroupServerSettings:
     )
     offsets_replication_factor: int = setting(
         "offsets.topic.replication.factor",
-        integer(least=1, most=32_767),
+        integer(least=1, most=16),
         default=3,
         doc="Replication factor that `__consumer_offsets` shows. Nominal, as every replication factor here.",
         used_by="coordinators/group",

@@ -60,6 +60,7 @@ def partition_settings(settings: Settings) -> PartitionSettings:
         retention_check_interval_ms=settings.topics.retention_check_interval_ms,
         producer_id_expiration_ms=settings.topics.producer_id_expiration_ms,
         topic_defaults=settings.topic_defaults,
+        validates_records=settings.topics.produce_validation == "records",
     )
 
 

@@ -3,7 +3,13 @@
 import pytest
 
 from automq.ids import Offset
-from automq.partition.records_work import first_record_at, needs_records, newest_record, prepare
+from automq.partition.records_work import (
+    IN_PLACE_RECORDS_MAX,
+    first_record_at,
+    is_small,
+    newest_record,
+    prepare,
+)
 from automq.partition.validation import AppendRules
 from automq.protocol.compression import Compression
 from automq.protocol.errors import ApiError, ErrorCode
@@ -53,21 +59,28 @@ def test_batch_is_stored_with_the_topics_compression(before: Compression, after:
     assert [(r.key, r.value, r.timestamp) for r in records_in(batch, decompressed_bytes_max=1 << 20)] == [
         (r.key, r.value, r.timestamp) for r in records
     ]
-    assert not needs_records(prepared, rules)
+    assert prepare(prepared, rules, NOW_MS) is prepared
 
 
-def test_topic_that_keeps_the_producers_compression_needs_no_look() -> None:
-    assert not needs_records(timed(1, compression=Compression.LZ4), AppendRules())
+def test_what_takes_long_is_for_a_worker() -> None:
+    many = a_batch(*[Record(value=b"v")] * (IN_PLACE_RECORDS_MAX + 1))
+    large = memoryview(bytes(a_batch(Record(value=b"v" * 100), compression=Compression.ZSTD)) + bytes(1 << 20))
+    assert not is_small(many, AppendRules())
+    assert not is_small(large, AppendRules())
+    assert is_small(many[:61], AppendRules(validates_records=False))
+    assert is_small(large, AppendRules(validates_records=False))
+    assert is_small(a_batch(Record(value=b"v" * (1 << 20))), AppendRules())
+    assert is_small(memoryview(b"cut off"), AppendRules())
 
 
-def test_corrupt_compression_is_a_corrupt_message() -> None:
+def test_corrupt_compression_is_an_invalid_record_which_producers_do_not_repeat() -> None:
     batch = build_batch([Record(value=b"v" * 100)], compression=Compression.ZSTD)
     batch[61:] = bytes(len(batch) - 61)
     RecordBatch(memoryview(batch)).stamp(max_timestamp=0, is_log_append_time=False)
 
     with pytest.raises(ApiError) as caught:
         prepare(memoryview(batch), COMPACTED, NOW_MS)
-    assert caught.value.code == ErrorCode.CORRUPT_MESSAGE
+    assert caught.value.code == ErrorCode.INVALID_RECORD
 
 
 def test_records_that_do_not_fit_their_header_are_refused() -> None:

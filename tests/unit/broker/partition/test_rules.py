@@ -20,7 +20,7 @@ def test_defaults_are_kafkas() -> None:
 
     assert rules.append.batch_bytes_max == 1_048_588
     assert rules.append.compression is None
-    assert not rules.append.reads_records
+    assert rules.append.validates_records
     assert rules.append.after_ms_max == 3_600_000
     assert rules.retention.deletes
     assert rules.retention.age_ms_max == 7 * 86_400_000
