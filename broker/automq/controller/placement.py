@@ -12,12 +12,14 @@ def eligible(image: MetadataImage) -> Sequence[NodeId]:
     return [broker.node for broker in image.brokers() if not broker.fenced and not broker.draining]
 
 
-def place_partitions(image: MetadataImage, count: int) -> Sequence[NodeId]:
+def place_partitions(image: MetadataImage, count: int, *, only: NodeId | None = None) -> Sequence[NodeId]:
     """A leader for each of `count` new partitions: whoever has the fewest, the lower id first.
+
+    `only` is the one broker that is known to be alive, where a cluster can have no other.
 
     Raises ApiError when no broker may be given anything.
     """
-    nodes = eligible(image)
+    nodes = [node for node in eligible(image) if only in (None, node)]
     if not nodes:
         raise ApiError(ErrorCode.BROKER_NOT_AVAILABLE, "no broker is alive that may be given partitions")
     loads = dict.fromkeys(nodes, 0)

@@ -309,7 +309,12 @@ class Controller:
         """One result for each name, in order; those without an error are created together."""
         return await self._call(
             lambda image: topics.create_topics(
-                image, specs, settings=self._settings, new_id=self._entropy.uuid, validate_only=validate_only
+                image,
+                specs,
+                settings=self._settings,
+                new_id=self._entropy.uuid,
+                validate_only=validate_only,
+                only=self._node,
             )
         )
 
@@ -322,7 +327,9 @@ class Controller:
     ) -> list[TopicResult]:
         """Grow topics; one result for each name, in order."""
         return await self._call(
-            lambda image: topics.create_partitions(image, specs, settings=self._settings, validate_only=validate_only)
+            lambda image: topics.create_partitions(
+                image, specs, settings=self._settings, validate_only=validate_only, only=self._node
+            )
         )
 
     async def alter_configs(

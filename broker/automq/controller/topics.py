@@ -46,6 +46,8 @@ class _Batch:
     settings: ControllerSettings
     records: list[MetadataRecord]
     next_stream: int
+    only: NodeId | None
+    """The one broker that is known to be alive, where a cluster can have no other."""
     partitions: int = 0
 
     def partition(self, index: int, replicas: Sequence[NodeId], leader: NodeId) -> NewPartition:
@@ -70,9 +72,10 @@ def create_topics(
     settings: ControllerSettings,
     new_id: Callable[[], uuid.UUID],
     validate_only: bool,
+    only: NodeId | None = None,
 ) -> Decision[MetadataRecord, list[TopicResult]]:
     """One result for each name, in the order of the request. A name that comes twice is refused as a whole."""
-    batch = _Batch(image, settings, [], image.next_stream)
+    batch = _Batch(image, settings, [], image.next_stream, only)
     names = Counter(spec.name for spec in specs)
     taken = {_collision_key(topic.name): topic.name for topic in image.topics()} if specs else {}
     results: dict[str, TopicResult] = {}
@@ -95,13 +98,13 @@ def _create_topic(batch: _Batch, spec: TopicSpec, new_id: Callable[[], uuid.UUID
     configs = spec.configs
     check_configs(configs, TOPIC_CONFIGS, message_bytes_max=batch.settings.message_bytes_max)
     if spec.assignments is not None:
-        replicas = _check_assignments(batch.image, spec)
+        replicas = _check_assignments(batch, spec)
         leaders: Sequence[NodeId] = [nodes[0] for nodes in replicas]
         factor = len(replicas[0])
     else:
         count, factor = _check_numbers(spec, batch.settings)
         batch.admit(count)
-        leaders = place_partitions(batch.image, count)
+        leaders = place_partitions(batch.image, count, only=batch.only)
         replicas = [()] * count
     if spec.assignments is not None:
         batch.admit(len(leaders))
@@ -165,7 +168,7 @@ def _check_numbers(spec: TopicSpec, settings: ControllerSettings) -> tuple[int, 
     return count, factor
 
 
-def _check_assignments(image: MetadataImage, spec: TopicSpec) -> Sequence[Sequence[NodeId]]:
+def _check_assignments(batch: _Batch, spec: TopicSpec) -> Sequence[Sequence[NodeId]]:
     assert spec.assignments is not None
     if spec.partitions is not None or spec.replication_factor is not None:
         raise ApiError(
@@ -182,11 +185,11 @@ def _check_assignments(image: MetadataImage, spec: TopicSpec) -> Sequence[Sequen
             f"{len(assignments[0])} replicas are assigned: their number is nominal here, and at most "
             f"{REPLICATION_FACTOR_MAX}.",
         )
-    _check_replicas(image, assignments, factor=len(assignments[0]))
+    _check_replicas(batch, assignments, factor=len(assignments[0]))
     return assignments
 
 
-def _check_replicas(image: MetadataImage, assignments: Sequence[Sequence[NodeId]], *, factor: int) -> None:
+def _check_replicas(batch: _Batch, assignments: Sequence[Sequence[NodeId]], *, factor: int) -> None:
     for nodes in assignments:
         if not nodes:
             raise ApiError(
@@ -205,13 +208,13 @@ def _check_replicas(image: MetadataImage, assignments: Sequence[Sequence[NodeId]
                     f"The manual partition assignment includes the broker {node} more than once.",
                 )
         # The others of the list are nominal: a backup's list of three brokers is taken by a cluster of one.
-        leader = image.broker(nodes[0])
+        leader = batch.image.broker(nodes[0])
         if leader is None:
             raise ApiError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
                 f"The manual partition assignment includes broker {nodes[0]}, but no such broker is registered.",
             )
-        if leader.fenced:
+        if leader.fenced or batch.only not in (None, leader.node):
             raise ApiError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
                 f"All brokers specified in the manual partition assignment are fenced or in controlled shutdown: "
@@ -220,10 +223,15 @@ def _check_replicas(image: MetadataImage, assignments: Sequence[Sequence[NodeId]
 
 
 def create_partitions(
-    image: MetadataImage, specs: Sequence[PartitionsSpec], *, settings: ControllerSettings, validate_only: bool
+    image: MetadataImage,
+    specs: Sequence[PartitionsSpec],
+    *,
+    settings: ControllerSettings,
+    validate_only: bool,
+    only: NodeId | None = None,
 ) -> Decision[MetadataRecord, list[TopicResult]]:
     """Grow topics; one result for each name."""
-    batch = _Batch(image, settings, [], image.next_stream)
+    batch = _Batch(image, settings, [], image.next_stream, only)
     names = Counter(spec.name for spec in specs)
     results: dict[str, TopicResult] = {}
     for spec in specs:
@@ -257,14 +265,14 @@ def _grow(batch: _Batch, spec: PartitionsSpec) -> TopicResult:
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
                 f"{added} partitions are added, but replicas are assigned for {len(spec.assignments)}",
             )
-        _check_replicas(batch.image, spec.assignments, factor=topic.replication_factor)
+        _check_replicas(batch, spec.assignments, factor=topic.replication_factor)
     batch.admit(added)
     if spec.assignments is not None:
         replicas: Sequence[Sequence[NodeId]] = spec.assignments
         leaders: Sequence[NodeId] = [nodes[0] for nodes in replicas]
     else:
         replicas = [()] * added
-        leaders = place_partitions(batch.image, added)
+        leaders = place_partitions(batch.image, added, only=batch.only)
     partitions = tuple(
         batch.partition(have + number, nodes, leader)
         for number, (nodes, leader) in enumerate(zip(replicas, leaders, strict=True))

@@ -8,11 +8,12 @@ cluster lies in the folder of that id, so that nothing of an erased predecessor 
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from automq.ids import ClusterId
+from automq.ids import ClusterId, NodeId
+from automq.metadata.company import check_alone, other_brokers
 from automq.metadata.lease import LeaseWatch
 from automq.metadata.loader import LogLoader
 from automq.metadata.patience import Patience
@@ -56,6 +57,8 @@ class OpenedCluster:
     """It was empty and is a new cluster now."""
     recorded_owner: str | None
     """What the metadata log said before we claim it."""
+    others: Sequence[NodeId] = ()
+    """Other node ids that are registered, of a former version that let several in."""
 
 
 def decode_cluster_key(data: bytes) -> ClusterKey:
@@ -133,12 +136,18 @@ class Prefix:
         self._patience = patience
 
     async def open_or_format(
-        self, *, cluster_id: str | None, owner: str | None, adopt: str | None, lease_span_s: float = LEASE_SPAN_S
+        self,
+        *,
+        node: NodeId,
+        cluster_id: str | None,
+        owner: str | None,
+        adopt: str | None,
+        lease_span_s: float = LEASE_SPAN_S,
     ) -> OpenedCluster:
         """What this process may claim next. Waits while the store fails.
 
-        Raises StoreUnsuitable, StoreOwnedByAnother, StoreClusterMissing, FormatTooNew, CorruptData; nothing was
-        changed then.
+        Raises StoreUnsuitable, StoreOwnedByAnother, StoreClusterMissing, ClusterInUse, FormatTooNew, CorruptData;
+        nothing was changed then.
         """
         formatted = False
         found = await self._read()
@@ -156,11 +165,21 @@ class Prefix:
             patience=self._patience,
             tasks=self._tasks,
         )
-        recorded = (await loader.read()).image.prefix_owner
+        image = (await loader.read()).image
+        recorded = image.prefix_owner
         if not may_run(recorded=recorded, owner=owner):
             check_adoption(found.cluster_id, recorded=recorded, adopt=adopt)
             await self._check_lease_silent(found.cluster_id, recorded, lease_span_s)
-        return OpenedCluster(cluster_id=found.cluster_id, formatted=formatted, recorded_owner=recorded)
+        if other_brokers(image, node):
+            watch = LeaseWatch(store=self._store, cluster_id=found.cluster_id, clock=self._clock)
+            await self._patience.insist(watch.look)
+            check_alone(image, node, watch.content)
+        return OpenedCluster(
+            cluster_id=found.cluster_id,
+            formatted=formatted,
+            recorded_owner=recorded,
+            others=tuple(other_brokers(image, node)),
+        )
 
     async def _read(self) -> ClusterKey | None:
         return await self._patience.insist(lambda: read_cluster_key(self._store))

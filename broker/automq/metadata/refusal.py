@@ -17,5 +17,9 @@ class StoreClusterMissing(PrefixRefused):
     """A cluster was named, and the prefix is empty or another's."""
 
 
+class ClusterInUse(PrefixRefused):
+    """Another node id is the broker of this cluster; the message names it."""
+
+
 class ClusterRunning(StoreOwnedByAnother):
     """Somebody runs the cluster: its lease is renewed. Only a cluster that nobody runs is erased."""

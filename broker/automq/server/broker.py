@@ -13,10 +13,11 @@ from typing import Final
 
 from automq.ids import ClusterId
 from automq.metadata.cluster import OpenedCluster, Prefix
+from automq.metadata.company import other_brokers
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import LeaseContent, LeaseWatch
 from automq.metadata.patience import Patience
-from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
+from automq.metadata.refusal import ClusterInUse, StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
@@ -215,7 +216,11 @@ class Broker:
         )
         cluster = self.settings.cluster
         try:
-            return await prefix.open_or_format(cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt)
+            return await prefix.open_or_format(
+                node=self._node, cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt
+            )
+        except ClusterInUse as error:
+            raise self._refused(Reason.CLUSTER_IN_USE, error) from error
         except StoreClusterMissing as error:
             raise self._refused(Reason.STORE_CLUSTER_MISSING, error) from error
 
@@ -259,6 +264,11 @@ class Broker:
             on_damaged=self._on_damaged,
         )
         await components.claim(opened.recorded_owner)
+        others = other_brokers(components.metadata.image, self._node)
+        if set(others) - set(opened.others):
+            # It came between our look and our claim. Nothing of ours is registered: its next start goes on.
+            what = ClusterInUse(f"node id {others[0]} registered while this one started; start one of them")
+            raise self._refused(Reason.CLUSTER_IN_USE, what)
         ports = {name: bound.port for name, bound in self._bound.items()}
         registration = await components.register(endpoints(self.settings, ports))
         logs = f"{len(registration.wals)} write-ahead logs of former processes"

@@ -81,6 +81,7 @@ class Reason(enum.Enum):
     STORE_CLUSTER_MISSING = "StoreClusterMissing"
     STORE_FORMAT_TOO_NEW = "StoreFormatTooNew"
     STORE_DAMAGED = "StoreDamaged"
+    CLUSTER_IN_USE = "ClusterInUse"
     ADDRESS_IN_USE = "AddressInUse"
     FENCED = "Fenced"
 
@@ -118,6 +119,7 @@ EXIT_CODES: Final[Mapping[Reason, ExitCode]] = {
     Reason.STORE_CLUSTER_MISSING: ExitCode.STORE,
     Reason.STORE_FORMAT_TOO_NEW: ExitCode.STORE,
     Reason.STORE_DAMAGED: ExitCode.DAMAGED,
+    Reason.CLUSTER_IN_USE: ExitCode.STORE,
     Reason.ADDRESS_IN_USE: ExitCode.ADDRESS,
     Reason.FENCED: ExitCode.FENCED,
 }
@@ -141,6 +143,8 @@ MEANINGS: Final[Mapping[Reason, str]] = {
     Reason.STORE_FORMAT_TOO_NEW: "The prefix was written by a newer version of the program; nothing was touched.",
     Reason.STORE_DAMAGED: "Something that must be in the store is missing or does not decode; the message names "
     "the key. Nothing was deleted. Look with `automq fsck`; only `automq repair` gives data up, by name.",
+    Reason.CLUSTER_IN_USE: "Another node id is the broker of this cluster, and several brokers cannot form one yet; "
+    "the message names it. It was left alone.",
     Reason.ADDRESS_IN_USE: "A listener's or the HTTP address is taken by another process.",
     Reason.FENCED: "Another process has taken over from this one; the message says how that was noticed.",
 }

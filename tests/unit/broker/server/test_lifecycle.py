@@ -84,6 +84,7 @@ def test_the_stores_reasons_end_with_3() -> None:
         Reason.STORE_OWNED_BY_ANOTHER,
         Reason.STORE_CLUSTER_MISSING,
         Reason.STORE_FORMAT_TOO_NEW,
+        Reason.CLUSTER_IN_USE,
     }
     assert Refused(Reason.ADDRESS_IN_USE, "taken").exit_code == 4
     assert Refused(Reason.FENCED, "fenced").exit_code == 5
