@@ -6,8 +6,11 @@ A line a seed: result, seed, simulated seconds, acknowledged records, faults, st
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from tests.sim.coverage import IN_EVERY_BATCH, IN_LARGE_BATCHES, missing, wanted_of
+from tests.sim.damage_seeds import run_damage_seed
 from tests.sim.isolation import Finished, run_all
 from tests.sim.world import ACKNOWLEDGED_MIN, Outcome, run_seed
 
@@ -23,16 +26,20 @@ def main() -> int:
     parser.add_argument("--seed", help="only this one, with its trace")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
     parser.add_argument("--every", action="store_true", help="a line for every seed, not only for those that fail")
+    parser.add_argument("--damage", action="store_true", help="clusters that work, are damaged and start again")
     options = parser.parse_args()
+    run = run_damage_seed if options.damage else run_seed
     if options.seed is not None:
-        return run_one(int(options.seed) if options.seed.lstrip("-").isdigit() else options.seed)
-    seeds = range(options.seed_base, options.seed_base + options.seeds)
-    return run_many(list(seeds), jobs=options.jobs, every=options.every)
+        return run_one(run, int(options.seed) if options.seed.lstrip("-").isdigit() else options.seed)
+    seeds = list(range(options.seed_base, options.seed_base + options.seeds))
+    if options.damage:
+        return run_damaged(seeds, jobs=options.jobs, every=options.every)
+    return run_many(seeds, jobs=options.jobs, every=options.every)
 
 
-def run_one(seed: int | str) -> int:
+def run_one(run: Callable[[Any], Outcome], seed: int | str) -> int:
     """Show everything that is known of one seed."""
-    (finished,) = run_all(run_seed, [seed], jobs=1)
+    (finished,) = run_all(run, [seed], jobs=1)
     outcome: Outcome | None = finished.result
     if outcome is None:
         print(finished.error)
@@ -43,6 +50,23 @@ def run_one(seed: int | str) -> int:
     for violation in outcome.violations:
         print(f"VIOLATION {violation}")
     return 1 if outcome.violations else 0
+
+
+def run_damaged(seeds: list[int], *, jobs: int, every: bool) -> int:
+    """Run damaged clusters; what was done, what became of them, and what should not have."""
+    failed: list[int] = []
+    for finished in run_all(run_damage_seed, seeds, jobs=jobs):
+        outcome: Outcome | None = finished.result
+        problems = [finished.error or "no result"] if outcome is None else outcome.violations
+        if problems:
+            failed.append(finished.argument)
+        if every or problems:
+            story = "; ".join(outcome.faults) if outcome is not None else ""
+            print(f"{'FAIL' if problems else 'ok  '} {finished.argument:6d} {story}", flush=True)
+        for problem in problems:
+            print(f"    {problem}")
+    print(f"{len(seeds)} damaged clusters from {seeds[0]}: {len(failed)} failed {' '.join(map(str, sorted(failed)))}")
+    return 1 if failed else 0
 
 
 def run_many(seeds: list[int], *, jobs: int, every: bool) -> int:

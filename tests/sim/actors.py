@@ -77,6 +77,8 @@ class Producer:
         self.batch_records_max = 30
         self.pause_s = (0.05, 1.2)
         self.base_timestamp_ms = 1_700_000_000_000
+        self.tolerated: frozenset[ErrorCode] = frozenset()
+        """Answers besides the retriable ones that are no violation."""
         self._client = client
         self._dice = dice
         self._history = history
@@ -167,7 +169,7 @@ class Producer:
         earlier_open = any(not other.acknowledged for other in waiting[: waiting.index(sent)])
         if code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and (earlier_open or self._history.is_stale(address)):
             return False
-        if code not in RETRIABLE:
+        if code not in RETRIABLE and code not in self.tolerated:
             self._history.violation(f"{sent.lane} {sent.first}: produce was refused with {code.name}")
         return False
 

@@ -40,7 +40,9 @@ class BrokerWorld(World):
         self.dice = random.Random(f"world {name}")
         self.cluster = Cluster(name, self.loop, settings={**CALM, **(settings or {})})
         self.violations = self.cluster.violations
-        self.history = History(partitions, violations=self.cluster.violations, is_stale=self.cluster.is_stale)
+        self.history = History(
+            partitions, violations=self.cluster.violations, is_stale=self.cluster.is_stale, now=self.loop.time
+        )
         self.producers: list[Producer] = []
         self.administrator = None
         self.changing = []

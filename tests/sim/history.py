@@ -32,6 +32,7 @@ class Sent:
     count: int
     offset: int | None = None
     acknowledged: bool = False
+    acknowledged_at: float = 0.0
 
     @property
     def values(self) -> list[bytes]:
@@ -55,6 +56,8 @@ class History:
     """Newest commit of a group that was acknowledged or seen."""
     is_stale: Callable[[tuple[str, int]], bool] = lambda address: False
     """Whether a broker's address is that of a process which somebody has superseded."""
+    now: Callable[[], float] = lambda: 0.0
+    """The run's time."""
 
     def __post_init__(self) -> None:
         self.seen = [[] for _ in range(self.partitions)]
@@ -84,6 +87,8 @@ class History:
         """The broker says that the batch is there; without an offset it only says that it was there already."""
         if sent.acknowledged and None not in (offset, sent.offset) and offset != sent.offset:
             self.violation(f"{sent.lane} {sent.first}: acknowledged at {sent.offset} and at {offset}")
+        if not sent.acknowledged:
+            sent.acknowledged_at = self.now()
         sent.acknowledged = True
         if offset is not None:
             sent.offset = offset

@@ -185,7 +185,7 @@ class Nemesis:
     async def _strangers_in_the_bucket(self) -> None:
         """A console shows folders by making markers of them; somebody edits a file beside our keys."""
         bucket, dice = self._cluster.bucket, self._dice
-        keys = bucket.keys()
+        keys = bucket.find()
         folders = {key[: key.rindex("/") + 1] for key in keys if "/" in key}
         strangers = [*sorted(folders), *(f"{key}~" for key in dice.sample(keys, min(len(keys), 3))), "notes.txt"]
         made = dice.sample(strangers, dice.randint(1, min(len(strangers), 4)))

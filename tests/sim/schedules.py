@@ -9,6 +9,8 @@ from tests.sim.broker_schedules import SCHEDULES as BROKER_SCHEDULES
 from tests.sim.broker_world import BrokerWorld
 from tests.sim.commit_schedules import SCHEDULES as COMMIT_SCHEDULES
 from tests.sim.commit_world import CommitWorld
+from tests.sim.damage_schedules import SCHEDULES as DAMAGE_SCHEDULES
+from tests.sim.damage_world import DamageWorld
 from tests.sim.metadata_schedules import SCHEDULES as METADATA_SCHEDULES
 from tests.sim.metadata_world import MetadataWorld
 from tests.sim.wal_schedules import SCHEDULES as WAL_SCHEDULES
@@ -18,7 +20,7 @@ from tests.support.sim_loop import run_world
 # Simulated: a story that does not end is a finding, not a hang.
 STORY_S_MAX = 600.0
 
-NAMES = (*METADATA_SCHEDULES, *COMMIT_SCHEDULES, *BROKER_SCHEDULES, *WAL_SCHEDULES)
+NAMES = (*METADATA_SCHEDULES, *COMMIT_SCHEDULES, *BROKER_SCHEDULES, *WAL_SCHEDULES, *DAMAGE_SCHEDULES)
 assert len(set(NAMES)) == len(NAMES)
 
 
@@ -51,5 +53,8 @@ def make_schedule(name: str) -> tuple[Any, Any]:
         return MetadataWorld(name), METADATA_SCHEDULES[name]
     if name in COMMIT_SCHEDULES:
         return CommitWorld(name), COMMIT_SCHEDULES[name]
+    if name in DAMAGE_SCHEDULES:
+        story, settings = DAMAGE_SCHEDULES[name]
+        return DamageWorld(name, settings=settings), story
     story, settings = {**BROKER_SCHEDULES, **WAL_SCHEDULES}[name]
     return BrokerWorld(name, settings=settings), story

@@ -23,7 +23,7 @@ def test_a_key_vanishes():
     assert [info.key for info in run_now(bucket.list(""))] == ["a/2", "b"]
     assert bucket.vanish_all("a/") == {"a/2": b"y"}
     run_now(bucket.create("a/1", [b"again"]))
-    assert bucket.keys() == ["a/1", "b"]
+    assert bucket.find() == ["a/1", "b"]
 
 
 def test_bits_flip_and_ends_are_cut_off():

@@ -73,8 +73,11 @@ class World:
         if self.cluster.store.page_keys is not None:
             # A page costs less than a listing of everything.
             self.cluster.store.latency.list_most /= 5
+        self.cluster.store.answers_404_to_deletes = dice.random() < 0.2
         self.topic_configs = draw_topic_configs(dice)
-        self.history = History(dice.randint(1, 4), violations=self.cluster.violations, is_stale=self.cluster.is_stale)
+        self.history = History(
+            dice.randint(1, 4), violations=self.cluster.violations, is_stale=self.cluster.is_stale, now=self.loop.time
+        )
         self.producers: list[Producer] = []
         self.clients: list[Process] = []
         self.administrator: Administrator | None = None

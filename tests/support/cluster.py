@@ -16,7 +16,7 @@ import dataclasses
 import hashlib
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,7 +128,7 @@ class Incarnation:
     clock: SimClock
     broker: Broker | None = None
     ended: bool = False
-    expected: Reason | None = None
+    expected: frozenset[Reason] = frozenset()
     reason: Reason | None = None
     fence_read_at: float | None = None
 
@@ -214,9 +214,10 @@ class Cluster:
         *,
         settings: Mapping[str, str] | None = None,
         host: str | None = None,
-        expected: Reason | None = None,
+        expected: Reason | Iterable[Reason] = (),
     ) -> Incarnation:
         """A new process for `node`, on a host of its own unless one is named; `expected` is how it may end."""
+        reasons = frozenset({expected} if isinstance(expected, Reason) else expected)
         process = Process(self.loop, f"b{node}-{len(self.incarnations) + 1}")
         process.context.run(TUNING.set, self.tuning)
         made = Incarnation(
@@ -224,7 +225,7 @@ class Cluster:
             node=node,
             store=self.store.facade(process),
             clock=SimClock(self.loop, self.dice),
-            expected=expected,
+            expected=reasons,
         )
         made.store.on_read = lambda key, data: self._on_read(made, key, data)
         self.incarnations.append(made)
@@ -256,7 +257,7 @@ class Cluster:
             await broker.run()
         except Refused as refused:
             made.reason = refused.reason
-            if refused.reason not in (Reason.FENCED, made.expected):
+            if refused.reason is not Reason.FENCED and refused.reason not in made.expected:
                 self.violation(f"{name} ended with {refused.reason.value}: {refused.message}")
         except BaseException as error:
             self.violation(f"{name} ended because of a bug: {type(error).__name__}: {error}")

@@ -11,7 +11,7 @@ from automq.s3stream.store.memory import MemoryStore
 class Bucket(MemoryStore):
     """The store of a simulation, and what may become of it."""
 
-    def keys(self, part: str = "") -> list[str]:
+    def find(self, part: str = "") -> list[str]:
         """Keys that contain `part`, in byte order."""
         return [key for key in self._keys if part in key]
 
@@ -35,7 +35,7 @@ class Bucket(MemoryStore):
 
     def vanish_all(self, part: str = "") -> dict[str, bytes]:
         """All keys containing `part` are gone: a folder was removed, a prefix emptied, a bucket made anew."""
-        return {key: self.vanish(key) for key in self.keys(part)}
+        return {key: self.vanish(key) for key in self.find(part)}
 
     def flip(self, key: str, at: int, *, bit: int = 0) -> None:
         """One bit of the byte at `at` (from the end, if negative) is another."""

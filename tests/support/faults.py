@@ -178,6 +178,8 @@ class SimStore:
         """Whether a body that ends in the middle is refused."""
         self.answers_404_to_deletes = False
         """Whether deleting what is not there is an error, as it is for some stores."""
+        self.ignores_conditions = False
+        """Whether a create overwrites what is there: the bucket was moved to a store that knows no conditions."""
         self.page_keys: int | None = None
         """Listings come in pages of so many keys; None for one page."""
         self._dice = dice
@@ -394,7 +396,14 @@ class ProcessStore:
 
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
         data = b"".join(body)
-        await self._call("create", key, data, lambda: self._world.inner.create(key, [data]), body)
+        inner = self._world.inner
+        await self._call(
+            "create",
+            key,
+            data,
+            lambda: inner.put(key, [data]) if self._world.ignores_conditions else inner.create(key, [data]),
+            body,
+        )
 
     async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
         data = b"".join(body)
