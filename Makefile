@@ -57,8 +57,8 @@ bench: $(STAMP)  ## Measure; writes build/bench.json
 crds: $(STAMP)  ## Write the CRD anew from the operator's models
 	$(BIN)/python -m automq_operator.generate .
 
-e2e: $(STAMP)  ## Test operator and broker on the Kubernetes cluster of KUBECONFIG
-	$(BIN)/python -m tests.e2e
+e2e: $(STAMP)  ## Test operator and broker on the Kubernetes cluster of KUBECONFIG: E2E=--short, or names of stories
+	$(BIN)/python -m tests.e2e $(E2E)
 
 kind-up:  ## Make a kind cluster with the image, an S3 server and the operator (needs a container engine)
 	tests/e2e/kind-up

@@ -53,11 +53,20 @@ def node(raw: Manifest) -> Node:
         name=raw["metadata"]["name"],
         ready=conditions.get("Ready") == "True",
         schedulable=not spec.get("unschedulable"),
+        address=_address(raw),
         labels=dict(raw["metadata"].get("labels") or {}),
         taints=[
             Taint(key=taint["key"], value=taint.get("value") or "", effect=taint["effect"])
             for taint in spec.get("taints") or []
         ],
+    )
+
+
+def _address(raw: Manifest) -> str | None:
+    """The address for those outside if there is one, else that for those inside."""
+    found = {item["type"]: item["address"] for item in (raw.get("status") or {}).get("addresses") or []}
+    return next(
+        (found[kind] for kind in ("ExternalIP", "ExternalDNS", "InternalIP", "Hostname") if kind in found), None
     )
 
 

@@ -74,6 +74,8 @@ class Node:
     not_ready_s: float = 0.0
     """Seconds since the operator first saw that it is not ready, by the operator's own clock; 0 when it is."""
     schedulable: bool = True
+    address: str | None = None
+    """Where clients outside reach its ports, as far as Kubernetes knows."""
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Taint] = ()
 

@@ -9,9 +9,12 @@ from automq_operator.plan import Finding
 from automq_operator.reasons import MEANINGS, ConditionType, Reason
 from automq_operator.resources import network
 from automq_operator.view import Broker, View
-from automq_operator.wording import MESSAGE_CHARACTERS_MAX, message, named
+from automq_operator.wording import MESSAGE_CHARACTERS_MAX, in_fields, message, named
 
 IMAGE_REASONS: Final = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
+
+
+ADDRESSES_MAX: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ def storage_verdict(view: View) -> Verdict:
         for broker in view.brokers:
             said = broker.store_reason
             if said is not None and broker.answered == answered:
-                return verdict(False, Reason(said[0]), said[1])
+                return verdict(False, Reason(said[0]), in_fields(said[1]))
     return verdict(None, Reason.UNKNOWN, "no broker has said anything about the store yet")
 
 
@@ -119,7 +122,7 @@ def _why_not_serving(view: View) -> tuple[Reason, str]:
         if pod.last_words is not None:
             reason, text = pod.last_words
             known = reason in (Reason.INVALID_SETTINGS, Reason.ADDRESS_IN_USE, Reason.FENCED)
-            return (Reason(reason) if known else Reason.BROKER_DOWN), f"broker in {pod.name} ended: {text}"
+            return (Reason(reason) if known else Reason.BROKER_DOWN), f"broker in {pod.name} ended: {in_fields(text)}"
         return Reason.STARTING, f"broker in {pod.name} is being started"
     if view.cluster.spec.paused and any(broker.pod is None for broker in view.wanted):
         return Reason.PAUSED, "a pod is missing and spec.paused is true"
@@ -180,7 +183,7 @@ def conditions(
 
 
 def listeners(view: View) -> list[api.ListenerStatus]:
-    """Where to connect, by listener. A NodePort listener is reached through any broker's node."""
+    """Where to connect, by listener, as clients take it. A NodePort listener is reached through any node."""
     found = []
     cluster, node_ports = view.cluster, view.layout.node_ports
     for listener in cluster.spec.listeners:
@@ -188,9 +191,20 @@ def listeners(view: View) -> list[api.ListenerStatus]:
             host = network.bootstrap_address(cluster).rsplit(":", 1)[0]
             found.append(api.ListenerStatus(name=listener.name, bootstrap=f"{host}:{listener.port}"))
         elif listener.name in node_ports:
-            host = listener.host or "<node address>"
-            found.append(api.ListenerStatus(name=listener.name, bootstrap=f"{host}:{node_ports[listener.name]}"))
+            hosts = [listener.host] if listener.host else node_addresses(view)
+            bootstrap = ",".join(f"{host}:{node_ports[listener.name]}" for host in hosts)
+            if bootstrap:
+                found.append(api.ListenerStatus(name=listener.name, bootstrap=bootstrap))
     return found
+
+
+def node_addresses(view: View) -> list[str]:
+    """Of a few Ready nodes, those of brokers first: one of them may be away when a client begins."""
+    homes = {broker.pod.node for broker in view.brokers if broker.pod is not None}
+    ready = [node for node in view.observed.nodes.values() if node is not None and node.ready and node.address]
+    ready.sort(key=lambda node: (node.name not in homes, node.name))
+    found = [f"[{node.address}]" if ":" in (node.address or "") else node.address for node in ready]
+    return [address for address in found if address][:ADDRESSES_MAX]
 
 
 def phase(view: View, *, ready: bool) -> str:

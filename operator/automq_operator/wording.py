@@ -1,5 +1,6 @@
 """Pure: decisions put into words, for conditions and Events. What is decided is decided elsewhere."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,24 @@ from automq_operator.reasons import Reason
 MESSAGE_CHARACTERS_MAX: Final = 1024
 """The Event API takes no more, and nobody reads more."""
 NAMES_MAX: Final = 8
+
+
+_FIELDS: Final = (
+    (re.compile(r"automq\.storage\.adopt=(\S+)"), r"spec.storage.adopt: \1"),
+    (re.compile(r"automq\.storage\.adopt"), "spec.storage.adopt"),
+    (re.compile(r"automq\.storage\.uri"), "spec.storage"),
+    (re.compile(r"automq\.storage\.credentials\.dir"), "spec.storage.credentialsSecret"),
+    (re.compile(r"automq\.cluster\.id"), "status.clusterId"),
+    (re.compile(r"automq\.cluster\.owner"), "metadata.uid"),
+)
+"""Settings that the operator writes, and the fields of the resource that they come from."""
+
+
+def in_fields(text: str) -> str:
+    """A broker's words with the resource's fields for its settings: `spec.config` would refuse those."""
+    for pattern, replacement in _FIELDS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def named(key: ObjectKey) -> str:

@@ -26,8 +26,9 @@ def _metadata(of: str, **fields: Any) -> Spec:
     return {"template": {of: {"metadata": fields}}}
 
 
+# Names of resources; the answer names metadata.name.
 BAD_NAMES: Final = ("1digit", "my.dots", "n" * 41, "n" * 74, "ends-")
-"""Names of resources; the answer names metadata.name."""
+NAME_WORD: Final = "small letters, digits and hyphens, a letter first"
 
 BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
     ({"replicas": 0}, "spec.replicas", "greater than or equal to 1"),

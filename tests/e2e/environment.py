@@ -19,7 +19,11 @@ class Missing(Exception):
 
 
 class StepFailed(Exception):
-    """A step did not show what it should."""
+    """A story did not show what it should."""
+
+
+class Skipped(Exception):
+    """A story cannot be shown here; says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class Environment:
 
     image: str
     """E2E_IMAGE: broker and operator, present on every node."""
+    next_image: str | None
+    """E2E_NEXT_IMAGE: another image of both; without it the stories of other images are skipped."""
     client_image: str
     """E2E_CLIENT_IMAGE: Python with confluent-kafka, present on every node."""
     s3_endpoint: str
@@ -37,9 +43,22 @@ class Environment:
     access_key: str
     secret_key: str
     node_command: str | None
-    """E2E_NODE_COMMAND: freezes, thaws, cuts and joins nodes; without it those steps are skipped."""
+    """E2E_NODE_COMMAND: freezes, thaws, cuts and joins nodes, runs programs in them; without it those stories are
+    skipped."""
     s3_command: str | None
-    """E2E_S3_COMMAND: `stop` and `start` the S3 server; without it the steps that need an outage are skipped."""
+    """E2E_S3_COMMAND: `stop` and `start` the S3 server; without it the stories that need an outage are skipped."""
+
+    def node(self, *arguments: str) -> str:
+        """Break or mend a node, or run a program in one. Raises Skipped where that cannot be done."""
+        if self.node_command is None:
+            raise Skipped("E2E_NODE_COMMAND cannot break nodes")
+        return run(*self.node_command.split(), *arguments)
+
+    def s3(self, verb: str) -> None:
+        """`stop` or `start` the S3 server. Raises Skipped where that cannot be done."""
+        if self.s3_command is None:
+            raise Skipped("E2E_S3_COMMAND cannot stop the S3 server")
+        run(*self.s3_command.split(), verb)
 
 
 def from_environ() -> Environment:
@@ -54,6 +73,7 @@ def from_environ() -> Environment:
     endpoint = os.environ["E2E_S3_ENDPOINT"]
     return Environment(
         image=os.environ.get("E2E_IMAGE", "localhost/automq:dev"),
+        next_image=os.environ.get("E2E_NEXT_IMAGE"),
         client_image=os.environ.get("E2E_CLIENT_IMAGE", "localhost/automq-client:dev"),
         s3_endpoint=endpoint,
         s3_endpoint_here=os.environ.get("E2E_S3_ENDPOINT_HERE", endpoint),
@@ -83,6 +103,11 @@ def refused(manifest: str) -> str:
     if done.returncode == 0:
         raise StepFailed(f"accepted:\n{manifest}")
     return done.stderr
+
+
+def accepted(manifest: str) -> None:
+    """The API server would take it; nothing is made. Raises StepFailed."""
+    run("kubectl", "apply", "--dry-run=server", "-f", "-", stdin=manifest)
 
 
 def get(kind: str, name: str, namespace: str) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""The hands of the run: what steps do to the cluster and ask of it."""
+"""The hands of the run: what stories do to clusters and ask of them."""
 
 import json
-import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -12,12 +11,7 @@ import yaml
 from botocore.client import Config
 from botocore.exceptions import ClientError
 
-from tests.e2e import clients
-from tests.e2e.environment import ROOT, Environment, StepFailed, get, items, kubectl, run, wait_for
-
-
-class Skipped(Exception):
-    """A step cannot be shown here; says why."""
+from tests.e2e.environment import ROOT, Environment, get, kubectl, run, wait_for
 
 
 class World:
@@ -26,7 +20,9 @@ class World:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.system, self.namespace = "automq-system", "automq-e2e"
-        self.erase_s = 90
+        self.erase_s = 60
+        self.namespaces: list[str] = []
+        """Beside the run's own."""
         self.kept: list[str] = []
         self.kept_id = ""
         self._s3 = boto3.client(
@@ -40,8 +36,8 @@ class World:
 
     # The operator.
 
-    def helm_install(self, *more: str) -> None:
-        repository, tag = self.environment.image.rsplit(":", 1)
+    def helm_install(self, *more: str, image: str | None = None) -> None:
+        repository, tag = (image or self.environment.image).rsplit(":", 1)
         run(
             "helm", "upgrade", "--install", "automq-operator", str(ROOT / "charts/automq-operator"),
             "--namespace", self.system, "--create-namespace", "--set", f"image.repository={repository}",
@@ -108,6 +104,10 @@ class World:
     def path(self, name: str) -> str:
         return f"/apis/automq.io/v1alpha1/namespaces/{self.namespace}/automqclusters/{name}"
 
+    def spec(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = get("amq", name, self.namespace)["spec"]
+        return found
+
     def status(self, name: str, *, namespace: str | None = None) -> dict[str, Any]:
         found: dict[str, Any] = get("amq", name, namespace or self.namespace).get("status", {})
         return found
@@ -141,6 +141,39 @@ class World:
         found = [a["address"] for node in nodes for a in node["status"]["addresses"] if a["type"] == "InternalIP"]
         return ",".join(f"{address}:{port}" for address in [first, *(item for item in found if item != first)])
 
+    def node_ports(self, name: str) -> dict[str, str]:
+        """The NodePort address of every node, by its name."""
+        port = get("service", f"{name}-kafka-outside", self.namespace)["spec"]["ports"][0]["nodePort"]
+        found = {}
+        for node in json.loads(kubectl("get", "nodes", "-o", "json"))["items"]:
+            for address in node["status"]["addresses"]:
+                if address["type"] == "InternalIP":
+                    found[node["metadata"]["name"]] = f"{address['address']}:{port}"
+        return found
+
+    def node_of(self, name: str) -> str:
+        """Where the broker runs."""
+        return str(self.pod(name)["spec"]["nodeName"])
+
+    # What was told.
+
+    def events(self, name: str, *, namespace: str | None = None) -> list[str]:
+        """Reasons of the Events about a cluster."""
+        selector = f"involvedObject.kind=AutoMQCluster,involvedObject.name={name}"
+        text = kubectl("-n", namespace or self.namespace, "get", "events", "-o", "json", "--field-selector", selector)
+        return [event["reason"] for event in json.loads(text)["items"]]
+
+    def wait_event(self, name: str, reason: str, *, namespace: str | None = None) -> None:
+        """The Event arrives; Events are posted in the background."""
+        wait_for(f"Event {reason} about {name}", lambda: reason in self.events(name, namespace=namespace), 20)
+
+    def operator_said(self, text: str) -> bool:
+        """Whether a replica of the operator that runs now has logged it."""
+        log = kubectl(
+            "-n", self.system, "logs", "-l", "app.kubernetes.io/name=automq-operator", "--tail=-1", "--prefix=false"
+        )
+        return text in log
+
     # Secrets and buckets.
 
     def secret(self, name: str, *, namespace: str | None = None, secret_key: str | None = None) -> None:
@@ -157,6 +190,7 @@ class World:
         kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
 
     def namespace_with_secret(self, name: str) -> None:
+        self.namespaces.append(name)
         kubectl(
             "apply",
             "-f",
@@ -176,127 +210,14 @@ class World:
         answer = self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix)
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
-    # Faults.
-
-    def through_a_fault(self, name: str, topic: str, fault: Callable[[], None], limit_s: float) -> float:
-        """A producer runs while it happens; the longest time without an acknowledgement. Nothing is lost or doubled."""
-        bootstrap = self.outside(name)
-        clients.create_topic(bootstrap, topic)
-        with clients.SteadyProducer(bootstrap, topic) as producer:
-            wait_for("records are acknowledged", lambda: len(producer.acked) > 50, 30)
-            began, before = time.monotonic(), len(producer.acked)
-            fault()
-            time.sleep(1)
-            self.wait_ready(name, 120)
-            known = len(producer.acked)
-            wait_for("records are acknowledged again", lambda: len(producer.acked) > max(known, before) + 50, 60)
-            seconds = producer.longest_silence_s(began)
-        clients.check_exactly_once(self.outside(name), topic, producer)
-        if seconds > limit_s:
-            raise StepFailed(f"no acknowledgement for {seconds:.1f} s, more than {limit_s:.0f}")
-        return seconds
-
-    def through_one_replacement(
-        self, name: str, topic: str, change: Callable[[], None], *, timeout_s: float = 60
-    ) -> None:
-        uid = self.pod(name)["metadata"]["uid"]
-        seen = {uid}
-
-        def settled() -> bool:
-            pod = self.pod(name)
-            if pod:
-                seen.add(pod["metadata"]["uid"])
-            return (
-                len(seen) > 1
-                and self.condition(name, "Progressing") == ("False", "Settled")
-                and (self.condition(name, "Ready")[0] == "True")
-            )
-
-        def fault() -> None:
-            change()
-            wait_for("the pod is replaced and all is settled", settled, timeout_s)
-            time.sleep(3)
-            settled()
-
-        self.through_a_fault(name, topic, fault, 60)
-        if len(seen) != 2:
-            raise StepFailed(f"the pod was replaced {len(seen) - 1} times")
-
-    def through_a_lost_node(self, name: str, topic: str, break_word: str, mend_word: str) -> float:
-        """Break the broker's node; the replacement serves elsewhere, and the old one acknowledges nothing more."""
-        command = self.environment.node_command
-        if command is None:
-            raise Skipped("E2E_NODE_COMMAND cannot break nodes")
-        self._move_off_the_first_node(name)
-        node = self.pod(name)["spec"]["nodeName"]
-        old = self.outside(name)
-        clients.create_topic(old, topic)
-        try:
-            with clients.SteadyProducer(old, topic) as producer:
-                wait_for("records are acknowledged", lambda: len(producer.acked) > 50, 30)
-                run(*command.split(), break_word, node)
-                began = time.monotonic()
-                wait_for("a pod elsewhere", lambda: self.pod(name).get("spec", {}).get("nodeName", node) != node, 120)
-                time.sleep(1)
-                self.wait_ready(name, 120)
-                seconds = time.monotonic() - began
-                time.sleep(3)
-            clients_values = clients.read_all(self.outside(name), topic)
-            lost = [value for value in producer.acked if value not in set(clients_values)]
-            if lost or len(clients_values) != len(set(clients_values)):
-                raise StepFailed(f"{len(lost)} acknowledged records are not on the replacement: {lost[:3]}")
-        finally:
-            run(*command.split(), mend_word, node)
-            kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=120s")
-        return seconds
-
-    def _move_off_the_first_node(self, name: str) -> None:
-        """The first node carries the cluster's DNS; break another."""
-        if self.pod(name)["spec"]["nodeName"] != "node1":
-            return
-        kubectl("cordon", "node1")
-        try:
-            self.delete_pod(name, force=False)
-            wait_for(
-                "a pod on another node", lambda: self.pod(name).get("spec", {}).get("nodeName", "node1") != "node1", 90
-            )
-            time.sleep(1)
-            self.wait_ready(name, 90)
-        finally:
-            kubectl("uncordon", "node1")
-
-    def heals(self, name: str, reason: str, storage: Mapping[str, Any], repair: Callable[[], None]) -> None:
-        """A cluster whose store is wrong says so, and heals without a restart when it is repaired."""
-        self.apply(name, storage=storage)
-        wait_for(f"{reason} shows", lambda: self.condition(name, "StorageReady") == ("False", reason), 60)
-        uid = self.pod(name)["metadata"]["uid"]
-        repair()
-        self.wait_ready(name, 150)
-        pod = self.pod(name)
-        if pod["metadata"]["uid"] != uid or pod["status"]["containerStatuses"][0]["restartCount"]:
-            raise StepFailed("the broker was restarted")
-        kubectl("-n", self.namespace, "delete", "amq", name, "--timeout=60s")
-
-    # Images.
-
-    def other_image(self) -> str | None:
-        return os.environ.get("E2E_OTHER_IMAGE")
+    def delete(self, name: str, *, timeout_s: float = 60, namespace: str | None = None, cascade: str = "") -> float:
+        """Delete a cluster and wait until it is gone; the seconds that took."""
+        began = time.monotonic()
+        more = [f"--cascade={cascade}"] if cascade else []
+        kubectl("-n", namespace or self.namespace, "delete", "amq", name, f"--timeout={timeout_s:.0f}s", *more)
+        return time.monotonic() - began
 
     def clean_up(self) -> None:
-        """Remove what the run made, as far as it goes."""
-        for cluster in items("amq", self.namespace) if get("namespace", self.namespace, self.system) else []:
-            name = cluster["metadata"]["name"]
-            kubectl(
-                "-n",
-                self.namespace,
-                "patch",
-                "amq",
-                name,
-                "--type=merge",
-                "-p",
-                '{"metadata":{"finalizers":[]}}',
-                check=False,
-            )
-            kubectl("-n", self.namespace, "delete", "amq", name, "--wait=false", check=False)
-        for namespace in (self.namespace, "elsewhere"):
+        """Remove what the run made. Nothing is forced: a deletion that hangs is a failure of the run's last story."""
+        for namespace in (self.namespace, *self.namespaces):
             kubectl("delete", "namespace", namespace, "--ignore-not-found", "--wait=false", check=False)

@@ -237,6 +237,26 @@ def test_planner_converges_from_every_history(history: list[tuple[dict[str, Any]
     assert world.writes == writes
 
 
+def test_op15_status_lists_addresses_that_clients_can_use() -> None:
+    world = World()
+    for number, name in enumerate(world.nodes, start=1):
+        world.nodes[name] = dataclasses.replace(world.nodes[name], address=f"10.0.0.{number}")
+    cluster = converge(a_cluster(listeners=LISTENERS), world)
+    assert {item.name: item.bootstrap for item in cluster.status.listeners} == {
+        "internal": "demo-kafka.team.svc:9092",
+        "outside": "10.0.0.1:30123,10.0.0.2:30123,10.0.0.3:30123",
+    }
+    world.nodes["node1"] = dataclasses.replace(world.nodes["node1"], ready=False)
+    cluster, _ = one_pass(cluster, world)
+    assert cluster.status.listeners[1].bootstrap == "10.0.0.2:30123,10.0.0.3:30123"
+
+
+def test_op15_host_of_a_listener_is_listed_alone() -> None:
+    outside = {"name": "outside", "port": 9094, "type": "NodePort", "host": "kafka.example"}
+    cluster = converge(a_cluster(listeners=[LISTENERS[0], outside]), World())
+    assert cluster.status.listeners[1].bootstrap == "kafka.example:30123"
+
+
 def test_status_round_trips_through_its_yaml_form() -> None:
     cluster = converge(a_cluster(listeners=LISTENERS), World())
     assert (

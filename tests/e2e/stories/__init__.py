@@ -1,0 +1,1 @@
+"""The stories, by what they are about; `tests.e2e.plan` puts them in order."""
