@@ -76,7 +76,7 @@ def _join_known(turn: Turn, group: ClassicGroup, command: JoinCommand, ticket: T
         return
     assert group.state not in (GroupState.EMPTY, GroupState.DEAD), "an empty group has no members"
     if _must_rebalance(group, member, command):
-        _update(turn, member, command, ticket)
+        _update(turn, group, member, command, ticket)
         rebalance.prepare_or_complete(turn, group)
     else:
         # It did not get the answer, or asks without need: the generation stands.
@@ -112,15 +112,15 @@ def _add(turn: Turn, group: ClassicGroup, command: JoinCommand, ticket: Ticket, 
     rebalance.prepare_or_complete(turn, group)
 
 
-def _update(turn: Turn, member: Member, command: JoinCommand, ticket: Ticket) -> None:
+def _update(turn: Turn, group: ClassicGroup, member: Member, command: JoinCommand, ticket: Ticket) -> None:
     """The member as it describes itself now; an older request of its that still waits is answered."""
-    rebalance.refuse_join(turn, member, ErrorCode.REBALANCE_IN_PROGRESS, member_id=member.member_id)
-    _describe(member, command)
-    member.join_ticket = ticket
+    rebalance.refuse_join(turn, group, member, ErrorCode.REBALANCE_IN_PROGRESS, member_id=member.member_id)
+    _describe(group, member, command)
+    group.await_join(member, ticket)
 
 
-def _describe(member: Member, command: JoinCommand) -> None:
-    member.protocols = command.protocols
+def _describe(group: ClassicGroup, member: Member, command: JoinCommand) -> None:
+    group.offer(member, command.protocols)
     member.session_timeout_ms = command.session_timeout_ms
     member.rebalance_timeout_ms = command.rebalance_timeout_ms
     member.client_id = command.client_id
@@ -133,11 +133,11 @@ def _replace_static(
     """A static member restarted. If nothing that matters changed it takes its old place without a rebalance."""
     old_leader = group.leader
     old = group.members[old_id]
-    rebalance.refuse_join(turn, old, ErrorCode.FENCED_INSTANCE_ID, member_id=old_id)
+    rebalance.refuse_join(turn, group, old, ErrorCode.FENCED_INSTANCE_ID, member_id=old_id)
     rebalance.refuse_sync(turn, old, ErrorCode.FENCED_INSTANCE_ID)
     turn.cancel_timer(SessionTimer(group.group_id, old_id))
     member = group.replace_static(old_id, new_id)
-    _describe(member, command)
+    _describe(group, member, command)
     rebalance.arm_session(turn, group, member)
     is_unchanged = group.state is GroupState.STABLE and group.select_protocol() == group.protocol_name
     if is_unchanged and rebalance.fits_a_batch(turn, group, {}):
@@ -150,6 +150,6 @@ def _replace_static(
             response.members = []
         turn.answer(ticket, response)
         return
-    member.join_ticket = ticket
+    group.await_join(member, ticket)
     # The leader of a generation that is just completing knows the old id: its assignment would miss the new one.
     rebalance.prepare_or_complete(turn, group)

@@ -41,6 +41,9 @@ NO_OFFSET: Final = -1
 TIME_MS_MAX: Final = 2**63 - 1
 # Key and value without their strings, and the record around them.
 RECORD_OVERHEAD_BYTES: Final = 96
+# One commit of 100,000 partitions of long names. The log cuts it into batches; all of them are durable before it is
+# answered. Memory and the turn it takes are what bounds it.
+COMMIT_BYTES_MAX: Final = 64 << 20
 
 TopicExists = Callable[[str, uuid.UUID | None], bool]
 """Whether a topic of that name still exists, and is the one of that id where an id is known."""
@@ -123,7 +126,7 @@ def commit(turn: Turn, group: ClassicGroup, request: OffsetCommitRequest) -> Off
             answer.partitions.append(
                 OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
             )
-    if _size_bound(records) > turn.settings.batch_bytes_max:
+    if _size_bound(records) > COMMIT_BYTES_MAX:
         raise ApiError(ErrorCode.INVALID_COMMIT_OFFSET_SIZE, "the commit is too large: commit fewer partitions at once")
     turn.store(records)
     return response
@@ -145,13 +148,13 @@ def _validate_commit(turn: Turn, group: ClassicGroup, request: OffsetCommitReque
 
 
 def _size_bound(records: list[Record]) -> int:
-    """No fewer bytes than the records take; a character has at most three (surrogate pairs count as two)."""
+    """No fewer bytes than the records take."""
     total = 0
     for record in records:
         assert isinstance(record, OffsetStored)
         assert record.committed is not None
-        texts = len(record.group_id) + len(record.topic) + len(record.committed.metadata)
-        total += RECORD_OVERHEAD_BYTES + 4 * texts
+        texts = (record.group_id, record.topic, record.committed.metadata)
+        total += RECORD_OVERHEAD_BYTES + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
     return total
 
 

@@ -149,7 +149,7 @@ def note_synced(turn: Turn, group: ClassicGroup, member: Member) -> None:
 def drop(turn: Turn, group: ClassicGroup, member: Member) -> None:
     """Forget `member`; who waits for an answer is told to come again as somebody new."""
     turn.cancel_timer(SessionTimer(group.group_id, member.member_id))
-    refuse_join(turn, member, ErrorCode.UNKNOWN_MEMBER_ID, member_id=NO_MEMBER)
+    refuse_join(turn, group, member, ErrorCode.UNKNOWN_MEMBER_ID, member_id=NO_MEMBER)
     refuse_sync(turn, member, ErrorCode.UNKNOWN_MEMBER_ID)
     group.remove(member.member_id)
 
@@ -214,13 +214,13 @@ def join_error(code: ErrorCode, *, member_id: str) -> JoinGroupResponse:
 def answer_join(turn: Turn, group: ClassicGroup, member: Member) -> None:
     """Tell a waiting member its generation."""
     turn.answer(member.join_ticket, join_response(group, member))
-    member.join_ticket = None
+    group.end_join(member)
 
 
-def refuse_join(turn: Turn, member: Member, code: ErrorCode, *, member_id: str) -> None:
+def refuse_join(turn: Turn, group: ClassicGroup, member: Member, code: ErrorCode, *, member_id: str) -> None:
     """Tell a member that waits for the join phase to end why it waits in vain."""
     turn.answer(member.join_ticket, join_error(code, member_id=member_id))
-    member.join_ticket = None
+    group.end_join(member)
 
 
 def answer_sync(turn: Turn, group: ClassicGroup, member: Member) -> None:

@@ -1,5 +1,7 @@
 """What the members of a group have in common, who leads, and what is stored of it."""
 
+from typing import Any
+
 import pytest
 
 from automq.coordinators.group.classic import ClassicGroup
@@ -37,10 +39,10 @@ def test_the_first_member_leads_and_the_next_inherits() -> None:
 
 def test_a_leader_that_has_not_joined_is_replaced_by_one_who_has() -> None:
     group = a_group(a_member("a"), a_member("b"))
-    group.members["a"].join_ticket = None
+    group.end_join(group.members["a"])
     assert group.elect_joined_leader()
     assert group.leader == "b"
-    group.members["b"].join_ticket = None
+    group.end_join(group.members["b"])
     assert not group.elect_joined_leader()
 
 
@@ -104,3 +106,33 @@ def test_a_subscription_that_cannot_be_read_counts_as_every_topic() -> None:
     group.start_generation(wall_ms=2)
     assert group.topics is None
     assert group.is_subscribed_to("anything")
+
+
+class CountingMembers(dict[str, Member]):
+    """Counts how often all members are walked."""
+
+    walks = 0
+
+    def values(self) -> Any:
+        self.walks += 1
+        return super().values()
+
+
+def test_b5_join_of_one_member_walks_no_others() -> None:
+    group = a_group(*(a_member(f"m{number}") for number in range(100)))
+    members = group.members = CountingMembers(group.members)
+    for number in range(100, 200):
+        joiner = a_member(f"m{number}")
+        assert group.supports("consumer", joiner.protocols)
+        group.add(joiner, Ticket(number), protocol_type="consumer")
+        assert group.awaiting_join_count == number + 1
+        assert group.has_all_joined
+    for name in ("m7", "m150"):
+        group.end_join(group.members[name])
+        group.offer(group.members[name], (Protocol("other", b""),))
+    assert (group.awaiting_join_count, group.has_all_joined) == (198, False)
+    assert not group.supports("consumer", (Protocol("range", b""),))
+    assert members.walks == 0
+    for name in ("m7", "m150"):
+        group.remove(name)
+    assert group.supports("consumer", (Protocol("range", b""),))

@@ -45,9 +45,22 @@ def test_one_partition_with_too_much_metadata_does_not_stop_the_others() -> None
     assert [partition for _, partition, _ in world.shard.offsets.entries("g")] == [0, 2]
 
 
-def test_a_commit_that_fits_no_batch_is_refused_whole() -> None:
-    world = GroupWorld(GroupSettings(batch_bytes_max=1_000))
-    partitions = [OffsetCommitRequestPartition(partition_index=index, committed_offset=5) for index in range(100)]
+def test_b3_commit_of_a_hundred_thousand_partitions_is_taken() -> None:
+    world = GroupWorld()
+    partitions = [OffsetCommitRequestPartition(partition_index=index, committed_offset=5) for index in range(1000)]
+    topics = [OffsetCommitRequestTopic(name=f"topic-{number:03}" * 3, partitions=partitions) for number in range(100)]
+    turn = world.turn()
+    response = world.shard.commit(turn, a_commit(*topics), knows_group_errors=True)
+    assert len(turn.records) == 100_000
+    assert {done.error_code for topic in response.topics for done in topic.partitions} == {ErrorCode.NONE}
+
+
+def test_commit_beyond_all_bounds_is_refused_whole() -> None:
+    world = GroupWorld(GroupSettings(offset_metadata_length_max=1 << 30))
+    partitions = [
+        OffsetCommitRequestPartition(partition_index=index, committed_offset=5, committed_metadata="m" * (1 << 20))
+        for index in range(70)
+    ]
     turn = world.turn()
     with pytest.raises(ApiError) as caught:
         world.shard.commit(
