@@ -55,7 +55,7 @@ class Program:
                 identity=self._configured.identity,
                 answered=self._answered,
             )
-            leading = loop.create_task(elector.lead(lambda: self._work(server, session)))
+            leading = loop.create_task(elector.lead(lambda: self._work(server, session), lost=server.fence))
             stopping = loop.create_task(self._stop.wait())
             await asyncio.wait({leading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             asked = self._stop.is_set()

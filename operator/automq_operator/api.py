@@ -43,6 +43,10 @@ OWNED_PREFIXES: Final = ("automq.storage.", "automq.cluster.", "automq.http.", "
 NODE_PORT_MIN: Final = 30000
 NODE_PORT_MAX: Final = 32767
 
+CONFIG_KEY: Final = "^[a-z0-9._-]+$"
+ConfigKey = Annotated[str, Meta(pattern=CONFIG_KEY)]
+"""Nothing that means something else in a properties file: a key must not bring further settings along."""
+
 Label = Annotated[str, Meta(max_length=63, pattern=LABEL_VALUE)]
 
 
@@ -246,7 +250,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Meta(description="Addresses for clients; one Internal listener at least.", min_length=1, max_length=8),
     ] = msgspec.field(default_factory=lambda: [Listener(name="internal", port=9092)])
     config: Annotated[
-        dict[str, str], Meta(description="Broker settings in Kafka's names. Those the operator owns are refused.")
+        dict[ConfigKey, str], Meta(description="Broker settings in Kafka's names. Those the operator owns are refused.")
     ] = {}
     resources: Annotated[Resources, Meta(description="Requests and limits of the broker container.")] = Resources()
     template: Annotated[Template, Meta(description="Overrides of what the operator makes.")] = Template()

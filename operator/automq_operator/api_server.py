@@ -56,8 +56,18 @@ class ApiServer:
     def __init__(self, connection: client.ApiClient | None = None) -> None:
         self._client = connection or client.ApiClient()
         self._places = asyncio.Semaphore(PARALLEL_MAX)
+        self._fenced = False
         self.writes = 0
         """Requests that could change a cluster (the Lease does not count): an unchanged cluster causes none."""
+
+    def fence(self) -> None:
+        """Another replica leads from now on: nothing of a cluster is written any more, whatever is still under way."""
+        self._fenced = True
+
+    def _count_write(self, what: str) -> None:
+        if self._fenced:
+            raise ApiError(status=0, message="this replica no longer leads", what=what)
+        self.writes += 1
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -79,7 +89,7 @@ class ApiServer:
 
         With a uid exactly that object is meant: refused (409) when it is gone or another has its name.
         """
-        self.writes += 1
+        self._count_write("apply")
         metadata = manifest["metadata"] | ({"uid": uid} if uid is not None else {})
         manifest = {**manifest, "metadata": metadata}
         path = f"{_path(manifest['kind'], metadata['namespace'])}/{metadata['name']}"
@@ -88,7 +98,7 @@ class ApiServer:
 
     async def set_finalizers(self, body: Manifest, finalizers: Sequence[str]) -> Manifest:
         """Replace the finalizers of exactly this version of a resource; refused (409) when it has changed."""
-        self.writes += 1
+        self._count_write("set finalizers")
         metadata = body["metadata"]
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": list(finalizers)}}
         path = f"{_path(body['kind'], metadata['namespace'])}/{metadata['name']}"
@@ -112,7 +122,7 @@ class ApiServer:
 
         Another of its name is not touched and no error: the next look finds it.
         """
-        self.writes += 1
+        self._count_write("delete")
         policy = "Foreground" if foreground else "Background"
         body: dict[str, Any] = {"preconditions": {"uid": uid}, "propagationPolicy": policy}
         if grace_s is not None:
@@ -127,7 +137,7 @@ class ApiServer:
 
     async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> Manifest:
         """The status of an AutoMQCluster, whole, under its own field manager; the resource as it is then."""
-        self.writes += 1
+        self._count_write("write status")
         body = {
             "apiVersion": f"{api.GROUP}/{api.VERSION}",
             "kind": api.KIND,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from automq_operator import api
 
@@ -42,7 +43,7 @@ class Cluster:
             "region": storage.region,
             "path_style": "true" if storage.path_style and storage.endpoint else None,
         }
-        query = "&".join(f"{key}={value}" for key, value in options.items() if value)
+        query = "&".join(f"{key}={quote(value, safe=':/')}" for key, value in options.items() if value)
         return f"s3://{storage.bucket}/{self.prefix}" + (f"?{query}" if query else "")
 
     @property

@@ -113,7 +113,7 @@ CLUSTER_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
             "",
         ),
         (
-            "self.all(key, key.matches('^[a-z0-9._-]+$'))",
+            f"self.all(key, key.matches('{api.CONFIG_KEY}'))",
             "config keys are Kafka's names: small letters, digits, '.', '-' and '_' only",
             "",
         ),

@@ -59,6 +59,11 @@ class Fleet:
             may_replace=self._replacing(key, now) < REPLACED_MAX,
         )
 
+    def failed(self, key: Key) -> None:
+        """Nothing could be decided about a cluster: it is not well, and nobody waits for its first report."""
+        if key in self._members:
+            self._members[key].reported, self._members[key].well_since = True, None
+
     def report(self, key: Key, plan: Plan, permits: Permits, *, replaced: bool, now: float) -> None:
         """What a pass found and did. `replaced`: it deleted a pod by force."""
         self.join(key)

@@ -40,8 +40,13 @@ class Elector:
         self._seen: object = None
         self._seen_at = 0.0
 
-    async def lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Wait for the Lease, run `work` until it ends or the Lease is lost, give the Lease back."""
+    async def lead(
+        self, work: Callable[[], Coroutine[Any, Any, None]], *, lost: Callable[[], None] = lambda: None
+    ) -> None:
+        """Wait for the Lease, run `work` until it ends or the Lease is lost, give the Lease back.
+
+        `lost` is called in the turn in which the Lease is found to be lost, before `work` is asked to end.
+        """
         while not await self._attempt():  # noqa: ASYNC110 - an API server has no event to wait for
             await asyncio.sleep(RETRY_S)
         working = asyncio.get_running_loop().create_task(work())
@@ -49,6 +54,7 @@ class Elector:
         try:
             await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
             if keeping.done():
+                lost()
                 log.warning("lease lost")
             if working.done():
                 working.result()

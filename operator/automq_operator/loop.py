@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from automq_operator import api, cluster, naming, runtime, telemetry
+from automq_operator.ages import AGE_MAX_S
 from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache, Manifest
 from automq_operator.fleet import Fleet
@@ -152,6 +153,7 @@ class ClusterLoop:
     def _failed(self, text: str, retry_after_s: float | None = None) -> float:
         self._failures += 1
         self._last = ()
+        self._tools.fleet.failed(self._key)
         telemetry.RECONCILES.labels(*self._key, "failed").inc()
         log.warning("pass over %s/%s failed: %s", self._namespace, self._name, text)
         return max(min(FAILURE_MAX_S, BUSY_S * 2.0 ** min(self._failures, 10)), retry_after_s or 0.0)
@@ -190,6 +192,7 @@ class ClusterLoop:
             subject = cluster.parse(body, default_image=self._tools.default_image)
         except msgspec.ValidationError as error:
             await self._report_only(body, _unknown(Reason.INVALID_SPEC, str(error)))
+            self._tools.fleet.failed(self._key)
             self._last, self._decided_at = seen, now
             return QUIET_S
         plan = self._resource.planner(
@@ -201,10 +204,10 @@ class ClusterLoop:
         )
         self._outcomes.keep(plan.wanted)
         carried = await self._apply(plan.actions)
+        self._tools.fleet.report(self._key, plan, permits, replaced=carried.forced, now=runtime.monotonic())
         self._say(body, plan.notes)
         if plan.status != subject.status:
             await self._write_status(plan.status)
-        self._tools.fleet.report(self._key, plan, permits, replaced=carried.forced, now=runtime.monotonic())
         telemetry.BROKERS.labels(*self._key, "wanted").set(subject.spec.replicas)
         telemetry.BROKERS.labels(*self._key, "serving").set(plan.status.ready_replicas)
         if not plan.settled:
@@ -229,7 +232,10 @@ class ClusterLoop:
         return before if before is not None and before[0] == version and version else (version, _ours(live))
 
     def _pause(self, observed: Observed, now: float) -> float:
-        """Nothing to do: brokers are asked again, sooner when one of them is not well."""
+        """Nothing to do: brokers are asked again, sooner when one of them is not well or its node may be lost."""
+        on = [observed.nodes.get(pod.node) for pod in observed.pods if pod.node is not None]
+        if any(node is not None and not node.ready and node.not_ready_s < AGE_MAX_S for node in on):
+            return BUSY_S
         well = all(pod.readyz is not None and pod.readyz.reason is None for pod in observed.pods)
         wait_s = QUIET_S if well and observed.pods else UNWELL_S
         retry_s = self._outcomes.next_s(now)
