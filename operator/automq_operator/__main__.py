@@ -43,8 +43,7 @@ class Program:
         """Until a signal, or until the Lease is lost: the process ends then and is started again."""
         await load_config()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+        self._listen_for_signals()
         server = ApiServer()
         beating = loop.create_task(_beat(self._health))
         async with aiohttp.ClientSession() as session:
@@ -69,6 +68,10 @@ class Program:
         beating.cancel()
         await server.close()
 
+    def _listen_for_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+
     async def _work(self, server: ApiServer, session: aiohttp.ClientSession) -> None:
         """Run kopf; what ends it, a watch that the API server broke off for good, is no reason to stop leading."""
         telemetry.LEADER.set(1)
@@ -86,11 +89,15 @@ class Program:
                     identity=Identity(self._configured.identity),
                     stop_flag=self._stop,
                 )
+                return  # it was told to: its own handlers replace ours while it runs
             except Exception:
                 log.exception("watching ended; it begins anew")
                 telemetry.INTERNAL_ERRORS.inc()
-            if not self._stop.is_set():
-                await asyncio.sleep(AGAIN_S)
+            self._listen_for_signals()
+            try:
+                await asyncio.wait_for(self._stop.wait(), AGAIN_S)
+            except TimeoutError:
+                pass
 
 
 def main() -> int:
