@@ -5,6 +5,7 @@ import itertools
 import pathlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import boto3
 from moto.server import ThreadedMotoServer
@@ -21,16 +22,20 @@ class S3Server:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
 
-    def make_bucket(self) -> str:
-        """A new bucket's name."""
-        name = f"bucket-{next(_numbers)}"
-        client = boto3.client(
+    def client(self) -> Any:
+        """Somebody else's client of the server."""
+        return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             region_name=REGION,
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
         )
+
+    def make_bucket(self) -> str:
+        """A new bucket's name."""
+        name = f"bucket-{next(_numbers)}"
+        client = self.client()
         client.create_bucket(Bucket=name)
         client.close()
         return name

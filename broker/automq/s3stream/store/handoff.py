@@ -74,3 +74,16 @@ async def run_to_end(workers: Workers, function: Callable[P, T], /, *args: P.arg
     except asyncio.CancelledError:
         await job.abandon()
         raise
+
+
+async def run_interruptibly(
+    workers: Workers, interrupt: Callable[[], None], function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """As `run_to_end`; a cancelled caller calls `interrupt` first, which makes a call under way end soon."""
+    job: _Job[P, T] = _Job(function)
+    try:
+        return await workers.run(job.run, *args, **kwargs)
+    except asyncio.CancelledError:
+        interrupt()
+        await job.abandon()
+        raise

@@ -1,18 +1,17 @@
 """A store in an S3 bucket: Amazon's, MinIO's, Ceph's.
 
 `create` is one conditional PUT, asked once: its unknown outcomes are the caller's (`conditional.create_once`).
-Everything else may be done twice, and is tried again here. Credentials that the store refuses are read again before it
+Everything else may be done twice, and is tried again here. Every body travels with a checksum that the store verifies:
+what is cut or damaged on its way is refused, never stored. Credentials that the store refuses are read again before it
 is said so.
 """
 
-import asyncio
 import email.utils
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-import obstore
+import botocore.exceptions
 
-from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
 from automq.runtime.workers import Workers
 from automq.s3stream.ports import (
@@ -20,32 +19,29 @@ from automq.s3stream.ports import (
     ObjectExists,
     ObjectInfo,
     ObjectNotFound,
-    StoreCredentialsRejected,
+    StoreRefused,
     StoreUnavailable,
+    StoreUnsupported,
     UnfinishedUpload,
 )
 from automq.s3stream.store.keys import check_deletable, check_key
-from automq.s3stream.store.s3_clients import S3Clients, S3Place, translated
+from automq.s3stream.store.requests import RequestListener
+from automq.s3stream.store.s3_bulk import PART_BYTES_MIN, BulkWriter
+from automq.s3stream.store.s3_checksums import ARGUMENTS, Checksum, checksum_of, wrong_checksum_of
+from automq.s3stream.store.s3_clients import S3Clients, S3Place
 from automq.s3stream.store.s3_credentials import AmbientCredentials, CredentialSource, FolderCredentials
-from automq.s3stream.store.s3_errors import Answer, error_of
+from automq.s3stream.store.s3_tries import S3Requests
 
-T = TypeVar("T")
 Infos = list[ObjectInfo]
 Uploads = list[UnfinishedUpload]
 
-# Tries of operations that may be done twice; about a second altogether.
-TRIES: Final = 3
-# Of one request through aiobotocore, body and all: a connection that swallows what is sent has no other end.
-EXACT_TIMEOUT_S: Final = 30.0
 # S3's own limit of keys in one delete, and in one page of a listing.
 DELETE_KEYS_MAX: Final = 1000
 PAGE_KEYS_MAX: Final = 1000
-# Above this a body goes up in parts, a few at a time: uploads leave bandwidth and memory to producers.
-SINGLE_PUT_BYTES_MAX: Final = 16 << 20
-PART_BYTES: Final = 8 << 20
-PARTS_INFLIGHT_MAX: Final = 3
-# The least that S3 takes as a part that is not the last.
-PART_BYTES_MIN: Final = 5 << 20
+# S3 may answer a page without a key though more follow, after many deletes for instance; not for ever.
+EMPTY_PAGES_MAX: Final = 100
+# What a 404 to a delete is called: by Amazon's rules, and where the answer has no body.
+_GONE: Final = frozenset({"NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404", "Not Found"})
 
 
 class S3Store:
@@ -57,58 +53,51 @@ class S3Store:
         *,
         prefix: str,
         workers: Workers,
+        make_senders: Callable[[], Workers],
         entropy: Entropy,
         credentials_folder: str | None = None,
     ) -> None:
-        """`prefix` goes before every key, with a slash in between; empty for none."""
-        self._source: CredentialSource = (
+        """`prefix` goes before every key, with a slash in between; empty for none.
+
+        `make_senders` makes the threads that large bodies are sent by; they may be blocked for as long as the store is.
+        """
+        source: CredentialSource = (
             FolderCredentials(credentials_folder, workers=workers) if credentials_folder else AmbientCredentials()
         )
-        self._clients = S3Clients(place, self._source)
-        self._bucket = place.bucket
+        self._source = source
         self._prefix = f"{prefix}/" if prefix else ""
-        self._entropy = entropy
+        self._checksum = place.checksum
+        self._workers = workers
+        self._clients = S3Clients(place, source, make_workers=make_senders)
+        self._requests = S3Requests(self._clients, source, bucket=place.bucket, prefix=self._prefix, entropy=entropy)
+        self._bulk = BulkWriter(self._requests, checksum=place.checksum, workers=workers)
+        self._deletes_in_batches = True
+        """Until the store refuses one."""
+
+    def on_request(self, listener: RequestListener) -> None:
+        """Implements `TellsRequests`."""
+        self._requests.listen(listener)
 
     async def get(self, key: str) -> bytes:
         name = self._name(key)
-
-        async def get() -> bytes:
-            bulk, _ = await self._clients.bulk()
-            return bytes(await (await obstore.get_async(bulk, name)).bytes_async())
-
-        return await self._retrying(f"get {self._place(name)}", get)
+        data, _ = await self._requests.retrying(self._what("get", name), lambda: self._requests.read(name, None, None))
+        return bytes(data)
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
         assert 0 <= start < end
         name = self._name(key)
-
-        async def get() -> Buffer:
-            bulk, _ = await self._clients.bulk()
-            try:
-                return memoryview(await obstore.get_range_async(bulk, name, start=start, end=end))
-            except obstore.exceptions.GenericError as error:
-                if "status code: 416" in str(error):
-                    return b""
-                raise
-
-        return await self._retrying(f"get {self._place(name)}", get)
+        data, _ = await self._requests.retrying(self._what("get", name), lambda: self._requests.read(name, start, end))
+        return data
 
     async def put(self, key: str, body: Sequence[Buffer]) -> None:
-        size = sum(len(buffer) for buffer in body)
-        await self._put(key, body, in_parts=size > SINGLE_PUT_BYTES_MAX, part_bytes=PART_BYTES)
+        await self._bulk.put(self._name(key), body, if_absent=False)
 
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
         name = self._name(key)
-        content = b"".join(body)
-
-        async def create() -> None:
-            await self._ask("put_object", Key=name, Body=content, IfNoneMatch="*")
-
-        await self._once(f"create {self._place(name)}", create)
+        await self._put_once("create", name, b"".join(body), IfNoneMatch="*")
 
     async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
-        size = sum(len(buffer) for buffer in body)
-        await self._put(key, body, in_parts=size > SINGLE_PUT_BYTES_MAX, part_bytes=PART_BYTES, if_absent=True)
+        await self._bulk.put(self._name(key), body, if_absent=True)
 
     async def delete(self, keys: Sequence[str]) -> None:
         names = [self._prefix + check_deletable(key) for key in keys]
@@ -117,31 +106,42 @@ class S3Store:
 
     async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
         found: list[ObjectInfo] = []
+        whole = self._prefix + prefix
+        position = {"StartAfter": self._prefix + start_after} if start_after else {}
+        empty_pages = 0
         while len(found) < limit:
-            page, is_last = await self._page(prefix, start_after, min(PAGE_KEYS_MAX, limit - len(found)))
+            page, position = await self._page(whole, position, min(PAGE_KEYS_MAX, limit - len(found)))
+            if page and found and page[0].key <= found[-1].key:
+                raise StoreUnavailable(
+                    f"{self._what('list', whole)}: a page begins before the end of the one before it"
+                )
             found.extend(page)
-            if is_last:
+            if not position:
                 break
-            start_after = page[-1].key
+            empty_pages = 0 if page else empty_pages + 1
+            if empty_pages > EMPTY_PAGES_MAX:
+                raise StoreUnavailable(
+                    f"{self._what('list', whole)}: {empty_pages} pages without a key, and each says that more follow"
+                )
         return found
 
     async def time_ms(self) -> int | None:
         async def ask() -> int | None:
-            answer = await self._ask("list_objects_v2", Prefix=self._prefix, MaxKeys=1)
+            answer = await self._requests.ask("list_objects_v2", about="", Prefix=self._prefix, MaxKeys=1)
             return _time_ms(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
 
-        return await self._retrying(f"list {self._place(self._prefix)}", ask)
+        return await self._requests.retrying(self._what("list", self._prefix), ask)
 
     async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
         found: Uploads = []
         markers: dict[str, str] = {}
-        skipped = len(self._prefix)
+        whole, skipped = self._prefix + prefix, len(self._prefix)
 
         async def page() -> Any:
-            return await self._ask("list_multipart_uploads", Prefix=self._prefix + prefix, **markers)
+            return await self._requests.ask("list_multipart_uploads", about=whole, Prefix=whole, **markers)
 
         while True:
-            answer = await self._retrying(f"list uploads of {self._place(self._prefix + prefix)}", page)
+            answer = await self._requests.retrying(self._what("list uploads of", whole), page)
             found.extend(
                 UnfinishedUpload(entry["Key"][skipped:], entry["UploadId"], _instant_ms(entry.get("Initiated")))
                 for entry in answer.get("Uploads", ())
@@ -155,146 +155,144 @@ class S3Store:
     async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
         for upload in uploads:
             name = self._name(upload.key)
-
-            async def abort(name: str = name, upload_id: str = upload.upload_id) -> None:
-                await self._ask("abort_multipart_upload", Key=name, UploadId=upload_id)
-
-            try:
-                await self._retrying(f"abort an upload of {self._place(name)}", abort)
-            except ObjectNotFound:
-                pass
+            await self._delete_one("abort_multipart_upload", name, UploadId=upload.upload_id)
 
     async def close(self) -> None:
         await self._clients.close()
 
     async def tag(self, key: str) -> str:
         """The object's ETag."""
+        # Not a HEAD: its 404 has no body, and so no code.
         name = self._name(key)
-
-        async def read() -> str:
-            # Not a HEAD: its 404 has no body, and so no code.
-            bulk, _ = await self._clients.bulk()
-            return (await obstore.get_async(bulk, name)).meta["e_tag"] or ""
-
-        return await self._retrying(f"get {self._place(name)}", read)
+        _, tag = await self._requests.retrying(self._what("get", name), lambda: self._requests.read(name, None, None))
+        return tag
 
     async def replace(self, key: str, body: Sequence[Buffer], *, tag: str) -> bool:
         """Conditional overwrite (If-Match); whether the object still had `tag`."""
-        name = self._name(key)
-
-        async def replace() -> None:
-            await self._ask("put_object", Key=name, Body=b"".join(body), IfMatch=tag)
-
         try:
-            await self._once(f"replace {self._place(name)}", replace)
+            await self._put_once("replace", self._name(key), b"".join(body), IfMatch=tag)
         except (ObjectExists, ObjectNotFound):
             return False
         return True
 
-    async def put_in_parts(self, key: str, body: Sequence[Buffer]) -> None:
+    async def put_in_parts(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
         """A multipart upload."""
-        await self._put(key, body, in_parts=True, part_bytes=PART_BYTES_MIN)
+        await self._bulk.put(self._name(key), body, if_absent=if_absent, in_parts_of=PART_BYTES_MIN)
 
     async def refuses_damaged(self, key: str, body: Sequence[Buffer]) -> bool:
-        """Put with a wrong CRC-32C; whether the store refused it."""
-        name = self._name(key)
+        """Put with a wrong checksum; whether the store refused it."""
         content = b"".join(body)
+        wrong = {ARGUMENTS[self._checksum]: wrong_checksum_of(self._checksum, content)}
+        try:
+            await self._put_once("put", self._name(key), content, **wrong)
+        except StoreRefused:
+            return True
+        return False
+
+    async def delete_in_batch(self, keys: Sequence[str]) -> None:
+        """Remove the keys by one request. Raises StoreRefused or StoreUnsupported where there is none such."""
+        left = await self._delete_batch([self._name(key) for key in keys])
+        if left:
+            raise StoreRefused(f"{self._what('delete', left[0])}: it is still there")
+
+    async def put_half(self, key: str, body: Sequence[Buffer], *, if_absent: bool) -> None:
+        """What a process leaves that dies in the middle of a put (or of a create, with `if_absent`)."""
+        sender, workers = await self._clients.sender()
+        headers = {"If-None-Match": "*"} if if_absent else {}
+        credential = await self._source.current()
 
         async def put() -> None:
-            await self._ask("put_object", Key=name, Body=content, ChecksumCRC32C="AAAAAA==")
+            await workers.run(
+                sender.put_half,
+                self._name(key),
+                b"".join(body),
+                credential=credential,
+                checksum=self._checksum,
+                headers=headers,
+            )
 
-        try:
-            await self._once(f"put {self._place(name)}", put)
-        except StoreUnavailable as error:
-            if "BadDigest" in str(error) or "answered 400" in str(error):
-                return True
-            raise
-        return False
+        await self._requests.once(self._what("put", self._name(key)), put)
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
-    def _place(self, name: str) -> str:
-        return f"s3://{self._bucket}/{name}"
+    def _what(self, operation: str, name: str) -> str:
+        return f"{operation} {self._requests.place(name)}"
 
-    async def _put(
-        self, key: str, body: Sequence[Buffer], *, in_parts: bool, part_bytes: int, if_absent: bool = False
-    ) -> None:
-        name = self._name(key)
-        views = [memoryview(buffer) for buffer in body if len(buffer)]
+    async def _put_once(self, operation: str, name: str, content: bytes, **arguments: str) -> None:
+        """One PUT of a small body, and its outcome whatever it is."""
+        header = ARGUMENTS[self._checksum]
+        if header not in arguments:
+            if self._checksum is Checksum.CRC32C:
+                arguments[header] = checksum_of(self._checksum, [content])
+            else:
+                arguments[header] = await self._workers.run(checksum_of, self._checksum, [content])
 
         async def put() -> None:
-            bulk, _ = await self._clients.bulk()
-            await obstore.put_async(
-                bulk,
-                name,
-                views if views else b"",
-                use_multipart=in_parts,
-                chunk_size=part_bytes,
-                max_concurrency=PARTS_INFLIGHT_MAX,
-                mode="create" if if_absent else "overwrite",
-            )
+            await self._requests.ask("put_object", about=name, Key=name, Body=content, **arguments)
 
-        await self._retrying(f"put {self._place(name)}", put)
+        await self._requests.once(self._what(operation, name), put)
 
     async def _delete(self, names: Sequence[str]) -> None:
+        if len(names) > 1 and self._deletes_in_batches:
+            try:
+                names = await self._delete_batch(names)
+            except (StoreRefused, StoreUnsupported):
+                # Not every store knows it.
+                self._deletes_in_batches = False
+        for name in names:
+            await self._delete_one("delete_object", name)
+
+    async def _delete_one(self, operation: str, name: str, **arguments: str) -> None:
+        """Remove one key, or one upload; that it is gone already is no error."""
+
         async def delete() -> None:
-            if len(names) == 1:
-                await self._ask("delete_object", Key=names[0])
-                return
-            answer = await self._ask(
-                "delete_objects", Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
+            try:
+                await self._requests.ask(operation, about=name, Key=name, **arguments)
+            except botocore.exceptions.ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                if status != 404 or error.response.get("Error", {}).get("Code") not in _GONE:
+                    raise
+
+        await self._requests.retrying(self._what("delete", name), delete)
+
+    async def _delete_batch(self, names: Sequence[str]) -> Sequence[str]:
+        """Remove keys by one request; those that the store says it could not remove, for reasons of their own."""
+        what = f"delete {self._requests.place(names[0])} and {len(names) - 1} more"
+        objects = [{"Key": name} for name in names]
+
+        async def delete() -> Sequence[str]:
+            answer = await self._requests.ask(
+                "delete_objects", about=names[0], Delete={"Objects": objects, "Quiet": True}
             )
-            for error in answer.get("Errors", ()):
-                if error.get("Code") != "NoSuchKey":
-                    status = 403 if error.get("Code") == "AccessDenied" else 500
-                    refusal = Answer(status=status, code=error.get("Code", ""), message=error.get("Message", ""))
-                    raise error_of(refusal, f"delete {self._place(error.get('Key', ''))}")
+            return [
+                str(error["Key"])
+                for error in answer.get("Errors", ())
+                if error.get("Code") not in _GONE and error.get("Key")
+            ]
 
-        await self._retrying(f"delete {self._place(names[0])} and {len(names) - 1} more", delete)
+        return await self._requests.retrying(what, delete)
 
-    async def _page(self, prefix: str, start_after: str, limit: int) -> tuple[Infos, bool]:
-        """At most `limit` keys, and whether these were the last."""
+    async def _page(self, prefix: str, position: dict[str, str], limit: int) -> tuple[Infos, dict[str, str]]:
+        """At most `limit` keys, and where the next page begins; nowhere after the last one."""
+        what = self._what("list", prefix)
 
-        async def page() -> tuple[Infos, bool]:
-            options = {"StartAfter": self._prefix + start_after} if start_after else {}
-            answer = await self._ask("list_objects_v2", Prefix=self._prefix + prefix, MaxKeys=limit, **options)
+        async def page() -> tuple[Infos, dict[str, str]]:
+            answer = await self._requests.ask("list_objects_v2", about=prefix, Prefix=prefix, MaxKeys=limit, **position)
             skipped = len(self._prefix)
             infos = [
                 ObjectInfo(entry["Key"][skipped:], entry["Size"], _instant_ms(entry.get("LastModified")))
                 for entry in answer.get("Contents", ())
             ]
-            return infos, not answer.get("IsTruncated") or not infos
+            if not answer.get("IsTruncated"):
+                return infos, {}
+            if token := answer.get("NextContinuationToken"):
+                return infos, {"ContinuationToken": token}
+            if infos:
+                return infos, {"StartAfter": self._prefix + infos[-1].key}
+            raise StoreUnavailable(f"{what}: a page without a key says that more follow, and not where")
 
-        return await self._retrying(f"list {self._place(self._prefix + prefix)}", page)
-
-    async def _ask(self, operation: str, **arguments: Any) -> Any:
-        client = await self._clients.exact()
-        async with asyncio.timeout(EXACT_TIMEOUT_S):
-            return await getattr(client, operation)(Bucket=self._bucket, **arguments)
-
-    async def _retrying(self, what: str, operation: Callable[[], Awaitable[T]]) -> T:
-        """For what may be done twice."""
-        backoff = Backoff(entropy=self._entropy, first_s=0.1, max_s=1.0)
-        while True:
-            try:
-                return await self._once(what, operation)
-            except StoreUnavailable:
-                if backoff.attempts == TRIES - 1:
-                    raise
-            await asyncio.sleep(backoff.next_s())
-
-    async def _once(self, what: str, operation: Callable[[], Awaitable[T]]) -> T:
-        """One try; a second one when the store refused credentials that have changed meanwhile: it did nothing then."""
-        used = await self._source.current()
-        try:
-            async with translated(what):
-                return await operation()
-        except StoreCredentialsRejected:
-            if not await self._source.refused(used):
-                raise
-        async with translated(what):
-            return await operation()
+        return await self._requests.retrying(what, page)
 
 
 def _instant_ms(instant: Any) -> int | None:

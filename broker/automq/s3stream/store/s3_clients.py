@@ -1,21 +1,26 @@
-"""The two clients of an S3 store: aiobotocore where the exact status decides, obstore for bulk bodies.
+"""The clients of an S3 store: aiobotocore where the exact status decides, obstore to read, threads for large bodies.
 
-obstore costs a third of the CPU and works off the event loop; aiobotocore knows every operation and tells every status.
-Neither hides a failed create: aiobotocore's retries are off, reads and unconditional writes are tried again by us.
+For reading, obstore costs a third of the CPU and works off the event loop; aiobotocore knows every operation and tells
+every status; large bodies go out by `s3_sender`. None tries again by itself: a failed create must not be hidden, and
+each request is counted.
 """
 
 import asyncio
+import base64
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import aiobotocore.session
 import aiohttp
 import botocore.exceptions
 import botocore.loaders
+import botocore.utils
 import obstore.exceptions
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioCredentials
@@ -23,9 +28,12 @@ from aiobotocore.httpsession import AIOHTTPSession
 from botocore.credentials import ReadOnlyCredentials
 from obstore.store import S3Store as BulkClient
 
+from automq.runtime.workers import Workers
 from automq.s3stream.ports import StoreCredentialsRejected, StoreError, StoreUnavailable
+from automq.s3stream.store.s3_checksums import Checksum
 from automq.s3stream.store.s3_credentials import Credential, CredentialSource
 from automq.s3stream.store.s3_errors import Answer, answer_in, error_of
+from automq.s3stream.store.s3_sender import BodySender, Endpoint
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
@@ -34,11 +42,12 @@ DEFAULT_REGION: Final = "us-east-1"
 CONNECT_TIMEOUT_S: Final = 5
 # S3's p99.9 for 4 MiB is below a second; whoever waits longer waits in vain, and asks again.
 ANSWER_TIMEOUT_S: Final = 10
-# A part of 8 MiB at 200 KB/s.
+# 8 MiB at 200 KB/s.
 BULK_TIMEOUT_S: Final = 45
-BULK_RETRIES: Final = 2
-BULK_RETRY_TIMEOUT_S: Final = 60
 CONNECTIONS_MAX: Final = 64
+
+OnExactRequest = Callable[[str, str, int | None, int, int], None]
+"""Method, query, status (None without an answer), bytes sent and received of one request through aiobotocore."""
 
 _CREDENTIAL_ERRORS: Final = (
     botocore.exceptions.NoCredentialsError,
@@ -58,6 +67,8 @@ class S3Place:
     region: str | None
     path_style: bool | None
     """None: path style where an endpoint is named, else the bucket is part of the host name."""
+    checksum: Checksum = Checksum.CRC32C
+    """What bodies are sent with, for the store to verify."""
 
 
 class _Signer(AioCredentials):  # type: ignore[misc]
@@ -86,16 +97,39 @@ class _AskingOnceSession(AIOHTTPSession):  # type: ignore[misc]
         return session
 
 
-class S3Clients:
-    """Both clients, made when they are first asked for."""
+def _counting_session(on_request: OnExactRequest) -> type[_AskingOnceSession]:
+    """A session whose every request is told of: redirects that botocore follows by itself as well."""
 
-    def __init__(self, place: S3Place, source: CredentialSource) -> None:
+    class CountingSession(_AskingOnceSession):
+        async def send(self, request: Any) -> Any:
+            status, received = None, 0
+            try:
+                response = await super().send(request)
+                status, received = response.status_code, len(await response.content)
+                return response
+            finally:
+                body = request.body
+                sent = len(body) if isinstance(body, bytes | bytearray | str) else 0
+                on_request(request.method, urlsplit(request.url).query, status, sent, received)
+
+    return CountingSession
+
+
+class S3Clients:
+    """All clients, made when they are first asked for."""
+
+    def __init__(self, place: S3Place, source: CredentialSource, *, make_workers: Callable[[], Workers]) -> None:
+        """`make_workers` makes the threads that large bodies are sent by."""
         self._place = place
         self._source = source
         self._path_style = place.path_style if place.path_style is not None else place.endpoint is not None
         self._making = asyncio.Lock()
         self._exits = contextlib.AsyncExitStack()
         self._exact: Any = None
+        self._make_workers = make_workers
+        self._sender: tuple[BodySender, Workers] | None = None
+        self.on_request: OnExactRequest = _nobody
+        """Hears of each request through aiobotocore, after its end."""
         self._bulk: BulkClient | None = None
         self._bulk_credential: Credential | None = None
 
@@ -116,10 +150,28 @@ class S3Clients:
             self._bulk_credential = credential
         return self._bulk, credential
 
+    async def sender(self) -> tuple[BodySender, Workers]:
+        """What sends large bodies, and the threads to do it in."""
+        if self._sender is None:
+            meta = (await self.exact()).meta
+            endpoint = Endpoint(
+                url=self._bulk_endpoint(meta.endpoint_url),
+                bucket_path=f"/{self._place.bucket}" if self._path_style else "",
+                region=meta.region_name,
+                proxies=botocore.utils.get_environ_proxies(meta.endpoint_url),
+            )
+            self._sender = BodySender(endpoint), self._make_workers()
+        return self._sender
+
     async def close(self) -> None:
-        """Close every connection. Idempotent."""
+        """Close every connection. Idempotent; errors of connections that end are nobody's business any more."""
         self._exact = self._bulk = self._bulk_credential = None
-        await self._exits.aclose()
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender[0].close()
+            sender[1].close()
+        with contextlib.suppress(OSError, aiohttp.ClientError, botocore.exceptions.BotoCoreError):
+            await self._exits.aclose()
 
     async def _make_exact(self) -> Any:
         session = aiobotocore.session.get_session()
@@ -135,9 +187,9 @@ class S3Clients:
             read_timeout=ANSWER_TIMEOUT_S,
             max_pool_connections=CONNECTIONS_MAX,
             ignore_configured_endpoint_urls=True,
-            http_session_cls=_AskingOnceSession,
+            http_session_cls=_counting_session(lambda *request: self.on_request(*request)),
         )
-        return await self._exits.enter_async_context(
+        client = await self._exits.enter_async_context(
             session.create_client(
                 "s3",
                 region_name=self._place.region or session.get_config_variable("region") or DEFAULT_REGION,
@@ -145,11 +197,17 @@ class S3Clients:
                 config=config,
             )
         )
+        client.meta.events.register("before-sign.s3.DeleteObjects", _check_by_md5)
+        return client
+
+    def _bulk_endpoint(self, endpoint: str) -> str:
+        if self._path_style:
+            return endpoint
+        scheme, _, host = endpoint.partition("://")
+        return f"{scheme}://{self._place.bucket}.{host}"
 
     def _make_bulk(self, credential: Credential, endpoint: str, region: str) -> BulkClient:
-        if not self._path_style:
-            scheme, _, host = endpoint.partition("://")
-            endpoint = f"{scheme}://{self._place.bucket}.{host}"
+        endpoint = self._bulk_endpoint(endpoint)
         return BulkClient(
             self._place.bucket,
             config={
@@ -163,19 +221,30 @@ class S3Clients:
                 "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
                 "timeout": timedelta(seconds=BULK_TIMEOUT_S),
             },
-            retry_config={
-                "max_retries": BULK_RETRIES,
-                "retry_timeout": timedelta(seconds=BULK_RETRY_TIMEOUT_S),
-            },
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
             # Given this way, no AWS_SESSION_TOKEN of the environment is mixed with them.
             credential_provider=lambda: _bulk_credential(credential),
         )
+
+
+def _nobody(*request: object) -> None:
+    """Nobody counts."""
 
 
 @functools.cache
 def _service_descriptions() -> Any:
     """botocore's description of S3: a quarter of a second to read, the same for every client."""
     return botocore.loaders.create_loader()
+
+
+def _check_by_md5(request: Any, **_: Any) -> None:
+    """Every store takes Content-MD5 for a batch of deletes; many know no other checksum, and want one."""
+    for header in list(request.headers.keys()):
+        if header.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")):
+            del request.headers[header]
+    body = request.data if isinstance(request.data, bytes) else str(request.data).encode()
+    digest = hashlib.md5(body, usedforsecurity=False).digest()
+    request.headers["Content-MD5"] = base64.b64encode(digest).decode()
 
 
 def _bulk_credential(credential: Credential) -> "S3Credential":
@@ -217,8 +286,13 @@ def _answer_of(error: Any) -> Answer:
     )
 
 
+def bulk_answer(error: Exception) -> Answer | None:
+    """The server's answer that an error of obstore's tells of; None when there was none."""
+    return answer_in(str(error), class_name=type(error).__name__)
+
+
 def _bulk_error(error: Exception, what: str) -> StoreError:
-    answer = answer_in(str(error))
+    answer = bulk_answer(error)
     if answer is not None:
         return error_of(answer, what)
     reason = str(error).partition("\n")[0]

@@ -1,6 +1,6 @@
 """Where a cluster's objects lie, as one line of text, and the adapter for it.
 
-s3://BUCKET[/PREFIX][?endpoint=URL&region=R&path_style=true]
+s3://BUCKET[/PREFIX][?endpoint=URL&region=R&path_style=true&checksum=md5]
 file:///FOLDER
 memory:
 """
@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from automq.runtime.cpu import MeteredWorkers
 from automq.runtime.entropy import Entropy
-from automq.runtime.workers import Workers
+from automq.runtime.workers import ThreadWorkers, Workers
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.keys import InvalidKey, check_key
 from automq.s3stream.store.memory import MemoryStore
+from automq.s3stream.store.s3_checksums import Checksum
 
 _SHAPES: Final = "s3://BUCKET[/PREFIX][?endpoint=URL&region=R&path_style=true], file:///FOLDER"
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_CHECKSUMS: Final = tuple(checksum.value for checksum in Checksum)
 _BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "false": False}
 
 
@@ -49,6 +52,8 @@ class StoreUri:
     region: str | None = None
     path_style: bool | None = None
     """None: path style where an endpoint is named, else the bucket is part of the host name."""
+    checksum: Checksum = Checksum.CRC32C
+    """What the store verifies bodies with."""
 
     def __str__(self) -> str:
         match self.kind:
@@ -60,6 +65,8 @@ class StoreUri:
                 options = {"endpoint": self.endpoint, "region": self.region}
                 if self.path_style is not None:
                     options["path_style"] = str(self.path_style).lower()
+                if self.checksum is not Checksum.CRC32C:
+                    options["checksum"] = self.checksum.value
                 query = urlencode({name: value for name, value in options.items() if value is not None}, safe=":/")
                 path = f"/{self.prefix}" if self.prefix else ""
                 return f"s3://{self.bucket}{path}{'?' if query else ''}{query}"
@@ -108,6 +115,9 @@ def _parse_s3(text: str) -> StoreUri:
     endpoint = options.get("endpoint")
     if endpoint is not None and not re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", endpoint):
         raise InvalidStoreUri(f"{text!r}: endpoint={endpoint!r} is no URL; write endpoint=https://HOST[:PORT]")
+    checksum = options.get("checksum", Checksum.CRC32C.value)
+    if checksum not in _CHECKSUMS:
+        raise InvalidStoreUri(f"{text!r}: checksum is {' or '.join(_CHECKSUMS)}, not {checksum!r}")
     path_style = options.get("path_style")
     if path_style is not None and path_style not in _BOOLEANS:
         raise InvalidStoreUri(f"{text!r}: path_style is true or false, not {path_style!r}")
@@ -118,14 +128,17 @@ def _parse_s3(text: str) -> StoreUri:
         endpoint=endpoint.rstrip("/") if endpoint is not None else None,
         region=options.get("region"),
         path_style=_BOOLEANS[path_style] if path_style is not None else None,
+        checksum=Checksum(checksum),
     )
 
 
 def _options(text: str, query: str) -> dict[str, str]:
     options: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in ("endpoint", "region", "path_style"):
-            raise InvalidStoreUri(f"{text!r} has the option {name!r}; known are endpoint, region and path_style")
+        if name not in ("endpoint", "region", "path_style", "checksum"):
+            raise InvalidStoreUri(
+                f"{text!r} has the option {name!r}; known are endpoint, region, path_style and checksum"
+            )
         if name in options:
             raise InvalidStoreUri(f"{text!r} has the option {name!r} twice")
         if not value:
@@ -148,12 +161,20 @@ def open_store(
         case StoreKind.S3:
             # Imported here: it takes half a second, which a broker on a folder need not wait.
             from automq.s3stream.store.s3 import S3Store
+            from automq.s3stream.store.s3_bulk import PARTS_INFLIGHT_MAX
             from automq.s3stream.store.s3_clients import S3Place
 
             return S3Store(
-                S3Place(bucket=uri.bucket, endpoint=uri.endpoint, region=uri.region, path_style=uri.path_style),
+                S3Place(
+                    bucket=uri.bucket,
+                    endpoint=uri.endpoint,
+                    region=uri.region,
+                    path_style=uri.path_style,
+                    checksum=uri.checksum,
+                ),
                 prefix=uri.prefix,
                 workers=workers,
+                make_senders=lambda: MeteredWorkers(ThreadWorkers(threads=PARTS_INFLIGHT_MAX)),
                 entropy=entropy,
                 credentials_folder=credentials_folder,
             )

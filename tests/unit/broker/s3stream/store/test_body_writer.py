@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automq.s3stream.ports import Buffer
@@ -127,6 +127,7 @@ def test_file_that_takes_no_more_is_an_error() -> None:
         write(MemoryFile(step_bytes=0, direct=False), [b"x"], direct=False)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([0, 1, 100, 4095, 4096, 4097, 70_000, 1 << 20, (1 << 20) + 1]), max_size=5),
     st.sampled_from([0, 10, 4096, 3 << 20]),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from automq.runtime.workers import InlineWorkers
 from automq.s3stream.store.s3_clients import S3Clients, S3Place
 from automq.s3stream.store.s3_credentials import Credential
 
@@ -59,7 +60,7 @@ def _no_ambient_region(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_both_clients_name_the_bucket_alike(
     source: Source, place: S3Place, exact: str, bulk: str, region: str, virtual: bool
 ) -> None:
-    clients = S3Clients(place, source)
+    clients = S3Clients(place, source, make_workers=InlineWorkers)
 
     client = await clients.exact()
     bulk_client, _ = await clients.bulk()
@@ -73,7 +74,11 @@ async def test_both_clients_name_the_bucket_alike(
 
 
 async def test_bulk_client_is_made_anew_when_the_credentials_are_others(source: Source) -> None:
-    clients = S3Clients(S3Place(bucket="my-bucket", endpoint="http://x:1", region=None, path_style=None), source)
+    clients = S3Clients(
+        S3Place(bucket="my-bucket", endpoint="http://x:1", region=None, path_style=None),
+        source,
+        make_workers=InlineWorkers,
+    )
     first, _ = await clients.bulk()
     same, _ = await clients.bulk()
     source.credential = Credential(access_key="second", secret_key="secret", token="token")
@@ -87,7 +92,11 @@ async def test_bulk_client_is_made_anew_when_the_credentials_are_others(source: 
 
 
 async def test_clients_can_be_closed_twice_and_used_again(source: Source) -> None:
-    clients = S3Clients(S3Place(bucket="my-bucket", endpoint="http://x:1", region=None, path_style=None), source)
+    clients = S3Clients(
+        S3Place(bucket="my-bucket", endpoint="http://x:1", region=None, path_style=None),
+        source,
+        make_workers=InlineWorkers,
+    )
     first = await clients.exact()
 
     await clients.close()

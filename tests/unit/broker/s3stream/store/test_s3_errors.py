@@ -2,55 +2,29 @@
 
 import pytest
 
-from automq.s3stream.ports import (
-    BucketNotFound,
-    ObjectExists,
-    ObjectNotFound,
-    StoreAccessDenied,
-    StoreConflict,
-    StoreCredentialsRejected,
-    StoreUnavailable,
-    StoreUnsupported,
-)
-from automq.s3stream.store.s3_errors import Answer, answer_in, error_of
+from automq.s3stream.ports import BucketNotFound, StoreError, StoreUnavailable
+from automq.s3stream.store.s3_errors import MEANINGS, Answer, answer_in, answer_of_body, error_of
+from tests.unit.broker.s3stream.store.s3_error_list import ERRORS
+
+# Those that a later try of the same request may heal.
+HEALING = (408, 409, 412, 425, 429)
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "error"),
-    [
-        (412, "PreconditionFailed", ObjectExists),
-        (409, "ConditionalRequestConflict", StoreConflict),
-        (409, "OperationAborted", StoreConflict),
-        (404, "NoSuchKey", ObjectNotFound),
-        (404, "NoSuchBucket", BucketNotFound),
-        (404, "", StoreUnavailable),
-        (404, "404", StoreUnavailable),
-        (404, "XAdminUserNotFound", StoreCredentialsRejected),
-        (301, "PermanentRedirect", BucketNotFound),
-        (400, "AuthorizationHeaderMalformed", BucketNotFound),
-        (403, "AccessDenied", StoreAccessDenied),
-        (403, "", StoreAccessDenied),
-        (403, "InvalidAccessKeyId", StoreCredentialsRejected),
-        (403, "SignatureDoesNotMatch", StoreCredentialsRejected),
-        (403, "RequestTimeTooSkewed", StoreCredentialsRejected),
-        (400, "ExpiredToken", StoreCredentialsRejected),
-        (400, "InvalidToken", StoreCredentialsRejected),
-        (401, "", StoreCredentialsRejected),
-        (500, "InternalError", StoreUnavailable),
-        (503, "SlowDown", StoreUnavailable),
-        (429, "TooManyRequests", StoreUnavailable),
-        (400, "RequestTimeout", StoreUnavailable),
-        (507, "XMinioStorageFull", StoreUnavailable),
-        (501, "NotImplemented", StoreUnsupported),
-        (405, "MethodNotAllowed", StoreUnsupported),
-    ],
-)
-def test_status_and_code_decide(status: int, code: str, error: type[Exception]) -> None:
+@pytest.mark.parametrize(("status", "code", "error"), ERRORS)
+def test_k6_each_error_of_the_list_has_its_exception(status: int, code: str, error: type[StoreError]) -> None:
     found = error_of(Answer(status=status, code=code, message="because"), "create s3://bucket/key")
 
     assert type(found) is error
     assert str(found).startswith(f"create s3://bucket/key: the store answered {status}")
     assert "because" in str(found)
+
+
+def test_k6_refusal_that_does_not_heal_is_never_unavailable() -> None:
+    for status in range(400, 500):
+        for code in ("", "SomethingNew", *MEANINGS):
+            error = error_of(Answer(status=status, code=code, message=""), "get s3://b/k")
+
+            assert isinstance(error, StoreUnavailable) <= (status in HEALING)
 
 
 def test_answer_is_found_in_the_text_of_an_obstore_error() -> None:
@@ -68,3 +42,25 @@ def test_answer_is_found_in_the_text_of_an_obstore_error() -> None:
 
 def test_text_without_an_answer_has_none() -> None:
     assert answer_in("Generic S3 error: HTTP error: error sending request") is None
+
+
+def test_k6_redirect_whose_status_the_client_hides_is_another_region() -> None:
+    answer = answer_in(
+        "Generic S3 error: Error performing GET http://x/b in 1.2ms - Received redirect without LOCATION, this "
+        "normally indicates an incorrectly configured region"
+    )
+
+    assert answer is not None
+    assert type(error_of(answer, "get s3://b/k")) is BucketNotFound
+
+
+@pytest.mark.parametrize(
+    ("class_name", "status"),
+    [("PermissionDeniedError", 403), ("UnauthenticatedError", 401), ("AlreadyExistsError", 412)],
+)
+def test_class_of_an_obstore_error_stands_for_a_status_that_it_hides(class_name: str, status: int) -> None:
+    assert answer_in("Generic S3 error: no", class_name=class_name) == Answer(status=status, code="", message="")
+
+
+def test_answer_with_a_body_that_is_no_error_of_s3_has_no_code() -> None:
+    assert answer_of_body(502, b"<html>\xff bad gateway</html>") == Answer(status=502, code="", message="")

@@ -9,6 +9,7 @@ from automq.runtime.workers import InlineWorkers
 from automq.s3stream.store.file import FileStore
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.store.s3 import S3Store
+from automq.s3stream.store.s3_checksums import Checksum
 from automq.s3stream.store.uri import InvalidStoreUri, StoreKind, StoreUri, open_store, parse_store_uri
 
 
@@ -28,6 +29,14 @@ def test_bucket_with_everything() -> None:
         path_style=False,
     )
     assert str(uri) == "s3://b-1/a/b?endpoint=http://127.0.0.1:9000&region=eu-west-1&path_style=false"
+
+
+def test_store_that_wants_content_md5() -> None:
+    uri = parse_store_uri("s3://bucket?checksum=md5")
+
+    assert uri.checksum is Checksum.MD5
+    assert str(uri) == "s3://bucket?checksum=md5"
+    assert str(parse_store_uri("s3://bucket?checksum=crc32c")) == "s3://bucket"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +69,8 @@ def test_folder_with_a_space() -> None:
         ("s3://bucket?endpoint=localhost:9000", "write endpoint=https://HOST"),
         ("s3://bucket?endpoint=http://a?b", "write endpoint=https://HOST"),
         ("s3://bucket?path_style=yes", "path_style is true or false"),
-        ("s3://bucket?Region=x", "known are endpoint, region and path_style"),
+        ("s3://bucket?checksum=sha1", "checksum is crc32c or md5, not 'sha1'"),
+        ("s3://bucket?Region=x", "known are endpoint, region, path_style and checksum"),
         ("s3://bucket?region=", "without a value"),
         ("s3://bucket?region=a&region=b", "twice"),
         ("s3://bucket#x", "contains '#'"),

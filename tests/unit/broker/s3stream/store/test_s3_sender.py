@@ -1,0 +1,163 @@
+"""PUTs from threads: connections are used again, dead ones are not, early refusals are heard."""
+
+import contextlib
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from automq.s3stream.store.s3_checksums import Checksum
+from automq.s3stream.store.s3_credentials import Credential
+from automq.s3stream.store.s3_sender import BodySender, Endpoint, SentBody, Transfer
+
+CREDENTIAL = Credential(access_key="key", secret_key="secret", token=None)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self) -> None:
+        server: Any = self.server
+        server.ports.append(self.client_address[1])
+        server.targets.append(self.path)
+        if server.refuses_early:
+            self.send_response(403)
+            self.send_header("Content-Length", "0")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        server.bodies.append(body)
+        with contextlib.suppress(OSError):
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        self.close_connection = server.closes
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    served: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    served.ports, served.targets, served.bodies = [], [], []
+    served.refuses_early = served.closes = False
+    thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield served
+    served.shutdown()
+    served.server_close()
+    thread.join()
+
+
+def sender_of(server: Any, *, proxies: dict[str, str] | None = None, url: str = "") -> BodySender:
+    host, port = server.server_address
+    return BodySender(
+        Endpoint(url=url or f"http://{host}:{port}", bucket_path="/b", region="us-east-1", proxies=proxies or {})
+    )
+
+
+def put(sender: BodySender, *body: bytes) -> SentBody:
+    return sender.put(
+        Transfer(),
+        "a prefix/ö/key",
+        [memoryview(buffer) for buffer in body],
+        credential=CREDENTIAL,
+        checksum=Checksum.CRC32C,
+        query={},
+        headers={},
+    )
+
+
+def test_connection_is_used_again(server: Any) -> None:
+    sender = sender_of(server)
+
+    assert [put(sender, b"body ", b"%d" % number).answer.status for number in range(3)] == [200] * 3
+
+    assert len(set(server.ports)) == 1
+    assert server.bodies == [b"body 0", b"body 1", b"body 2"]
+    assert server.targets[0] == "/b/a%20prefix/%C3%B6/key"
+    sender.close()
+
+
+def test_connection_that_the_server_closed_is_not_used_again(server: Any) -> None:
+    sender = sender_of(server)
+    server.closes = True
+    put(sender, b"first")
+    (kept,) = sender._idle
+    assert kept.sock.recv(1, socket.MSG_PEEK) == b""
+
+    put(sender, b"second")
+
+    assert server.bodies == [b"first", b"second"]
+    assert len(set(server.ports)) == 2
+    sender.close()
+
+
+def test_refusal_before_the_body_is_heard(server: Any) -> None:
+    sender = sender_of(server)
+    server.refuses_early = True
+
+    sent = put(sender, bytes(1000))
+
+    assert sent.answer.status == 403
+    assert sender._idle == []
+
+
+def test_transfer_that_is_broken_off_ends_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        break_off_a_transfer_to(listener)
+
+
+def break_off_a_transfer_to(listener: socket.socket) -> None:
+    server: Any = type("Server", (), {"server_address": listener.getsockname()})
+    sender = sender_of(server)
+    transfer = Transfer()
+    threading.Timer(0.2, transfer.break_off).start()
+
+    with pytest.raises(ConnectionError):
+        sender.put(
+            transfer,
+            "key",
+            [memoryview(bytes(64 << 20))],
+            credential=CREDENTIAL,
+            checksum=Checksum.CRC32C,
+            query={},
+            headers={},
+        )
+
+    with pytest.raises(ConnectionAbortedError):
+        sender.put(transfer, "key", [], credential=CREDENTIAL, checksum=Checksum.CRC32C, query={}, headers={})
+
+
+def test_half_a_body_ends_with_the_connection(server: Any) -> None:
+    sender = sender_of(server)
+
+    sender.put_half("key", b"0123456789", credential=CREDENTIAL, checksum=Checksum.CRC32C, headers={})
+
+    assert server.bodies == [b"01234"]
+    assert sender._idle == []
+
+
+def test_proxy_is_asked_for_the_whole_url(server: Any) -> None:
+    host, port = server.server_address
+    sender = sender_of(server, url="http://store.example", proxies={"http": f"http://{host}:{port}"})
+
+    assert put(sender, b"body").answer.status == 200
+
+    assert server.targets == ["http://store.example/b/a%20prefix/%C3%B6/key"]
+    sender.close()
+
+
+def test_headers_that_mean_something_are_signed(server: Any) -> None:
+    target, headers = sender_of(server)._sign(
+        "key", 4, credential=CREDENTIAL, query={"partNumber": 1}, headers={"If-None-Match": "*"}
+    )
+
+    assert target == "/b/key?partNumber=1"
+    assert "SignedHeaders=host;if-none-match;x-amz-content-sha256;x-amz-date" in headers["Authorization"]
