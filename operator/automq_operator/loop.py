@@ -104,6 +104,8 @@ class ClusterLoop:
         self._last: tuple[object, ...] = ()
         """What the last decision was made from, if nothing is under way since."""
         self._decided_at = 0.0
+        self._released = ""
+        """uid of the resource whose finalizer we took off: the watch may show it with it for a while."""
 
     def nudge(self) -> None:
         """Something of the cluster changed."""
@@ -348,7 +350,7 @@ class ClusterLoop:
         """What is left to do before the finalizer may go. The time limit holds whatever else goes wrong."""
         self._tools.fleet.leave(self._key)
         metadata = body["metadata"]
-        if naming.FINALIZER not in (metadata.get("finalizers") or []):
+        if naming.FINALIZER not in (metadata.get("finalizers") or []) or self._released == metadata["uid"]:
             return RESYNC_S  # somebody else's finalizer, or the watch is late
         deleting_s = runtime.seconds_since(metadata.get("deletionTimestamp"))
         plan = deletion.released(body, deleting_s=deleting_s, limits=self._tools.limits)
@@ -368,6 +370,7 @@ class ClusterLoop:
         except ApiError as error:
             if error.status != 404:
                 raise
+        self._released = metadata["uid"]
         return RESYNC_S
 
     async def _look_at_deletion(self, body: Manifest) -> DeletionPlan:

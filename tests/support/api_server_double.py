@@ -125,9 +125,10 @@ class MemoryServer:
             raise ApiError(status=409, message="the object has been modified", what="finalizers")
         made = copy.deepcopy(live)
         made["metadata"]["finalizers"] = list(finalizers)
-        self.put(made)
         if not finalizers and "deletionTimestamp" in made["metadata"]:
-            del self.objects[key]
+            del self.objects[key]  # what is removed gets no new version
+        else:
+            self.put(made)
         return copy.deepcopy(made)
 
     async def delete(self, kind: str, namespace: str, name: str, *, uid: str, **how: Any) -> Mapping[str, Any] | None:

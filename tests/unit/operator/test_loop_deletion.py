@@ -88,6 +88,22 @@ async def test_finding_13_erasing_is_told_once_and_shown_all_the_time() -> None:
     assert JOB not in run.server.objects
 
 
+async def test_finding_13_a_watch_that_is_late_does_not_begin_the_erasing_anew() -> None:
+    run = Run()
+    await run.step()
+    await run.step()
+    run.server.objects[JOB]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    run.server.put(run.server.objects[JOB])
+    uid = run.server.objects[JOB]["metadata"]["uid"]
+    run.harness.watches.lose()
+    assert await run.step()
+    run.harness.cache.deleted(*JOB, uid=uid)  # the watch of Jobs is faster than that of the resource
+    for _ in range(3):
+        assert await run.step()
+    assert JOB not in run.server.objects
+    assert run.told() == ["Erasing", "Erased"]
+
+
 async def test_finding_02_what_the_api_server_does_not_do_keeps_the_finalizer_and_is_said() -> None:
     run = Run()
     await run.step()
