@@ -240,6 +240,8 @@ class FetchHandler:
         if target.last_fetched_epoch >= 0 and _diverges(partition, target, result):
             found.has_news = True
             return result
+        if partition.quarantine is not None:
+            partition.check_end(offset)
         if not partition.is_readable(offset):
             raise ApiError(
                 ErrorCode.OFFSET_OUT_OF_RANGE, f"{partition.name} has no offset {offset} but up to {end} so far"

@@ -26,7 +26,11 @@ _CRC = struct.Struct(">I")
 
 
 class CheckpointCorrupt(Exception):
-    """Bytes that are no checkpoint, or one written by a newer program."""
+    """Bytes that are no checkpoint."""
+
+
+class CheckpointTooNew(Exception):
+    """A checkpoint that a newer program wrote: going on without it would lose what only that program knows."""
 
 
 class Section(NamedTuple):
@@ -47,15 +51,15 @@ def encode(sections: Mapping[str, Section]) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, Section]:
-    """The sections by name. Raises CheckpointCorrupt."""
+    """The sections by name. Raises CheckpointCorrupt, CheckpointTooNew."""
     if len(data) < _HEAD.size + _CRC.size:
         raise CheckpointCorrupt(f"a checkpoint of {len(data)} bytes is too short")
     version, count = _HEAD.unpack_from(data)
-    if version != FORMAT:
-        raise CheckpointCorrupt(f"a checkpoint has format {version}, this program reads {FORMAT}: upgrade it")
     end = len(data) - _CRC.size
     if crc32c(memoryview(data)[:end]) != _CRC.unpack_from(data, end)[0]:
         raise CheckpointCorrupt("a checkpoint's checksum does not match its bytes")
+    if version != FORMAT:
+        raise CheckpointTooNew(f"a checkpoint has format {version}, this program reads {FORMAT}: upgrade it")
     sections: dict[str, Section] = {}
     position = _HEAD.size
     for _ in range(count):

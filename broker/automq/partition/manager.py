@@ -18,7 +18,8 @@ from automq.ids import NodeId, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
 from automq.metadata.image import MetadataImage, PartitionImage, TopicImage
 from automq.metadata.publisher import MetadataPublisher
-from automq.partition.checkpoint import CheckpointCorrupt
+from automq.partition.checkpoint import CheckpointTooNew
+from automq.partition.damage import REMEDY, DamageLog, Quarantine
 from automq.partition.partition import Partition, PartitionRules
 from automq.partition.purgatory import Purgatory
 from automq.partition.rules import rules_of
@@ -30,7 +31,15 @@ from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks, repeat
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import Workers
-from automq.s3stream.model import BrokerFenced, StreamClosed, StreamError, StreamFenced, StreamNotFound
+from automq.s3stream.model import (
+    BrokerFenced,
+    FormatTooNew,
+    StoreDamaged,
+    StreamClosed,
+    StreamError,
+    StreamFenced,
+    StreamNotFound,
+)
 from automq.s3stream.ports import StoreError
 from automq.s3stream.stream import Storage
 
@@ -41,6 +50,9 @@ LOADS_MAX: Final = 32
 TRIMS_MAX: Final = 32
 # What may happen to one partition at retention: the next round does it.
 PUT_OFF_BY: Final = (StreamError, StoreError, LogFailed, LogFenced, ApiError)
+
+# A broker serves what it has opened after so long; what takes longer, or fails, follows when it is ready.
+OPENING_S_MAX: Final = 30.0
 
 _Key = tuple[StreamId, StreamEpoch]
 
@@ -85,19 +97,33 @@ class PartitionManager:
         self._by_id: dict[TopicId, dict[int, Partition]] = {}
         self._wanted: dict[_Key, None] = {}
         """Streams of ours, open or being loaded."""
+        self._unopened: dict[_Key, tuple[TopicPartition, Quarantine]] = {}
+        """Streams of ours that cannot be opened at all, and why."""
+        self._damage = DamageLog(clock=clock, metrics=metrics)
         self._loading = asyncio.Semaphore(LOADS_MAX)
         self._unsubscribe: Callable[[], None] = lambda: None
         gauge = metrics.gauge("automq_open_partitions", "Partitions that this broker owns and serves")
         gauge.set_function(lambda: sum(map(len, self._by_name.values())))
+        quarantined = metrics.gauge(
+            "automq_quarantined_partitions", "Partitions of this broker that take no records because of damage"
+        )
+        quarantined.set_function(lambda: len(self.quarantined()))
 
     async def start(self) -> None:
-        """Open all that is ours, then follow the image. Returns when everything that can be served is served."""
+        """Open all that is ours, then follow the image.
+
+        Returns when everything that can be served is served, or when the rest has been waited for long enough.
+        """
         image = self._metadata.image
         self._unsubscribe = self._metadata.subscribe(self._on_image)
         loads = [self._open(topic, partition) for topic, partition in image.owned_partitions(self._node)]
         pending = [load for load in loads if load is not None]
         if pending:
-            await asyncio.wait(pending)
+            _, late = await asyncio.wait(pending, timeout=OPENING_S_MAX)
+            if late:
+                log.warning(
+                    "serving before every partition is open", extra={"open": len(self.all()), "late": len(late)}
+                )
         interval_s = self._settings.retention_check_interval_ms / 1000
         _ = self._tasks.spawn(
             repeat(self.retain, name="retention", pause=partial(asyncio.sleep, interval_s), survives=PUT_OFF_BY),
@@ -150,12 +176,22 @@ class PartitionManager:
             return ApiError(unknown)
         if not 0 <= index < len(topic.partitions):
             return ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        part = topic.partitions[index]
+        unopened = self._unopened.get((part.stream, part.leader_epoch))
+        if unopened is not None:
+            return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, unopened[1].reason)
         # Another broker's, or ours and not open yet: the client refreshes its metadata and comes again.
         return ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
 
     def all(self) -> list[Partition]:
         """Every open partition, in the order of opening within each topic."""
         return [partition for partitions in self._by_name.values() for partition in partitions.values()]
+
+    def quarantined(self) -> dict[TopicPartition, Quarantine]:
+        """Partitions of ours that take no append because of damage, and why."""
+        found = {partition.name: partition.quarantine for partition in self.all() if partition.quarantine is not None}
+        found.update(self._unopened.values())
+        return found
 
     # Following the image.
 
@@ -167,6 +203,9 @@ class PartitionManager:
             for topic in new.topics():
                 if old.topic_by_id(topic.topic_id) is not topic:
                     self._open_won(topic)
+        if old.quarantines is not new.quarantines:
+            for partition in self.all():
+                self._set_causes(partition, new)
         if old.configs is not new.configs:
             for name, partitions in self._by_name.items():
                 rules = self._rules(name)
@@ -181,6 +220,7 @@ class PartitionManager:
         for partition in old.partitions:
             if (partition.stream, partition.leader_epoch) not in kept:
                 self._wanted.pop((partition.stream, partition.leader_epoch), None)
+                self._unopened.pop((partition.stream, partition.leader_epoch), None)
                 opened = self.find_by_id(old.topic_id, partition.index)
                 if opened is not None and opened.leader_epoch == partition.leader_epoch:
                     self._drop(opened)
@@ -223,6 +263,19 @@ class PartitionManager:
             rules=self._rules(topic.name),
             clock=self._clock,
             workers=self._workers,
+            damage=self._damage,
+        )
+
+    def _set_causes(self, partition: Partition, image: MetadataImage) -> None:
+        before = partition.quarantine
+        partition.set_causes(image.quarantine(partition.stream_id))
+        if partition.quarantine is not None and partition.quarantine != before:
+            self._tell(partition.name, partition.quarantine)
+
+    def _tell(self, name: TopicPartition, quarantine: Quarantine) -> None:
+        log.error(
+            "partition quarantined: it takes no records",
+            extra={"partition": str(name), "key": quarantine.key, "what": quarantine.reason, "remedy": REMEDY},
         )
 
     async def _load(self, partition: Partition, topic: TopicImage, image: PartitionImage) -> None:
@@ -237,7 +290,7 @@ class PartitionManager:
                 log.warning("partition cannot be opened yet: %s: %s", partition.name, error)
                 await asyncio.sleep(backoff.next_s())
                 continue
-            except (StreamError, CheckpointCorrupt) as error:
+            except (StreamError, CheckpointTooNew) as error:
                 self._give_up(topic, image, error)
                 return
             if key in self._wanted:
@@ -246,14 +299,24 @@ class PartitionManager:
         partition.close()
 
     def _give_up(self, topic: TopicImage, image: PartitionImage, error: Exception) -> None:
-        """The partition stays closed until the image gives it another epoch; its clients are told to look elsewhere."""
+        """The partition stays closed until the image gives it another epoch; its clients are told to look elsewhere.
+
+        Or, where there is no elsewhere, that its storage fails.
+        """
         if not isinstance(error, BrokerFenced | StreamFenced | StreamClosed | StreamNotFound):
-            log.error("partition cannot be opened: %s-%d: %s", topic.name, image.index, error)
+            name = TopicPartition(topic.name, image.index)
+            key = error.key if isinstance(error, StoreDamaged | FormatTooNew) else f"checkpoint of {name}"
+            quarantine = Quarantine(key=key, reason=str(error))
+            self._unopened[image.stream, image.leader_epoch] = name, quarantine
+            self._tell(name, quarantine)
 
     def _publish(self, partition: Partition) -> None:
         partition.on_advance = self.purgatory.advance
         partition.on_lost = self._drop
         partition.begin()
+        if partition.quarantine is not None:
+            self._tell(partition.name, partition.quarantine)
+        self._set_causes(partition, self._metadata.image)
         self._by_name.setdefault(partition.name.topic, {})[partition.name.partition] = partition
         self._by_id.setdefault(partition.topic_id, {})[partition.name.partition] = partition
 

@@ -6,15 +6,17 @@ because a checkpoint may be captured between any two. What is read is below the 
 confirmed offset. Opening costs the checkpoint and the records written since, however long the log is.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
-from automq.ids import Offset, StreamEpoch, TopicId, TopicPartition
+from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
+from automq.metadata.image import QuarantineCause
 from automq.partition import checkpoint
 from automq.partition.checkpoint import Section
+from automq.partition.damage import DamageLog, Quarantine
 from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
+from automq.partition.loading import SCAN_BYTES, load_state
 from automq.partition.producer_state import ProducerEntry, ProducerState
 from automq.partition.record_validation import validate_records
 from automq.partition.records_work import (
@@ -27,13 +29,11 @@ from automq.partition.records_work import (
 from automq.partition.retention import RetentionRules, trim_point
 from automq.partition.validation import AppendRules, check_batch
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.protocol.records import NO_TIMESTAMP, RecordBatch
+from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, RecordBatch, build_empty_batch
 from automq.runtime.clock import Clock
 from automq.runtime.workers import Workers
+from automq.s3stream.model import DataMissing, StoreDamaged, StreamQuarantined
 from automq.s3stream.stream import ReadResult, Stream
-
-# One read of a scan: large enough to amortise a GET, small enough for many partitions to be opened at once.
-SCAN_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,10 @@ class Partition:
 
     __slots__ = (
         "_captures",
+        "_causes",
         "_clock",
+        "_damage",
+        "_damaged",
         "_epochs",
         "_producers",
         "_sections",
@@ -78,6 +81,7 @@ class Partition:
         "name",
         "on_advance",
         "on_lost",
+        "quarantine",
         "rules",
         "topic_id",
     )
@@ -91,6 +95,7 @@ class Partition:
         rules: PartitionRules,
         clock: Clock,
         workers: Workers,
+        damage: DamageLog,
     ) -> None:
         self.name = name
         self.topic_id = topic_id
@@ -103,6 +108,12 @@ class Partition:
         """Called once when the stream is not ours any more."""
         self._clock = clock
         self._workers = workers
+        self._damage = damage
+        self._damaged: StoreDamaged | None = None
+        """Records that could not be read when the partition was opened."""
+        self._causes: Sequence[QuarantineCause] = ()
+        self.quarantine: Quarantine | None = None
+        """Why nothing is appended; None when something may be."""
         self._stream = stream
         self._producers = ProducerState()
         self._epochs = LeaderEpochs()
@@ -117,26 +128,48 @@ class Partition:
         return self._stream.next_offset == 0
 
     async def load(self) -> None:
-        """Read the checkpoint and the records written since. Raises CheckpointCorrupt, StreamError, StoreError.
+        """Read the checkpoint and the records written since. Raises StreamError, StoreError, CheckpointTooNew.
 
-        May be repeated after a failure: it begins anew.
+        Records that are damaged leave the partition readable and without appends. May be repeated after a failure: it
+        begins anew.
         """
-        self._producers, self._epochs, self._sections = ProducerState(), LeaderEpochs(), {}
-        found = await self._stream.read_checkpoint()
-        start = self._stream.start_offset
-        if found is not None:
-            offset, data = found
-            self._sections = checkpoint.decode(data)
-            producers = self._sections.pop(checkpoint.PRODUCERS, None)
-            epochs = self._sections.pop(checkpoint.LEADER_EPOCHS, None)
-            if producers is not None:
-                self._producers = ProducerState.decode(producers.payload)
-            if epochs is not None:
-                self._epochs = LeaderEpochs.decode(epochs.payload)
-            start = max(start, offset)
-        now_ms = self._clock.wall_ms()
-        async for batch in self.read_batches(start, self.high_watermark):
-            self._remember(RecordBatch(batch), now_ms)
+        state = await load_state(self.name, self._stream, self._damage, now_ms=self._clock.wall_ms())
+        self._producers, self._epochs, self._sections = state.producers, state.epochs, state.sections
+        self._damaged = state.damaged
+        self._quarantine()
+
+    # Damage.
+
+    @property
+    def stream_id(self) -> StreamId:
+        """The stream that holds the records."""
+        return self._stream.stream_id
+
+    def set_causes(self, causes: Sequence[QuarantineCause]) -> None:
+        """Why the metadata say that nothing may be appended; empty when they do not."""
+        self._causes = causes
+        self._quarantine()
+
+    def _quarantine(self) -> None:
+        if self._causes:
+            cause = self._causes[0]
+            is_end_unknown = any(one.wal is not None for one in self._causes)
+            self.quarantine = Quarantine(key=cause.key, reason=cause.reason, is_end_unknown=is_end_unknown)
+        elif self._damaged is not None:
+            self.quarantine = Quarantine(key=self._damaged.key, reason=str(self._damaged))
+        else:
+            self.quarantine = None
+
+    def check_end(self, offset: int) -> None:
+        """Rule: where acknowledged records may lie behind the end, a reader is told so, and not to wait or go back.
+
+        Raises DataMissing.
+        """
+        quarantine = self.quarantine
+        if quarantine is not None and quarantine.is_end_unknown and offset >= self.high_watermark:
+            error = DataMissing(key=quarantine.key, what=f"what follows offset {self.high_watermark} of {self.name}")
+            self._damage.report(self.name, self.high_watermark, error)
+            raise error
 
     def begin(self) -> None:
         """The state is complete: take appends, and describe it in checkpoints from now on."""
@@ -158,21 +191,6 @@ class Partition:
     def _tell_lost(self) -> None:
         self.is_open = False
         self.on_lost(self)
-
-    def _remember(self, batch: RecordBatch, now_ms: int) -> None:
-        """A batch found in the log: who wrote it, and under which epoch."""
-        base = Offset(batch.base_offset)
-        self._epochs.assign(batch.leader_epoch, base)
-        if batch.producer_id >= 0 and batch.base_sequence >= 0:
-            self._producers.record(
-                batch.producer_id,
-                batch.producer_epoch,
-                batch.base_sequence,
-                batch.record_count,
-                first_offset=base,
-                append_time_ms=batch.max_timestamp if batch.is_log_append_time else NO_TIMESTAMP,
-                now_ms=now_ms,
-            )
 
     # Checkpoints.
 
@@ -205,9 +223,12 @@ class Partition:
         `internal` is the broker itself, which is trusted with control batches and size. The records of a batch that
         `records_work.prepare` has seen are not walked again. Answer only when `position` is
         durable; that holds for what the producer state decided (a duplicate, a refused sequence) as well, for which
-        `last_position` is the position. Raises ApiError, StorageFull, BrokerFenced, StreamFenced, StreamClosed.
+        `last_position` is the position. Raises ApiError, StorageFull, BrokerFenced, StreamFenced, StreamClosed,
+        StreamQuarantined.
         """
         stream = self._stream
+        if self.quarantine is not None:
+            raise StreamQuarantined(f"{self.name} takes no records: {self.quarantine.reason}", key=self.quarantine.key)
         rules = self.rules.append
         if rules.is_internal_only and not internal:
             raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{self.name.topic} is written by the broker alone")
@@ -281,16 +302,40 @@ class Partition:
         return stream.read_cached(start, stream.confirmed_offset, max_bytes)
 
     async def read(self, start: Offset, max_bytes: int) -> ReadResult:
-        """Batches from `start` on, wherever they are. Raises as `Stream.read`."""
-        return await self._stream.read(start, self._stream.confirmed_offset, max_bytes)
+        """Batches from `start` on, wherever they are. Raises as `Stream.read`.
+
+        Ranges that were given up are passed over; one that the log ends with is an empty batch.
+        """
+        first = start
+        try:
+            while True:
+                result = await self._stream.read(start, self.high_watermark, max_bytes)
+                if result.batches or result.end_offset <= start:
+                    break
+                if result.end_offset >= self.high_watermark:
+                    return self._empty_batch(first, result.end_offset)
+                start = result.end_offset
+        except StoreDamaged as error:
+            self._damage.report(self.name, start, error)
+            raise
+        return result
+
+    def _empty_batch(self, start: Offset, end: Offset) -> ReadResult:
+        end = Offset(min(end, start + EMPTY_BATCH_OFFSETS_MAX))
+        batch = build_empty_batch(base_offset=start, last_offset=end - 1, leader_epoch=self.leader_epoch)
+        return ReadResult([memoryview(batch)], start_offset=start, end_offset=end, size=len(batch))
 
     async def read_batches(self, start: Offset, end: Offset) -> AsyncIterator[memoryview]:
         """Every batch that holds offsets of [start, end), in order. A view is valid until the next one is asked for.
 
-        The first batch may begin before `start`. `end` is at most the high watermark.
+        The first batch may begin before `start`. `end` is at most the high watermark. Raises as `Stream.read`.
         """
         while start < end:
-            result = await self._stream.read(start, end, SCAN_BYTES)
+            try:
+                result = await self._stream.read(start, end, SCAN_BYTES)
+            except StoreDamaged as error:
+                self._damage.report(self.name, start, error)
+                raise
             try:
                 assert result.end_offset > start, f"{self.name}: no batch at offset {start}"
                 for batch in result.batches:
@@ -303,7 +348,7 @@ class Partition:
 
     async def find_timestamp(self, timestamp_ms: int) -> FoundOffset | None:
         """The first record whose timestamp is at least `timestamp_ms`. Raises ApiError, StreamError, StoreError."""
-        start = await self._stream.find_timestamp(timestamp_ms)
+        start = await self._find_batch(timestamp_ms)
         if start is None:
             return None
         floor = self.log_start_offset
@@ -320,12 +365,19 @@ class Partition:
         segments = sorted(self._stream.segments(), key=lambda segment: segment.max_timestamp_ms, reverse=True)
         for segment in segments:
             # A segment's greatest timestamp may be that of a batch that is not durable yet.
-            start = await self._stream.find_timestamp(segment.max_timestamp_ms)
+            start = await self._find_batch(segment.max_timestamp_ms)
             if start is not None:
                 floor = self.log_start_offset
                 async for batch in self.read_batches(max(start, floor), self.high_watermark):
                     return await self._look(partial(newest_record, from_offset=floor), batch)
         return None
+
+    async def _find_batch(self, timestamp_ms: int) -> Offset | None:
+        try:
+            return await self._stream.find_timestamp(timestamp_ms)
+        except StoreDamaged as error:
+            self._damage.report(self.name, self.log_start_offset, error)
+            raise
 
     async def _look(self, look: Callable[[memoryview], FoundOffset | None], batch: memoryview) -> FoundOffset | None:
         """Small batches in place, large ones in a worker."""
@@ -366,6 +418,9 @@ class Partition:
     async def retain(self, now_ms: int) -> None:
         """Forget what retention allows to. Raises StreamFenced, StreamNotFound, StoreError."""
         rules = self.rules.retention
+        if self.quarantine is not None:
+            # Nothing goes while somebody may have to look at it.
+            return
         if rules.deletes and (rules.age_ms_max is not None or rules.size_bytes_max is not None):
             point = trim_point(
                 self._stream.segments(),

@@ -6,7 +6,8 @@ For each producer id: its epoch and its last five batches. A batch is judged in 
 2. an older epoch: INVALID_PRODUCER_EPOCH;
 3. a newer epoch: must begin at sequence 0;
 4. the same epoch: must begin where the newest batch ended, 2147483647 being followed by 0;
-5. an unknown producer (never seen, or forgotten after `producer.id.expiration.ms`): any sequence is taken.
+5. an unknown producer (never seen, or forgotten after `producer.id.expiration.ms`): any sequence is taken. The same
+   goes for a known one that may have written records which were lost since.
 
 Anything else is OUT_OF_ORDER_SEQUENCE_NUMBER. Invariant: an entry's batches are in the order they were appended.
 """
@@ -26,6 +27,8 @@ PRODUCERS_MAX: Final = 100_000
 
 SEQUENCE_MASK: Final = 0x7FFF_FFFF
 FORMAT: Final = 1
+UNKNOWN_SEQUENCE: Final = -1
+"""In memory only: a lost range is found anew whenever a partition is opened."""
 
 _COUNT = struct.Struct(">BI")
 _ENTRY = struct.Struct(">qhqB")
@@ -78,7 +81,13 @@ class ProducerState:
         if epoch == entry.epoch:
             if first_sequence == entry.next_sequence:
                 return None
-            return self._find_duplicate(entry, producer_id, first_sequence, count)
+            duplicate = self._find_duplicate(entry, first_sequence, count)
+            if duplicate is None and entry.next_sequence != UNKNOWN_SEQUENCE:
+                raise ApiError(
+                    ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
+                    f"producer {producer_id} sent sequence {first_sequence}, expected was {entry.next_sequence}",
+                )
+            return duplicate
         if epoch < entry.epoch:
             raise ApiError(
                 ErrorCode.INVALID_PRODUCER_EPOCH, f"producer {producer_id} has epoch {entry.epoch} by now, not {epoch}"
@@ -90,15 +99,21 @@ class ProducerState:
             )
         return None
 
-    def _find_duplicate(self, entry: ProducerEntry, producer_id: int, first_sequence: int, count: int) -> AppendedBatch:
+    def forget_sequences(self, since: Offset) -> None:
+        """Records from `since` on were lost: who wrote nothing known above it may have any sequence by now.
+
+        What it wrote before is a duplicate still.
+        """
+        for entry in self._entries.values():
+            if entry.batches and entry.batches[-1].first_offset < since:
+                entry.next_sequence = UNKNOWN_SEQUENCE
+
+    def _find_duplicate(self, entry: ProducerEntry, first_sequence: int, count: int) -> AppendedBatch | None:
         last_sequence = last_sequence_of(first_sequence, count)
         for batch in entry.batches:
             if batch.first_sequence == first_sequence and batch.last_sequence == last_sequence:
                 return batch
-        raise ApiError(
-            ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER,
-            f"producer {producer_id} sent sequence {first_sequence}, expected was {entry.next_sequence}",
-        )
+        return None
 
     def record(
         self,

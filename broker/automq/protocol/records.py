@@ -41,6 +41,9 @@ NO_PRODUCER_EPOCH: Final = -1
 NO_SEQUENCE: Final = -1
 NO_TIMESTAMP: Final = -1
 
+EMPTY_BATCH_OFFSETS_MAX: Final = 2**31
+"""The last offset delta has 31 bits."""
+
 RECORD_BYTES_MIN: Final = 7
 """Length, attributes, two deltas, key length, value length, header count: one byte each."""
 
@@ -327,6 +330,21 @@ def build_batch(
         len(records),
     )
     length = len(batch) - LENGTH_END
+    HEADER.pack_into(batch, 0, base_offset, length, leader_epoch, MAGIC, 0, *fields)
+    _CRC.pack_into(batch, _CRC_POSITION, crc32c(memoryview(batch)[CRC_START:]))
+    return batch
+
+
+def build_empty_batch(*, base_offset: int, last_offset: int, leader_epoch: int) -> bytearray:
+    """A batch without records, as Kafka's log cleaner leaves one: it takes a reader past offsets that have none.
+
+    At most EMPTY_BATCH_OFFSETS_MAX offsets, `last_offset` included.
+    """
+    assert base_offset <= last_offset < base_offset + EMPTY_BATCH_OFFSETS_MAX
+    batch = bytearray(HEADER_BYTES)
+    length = HEADER_BYTES - LENGTH_END
+    nobody = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE)
+    fields = (0, last_offset - base_offset, NO_TIMESTAMP, NO_TIMESTAMP, *nobody, 0)
     HEADER.pack_into(batch, 0, base_offset, length, leader_epoch, MAGIC, 0, *fields)
     _CRC.pack_into(batch, _CRC_POSITION, crc32c(memoryview(batch)[CRC_START:]))
     return batch

@@ -63,6 +63,14 @@ class OffsetOutOfRange(StreamError):
     """A read outside [start, confirmed end]."""
 
 
+class StreamQuarantined(StreamError):
+    """The stream takes no append: what is at `key` is damaged and may hold acknowledged records of it."""
+
+    def __init__(self, message: str, *, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 class StreamClosed(StreamError):
     """The stream was closed here, or the storage was: open it again where it lives now."""
 
@@ -88,6 +96,8 @@ class StoreDamaged(StreamError):
     def __init__(self, message: str, *, key: str) -> None:
         super().__init__(message)
         self.key = key
+        self.hidden: tuple[Offset, Offset] | None = None
+        """Set by reads of a stream: offsets [start, end) cannot be read because of this; `end` may be readable."""
 
 
 class CorruptData(StoreDamaged):
@@ -96,6 +106,10 @@ class CorruptData(StoreDamaged):
     def __init__(self, *, key: str, offset: int, length: int, what: str) -> None:
         super().__init__(f"corrupt {what} in {key} at byte {offset}, {length} bytes long", key=key)
         self.offset, self.length, self.what = offset, length, what
+
+    def again(self) -> "CorruptData":
+        """The same fact, to be raised once more."""
+        return CorruptData(key=self.key, offset=self.offset, length=self.length, what=self.what)
 
 
 class DataMissing(StoreDamaged):

@@ -156,11 +156,12 @@ class StorageEngine:
             ),
         )
         self._uploader = self._make_uploader(metrics)
-        self.reader = ObjectReader(store=store, cluster_id=cluster_id)
+        self.reader = ObjectReader(store=store, cluster_id=cluster_id, clock=clock)
         self.blocks = BlockCache(
             reader=self.reader,
             bytes_max=settings.block_cache_bytes,
             loading=ByteBudget(settings.cold_read_bytes),
+            clock=clock,
             tasks=tasks,
             metrics=metrics,
         )

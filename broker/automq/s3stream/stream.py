@@ -1,20 +1,23 @@
 """Streams as their owner sees them: append, read, trim. `Storage` opens them."""
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final, TypeVar
 
 from crc32c import crc32c
 
-from automq.ids import Offset, StreamEpoch, StreamId
+from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.arena import Arena, ReadResult
 from automq.s3stream.cache.log_cache import SIZE_BITS, StreamTail
 from automq.s3stream.cache.read_ahead import ReadAhead
 from automq.s3stream.model import (
     CorruptData,
+    DataMissing,
     ObjectSpan,
     OffsetOutOfRange,
     Segment,
+    StoreDamaged,
     StreamClosed,
+    StreamError,
     StreamFenced,
     StreamState,
 )
@@ -25,13 +28,13 @@ from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 
 __all__ = ["ReadResult", "Storage", "Stream"]
 
+Damaged = TypeVar("Damaged", bound=StoreDamaged)
+
 _PACK_RECORD: Final = RECORD_HEADER.pack_into
 
 # A cold read returns at most this much, and a sequential reader has at most this much loaded ahead: at 100 ms a GET
 # that is 80 MB/s for each of them.
 READ_BYTES_MAX: Final = 8 * MIB
-# An object may be deleted between looking it up and reading it; its successor is in the metadata by then.
-LOOKUPS_MAX: Final = 3
 # The object to read from, and the one a read-ahead window may reach into.
 SPANS_MAX: Final = 2
 # All of a stream's objects, for retention and lookups by time.
@@ -61,6 +64,7 @@ class Stream:
         "confirmed_offset",
         "epoch",
         "last_position",
+        "lost",
         "next_offset",
         "on_advance",
         "on_lost",
@@ -80,6 +84,8 @@ class Stream:
         self.epoch: StreamEpoch = state.epoch
         self.start_offset: Offset = state.start
         self.next_offset: Offset = opening_offset(state)
+        self.lost = state.lost
+        """Ranges that a person gave up, ascending."""
         self.confirmed_offset: Offset = self.next_offset
         self.last_position = -1
         """WAL slot of the newest append (-1 before the first): when that is durable, everything appended so far is."""
@@ -150,27 +156,42 @@ class Stream:
     async def read(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult:
         """As `read_cached`, but from wherever the batches are. May return less than there is: read on at `end_offset`.
 
-        Raises also CorruptData, StoreError.
+        Nothing but a higher `end_offset` comes back where `start` lies in a range that was given up. Raises also
+        StoreError, FormatTooNew and StoreDamaged: what cannot be read begins at or before `start` then, and the error's
+        `hidden` says where it ends.
         """
-        for attempt in range(LOOKUPS_MAX):
+        missing: ObjectId | None = None
+        while True:
             cached = self.read_cached(start, end, max_bytes)
             if cached is not None:
                 return cached
-            spans = self._spans(start, end, limit=SPANS_MAX)
+            skipped = pass_over(self.lost, start, self._readable_end(end))
+            if skipped is not None:
+                return ReadResult([], start_offset=start, end_offset=skipped, size=0)
+            readable_end = before_lost(self.lost, start, self._readable_end(end))
+            spans = self._spans(start, readable_end, limit=SPANS_MAX)
             if not spans:
-                break
+                raise hides(
+                    DataMissing(key=f"stream {self.stream_id}", what="object of the stream"), start, readable_end
+                )
+            span = spans[0]
             try:
-                result = await self._read_objects(spans, start, self._readable_end(end), max_bytes)
+                result = await self._read_objects(spans, start, readable_end, max_bytes)
             except ObjectNotFound:
-                self._engine.reader.forget(spans[0].object_id)
-                if attempt + 1 == LOOKUPS_MAX:
-                    raise
+                # It may have been deleted between looking it up and reading it: then the image names another by now.
+                self._engine.reader.forget(span.object_id)
+                if missing == span.object_id:
+                    raise hides(self._missing(span.object_id), span.start, span.end) from None
+                missing = span.object_id
                 continue
+            except StoreDamaged as error:
+                if error.hidden is None:
+                    hides(error, max(start, span.start), span.end)
+                raise
             if self._dead is not None:
                 raise self._dead
             self._read_ahead.advance(start, result.end_offset)
             return result
-        raise CorruptData(key=f"stream {self.stream_id}", offset=start, length=0, what="metadata: no object has it")
 
     async def find_timestamp(self, timestamp_ms: int) -> Offset | None:
         """Base offset of the first batch in [start_offset, confirmed_offset) whose max timestamp is >= `timestamp_ms`.
@@ -181,17 +202,42 @@ class Stream:
             raise self._dead
         start = self.start_offset
         for span in self._spans(start, self.confirmed_offset, limit=SEGMENTS_MAX):
-            if span.max_timestamp_ms < timestamp_ms or span.end <= start:
+            first = past_lost(self.lost, max(start, span.start))
+            if span.max_timestamp_ms < timestamp_ms or span.end <= first:
                 continue
-            index = await self._engine.reader.index(span.object_id, span.object_size)
-            for entry in index.data_entries(self.stream_id, max(start, span.start)):
-                if entry.max_timestamp_ms >= timestamp_ms:
-                    block = await self._engine.blocks.block(span.object_id, entry)
-                    found = block.find_timestamp(timestamp_ms, start)
-                    if found is not None:
-                        return found
+            try:
+                found = await self._find_in(span, timestamp_ms, first)
+            except ObjectNotFound:
+                self._engine.reader.forget(span.object_id)
+                if span not in self._spans(span.start, span.end, limit=1):
+                    return await self.find_timestamp(timestamp_ms)
+                raise hides(self._missing(span.object_id), first, span.end) from None
+            except StoreDamaged as error:
+                raise hides(error, first, span.end) from None
+            if found is not None:
+                return found
         found = self.tail.find_timestamp(timestamp_ms, start, _timestamp_of)
         return found if found is not None and found < self.confirmed_offset else None
+
+    async def _find_in(self, span: ObjectSpan, timestamp_ms: int, start: Offset) -> Offset | None:
+        """The first batch from `start` on in one object. Raises ObjectNotFound, CorruptData, StoreError."""
+        index = await self._engine.reader.index(span.object_id, span.object_size)
+        for entry in index.data_entries(self.stream_id, start):
+            if entry.max_timestamp_ms < timestamp_ms:
+                continue
+            block = await self._engine.blocks.block(span.object_id, entry)
+            from_offset = start
+            while from_offset < entry.end:
+                found = block.find_timestamp(timestamp_ms, from_offset)
+                if found is None:
+                    break
+                from_offset = past_lost(self.lost, found)
+                if from_offset == found:
+                    return found
+        return None
+
+    def _missing(self, object_id: ObjectId) -> DataMissing:
+        return DataMissing(key=self._engine.reader.key(object_id), what="object")
 
     def segments(self) -> Sequence[Segment]:
         """What the stream consists of, oldest first: for retention by time and size, without reading anything."""
@@ -214,20 +260,42 @@ class Stream:
     async def read_checkpoint(self) -> tuple[Offset, bytes] | None:
         """The newest committed checkpoint and the offset it describes; None when there is none.
 
-        Raises StreamNotFound, CorruptData, StoreError.
+        Raises StreamNotFound, StoreDamaged, StoreError: go on with `older_checkpoints` after the second.
         """
-        for attempt in range(LOOKUPS_MAX):
+        missing: ObjectId | None = None
+        while True:
             checkpoint = self._engine.streams.state(self.stream_id).checkpoint
             if checkpoint is None:
                 return None
             try:
-                return await self._engine.reader.checkpoint(
+                found = await self._engine.reader.checkpoint(
                     checkpoint.object_id, checkpoint.object_size, self.stream_id
                 )
             except ObjectNotFound:
-                if attempt + 1 == LOOKUPS_MAX:
-                    raise
-        raise AssertionError("the loop returns or raises")
+                if missing == checkpoint.object_id:
+                    raise self._missing(missing) from None
+                missing = checkpoint.object_id
+                continue
+            if found is None:
+                key = self._engine.reader.key(checkpoint.object_id)
+                raise CorruptData(key=key, offset=0, length=checkpoint.object_size, what="object index: no checkpoint")
+            return found
+
+    async def older_checkpoints(self) -> AsyncIterator[tuple[Offset, bytes]]:
+        """Checkpoints before the newest, newest first, of objects that still hold records of the stream.
+
+        What is damaged is passed over. Raises StoreError.
+        """
+        newest = self._engine.streams.state(self.stream_id).checkpoint
+        for span in reversed(self._spans(self.start_offset, self.next_offset, limit=SEGMENTS_MAX)):
+            if newest is None or span.object_id == newest.object_id:
+                continue
+            try:
+                found = await self._engine.reader.checkpoint(span.object_id, span.object_size, self.stream_id)
+            except (ObjectNotFound, StreamError):
+                continue
+            if found is not None:
+                yield found
 
     async def trim(self, new_start: Offset) -> None:
         """Forget everything below `new_start` (at most `confirmed_offset`). Raises StreamFenced, StreamNotFound."""
@@ -286,16 +354,23 @@ class Stream:
                 following = spans[1]
                 self._engine.blocks.warm(following, self.stream_id, bytes_max=max_bytes + window - size)
         if not wanted:
-            raise CorruptData(key=f"stream {self.stream_id}", offset=start, length=0, what="index: offset not in it")
+            key = self._engine.reader.key(span.object_id)
+            raise CorruptData(key=key, offset=0, length=span.object_size, what=f"object index: no offset {start} in it")
         self._engine.blocks.preload(span.object_id, wanted + ahead)
         batches: list[memoryview] = []
         total = 0
         first = stop = start
         for entry in wanted:
-            block = await self._engine.blocks.block(span.object_id, entry)
-            if batches and total >= max_bytes:
-                break
-            part = block.read(start, end, max_bytes - total)
+            try:
+                block = await self._engine.blocks.block(span.object_id, entry)
+                if batches and total >= max_bytes:
+                    break
+                part = block.read(start, end, max_bytes - total)
+            except (StoreDamaged, ObjectNotFound):
+                if batches:
+                    # Everything before the damage first; the next read begins at it.
+                    break
+                raise
             if batches and total + part.size > max_bytes:
                 break
             first = first if batches else part.start_offset
@@ -305,6 +380,31 @@ class Stream:
             if stop < entry.end:
                 break
         return ReadResult(batches, start_offset=first, end_offset=stop, size=total)
+
+
+def pass_over(lost: Sequence[tuple[Offset, Offset]], start: Offset, end: Offset) -> Offset | None:
+    """Where the range that was given up and holds `start` ends, at most `end`; None when there is none."""
+    after = past_lost(lost, start)
+    return None if after == start else min(after, end)
+
+
+def past_lost(lost: Sequence[tuple[Offset, Offset]], offset: Offset) -> Offset:
+    """`offset`, or the end of what was given up around it."""
+    for lost_start, lost_end in lost:
+        if lost_start <= offset < lost_end:
+            offset = lost_end
+    return offset
+
+
+def before_lost(lost: Sequence[tuple[Offset, Offset]], start: Offset, end: Offset) -> Offset:
+    """How far a read from `start` may go: to `end`, or to the next range that was given up."""
+    return min([end, *(lost_start for lost_start, _ in lost if lost_start > start)])
+
+
+def hides(error: Damaged, start: Offset, end: Offset) -> Damaged:
+    """`error`, which is why offsets [start, end) cannot be read."""
+    error.hidden = (start, end)
+    return error
 
 
 def _timestamp_of(arena: Arena, position: int) -> int:

@@ -12,11 +12,12 @@ from prometheus_client import Counter
 
 from automq.ids import ObjectId, StreamId
 from automq.runtime.budget import ByteBudget
+from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import ObjectSpan, StreamError
 from automq.s3stream.objects.format import IndexEntry
-from automq.s3stream.objects.reader import DataBlock, ObjectReader
+from automq.s3stream.objects.reader import REEXAMINE_S, DataBlock, ObjectReader
 from automq.s3stream.ports import StoreError
 
 BlockKey = tuple[ObjectId, int]
@@ -27,15 +28,25 @@ LOAD_BYTES_MAX = 4 * 1024 * 1024
 
 
 class BlockCache:
-    """At most `bytes_max` of checked blocks."""
+    """At most `bytes_max` of checked blocks. A damaged one is kept for what is whole of it, and loaded anew in time."""
 
     def __init__(
-        self, *, reader: ObjectReader, bytes_max: int, loading: ByteBudget, tasks: Tasks, metrics: Metrics
+        self,
+        *,
+        reader: ObjectReader,
+        bytes_max: int,
+        loading: ByteBudget,
+        clock: Clock,
+        tasks: Tasks,
+        metrics: Metrics,
     ) -> None:
         self._reader = reader
         self._bytes_max = bytes_max
         self._loading = loading
+        self._clock = clock
         self._tasks = tasks
+        self._due: dict[BlockKey, float] = {}
+        """When a damaged block is to be loaded again."""
         self._blocks: OrderedDict[BlockKey, DataBlock] = OrderedDict()
         self._loads: dict[BlockKey, asyncio.Future[DataBlock]] = {}
         self._warming: dict[tuple[ObjectId, StreamId], None] = {}
@@ -45,15 +56,27 @@ class BlockCache:
         self._loaded: Counter = metrics.counter("automq_block_cache_loaded_bytes", "Bytes loaded into the block cache")
 
     async def block(self, object_id: ObjectId, entry: IndexEntry) -> DataBlock:
-        """The block, loaded if need be. Raises ObjectNotFound, CorruptData, StoreError."""
+        """The block, loaded if need be; part of it may be damaged. Raises ObjectNotFound, StoreError."""
         key = (object_id, entry.position)
         cached = self._blocks.get(key)
-        if cached is not None:
+        if cached is not None and not self._is_due(key):
             self._blocks.move_to_end(key)
             self._hits.inc()
             return cached
         self.preload(object_id, [entry])
         return await asyncio.shield(self._loads[key])
+
+    def _is_due(self, key: BlockKey) -> bool:
+        """Whether the block is a damaged one that may be whole by now; it is dropped then."""
+        due = self._due.get(key)
+        if due is None or self._clock.monotonic() < due:
+            return False
+        self._drop(key)
+        return True
+
+    def _drop(self, key: BlockKey) -> None:
+        self._due.pop(key, None)
+        self.size -= self._blocks.pop(key).size
 
     def preload(self, object_id: ObjectId, entries: Sequence[IndexEntry]) -> None:
         """Start loading what is neither cached nor on its way; neighbours share a request."""
@@ -133,6 +156,7 @@ class BlockCache:
     def _insert(self, key: BlockKey, block: DataBlock) -> None:
         self._blocks[key] = block
         self.size += block.size
+        if block.damage is not None:
+            self._due[key] = self._clock.monotonic() + REEXAMINE_S
         while self.size > self._bytes_max and len(self._blocks) > 1:
-            _, oldest = self._blocks.popitem(last=False)
-            self.size -= oldest.size
+            self._drop(next(iter(self._blocks)))

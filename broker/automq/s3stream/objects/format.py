@@ -130,12 +130,11 @@ def decode_footer(key: str, data: memoryview, *, size: int, cluster_id: ClusterI
         raise CorruptData(key=key, offset=0, length=size, what="object")
     footer = data[-FOOTER_BYTES:]
     position, length, index_crc, actual_id, cluster, version, magic = FOOTER.unpack_from(footer)
-    if magic != MAGIC:
+    # The checksum first, which no version moves: a version that a flipped bit made up is damage.
+    if magic != MAGIC or crc32c(footer[:-4]) != _CRC.unpack_from(footer, FOOTER.size)[0]:
         raise CorruptData(key=key, offset=offset, length=FOOTER_BYTES, what="object footer")
     if version > VERSION:
         raise FormatTooNew(key=key, version=version, supported=VERSION)
-    if crc32c(footer[:-4]) != _CRC.unpack_from(footer, FOOTER.size)[0]:
-        raise CorruptData(key=key, offset=offset, length=FOOTER_BYTES, what="object footer")
     if (actual_id, cluster) != (object_id, _cluster(cluster_id)):
         raise CorruptData(key=key, offset=offset, length=FOOTER_BYTES, what="identity of the object")
     if position < HEADER_BYTES or position + length != offset or length % ENTRY_BYTES:

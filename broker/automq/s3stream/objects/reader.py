@@ -3,9 +3,13 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
+from automq.runtime.clock import Clock
 from automq.s3stream.arena import ReadResult
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects.format import (
@@ -18,49 +22,105 @@ from automq.s3stream.objects.format import (
     decode_footer,
     object_key,
 )
-from automq.s3stream.ports import Buffer, ObjectStorage
+from automq.s3stream.ports import Buffer, ObjectNotFound, ObjectStorage
+
+T = TypeVar("T")
 
 # The index of a 64 MiB object with a thousand streams fits; one GET does then.
 TAIL_BYTES = 64 * 1024
 # Indexes of about 4,000 objects.
 INDEX_CACHE_BYTES = 32 * 1024 * 1024
+# Whoever mends the store by hand is believed after so long at the latest.
+REEXAMINE_S: Final = 30.0
+# Damaged objects that are remembered at once; beyond them the oldest is looked at again when it is asked for.
+KNOWN_MAX: Final = 1000
 
 
 class DataBlock:
-    """A checked data block. Its bytes are its own: nothing needs to be pinned."""
+    """A data block whose batches are checked, each for itself. Its bytes are its own: nothing needs to be pinned.
 
-    __slots__ = ("_bases", "_data", "_positions", "_timestamps", "end", "size", "start")
+    A batch that fails its checksum is never read, its neighbours are. Where the table itself fails, the whole block
+    counts as one such batch.
+    """
+
+    __slots__ = (
+        "_bases",
+        "_damaged",
+        "_data",
+        "_key",
+        "_position",
+        "_positions",
+        "_timestamps",
+        "end",
+        "size",
+        "start",
+    )
 
     def __init__(self, key: str, entry: IndexEntry, data: memoryview) -> None:
-        check_block(key, entry, data)
+        self._key = key
+        self._position = entry.position
         self._data = data
         self.start, self.end = entry.start, entry.end
         self.size = len(data)
         self._bases = array("q")
         self._timestamps = array("q")
         self._positions = array("q")
+        self._damaged: dict[int, str] = {}
+        """What is wrong with a batch, by its number."""
+        if not self._read_table(entry, data):
+            self._bases = array("q", [entry.start])
+            self._timestamps = array("q", [entry.max_timestamp_ms])
+            self._positions = array("q", [0, entry.size])
+            self._damaged = {0: "data block"}
+
+    def _read_table(self, entry: IndexEntry, data: memoryview) -> bool:
+        """Whether it is the table that was written."""
         position = entry.batches * ROW_BYTES
-        for base, timestamp, _, length, _ in ROW.iter_unpack(data[:position]):
+        if len(data) != entry.size or position > len(data) or crc32c(data[:position]) != entry.crc:
+            return False
+        for number, (base, timestamp, _, length, crc) in enumerate(ROW.iter_unpack(data[:position])):
             self._bases.append(base)
             self._timestamps.append(timestamp)
             self._positions.append(position)
+            if crc32c(data[position : position + length], 0, 0) != crc:
+                self._damaged[number] = "record batch"
             position += length
         self._positions.append(position)
-        if position != len(data) or not self._bases or self._bases[0] != entry.start:
-            raise CorruptData(key=key, offset=entry.position, length=entry.size, what="data block table")
+        return position == len(data) and bool(self._bases) and self._bases[0] == entry.start
+
+    @property
+    def damage(self) -> CorruptData | None:
+        """The first batch that cannot be read."""
+        return self._error(min(self._damaged)) if self._damaged else None
+
+    def _error(self, number: int) -> CorruptData:
+        start, end = self._positions[number], self._positions[number + 1]
+        error = CorruptData(
+            key=self._key, offset=self._position + start, length=end - start, what=self._damaged[number]
+        )
+        error.hidden = (Offset(self._bases[number]), self._base_after(number))
+        return error
+
+    def _base_after(self, number: int) -> Offset:
+        return Offset(self._bases[number + 1]) if number + 1 < len(self._bases) else self.end
 
     def read(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult:
         """Batches from the one that holds `start`, or the next, to the last that begins below `end`.
 
-        At least one if there is any, then as many as fit `max_bytes`.
+        At least one if there is any, then as many as fit `max_bytes` and are whole. Raises CorruptData where the first
+        is not.
         """
         bases, positions = self._bases, self._positions
         first = max(0, bisect_right(bases, start) - 1)
+        if first in self._damaged:
+            raise self._error(first)
         stop = bisect_left(bases, end)
         last = first
         batches: list[memoryview] = []
         origin = positions[first]
         while last < stop and (last == first or positions[last + 1] - origin <= max_bytes):
+            if last in self._damaged:
+                break
             batches.append(self._data[positions[last] : positions[last + 1]])
             last += 1
         return ReadResult(
@@ -80,13 +140,25 @@ class DataBlock:
 
 
 class ObjectReader:
-    """Keeps the indexes it has read; blocks are the block cache's business."""
+    """Keeps the indexes it has read; blocks are the block cache's business.
 
-    def __init__(self, *, store: ObjectStorage, cluster_id: ClusterId) -> None:
+    What fails a check is read a second time before it counts as damaged, past every cache: a bit that flipped on its
+    way is not one that flipped at rest. What counts as damaged, or is missing, is looked at again only after
+    `REEXAMINE_S`: a reader that comes back and back costs no requests.
+    """
+
+    def __init__(self, *, store: ObjectStorage, cluster_id: ClusterId, clock: Clock) -> None:
         self._store = store
         self._cluster_id = cluster_id
+        self._clock = clock
         self._indexes: OrderedDict[ObjectId, ObjectIndex] = OrderedDict()
         self._index_bytes = 0
+        self._known: OrderedDict[ObjectId, tuple[float, CorruptData | None]] = OrderedDict()
+        """Objects without a usable index: until when, and what is wrong with it; None when the object is missing."""
+
+    def key(self, object_id: ObjectId) -> str:
+        """The object's key in the store."""
+        return object_key(self._cluster_id, object_id)
 
     async def index(self, object_id: ObjectId, object_size: int) -> ObjectIndex:
         """The object's index. Raises ObjectNotFound, CorruptData, FormatTooNew, StoreError."""
@@ -94,7 +166,19 @@ class ObjectReader:
         if index is not None:
             self._indexes.move_to_end(object_id)
             return index
-        index = await self._read_index(object_id, object_size)
+        known = self._known.get(object_id)
+        if known is not None and self._clock.monotonic() < known[0]:
+            raise known[1].again() if known[1] is not None else ObjectNotFound(self.key(object_id))
+        try:
+            index = await self._examine(lambda: self._read_index(object_id, object_size))
+        except (ObjectNotFound, CorruptData) as error:
+            damage = error.again() if isinstance(error, CorruptData) else None
+            self._known[object_id] = (self._clock.monotonic() + REEXAMINE_S, damage)
+            self._known.move_to_end(object_id)
+            if len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
+            raise
+        self._known.pop(object_id, None)
         if object_id not in self._indexes:
             self._indexes[object_id] = index
             self._index_bytes += index.size
@@ -104,8 +188,18 @@ class ObjectReader:
         return index
 
     async def load(self, object_id: ObjectId, entries: Sequence[IndexEntry]) -> list[DataBlock]:
-        """Data blocks that lie next to one another, by one ranged GET."""
-        key = object_key(self._cluster_id, object_id)
+        """Data blocks that lie next to one another, by one ranged GET; each that is damaged by one more.
+
+        A damaged block is no error here: what of it is whole may be read. Raises ObjectNotFound, StoreError.
+        """
+        blocks = await self._load(object_id, entries)
+        for number, block in enumerate(blocks):
+            if block.damage is not None:
+                (blocks[number],) = await self._load(object_id, entries[number : number + 1])
+        return blocks
+
+    async def _load(self, object_id: ObjectId, entries: Sequence[IndexEntry]) -> list[DataBlock]:
+        key = self.key(object_id)
         start = entries[0].position
         end = entries[-1].position + entries[-1].size
         data = memoryview(await self._store.get_range(key, start, end))
@@ -116,23 +210,38 @@ class ObjectReader:
             blocks.append(DataBlock(key, entry, block if len(entries) == 1 else memoryview(bytes(block))))
         return blocks
 
-    async def checkpoint(self, object_id: ObjectId, object_size: int, stream: StreamId) -> tuple[Offset, bytes]:
-        """The stream's checkpoint in this object, and the offset it describes."""
-        key = object_key(self._cluster_id, object_id)
+    async def checkpoint(self, object_id: ObjectId, object_size: int, stream: StreamId) -> tuple[Offset, bytes] | None:
+        """The stream's checkpoint in this object, and the offset it describes; None when there is none in it.
+
+        Raises ObjectNotFound, CorruptData, FormatTooNew, StoreError.
+        """
         entry = (await self.index(object_id, object_size)).checkpoint_entry(stream)
         if entry is None:
-            raise CorruptData(key=key, offset=0, length=object_size, what=f"index: no checkpoint of stream {stream}")
-        data: Buffer = b""
-        if entry.size:
-            data = await self._store.get_range(key, entry.position, entry.position + entry.size)
-        check_block(key, entry, memoryview(data))
-        return entry.start, bytes(data)
+            return None
+        found = entry
+
+        async def read() -> bytes:
+            key = self.key(object_id)
+            data: Buffer = b""
+            if found.size:
+                data = await self._store.get_range(key, found.position, found.position + found.size)
+            check_block(key, found, memoryview(data))
+            return bytes(data)
+
+        return found.start, await self._examine(read)
 
     def forget(self, object_id: ObjectId) -> None:
         """The object is gone."""
         index = self._indexes.pop(object_id, None)
         if index is not None:
             self._index_bytes -= index.size
+
+    async def _examine(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Once more, if what was read fails a check."""
+        try:
+            return await read()
+        except CorruptData:
+            return await read()
 
     async def _read_index(self, object_id: ObjectId, object_size: int) -> ObjectIndex:
         key = object_key(self._cluster_id, object_id)

@@ -1,11 +1,12 @@
 """The format of checkpoints."""
 
 import pytest
+from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
 from automq.ids import Offset
-from automq.partition.checkpoint import CheckpointCorrupt, Section, decode, encode
+from automq.partition.checkpoint import CheckpointCorrupt, CheckpointTooNew, Section, decode, encode
 from tests.support import golden
 
 SECTIONS = {"producers": Section(Offset(42), b"abc"), "leader-epochs": Section(Offset(7), b"")}
@@ -44,6 +45,9 @@ def test_every_cut_is_noticed() -> None:
 def test_newer_format_says_what_to_do() -> None:
     data = bytearray(encode(SECTIONS))
     data[0] = 2
+    with pytest.raises(CheckpointCorrupt, match="checksum"):
+        decode(bytes(data))
 
-    with pytest.raises(CheckpointCorrupt, match="upgrade"):
+    data[-4:] = crc32c(data[:-4]).to_bytes(4, "big")
+    with pytest.raises(CheckpointTooNew, match="upgrade"):
         decode(bytes(data))

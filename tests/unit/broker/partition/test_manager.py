@@ -1,15 +1,16 @@
 """Which partitions are open: the manager follows the image."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
-from automq.ids import NodeId, Offset, StreamEpoch, TopicId
+from automq.ids import NodeId, StreamEpoch, TopicId
+from automq.partition.loading import PartitionState
 from automq.partition.manager import PartitionSettings
 from automq.partition.partition import Partition
 from automq.protocol.errors import ApiError, ErrorCode
+from automq.protocol.records import RecordBatch
 from automq.s3stream.model import BrokerFenced
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
@@ -240,18 +241,17 @@ async def test_load_that_failed_halfway_begins_anew() -> None:
         await durable(path.engine.storage, partition.last_position)
     before = partition._producers.encode()
     loads = 0
-    original = Partition.read_batches
+    original = PartitionState.remember
 
-    async def failing(self: Partition, start: Offset, end: Offset) -> AsyncIterator[memoryview]:
+    def failing(self: PartitionState, batch: RecordBatch, now_ms: int) -> None:
         nonlocal loads
-        loads += 1
-        async for view in original(self, start, end):
-            yield view
-            if loads == 1:
-                raise StoreUnavailable("away")
+        loads += batch.base_offset == 0
+        original(self, batch, now_ms)
+        if loads == 1 and batch.base_offset == 1:
+            raise StoreUnavailable("away")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Partition, "read_batches", failing)
+        patch.setattr(PartitionState, "remember", failing)
         again = await next_incarnation(path)
 
     assert loads == 2

@@ -8,14 +8,15 @@ import pytest
 from automq.ids import NodeId, ObjectId, Offset, StreamId
 from automq.s3stream.model import (
     CorruptData,
+    DataMissing,
     OffsetOutOfRange,
     Segment,
+    StoreDamaged,
     StreamClosed,
     StreamFenced,
     StreamNotFound,
 )
-from automq.s3stream.objects.format import ROW_BYTES, object_key
-from automq.s3stream.ports import ObjectNotFound
+from automq.s3stream.objects.format import FOOTER_BYTES, ROW_BYTES, object_key
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from automq.s3stream.upload.builder import ObjectBuilder
@@ -164,41 +165,165 @@ async def test_object_that_vanished_is_looked_up_again() -> None:
     assert await read_all(stream) == [0, 2, 4, 6]
 
 
-async def test_missing_object_is_an_error_after_three_lookups() -> None:
+async def key_at(engine: Engine, stream: Stream, offset: int) -> str:
+    (span,) = engine.objects.spans(stream.stream_id, Offset(offset), Offset(offset + 1), limit=1)
+    return object_key(CLUSTER, span.object_id)
+
+
+async def read_until_damage(stream: Stream, start: int = 0) -> tuple[list[int], int, StoreDamaged]:
+    """Base offsets that were read, the offset at which nothing more could be, and why."""
+    bases: list[int] = []
+    position = Offset(start)
+    while True:
+        try:
+            result = await stream.read(position, stream.confirmed_offset, 100_000)
+        except StoreDamaged as error:
+            return bases, position, error
+        bases += [int(bytes(view[:40]).split(b">")[0].split(b":")[1]) for view in result.batches]
+        assert result.end_offset > position
+        position = result.end_offset
+
+
+async def test_f8_a_missing_object_is_damage_once_the_image_still_names_it() -> None:
     engine, stream, store = an_engine()
-    await cold(engine, stream, 4)
-    (span,) = engine.objects.spans(stream.stream_id, Offset(0), Offset(8), limit=9)
-    await store.delete([object_key(CLUSTER, span.object_id)])
+    await cold(engine, stream, 12)
+    key = await key_at(engine, stream, 8)
+    await store.delete([key])
     store.calls.clear()
 
-    with pytest.raises(ObjectNotFound):
-        await stream.read(Offset(0), Offset(8), 1000)
-    assert len(store.calls) == 3
+    bases, position, error = await read_until_damage(stream)
+
+    assert (bases, position) == ([0, 2, 4, 6], 8)
+    assert isinstance(error, DataMissing)
+    assert (error.key, error.hidden) == (key, (8, 16))
+    assert await read_until_damage_after(stream, 16) == [16, 18, 20, 22]
+    lookups = store.calls.count(("get_range", key))
+    await read_until_damage(stream, 8)
+    assert store.calls.count(("get_range", key)) == lookups, "what is missing is not asked for again at once"
 
 
-async def test_corrupt_object_is_reported_and_never_served() -> None:
+async def read_until_damage_after(stream: Stream, start: int) -> list[int]:
+    result = await stream.read(Offset(start), stream.confirmed_offset, 100_000)
+    return [int(bytes(view[:40]).split(b">")[0].split(b":")[1]) for view in result.batches]
+
+
+@pytest.mark.parametrize("what", ["footer", "index", "cut", "emptied"])
+async def test_f8_what_an_unusable_object_holds_is_hidden_and_no_more(what: str) -> None:
     engine, stream, store = an_engine()
-    await cold(engine, stream, 4)
-    (span,) = engine.objects.spans(stream.stream_id, Offset(0), Offset(8), limit=9)
-    key = object_key(CLUSTER, span.object_id)
-    damaged = bytearray(await store.get(key))
-    damaged[300] ^= 1
-    await store.put(key, [damaged])
+    await cold(engine, stream, 12)
+    key = await key_at(engine, stream, 8)
+    data = bytearray(await store.get(key))
+    match what:
+        case "footer":
+            data[-10] ^= 1
+        case "index":
+            data[-FOOTER_BYTES - 10] ^= 1
+        case "cut":
+            del data[len(data) // 2 :]
+        case _:
+            data.clear()
+    await store.put(key, [data])
 
-    with pytest.raises(CorruptData) as caught:
-        await stream.read(Offset(0), Offset(8), 1000)
-    assert caught.value.key == key
+    bases, position, error = await read_until_damage(stream)
+
+    assert (bases, position, error.key, error.hidden) == ([0, 2, 4, 6], 8, key, (8, 16))
+    assert await read_until_damage_after(stream, 16) == [16, 18, 20, 22]
+
+
+async def test_f8_everything_before_a_damaged_batch_then_an_error_at_exactly_its_offset() -> None:
+    engine, stream, store = an_engine()
+    await cold(engine, stream, 8, per_object=8)
+    key = await key_at(engine, stream, 0)
+    data = bytearray(await store.get(key))
+    place = bytes(data).index(bytes(a_batch(stream.stream_id, 10)[:20]))
+    data[place + 50] ^= 1
+    await store.put(key, [data])
+
+    bases, position, error = await read_until_damage(stream)
+
+    assert (bases, position, error.key, error.hidden) == ([0, 2, 4, 6, 8], 10, key, (10, 12))
+    assert isinstance(error, CorruptData)
+    assert error.offset == place
+    assert await read_until_damage_after(stream, 12) == [12, 14]
+    assert await read_until_damage_after(stream, 13) == [12, 14]
 
 
 async def test_offset_that_no_object_holds_is_an_error_not_a_skip() -> None:
     engine, stream, _ = an_engine()
     await cold(engine, stream, 8)
-    first = min(engine.ledger.objects)
-    del engine.ledger.objects[first]
     engine.ledger.objects.clear()
 
-    with pytest.raises(CorruptData, match="no object"):
+    with pytest.raises(DataMissing) as caught:
         await stream.read(Offset(0), Offset(8), 1000)
+    assert caught.value.hidden == (0, 8)
+
+
+def given_up(engine: Engine, stream: Stream, *ranges: tuple[int, int], end: int = 0) -> Stream:
+    """The stream opened again, after a person gave these ranges up."""
+    state = engine.ledger.streams[stream.stream_id]
+    lost = tuple((Offset(first), Offset(last)) for first, last in ranges)
+    engine.ledger.streams[stream.stream_id] = replace(state, lost=lost, end=Offset(max(end, state.end)))
+    return engine.storage.open_stream(stream.stream_id)
+
+
+async def test_ranges_that_were_given_up_are_passed_over() -> None:
+    engine, stream, store = an_engine()
+    await cold(engine, stream, 12)
+    await store.delete([await key_at(engine, stream, 8)])
+    stream = given_up(engine, stream, (8, 16), (24, 1000), end=1000)
+    assert (stream.next_offset, stream.confirmed_offset) == (1000, 1000)
+
+    hole = await stream.read(Offset(9), stream.confirmed_offset, 1000)
+    assert (hole.batches, hole.start_offset, hole.end_offset, hole.size) == ([], 9, 16, 0)
+    tail = await stream.read(Offset(24), stream.confirmed_offset, 1000)
+    assert (tail.batches, tail.end_offset) == ([], 1000)
+    assert await read_all(stream) == [0, 2, 4, 6, 16, 18, 20, 22]
+
+    await durable(engine.storage, append(stream))
+    assert (await read_all(stream))[-1] == 1000
+    assert await stream.find_timestamp(45) == 16
+    assert await stream.find_timestamp(30) == 6
+
+
+async def test_a_batch_that_was_given_up_is_passed_over_inside_its_block() -> None:
+    engine, stream, store = an_engine()
+    await cold(engine, stream, 8, per_object=8)
+    key = await key_at(engine, stream, 0)
+    data = bytearray(await store.get(key))
+    data[bytes(data).index(bytes(a_batch(stream.stream_id, 10)[:20])) + 50] ^= 1
+    await store.put(key, [data])
+
+    stream = given_up(engine, stream, (10, 12))
+
+    assert await read_all(stream) == [0, 2, 4, 6, 8, 12, 14]
+    assert await stream.find_timestamp(45) == 12
+
+
+async def test_f8_a_lookup_by_time_in_a_damaged_object_is_an_error_and_passes_what_it_need_not_read() -> None:
+    engine, stream, store = an_engine()
+    await cold(engine, stream, 12)
+    key = await key_at(engine, stream, 8)
+    await store.delete([key])
+
+    assert await stream.find_timestamp(20) == 4
+    assert await stream.find_timestamp(95) == 20
+    with pytest.raises(DataMissing) as caught:
+        await stream.find_timestamp(45)
+    assert (caught.value.key, caught.value.hidden) == (key, (8, 16))
+
+
+async def test_f8_checkpoints_before_a_damaged_one_are_found_newest_first() -> None:
+    engine, stream, store = an_engine()
+    stream.checkpoint_source = lambda: f"state at {stream.next_offset}".encode()
+    await cold(engine, stream, 16)
+    for offset in (24, 8):
+        await store.delete([await key_at(engine, stream, offset)])
+    stream = engine.storage.open_stream(stream.stream_id)
+
+    with pytest.raises(DataMissing):
+        await stream.read_checkpoint()
+    found = [checkpoint async for checkpoint in stream.older_checkpoints()]
+    assert found == [(24, b"state at 24"), (8, b"state at 8")]
 
 
 async def test_trim_moves_the_start_for_good() -> None:

@@ -9,13 +9,13 @@ from automq.runtime.budget import ByteBudget
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.cache.block_cache import BlockCache
-from automq.s3stream.model import CorruptData, ObjectSpan
+from automq.s3stream.model import ObjectSpan
 from automq.s3stream.objects.format import IndexEntry, object_key
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
-from tests.support.engine import CLUSTER, HeldStore, stored
+from tests.support.engine import CLUSTER, HeldStore, LoopClock, stored
 
 OBJECT = ObjectId(7)
 STREAM = StreamId(1)
@@ -26,13 +26,14 @@ class World:
 
     def __init__(self, *, bytes_max: int = 1_000_000, cold_bytes: int = 1_000_000) -> None:
         self.store = HeldStore(MemoryStore())
-        self.reader = ObjectReader(store=self.store, cluster_id=CLUSTER)
+        self.reader = ObjectReader(store=self.store, cluster_id=CLUSTER, clock=LoopClock())
         self.crashes: list[str] = []
         self.tasks = Tasks("cache", on_crash=lambda name, error: self.crashes.append(name))
         self.cache = BlockCache(
             reader=self.reader,
             bytes_max=bytes_max,
             loading=ByteBudget(cold_bytes),
+            clock=LoopClock(),
             tasks=self.tasks,
             metrics=Metrics(),
         )
@@ -115,18 +116,39 @@ async def test_failed_load_is_told_and_tried_again_next_time() -> None:
     assert world.crashes == []
 
 
-async def test_corrupt_block_is_never_cached() -> None:
+@pytest.mark.looptime
+async def test_a_damaged_block_is_looked_at_again_after_a_while_and_not_before() -> None:
+    world = World()
+    entries = await world.write()
+    key = object_key(CLUSTER, OBJECT)
+    whole = await world.store.get(key)
+    damaged = bytearray(whole)
+    damaged[entries[0].position + 50] ^= 1
+    await world.store.put(key, [damaged])
+    world.store.calls.clear()
+
+    for _ in range(3):
+        assert (await world.cache.block(OBJECT, entries[0])).damage is not None
+    assert len(world.store.calls) == 2, "read once more before it counts as damaged, then remembered"
+
+    await world.store.put(key, [whole])
+    await asyncio.sleep(31)
+    assert (await world.cache.block(OBJECT, entries[0])).damage is None
+    assert world.cache.size == entries[0].size
+
+
+async def test_f8_a_damaged_block_takes_nothing_from_its_neighbours() -> None:
     world = World()
     entries = await world.write()
     key = object_key(CLUSTER, OBJECT)
     damaged = bytearray(await world.store.get(key))
-    damaged[entries[0].position + 50] ^= 1
+    damaged[entries[1].position + 50] ^= 1
     await world.store.put(key, [damaged])
 
-    for _ in range(2):
-        with pytest.raises(CorruptData):
-            await world.cache.block(OBJECT, entries[0])
-    assert world.cache.size == 0
+    world.cache.preload(OBJECT, entries)
+
+    blocks = [await world.cache.block(OBJECT, entry) for entry in entries]
+    assert [block.damage is None for block in blocks] == [True, False, True, True]
 
 
 async def test_loads_wait_for_the_cold_read_budget() -> None:

@@ -1,15 +1,17 @@
 """Reading objects: lookups by offset and time, and nothing served that fails a check."""
 
+import asyncio
+
 import pytest
 
 from automq.ids import ObjectId, Offset, StreamId
 from automq.s3stream.model import CorruptData
-from automq.s3stream.objects.format import object_key
+from automq.s3stream.objects.format import FOOTER_BYTES, ROW_BYTES, object_key
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.store.memory import MemoryStore
-from tests.support.engine import CLUSTER, HeldStore, a_batch, stored
+from tests.support.engine import CLUSTER, HeldStore, LoopClock, a_batch, stored
 
 OBJECT = ObjectId(7)
 STREAM = StreamId(1)
@@ -28,7 +30,7 @@ async def an_object(store: MemoryStore, *, blocks: int = 3, checkpoint: bytes = 
 
 
 def a_reader(store: MemoryStore | HeldStore) -> ObjectReader:
-    return ObjectReader(store=store, cluster_id=CLUSTER)
+    return ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock())
 
 
 async def test_block_is_read_from_the_batch_that_holds_the_offset() -> None:
@@ -113,18 +115,118 @@ async def test_find_by_timestamp_inside_a_block() -> None:
     assert block.find_timestamp(61, Offset(0)) is None
 
 
-async def test_damaged_block_is_reported_with_key_and_position() -> None:
+async def damaged_at(store: MemoryStore, *positions: int) -> None:
+    data = bytearray(await store.get(KEY))
+    for position in positions:
+        data[position] ^= 1
+    await store.put(KEY, [data])
+
+
+async def test_f8_a_flipped_bit_hides_its_batch_alone() -> None:
     store = MemoryStore()
     size = await an_object(store)
     reader = a_reader(store)
     entry = next((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(8)))
-    damaged = bytearray(await store.get(KEY))
-    damaged[entry.position + 100] ^= 1
-    await store.put(KEY, [damaged])
+    third = entry.position + 4 * ROW_BYTES + 2 * 100
+    await damaged_at(store, third + 7)
+
+    (block,) = await reader.load(OBJECT, [entry])
+
+    before = block.read(Offset(8), Offset(16), 10_000)
+    assert (before.batches, before.end_offset) == ([a_batch(STREAM, 8), a_batch(STREAM, 10)], 12)
+    for inside in (12, 13):
+        with pytest.raises(CorruptData) as caught:
+            block.read(Offset(inside), Offset(16), 10_000)
+        assert (caught.value.key, caught.value.offset, caught.value.length) == (KEY, third, 100)
+        assert caught.value.hidden == (12, 14)
+    assert block.read(Offset(14), Offset(16), 10_000).batches == [a_batch(STREAM, 14)]
+
+
+async def test_f8_a_flipped_bit_in_a_table_hides_the_block() -> None:
+    store = MemoryStore()
+    size = await an_object(store)
+    reader = a_reader(store)
+    entry = next((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(8)))
+    await damaged_at(store, entry.position + 30)
+
+    (block,) = await reader.load(OBJECT, [entry])
 
     with pytest.raises(CorruptData) as caught:
-        await reader.load(OBJECT, [entry])
+        block.read(Offset(11), Offset(16), 10_000)
     assert (caught.value.key, caught.value.offset, caught.value.length) == (KEY, entry.position, entry.size)
+    assert caught.value.hidden == (8, 16)
+
+
+async def test_f8_a_block_that_is_cut_is_damaged() -> None:
+    store = MemoryStore()
+    size = await an_object(store)
+    reader = a_reader(store)
+    entry = list((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(0)))[-1]
+    await store.put(KEY, [(await store.get(KEY))[: entry.position + 150]])
+
+    (block,) = await reader.load(OBJECT, [entry])
+
+    assert block.damage is not None
+    assert block.damage.hidden == (entry.start, entry.end)
+
+
+async def test_a_bit_that_flips_on_its_way_is_no_damage() -> None:
+    store = FlippingStore(MemoryStore())
+    size = await an_object(store.inner)
+    reader = a_reader(store)  # type: ignore[arg-type]
+
+    store.flips = 1
+    index = await reader.index(OBJECT, size)
+    entries = list(index.data_entries(STREAM, Offset(0)))
+    store.flips = 1
+    blocks = await reader.load(OBJECT, entries)
+    assert [block.damage for block in blocks] == [None, None, None]
+    store.flips = 1
+    assert await reader.checkpoint(OBJECT, size, STREAM) == (24, b"state")
+
+
+class FlippingStore:
+    """Flips a bit in the middle of the next so many answers."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        self.inner = inner
+        self.flips = 0
+
+    async def get_range(self, key: str, start: int, end: int) -> bytes:
+        data = bytearray(await self.inner.get_range(key, start, end))
+        if self.flips:
+            self.flips -= 1
+            data[-FOOTER_BYTES - 3 if len(data) > 2 * FOOTER_BYTES else 1] ^= 4
+        return bytes(data)
+
+
+@pytest.mark.parametrize("from_the_end", range(1, FOOTER_BYTES + 1))
+async def test_f8_every_bit_of_the_footer_that_flips_is_damage(from_the_end: int) -> None:
+    store = MemoryStore()
+    size = await an_object(store)
+    await damaged_at(store, size - from_the_end)
+
+    with pytest.raises(CorruptData):
+        await a_reader(store).index(OBJECT, size)
+
+
+@pytest.mark.looptime
+async def test_a_damaged_index_is_looked_at_again_after_a_while_and_not_before() -> None:
+    store = HeldStore(MemoryStore())
+    size = await an_object(store)  # type: ignore[arg-type]
+    whole = await store.get(KEY)
+    await damaged_at(store, size - FOOTER_BYTES - 9)  # type: ignore[arg-type]
+    reader = a_reader(store)
+    store.calls.clear()
+
+    for _ in range(3):
+        with pytest.raises(CorruptData, match="index"):
+            await reader.index(OBJECT, size)
+    assert len(store.calls) == 2
+
+    await store.put(KEY, [whole])
+    await asyncio.sleep(31)
+    assert (await reader.index(OBJECT, size)).count == 4
 
 
 async def test_truncated_object_is_reported() -> None:
@@ -134,6 +236,13 @@ async def test_truncated_object_is_reported() -> None:
 
     with pytest.raises(CorruptData, match="too short"):
         await a_reader(store).index(OBJECT, size)
+
+
+async def test_an_object_without_a_checkpoint_of_the_stream_has_none() -> None:
+    store = MemoryStore()
+    size = await an_object(store)
+
+    assert await a_reader(store).checkpoint(OBJECT, size, StreamId(2)) is None
 
 
 async def test_missing_object_is_told_apart_from_a_damaged_one() -> None:

@@ -7,7 +7,7 @@ from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.upload.builder import ObjectBuilder
-from tests.support.engine import CLUSTER, stored
+from tests.support.engine import CLUSTER, LoopClock, stored
 
 
 async def test_long_run_is_cut_into_blocks() -> None:
@@ -18,7 +18,7 @@ async def test_long_run_is_cut_into_blocks() -> None:
     store = MemoryStore()
     await store.put(object_key(CLUSTER, ObjectId(1)), builder.finish())
 
-    index = await ObjectReader(store=store, cluster_id=CLUSTER).index(ObjectId(1), builder.size)
+    index = await ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock()).index(ObjectId(1), builder.size)
 
     assert [(e.start, e.end) for e in index.data_entries(StreamId(1), Offset(0))] == [(0, 4), (4, 8), (8, 10)]
 
