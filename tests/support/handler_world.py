@@ -27,6 +27,13 @@ NODE = NodeId(1)
 CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
 
 
+class WholePartitions:
+    """No partition is open, and none is damaged."""
+
+    def is_quarantined(self, topic: str, index: int) -> bool:
+        return False
+
+
 def topic_id(name: str) -> TopicId:
     """The id that `image_of` gives a topic."""
     return TopicId(uuid.uuid5(uuid.NAMESPACE_DNS, name))
@@ -64,7 +71,7 @@ def context_of(
     """A request on `listener`. Services that are not given are not there."""
     values: dict[str, Any] = {
         "controller": None,
-        "partitions": None,
+        "partitions": WholePartitions(),
         "groups": None,
         "fetch_sessions": None,
         "producer_ids": None,

@@ -82,6 +82,7 @@ class MemoryPartition:
         self._disk = disk
         self._index = index
         self.leader_epoch = leader_epoch
+        self.is_quarantined = False
         self.log_start_offset = Offset(0)
         self.captures: dict[str, Callable[[], bytes]] = {}
         self._sections = {name: found for (at, name), found in disk.checkpoints.items() if at == index}

@@ -5,7 +5,7 @@ from typing import Final
 
 from automq.handlers.context import Handler, RequestContext
 from automq.metadata.image import MetadataImage, PartitionImage
-from automq.protocol.errors import ApiError
+from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin_cluster import (
     DescribeLogDirsPartition,
     DescribeLogDirsRequest,
@@ -17,24 +17,38 @@ from automq.protocol.schema import Message
 
 
 async def handle_describe_log_dirs(context: RequestContext, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse:
-    """The store as one directory; a partition's size is that of its records, those not yet in objects included."""
+    """The store as one directory; a partition's size is that of its records, those not yet in objects included.
+
+    Quarantined partitions are in a directory of their own, whose storage fails: that is where tools look for it.
+    """
     image = context.services.metadata.image
     asked = None if request.topics is None else {entry.topic: set(entry.partitions) for entry in request.topics}
-    topics: list[DescribeLogDirsTopic] = []
+    whole: list[DescribeLogDirsTopic] = []
+    damaged: list[DescribeLogDirsTopic] = []
     for topic in image.topics():
         if asked is not None and topic.name not in asked:
             continue
-        partitions = [
-            DescribeLogDirsPartition(
-                partition_index=partition.index, partition_size=_size(context, image, topic.name, partition)
-            )
+        ours = [
+            partition
             for partition in topic.partitions
             if partition.leader == context.services.node and (asked is None or partition.index in asked[topic.name])
         ]
-        if partitions:
-            topics.append(DescribeLogDirsTopic(name=topic.name, partitions=partitions))
+        for found, is_damaged in ((whole, False), (damaged, True)):
+            partitions = [
+                DescribeLogDirsPartition(
+                    partition_index=partition.index, partition_size=_size(context, image, topic.name, partition)
+                )
+                for partition in ours
+                if context.services.partitions.is_quarantined(topic.name, partition.index) is is_damaged
+            ]
+            if partitions:
+                found.append(DescribeLogDirsTopic(name=topic.name, partitions=partitions))
     folder = f"/{context.services.cluster_id}"
-    return DescribeLogDirsResponse(results=[DescribeLogDirsResult(log_dir=folder, topics=topics)])
+    results = [DescribeLogDirsResult(log_dir=folder, topics=whole)]
+    if damaged:
+        code = ErrorCode.KAFKA_STORAGE_ERROR
+        results.append(DescribeLogDirsResult(error_code=code, log_dir=f"{folder}/quarantined", topics=damaged))
+    return DescribeLogDirsResponse(results=results)
 
 
 def _size(context: RequestContext, image: MetadataImage, topic: str, partition: PartitionImage) -> int:

@@ -145,7 +145,7 @@ def _topic(context: RequestContext, image: MetadataImage, topic: TopicImage, ope
                 leader_id=-1 if error else partition.leader,
                 leader_epoch=partition.leader_epoch,
                 replica_nodes=replicas,
-                isr_nodes=[] if error == ErrorCode.LEADER_NOT_AVAILABLE else replicas,
+                isr_nodes=[] if error or _is_quarantined(context, topic, partition) else replicas,
                 offline_replicas=replicas if error == ErrorCode.LEADER_NOT_AVAILABLE else [],
             )
         )
@@ -233,6 +233,11 @@ async def handle_describe_topic_partitions(
     return response
 
 
+def _is_quarantined(context: RequestContext, topic: TopicImage, partition: PartitionImage) -> bool:
+    """Rule: nobody is in sync with what cannot be read: tools show the partition as under-replicated."""
+    return context.services.partitions.is_quarantined(topic.name, partition.index)
+
+
 def _cursor_after(image: MetadataImage, names: Sequence[str], last: str) -> Cursor | None:
     following = next((name for name in names if name > last and image.topic(name) is not None), None)
     return None if following is None else Cursor(topic_name=following, partition_index=0)
@@ -261,7 +266,7 @@ def _topic_page(
                 leader_id=-1 if error else partition.leader,
                 leader_epoch=partition.leader_epoch,
                 replica_nodes=replicas,
-                isr_nodes=[] if error == ErrorCode.LEADER_NOT_AVAILABLE else replicas,
+                isr_nodes=[] if error or _is_quarantined(context, topic, partition) else replicas,
                 eligible_leader_replicas=[],
                 last_known_elr=[],
                 offline_replicas=replicas if error == ErrorCode.LEADER_NOT_AVAILABLE else [],

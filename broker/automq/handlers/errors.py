@@ -16,6 +16,7 @@ from automq.s3stream.model import (
     StreamClosed,
     StreamFenced,
     StreamNotFound,
+    StreamQuarantined,
 )
 from automq.s3stream.ports import StoreError
 
@@ -31,7 +32,9 @@ CODES: Final[Mapping[type[BaseException], ErrorCode]] = {
     OffsetOutOfRange: ErrorCode.OFFSET_OUT_OF_RANGE,
     StorageFull: ErrorCode.KAFKA_STORAGE_ERROR,
     ObjectRefused: ErrorCode.KAFKA_STORAGE_ERROR,
-    StoreDamaged: ErrorCode.KAFKA_STORAGE_ERROR,
+    StreamQuarantined: ErrorCode.KAFKA_STORAGE_ERROR,
+    # A storage error is retried in silence: the consumer has to be told at which offset it stands.
+    StoreDamaged: ErrorCode.CORRUPT_MESSAGE,
     FormatTooNew: ErrorCode.KAFKA_STORAGE_ERROR,
     StoreError: ErrorCode.KAFKA_STORAGE_ERROR,
     TimeoutError: ErrorCode.REQUEST_TIMED_OUT,
@@ -48,6 +51,11 @@ def error_code_of(error: BaseException) -> ErrorCode:
         if code is not None:
             return code
     return ErrorCode.UNKNOWN_SERVER_ERROR
+
+
+def write_error_code_of(error: BaseException) -> ErrorCode:
+    """As `error_code_of`, for a producer: to it, damage of the store is no fault of its own message."""
+    return ErrorCode.KAFKA_STORAGE_ERROR if isinstance(error, StoreDamaged) else error_code_of(error)
 
 
 def error_message_of(error: BaseException) -> str | None:

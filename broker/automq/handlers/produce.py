@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from automq.handlers.errors import error_code_of, error_message_of
+from automq.handlers.errors import error_message_of, write_error_code_of
 from automq.handlers.leaders import Leader, leader_of
 from automq.ids import TopicId
 from automq.metadata.publisher import MetadataPublisher
@@ -107,7 +107,7 @@ class PendingProduce:
         if self.is_done:
             return
         if error is not None:
-            self.override(error_code_of(error), str(error))
+            self.override(write_error_code_of(error), str(error))
         self.answer()
 
     def override(self, code: ErrorCode, message: str) -> None:
@@ -362,7 +362,7 @@ class Appending:
 
 
 def _fail(result: ProduceResult, error: Exception) -> None:
-    result.error_code, result.error_message = error_code_of(error), error_message_of(error)
+    result.error_code, result.error_message = write_error_code_of(error), error_message_of(error)
     if isinstance(error, RecordsRefused):
         result.record_errors = error.record_errors
 

@@ -5,6 +5,7 @@ A reader that stands at a damaged offset comes back and back: what is told of it
 
 import logging
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,6 +85,15 @@ class DamageLog:
             },
         )
 
-    def mended(self, key: str) -> None:
-        """What was damaged could be read."""
-        self._lines.pop(key, None)
+    def mended(self, partition: TopicPartition, key: str) -> None:
+        """What `partition` could not read of `key` could be read."""
+        lines = self._lines.get(key)
+        if lines is not None:
+            lines.pop(partition, None)
+            if not lines:
+                del self._lines[key]
+
+    @property
+    def keys(self) -> Iterable[str]:
+        """What is known to be damaged or missing."""
+        return self._lines.keys()

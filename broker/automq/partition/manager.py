@@ -54,6 +54,9 @@ PUT_OFF_BY: Final = (StreamError, StoreError, LogFailed, LogFenced, ApiError)
 # A broker serves what it has opened after so long; what takes longer, or fails, follows when it is ready.
 OPENING_S_MAX: Final = 30.0
 
+# Names in a message: enough to begin with, few enough for a line.
+SHOWN_MAX: Final = 5
+
 _Key = tuple[StreamId, StreamEpoch]
 
 
@@ -192,6 +195,25 @@ class PartitionManager:
         found = {partition.name: partition.quarantine for partition in self.all() if partition.quarantine is not None}
         found.update(self._unopened.values())
         return found
+
+    def is_quarantined(self, topic: str, index: int) -> bool:
+        """Whether that partition is one of them."""
+        partition = self.find(topic, index)
+        if partition is not None:
+            return partition.is_quarantined
+        return bool(self._unopened) and TopicPartition(topic, index) in dict(self._unopened.values())
+
+    def damage_summary(self) -> str | None:
+        """What is known to be damaged, for a person; None when nothing is."""
+        quarantined = self.quarantined()
+        keys = {quarantine.key: None for quarantine in quarantined.values()} | dict.fromkeys(self._damage.keys)
+        if not keys:
+            return None
+        names = ", ".join(sorted(map(str, quarantined))[:SHOWN_MAX])
+        more = f" and {len(quarantined) - SHOWN_MAX} more" if len(quarantined) > SHOWN_MAX else ""
+        shown = ", ".join(sorted(keys)[:SHOWN_MAX])
+        told = f"{len(quarantined)} partitions take no records: {names}{more}; " if quarantined else ""
+        return f"{told}{len(keys)} keys are damaged or missing, such as {shown}: {REMEDY}"
 
     # Following the image.
 

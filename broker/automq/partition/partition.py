@@ -72,6 +72,7 @@ class Partition:
         "_damage",
         "_damaged",
         "_epochs",
+        "_met",
         "_producers",
         "_sections",
         "_stream",
@@ -111,6 +112,8 @@ class Partition:
         self._damage = damage
         self._damaged: StoreDamaged | None = None
         """Records that could not be read when the partition was opened."""
+        self._met: dict[str, int] = {}
+        """Damaged keys that reads met, each with the first offset that it hid."""
         self._causes: Sequence[QuarantineCause] = ()
         self.quarantine: Quarantine | None = None
         """Why nothing is appended; None when something may be."""
@@ -145,6 +148,11 @@ class Partition:
         """The stream that holds the records."""
         return self._stream.stream_id
 
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether nothing is appended because of damage."""
+        return self.quarantine is not None
+
     def set_causes(self, causes: Sequence[QuarantineCause]) -> None:
         """Why the metadata say that nothing may be appended; empty when they do not."""
         self._causes = causes
@@ -168,8 +176,19 @@ class Partition:
         quarantine = self.quarantine
         if quarantine is not None and quarantine.is_end_unknown and offset >= self.high_watermark:
             error = DataMissing(key=quarantine.key, what=f"what follows offset {self.high_watermark} of {self.name}")
-            self._damage.report(self.name, self.high_watermark, error)
+            self._report(self.high_watermark, error)
             raise error
+
+    def _report(self, offset: int, error: StoreDamaged) -> None:
+        self._met[error.key] = error.hidden[0] if error.hidden is not None else offset
+        self._damage.report(self.name, offset, error)
+
+    def _forget_mended(self, result: ReadResult) -> None:
+        """Somebody has put back what was damaged."""
+        for key, offset in list(self._met.items()):
+            if result.start_offset <= offset < result.end_offset:
+                del self._met[key]
+                self._damage.mended(self.name, key)
 
     def begin(self) -> None:
         """The state is complete: take appends, and describe it in checkpoints from now on."""
@@ -316,8 +335,10 @@ class Partition:
                     return self._empty_batch(first, result.end_offset)
                 start = result.end_offset
         except StoreDamaged as error:
-            self._damage.report(self.name, start, error)
+            self._report(start, error)
             raise
+        if self._met:
+            self._forget_mended(result)
         return result
 
     def _empty_batch(self, start: Offset, end: Offset) -> ReadResult:
@@ -334,7 +355,7 @@ class Partition:
             try:
                 result = await self._stream.read(start, end, SCAN_BYTES)
             except StoreDamaged as error:
-                self._damage.report(self.name, start, error)
+                self._report(start, error)
                 raise
             try:
                 assert result.end_offset > start, f"{self.name}: no batch at offset {start}"
@@ -376,7 +397,7 @@ class Partition:
         try:
             return await self._stream.find_timestamp(timestamp_ms)
         except StoreDamaged as error:
-            self._damage.report(self.name, self.log_start_offset, error)
+            self._report(self.log_start_offset, error)
             raise
 
     async def _look(self, look: Callable[[memoryview], FoundOffset | None], batch: memoryview) -> FoundOffset | None:

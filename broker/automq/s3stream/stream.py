@@ -316,7 +316,8 @@ class Stream:
         """No append or read from now on; whoever waits is told."""
         if self._dead is not None:
             return
-        self._dead = error
+        # Damage that ends the broker is not damage of what a reader asked for.
+        self._dead = StreamClosed(str(error)) if isinstance(error, StoreDamaged) else error
         if self.on_lost is not None:
             self.on_lost()
         if self.on_advance is not None:

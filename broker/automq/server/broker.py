@@ -67,7 +67,11 @@ class Broker:
             on_hopeless=self._on_hopeless,
         )
         self._probes = Probes(
-            lifecycle=self.lifecycle, metrics=self.metrics, node=self._node, cluster_id=lambda: self.cluster_id
+            lifecycle=self.lifecycle,
+            metrics=self.metrics,
+            node=self._node,
+            cluster_id=lambda: self.cluster_id,
+            damage=self._damage_summary,
         )
         self._bound: dict[str, Bound] = {}
         self._http: Bound | None = None
@@ -100,6 +104,10 @@ class Broker:
         """Where the probes are answered."""
         assert self._http is not None
         return Address(host=self.settings.server.http.host, port=self._http.port)
+
+    def _damage_summary(self) -> str | None:
+        partitions = None if self._components is None else self._components.partitions
+        return None if partitions is None else partitions.damage_summary()
 
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` at that interval as long as the broker runs."""

@@ -13,7 +13,7 @@ from typing import Final, cast
 from automq import __version__
 from automq.ids import ClusterId, NodeId
 from automq.runtime.telemetry import Metrics
-from automq.server.lifecycle import Lifecycle
+from automq.server.lifecycle import Lifecycle, Reason, State
 
 REQUEST_BYTES_MAX: Final = 16 * 1024
 """Request line and headers; a probe needs a few hundred bytes."""
@@ -36,12 +36,17 @@ _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 Answer = tuple[int, str, bytes]
 
 
-def ready_body(lifecycle: Lifecycle, *, node: NodeId, cluster_id: ClusterId | None) -> tuple[int, str]:
-    """Status and body of /readyz."""
+def ready_body(
+    lifecycle: Lifecycle, *, node: NodeId, cluster_id: ClusterId | None, damage: str | None = None
+) -> tuple[int, str]:
+    """Status and body of /readyz. `damage` is known of while the rest is served: a reason, and no less ready."""
+    reason, message = lifecycle.reason, lifecycle.message
+    if reason is None and damage is not None and lifecycle.state is State.SERVING:
+        reason, message = Reason.STORE_DAMAGED, f"{message}; {damage}"
     body = {
         "state": lifecycle.state.value,
-        "reason": lifecycle.reason.value if lifecycle.reason else None,
-        "message": lifecycle.message,
+        "reason": reason.value if reason else None,
+        "message": message,
         "nodeId": node,
         "clusterId": cluster_id,
         "version": __version__,
@@ -53,12 +58,19 @@ class Probes:
     """What is answered; `protocol` is a connection's protocol, for whatever listens."""
 
     def __init__(
-        self, *, lifecycle: Lifecycle, metrics: Metrics, node: NodeId, cluster_id: Callable[[], ClusterId | None]
+        self,
+        *,
+        lifecycle: Lifecycle,
+        metrics: Metrics,
+        node: NodeId,
+        cluster_id: Callable[[], ClusterId | None],
+        damage: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._node = node
         self._cluster_id = cluster_id
+        self._damage = damage
         self.connections: dict[asyncio.Protocol, asyncio.Transport] = {}
 
     def protocol(self) -> asyncio.Protocol:
@@ -81,7 +93,9 @@ class Probes:
             case b"/livez":
                 return 200, _TEXT, b"ok\n"
             case b"/readyz":
-                status, body = ready_body(self._lifecycle, node=self._node, cluster_id=self._cluster_id())
+                status, body = ready_body(
+                    self._lifecycle, node=self._node, cluster_id=self._cluster_id(), damage=self._damage()
+                )
                 return status, _JSON, body.encode()
             case b"/metrics":
                 return 200, _METRICS, self._metrics.render()

@@ -42,7 +42,7 @@ from automq.replicated.machine import LogFailed
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.model import StreamError
+from automq.s3stream.model import StoreDamaged, StreamError
 from automq.s3stream.ports import StoreError
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
@@ -90,6 +90,8 @@ class GroupCoordinator:
         self._runners: dict[int, ShardRunner] = {}
         self._failures: dict[int, int] = {}
         """Failures of a shard since it was last loaded."""
+        self._damaged: dict[int, None] = {}
+        """Shards whose log could not be read when it was last tried."""
         self._loading = asyncio.Semaphore(LOADS_INFLIGHT)
         self._creating = asyncio.Lock()
         self._is_closed = False
@@ -217,11 +219,14 @@ class GroupCoordinator:
         return await self._runner(group_id, may_be_empty=True).answer(lambda shard, _: shard.describe(group_id))
 
     async def list_groups(self, *, states: frozenset[str], types: frozenset[str]) -> list[ListedGroup]:
-        """Every group coordinated here, sorted by name; filters in lower case. Raises ApiError while a shard loads."""
+        """Every group coordinated here, sorted by name; filters in lower case. Raises ApiError while a shard loads.
+
+        Groups of a damaged shard are not known; those of the others are listed all the same.
+        """
         if self._is_closed:
             raise ApiError(ErrorCode.NOT_COORDINATOR, "this broker coordinates no groups")
         groups: list[ListedGroup] = []
-        for runner in list(self._runners.values()):
+        for runner in [runner for runner in self._runners.values() if not runner.is_damaged]:
             groups += await runner.answer(lambda shard, _: shard.list(states=states, types=types))
         return sorted(groups, key=lambda group: group.group_id)
 
@@ -262,6 +267,7 @@ class GroupCoordinator:
             topic_exists=self._topic_exists,
             on_failed=self._on_failed,
         )
+        runner.is_damaged = part.index in self._damaged
         self._runners[part.index] = runner
         _ = self._tasks.spawn(self._run_load(runner, delay_s), name=f"load shard {part.index}")
 
@@ -280,8 +286,12 @@ class GroupCoordinator:
             try:
                 await runner.load(record_log)
             except (LogFailed, StreamError, StoreError, CorruptRecords) as error:
+                if isinstance(error, StoreDamaged | CorruptRecords):
+                    self._damaged[runner.index] = None
                 runner.fail(error)
                 return
+        self._damaged.pop(runner.index, None)
+        runner.is_damaged = False
         self._failures.pop(runner.index, None)
         runner.sweep_soon()
 
@@ -293,8 +303,9 @@ class GroupCoordinator:
             except ApiError:
                 pass  # Not open yet.
             else:
-                if partition.leader_epoch == runner.leader_epoch:
+                if partition.leader_epoch == runner.leader_epoch and not partition.is_quarantined:
                     return partition
+                runner.is_damaged = partition.is_quarantined
             await asyncio.sleep(OPEN_RETRY_S)
         return None
 

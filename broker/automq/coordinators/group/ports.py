@@ -38,6 +38,11 @@ class OffsetsPartition(Protocol):
         """One past the newest offset, durable or not."""
         ...
 
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it takes no batch because of damage, until it is repaired."""
+        ...
+
     def append(self, records: memoryview, *, internal: bool = False) -> AppendedAt:
         """Take one batch at once. Raises ApiError."""
         ...

@@ -57,6 +57,8 @@ class ShardRunner:
         self.index = index
         self.leader_epoch = leader_epoch
         self.state = RunnerState.LOADING
+        self.is_damaged = False
+        """Loading waits for a repair: the log cannot be read, or takes no records."""
         self.shard = GroupShard()
         self._settings = settings
         self._clock = clock
@@ -189,6 +191,8 @@ class ShardRunner:
         return Turn(now_ms=now_ms, wall_ms=self._clock.wall_ms(), settings=self._settings)
 
     def _require_active(self) -> Driver[Record, None]:
+        if self.state is RunnerState.LOADING and self.is_damaged:
+            raise ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"the log of shard {self.index} is damaged: repair it")
         if self.state is RunnerState.LOADING:
             raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, f"shard {self.index} is being loaded: try again")
         if self.state is RunnerState.CLOSED:
