@@ -229,3 +229,13 @@ def test_finding_02_a_refused_node_port_keeps_no_broker_from_being_made() -> Non
     assert cluster.status.ready == "1/1"
     assert reasons(cluster)["Progressing"] == ("False", "Refused")
     assert "Service/demo-kafka-outside: 422 provided port" in cluster.status.conditions[2].message
+
+
+def test_finding_12_a_pod_of_another_stateful_set_is_no_broker() -> None:
+    cluster, world = ready()
+    copied = dataclasses.replace(world.pods["demo-broker-0"], name="demo-broker-1", uid="theirs", restart_hash="old")
+    world.pods["demo-broker-1"] = dataclasses.replace(copied, owner_uid="another StatefulSet")
+    for _ in range(5):
+        cluster, _ = one_pass(cluster, world)
+    assert world.deleted_pods == []
+    assert [broker.id for broker in cluster.status.brokers] == [0]
