@@ -1,5 +1,6 @@
 """The operator's own settings, from its environment; the chart sets them."""
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -35,10 +36,14 @@ def from_environment() -> OperatorSettings:
     environment = os.environ
 
     def number(name: str, default: str) -> float:
+        text = environment.get(name, default)
         try:
-            return float(environment.get(name, default))
+            found = float(text)
         except ValueError as error:
-            raise SettingsError(f"{name} must be a number, not {environment[name]!r}") from error
+            raise SettingsError(f"{name} must be a number, not {text!r}") from error
+        if not 0.0 <= found < math.inf:
+            raise SettingsError(f"{name} must be a number from 0, not {text!r}")
+        return found
 
     image = environment.get("AUTOMQ_IMAGE")
     if not image:

@@ -183,11 +183,18 @@ def conditions(
 
 
 def listeners(view: View) -> list[api.ListenerStatus]:
-    """Where to connect, by listener, as clients take it. A NodePort listener is reached through any node."""
+    """Where to connect, by listener, as clients take it. A NodePort listener is reached through any node.
+
+    What the Services do not have is not named: it may have been refused.
+    """
     found = []
     cluster, node_ports = view.cluster, view.layout.node_ports
+    live = view.observed.owned("Service", naming.bootstrap_service(cluster.name), cluster.uid) or {}
+    inside = {port.get("port") for port in (live.get("spec") or {}).get("ports") or []}
     for listener in cluster.spec.listeners:
         if listener.type == "Internal":
+            if listener.port not in inside:
+                continue
             host = network.bootstrap_address(cluster).rsplit(":", 1)[0]
             found.append(api.ListenerStatus(name=listener.name, bootstrap=f"{host}:{listener.port}"))
         elif listener.name in node_ports:
@@ -222,6 +229,7 @@ def phase(view: View, *, ready: bool) -> str:
 def report(view: View, verdicts: Sequence[Verdict], *, now: str) -> api.Status:
     """The whole status. `verdicts` begin with Ready."""
     cluster, serving = view.cluster, view.serving
+    bootstrap = view.observed.owned("Service", naming.bootstrap_service(cluster.name), cluster.uid)
     return api.Status(
         observed_generation=cluster.generation,
         phase=phase(view, ready=verdicts[0].holds is True),
@@ -231,7 +239,7 @@ def report(view: View, verdicts: Sequence[Verdict], *, now: str) -> api.Status:
         ready_replicas=len(serving),
         ready=f"{len(serving)}/{cluster.spec.replicas}",
         selector=naming.selector(cluster.name),
-        bootstrap=network.bootstrap_address(cluster),
+        bootstrap=network.bootstrap_address(cluster) if bootstrap is not None else None,
         listeners=listeners(view),
         brokers=[broker_status(broker) for broker in view.brokers],
         conditions=conditions(verdicts, cluster.status.conditions, generation=cluster.generation, now=now),

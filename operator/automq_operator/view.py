@@ -84,7 +84,7 @@ class Rendered:
     differs: bool
     """It is missing, or is not what the manifest says."""
     held: bool
-    """It differs only by what this release of the operator renders, and the cluster's turn has not come."""
+    """It differs only by what this release of the operator renders, and that is not for it, or not yet."""
 
 
 class View:
@@ -147,8 +147,8 @@ class View:
         held = (
             differs
             and child.shapes_pods
-            and self.pending
-            and not self.permits.may_move
+            and self.rendered_anew
+            and (self.pinned or not self.permits.may_move)
             and self._as_wished(live, annotations[naming.INPUTS_ANNOTATION])
         )
         return Rendered(child=child, manifest=manifest, live=live, foreign=foreign, differs=differs, held=held)
@@ -172,8 +172,18 @@ class View:
         """What a pod that is made now would be made from."""
         return _template_annotations(self.workload).get(naming.HASH_ANNOTATION)
 
-    @cached_property
+    @property
+    def pinned(self) -> bool:
+        """Its user chose the image: only its user changes what its brokers run."""
+        return self.cluster.spec.image is not None
+
+    @property
     def pending(self) -> bool:
+        """An upgraded operator wants to move it."""
+        return self.rendered_anew and not self.pinned
+
+    @cached_property
+    def rendered_anew(self) -> bool:
         """Without a change of the user's this release would render other pods than those that are."""
         if self.workload is None:
             return False
@@ -185,7 +195,7 @@ class View:
         assert child.inputs is not None, "a StatefulSet shapes pods"
         if self._as_wished(self.workload, config.digest(child.inputs(self.layout))):
             return True
-        return newest.image != image_of(self.workload) and self.cluster.spec.image is None
+        return newest.image != image_of(self.workload) and not self.pinned
 
     @property
     def moved_by(self) -> str | None:

@@ -261,6 +261,22 @@ async def test_finding_17_the_same_event_is_told_again_when_it_happens_again() -
     assert [note.reason for note in harness.told].count("RollingBroker") == 2
 
 
+async def test_finding_17_a_refusal_that_comes_back_is_told_again() -> None:
+    harness = a_harness()
+    loop = await ready(harness)
+    refusal = ApiError(status=403, message="exceeded quota", what="PATCH")
+    for _ in range(2):
+        harness.server.meddle("Service", "demo-kafka", {"selector": {"a": "b"}})
+        harness.server.refuses["apply", "Service"] = refusal
+        for _ in range(3):
+            await loop.one_pass()
+        harness.server.refuses.clear()
+        loop._outcomes._failures.clear()
+        for _ in range(3):
+            await loop.one_pass()
+    assert [note.reason for note in harness.told].count("Refused") == 2
+
+
 async def test_finding_18_a_paused_cluster_is_quiet_and_says_what_is_true() -> None:
     harness = a_harness()
     loop = await ready(harness)

@@ -209,6 +209,21 @@ def test_finding_09_children_of_an_older_release_are_held_too() -> None:
     assert (plan.actions, plan.pending) == ([], True)
 
 
+def test_finding_09_a_pinned_cluster_is_not_restarted_for_what_a_release_renders() -> None:
+    cluster, world = ready(image="automq:1")
+    for kind, name in (("StatefulSet", "demo-broker"), ("ConfigMap", "demo-config")):
+        world.objects[kind, name]["metadata"]["annotations"][naming.APPLIED_ANNOTATION] = "of an older release"
+    template = world.objects["StatefulSet", "demo-broker"]["spec"]["template"]["metadata"]["annotations"]
+    template[naming.HASH_ANNOTATION] = "what an older release made of it"
+    world.change_pod("demo-broker-0", restart_hash="what an older release made of it")
+    cluster, plan = one_pass(cluster, world)
+    assert (plan.actions, plan.pending, plan.settled) == ([], False, True)
+    cluster = changed(cluster, image="automq:1", config={"num.partitions": "3"})
+    for _ in range(5):
+        cluster, plan = one_pass(cluster, world)
+    assert world.deleted_pods == ["demo-broker-0"], "its user's change brings it up to date"
+
+
 def test_a_node_port_that_is_lost_restarts_nobody() -> None:
     listeners = [{"name": "internal", "port": 9092}, {"name": "outside", "port": 9094, "type": "NodePort"}]
     cluster, world = ready(listeners=listeners)
