@@ -24,14 +24,14 @@ from automq.controller.model import (
     WalToRecover,
 )
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
-from automq.metadata.claim import claim_next_epoch
+from automq.metadata.claim import NO_EPOCH, claim_next_epoch
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import Lease
 from automq.metadata.loader import Loaded, LogLoader
 from automq.metadata.log import AppendTooLarge, MetadataLog
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import Endpoint, MetadataRecord, PrefixOwnerSet
+from automq.metadata.records import FORMAT_LEVEL, Endpoint, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshots import Snapshots
@@ -93,6 +93,7 @@ class Controller:
         self._log: MetadataLog | None = None
         self._driver: Driver[MetadataRecord, MetadataImage] | None = None
         self._background: Background | None = None
+        self._lease: Lease | None = None
         self._is_lost = False
 
     @property
@@ -105,13 +106,21 @@ class Controller:
         """Whether nobody has taken over, as far as this process knows."""
         return self._driver is not None and self._driver.failure is None
 
-    async def start(self, *, owner: str | None, recorded_owner: str | None = None) -> None:
+    async def start(
+        self,
+        *,
+        owner: str | None,
+        recorded_owner: str | None = None,
+        known: Loaded | None = None,
+        above: ControllerEpoch = NO_EPOCH,
+    ) -> None:
         """Claim, fence and replay every lower epoch, publish the image, and record `owner` if it is a new one.
 
-        To be called after `metadata.cluster` said that the prefix may be run, with the owner it found recorded, and
-        only once everything that could end the process was checked. Waits while the store fails (cancel to give up).
+        To be called after `metadata.cluster` said that the prefix may be run, with the owner it found recorded, the log
+        as it read it and the newest epoch that it knows of, and only once everything that could end the process was
+        checked. Waits while the store fails (cancel to give up).
         Raises LogFenced when a newer claim was faster, StoreOwnedByAnother when the owner changed meanwhile,
-        CorruptData, FormatTooNew.
+        StoreUnsuitable, StoreDamaged, FormatTooNew.
         """
         assert self._driver is None
         self._epoch = await claim_next_epoch(
@@ -120,6 +129,9 @@ class Controller:
             node=self._node,
             entropy=self._entropy,
             patience=self._patience,
+            above=above,
+            owner=owner,
+            record_number=0 if known is None else known.image.record_number,
         )
         loader = LogLoader(
             store=self._store,
@@ -128,13 +140,29 @@ class Controller:
             patience=self._patience,
             tasks=self._tasks,
         )
-        loaded = await loader.take_over(self._epoch)
+        loaded = await loader.take_over(self._epoch, known)
         found = loaded.image.prefix_owner
         if found not in (None, owner, recorded_owner):
             raise StoreOwnedByAnother(f"cluster {self._cluster_id} was taken over by {found} meanwhile")
         self._begin(loaded)
+        records: list[MetadataRecord] = []
+        if loaded.image.format_level < FORMAT_LEVEL:
+            records.append(FormatLevelRaised(level=FORMAT_LEVEL))
         if found != owner:
-            await self._call(lambda _image: Decision((PrefixOwnerSet(owner=owner),), None))
+            records.append(PrefixOwnerSet(owner=owner))
+        if records:
+            await self._call(lambda _image: Decision(records, None))
+
+    async def drained(self) -> None:
+        """Everything is done that this process will do: let the lease say how long the log is.
+
+        A store that fails is no error: a lost end of the log is only harder to notice then.
+        """
+        if self._lease is not None and self.is_active:
+            try:
+                await self._lease.renew()
+            except StoreError as error:
+                log.info("the last renewal of the lease failed", extra={"error": str(error)})
 
     def _begin(self, loaded: Loaded) -> None:
         """The claim is ours and the state is loaded: take commands."""
@@ -158,6 +186,17 @@ class Controller:
         )
         self._publisher.publish(loaded.image)
         self._active_metric.set(1)
+        metadata_log = self._log
+        self._lease = Lease(
+            store=self._store,
+            cluster_id=self._cluster_id,
+            node=self._node,
+            epoch=self._epoch,
+            clock=self._clock,
+            interval_s=self._settings.lease_interval_s,
+            record_number=lambda: metadata_log.record_number,
+            on_renewal=self._renewals_metric.inc,
+        )
         self._background = Background(
             settings=self._settings,
             store=self._store,
@@ -173,15 +212,7 @@ class Controller:
                 entropy=self._entropy,
                 patience=self._patience,
             ),
-            lease=Lease(
-                store=self._store,
-                cluster_id=self._cluster_id,
-                node=self._node,
-                epoch=self._epoch,
-                clock=self._clock,
-                interval_s=self._settings.lease_interval_s,
-                on_renewal=self._renewals_metric.inc,
-            ),
+            lease=self._lease,
             key_of=self._key_of,
             destroy=self._destroy_superfluous,
             deleted=self._objects_deleted,

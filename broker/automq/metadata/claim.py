@@ -5,15 +5,15 @@ is taken and that no listing shows is no race: such a store hides keys that exis
 """
 
 import asyncio
-import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
 from automq.metadata.log_format import claim_folder, claim_key, parse_claim_key
 from automq.metadata.patience import Patience
 from automq.metadata.refusal import StoreUnsuitable
+from automq.metadata.sealed import seal, unseal
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
 from automq.s3stream.model import CorruptData
@@ -34,8 +34,13 @@ LONGEST_PAUSE_S: Final = 5.0
 class Claim:
     """What a claim's key says."""
 
-    node: NodeId
+    node: NodeId | None
+    """None for the claim that a cluster is formatted with."""
     nonce: str
+    owner: str | None = None
+    """Whom the claimant ran the cluster for."""
+    record_number: int | None = None
+    """How many records the metadata log had when the claimant read it; None where no checksum vouches for that."""
 
 
 async def highest_claim(store: ObjectStorage, cluster_id: ClusterId, patience: Patience) -> ControllerEpoch:
@@ -47,10 +52,40 @@ async def highest_claim(store: ObjectStorage, cluster_id: ClusterId, patience: P
 def decode_claim(key: str, data: bytes) -> Claim:
     """Who claimed, and in which try. Raises CorruptData."""
     try:
-        fields = json.loads(data)
-        return Claim(NodeId(int(fields["node"])), str(fields["nonce"]))
+        fields, is_sealed = unseal(data)
+        node, nonce = fields["node"], str(fields["nonce"])
+        claim = Claim(None if node is None else NodeId(int(node)), nonce)
+        if is_sealed:
+            return replace(claim, owner=fields["owner"], record_number=int(fields["recordNumber"]))
+        return claim
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptData(key=key, offset=0, length=len(data), what="claim") from error
+
+
+def encode_claim(claim: Claim) -> bytes:
+    """The inverse of `decode_claim`."""
+    return seal(
+        {"node": claim.node, "nonce": claim.nonce, "owner": claim.owner, "recordNumber": claim.record_number or 0}
+    )
+
+
+async def claim_for_format(
+    *, store: ObjectStorage, cluster_id: ClusterId, entropy: Entropy, patience: Patience
+) -> None:
+    """The claim of epoch 0, which nobody holds. It is there before the key `cluster` is.
+
+    A cluster without any claim is one whose folder was removed. `cluster_id` is new, so nobody else makes this claim.
+    """
+    key = claim_key(cluster_id, NO_EPOCH)
+    body = encode_claim(Claim(None, entropy.token(16).hex()))
+    await create_once(
+        store,
+        key,
+        [body],
+        decode=lambda data: decode_claim(key, data),
+        entropy=entropy,
+        on_trouble=patience.on_store,
+    )
 
 
 async def claim_next_epoch(
@@ -61,8 +96,12 @@ async def claim_next_epoch(
     entropy: Entropy,
     patience: Patience,
     above: ControllerEpoch = NO_EPOCH,
+    owner: str | None = None,
+    record_number: int = 0,
 ) -> ControllerEpoch:
     """Take an epoch above `above` and above every claim. It is ours alone from then on.
+
+    `owner` is whom we run the cluster for, `record_number` how long the log was when we read it: both outlive the log.
 
     Raises StoreUnsuitable when the store hides claims that exist, or lets a claim be created twice.
     """
@@ -83,7 +122,7 @@ async def claim_next_epoch(
                 )
         epoch = ControllerEpoch(max(listed, taken) + 1)
         key = claim_key(cluster_id, epoch)
-        body = json.dumps({"node": node, "nonce": entropy.token(16).hex()}).encode()
+        body = encode_claim(Claim(node, entropy.token(16).hex(), owner, record_number))
         try:
             await create_once(
                 store,

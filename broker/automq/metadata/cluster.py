@@ -1,8 +1,10 @@
 """Whose prefix is this? Decided before the first claim or fence: a mistaken start must not hurt a healthy cluster.
 
 The key `cluster` says which cluster the prefix holds. It is created if absent, never changed, and erased last. It is
-JSON: cluster id, format version, and what the doctor found when the prefix was formatted. Everything else of the
-cluster lies in the folder of that id, so that nothing of an erased predecessor can ever be read as ours.
+JSON: cluster id, format version, what the doctor found when the prefix was formatted, and a checksum. Everything else
+of the cluster lies in the folder of that id, so that nothing of an erased predecessor can ever be read as ours.
+
+A key without a checksum is from before there were any: it is good where claims and folders agree with it.
 """
 
 import asyncio
@@ -12,16 +14,27 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from automq.ids import ClusterId, NodeId
+from automq.ids import ClusterId, ControllerEpoch, NodeId
+from automq.metadata.claim import NO_EPOCH, claim_for_format
 from automq.metadata.company import check_alone, other_brokers
+from automq.metadata.evidence import (
+    check_layout,
+    check_objects,
+    check_tail,
+    find_clusters,
+    find_traces,
+    unknown_object,
+)
 from automq.metadata.lease import LeaseWatch
-from automq.metadata.loader import LogLoader
+from automq.metadata.loader import Loaded, LogLoader
+from automq.metadata.log_format import claim_key, parse_claim_key
 from automq.metadata.patience import Patience
 from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
+from automq.metadata.sealed import seal, unseal
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
-from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.s3stream.model import CorruptData, FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
 from automq.s3stream.store.doctor import DoctorReport
@@ -41,11 +54,13 @@ class ClusterKey:
     cluster_id: ClusterId
     format_version: int
     verdict: dict[str, Any]
+    has_checksum: bool = True
+    """False for a key from before there were checksums, and for one that somebody wrote by hand."""
 
     def encode(self) -> bytes:
         """Readable JSON: people look at it."""
         fields = {"clusterId": self.cluster_id, "formatVersion": self.format_version, "doctor": self.verdict}
-        return json.dumps(fields, indent=1).encode() + b"\n"
+        return seal(fields, indent=1) + b"\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +72,19 @@ class OpenedCluster:
     """It was empty and is a new cluster now."""
     recorded_owner: str | None
     """What the metadata log said before we claim it."""
+    loaded: Loaded
+    """The metadata log, read and compared with what else is there."""
+    newest_epoch: ControllerEpoch
+    """The highest controller epoch that anything knows of: the next claim is above it."""
     others: Sequence[NodeId] = ()
     """Other node ids that are registered, of a former version that let several in."""
 
 
 def decode_cluster_key(data: bytes) -> ClusterKey:
-    """Raises FormatTooNew, CorruptData."""
+    """Raises FormatTooNew, CorruptData. One without a checksum is to be compared with claims and folders."""
     damaged = CorruptData(key=CLUSTER_KEY, offset=0, length=len(data), what="cluster key")
     try:
-        fields = json.loads(data)
+        fields, has_checksum = unseal(data)
         version = int(fields["formatVersion"])
     except (ValueError, KeyError, TypeError) as error:
         raise damaged from error
@@ -74,7 +93,9 @@ def decode_cluster_key(data: bytes) -> ClusterKey:
     cluster_id, verdict = fields.get("clusterId"), fields.get("doctor", {})
     if not isinstance(cluster_id, str) or not cluster_id or not isinstance(verdict, dict):
         raise damaged
-    return ClusterKey(cluster_id=ClusterId(cluster_id), format_version=version, verdict=verdict)
+    return ClusterKey(
+        cluster_id=ClusterId(cluster_id), format_version=version, verdict=verdict, has_checksum=has_checksum
+    )
 
 
 def erasing_key(cluster_id: ClusterId) -> str:
@@ -101,14 +122,16 @@ async def read_cluster_key(store: ObjectStorage) -> ClusterKey | None:
 async def first_foreign_key(store: ObjectStorage) -> str | None:
     """The first key of a prefix without a cluster that keeps it from being empty. Raises StoreError.
 
-    What a doctor left behind does not, nor do the markers that consoles put where somebody made a folder.
+    What a doctor left behind does not, nor do the markers that consoles put where somebody made a folder, nor what is
+    left of a format that did not end.
     """
     start_after = ""
     while True:
         infos = await store.list("", start_after=start_after, limit=PAGE_KEYS)
         for info in infos:
             is_doctors = parse_key_of(KeyKind.DOCTOR, info.key) is not None
-            if not is_doctors and not is_folder_marker(info.key, info.size):
+            is_of_format = parse_claim_key(info.key) == NO_EPOCH
+            if not is_doctors and not is_of_format and not is_folder_marker(info.key, info.size):
                 return info.key
         if len(infos) < PAGE_KEYS:
             return None
@@ -158,14 +181,8 @@ class Prefix:
             formatted = True
         check_named(found.cluster_id, cluster_id)
         await self._check_not_erasing(found.cluster_id)
-        loader = LogLoader(
-            store=self._store,
-            cluster_id=found.cluster_id,
-            entropy=self._entropy,
-            patience=self._patience,
-            tasks=self._tasks,
-        )
-        image = (await loader.read()).image
+        loaded, newest_epoch = await self._load(found.cluster_id)
+        image = loaded.image
         recorded = image.prefix_owner
         if not may_run(recorded=recorded, owner=owner):
             check_adoption(found.cluster_id, recorded=recorded, adopt=adopt)
@@ -178,8 +195,39 @@ class Prefix:
             cluster_id=found.cluster_id,
             formatted=formatted,
             recorded_owner=recorded,
+            loaded=loaded,
+            newest_epoch=newest_epoch,
             others=tuple(other_brokers(image, node)),
         )
+
+    async def _load(self, cluster_id: ClusterId) -> tuple[Loaded, ControllerEpoch]:
+        """The metadata log, and the newest controller epoch. Raises StoreDamaged, FormatTooNew; nothing was touched.
+
+        Rule: what is there is compared with what must be there, before the claim.
+        """
+        traces = await find_traces(self._store, cluster_id, self._patience)
+        others: Sequence[ClusterId] = ()
+        if traces.claimed is None:
+            folders = await self._patience.insist(lambda: find_clusters(self._store))
+            others = [folder for folder in folders if folder != cluster_id]
+        check_layout(traces, others)
+        loader = LogLoader(
+            store=self._store,
+            cluster_id=cluster_id,
+            entropy=self._entropy,
+            patience=self._patience,
+            tasks=self._tasks,
+        )
+        loaded = await loader.read()
+        while True:
+            check_tail(traces, loaded)
+            unknown = await check_objects(self._store, traces, loaded, self._patience)
+            if unknown is None:
+                return loaded, max(traces.epoch, loaded.newest_epoch)
+            # A cluster may be at work meanwhile: then its log has gone on.
+            before, loaded = loaded, await loader.read()
+            if loaded.image.record_number == before.image.record_number:
+                raise unknown_object(traces, loaded, unknown)
 
     async def _read(self) -> ClusterKey | None:
         return await self._patience.insist(lambda: read_cluster_key(self._store))
@@ -191,10 +239,14 @@ class Prefix:
         """
         foreign = await self._patience.insist(lambda: first_foreign_key(self._store))
         if foreign is not None:
-            # The key `cluster` comes first of all: if what was listed is a new cluster's, the key is there by now.
+            # But for the claim of epoch 0 the key `cluster` comes first of all: where what was listed is a new
+            # cluster's, the key is there by now.
             made_meanwhile = await self._read()
             if made_meanwhile is not None:
                 return made_meanwhile
+            clusters = await self._patience.insist(lambda: find_clusters(self._store))
+            if clusters:
+                raise missing_cluster_key(clusters)
             raise StoreUnsuitable(
                 f"the prefix has no key `{CLUSTER_KEY}` but holds other data, such as {foreign!r}: name an empty prefix"
             )
@@ -215,8 +267,10 @@ class Prefix:
                 if check.required and check.outcome == "failed"
             )
             raise StoreUnsuitable(f"the store fails what safety rests on ({failed}): use another store")
+        cluster_id = new_cluster_id(self._entropy)
+        await claim_for_format(store=self._store, cluster_id=cluster_id, entropy=self._entropy, patience=self._patience)
         key = ClusterKey(
-            cluster_id=new_cluster_id(self._entropy),
+            cluster_id=cluster_id,
             format_version=FORMAT_VERSION,
             verdict=json.loads(report.to_json()),
         )
@@ -230,6 +284,7 @@ class Prefix:
                 on_trouble=self._patience.on_store,
             )
         except KeyTaken:
+            await self._patience.insist(lambda: self._store.delete([claim_key(cluster_id, NO_EPOCH)]))
             found = await self._read()
             if found is None:
                 raise StoreUnsuitable("the prefix was formatted and erased by others meanwhile: start again") from None
@@ -255,6 +310,16 @@ class Prefix:
                     f"cluster {cluster_id} belongs to {recorded}, which runs it: its lease is renewed; stop it first"
                 )
             await asyncio.sleep(LOOK_INTERVAL_S)
+
+
+def missing_cluster_key(clusters: Sequence[ClusterId]) -> StoreDamaged:
+    """The prefix holds clusters' folders, and nothing says which of them counts."""
+    named = json.dumps({"clusterId": clusters[0], "formatVersion": FORMAT_VERSION})
+    return StoreDamaged(
+        f"the key `{CLUSTER_KEY}` is missing, while the prefix holds the folder of cluster {', '.join(clusters)}: put "
+        f"the key back from a backup, or write it again as {named}; nothing was touched",
+        key=CLUSTER_KEY,
+    )
 
 
 def check_named(found: ClusterId, named: str | None) -> None:

@@ -146,6 +146,8 @@ class MetadataImage:
     record_number: int = 0
     """How many records, of the log's whole life, are folded in."""
     prefix_owner: str | None = None
+    format_level: int = 0
+    """What a program must be able to read to run this cluster."""
     features: Map[str, int] = Map()
     broker_map: Map[NodeId, BrokerImage] = Map()
     wals: Map[tuple[NodeId, BrokerEpoch], WalImage] = Map()

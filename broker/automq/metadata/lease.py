@@ -1,20 +1,27 @@
 """The controller's lease: a sign of life, one key that is overwritten. No safety rests on it.
 
-Whoever holds the claim renews it; others only look whether it changes. What it says is for people.
+Whoever holds the claim renews it; others only look whether it changes. It also says how long the metadata log was, so
+that one that has lost its end since is noticed.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
+from automq.metadata.sealed import seal, unseal
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import repeat
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
 
 log = logging.getLogger(__name__)
+
+# What the log has grown by in this time is not told of anywhere else than in the log.
+GROWTH_INTERVAL_S: Final = 1.0
+# A wait that is shorter may be no wait at all.
+CLOCK_STEP_S: Final = 0.001
 
 
 def lease_key(cluster_id: ClusterId) -> str:
@@ -24,17 +31,23 @@ def lease_key(cluster_id: ClusterId) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LeaseContent:
-    """Who renewed it last, for people."""
+    """Who renewed it last."""
 
     node: NodeId
     epoch: ControllerEpoch
+    record_number: int | None = None
+    """How many records the metadata log had; None where no checksum vouches for that."""
 
 
 def decode_lease(data: bytes) -> LeaseContent | None:
     """None where it says nothing that can be read: nothing rests on it."""
     try:
-        fields = json.loads(data)
-        return LeaseContent(NodeId(int(fields["node"])), ControllerEpoch(int(fields["controllerEpoch"])))
+        fields, is_sealed = unseal(data)
+        return LeaseContent(
+            NodeId(int(fields["node"])),
+            ControllerEpoch(int(fields["controllerEpoch"])),
+            int(fields["recordNumber"]) if is_sealed else None,
+        )
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -51,6 +64,7 @@ class Lease:
         epoch: ControllerEpoch,
         clock: Clock,
         interval_s: float,
+        record_number: Callable[[], int],
         on_renewal: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -60,22 +74,38 @@ class Lease:
         self._epoch = epoch
         self._clock = clock
         self._interval_s = interval_s
+        self._record_number = record_number
         self._renewal = 0
+        self._told = 0
         self._started = float("-inf")
 
     async def run(self) -> None:
-        """Renew until cancelled: at most one PUT an interval, failed ones included."""
-        await repeat(self._renew, name="lease", pause=self._until_due, survives=(StoreError,))
+        """Renew until cancelled: one PUT an interval, and one soon after the log has grown; failed ones included."""
+        await repeat(self.renew, name="lease", pause=self._until_due, survives=(StoreError,))
 
-    async def _until_due(self) -> None:
-        await asyncio.sleep(max(0.0, self._started + self._interval_s - self._clock.monotonic()))
-
-    async def _renew(self) -> None:
+    async def renew(self) -> None:
+        """One PUT. Raises StoreError."""
         self._started = self._clock.monotonic()
         self._renewal += 1
         self._on_renewal()
-        body = {"node": self._node, "controllerEpoch": self._epoch, "renewal": self._renewal}
-        await self._store.put(self._key, [json.dumps(body).encode()])
+        self._told = self._record_number()
+        body = {
+            "node": self._node,
+            "controllerEpoch": self._epoch,
+            "renewal": self._renewal,
+            "recordNumber": self._told,
+        }
+        await self._store.put(self._key, [seal(body)])
+
+    async def _until_due(self) -> None:
+        """Until the interval is over; a log that has grown is told of earlier, at most once a `GROWTH_INTERVAL_S`."""
+        while True:
+            left_s = self._started + self._interval_s - self._clock.monotonic()
+            if left_s < CLOCK_STEP_S:
+                return
+            await asyncio.sleep(min(left_s, GROWTH_INTERVAL_S))
+            if self._record_number() != self._told:
+                return
 
 
 class LeaseWatch:

@@ -5,11 +5,17 @@ A reader may be slow, and the log moves meanwhile: slots it wants may be trimmed
 them. Whatever does not fit together then means "overtaken", and reading begins anew at the snapshot that is newest by
 now. Overtaken twice at the same place with the same snapshot is no race but damage.
 
+A snapshot is derived from the slots below it, and those after the one before it are kept: one that does not decode is
+passed over for the one before, and the slots must then reach as far as it did.
+
+What was read before the claim is gone on with after it, unless a snapshot is newer by then: the log is read once.
+
 Rules that live here, each a function of its own: `fences_lower_epochs`, `check_contiguous`, `check_not_void`,
 `fence_counts`.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +32,7 @@ from automq.metadata.log_format import (
     decode_snapshot,
     encode_fence,
     epoch_folder,
+    log_folder,
     parse_slot_key,
     parse_snapshot_key,
     slot_key,
@@ -33,20 +40,24 @@ from automq.metadata.log_format import (
     snapshot_key,
 )
 from automq.metadata.patience import Patience
+from automq.metadata.records import FORMAT_LEVEL
 from automq.metadata.replay import MetadataMachine, replay_all
 from automq.replicated.machine import LogFenced
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
-from automq.s3stream.model import CorruptData
+from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
 from automq.s3stream.store.listing import list_own
+
+log = logging.getLogger(__name__)
 
 # Slots asked for in one listing; they are small, and a listing is one request.
 WINDOW: Final = 256
 # Slots read at once.
 READS: Final = 16
 FIRST_EPOCH: Final = ControllerEpoch(1)
+FIRST: Final = LogPosition(FIRST_EPOCH, 0)
 
 
 class Overtaken(Exception):
@@ -59,20 +70,34 @@ class Overtaken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An image, and the slot it includes; None before the first snapshot."""
-
-    position: LogPosition | None
-    image: MetadataImage
-
-
-@dataclass(frozen=True, slots=True)
 class Loaded:
     """The image at the log's end, and what had to be read for it: a snapshot is due when that was much."""
 
     image: MetadataImage
     epochs: int
     slots: int
+    end: LogPosition
+    """After the last slot that was read."""
+    newest_epoch: ControllerEpoch
+    """The newest that was claimed, or seen otherwise."""
+    resume: LogPosition | None
+    """Where reading may go on later: in the lowest epoch without a fence. None when that is behind `end`."""
+    damaged: Sequence[StoreDamaged] = ()
+    """Snapshots that were passed over; the next one takes their place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An image that reading begins with."""
+
+    position: LogPosition | None
+    """The newest snapshot when it was chosen, whether it decodes or not; None before the first one."""
+    image: MetadataImage
+    next: LogPosition
+    """The first slot that the image does not include."""
+    epochs: int = 0
+    slots: int = 0
+    damaged: Sequence[StoreDamaged] = ()
 
 
 class LogLoader:
@@ -87,17 +112,43 @@ class LogLoader:
         self._patience = patience
         self._tasks = tasks
         self._slots = 0
+        self._known: Loaded | None = None
+        self._reported: set[LogPosition] = set()
 
-    async def take_over(self, epoch: ControllerEpoch) -> Loaded:
+    async def take_over(self, epoch: ControllerEpoch, known: Loaded | None = None) -> Loaded:
         """Fence and replay every lower epoch; what comes next is slot 0 of `epoch`, which is claimed already.
 
-        Raises LogFenced when a higher claim has been at work already, CorruptData, FormatTooNew.
+        `known` is what was read before the claim. Raises LogFenced when a higher claim has been at work already,
+        StoreDamaged, FormatTooNew.
         """
+        self._known = known
         return await self._load(ControllerEpoch(epoch - 1), fencer=epoch)
 
     async def read(self) -> Loaded:
-        """What the log says now, without touching it. Raises CorruptData, FormatTooNew."""
-        return await self._load(await highest_claim(self._store, self._cluster_id, self._patience), fencer=None)
+        """What the log says now, without touching it. Raises StoreDamaged, FormatTooNew."""
+        self._known = None
+        return await self._load(await self.newest_epoch(), fencer=None)
+
+    async def newest_epoch(self) -> ControllerEpoch:
+        """The newest epoch that was claimed, or that slots or a snapshot show to have been; 0 when there is none."""
+        claimed = await highest_claim(self._store, self._cluster_id, self._patience)
+        snapshots = await self._snapshot_positions()
+        newest = max(claimed, snapshots[0].epoch if snapshots else claimed)
+        folder = log_folder(self._cluster_id)
+        while True:
+            behind = f"{epoch_folder(self._cluster_id, newest)}~"
+            found = await self._patience.insist(
+                lambda behind=behind: list_own(self._store, folder, parse_slot_key, start_after=behind, limit=1)  # type: ignore[misc]
+            )
+            if not found:
+                break
+            newest = found[0].parsed.epoch
+        if newest > claimed:
+            log.warning(
+                "epochs of the metadata log have no claim: somebody removed claims; going on above them",
+                extra={"claimed": claimed, "seen": newest},
+            )
+        return newest
 
     async def _load(self, last: ControllerEpoch, *, fencer: ControllerEpoch | None) -> Loaded:
         failed_at: tuple[LogPosition | None, LogPosition] | None = None
@@ -105,32 +156,59 @@ class LogLoader:
             # After claiming: a snapshot that was loaded before may be behind what the last controller trimmed since.
             snapshot = await self._newest_snapshot()
             try:
-                return await self._replay_epochs(snapshot, last, fencer)
+                loaded = await self._replay_epochs(snapshot, last, fencer)
             except Overtaken as overtaken:
                 here = (snapshot.position, overtaken.position)
                 if here == failed_at:
-                    key = slot_key(self._cluster_id, overtaken.position)
-                    raise CorruptData(key=key, offset=0, length=0, what=f"metadata log ({overtaken.what})") from None
+                    raise self._damage(snapshot, overtaken) from None
                 failed_at = here
+                self._known = None
+                continue
+            if snapshot.damaged and snapshot.position is not None and loaded.end <= snapshot.position:
+                raise self._damage(
+                    snapshot, Overtaken(loaded.end, f"missing, while snapshot {snapshot.position} exists")
+                )
+            check_format_level(self._cluster_id, loaded.image)
+            return loaded
+
+    def _damage(self, snapshot: Snapshot, overtaken: Overtaken) -> StoreDamaged:
+        key = slot_key(self._cluster_id, overtaken.position)
+        passed_over = "".join(f"; besides: {damage}" for damage in snapshot.damaged)
+        return StoreDamaged(
+            f"the metadata log is damaged at {key} ({overtaken.what}){passed_over}: put the key back from a backup or "
+            "an older version of the bucket",
+            key=key,
+        )
 
     async def _replay_epochs(self, snapshot: Snapshot, last: ControllerEpoch, fencer: ControllerEpoch | None) -> Loaded:
         machine = MetadataMachine(snapshot.image)
         self._slots = 0
-        first = LogPosition(FIRST_EPOCH, 0)
-        if snapshot.position is not None:
-            first = LogPosition(snapshot.position.epoch, snapshot.position.sequence + 1)
-            if fencer is not None and first.epoch >= fencer:
-                raise LogFenced(f"controller epoch {fencer} was overtaken by epoch {first.epoch} while it started")
+        first = snapshot.next
+        if fencer is not None and first > LogPosition(fencer, 0):
+            raise LogFenced(f"controller epoch {fencer} was overtaken by epoch {first.epoch} while it started")
+        end, resume = first, None
+        resume_number = machine.record_number
         for number in range(first.epoch, last + 1):
             epoch = ControllerEpoch(number)
             start = first.sequence if epoch == first.epoch else 0
-            await self._replay_epoch(machine, snapshot, LogPosition(epoch, start), fencer)
-        return Loaded(machine.image, last + 1 - first.epoch, self._slots)
+            end, is_fenced = await self._replay_epoch(machine, snapshot, LogPosition(epoch, start), fencer)
+            if not is_fenced and resume is None:
+                resume, resume_number = end, machine.record_number
+        if resume is None:
+            # Every epoch that was read is fenced.
+            resume = LogPosition(ControllerEpoch(last + 1), 0) if last >= first.epoch else first
+        elif machine.record_number != resume_number:
+            resume = None
+        epochs = snapshot.epochs + max(0, last + 1 - first.epoch)
+        return Loaded(machine.image, epochs, snapshot.slots + self._slots, end, last, resume, snapshot.damaged)
 
     async def _replay_epoch(
         self, machine: MetadataMachine, snapshot: Snapshot, position: LogPosition, fencer: ControllerEpoch | None
-    ) -> None:
-        """Replay from `position` to the epoch's fence; put one there if there is none and `fencer` says so."""
+    ) -> tuple[LogPosition, bool]:
+        """Replay from `position` to the epoch's fence; put one there if there is none and `fencer` says so.
+
+        The position after the last slot of records, and whether a fence lies there.
+        """
         while True:
             present = await self._present_from(position)
             for listed, data in zip(present, await self._read_slots(present), strict=True):
@@ -141,14 +219,15 @@ class LogLoader:
                 self._slots += 1
                 if slot.kind == Kind.FENCE:
                     await self._check_fence(slot, snapshot)
-                    return
+                    return position, True
                 for record in slot.records:
                     machine.replay(record)
                 position = LogPosition(position.epoch, position.sequence + 1)
-            if not present and (
-                fencer is None or not fences_lower_epochs() or await self._win(position, machine.record_number, fencer)
-            ):
-                return
+            if not present:
+                if fencer is None or not fences_lower_epochs():
+                    return position, False
+                if await self._win(position, machine.record_number, fencer):
+                    return position, True
 
     async def _win(self, position: LogPosition, record_number: int, fencer: ControllerEpoch) -> bool:
         """Put a fence into the slot; False when somebody else was first and there is one slot more to read."""
@@ -209,28 +288,66 @@ class LogLoader:
             return None
 
     async def _newest_snapshot_position(self) -> LogPosition | None:
+        positions = await self._snapshot_positions()
+        return positions[0] if positions else None
+
+    async def _snapshot_positions(self) -> Sequence[LogPosition]:
+        """Newest first."""
         folder = snapshot_folder(self._cluster_id)
         found = await self._patience.insist(lambda: list_own(self._store, folder, parse_snapshot_key))
-        return max((listed.parsed for listed in found), default=None)
+        return sorted((listed.parsed for listed in found), reverse=True)
 
     async def _newest_snapshot(self) -> Snapshot:
+        """The newest that decodes; what was read before the claim, where no snapshot is newer than that."""
         while True:
-            position = await self._newest_snapshot_position()
-            if position is None:
-                return Snapshot(None, EMPTY)
+            positions = await self._snapshot_positions()
+            newest = positions[0] if positions else None
+            known = self._known
+            if known is not None and known.resume is not None and (newest is None or newest < known.resume):
+                return Snapshot(newest, known.image, known.resume, known.epochs, known.slots, known.damaged)
+            found = await self._first_that_decodes(positions)
+            if found is not None:
+                return found
+
+    async def _first_that_decodes(self, positions: Sequence[LogPosition]) -> Snapshot | None:
+        """None when one was trimmed meanwhile: two newer ones exist by now. Raises FormatTooNew."""
+        newest = positions[0] if positions else None
+        damaged: list[StoreDamaged] = []
+        for position in positions:
             key = snapshot_key(self._cluster_id, position)
             try:
                 data = await self._patience.insist(lambda key=key: self._store.get(key))  # type: ignore[misc]
+                slot = decode_snapshot(self._cluster_id, position, data)
             except ObjectNotFound:
-                continue  # Two newer ones exist by now.
-            slot = decode_snapshot(self._cluster_id, position, data)
+                return None
+            except StoreDamaged as error:
+                damaged.append(error)
+                self._report(position, error)
+                continue
             image = replay_all(EMPTY, slot.records).with_record_number(slot.first_record)
-            return Snapshot(position, image)
+            return Snapshot(newest, image, LogPosition(position.epoch, position.sequence + 1), damaged=tuple(damaged))
+        return Snapshot(newest, EMPTY, FIRST, damaged=tuple(damaged))
+
+    def _report(self, position: LogPosition, error: StoreDamaged) -> None:
+        """Once for each snapshot: loading may begin anew."""
+        if position not in self._reported:
+            self._reported.add(position)
+            log.error(
+                "a snapshot of the metadata is damaged; going on from the one before it and the slots after that, "
+                "and writing a new one. Nothing is lost, but look at the store",
+                extra={"key": error.key, "why": str(error)},
+            )
 
 
 def fences_lower_epochs() -> bool:
     """Rule: a new controller fences every lower epoch that has no fence before it uses its own slot 0."""
     return True
+
+
+def check_format_level(cluster_id: ClusterId, image: MetadataImage) -> None:
+    """Rule: what a newer program may have written is left alone. Raises FormatTooNew."""
+    if image.format_level > FORMAT_LEVEL:
+        raise FormatTooNew(key=log_folder(cluster_id), version=image.format_level, supported=FORMAT_LEVEL)
 
 
 def check_contiguous(slot: Slot, expected: LogPosition, record_number: int) -> None:

@@ -29,6 +29,7 @@ from automq.metadata.records import MetadataRecord, encode_record
 from automq.replicated.machine import LogBusy, LogFailed, LogFenced
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
+from automq.s3stream.model import StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
 
@@ -161,6 +162,10 @@ class MetadataLog:
                 )
                 try:
                     await self._create(self._next, body)
+                except StoreDamaged as error:
+                    # Nothing of ours may rest on this slot, and nobody may overwrite it.
+                    self._fail(LogFailed(str(error)))
+                    raise
                 except KeyTaken:
                     self._lose(LogFenced(f"slot {self._next} of the metadata log belongs to another controller"))
                     return

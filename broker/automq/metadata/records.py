@@ -344,6 +344,16 @@ class WalSlotsLost(msgspec.Struct, frozen=True, array_like=True, tag=28):
     at_ms: int
 
 
+class FormatLevelRaised(msgspec.Struct, frozen=True, array_like=True, tag=29):
+    """From here on the prefix may hold, anywhere, what only programs of this format level read.
+
+    It comes before the first of that, and into every snapshot: an older program meets it when it reads the log, which
+    is before it claims anything, and refuses.
+    """
+
+    level: int
+
+
 MetadataRecord = (
     BrokerRegistered
     | BrokerFenced
@@ -373,10 +383,14 @@ MetadataRecord = (
     | RangeLost
     | WalDamaged
     | WalSlotsLost
+    | FormatLevelRaised
 )
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
-NEWEST_TAG: Final = 28
+FORMAT_LEVEL: Final = 1
+"""The newest that this program reads, and what it raises a cluster to. Level 0 knew records up to tag 23 only, and WAL
+slots of version 1."""
+NEWEST_TAG: Final = 29
 
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _DECODER: Final = msgspec.msgpack.Decoder(list[MetadataRecord])

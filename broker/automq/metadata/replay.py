@@ -33,6 +33,7 @@ from automq.metadata.records import (
     ConfigChanged,
     CountersAdvanced,
     FeatureLevelSet,
+    FormatLevelRaised,
     MetadataRecord,
     ObjectCommitted,
     ObjectRestored,
@@ -101,6 +102,7 @@ class MetadataMachine:
         self._image: MetadataImage | None = image
         self.record_number = image.record_number
         self.prefix_owner = image.prefix_owner
+        self.format_level = image.format_level
         self.next_broker_epoch = image.next_broker_epoch
         self.next_stream = image.next_stream
         self.next_object = image.next_object
@@ -113,6 +115,7 @@ class MetadataMachine:
             self._image = MetadataImage(
                 record_number=self.record_number,
                 prefix_owner=self.prefix_owner,
+                format_level=self.format_level,
                 next_broker_epoch=self.next_broker_epoch,
                 next_stream=self.next_stream,
                 next_object=self.next_object,
@@ -364,6 +367,9 @@ class MetadataMachine:
     def prefix_owner_set(self, record: PrefixOwnerSet) -> None:
         self.prefix_owner = record.owner
 
+    def format_level_raised(self, record: FormatLevelRaised) -> None:
+        self.format_level = max(self.format_level, record.level)
+
     def feature_level_set(self, record: FeatureLevelSet) -> None:
         self.features[record.name] = record.level
 
@@ -463,6 +469,7 @@ _REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], None]]] = {
     WalRecovered: MetadataMachine.wal_recovered,
     ProducerIdsAllocated: MetadataMachine.producer_ids_allocated,
     FeatureLevelSet: MetadataMachine.feature_level_set,
+    FormatLevelRaised: MetadataMachine.format_level_raised,
     CountersAdvanced: MetadataMachine.counters_advanced,
     ObjectRestored: MetadataMachine.object_restored,
     StreamRestored: MetadataMachine.stream_restored,

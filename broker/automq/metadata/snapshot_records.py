@@ -16,6 +16,7 @@ from automq.metadata.records import (
     ConfigChanged,
     CountersAdvanced,
     FeatureLevelSet,
+    FormatLevelRaised,
     MetadataRecord,
     NewPartition,
     ObjectRestored,
@@ -38,6 +39,9 @@ SPANS_A_RECORD: Final = 500
 
 def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
     """Lazily, so that a large image can be encoded in many short turns."""
+    if image.format_level:
+        # First: whoever cannot read what follows need not try.
+        yield FormatLevelRaised(level=image.format_level)
     if image.prefix_owner is not None:
         yield PrefixOwnerSet(owner=image.prefix_owner)
     for name in sorted(image.features):

@@ -271,7 +271,7 @@ class Broker:
             on_fenced=self._on_fenced,
             on_damaged=self._on_damaged,
         )
-        await components.claim(opened.recorded_owner)
+        await components.claim(opened)
         others = other_brokers(components.metadata.image, self._node)
         if set(others) - set(opened.others):
             # It came between our look and our claim. Nothing of ours is registered: its next start goes on.

@@ -12,6 +12,7 @@ from automq.coordinators.group.coordinator import GroupCoordinator
 from automq.handlers.context import Services
 from automq.handlers.producer_ids import ProducerIds
 from automq.ids import BrokerEpoch, ClusterId
+from automq.metadata.cluster import OpenedCluster
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint
 from automq.partition.fetch_session import FetchSessions
@@ -82,9 +83,14 @@ class Components:
         self.groups: GroupCoordinator | None = None
         self.server: KafkaServer | None = None
 
-    async def claim(self, recorded_owner: str | None) -> None:
+    async def claim(self, opened: OpenedCluster) -> None:
         """Become the controller. From here on a former process of this cluster is being fenced."""
-        await self.controller.start(owner=self._settings.cluster.owner, recorded_owner=recorded_owner)
+        await self.controller.start(
+            owner=self._settings.cluster.owner,
+            recorded_owner=opened.recorded_owner,
+            known=opened.loaded,
+            above=opened.newest_epoch,
+        )
 
     async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
         """A new incarnation of this node."""
@@ -204,6 +210,7 @@ class Components:
             await self.server.drain()
         if self.storage is not None:
             await self.storage.close(upload=True)
+        await self.controller.drained()
 
     async def close(self) -> None:
         """End what still runs, timers included; nothing waits for the store here."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from automq.ids import ClusterId, NodeId
+from automq.ids import ClusterId, ControllerEpoch, NodeId
 from automq.metadata.cluster import (
     ClusterKey,
     OpenedCluster,
@@ -16,6 +16,7 @@ from automq.metadata.cluster import (
     new_cluster_id,
 )
 from automq.metadata.lease import lease_key
+from automq.metadata.log_format import claim_key
 from automq.metadata.refusal import StoreClusterMissing, StoreOwnedByAnother, StoreUnsuitable
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import CorruptData, FormatTooNew
@@ -80,6 +81,25 @@ def test_cluster_key_keeps_its_text() -> None:
     assert decode_cluster_key(key.encode()) == key
 
 
+def test_a_cluster_key_from_before_there_were_checksums_is_read() -> None:
+    data = (golden.GOLDEN_FOLDER / "metadata/cluster_without_checksum.json").read_bytes()
+    expected = ClusterKey(cluster_id=CLUSTER, format_version=1, verdict={"suitable": True}, has_checksum=False)
+    assert decode_cluster_key(data) == expected
+
+
+def test_no_flipped_bit_of_a_cluster_key_names_another_cluster() -> None:
+    """It is damage, or a key whose checksum is not seen: then claims and folders decide, and they are another id's."""
+    data = ClusterKey(cluster_id=CLUSTER, format_version=1, verdict={}).encode()
+    for position in range(len(data) * 8):
+        flipped = bytearray(data)
+        flipped[position // 8] ^= 1 << position % 8
+        try:
+            found = decode_cluster_key(bytes(flipped))
+        except (CorruptData, FormatTooNew):
+            continue
+        assert (found.cluster_id, found.format_version) == (CLUSTER, 1)
+
+
 def test_cluster_ids_have_22_characters_and_begin_with_none_that_options_do() -> None:
     entropy = SeededEntropy(1)
     ids = [new_cluster_id(entropy) for _ in range(500)]
@@ -99,7 +119,7 @@ async def test_an_empty_prefix_becomes_a_cluster_with_the_doctors_verdict(world:
 
     assert (opened.formatted, opened.cluster_id, opened.recorded_owner) == (True, key.cluster_id, None)
     assert key.verdict["suitable"] is True
-    assert world.flaky.writes == [CLUSTER_KEY]
+    assert world.flaky.writes == [claim_key(key.cluster_id, ControllerEpoch(0)), CLUSTER_KEY]
 
     again = await world.open()
     assert (again.formatted, again.cluster_id) == (False, opened.cluster_id)

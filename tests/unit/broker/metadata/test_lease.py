@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from automq.ids import ControllerEpoch
-from automq.metadata.lease import Lease, LeaseWatch, lease_key
+from automq.metadata.lease import Lease, LeaseContent, LeaseWatch, decode_lease, lease_key
 from automq.s3stream.ports import StoreUnavailable
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, LoopClock, World
 
@@ -32,6 +32,7 @@ def a_lease(world: World, *, on_renewal: Callable[[], None] = lambda: None) -> L
         clock=LoopClock(),
         on_renewal=on_renewal,
         interval_s=5.0,
+        record_number=lambda: 0,
     )
 
 
@@ -104,3 +105,40 @@ async def test_waiting_ends_once_the_renewing_ends_even_over_an_outage(world: Wo
     await sleep(5)
     assert waiting.done()
     await world.close()
+
+
+async def test_f2_the_lease_says_soon_how_long_the_log_is(world: World) -> None:
+    lease = a_lease(world)
+    number = 7
+    lease._record_number = lambda: number
+    world.tasks.spawn(lease.run(), name="lease")
+    await sleep(0.5)
+    assert decode_lease(await world.store.get(lease_key(CLUSTER))) == LeaseContent(NODE, ControllerEpoch(1), 7)
+    number = 8
+    await sleep(1.1)
+    assert decode_lease(await world.store.get(lease_key(CLUSTER))) == LeaseContent(NODE, ControllerEpoch(1), 8)
+    await world.close()
+
+
+async def test_a_log_that_grows_all_the_time_costs_one_renewal_a_second(world: World) -> None:
+    lease = a_lease(world)
+    numbers = iter(range(1_000_000))
+    lease._record_number = lambda: next(numbers)
+    world.tasks.spawn(lease.run(), name="lease")
+    await sleep(59.5)
+    assert len(flaky(world).writes) == 60
+    await world.close()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b'{"node": 1, "controllerEpoch": 2, "renewal": 3}', LeaseContent(NODE, ControllerEpoch(2))),
+        (b'{"node": 1, "controllerEpoch": 2, "recordNumber": 3}', LeaseContent(NODE, ControllerEpoch(2))),
+        (b'{"node": 1, "controllerEpoch": 2, "recordNumber": 3, "crc32c": "00000000"}', None),
+    ],
+)
+async def test_a_lease_is_believed_only_with_its_checksum(data: bytes, expected: LeaseContent | None) -> None:
+    assert decode_lease(data) == expected

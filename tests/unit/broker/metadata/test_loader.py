@@ -12,6 +12,7 @@ from automq.metadata.log import MetadataLog
 from automq.metadata.log_format import (
     Kind,
     LogPosition,
+    claim_key,
     decode_slot,
     encode_slot,
     log_folder,
@@ -19,12 +20,12 @@ from automq.metadata.log_format import (
     slot_key,
     snapshot_folder,
 )
-from automq.metadata.records import FeatureLevelSet, encode_record
+from automq.metadata.records import FORMAT_LEVEL, FeatureLevelSet, FormatLevelRaised, encode_record
 from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshots import Snapshots
 from automq.replicated.machine import LogFenced
 from automq.runtime.entropy import SeededEntropy
-from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.s3stream.model import FormatTooNew, StoreDamaged
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World
 
 
@@ -239,7 +240,7 @@ async def test_a_slot_that_is_missing_for_good_is_damage_that_names_the_key(worl
     missing = slot_key(CLUSTER, LogPosition(ControllerEpoch(1), 1))
     await world.flaky.inner.delete([missing])
 
-    with pytest.raises(CorruptData) as caught:
+    with pytest.raises(StoreDamaged) as caught:
         await first.loader.read()
     assert caught.value.key == missing
 
@@ -252,7 +253,7 @@ async def test_record_numbers_that_do_not_follow_are_damage(world: LoaderWorld) 
     body = encode_slot(CLUSTER, position, first_record=5, encoded=[record], nonce=bytes(16))
     await world.flaky.inner.create(slot_key(CLUSTER, position), body)
 
-    with pytest.raises(CorruptData) as caught:
+    with pytest.raises(StoreDamaged) as caught:
         await world.writer("b")
     assert caught.value.key == slot_key(CLUSTER, position)
 
@@ -299,3 +300,90 @@ async def test_a_fence_is_found_in_a_log_longer_than_a_listing(
     third = await world.writer("c")
 
     assert third.machine.image == second.machine.image == first.machine.image
+
+
+async def test_what_was_read_before_the_claim_is_not_read_again(world: LoaderWorld) -> None:
+    first = await world.writer("a")
+    await first.write(5)
+    second = Writer(world, "b")
+    known = await second.loader.read()
+    await first.write(2)
+    await second.claim()
+    reads: list[str] = []
+    original = world.flaky.get
+
+    async def get(key: str) -> bytes:
+        reads.append(key)
+        return await original(key)
+
+    world.flaky.get = get  # type: ignore[method-assign]
+    loaded = await second.loader.take_over(second.epoch, known)
+
+    assert loaded.image == first.machine.image
+    assert [key.rpartition("/")[2] for key in reads] == [f"{5:020d}", f"{6:020d}"]
+    assert await world.slots() == [*(f"1/{number}" for number in range(7)), "1/7 fence"]
+
+
+async def test_what_was_read_is_dropped_for_a_newer_snapshot(world: LoaderWorld) -> None:
+    first = await world.writer("a")
+    await first.write(2)
+    second = Writer(world, "b")
+    known = await second.loader.read()
+    for _ in range(3):
+        await first.write(2)
+        await first.snapshot()
+    await second.claim()
+    assert (await second.loader.take_over(second.epoch, known)).image == first.machine.image
+
+
+async def test_an_epoch_that_was_read_without_a_fence_is_fenced_all_the_same(world: LoaderWorld) -> None:
+    """Claimants have died between claim and fence before the log is read."""
+    first = await world.writer("a")
+    await first.write(2)
+    await Writer(world, "dies").claim()
+    third = Writer(world, "c")
+    known = await third.loader.read()
+    assert known.resume == LogPosition(ControllerEpoch(1), 2)
+    await third.claim()
+    await third.loader.take_over(third.epoch, known)
+    assert await world.slots() == ["1/0", "1/1", "1/2 fence", "2/0 fence"]
+    with pytest.raises(LogFenced):
+        await first.write(1)
+
+
+async def test_b12_a_damaged_snapshot_is_reported_once_and_falls_back(
+    world: LoaderWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await world.writer("a")
+    for _ in range(3):
+        await first.write(2)
+        await first.snapshot()
+    await first.write(1)
+    newest = (await world.flaky.inner.list(snapshot_folder(CLUSTER)))[-1].key
+    data = bytearray(await world.flaky.inner.get(newest))
+    data[-1] ^= 1
+    await world.flaky.inner.put(newest, [bytes(data)])
+
+    loaded = await first.loader.read()
+    assert loaded.image == first.machine.image
+    assert [damage.key for damage in loaded.damaged] == [newest]
+    assert [record.__dict__["key"] for record in caplog.records if record.levelname == "ERROR"] == [newest]
+
+
+async def test_epochs_without_a_claim_are_gone_on_above(world: LoaderWorld, caplog: pytest.LogCaptureFixture) -> None:
+    for name in "abc":
+        await (await world.writer(name)).write(1)
+    for epoch in (2, 3):
+        await world.flaky.inner.delete([claim_key(CLUSTER, ControllerEpoch(epoch))])
+    loaded = await Writer(world, "d").loader.read()
+    assert (loaded.newest_epoch, loaded.image.record_number) == (3, 3)
+    assert any("no claim" in record.message for record in caplog.records)
+
+
+async def test_a_level_of_a_newer_program_is_left_alone(world: LoaderWorld) -> None:
+    first = await world.writer("a")
+    await first.log.append([FormatLevelRaised(level=FORMAT_LEVEL)])
+    await first.loader.read()
+    await first.log.append([FormatLevelRaised(level=FORMAT_LEVEL + 1)])
+    with pytest.raises(FormatTooNew, match="upgrade"):
+        await first.loader.read()

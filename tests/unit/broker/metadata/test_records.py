@@ -18,6 +18,7 @@ from automq.metadata.records import (
     CountersAdvanced,
     Endpoint,
     FeatureLevelSet,
+    FormatLevelRaised,
     MetadataRecord,
     NewPartition,
     ObjectCommitted,
@@ -127,6 +128,7 @@ EXAMPLES: list[MetadataRecord] = [
     ),
     WalDamaged(node=N, epoch=E, key="c/wal/7/2/3", reason="corrupt", at_ms=1_700_000_000_000),
     WalSlotsLost(node=N, epoch=E, start=3, end=None, by="ada", at_ms=1_700_000_000_000),
+    FormatLevelRaised(level=1),
 ]
 
 
