@@ -83,6 +83,8 @@ class MemoryPartition:
         self._index = index
         self.leader_epoch = leader_epoch
         self.is_quarantined = False
+        self.damage: Exception | None = None
+        """What a read of it meets."""
         self.log_start_offset = Offset(0)
         self.captures: dict[str, Callable[[], bytes]] = {}
         self._sections = {name: found for (at, name), found in disk.checkpoints.items() if at == index}
@@ -118,6 +120,8 @@ class MemoryPartition:
             self._disk.checkpoints[self._index, name] = (self.next_offset, capture())
 
     async def read_batches(self, start: Offset, end: Offset) -> AsyncIterator[memoryview]:
+        if self.damage is not None:
+            raise self.damage
         for data in list(self._disk.batches.get(self._index, [])):
             batch = RecordBatch(memoryview(data))
             if start < batch.next_offset and batch.base_offset < end:

@@ -14,6 +14,7 @@ from automq.protocol.messages.group import (
     LeaveGroupRequest,
     MemberIdentity,
 )
+from automq.s3stream.model import CorruptData
 from tests.support.group_shell import (
     World,
     a_commit,
@@ -258,3 +259,47 @@ async def test_leaving_empties_the_group_at_once(world: World) -> None:
     assert (await world.coordinator.describe_group("g")).group_state == "Empty"
     assert await world.coordinator.delete_group("g") is ErrorCode.NONE
     assert (await world.coordinator.describe_group("g")).error_code == ErrorCode.GROUP_ID_NOT_FOUND
+
+
+@pytest.mark.looptime
+async def test_f8_groups_of_a_quarantined_shard_are_unavailable_and_the_others_go_on(world: World) -> None:
+    await world.coordinator.find_coordinator("g")
+    await until_loaded(world)
+    await world.coordinator.offset_commit(a_commit(7), knows_group_errors=True)
+    await world.coordinator.offset_commit(a_commit(8, group="other"), knows_group_errors=True)
+    shard, others = shard_of("g", SHARDS), shard_of("other", SHARDS)
+    assert shard != others
+
+    world.restart()
+    quarantined = world.partitions.get(OFFSETS_TOPIC, shard)
+    quarantined.is_quarantined = True
+    await asyncio.sleep(1)
+
+    with pytest.raises(ApiError) as caught:
+        await fetched(world)
+    assert caught.value.code is ErrorCode.COORDINATOR_NOT_AVAILABLE
+    groups = await world.coordinator.list_groups(states=frozenset(), types=frozenset())
+    assert [group.group_id for group in groups] == ["other"]
+
+    quarantined.is_quarantined = False
+    await asyncio.sleep(1)
+    assert await fetched(world) == [7]
+
+
+@pytest.mark.looptime
+async def test_f8_a_shard_whose_log_cannot_be_read_is_unavailable_until_it_can(world: World) -> None:
+    await world.coordinator.find_coordinator("g")
+    await until_loaded(world)
+    await world.coordinator.offset_commit(a_commit(7), knows_group_errors=True)
+
+    world.restart()
+    damaged = world.partitions.get(OFFSETS_TOPIC, shard_of("g", SHARDS))
+    damaged.damage = CorruptData(key="k", offset=0, length=1, what="record batch")
+    await asyncio.sleep(1)
+    with pytest.raises(ApiError) as caught:
+        await fetched(world)
+    assert caught.value.code is ErrorCode.COORDINATOR_NOT_AVAILABLE
+
+    damaged.damage = None
+    await asyncio.sleep(11)
+    assert await fetched(world) == [7]
