@@ -256,12 +256,12 @@ def idle(folder: pathlib.Path) -> Iterator[Row]:
         broker.kill()
         yield at_most("1,000 partitions: ready after kill -9", broker.start(), "s", 3)
         time.sleep(2 * UPLOAD_INTERVAL_S)
-        puts = broker.metric("automq_store_writes_total")
+        puts = broker.metric("automq_store_requests_total", operation="PutObject")
         lease = broker.metric("automq_lease_renewals_total")
         cpu = broker.cpu_s()
         time.sleep(20)
         yield at_most("1,000 idle partitions: RSS", broker.rss_mb(), "MB", 250)
-        extra = (broker.metric("automq_store_writes_total") - puts) - (
+        extra = (broker.metric("automq_store_requests_total", operation="PutObject") - puts) - (
             broker.metric("automq_lease_renewals_total") - lease
         )
         yield at_most("1,000 idle partitions: PUTs beside the lease in 20 s", extra, "", 0)

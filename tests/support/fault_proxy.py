@@ -76,7 +76,7 @@ _TOKEN = "made-up"
 FORWARDED = (Fault.LOST, Fault.HALF)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Seen:
     """One request, and what became of it."""
 
@@ -86,6 +86,8 @@ class Seen:
     headers: Mapping[str, str]
     """Names in small letters."""
     fault: Trouble | None
+    status: int = 0
+    """Of the answer that was sent; 0 for none."""
 
 
 @dataclass(slots=True)
@@ -165,7 +167,8 @@ class FaultProxy:
         """Whether the connection goes on."""
         method, path, _ = request.start
         fault = self._take(method, path)
-        self.seen.append(Seen(method=method, path=path, body=request.body, headers=request.headers, fault=fault))
+        seen = Seen(method=method, path=path, body=request.body, headers=request.headers, fault=fault)
+        self.seen.append(seen)
         if self._held is not None and self._held[0] in path:
             _, until, arrived = self._held
             arrived.set()
@@ -176,6 +179,7 @@ class FaultProxy:
         match fault:
             case None:
                 assert answer is not None
+                seen.status = int(answer.start[1])
                 writer.write(answer.head + answer.body)
             case Fault.HALF:
                 assert answer is not None
@@ -189,13 +193,16 @@ class FaultProxy:
                 token = _TOKEN if fault is Fault.EMPTY_PAGE else ""
                 writer.write(_xml("200 OK", _EMPTY_PAGE.format(token=token)))
             case Reply(status, code):
+                seen.status = status
                 writer.write(_xml(f"{status} Reply", _ERROR.format(code=code) if code else ""))
             case Result(xml):
                 writer.write(_xml("200 OK", xml))
             case Fault.DAMAGED:
+                seen.status = 400
                 assert request.headers["x-amz-checksum-crc32c"] == _crc32c(request.body)
                 writer.write(_xml(fault.value, _ERROR.format(code=_ERRORS[fault])))
             case _:
+                seen.status = int(fault.value[:3])
                 writer.write(_xml(fault.value, _ERROR.format(code=_ERRORS[fault])))
         await writer.drain()
         return fault is not Fault.HALF

@@ -260,7 +260,7 @@ class Prefix:
 
     async def _format(self) -> ClusterKey:
         report = await self._patience.insist(self._examine)
-        if not report.suitable:
+        if not report.is_usable:
             failed = "; ".join(
                 f"{check.name}: {check.detail}"
                 for check in report.checks

@@ -158,6 +158,15 @@ class ObjectStorage(Protocol):
 
 
 @runtime_checkable
+class HalfWrites(Protocol):
+    """A store that lies behind a wire, which may be cut."""
+
+    async def put_half(self, key: str, body: Sequence[Buffer], *, if_absent: bool) -> bool:
+        """Leave what a process leaves that dies in the middle of a put (or a create); False where that cannot be."""
+        ...
+
+
+@runtime_checkable
 class AdvisoryOperations(Protocol):
     """What some stores can do besides. Nothing rests on it; the doctor reports whether it works. Raises StoreError."""
 
@@ -169,8 +178,12 @@ class AdvisoryOperations(Protocol):
         """Overwrite if the object's tag is still `tag`; whether it was."""
         ...
 
-    async def put_in_parts(self, key: str, body: Sequence[Buffer]) -> None:
-        """As `put`, in a multipart upload however small the body is."""
+    async def put_in_parts(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
+        """As `put` or `create_bulk`, in a multipart upload however small the body is."""
+        ...
+
+    async def delete_in_batch(self, keys: Sequence[str]) -> None:
+        """As `delete`, by one request."""
         ...
 
     async def refuses_damaged(self, key: str, body: Sequence[Buffer]) -> bool:

@@ -250,6 +250,8 @@ class Broker:
             self._is_examining = False
         # What it was refused is in its report.
         self._health.forget()
+        if report.is_usable and not report.suitable:
+            log.warning("the store is unsuitable, and used all the same: %s", report.failures)
         return report
 
     def _on_hopeless(self, refused: Refused) -> None:

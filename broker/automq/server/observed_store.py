@@ -1,6 +1,9 @@
-"""The object store as a broker uses it: every request is counted, and its outcome told to who watches the store."""
+"""The object store as a broker uses it: requests are counted, and every outcome told to who watches the store.
 
-from collections.abc import Coroutine, Mapping, Sequence
+A store that makes requests of its own tells of each (`TellsRequests`); of others, each operation counts as one.
+"""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from automq.runtime.clock import Clock
@@ -8,6 +11,7 @@ from automq.runtime.cpu import AddCpu, metered
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.ports import (
     Buffer,
+    HalfWrites,
     ObjectExists,
     ObjectInfo,
     ObjectNotFound,
@@ -17,7 +21,15 @@ from automq.s3stream.ports import (
     StoreUnavailable,
     UnfinishedUpload,
 )
+from automq.s3stream.store.requests import (
+    Operation,
+    RequestOutcome,
+    TellsRequests,
+    purpose_of,
+)
+from automq.s3stream.store.requests import Request as StoreRequest
 from automq.server.abilities import Ability, Request
+from automq.server.store_requests import StoreRequests
 
 T = TypeVar("T")
 
@@ -28,7 +40,19 @@ ANSWERS: Final[Mapping[str, tuple[type[StoreError], ...]]] = {
     "create_bulk": (ObjectExists, StoreConflict),
 }
 """What the port lets an operation say that is no failure. Where a store says it out of place, nothing was learned."""
-WRITES: Final = ("put", "create", "create_bulk")
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "get": Operation.GET_OBJECT,
+    "get_range": Operation.GET_OBJECT,
+    "put": Operation.PUT_OBJECT,
+    "create": Operation.PUT_OBJECT,
+    "create_bulk": Operation.PUT_OBJECT,
+    "delete": Operation.DELETE_OBJECTS,
+    "list": Operation.LIST_OBJECTS,
+    "time_ms": Operation.LIST_OBJECTS,
+    "list_uploads": Operation.LIST_MULTIPART_UPLOADS,
+    "abort_uploads": Operation.ABORT_MULTIPART_UPLOAD,
+}
+"""What each operation of the port is, in a store that makes no requests of its own."""
 KINDS: Final = ("wal", "upload", "metadata")
 # What is advisory is not among them: nobody misses it.
 ABILITIES: Final = {
@@ -99,43 +123,31 @@ class ObservedStore:
         self._store = store
         self._clock = clock
         self._health = health
-        requests = metrics.counter("automq_store_requests", "Requests to the object store", ["operation"])
-        failures = metrics.counter("automq_store_failures", "Requests that failed or had no answer", ["operation"])
-        seconds = metrics.histogram("automq_store_request_seconds", "Time until an answer", ["operation"])
-        cpu = metrics.counter("automq_store_cpu_seconds", "CPU of store requests on our threads, by purpose", ["kind"])
-        writes = metrics.counter("automq_store_writes", "PUTs of any kind")
-        operations = (
-            "get",
-            "get_range",
-            "put",
-            "create",
-            "create_bulk",
-            "delete",
-            "list",
-            "time_ms",
-            "list_uploads",
-            "abort_uploads",
+        self._requests = StoreRequests(metrics)
+        self._counts_operations = not isinstance(store, TellsRequests)
+        if isinstance(store, TellsRequests):
+            store.on_request(self._requests.add)
+        seconds = metrics.histogram(
+            "automq_store_request_seconds", "Time until an operation ended, its tries included", ["operation"]
         )
-        self._requests = {name: requests.labels(name) for name in operations}
-        self._failures = {name: failures.labels(name) for name in operations}
-        self._seconds = {name: seconds.labels(name) for name in operations}
+        cpu = metrics.counter("automq_store_cpu_seconds", "CPU of store requests on our threads, by purpose", ["kind"])
+        self._seconds = {name: seconds.labels(name) for name in OPERATIONS}
         self._cpu = {kind: cpu.labels(kind).inc for kind in KINDS}
-        self._writes = writes
 
     async def get(self, key: str) -> bytes:
-        return await self._watch("get", key, self._store.get(key))
+        return await self._watch("get", key, self._store.get(key), received=len)
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
-        return await self._watch("get_range", key, self._store.get_range(key, start, end))
+        return await self._watch("get_range", key, self._store.get_range(key, start, end), received=len)
 
     async def put(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("put", key, self._store.put(key, body))
+        await self._watch("put", key, self._store.put(key, body), body)
 
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("create", key, self._store.create(key, body))
+        await self._watch("create", key, self._store.create(key, body), body)
 
     async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("create_bulk", key, self._store.create_bulk(key, body))
+        await self._watch("create_bulk", key, self._store.create_bulk(key, body), body)
 
     async def delete(self, keys: Sequence[str]) -> None:
         await self._watch("delete", keys[0] if keys else "", self._store.delete(keys))
@@ -152,20 +164,31 @@ class ObservedStore:
     async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
         await self._watch("abort_uploads", uploads[0].key if uploads else "", self._store.abort_uploads(uploads))
 
+    async def put_half(self, key: str, body: Sequence[Buffer], *, if_absent: bool) -> bool:
+        """For the doctor; see `HalfWrites`. Nothing is learned of the store's health."""
+        return isinstance(self._store, HalfWrites) and await self._store.put_half(key, body, if_absent=if_absent)
+
     async def close(self) -> None:
         await self._store.close()
 
-    async def _watch(self, operation: str, key: str, request: Coroutine[Any, Any, T]) -> T:
-        self._requests[operation].inc()
-        if operation in WRITES:
-            self._writes.inc()
+    async def _watch(
+        self,
+        operation: str,
+        key: str,
+        request: Coroutine[Any, Any, T],
+        body: Sequence[Buffer] = (),
+        *,
+        received: Callable[[T], int] = lambda result: 0,
+    ) -> T:
+        outcome, received_bytes = RequestOutcome.NO_ANSWER, 0
         began = self._clock.monotonic()
         asked = Asked(self._health, ABILITIES.get(operation))
         try:
             result = await metered(request, self._add_cpu(key))
+            outcome, received_bytes = RequestOutcome.SUCCESS, received(result)
         except (ObjectNotFound, ObjectExists, StoreConflict) as answer:
+            outcome = RequestOutcome.REFUSED
             if not isinstance(answer, ANSWERS.get(operation, ())):
-                self._failures[operation].inc()
                 unfit = StoreUnavailable(f"{type(answer).__name__} is no answer to a {operation}: {answer}")
                 asked.failed(unfit)
                 raise unfit from answer
@@ -175,12 +198,22 @@ class ObservedStore:
                 asked.succeeded()
             raise
         except StoreError as error:
-            self._failures[operation].inc()
+            outcome = RequestOutcome.FAILED if isinstance(error, StoreUnavailable) else RequestOutcome.REFUSED
             asked.failed(error)
             raise
         finally:
             # Of a cancelled request nothing is learned.
             asked.dropped()
+            if self._counts_operations:
+                self._requests.add(
+                    StoreRequest(
+                        operation=OPERATIONS[operation],
+                        purpose=purpose_of(OPERATIONS[operation], key),
+                        outcome=outcome,
+                        sent_bytes=sum(map(len, body)),
+                        received_bytes=received_bytes,
+                    )
+                )
             self._seconds[operation].observe(self._clock.monotonic() - began)
         asked.succeeded()
         return result

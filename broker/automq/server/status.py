@@ -3,6 +3,7 @@
 from automq.runtime.clock import Clock
 from automq.server.broker import Broker
 from automq.server.lifecycle import State
+from automq.server.store_requests import puts_so_far
 
 MB = 1e6
 
@@ -32,7 +33,7 @@ class StatusLine:
             f"{self._number('automq_connections'):.0f} connections",
             f"in {into:.1f} MB/s",
             f"out {out:.1f} MB/s",
-            f"{self._number('automq_store_writes_total'):.0f} PUTs",
+            f"{puts_so_far(broker.metrics)} PUTs",
         ]
         if broker.lifecycle.reason is not None:
             parts.append(f"{broker.lifecycle.reason.value}: {broker.lifecycle.message}")

@@ -18,6 +18,7 @@ from automq.runtime.entropy import Entropy
 from automq.s3stream.ports import (
     AdvisoryOperations,
     Buffer,
+    HalfWrites,
     ObjectExists,
     ObjectNotFound,
     ObjectStorage,
@@ -27,10 +28,10 @@ from automq.s3stream.ports import (
     StoreUnsupported,
 )
 from automq.s3stream.store.conditional import create_once
+from automq.s3stream.store.requests import DOCTOR_PREFIX
 
 T = TypeVar("T")
 
-DOCTOR_PREFIX: Final = "doctor/"
 # The whole examination, sweep included: a broker runs it before it formats a prefix.
 SECONDS_MAX: Final = 5.0
 SWEEP_SECONDS: Final = 0.75
@@ -45,6 +46,10 @@ LATENCY_BYTES: Final = 4096
 PUT_P99_MS_MAX: Final = 1000.0
 # S3 takes parts of 5 MiB and more, the last one excepted.
 MULTIPART_BYTES: Final = (5 << 20) + 4321
+# More than any server holds back before it writes.
+HALF_BYTES: Final = 1 << 18
+HALF_LOOKS: Final = 3
+HALF_LOOK_SECONDS: Final = 0.1
 # Another doctor may be at work; one this old is not.
 ABANDONED_AFTER_MS: Final = 600_000
 
@@ -97,6 +102,11 @@ class DoctorReport:
         return msgspec.json.encode(self).decode()
 
     @property
+    def is_usable(self) -> bool:
+        """No required check failed but such as a broker can endure."""
+        return all(check.outcome is Outcome.PASSED or check.name in ENDURED for check in self.checks if check.required)
+
+    @property
     def failures(self) -> str:
         """The required checks that failed, for a message; empty when there is none."""
         failed = (check for check in self.checks if check.required and check.outcome is not Outcome.PASSED)
@@ -113,11 +123,16 @@ REQUIRED: Final[Mapping[str, str]] = {
     "read after write": "a recovering broker could miss acknowledged records",
     "list after write": "a recovering broker could miss acknowledged records, or delete what is in use",
     "ranged GET": "no record could be read back from the objects that hold it",
+    "half a PUT is not stored": "a broker that is killed while it writes leaves damage, and the next start is refused",
 }
+# Damage of this kind is noticed, and nothing that was acknowledged is lost by it: a broker warns of it and starts.
+ENDURED: Final = frozenset({"half a PUT is not stored"})
 ADVISORY: Final[Mapping[str, str]] = {
     "conditional replace": "nothing rests on it today; features that swap a key atomically will not work on this store",
     "multipart": f"uploads above 16 MiB fail: keep automq.upload.bytes below {16 << 20}",
     "checksums": "bytes damaged on the way to the store are found when they are read, not when they are written",
+    "batch deletes": "keys are deleted one by one, which takes as many requests",
+    "create in bulk": "whether a key is free is looked for before: two writers at once could overwrite each other",
     "latency": "produce latency is at least the store's own: use a store that is nearer, or a block WAL",
 }
 
@@ -220,7 +235,7 @@ class _Examination:
     async def run_required(self) -> None:
         """All of them, whatever the first ones say; the race has the store for itself."""
         found = [await self._run_one(self._check_create)]
-        others = (self._check_read, self._check_list, self._check_range)
+        others = (self._check_read, self._check_list, self._check_range, self._check_half)
         found += await _all(self._run_one(check) for check in others)
         for (name, consequence), (outcome, detail) in zip(REQUIRED.items(), found, strict=True):
             self._note(name, consequence, outcome, detail, required=True)
@@ -235,7 +250,14 @@ class _Examination:
 
     async def run_advisory(self) -> None:
         """In turn, as long as there is time."""
-        checks = (self._check_replace, self._check_multipart, self._check_checksums, self._check_latency)
+        checks = (
+            self._check_replace,
+            self._check_multipart,
+            self._check_checksums,
+            self._check_batch_deletes,
+            self._check_create_in_bulk,
+            self._check_latency,
+        )
         for (name, consequence), check in zip(ADVISORY.items(), checks, strict=True):
             try:
                 async with asyncio.timeout(max(0.0, SECONDS_MAX - SWEEP_SECONDS - self._elapsed())):
@@ -359,6 +381,52 @@ class _Examination:
 
         await _all(read(start, end) for start, end in ranges)
         return f"{len(ranges)} ranges of an object were read as written"
+
+    async def _check_half(self) -> str:
+        """Writers that die in the middle of a PUT, as a process that is killed does."""
+        store, body = self._store, self._entropy.token(HALF_BYTES)
+        if not isinstance(store, HalfWrites):
+            return "there is no wire to this kind of store that could be cut"
+
+        async def write_half(name: str, *, if_absent: bool) -> bool:
+            key = f"{self._folder}half/{name}"
+            if not await store.put_half(key, [body], if_absent=if_absent):
+                return False
+            for _ in range(HALF_LOOKS):
+                found = await self._get(key)
+                if found is not None and found != body:
+                    raise CheckFailed(
+                        f"of {len(body)} bytes that were sent with their checksum, {len(found)} were stored when the "
+                        "connection ended in the middle"
+                    )
+                await asyncio.sleep(HALF_LOOK_SECONDS)
+            return True
+
+        if not all(await _all((write_half("create", if_absent=True), write_half("put", if_absent=False)))):
+            return "there is no wire to this kind of store that could be cut"
+        return f"{len(body)} bytes whose connection ended in the middle were not stored"
+
+    async def _check_batch_deletes(self) -> str:
+        if not isinstance(self._store, AdvisoryOperations):
+            return ""
+        keys = [f"{self._folder}batch/{number}" for number in range(3)]
+        await _all(self._store.put(key, [b"x"]) for key in keys[:2])
+        await self._store.delete_in_batch(keys)
+        if any([await self._get(key) is not None for key in keys]):
+            raise CheckFailed("a key was still there after it had been deleted in a batch")
+        return "several keys were deleted by one request, one that was not there among them"
+
+    async def _check_create_in_bulk(self) -> str:
+        store = self._store
+        if not isinstance(store, AdvisoryOperations):
+            return ""
+        key = f"{self._folder}bulk"
+        await store.put_in_parts(key, [b"first"], if_absent=True)
+        try:
+            await store.put_in_parts(key, [b"second"], if_absent=True)
+        except ObjectExists:
+            return "an upload in parts to a key that existed was refused at its completion"
+        raise CheckFailed("an upload in parts to a key that existed was accepted")
 
     async def _check_replace(self) -> str:
         store = self._store

@@ -25,7 +25,7 @@ from automq.s3stream.ports import (
     UnfinishedUpload,
 )
 from automq.s3stream.store.keys import check_deletable, check_key
-from automq.s3stream.store.requests import RequestListener
+from automq.s3stream.store.requests import Operation, RequestListener, RequestOutcome
 from automq.s3stream.store.s3_bulk import PART_BYTES_MIN, BulkWriter
 from automq.s3stream.store.s3_checksums import ARGUMENTS, Checksum, checksum_of, wrong_checksum_of
 from automq.s3stream.store.s3_clients import S3Clients, S3Place
@@ -176,8 +176,9 @@ class S3Store:
         return True
 
     async def put_in_parts(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
-        """A multipart upload."""
-        await self._bulk.put(self._name(key), body, if_absent=if_absent, in_parts_of=PART_BYTES_MIN)
+        """A multipart upload; with `if_absent`, nothing but the store itself refuses it."""
+        name = self._name(key)
+        await self._bulk.put(name, body, if_absent=if_absent, in_parts_of=PART_BYTES_MIN, looks_before=False)
 
     async def refuses_damaged(self, key: str, body: Sequence[Buffer]) -> bool:
         """Put with a wrong checksum; whether the store refused it."""
@@ -195,23 +196,23 @@ class S3Store:
         if left:
             raise StoreRefused(f"{self._what('delete', left[0])}: it is still there")
 
-    async def put_half(self, key: str, body: Sequence[Buffer], *, if_absent: bool) -> None:
+    async def put_half(self, key: str, body: Sequence[Buffer], *, if_absent: bool) -> bool:
         """What a process leaves that dies in the middle of a put (or of a create, with `if_absent`)."""
         sender, workers = await self._clients.sender()
         headers = {"If-None-Match": "*"} if if_absent else {}
         credential = await self._source.current()
+        name, content = self._name(key), b"".join(body)
 
         async def put() -> None:
             await workers.run(
-                sender.put_half,
-                self._name(key),
-                b"".join(body),
-                credential=credential,
-                checksum=self._checksum,
-                headers=headers,
+                sender.put_half, name, content, credential=credential, checksum=self._checksum, headers=headers
             )
 
-        await self._requests.once(self._what("put", self._name(key)), put)
+        try:
+            await self._requests.once(self._what("put", name), put)
+        finally:
+            self._requests.tell(Operation.PUT_OBJECT, name, RequestOutcome.NO_ANSWER, sent_bytes=len(content) // 2)
+        return True
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)

@@ -46,8 +46,20 @@ class BulkWriter:
         self._completes_if_absent = True
         """Until the store says that it knows no condition on completing an upload."""
 
-    async def put(self, name: str, body: Sequence[Buffer], *, if_absent: bool, in_parts_of: int | None = None) -> None:
-        """Write the concatenation of `body`; with `if_absent`, raise ObjectExists where there is an object already."""
+    async def put(
+        self,
+        name: str,
+        body: Sequence[Buffer],
+        *,
+        if_absent: bool,
+        in_parts_of: int | None = None,
+        looks_before: bool = True,
+    ) -> None:
+        """Write the concatenation of `body`; with `if_absent`, raise ObjectExists where there is an object already.
+
+        With `looks_before`, a multipart upload looks for that object before it begins.
+        """
+        looks_before = looks_before and if_absent
         size = sum(len(buffer) for buffer in body)
         part_bytes = in_parts_of or max(PART_BYTES, -(-size // PARTS_MAX))
         if in_parts_of is None and size <= SINGLE_PUT_BYTES_MAX:
@@ -57,12 +69,12 @@ class BulkWriter:
         parts = await self._workers.run(lambda: parts_of([memoryview(buffer) for buffer in body], part_bytes))
         for _ in range(TRIES - 1):
             try:
-                await self._put_parts(name, parts, if_absent=if_absent)
+                await self._put_parts(name, parts, if_absent=if_absent, looks_before=looks_before)
                 return
             except (StoreConflict, ObjectNotFound):
                 # Somebody was at the key, or the upload is gone: it was completed, and the answer lost, or aborted.
                 continue
-        await self._put_parts(name, parts, if_absent=if_absent)
+        await self._put_parts(name, parts, if_absent=if_absent, looks_before=looks_before)
 
     async def _put_whole(self, name: str, body: Sequence[memoryview], *, if_absent: bool) -> None:
         headers = {"If-None-Match": "*"} if if_absent else {}
@@ -73,8 +85,10 @@ class BulkWriter:
 
         await self._requests.retrying(what, put)
 
-    async def _put_parts(self, name: str, parts: Sequence[Sequence[memoryview]], *, if_absent: bool) -> None:
-        if if_absent and await self._exists(name):
+    async def _put_parts(
+        self, name: str, parts: Sequence[Sequence[memoryview]], *, if_absent: bool, looks_before: bool
+    ) -> None:
+        if looks_before and await self._exists(name):
             # Asked before anything is sent, and for stores that know no condition on completing an upload.
             raise ObjectExists(f"put {self._requests.place(name)}: the key is taken")
         async with self._upload(name) as upload_id:

@@ -108,8 +108,7 @@ def _counting_session(on_request: OnExactRequest) -> type[_AskingOnceSession]:
                 status, received = response.status_code, len(await response.content)
                 return response
             finally:
-                body = request.body
-                sent = len(body) if isinstance(body, bytes | bytearray | str) else 0
+                sent = int(request.headers.get("Content-Length", 0))
                 on_request(request.method, urlsplit(request.url).query, status, sent, received)
 
     return CountingSession

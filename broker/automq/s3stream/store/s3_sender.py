@@ -31,7 +31,7 @@ ANSWER_TIMEOUT_S: Final = 30.0
 CONNECTIONS_KEPT_MAX: Final = 4
 ANSWER_BYTES_MAX: Final = 1 << 16
 # How long a server may take to answer a request whose end it will never see.
-HALF_ANSWER_S: Final = 1.0
+HALF_ANSWER_S: Final = 0.5
 _UNSIGNED: Final = Config(s3={"payload_signing_enabled": False})
 
 

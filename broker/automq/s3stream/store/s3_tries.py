@@ -95,7 +95,7 @@ class S3Requests:
                     return b"", ""
             raise
         finally:
-            self._tell(Operation.GET_OBJECT, name, outcome, received_bytes=received)
+            self.tell(Operation.GET_OBJECT, name, outcome, received_bytes=received)
 
     async def send(
         self,
@@ -131,7 +131,7 @@ class S3Requests:
             raise StoreUnavailable(f"{what}: no answer: {str(error) or type(error).__name__}") from error
         finally:
             operation = Operation.UPLOAD_PART if query else Operation.PUT_OBJECT
-            self._tell(operation, name, outcome, sent_bytes=transfer.sent_bytes, received_bytes=received)
+            self.tell(operation, name, outcome, sent_bytes=transfer.sent_bytes, received_bytes=received)
         if outcome is not RequestOutcome.SUCCESS:
             raise error_of(answer_of_body(sent.answer.status, sent.answer.body), what)
         return sent
@@ -178,7 +178,7 @@ class S3Requests:
                 )
             )
 
-    def _tell(
+    def tell(
         self,
         operation: Operation,
         name: str,
@@ -187,6 +187,7 @@ class S3Requests:
         sent_bytes: int = 0,
         received_bytes: int = 0,
     ) -> None:
+        """A request was made, and is over."""
         for listener in self._listeners:
             listener(
                 Request(

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -17,6 +17,7 @@ from automq.s3stream.ports import (
     StoreConflict,
     StoreCredentialsRejected,
     StoreError,
+    StoreRefused,
     StoreUnavailable,
     StoreUnsupported,
 )
@@ -170,10 +171,15 @@ class Advisory(Yielding):
         await self.put(key, body)
         return True
 
-    async def put_in_parts(self, key: str, body: Sequence[Buffer]) -> None:
-        if self._broken == "multipart":
+    async def put_in_parts(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
+        if self._broken == "multipart" and not if_absent:
             raise StoreUnsupported("no parts")
-        await self.put(key, body)
+        await (self.create(key, body) if if_absent and self._broken != "create in bulk" else self.put(key, body))
+
+    async def delete_in_batch(self, keys: Sequence[str]) -> None:
+        if self._broken == "batch deletes":
+            raise StoreRefused("MissingContentMD5")
+        await self.delete(keys)
 
     async def refuses_damaged(self, key: str, body: Sequence[Buffer]) -> bool:
         return self._broken != "checksums"
@@ -217,7 +223,55 @@ async def test_bad_store_is_unsuitable_and_the_consequence_is_named(store_type: 
     assert await MemoryStore.list(store, "") == [] or store_type is LateListing
 
 
-@pytest.mark.parametrize("broken", ["conditional replace", "multipart", "checksums"])
+class BehindAWire(MemoryStore):
+    """Its writers may die in the middle; what it keeps then is `kept`, after a moment."""
+
+    def __init__(self, kept: Callable[[bytes], bytes | None], *, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.halves: list[bool] = []
+        self._kept = kept
+        self._seconds = seconds
+
+    async def put_half(self, key: str, body: Sequence[Buffer], *, if_absent: bool) -> bool:
+        self.halves.append(if_absent)
+        kept = self._kept(b"".join(body))
+        if kept is not None:
+            asyncio.get_running_loop().call_later(self._seconds, self._put, key, kept)
+        return True
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("kept", [lambda body: None, lambda body: body])
+async def test_f1_store_that_keeps_nothing_or_all_of_half_a_put_is_suitable(
+    looptime, kept: Callable[[bytes], bytes | None]
+) -> None:
+    store = BehindAWire(kept)
+
+    report = await examine(store)
+
+    assert report.suitable
+    assert report.is_usable
+    assert store.halves == [True, False]
+    assert await store.list("") == []
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("seconds", [0.0, 0.15])
+async def test_f1_store_that_keeps_half_a_put_is_unsuitable(looptime, seconds: float) -> None:
+    report = await examine(BehindAWire(lambda body: body[: len(body) // 2], seconds=seconds))
+
+    assert failed(report) == ["half a PUT is not stored"]
+    assert not report.suitable
+    assert "131072 were stored" in report.failures
+    # What is left by it is noticed; a broker warns, and goes on.
+    assert report.is_usable
+
+
+async def test_store_that_loses_what_was_acknowledged_is_not_usable() -> None:
+    assert not (await examine(LastWins())).is_usable
+
+
+@pytest.mark.parametrize("broken", ["conditional replace", "multipart", "checksums", "batch deletes", "create in bulk"])
 async def test_advisory_failure_leaves_the_store_suitable(broken: str) -> None:
     report = await examine(Advisory(broken))
 
@@ -229,7 +283,7 @@ async def test_store_without_advisory_operations_has_them_skipped() -> None:
     report = await examine(MemoryStore())
 
     skipped = [check.name for check in report.checks if check.outcome is Outcome.SKIPPED]
-    assert skipped == ["conditional replace", "multipart", "checksums"]
+    assert skipped == ["conditional replace", "multipart", "checksums", "batch deletes", "create in bulk"]
 
 
 async def test_report_is_json_and_has_latencies() -> None:
