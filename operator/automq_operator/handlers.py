@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import aiohttp
 import kopf
@@ -16,7 +16,8 @@ from automq_operator.fleet import Fleet
 from automq_operator.kinds import KINDS, WATCHED_KINDS
 from automq_operator.loop import ClusterLoop, Tools
 from automq_operator.observer import Observer
-from automq_operator.plan import Limits, Note
+from automq_operator.plan import Limits
+from automq_operator.recorder import Recorder
 from automq_operator.settings import OperatorSettings
 from automq_operator.telemetry import Health
 
@@ -36,19 +37,20 @@ class Operator:
         self._settings, self._server, self._health = settings, server, health
         self._cache = Cache()
         self._observer = Observer(self._cache, server, session)
+        self._recorder = Recorder(server, identity=settings.identity)
         self._tools = Tools(
             server=server,
             cache=self._cache,
             observer=self._observer,
             fleet=Fleet(default_image=settings.default_image, now=runtime.monotonic()),
             health=health,
-            tell=_tell,
+            tell=self._recorder.tell,
             limits=Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s),
             default_image=settings.default_image,
         )
         self._loops: dict[tuple[str, str], ClusterLoop] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
-        self._relisting: asyncio.Task[None] | None = None
+        self._others: list[asyncio.Task[None]] = []
         self._nodes: dict[str, object] = {}
 
     def registry(self, login: Callable[..., kopf.ConnectionInfo | None] | None = None) -> kopf.OperatorRegistry:
@@ -72,19 +74,19 @@ class Operator:
         settings.persistence.finalizer = f"{api.GROUP}/not-used"
         # Every resource is known at the start: no watching of CRDs or namespaces, so no permission for it.
         settings.scanning.disabled = True
-        settings.posting.enabled = True
-        settings.posting.loggers = False
+        settings.posting.enabled = False  # it posts from tasks of its own only; see `recorder`
         settings.networking.connect_timeout = 10
         settings.networking.request_timeout = 60
         for kind in WATCHED_KINDS:
             where = KINDS[kind]
             settings.watching.label_selectors[where.group, where.version, where.plural] = naming.CLUSTER_LABEL
         self._cache.bind(indices)
-        self._relisting = asyncio.get_running_loop().create_task(self._relist_for_ever())
+        loop = asyncio.get_running_loop()
+        self._others = [loop.create_task(self._relist_for_ever()), loop.create_task(self._recorder.run())]
 
     async def _stop(self, **_: Any) -> None:
         """End the loops: the operator no longer leads."""
-        tasks = [*self._tasks.values(), *([self._relisting] if self._relisting is not None else [])]
+        tasks = [*self._tasks.values(), *self._others]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -198,8 +200,3 @@ def _indexer(kind: str) -> Callable[..., Any]:
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
     """In a pod its ServiceAccount, else the kubeconfig: the same order as `api_server.load_config`."""
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
-
-
-def _tell(body: Mapping[str, Any], note: Note) -> None:
-    kind = "Warning" if note.warning else "Normal"
-    kopf.event(cast(kopf.Body, body), type=kind, reason=note.reason, message=note.message)

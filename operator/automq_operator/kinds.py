@@ -35,6 +35,7 @@ KINDS: Final = {
     "PodDisruptionBudget": Place("policy", "v1", "poddisruptionbudgets"),
     "Job": Place("batch", "v1", "jobs"),
     "Lease": Place("coordination.k8s.io", "v1", "leases"),
+    "Event": Place("", "v1", "events"),
     "Node": Place("", "v1", "nodes", namespaced=False),
 }
 
