@@ -21,6 +21,8 @@ class Cluster:
     status: api.Status
     default_image: str
     """What brokers of new clusters run."""
+    pull_secrets: tuple[str, ...] = ()
+    """The operator's own for the registry, for the brokers as well."""
     deployed_image: str | None = None
     """What this one's brokers run, until an upgrade moves them."""
 
@@ -59,7 +61,7 @@ class Cluster:
         }
 
 
-def parse(body: Mapping[str, Any], *, default_image: str) -> Cluster:
+def parse(body: Mapping[str, Any], *, default_image: str, pull_secrets: tuple[str, ...] = ()) -> Cluster:
     """Raises msgspec.ValidationError, whose message names the field."""
     metadata = body["metadata"]
     return Cluster(
@@ -71,4 +73,5 @@ def parse(body: Mapping[str, Any], *, default_image: str) -> Cluster:
         spec=api.parse_spec(body["spec"]),
         status=api.parse_status(body.get("status")),
         default_image=default_image,
+        pull_secrets=pull_secrets,
     )

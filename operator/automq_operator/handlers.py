@@ -47,6 +47,7 @@ class Operator:
             tell=self._recorder.tell,
             limits=Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s),
             default_image=settings.default_image,
+            pull_secrets=settings.pull_secrets,
         )
         self._loops: dict[tuple[str, str], ClusterLoop] = {}
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}

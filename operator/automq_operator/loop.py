@@ -72,6 +72,11 @@ class Tools:
     tell: Tell
     limits: Limits
     default_image: str
+    pull_secrets: tuple[str, ...] = ()
+
+    def parsed(self, body: Manifest) -> cluster.Cluster:
+        """The resource, parsed. Raises msgspec.ValidationError, whose message names the field."""
+        return cluster.parse(body, default_image=self.default_image, pull_secrets=self.pull_secrets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +196,7 @@ class ClusterLoop:
         if seen == self._last and now - self._decided_at < RESYNC_S:
             return self._pause(observed, now)
         try:
-            subject = cluster.parse(body, default_image=self._tools.default_image)
+            subject = self._tools.parsed(body)
         except msgspec.ValidationError as error:
             await self._report_only(body, _unknown(Reason.INVALID_SPEC, str(error)))
             self._tools.fleet.failed(self._key)
@@ -375,7 +380,7 @@ class ClusterLoop:
 
     async def _look_at_deletion(self, body: Manifest) -> DeletionPlan:
         try:
-            subject = cluster.parse(body, default_image=self._tools.default_image)
+            subject = self._tools.parsed(body)
         except msgspec.ValidationError as error:
             # Its limit ends it.
             log.warning("%s/%s cannot be read: %s", self._namespace, self._name, error)

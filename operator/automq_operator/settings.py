@@ -25,6 +25,8 @@ class OperatorSettings:
     """AUTOMQ_ERASE_SECONDS: how long a deletion waits for its prefix to be emptied."""
     node_lost_s: float
     """AUTOMQ_NODE_LOST_SECONDS: how long a node may be not ready before its brokers are replaced."""
+    pull_secrets: tuple[str, ...] = ()
+    """AUTOMQ_IMAGE_PULL_SECRETS: comma-separated; brokers' pods get them beside those of their resource."""
 
 
 class SettingsError(Exception):
@@ -45,12 +47,16 @@ def from_environment() -> OperatorSettings:
             raise SettingsError(f"{name} must be a number from 0, not {text!r}")
         return found
 
+    def names(name: str) -> tuple[str, ...]:
+        return tuple(item.strip() for item in environment.get(name, "").split(",") if item.strip())
+
     image = environment.get("AUTOMQ_IMAGE")
     if not image:
         raise SettingsError("AUTOMQ_IMAGE is not set: name the image that brokers run")
     return OperatorSettings(
         default_image=image,
-        namespaces=tuple(name.strip() for name in environment.get("AUTOMQ_NAMESPACES", "").split(",") if name.strip()),
+        namespaces=names("AUTOMQ_NAMESPACES"),
+        pull_secrets=names("AUTOMQ_IMAGE_PULL_SECRETS"),
         own_namespace=environment.get("POD_NAMESPACE", "default"),
         identity=environment.get("POD_NAME", "automq-operator"),
         lease_name=environment.get("AUTOMQ_LEASE", "automq-operator"),

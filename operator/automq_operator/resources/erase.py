@@ -14,7 +14,7 @@ from typing import Any, Final
 from automq_operator import naming
 from automq_operator.cluster import Cluster
 from automq_operator.resources import access, config
-from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, detached, manifest, merge
+from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, detached, manifest, merge, pull_secrets
 
 CONTAINER: Final = "erase"
 BROKER: Final = "broker"
@@ -83,6 +83,7 @@ def _pod(cluster: Cluster) -> dict[str, Any]:
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *config.credentials_mounts(cluster)],
     }
     return {
+        **pull_secrets(cluster),
         "restartPolicy": "Never",
         "serviceAccountName": naming.service_account(cluster.name),
         "automountServiceAccountToken": False,

@@ -44,6 +44,11 @@ def detached(cluster: Cluster, child: dict[str, Any]) -> dict[str, Any]:
     return {**child, "metadata": metadata}
 
 
+def pull_secrets(cluster: Cluster) -> dict[str, Any]:
+    """The part of a pod's spec that lets nodes get the operator's image; nothing where none is needed."""
+    return {"imagePullSecrets": [{"name": name} for name in cluster.pull_secrets]} if cluster.pull_secrets else {}
+
+
 def merge(base: Any, override: Any) -> Any:
     """`override` over `base`: maps merge by key, lists of named things by name, everything else is replaced."""
     if isinstance(base, dict) and isinstance(override, dict):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.resources import config
-from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, manifest, merge
+from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, manifest, merge, pull_secrets
 
 CONTAINER: Final = "broker"
 # The broker stops within automq.shutdown.timeout.ms (20 s); the rest is for the preStop pause and the kubelet.
@@ -72,6 +72,7 @@ def _plain(metadata: api.PodMetadata) -> dict[str, dict[str, str]]:
 
 def _pod_spec(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
     return {
+        **pull_secrets(cluster),
         "serviceAccountName": naming.service_account(cluster.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

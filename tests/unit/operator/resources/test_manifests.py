@@ -1,5 +1,6 @@
 """Golden manifests: what a cluster becomes, to the letter."""
 
+import dataclasses
 from typing import Any
 
 import yaml
@@ -125,6 +126,14 @@ def test_op14_account_carries_the_cloud_role() -> None:
     assert metadata["annotations"] == role
     assert metadata["labels"]["team"] == "a"
     assert metadata["labels"][naming.CLUSTER_LABEL] == "demo"
+
+
+def test_op14_pull_secrets_of_the_chart_reach_brokers_and_the_job() -> None:
+    own = {"imagePullSecrets": [{"name": "registry"}]}
+    cluster = dataclasses.replace(a_cluster(template={"pod": {"spec": own}}), pull_secrets=("one", "registry"))
+    for pod in (workload.pod_template(cluster, {})["spec"], erase.erase_job(cluster)["spec"]["template"]["spec"]):
+        assert pod["imagePullSecrets"] == [{"name": "one"}, {"name": "registry"}]
+    assert "imagePullSecrets" not in workload.pod_template(a_cluster(), {})["spec"]
 
 
 def test_op15_node_port_is_answered_by_every_node() -> None:
