@@ -45,7 +45,7 @@ def run_one(run: Callable[[Any], Outcome], seed: int | str) -> int:
         print(finished.error)
         return 1
     print("\n".join(outcome.trace))
-    print(line_of(finished))
+    print(line_of(finished) if run is run_seed else "; ".join(outcome.faults))
     print(f"fingerprint {outcome.fingerprint}")
     for violation in outcome.violations:
         print(f"VIOLATION {violation}")

@@ -79,6 +79,8 @@ class Producer:
         self.base_timestamp_ms = 1_700_000_000_000
         self.tolerated: frozenset[ErrorCode] = frozenset()
         """Answers besides the retriable ones that are no violation."""
+        self.refused_with: dict[int, ErrorCode] = {}
+        """The newest refusal of each partition."""
         self._client = client
         self._dice = dice
         self._history = history
@@ -166,6 +168,7 @@ class Producer:
         if code is ErrorCode.DUPLICATE_SEQUENCE_NUMBER:
             self._history.acknowledge(sent, None)
             return True
+        self.refused_with[sent.partition] = code
         earlier_open = any(not other.acknowledged for other in waiting[: waiting.index(sent)])
         if code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER and (earlier_open or self._history.is_stale(address)):
             return False

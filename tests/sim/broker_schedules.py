@@ -165,6 +165,24 @@ async def adopts_an_empty_prefix(world: BrokerWorld) -> None:
     await stays_empty(world, {**STRANGER, "automq.storage.adopt": OTHER_CLUSTER})
 
 
+async def second_node_id(world: BrokerWorld) -> None:
+    """A broker of another node id is pointed at the cluster of a healthy first; it could only hurt it."""
+    await unharmed(world, node=2, expected=Reason.CLUSTER_IN_USE)
+
+
+async def second_node_id_after_the_first(world: BrokerWorld) -> None:
+    """The same when the first is dead: what it owns only its own id can serve."""
+    first = await world.broker()
+    await world.produce()
+    first.process.kill()
+    second = world.cluster.start(2, expected=Reason.CLUSTER_IN_USE)
+    await asyncio.sleep(SETTLE_S)
+    if not second.ended:
+        world.cluster.violation("a second node id runs the cluster and owns none of its partitions")
+        second.process.kill()
+    await world.broker()
+
+
 async def two_make_the_cluster(world: BrokerWorld) -> None:
     """A process has seen that there is no cluster; before it has looked at the rest, another makes one. Seed 224."""
     first = world.cluster.start()
@@ -207,11 +225,12 @@ async def unharmed(
     settings: Mapping[str, str] | None = None,
     host: str | None = None,
     first: Incarnation | None = None,
+    node: int = 1,
 ) -> None:
     """A mistaken second start ends, and the first never notices."""
     first = first or await world.broker()
     await world.produce()
-    second = world.cluster.start(settings=settings, host=host, expected=expected)
+    second = world.cluster.start(node, settings=settings, host=host, expected=expected)
     await asyncio.sleep(SETTLE_S)
     if not second.ended:
         world.cluster.violation(f"a second start goes on, which should have ended with {expected.value}")
@@ -281,5 +300,7 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "adopts_an_empty_prefix": (adopts_an_empty_prefix, {}),
     "written_by_a_newer_program": (written_by_a_newer_program, {}),
     "address_taken": (address_taken, {}),
+    "second_node_id": (second_node_id, {}),
+    "second_node_id_after_the_first": (second_node_id_after_the_first, {}),
     "two_make_the_cluster": (two_make_the_cluster, {}),
 }

@@ -145,6 +145,9 @@ class DamageSeed(DamageWorld):
         self.number = seed
         self.done: list[str] = []
 
+    def _newest_fact(self) -> str:
+        return next(key for _, name, key in reversed(self.cluster.writes) if name == "create" and "/meta/log/" in key)
+
     async def run(self) -> None:
         """Work, die, be damaged, start again."""
         dice = self.dice
@@ -169,6 +172,7 @@ class DamageSeed(DamageWorld):
         if outcome is None:
             return
         self.done, lost = outcome
+        self.facts_lost = self._newest_fact() not in self.cluster.bucket.find("/meta/log/")
         self.cluster.fault(f"{damage.name}: {', '.join(self.done)}")
         await self.judge(before, lost)
 

@@ -61,6 +61,9 @@ class Found:
 class DamageWorld(BrokerWorld):
     """See the module."""
 
+    facts_lost = False
+    """Whether the newest slots of the metadata log are gone, and nothing behind them shows it."""
+
     async def check(self) -> None:
         """Nothing is healthy here by itself: each story says what must hold."""
         self.cluster.close()
@@ -145,10 +148,14 @@ class DamageWorld(BrokerWorld):
             for offset in range(len(log)):
                 if (partition, offset) in forgiven:
                     log[offset] = None
-        for partition in range(self.history.partitions):
-            found = await self._read(admin, partition)
+        readings = [await self._read(admin, partition) for partition in range(self.history.partitions)]
+        quarantined = await self._append()
+        for partition, found in enumerate(readings):
             if found is None:
                 continue
+            if partition in quarantined and found.error is None:
+                # What lies above its end is kept for a person, and everybody who appends is told.
+                found.error, found.error_at = quarantined[partition], found.end
             for offset, value in found.values.items():
                 known = before.acknowledged.get((partition, offset))
                 if known not in (None, value) and (partition, offset) not in forgiven:
@@ -164,7 +171,6 @@ class DamageWorld(BrokerWorld):
                         f"partition is [{found.start}, {found.end}), its error {found.error} at {found.error_at}"
                     )
                     break
-        await self._append()
 
     async def _read(self, admin: SimClient, partition: int) -> Found | None:
         start = await self._asked(admin, lambda: admin.list_offset(TOPIC, partition, EARLIEST))
@@ -218,15 +224,24 @@ class DamageWorld(BrokerWorld):
             await asyncio.sleep(0.3)
         return last
 
-    async def _append(self) -> None:
-        """Somebody new appends to every partition: what is acknowledged has offsets of its own."""
+    async def _append(self) -> dict[int, ErrorCode]:
+        """Somebody new appends to every partition; those that take nothing, and what they say.
+
+        What is acknowledged has offsets of its own: the history sees to that.
+        """
         process, client = self.client("after the damage")
         producer = Producer(
             client, self.dice, self.history, name="after", topic=TOPIC, partitions=range(self.history.partitions)
         )
-        producer.tolerated = REPORTS
+        # Where nothing shows that the newest facts are lost, a producer id may have been given twice.
+        producer.tolerated = REPORTS | ({ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER} if self.facts_lost else set())
         sending = [process.spawn(self._try(producer, partition)) for partition in range(self.history.partitions)]
         await asyncio.gather(*sending)
+        return {
+            partition: code
+            for partition, code in producer.refused_with.items()
+            if code in REPORTS and not self.history.lanes[f"after/{partition}"][0].acknowledged
+        }
 
     async def _try(self, producer: Producer, partition: int) -> None:
         try:

@@ -191,6 +191,7 @@ class Nemesis:
         made = dice.sample(strangers, dice.randint(1, min(len(strangers), 4)))
         for key in made:
             bucket.place(key, b"" if key.endswith("/") else b"what somebody wrote")
+        self._cluster.strangers.update(made)
         self._cluster.fault(f"strangers in the bucket: {', '.join(made)}")
 
     async def _start_that_dawdles(self) -> None:
@@ -219,6 +220,7 @@ class Nemesis:
             jump_ms = self._dice.randint(-100_000, 100_000)
             self._cluster.fault(f"the clock of {self._current.process.name} jumps by {jump_ms} ms")
             self._current.clock.skew_ms += jump_ms
+            self._cluster.clock_jumped_at = self._cluster.loop.time()
 
     async def _cut_off(self) -> None:
         if self._current is not None:

@@ -114,6 +114,13 @@ PREFIX_RULES: tuple[Rule, ...] = (
         "adopts_an_empty_prefix",
     ),
     Rule(
+        "one node id",
+        "A prefix has an owner: until several brokers form a cluster, a second node id is refused before it claims.",
+        (CLUSTER + "check_alone",),
+        does_nothing,
+        "second_node_id",
+    ),
+    Rule(
         "the fenced stay",
         "A fenced process stays, doing nothing, until the newer incarnation no longer renews.",
         ("automq.metadata.lease:LeaseWatch.wait_unchanged",),

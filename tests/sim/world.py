@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.sim import coverage
+from tests.sim.accounting import check_accounts
 from tests.sim.actors import RETRIABLE, Producer, Reader, Trimmer, until_done
 from tests.sim.administrator import Administrator
 from tests.sim.group import SESSION_MS, GroupMember
@@ -300,6 +301,8 @@ class World:
                 cluster.violation(f"an idle broker wrote {key} at {when:.3f}")
         if len(cluster.serving) != 1:
             cluster.violation(f"{len(cluster.serving)} processes say that they serve")
+        elif (broker := cluster.serving[0].broker) is not None and broker.image is not None:
+            check_accounts(cluster, broker.image)
         cluster.close()
 
 

@@ -11,10 +11,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 3
+VERSION = 4
 
 TESTS = pathlib.Path(__file__).parents[1]
 SOURCES = (
+    "sim/accounting.py",
     "sim/actors.py",
     "sim/administrator.py",
     "sim/group.py",

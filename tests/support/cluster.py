@@ -42,6 +42,8 @@ from tests.support.sim_loop import OWNER, Process, SimLoop
 PORT = 9092
 HTTP_PORT = 9404
 TRACE_TAIL = 400
+# A write that takes longer than a slow one has been given up by its sender.
+LATE_S = 2.5
 WALL_START_MS = 1_700_000_000_000
 
 # Small everything: a seed must cost little, and limits that are never reached are never tested.
@@ -175,6 +177,13 @@ class Cluster:
         self._tries: dict[tuple[Process, str], bytes] = {}
         self._by_process: dict[Process, Incarnation] = {}
         self._claimant: Process | None = None
+        self._claimed_at = 0.0
+        self.strangers: set[str] = set()
+        """Keys that nobody of ours has put into the bucket."""
+        self.clock_jumped_at: float | None = None
+        """When the clock of a process was last turned."""
+        self._newest_write: dict[str, tuple[Operation, float]] = {}
+        """By key: the newest create or put that took effect, and when."""
         self.writes: list[tuple[float, str, str]] = []
         """Everything that took effect in the bucket: when it was sent, what, which key."""
         self.store.trace = self.network.trace = self.trace
@@ -305,6 +314,12 @@ class Cluster:
         """
         return self._claimant is None or self._claimant.name != address[0]
 
+    def landed_late(self, key: str) -> bool:
+        """Whether what lies at `key` was put there when nobody expected it any more."""
+        operation, landed_at = self._newest_write[key]
+        superseded = operation.process is not self._claimant and landed_at > self._claimed_at
+        return landed_at - operation.sent_at > LATE_S or superseded
+
     def close(self) -> None:
         """Look at what the loop has kept for itself."""
         for failure in self.loop.failures:
@@ -315,10 +330,12 @@ class Cluster:
     def _on_applied(self, operation: Operation, error: Exception | None) -> None:
         if operation.name in WRITES:
             self.writes.append((operation.sent_at, operation.name, operation.key))
+        if operation.body is not None and error is None:
+            self._newest_write[operation.key] = operation, self.loop.time()
         if operation.name == "create" and error is None:
             self._creators[operation.key] = operation.process
             if "/meta/claims/" in operation.key:
-                self._claimant = operation.process
+                self._claimant, self._claimed_at = operation.process, self.loop.time()
         if operation.name == "create" and operation.body is not None:
             self._check_same_bytes(operation, operation.body)
         if operation.name == "delete" and "/data/" in operation.key:

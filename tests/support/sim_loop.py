@@ -86,6 +86,12 @@ class SimLoop(asyncio.BaseEventLoop):
         what = f"{type(error).__name__}: {error}" if error is not None else ""
         self.failures.append(f"{context['message']} {what}".strip())
 
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        """Nobody goes on with `agen`: close it in its owner's time. Asyncio's own hook expects other threads here."""
+        self._asyncgens.discard(agen)
+        if not self.is_closed():
+            self.call_soon(self.create_task, agen.aclose())
+
     def _write_to_self(self) -> None:
         raise RuntimeError("a thread calls into the simulation: nothing in it may start one")
 
