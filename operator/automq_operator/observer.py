@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,10 +12,12 @@ import msgspec
 
 from automq_operator import naming, runtime
 from automq_operator.ages import Ages
-from automq_operator.api_server import ApiServer
+from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache
 from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal
 from automq_operator.resources import workload
+
+log = logging.getLogger(__name__)
 
 READYZ_TIMEOUT_S: Final = 2.0
 READYZ_BYTES_MAX: Final = 64 * 1024
@@ -72,7 +75,11 @@ class Observer:
         now = runtime.monotonic()
         asked_at, gone = self._asked_nodes.get(name, (-NODE_ASKED_S, False))
         if now - asked_at >= NODE_ASKED_S:
-            gone = await self._server.get("Node", "", name) is None
+            try:
+                gone = await self._server.get("Node", "", name) is None
+            except ApiError as error:
+                log.warning("whether node %s is gone is not known: %s", name, error)
+                gone = False
             self._asked_nodes = {
                 other: item for other, item in self._asked_nodes.items() if now - item[0] < NODE_ASKED_S
             }
@@ -119,7 +126,11 @@ class Observer:
         try:
             timeout = aiohttp.ClientTimeout(total=READYZ_TIMEOUT_S)
             async with self._session.get(f"http://{host}:{naming.HTTP_PORT}/readyz", timeout=timeout) as answer:
-                body = await answer.content.read(READYZ_BYTES_MAX)
+                body = bytearray()
+                async for piece in answer.content.iter_any():
+                    body += piece
+                    if len(body) > READYZ_BYTES_MAX:
+                        return None
                 return msgspec.json.decode(body, type=Readyz)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return None

@@ -254,3 +254,12 @@ def test_finding_12_a_pod_of_another_stateful_set_is_no_broker() -> None:
         cluster, _ = one_pass(cluster, world)
     assert world.deleted_pods == []
     assert [broker.id for broker in cluster.status.brokers] == [0]
+
+
+def test_a_broker_that_is_down_for_another_reason_is_not_restarted_for_adopt() -> None:
+    cluster, world = ready()
+    world.change_pod("demo-broker-0", readyz=Readyz(state="Recovering"), ready=False)
+    cluster = changed(cluster, storage={"adopt": "abc"})
+    for _ in range(5):
+        cluster, _ = one_pass(cluster, world)
+    assert world.deleted_pods == []
