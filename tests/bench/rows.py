@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
-from tests.bench import load
+from tests.bench import idle_bill, load
 from tests.support.process import Broker, Kafka
 
 PARTITIONS = 16
@@ -270,6 +270,13 @@ def idle(folder: pathlib.Path) -> Iterator[Row]:
         broker.stop()
 
 
+def bill(folder: pathlib.Path, *, seconds: float) -> Iterator[Row]:
+    """What a broker without work costs at a store that charges by the request."""
+    for name, value, unit in idle_bill.measure(folder, seconds=seconds):
+        goal = unit == "$"
+        yield at_most(name, value, unit, idle_bill.DOLLARS_A_MONTH_MAX) if goal else Row(name, value, unit)
+
+
 def restart(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
     """kill -9 with 500 MB in the WAL; until a produce is acknowledged and the last old record read."""
     times = []
@@ -321,5 +328,6 @@ def all_rows(folder: pathlib.Path, *, quick: bool) -> dict[str, Callable[[], Ite
         "latency": lambda: latency(folder, runs=runs, seconds=seconds),
         "consumer": lambda: consumer(folder, runs=runs),
         "idle": lambda: idle(folder),
+        "bill": lambda: bill(folder, seconds=20 if quick else 120),
         "restart": lambda: restart(folder, runs=runs),
     }

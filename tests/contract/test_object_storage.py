@@ -1,17 +1,10 @@
-"""What every object store promises, asked of each adapter: memory, a folder, S3 on moto, and any S3 endpoint named in
-the environment (AUTOMQ_TEST_S3=s3://BUCKET?endpoint=URL, credentials from the usual AWS variables).
-"""
+"""What every object store promises, asked of each adapter; `conftest` says which there are."""
 
 import asyncio
-import dataclasses
 import os
-import pathlib
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from automq.runtime.entropy import SystemEntropy
-from automq.runtime.workers import ThreadWorkers
 from automq.s3stream.ports import (
     ObjectExists,
     ObjectInfo,
@@ -20,43 +13,6 @@ from automq.s3stream.ports import (
     StoreConflict,
 )
 from automq.s3stream.store.keys import InvalidKey
-from automq.s3stream.store.uri import open_store, parse_store_uri
-from tests.support.s3_server import S3Server, run_s3_server, write_credentials
-
-ENDPOINT_IN_ENVIRONMENT = os.environ.get("AUTOMQ_TEST_S3")
-ADAPTERS = ["memory", "file", "s3"] + (["environment"] if ENDPOINT_IN_ENVIRONMENT else [])
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[S3Server]:
-    with run_s3_server() as server:
-        yield server
-
-
-@pytest.fixture(params=ADAPTERS)
-async def store(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> AsyncIterator[ObjectStorage]:
-    workers, entropy = ThreadWorkers(), SystemEntropy()
-    credentials: str | None = None
-    match request.param:
-        case "memory":
-            uri = parse_store_uri("memory:")
-        case "file":
-            uri = parse_store_uri(f"file://{tmp_path}/store")
-        case "s3":
-            uri = parse_store_uri(request.getfixturevalue("s3_server").make_store_uri())
-            credentials = write_credentials(tmp_path / "credentials")
-        case _:
-            uri = parse_store_uri(str(ENDPOINT_IN_ENVIRONMENT))
-            prefix = f"{uri.prefix}/{entropy.token(6).hex()}".lstrip("/")
-            uri = dataclasses.replace(uri, prefix=prefix)
-    opened = open_store(uri, workers=workers, entropy=entropy, credentials_folder=credentials)
-    try:
-        yield opened
-        if request.param == "environment":
-            await opened.delete([info.key for info in await opened.list("")])
-    finally:
-        await opened.close()
-        workers.close()
 
 
 async def keys_of(store: ObjectStorage, prefix: str = "", **options) -> list[str]:

@@ -144,7 +144,8 @@ class ObjectStorage(Protocol):
     async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
         """Unfinished multipart uploads of keys that begin with `prefix`; none where the store has no such thing.
 
-        Advisory: a store may refuse it (StoreError), and nothing may rest on it.
+        Advisory: a store may refuse it (StoreError) or find an upload by nothing less than its whole key (MinIO, which
+        removes old ones by itself), and nothing may rest on it.
         """
         ...
 

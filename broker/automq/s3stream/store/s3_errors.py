@@ -16,7 +16,7 @@
     412                               ObjectExists: the key is taken
     other 4xx                         StoreRefused; a 404 without a code above is not believed
 
-What is answered to a request that was hurt on its way is a refusal as well, `HurtRequest`, and worth repeating.
+A 400 to a request that was hurt on its way is `HurtRequest`: nothing happened, and it is worth repeating.
 """
 
 import re
@@ -157,8 +157,11 @@ class Answer:
         return f"{self.status} {self.code or '(no code)'}{': ' if self.message else ''}{self.message}"
 
 
-class HurtRequest(StoreRefused):
-    """The request did not arrive as it was sent, or not in time: nothing happened, and another try may do."""
+class HurtRequest(StoreError):
+    """The request did not arrive as it was sent, or not in time: nothing happened, and another try may do.
+
+    No refusal, though S3 answers it with a 400: it heals with the network. Nor an unknown outcome.
+    """
 
 
 def answer_of_body(status: int, body: bytes) -> Answer:

@@ -22,6 +22,7 @@ from automq.s3stream.store import s3, s3_tries
 from automq.s3stream.store.conditional import KeyTaken, create_once
 from automq.s3stream.store.s3 import S3Store
 from automq.s3stream.store.s3_checksums import Checksum, checksum_of
+from automq.s3stream.store.s3_errors import HurtRequest
 from tests.support.fault_proxy import Fault, FaultProxy, Reply, Result
 from tests.support.s3_server import S3Server, write_credentials
 from tests.unit.broker.s3stream.store.conftest import open_at
@@ -229,10 +230,10 @@ async def test_b13_damaged_body_is_refused_and_sent_again(store: S3Store, proxy:
     assert await store.get("a/put") == await store.get("a/created") == b"body"
 
 
-async def test_f1_body_that_is_damaged_at_each_try_is_refused(store: S3Store, proxy: FaultProxy) -> None:
+async def test_b13_body_that_is_damaged_at_each_try_is_refused(store: S3Store, proxy: FaultProxy) -> None:
     proxy.expect(*[Fault.DAMAGED] * s3_tries.TRIES)
 
-    with pytest.raises(StoreRefused, match="see to the network"):
+    with pytest.raises(HurtRequest, match="see to the network"):
         await store.put("a/put", [b"body"])
 
     assert await store.list("") == []
