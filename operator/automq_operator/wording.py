@@ -15,6 +15,7 @@ NAMES_MAX: Final = 8
 
 
 _FIELDS: Final = (
+    (re.compile(r" or automq\.cluster\.owner\b"), ""),
     (re.compile(r"automq\.storage\.adopt=(\S+)"), r"spec.storage.adopt: \1"),
     (re.compile(r"automq\.storage\.adopt"), "spec.storage.adopt"),
     (re.compile(r"automq\.storage\.uri"), "spec.storage"),

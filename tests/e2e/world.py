@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,8 @@ class World:
         self.environment = environment
         self.system, self.namespace = "automq-system", "automq-e2e"
         self.erase_s = 60
+        self.bucket_name = f"e2e-{secrets.token_hex(4)}"
+        """Of this run alone: data of an earlier one have another owner."""
         self.namespaces: list[str] = []
         """Beside the run's own."""
         self.kept: list[str] = []
@@ -72,7 +75,7 @@ class World:
     ) -> str:
         given = dict(spec or {})
         base: dict[str, Any] = {
-            "bucket": "demo-kafka",
+            "bucket": self.bucket_name,
             "region": "us-east-1",
             "endpoint": self.environment.s3_endpoint,
             "credentialsSecret": "demo-s3",
@@ -206,8 +209,8 @@ class World:
             if "BucketAlready" not in str(error):
                 raise
 
-    def keys(self, bucket: str, prefix: str) -> list[str]:
-        answer = self._s3.list_objects_v2(Bucket=bucket, Prefix=prefix)
+    def keys(self, prefix: str) -> list[str]:
+        answer = self._s3.list_objects_v2(Bucket=self.bucket_name, Prefix=prefix)
         return [entry["Key"] for entry in answer.get("Contents", [])]
 
     def delete(self, name: str, *, timeout_s: float = 60, namespace: str | None = None, cascade: str = "") -> float:

@@ -14,7 +14,6 @@ from tests.e2e.story import Figure
 from tests.e2e.world import World
 
 DELETE = {"deletionPolicy": "Delete"}
-BUCKET = "demo-kafka"
 
 
 def clusters_live_side_by_side(world: World) -> None:
@@ -33,9 +32,9 @@ def clusters_live_side_by_side(world: World) -> None:
 def delete_policy_empties_the_prefix(world: World) -> Figure:
     world.patch("beside", {"spec": {"storage": DELETE}})
     seconds = world.delete("beside", timeout_s=120)
-    left = world.keys(BUCKET, f"{world.namespace}/beside/")
+    left = world.keys(f"{world.namespace}/beside/")
     assert left == [], left[:5]
-    assert world.keys(BUCKET, f"{world.namespace}/demo/"), "others' data are kept"
+    assert world.keys(f"{world.namespace}/demo/"), "others' data are kept"
     world.wait_event("beside", "Erased")
     assert world.events("beside").count("Erasing") == 1
     for kind in ("job", "serviceaccount", "pod"):
@@ -49,7 +48,7 @@ def foreground_deletion_empties_the_prefix_too(world: World) -> Figure:
     world.apply("foreground", storage=DELETE)
     world.wait_ready("foreground", 90)
     seconds = world.delete("foreground", timeout_s=120, cascade="foreground")
-    left = world.keys(BUCKET, f"{world.namespace}/foreground/")
+    left = world.keys(f"{world.namespace}/foreground/")
     assert left == [], left[:5]
     return Figure(seconds, 45, "deletion and erasing")
 
@@ -66,9 +65,9 @@ def taken_prefix_is_refused_and_its_thief_deletes_nothing(world: World) -> Figur
     for word in (world.status("demo")["clusterId"], "spec.storage.adopt"):
         if word not in message:
             raise StepFailed(f"the condition does not name {word}: {message}")
-    before = len(world.keys(BUCKET, f"{world.namespace}/demo/"))
+    before = len(world.keys(f"{world.namespace}/demo/"))
     seconds = world.delete("thief", timeout_s=90)
-    assert len(world.keys(BUCKET, f"{world.namespace}/demo/")) >= min(before, 5)
+    assert len(world.keys(f"{world.namespace}/demo/")) >= min(before, 5)
     assert world.condition("demo", "Ready")[0] == "True"
     return Figure(seconds, 30, "deletion")
 
@@ -76,9 +75,9 @@ def taken_prefix_is_refused_and_its_thief_deletes_nothing(world: World) -> Figur
 def cluster_that_is_deleted_before_it_is_known_leaves_nothing(world: World) -> None:
     """The broker has formatted the prefix, and nobody has heard of the id."""
     world.apply("early", storage=DELETE)
-    wait_for("keys appear", lambda: world.keys(BUCKET, f"{world.namespace}/early/"), 60, every_s=0.1)
+    wait_for("keys appear", lambda: world.keys(f"{world.namespace}/early/"), 60, every_s=0.1)
     world.delete("early", timeout_s=120)
-    left = [key for key in world.keys(BUCKET, f"{world.namespace}/early/") if "/doctor/" not in key]
+    left = [key for key in world.keys(f"{world.namespace}/early/") if "/doctor/" not in key]
     assert left == [], left[:5]
     world.apply("early", storage=DELETE)
     world.wait_ready("early", 90)
@@ -102,7 +101,7 @@ def foreign_job_of_the_name_is_not_believed(world: World) -> None:
     wait_for("the conflict shows", lambda: world.condition("foreign", "Ready") == ("False", "NameConflict"), 60)
     kubectl("-n", world.namespace, "delete", "job", name, "--timeout=30s")
     wait_for("it goes", lambda: not get("amq", "foreign", world.namespace), 90)
-    assert not world.keys(BUCKET, f"{world.namespace}/foreign/")
+    assert not world.keys(f"{world.namespace}/foreign/")
 
 
 def deleted_namespace_does_not_hang_and_says_what_is_left(world: World) -> Figure:
@@ -114,7 +113,7 @@ def deleted_namespace_does_not_hang_and_says_what_is_left(world: World) -> Figur
         kubectl("delete", "namespace", "doomed", "--wait=false")
         wait_for("the namespace is gone", lambda: not get("namespace", "doomed", world.system), 120)
         seconds = time.monotonic() - began
-    assert world.keys(BUCKET, "doomed/demo/"), "nothing could be run there to remove them"
+    assert world.keys("doomed/demo/"), "nothing could be run there to remove them"
     words = [text for reason, text in watch.seen if reason == "DataLeftBehind"]
     if not words or "automq erase" not in words[-1]:
         raise StepFailed(f"the status did not say what is left: {watch.seen}")
@@ -176,7 +175,7 @@ def deleted_cluster_leaves_the_bucket_and_nothing_else(world: World) -> None:
     world.delete("demo")
     for kind in ("statefulset", "service", "configmap", "serviceaccount", "pdb", "pod"):
         wait_for(f"every {kind} is gone", lambda kind=kind: not items(kind, world.namespace, "automq.io/cluster=demo"))  # type: ignore[misc]
-    assert world.keys(BUCKET, f"{world.namespace}/demo/"), "the data are kept"
+    assert world.keys(f"{world.namespace}/demo/"), "the data are kept"
 
 
 def adopting_cluster_has_all_the_data(world: World) -> None:

@@ -19,7 +19,7 @@ def install_the_operator(world: World) -> None:
 
 
 def apply_to_ready(world: World) -> Figure:
-    world.bucket("demo-kafka")
+    world.bucket(world.bucket_name)
     world.secret("demo-s3")
     began = time.monotonic()
     world.apply("demo", listeners=True)

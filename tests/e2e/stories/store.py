@@ -37,7 +37,8 @@ def wrong_credentials_are_named_and_heal(world: World) -> None:
 
 
 def missing_bucket_is_named_and_heals(world: World) -> None:
-    heals(world, "nobucket", "BucketNotFound", {"bucket": "later-kafka"}, lambda: world.bucket("later-kafka"))
+    later = f"{world.bucket_name}-later"
+    heals(world, "nobucket", "BucketNotFound", {"bucket": later}, lambda: world.bucket(later))
 
 
 def store_that_is_down_makes_ready_false_and_restarts_nothing(world: World) -> Figure:

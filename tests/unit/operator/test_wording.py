@@ -11,7 +11,7 @@ def test_op13_remedies_of_brokers_name_fields_of_the_resource() -> None:
     )
     text = in_fields(said)
     assert "set spec.storage.adopt: X to take" in text
-    assert "correct spec.storage or" in text
+    assert "correct spec.storage, or set" in text
     assert not any(prefix in text for prefix in api.OWNED_PREFIXES)
 
 
