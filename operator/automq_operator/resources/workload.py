@@ -13,8 +13,10 @@ from automq_operator.resources import config
 from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, manifest, merge, pull_secrets
 
 CONTAINER: Final = "broker"
-# The broker stops within automq.shutdown.timeout.ms (20 s); the rest is for the preStop pause and the kubelet.
-GRACE_S: Final = 30
+SHUTDOWN_KEY: Final = "automq.shutdown.timeout.ms"
+SHUTDOWN_MS: Final = 20_000
+# Beside the broker's own time to stop: for the preStop pause and the kubelet.
+GRACE_MARGIN_S: Final = 10
 # Long enough for endpoints to forget the pod before the broker stops accepting.
 PRE_STOP_S: Final = 1
 
@@ -76,11 +78,18 @@ def _pod_spec(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
         "serviceAccountName": naming.service_account(cluster.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_S,
+        "terminationGracePeriodSeconds": _grace_s(cluster),
         "securityContext": RESTRICTED_POD,
         "containers": [_container(cluster, node_ports)],
         "volumes": _volumes(cluster),
     }
+
+
+def _grace_s(cluster: Cluster) -> int:
+    """So long that the kubelet does not kill a broker that stops within its own time."""
+    text = cluster.spec.config.get(SHUTDOWN_KEY, "")
+    stop_ms = int(text) if text.isdecimal() else SHUTDOWN_MS  # the broker says what it thinks of other texts
+    return -(-stop_ms // 1000) + GRACE_MARGIN_S
 
 
 def _container(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:

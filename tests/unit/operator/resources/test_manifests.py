@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import pytest
 import yaml
 
 from automq_operator import api, naming
@@ -140,6 +141,15 @@ def test_op15_node_port_is_answered_by_every_node() -> None:
     service = network.services(a_cluster(listeners=LISTENERS))[-1]
     assert service["spec"]["type"] == "NodePort"
     assert service["spec"]["externalTrafficPolicy"] == "Cluster"
+
+
+@pytest.mark.parametrize(
+    ("config", "grace_s"),
+    [({}, 30), ({"automq.shutdown.timeout.ms": "60001"}, 71), ({"automq.shutdown.timeout.ms": "soon"}, 30)],
+)
+def test_kubelet_waits_longer_than_the_broker_may_take_to_stop(config: dict[str, str], grace_s: int) -> None:
+    spec = workload.pod_template(a_cluster(config=config), {})["spec"]
+    assert spec["terminationGracePeriodSeconds"] == grace_s
 
 
 def test_every_pod_is_restricted() -> None:
