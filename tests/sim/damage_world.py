@@ -201,6 +201,13 @@ class DamageWorld(BrokerWorld):
             for batch in parse_batches(answer.records):
                 found.values.update((batch.base_offset + place, value) for place, value in enumerate(names_of(batch)))
                 position = max(position, batch.end_offset)
+        if found.error is None:
+            # Where acknowledged records may lie behind the end, a reader that stands there is told so.
+            answer = await self._asked(
+                admin, lambda: admin.fetch(TOPIC, partition, end, max_bytes=1_000_000, max_wait_ms=100)
+            )
+            if isinstance(answer, ErrorCode) and answer in REPORTS:
+                found.error, found.error_at = answer, end
         return found
 
     async def _asked(self, admin: SimClient, ask, *, enough=lambda answer: True):

@@ -40,6 +40,7 @@ from automq.s3stream.model import (
     StreamFenced,
     StreamNotFound,
 )
+from automq.s3stream.objects.reader import REEXAMINE_S
 from automq.s3stream.ports import StoreError
 from automq.s3stream.stream import Storage
 
@@ -131,6 +132,10 @@ class PartitionManager:
         _ = self._tasks.spawn(
             repeat(self.retain, name="retention", pause=partial(asyncio.sleep, interval_s), survives=PUT_OFF_BY),
             name="retention",
+        )
+        look = partial(asyncio.sleep, REEXAMINE_S * 2)
+        _ = self._tasks.spawn(
+            repeat(self.reopen_mended, name="look at damage", pause=look, survives=PUT_OFF_BY), name="look at damage"
         )
 
     def close(self) -> None:
@@ -347,6 +352,20 @@ class PartitionManager:
         _remove(self._by_name, partition.name.topic, partition)
         _remove(self._by_id, partition.topic_id, partition)
         partition.close()
+
+    async def reopen_mended(self) -> None:
+        """Open anew what could not be read when it was opened, and can be by now: somebody has restored it."""
+        for partition in self.all():
+            try:
+                is_mended = await partition.is_mended()
+            except (StreamError, StoreError):
+                continue
+            if is_mended and partition.is_open:
+                topic = self._metadata.image.topic_by_id(partition.topic_id)
+                if topic is not None:
+                    log.info("partition mended, opening it anew", extra={"partition": str(partition.name)})
+                    self._drop(partition)
+                    self._open(topic, topic.partitions[partition.name.partition])
 
     # Retention.
 

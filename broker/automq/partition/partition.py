@@ -153,6 +153,17 @@ class Partition:
         """Whether nothing is appended because of damage."""
         return self.quarantine is not None
 
+    async def is_mended(self) -> bool:
+        """Whether what could not be read when this was opened can be read by now. Raises StreamError, StoreError."""
+        if self._damaged is None or self._damaged.hidden is None:
+            return False
+        start, end = self._damaged.hidden
+        try:
+            (await self._stream.read(max(start, self.log_start_offset), end, 1)).release()
+        except StoreDamaged:
+            return False
+        return True
+
     def set_causes(self, causes: Sequence[QuarantineCause]) -> None:
         """Why the metadata say that nothing may be appended; empty when they do not."""
         self._causes = causes

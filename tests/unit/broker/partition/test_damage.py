@@ -223,6 +223,28 @@ async def test_f8_an_unusable_object_holds_up_its_offsets_and_nothing_else(break
     await world.path.close()
 
 
+@pytest.mark.parametrize("breakage", ["bit in the index", "removed"])
+async def test_a_quarantine_ends_when_what_was_damaged_is_restored(breakage: str) -> None:
+    world = await World.made()
+    key = world.key_at(8)
+    whole = await world.path.store.get(key)
+    if breakage == "removed":
+        await world.path.store.delete([key])
+    else:
+        await world.damage(key, BREAKAGES[breakage])
+    world = await world.restarted()
+    await asyncio.sleep(200)
+    assert await world.produced() is ErrorCode.KAFKA_STORAGE_ERROR
+
+    await world.path.store.put(key, [whole])
+    await asyncio.sleep(100)
+
+    assert world.partition().append(a_payload(11)).base_offset == 11, "what was read anew knows its producers"
+    assert await world.produced() is ErrorCode.NONE
+    assert await world.consumed(OTHER) == WHOLE
+    await world.path.close()
+
+
 async def test_f8_new_topics_are_served_beside_quarantined_ones() -> None:
     world = await World.made()
     await world.path.store.delete([world.key_at(8)])
