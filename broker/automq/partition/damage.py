@@ -85,7 +85,7 @@ class DamageLog:
             },
         )
 
-    def mended(self, partition: TopicPartition, key: str) -> None:
+    def restored(self, partition: TopicPartition, key: str) -> None:
         """What `partition` could not read of `key` could be read."""
         lines = self._lines.get(key)
         if lines is not None:

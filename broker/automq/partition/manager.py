@@ -135,7 +135,7 @@ class PartitionManager:
         )
         look = partial(asyncio.sleep, REEXAMINE_S * 2)
         _ = self._tasks.spawn(
-            repeat(self.reopen_mended, name="look at damage", pause=look, survives=PUT_OFF_BY), name="look at damage"
+            repeat(self.reopen_restored, name="look at damage", pause=look, survives=PUT_OFF_BY), name="look at damage"
         )
 
     def close(self) -> None:
@@ -297,9 +297,9 @@ class PartitionManager:
         before = partition.quarantine
         partition.set_causes(image.quarantine(partition.stream_id))
         if partition.quarantine is not None and partition.quarantine != before:
-            self._tell(partition.name, partition.quarantine)
+            self._log_quarantine(partition.name, partition.quarantine)
 
-    def _tell(self, name: TopicPartition, quarantine: Quarantine) -> None:
+    def _log_quarantine(self, name: TopicPartition, quarantine: Quarantine) -> None:
         log.error(
             "partition quarantined: it takes no records",
             extra={"partition": str(name), "key": quarantine.key, "what": quarantine.reason, "remedy": REMEDY},
@@ -335,14 +335,14 @@ class PartitionManager:
             key = error.key if isinstance(error, StoreDamaged | FormatTooNew) else f"checkpoint of {name}"
             quarantine = Quarantine(key=key, reason=str(error))
             self._unopened[image.stream, image.leader_epoch] = name, quarantine
-            self._tell(name, quarantine)
+            self._log_quarantine(name, quarantine)
 
     def _publish(self, partition: Partition) -> None:
         partition.on_advance = self.purgatory.advance
         partition.on_lost = self._drop
         partition.begin()
         if partition.quarantine is not None:
-            self._tell(partition.name, partition.quarantine)
+            self._log_quarantine(partition.name, partition.quarantine)
         self._set_causes(partition, self._metadata.image)
         self._by_name.setdefault(partition.name.topic, {})[partition.name.partition] = partition
         self._by_id.setdefault(partition.topic_id, {})[partition.name.partition] = partition
@@ -353,17 +353,17 @@ class PartitionManager:
         _remove(self._by_id, partition.topic_id, partition)
         partition.close()
 
-    async def reopen_mended(self) -> None:
+    async def reopen_restored(self) -> None:
         """Open anew what could not be read when it was opened, and can be by now: somebody has restored it."""
         for partition in self.all():
             try:
-                is_mended = await partition.is_mended()
+                is_restored = await partition.is_restored()
             except (StreamError, StoreError):
                 continue
-            if is_mended and partition.is_open:
+            if is_restored and partition.is_open:
                 topic = self._metadata.image.topic_by_id(partition.topic_id)
                 if topic is not None:
-                    log.info("partition mended, opening it anew", extra={"partition": str(partition.name)})
+                    log.info("partition restored, opening it anew", extra={"partition": str(partition.name)})
                     self._drop(partition)
                     self._open(topic, topic.partitions[partition.name.partition])
 

@@ -153,7 +153,7 @@ class Partition:
         """Whether nothing is appended because of damage."""
         return self.quarantine is not None
 
-    async def is_mended(self) -> bool:
+    async def is_restored(self) -> bool:
         """Whether what could not be read when this was opened can be read by now. Raises StreamError, StoreError."""
         if self._damaged is None or self._damaged.hidden is None:
             return False
@@ -194,12 +194,12 @@ class Partition:
         self._met[error.key] = error.hidden[0] if error.hidden is not None else offset
         self._damage.report(self.name, offset, error)
 
-    def _forget_mended(self, result: ReadResult) -> None:
+    def _forget_restored(self, result: ReadResult) -> None:
         """Somebody has put back what was damaged."""
         for key, offset in list(self._met.items()):
             if result.start_offset <= offset < result.end_offset:
                 del self._met[key]
-                self._damage.mended(self.name, key)
+                self._damage.restored(self.name, key)
 
     def begin(self) -> None:
         """The state is complete: take appends, and describe it in checkpoints from now on."""
@@ -349,7 +349,7 @@ class Partition:
             self._report(start, error)
             raise
         if self._met:
-            self._forget_mended(result)
+            self._forget_restored(result)
         return result
 
     def _empty_batch(self, start: Offset, end: Offset) -> ReadResult:
