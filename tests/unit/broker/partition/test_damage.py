@@ -1,16 +1,13 @@
 """Damage of the store as clients and operators meet it: the smallest unit is quarantined, the rest is served."""
 
 import asyncio
-import logging
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
-from automq.ids import Offset, TopicPartition
+from automq.ids import TopicPartition
 from automq.metadata.image import QuarantineCause
 from automq.partition.damage import LINES_MAX, DamageLog, kind_of
-from automq.partition.partition import Partition
 from automq.protocol.apis import ApiKey
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin_cluster import DescribeLogDirsRequest
@@ -19,137 +16,13 @@ from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequ
 from automq.protocol.records import RecordBatch
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import CorruptData, DataMissing, StreamQuarantined
-from automq.s3stream.objects.format import FOOTER_BYTES, BlockKind, object_key
+from automq.s3stream.objects.format import FOOTER_BYTES
 from automq.s3stream.ports import StoreUnavailable
-from automq.s3stream.store.memory import MemoryStore
-from tests.support.batches import build_batch
-from tests.support.data_path import TOPIC, DataPath, fetch_request, produce_request
-from tests.support.engine import CLUSTER, FIRST_EPOCH, NODE, Engine, HeldStore, LoopClock, durable
+from tests.support.damaged_partitions import FETCH, LIST_OFFSETS, OTHER, World, a_payload, flip, lines, lost
+from tests.support.data_path import TOPIC, fetch_request
+from tests.support.engine import FIRST_EPOCH, NODE, HeldStore, LoopClock, durable
 
 pytestmark = pytest.mark.looptime
-
-FETCH, PRODUCE, LIST_OFFSETS = 12, 9, 7
-OTHER = "payments"
-
-
-def a_payload(sequence: int, *, producer_id: int = 7, timestamp_ms: int = 0) -> memoryview:
-    batch = build_batch(
-        [f"value {sequence}".encode()],
-        timestamp_ms=timestamp_ms,
-        producer_id=producer_id,
-        producer_epoch=0,
-        base_sequence=sequence,
-    )
-    return memoryview(bytearray(batch))
-
-
-class World:
-    """Two topics of one partition each, whose records only objects hold: four batches an object."""
-
-    def __init__(self, path: DataPath) -> None:
-        self.path = path
-
-    @classmethod
-    async def made(cls, batches: int = 12, *, per_object: int = 4, store: HeldStore | None = None) -> "World":
-        path = await DataPath(store=store or HeldStore(MemoryStore())).start()
-        world = cls(path)
-        for name in (TOPIC, OTHER):
-            path.create_topic(name)
-        for number in range(batches):
-            for name in (TOPIC, OTHER):
-                world.partition(name).append(a_payload(number, timestamp_ms=number * 10))
-            if number % per_object == per_object - 1:
-                await path.engine.storage.upload_now()
-        while path.engine.storage.cache.evict():
-            pass
-        return world
-
-    def partition(self, name: str = TOPIC) -> Partition:
-        return self.path.partitions.get(name, 0)
-
-    def key_at(self, offset: int, name: str = TOPIC) -> str:
-        stream = self.partition(name).stream_id
-        spans = self.path.engine.objects.spans(stream, Offset(offset), Offset(offset + 1), limit=1)
-        return object_key(CLUSTER, spans[0].object_id)
-
-    async def damage(self, key: str, change: Callable[[bytearray], None]) -> None:
-        data = bytearray(await self.path.store.get(key))
-        change(data)
-        await self.path.store.put(key, [data])
-
-    async def damage_batch(self, number: int) -> None:
-        """One bit of the batch at offset `number` of the first topic, whose stream lies first in the object."""
-        text = f"value {number}".encode()
-        await self.damage(
-            self.key_at(number), lambda data: data.__setitem__(data.index(text), data[data.index(text)] ^ 1)
-        )
-
-    async def damage_checkpoint(self, offset: int) -> None:
-        """One bit of the first topic's checkpoint in the object that holds `offset`."""
-        stream = self.partition().stream_id
-        (span,) = self.path.engine.objects.spans(stream, Offset(offset), Offset(offset + 1), limit=1)
-        index = await self.path.engine.storage.reader.index(span.object_id, span.object_size)
-        entry = index.checkpoint_entry(stream)
-        assert entry is not None
-        assert entry.kind is BlockKind.CHECKPOINT
-        await self.damage(self.key_at(offset), lambda data: flip(data, entry.position + 9))
-
-    async def restarted(self) -> "World":
-        """The next incarnation, on what is there."""
-        path = self.path
-        await path.engine.die()
-        await path.tasks.close()
-        engine = Engine(path.ledger, path.store, epoch=2)
-        await engine.recover(path.engine)
-        again = DataPath(engine=engine, store=path.store)
-        again.metadata.publish(path.metadata.image)
-        return World(await again.start())
-
-    async def fetched(self, offset: int, name: str = TOPIC) -> tuple[ErrorCode, list[int]]:
-        """The code and the offsets of one Fetch."""
-        answer = await self.path.connect().call(ApiKey.FETCH, FETCH, fetch_request(offset, topic=name))
-        (result,) = answer.responses[0].partitions
-        records = memoryview(bytes(result.records or b""))
-        bases: list[int] = []
-        while records:
-            batch = RecordBatch(records)
-            bases.extend(range(batch.base_offset, batch.base_offset + batch.record_count))
-            records = records[batch.size :]
-        return ErrorCode(result.error_code), bases
-
-    async def consumed(self, name: str = TOPIC, start: int = 0) -> tuple[list[int], ErrorCode, int]:
-        """What a consumer gets, the code that stops it, and where it stands then."""
-        offsets: list[int] = []
-        while True:
-            code, some = await self.fetched(start, name)
-            if code or not some:
-                return offsets, code, start
-            offsets += some
-            start = some[-1] + 1
-
-    async def produced(self, name: str = TOPIC) -> ErrorCode:
-        batch = build_batch([b"more"], timestamp_ms=0)
-        answer = await self.path.connect().call(ApiKey.PRODUCE, PRODUCE, produce_request(batch, topic=name))
-        return ErrorCode(answer.responses[0].partition_responses[0].error_code)
-
-    def metric(self, name: str, **labels: str) -> float:
-        return self.path.engine.metrics.registry.get_sample_value(name, labels) or 0.0
-
-    def quarantine(self, *causes: QuarantineCause) -> None:
-        """What the metadata say of the first topic's stream."""
-        image = self.path.metadata.image
-        stream = self.partition().stream_id
-        changed = image.quarantines.set(stream, causes) if causes else image.quarantines.delete(stream)
-        self.path.publish(replace(image, quarantines=changed))
-
-
-def flip(data: bytearray, position: int) -> None:
-    data[position] ^= 1
-
-
-def lines(caplog: pytest.LogCaptureFixture, phrase: str) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if phrase in record.getMessage()]
-
 
 WHOLE = (list(range(12)), ErrorCode.NONE, 12)
 
@@ -258,54 +131,6 @@ async def test_f8_new_topics_are_served_beside_quarantined_ones() -> None:
     await world.path.close()
 
 
-async def test_f8_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_records_behind_it(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    world = await World.made()
-    before = {number: list(entry.batches) for number, entry in world.partition()._producers}
-    await world.damage_checkpoint(8)
-
-    world = await world.restarted()
-
-    assert {number: list(entry.batches) for number, entry in world.partition()._producers} == before
-    (line,) = lines(caplog, "checkpoint damaged")
-    assert (line.partition, line.from_offset, line.producers_unknown_below) == (f"{TOPIC}-0", 8, "no offset")  # type: ignore[attr-defined]
-    assert world.partition().append(a_payload(11)).base_offset == 11, "a duplicate is one still"
-    assert world.partition().append(a_payload(12)).base_offset == 12
-    assert await world.consumed(OTHER) == WHOLE
-    assert world.metric("automq_damaged_reads_total", what="checkpoint") == 1
-    await world.path.close()
-
-
-async def test_f8_without_a_whole_checkpoint_the_state_is_made_from_the_start_of_the_log() -> None:
-    world = await World.made()
-    before = {number: list(entry.batches) for number, entry in world.partition()._producers}
-    for offset in (0, 4, 8):
-        await world.damage_checkpoint(offset)
-
-    world = await world.restarted()
-
-    assert {number: list(entry.batches) for number, entry in world.partition()._producers} == before
-    assert await world.consumed() == WHOLE
-    await world.path.close()
-
-
-async def test_f8_what_was_trimmed_and_cannot_be_made_anew_is_named_and_its_producers_are_unknown(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    world = await World.made()
-    await world.partition().delete_records(8)
-    await world.damage_checkpoint(8)
-
-    world = await world.restarted()
-
-    (line,) = lines(caplog, "checkpoint damaged")
-    assert (line.from_offset, line.producers_unknown_below) == (8, 8)  # type: ignore[attr-defined]
-    # As Kafka treats a producer it does not know: any sequence is taken.
-    assert world.partition().append(a_payload(500, producer_id=99)).base_offset == 12
-    await world.path.close()
-
-
 CAUSE = QuarantineCause(key="c/wal/1/1/5", reason="corrupt WAL slot", at_ms=7, wal=(NODE, FIRST_EPOCH))
 
 
@@ -392,13 +217,6 @@ async def test_retention_leaves_what_is_quarantined_alone_and_goes_on_elsewhere(
     await world.path.close()
 
 
-async def lost(world: World, *ranges: tuple[int, int], end: int) -> World:
-    ledger, stream = world.path.ledger, world.partition().stream_id
-    given_up = tuple((Offset(first), Offset(last)) for first, last in ranges)
-    ledger.streams[stream] = replace(ledger.streams[stream], lost=given_up, end=Offset(end))
-    return await world.restarted()
-
-
 async def test_readers_pass_over_what_was_given_up() -> None:
     world = await World.made()
     await world.path.store.delete([world.key_at(4)])
@@ -424,19 +242,6 @@ async def test_what_was_given_up_at_the_end_is_an_empty_batch_and_no_offset_is_g
     assert (result.error_code, result.high_watermark) == (ErrorCode.NONE, end)
     assert await world.fetched(end) == (ErrorCode.NONE, [])
     assert world.partition().append(a_payload(777)).base_offset == end
-    await world.path.close()
-
-
-async def test_sequences_of_what_was_given_up_count_as_unknown() -> None:
-    world = await World.made()
-    world = await lost(world, (12, 20), end=20)
-    partition = world.partition()
-
-    assert partition.append(a_payload(11)).base_offset == 11, "what is known is a duplicate still"
-    assert partition.append(a_payload(19)).base_offset == 20, "whatever was written in the range"
-    with pytest.raises(ApiError) as caught:
-        partition.append(a_payload(25))
-    assert caught.value.code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
     await world.path.close()
 
 
