@@ -8,8 +8,8 @@ kind, over all clusters, says what is really there. Nothing is asked for a singl
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from automq_operator import api, naming
-from automq_operator.kinds import CHILD_KINDS, WATCHED_KINDS
+from automq_operator import naming
+from automq_operator.kinds import CHILD_KINDS, RESOURCE_KINDS, WATCHED_KINDS
 from automq_operator.observed import Node, ObjectKey, Taint
 
 Manifest = Mapping[str, Any]
@@ -17,7 +17,7 @@ Index = Mapping[tuple[str, str], Iterable[Any]]
 
 ENDED_MAX: Final = 4096
 """A list takes seconds at most; so many objects do not end meanwhile."""
-INDEXED_KINDS: Final = (api.KIND, *WATCHED_KINDS, "Node")
+INDEXED_KINDS: Final = (*RESOURCE_KINDS, *WATCHED_KINDS, "Node")
 
 
 def index_name(kind: str) -> str:
@@ -97,9 +97,9 @@ class Cache:
         """`indices` by the names of `index_name`, as kopf hands them to every handler."""
         self._indices = {kind: indices[index_name(kind)] for kind in INDEXED_KINDS}
 
-    def resource(self, namespace: str, name: str) -> Manifest | None:
-        """One AutoMQCluster; None when there is none."""
-        for body in self._of(api.KIND, (namespace, name)):
+    def resource(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """One custom resource; None when there is none."""
+        for body in self._of(kind, (namespace, name)):
             return body
         return None
 

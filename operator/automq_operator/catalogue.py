@@ -3,7 +3,9 @@
 from typing import Final
 
 from automq_operator import api
+from automq_operator.cluster import parse
 from automq_operator.cluster_rules import CLUSTER_RULES
+from automq_operator.planners import deletion
 from automq_operator.reconcile import reconcile
 from automq_operator.resource import Column, Resource
 
@@ -46,7 +48,10 @@ CLUSTER: Final = Resource(
     rules=CLUSTER_RULES,
     columns=CLUSTER_COLUMNS,
     scale=True,
+    parse=parse,
     planner=reconcile,
+    released=deletion.released,
+    deletion=deletion.plan,
 )
 
 RESOURCES: Final = (CLUSTER,)

@@ -11,9 +11,9 @@ import kopf
 from automq_operator import api, naming, runtime
 from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import INDEXED_KINDS, Cache, index_name, kept, place
-from automq_operator.catalogue import CLUSTER
+from automq_operator.catalogue import CLUSTER, RESOURCES
 from automq_operator.fleet import Fleet
-from automq_operator.kinds import KINDS, WATCHED_KINDS
+from automq_operator.kinds import KINDS, RESOURCE_KINDS, WATCHED_KINDS
 from automq_operator.loop import ClusterLoop, Tools
 from automq_operator.observer import Observer
 from automq_operator.plan import Limits
@@ -22,6 +22,9 @@ from automq_operator.settings import OperatorSettings
 from automq_operator.telemetry import Health
 
 log = logging.getLogger(__name__)
+
+Key = tuple[str, str, str]
+"""(kind, namespace, name) of a custom resource."""
 
 RELIST_S: Final = 300.0
 """A watch may lose the end of an object: so often one list a kind says what is really there."""
@@ -49,8 +52,8 @@ class Operator:
             default_image=settings.default_image,
             pull_secrets=settings.pull_secrets,
         )
-        self._loops: dict[tuple[str, str], ClusterLoop] = {}
-        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._loops: dict[Key, ClusterLoop] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._others: list[asyncio.Task[None]] = []
         self._nodes: dict[str, object] = {}
 
@@ -63,10 +66,10 @@ class Operator:
         for kind in INDEXED_KINDS:
             where = KINDS[kind]
             kopf.index(where.group, where.version, where.plural, registry=registry, id=index_name(kind))(_indexer(kind))
-        handlers: dict[str, Any] = {api.KIND: self._on_cluster_event, "Node": self._on_node_event}
-        for kind in INDEXED_KINDS:
+        handlers: dict[str, Any] = {kind: self._resource_handler(kind) for kind in RESOURCE_KINDS}
+        handlers |= {kind: self._child_handler(kind) for kind in WATCHED_KINDS} | {"Node": self._on_node_event}
+        for kind, handler in handlers.items():
             where = KINDS[kind]
-            handler = handlers.get(kind) or self._child_handler(kind)
             kopf.on.event(where.group, where.version, where.plural, registry=registry)(handler)
         return registry
 
@@ -93,10 +96,13 @@ class Operator:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._health.synced = False
 
-    async def _on_cluster_event(self, type: str | None, namespace: str | None, name: str, uid: str, **_: Any) -> None:
-        if type == "DELETED":
-            self._cache.deleted(api.KIND, namespace or "", name, uid)
-        self._wake(namespace or "", name)
+    def _resource_handler(self, kind: str) -> Callable[..., Any]:
+        async def handler(type: str | None, namespace: str | None, name: str, uid: str, **_: Any) -> None:
+            if type == "DELETED":
+                self._cache.deleted(kind, namespace or "", name, uid)
+            self._wake((kind, namespace or "", name))
+
+        return handler
 
     def _child_handler(self, kind: str) -> Callable[..., Any]:
         async def handler(
@@ -104,7 +110,7 @@ class Operator:
         ) -> None:
             if type == "DELETED":
                 self._cache.deleted(kind, namespace or "", name, body["metadata"]["uid"])
-            loop = self._loops.get(place(kind, body))
+            loop = self._loops.get((CLUSTER.kind, *place(kind, body)))
             if loop is not None:
                 loop.nudge()
 
@@ -123,30 +129,31 @@ class Operator:
         for loop in self._loops.values():
             loop.nudge()
 
-    def _wake(self, namespace: str, name: str) -> None:
-        """Nudge the loop of a cluster; begin one where there is none."""
-        key = namespace, name
+    def _wake(self, key: Key) -> None:
+        """Nudge the loop of a resource; begin one where there is none."""
         loop = self._loops.get(key)
         if loop is not None:
             loop.nudge()
             return
-        if self._cache.resource(namespace, name) is None:
+        if self._cache.resource(*key) is None:
             return
-        self._loops[key] = loop = ClusterLoop(self._tools, CLUSTER, namespace, name)
+        kind, namespace, name = key
+        resource = next(resource for resource in RESOURCES if resource.kind == kind)
+        self._loops[key] = loop = ClusterLoop(self._tools, resource, namespace, name)
         self._tasks[key] = task = asyncio.get_running_loop().create_task(loop.run())
         task.add_done_callback(lambda done: self._ended(key, done))
 
-    def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         self._loops.pop(key, None)
         self._tasks.pop(key, None)
         if task.cancelled():
             return
         error = task.exception()
         if error is not None:
-            log.error("the loop of %s/%s ended", *key, exc_info=error)
+            log.error("the loop of %s %s/%s ended", *key, exc_info=error)
         # Made anew while the old loop ended, or ended by a bug: the cluster still needs one.
         if self._cache.resource(*key) is not None:
-            asyncio.get_running_loop().call_later(1.0, self._wake, *key)
+            asyncio.get_running_loop().call_later(1.0, self._wake, key)
 
     async def _relist_for_ever(self) -> None:
         while True:
@@ -165,8 +172,8 @@ class Operator:
         """One list a kind over all clusters, and what it corrects."""
         corrected = 0
         pods: set[str] = set()
-        found: list[tuple[str, str]] = []
-        for kind in (api.KIND, *WATCHED_KINDS):
+        found: list[Key] = []
+        for kind in (*RESOURCE_KINDS, *WATCHED_KINDS):
             known = self._cache.known(kind)
             selector = naming.CLUSTER_LABEL if kind in WATCHED_KINDS else ""
             items: list[Mapping[str, Any]] = []
@@ -178,13 +185,13 @@ class Operator:
             corrected += self._cache.listed(kind, items, known=known)
             if kind == "Pod":
                 pods = {item["metadata"]["uid"] for item in items}
-            if kind == api.KIND:
-                found = [(item["metadata"]["namespace"], item["metadata"]["name"]) for item in items]
+            if kind in RESOURCE_KINDS:
+                found += [(kind, item["metadata"]["namespace"], item["metadata"]["name"]) for item in items]
         self._observer.forget_pods(pods)
         first, self._health.synced = not self._health.synced, True
         for key in found:
             if key not in self._loops:
-                self._wake(*key)
+                self._wake(key)
         if corrected and not first:
             log.warning("the watches had missed %d changes", corrected)
             for loop in self._loops.values():

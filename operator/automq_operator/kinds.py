@@ -39,6 +39,9 @@ KINDS: Final = {
     "Node": Place("", "v1", "nodes", namespaced=False),
 }
 
+RESOURCE_KINDS: Final = (api.KIND,)
+"""The custom resources; `catalogue` says what each is."""
+
 CHILD_KINDS: Final = ("ServiceAccount", "ConfigMap", "Service", "StatefulSet", "PodDisruptionBudget", "Job")
 """What the operator makes, in the order in which pods need it. All carry the cluster's label and its uid as owner."""
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from automq_operator import api, cluster, naming, runtime, telemetry
+from automq_operator import api, naming, runtime, telemetry
 from automq_operator.ages import AGE_MAX_S
 from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache, Manifest
@@ -34,7 +34,6 @@ from automq_operator.plan import (
     key_of,
     may_try,
 )
-from automq_operator.planners import deletion
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.resource import Resource
 from automq_operator.resources.config import digest
@@ -74,10 +73,6 @@ class Tools:
     default_image: str
     pull_secrets: tuple[str, ...] = ()
 
-    def parsed(self, body: Manifest) -> cluster.Cluster:
-        """The resource, parsed. Raises msgspec.ValidationError, whose message names the field."""
-        return cluster.parse(body, default_image=self.default_image, pull_secrets=self.pull_secrets)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Carried:
@@ -111,6 +106,11 @@ class ClusterLoop:
         self._decided_at = 0.0
         self._released = ""
         """uid of the resource whose finalizer we took off: the watch may show it with it for a while."""
+
+    def _parsed(self, body: Manifest) -> Any:
+        """The resource, parsed. Raises msgspec.ValidationError, whose message names the field."""
+        tools = self._tools
+        return self._resource.parse(body, default_image=tools.default_image, pull_secrets=tools.pull_secrets)
 
     def nudge(self) -> None:
         """Something of the cluster changed."""
@@ -174,7 +174,7 @@ class ClusterLoop:
         telemetry.INTERNAL_ERRORS.inc()
         try:
             async with asyncio.timeout(PASS_MAX_S):
-                body = self._tools.cache.resource(*self._key)
+                body = self._tools.cache.resource(self._resource.kind, *self._key)
                 if body is not None:
                     await self._report_only(body, _unknown(Reason.INTERNAL_ERROR, text))
         except Exception as second:  # noqa: BLE001 - the first was told; the next pass tries again
@@ -183,7 +183,7 @@ class ClusterLoop:
 
     async def one_pass(self) -> float | None:
         """Observe, decide, act, report; the seconds until the next, None when the resource is gone."""
-        body = self._tools.cache.resource(*self._key)
+        body = self._tools.cache.resource(self._resource.kind, *self._key)
         if body is None:
             return None
         if "deletionTimestamp" in body["metadata"]:
@@ -196,7 +196,7 @@ class ClusterLoop:
         if seen == self._last and now - self._decided_at < RESYNC_S:
             return self._pause(observed, now)
         try:
-            subject = self._tools.parsed(body)
+            subject = self._parsed(body)
         except msgspec.ValidationError as error:
             await self._report_only(body, _unknown(Reason.INVALID_SPEC, str(error)))
             self._tools.fleet.failed(self._key)
@@ -304,7 +304,7 @@ class ClusterLoop:
     async def _look_for_stranger(self, key: ObjectKey) -> bool:
         """Whether the API server has an object of this name that our labels do not show: it is not made, nor ours."""
         live = await self._tools.server.get(key[0], self._namespace, key[1])
-        resource = self._tools.cache.resource(*self._key)
+        resource = self._tools.cache.resource(self._resource.kind, *self._key)
         if live is None or (resource is not None and owned_by(live, resource["metadata"]["uid"])):
             self._strangers.pop(key, None)
             if live is not None:
@@ -358,7 +358,7 @@ class ClusterLoop:
         if naming.FINALIZER not in (metadata.get("finalizers") or []) or self._released == metadata["uid"]:
             return RESYNC_S  # somebody else's finalizer, or the watch is late
         deleting_s = runtime.seconds_since(metadata.get("deletionTimestamp"))
-        plan = deletion.released(body, deleting_s=deleting_s, limits=self._tools.limits)
+        plan = self._resource.released(body, deleting_s=deleting_s, limits=self._tools.limits)
         if plan is None:
             plan = await self._look_at_deletion(body)
         refused = self._outcomes.refused(runtime.monotonic())
@@ -368,7 +368,7 @@ class ClusterLoop:
         carried = await self._apply([action for action in plan.actions if may_try(refused, action)])
         if not plan.done or carried.failed:
             return DELETION_S
-        current = self._tools.cache.resource(*self._key) or body
+        current = self._tools.cache.resource(self._resource.kind, *self._key) or body
         kept = [name for name in current["metadata"].get("finalizers") or [] if name != naming.FINALIZER]
         try:
             self._tools.cache.wrote(self._resource.kind, await self._tools.server.set_finalizers(current, kept))
@@ -380,13 +380,13 @@ class ClusterLoop:
 
     async def _look_at_deletion(self, body: Manifest) -> DeletionPlan:
         try:
-            subject = self._tools.parsed(body)
+            subject = self._parsed(body)
         except msgspec.ValidationError as error:
             # Its limit ends it.
             log.warning("%s/%s cannot be read: %s", self._namespace, self._name, error)
             return DeletionPlan()
         observed = await self._observe(runtime.monotonic())
-        return deletion.plan(subject, observed, body, limits=self._tools.limits, permits=Permits())
+        return self._resource.deletion(subject, observed, body, limits=self._tools.limits, permits=Permits())
 
     async def _report_deletion(self, body: Manifest, plan: DeletionPlan) -> None:
         """What it waits for, or leaves behind, in the status: Events cannot be made in a namespace that goes."""

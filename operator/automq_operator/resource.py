@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from automq_operator.plan import Plan
+from automq_operator.plan import DeletionPlan, Plan
 
 Rule = tuple[str, str, str]
 """A CEL rule, its message, and the path of the field that it blames ("" for the schema's own)."""
@@ -38,4 +39,11 @@ class Resource:
     columns: Sequence[Column]
     scale: bool
     """It has the scale subresource."""
+    parse: Callable[..., Any]
+    """(body, default_image=) to the resource as planners take it. Raises msgspec.ValidationError."""
     planner: Callable[..., Plan]
+    """(parsed, observed, now=, limits=, permits=) to what to do."""
+    released: Callable[..., DeletionPlan | None]
+    """(body, deleting_s=, limits=) to the end of a deletion that needs no look at anything."""
+    deletion: Callable[..., DeletionPlan]
+    """(parsed, observed, body, limits=, permits=) to what a deletion still needs."""
