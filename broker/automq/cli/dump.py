@@ -1,23 +1,32 @@
-"""`automq dump`: what is in an object, a log slot, a snapshot."""
+"""`automq dump`: what is in an object, a log slot, a snapshot; and which keys a store has."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from automq.cli.options import CredentialsOption
 
+if TYPE_CHECKING:
+    from automq.server.inspection import KeyLine
+
 
 def dump(
     what: Annotated[str, typer.Argument(metavar="FILE|STORE", help="A file, or a store that KEY lies in.")],
-    key: Annotated[str | None, typer.Argument(help="The object's key, relative to the store's prefix.")] = None,
+    key: Annotated[
+        str | None, typer.Argument(help="The object's key, relative to the store's prefix; without one, its keys.")
+    ] = None,
     credentials_dir: CredentialsOption = None,
 ) -> int:
-    """Show what is in an object, a log slot or a snapshot, its checksums checked."""
+    """Show what is in an object, a log slot or a snapshot, its checksums checked; of a store alone, list the keys."""
     from rich.table import Table
 
     from automq.cli.output import show_table
-    from automq.server.tools import NothingToShow, show
+    from automq.server.tools import NothingToShow, list_keys, show
 
+    if key is None and "://" in what:
+        list_keys(what, credentials_dir, _show_page)
+        return 0
     try:
         found = show(what, key, credentials_dir)
     except NothingToShow as nothing:
@@ -33,3 +42,10 @@ def dump(
             rows.add_row(*row)
         show_table(rows)
     return 0
+
+
+def _show_page(lines: "Sequence[KeyLine]") -> None:
+    for line in lines:
+        # Strangers' names may hold anything.
+        name = line.key if line.key.isprintable() else repr(line.key)
+        typer.echo(f"{line.size:>12}  {line.kind:<14}  {name}")

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from automq.controller.model import ControllerSettings
 from automq.controller.objects import SWEEP_MAX, deletable
+from automq.controller.orphans import Orphans
+from automq.controller.reports import DamageReports
 from automq.ids import ObjectId
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import Lease
@@ -48,6 +50,8 @@ class Background:
         publisher: MetadataPublisher,
         log: MetadataLog,
         snapshots: Snapshots,
+        orphans: Orphans,
+        reports: DamageReports,
         lease: Lease,
         key_of: Callable[[ObjectId], str],
         destroy: Callable[[], Awaitable[int]],
@@ -61,6 +65,8 @@ class Background:
         self._publisher = publisher
         self._log = log
         self._snapshots = snapshots
+        self._orphans = orphans
+        self._reports = reports
         self._lease = lease
         self._key_of = key_of
         self._destroy = destroy
@@ -76,12 +82,15 @@ class Background:
         """Begin; `loaded` says how much this start had to read."""
         settings = self._settings
         self._records_before = loaded.image.record_number
-        self._owed_slots = settings.snapshot_slots if loaded.epochs > EPOCHS_MAX else loaded.slots
+        # A damaged snapshot is replaced at once: only one is left to fall back to.
+        is_due = loaded.epochs > EPOCHS_MAX or bool(loaded.damaged)
+        self._owed_slots = settings.snapshot_slots if is_due else loaded.slots
         self._unsubscribe = self._publisher.subscribe(self._on_publish)
         work: Sequence[tuple[str, Step, Pause]] = (
             ("poll", self._log.poll_fence, partial(asyncio.sleep, settings.poll_interval_s)),
             ("snapshots", self._write_snapshot, self._snapshot_due.wait),
             ("sweep", self._sweep, partial(asyncio.sleep, settings.sweep_interval_s)),
+            ("orphans", self._sweep_orphans, partial(asyncio.sleep, settings.orphan_sweep_interval_s)),
         )
         self._running = [self._tasks.spawn(self._lease.run(), name="lease")]
         self._running += [
@@ -116,6 +125,12 @@ class Background:
             self._records_before, self._bytes_before = image.record_number, written
             self._owed_slots = -position.sequence
         self._snapshot_due.clear()
+
+    async def _sweep_orphans(self) -> None:
+        """Once in a long while: it lists the bucket. What a trim left that did not end goes with it."""
+        await self._snapshots.trim()
+        swept = await self._orphans.sweep()
+        self._reports.replace("sweep", swept.damage)
 
     async def _sweep(self) -> None:
         """Rule: marked destroyed is a durable record before it is a delete; deleted is a record after it."""

@@ -28,6 +28,8 @@ class ControllerSettings:
     object_grace_ms: int = 60_000
     """Bytes of a destroyed object are kept for so long: readers that found it before may still read it."""
     sweep_interval_s: float = 10.0
+    orphan_sweep_interval_s: float = 3600.0
+    """How often the bucket is listed for what nothing refers to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

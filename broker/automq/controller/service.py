@@ -23,6 +23,8 @@ from automq.controller.model import (
     TopicSpec,
     WalToRecover,
 )
+from automq.controller.orphans import Orphans
+from automq.controller.reports import DamageReports
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.claim import NO_EPOCH, claim_next_epoch
 from automq.metadata.image import MetadataImage
@@ -88,6 +90,10 @@ class Controller:
         )
         self._renewals_metric = metrics.counter("automq_lease_renewals", "PUTs of the controller's lease")
         self._active_metric = metrics.gauge("automq_controller_active", "1 while this process holds the claim")
+        self._orphans_metric = metrics.counter(
+            "automq_orphans_deleted", "What nothing referred to and was swept, by kind", ["kind"]
+        )
+        self._reports = DamageReports(metrics=metrics)
         self._machine = MetadataMachine(publisher.image)
         self._epoch = ControllerEpoch(0)
         self._log: MetadataLog | None = None
@@ -105,6 +111,10 @@ class Controller:
     def is_active(self) -> bool:
         """Whether nobody has taken over, as far as this process knows."""
         return self._driver is not None and self._driver.failure is None
+
+    def damage_summary(self) -> str | None:
+        """What this controller knows to be damaged or missing, and goes on with."""
+        return self._reports.summary()
 
     async def start(
         self,
@@ -211,12 +221,23 @@ class Controller:
                 log=self._log,
                 entropy=self._entropy,
                 patience=self._patience,
+                on_damage=lambda error: self._reports.add("snapshots", error),
             ),
+            orphans=Orphans(
+                store=self._store,
+                cluster_id=self._cluster_id,
+                image=lambda: self._publisher.image,
+                prove_active=self._prove_active,
+                expiry_ms=self._settings.object_expiry_ms,
+                deleted=self._orphans_metric,
+            ),
+            reports=self._reports,
             lease=self._lease,
             key_of=self._key_of,
             destroy=self._destroy_superfluous,
             deleted=self._objects_deleted,
         )
+        self._reports.replace("start", loaded.damaged)
         self._background.start(loaded)
 
     async def close(self) -> None:
@@ -241,6 +262,10 @@ class Controller:
             self._background.stop()
         if self._driver is not None:
             self._driver.fail(error)
+
+    async def _prove_active(self) -> None:
+        """A record that changes nothing is durable: until then nobody else has written one."""
+        await self._call(lambda _image: Decision((FormatLevelRaised(level=FORMAT_LEVEL),), None))
 
     async def _call(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, T]]) -> T:
         """Decide on the newest state, durable or not; answer when it is."""

@@ -213,12 +213,50 @@ def decode_snapshot(cluster_id: ClusterId, position: LogPosition, data: Buffer) 
     return _decode(key, SNAPSHOT_MAGIC, (Kind.SNAPSHOT,), cluster_id, position, memoryview(data))
 
 
+def verify_snapshot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -> None:
+    """Check every byte of the snapshot that includes `position`, without reading its records.
+
+    Raises CorruptData, FormatTooNew; both name the key.
+    """
+    key = snapshot_key(cluster_id, position)
+    _verify(key, SNAPSHOT_MAGIC, (Kind.SNAPSHOT,), cluster_id, position, memoryview(data))
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A header whose checksums are right, and the payload."""
+
+    kind: Kind
+    number: int
+    count: int
+    fencer: ControllerEpoch
+    nonce: bytes
+    payload: memoryview
+
+
 def _decode(
     key: str, magic: bytes, kinds: Sequence[Kind], cluster_id: ClusterId, position: LogPosition, data: memoryview
 ) -> Slot:
+    verified = _verify(key, magic, kinds, cluster_id, position, data)
+    records = [] if verified.kind == Kind.FENCE else _decode_payload(key, verified.payload)
+    if len(records) != verified.count:
+        raise CorruptData(key=key, offset=HEADER_BYTES, length=len(verified.payload), what="number of metadata records")
+    return Slot(
+        kind=verified.kind,
+        position=position,
+        first_record=verified.number,
+        records=records,
+        fencer=verified.fencer,
+        nonce=verified.nonce,
+    )
+
+
+def _verify(
+    key: str, magic: bytes, kinds: Sequence[Kind], cluster_id: ClusterId, position: LogPosition, data: memoryview
+) -> _Verified:
     if len(data) < 5 or data[:4] != magic:
         raise CorruptData(key=key, offset=0, length=len(data), what="metadata header")
-    if data[4] > VERSION:
+    if data[4] > VERSION and not _is_of_version_1(data):
         raise FormatTooNew(key=key, version=data[4], supported=VERSION)
     if len(data) < HEADER_BYTES or _CRC.unpack_from(data, HEADER.size)[0] != crc32c(data[: HEADER.size]):
         raise CorruptData(key=key, offset=0, length=min(len(data), HEADER_BYTES), what="metadata header")
@@ -230,17 +268,16 @@ def _decode(
     payload = data[HEADER_BYTES:]
     if len(payload) != size or crc32c(payload) != crc:
         raise CorruptData(key=key, offset=HEADER_BYTES, length=len(payload), what="metadata payload")
-    records = [] if kind == Kind.FENCE else _decode_payload(key, payload)
-    if len(records) != count:
-        raise CorruptData(key=key, offset=HEADER_BYTES, length=size, what="number of metadata records")
-    return Slot(
-        kind=Kind(kind),
-        position=position,
-        first_record=number,
-        records=records,
-        fencer=ControllerEpoch(fencer),
-        nonce=nonce,
-    )
+    return _Verified(Kind(kind), number, count, ControllerEpoch(fencer), nonce, payload)
+
+
+def _is_of_version_1(data: memoryview) -> bool:
+    """Whether the checksum of the header says that its version was another: then the version is what is damaged."""
+    if len(data) < HEADER_BYTES:
+        return False
+    header = bytearray(data[: HEADER.size])
+    header[4] = VERSION
+    return bool(_CRC.unpack_from(data, HEADER.size)[0] == crc32c(header))
 
 
 def _decode_payload(key: str, payload: memoryview) -> list[MetadataRecord]:

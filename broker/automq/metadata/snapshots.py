@@ -1,11 +1,15 @@
 """Snapshots bound what a start has to replay, and let old slots go.
 
-A snapshot is named after the slot it includes and holds durable state only. Rules that live here, each a function of
-its own: `is_durable_state`, `below_boundary`, `is_fence`, `newest_of_each_epoch`.
+A snapshot is named after the slot it includes and holds durable state only. It is read back before anything is deleted
+on its strength: slots go only below the older of two snapshots that were found whole.
+
+Rules that live here, each a function of its own: `is_durable_state`, `below_boundary`, `is_fence`,
+`newest_of_each_epoch`.
 """
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch
@@ -21,13 +25,17 @@ from automq.metadata.log_format import (
     parse_snapshot_key,
     snapshot_folder,
     snapshot_key,
+    verify_snapshot,
 )
 from automq.metadata.patience import Patience
 from automq.metadata.records import encode_record
 from automq.metadata.snapshot_records import to_records
 from automq.runtime.entropy import Entropy
-from automq.s3stream.ports import ObjectInfo, ObjectStorage
+from automq.s3stream.model import StoreDamaged
+from automq.s3stream.ports import ObjectInfo, ObjectNotFound, ObjectStorage
 from automq.s3stream.store.listing import Listed, list_own
+
+log = logging.getLogger(__name__)
 
 # Encoded in one turn of the event loop: less than a millisecond's work.
 BYTES_A_TURN: Final = 32 * 1024
@@ -38,16 +46,30 @@ class Snapshots:
     """Writes snapshots of one controller's log, and deletes what they make superfluous."""
 
     def __init__(
-        self, *, store: ObjectStorage, cluster_id: ClusterId, log: MetadataLog, entropy: Entropy, patience: Patience
+        self,
+        *,
+        store: ObjectStorage,
+        cluster_id: ClusterId,
+        log: MetadataLog,
+        entropy: Entropy,
+        patience: Patience,
+        on_damage: Callable[[StoreDamaged], None] = lambda _error: None,
     ) -> None:
+        """`on_damage` is told once of every snapshot that was found damaged."""
         self._store = store
         self._cluster_id = cluster_id
         self._log = log
         self._entropy = entropy
         self._patience = patience
+        self._on_damage = on_damage
+        self._verified: set[LogPosition] = set()
+        self._damaged: set[LogPosition] = set()
 
     async def write(self, image: MetadataImage) -> bool:
-        """Write a snapshot of `image` if it is exactly what the log durably holds; then trim. False if it is not."""
+        """Write a snapshot of `image` if it is exactly what the log durably holds; then trim. False if it is not.
+
+        One that reads back damaged is told of, and lets nothing be deleted.
+        """
         position = self._log.durable
         if position is None or not is_durable_state(image, self._log):
             return False
@@ -72,18 +94,53 @@ class Snapshots:
         return True
 
     async def trim(self) -> None:
-        """Delete slots that no reader needs any more, and snapshots before the second newest. Repeats are harmless."""
+        """Delete slots that no reader needs any more, and snapshots that nobody falls back to. Repeats are harmless."""
         snapshots = await self._patience.insist(
             lambda: list_own(self._store, snapshot_folder(self._cluster_id), parse_snapshot_key)
         )
-        if len(snapshots) < 2:
+        boundary = await self._boundary([listed.parsed for listed in snapshots])
+        if boundary is None:
             return
         slots = await self._patience.insist(lambda: list_own(self._store, log_folder(self._cluster_id), parse_slot_key))
-        keys = [listed.info.key for listed in snapshots[:-2]]
-        keys.extend(superfluous_slots(slots, boundary=snapshots[-2].parsed))
+        keys = [listed.info.key for listed in snapshots if listed.parsed < boundary]
+        keys.extend(superfluous_slots(slots, boundary=boundary))
         for first in range(0, len(keys), DELETES_AT_ONCE):
             some = keys[first : first + DELETES_AT_ONCE]
             await self._patience.insist(lambda some=some: self._store.delete(some))  # type: ignore[misc]
+
+    async def _boundary(self, positions: Sequence[LogPosition]) -> LogPosition | None:
+        """The second newest of those snapshots that are whole; None when there are no two."""
+        self._verified.intersection_update(positions)
+        self._damaged.intersection_update(positions)
+        whole = 0
+        for position in sorted(positions, reverse=True):
+            whole += await self._is_whole(position)
+            if whole == 2:
+                return position
+        return None
+
+    async def _is_whole(self, position: LogPosition) -> bool:
+        """Rule: read back before anything is deleted on its strength. What was whole once is not read again."""
+        if position in self._verified:
+            return True
+        if position in self._damaged:
+            return False
+        key = snapshot_key(self._cluster_id, position)
+        try:
+            data = await self._patience.insist(lambda: self._store.get(key))
+            verify_snapshot(self._cluster_id, position, data)
+        except ObjectNotFound:
+            return False
+        except StoreDamaged as error:
+            self._damaged.add(position)
+            log.error(
+                "a snapshot of the metadata is damaged: nothing is deleted on its strength; look at the store",
+                extra={"key": key, "why": str(error)},
+            )
+            self._on_damage(error)
+            return False
+        self._verified.add(position)
+        return True
 
 
 def is_durable_state(image: MetadataImage, log: MetadataLog) -> bool:

@@ -106,8 +106,14 @@ class Broker:
         return Address(host=self.settings.server.http.host, port=self._http.port)
 
     def _damage_summary(self) -> str | None:
-        partitions = None if self._components is None else self._components.partitions
-        return None if partitions is None else partitions.damage_summary()
+        if self._components is None:
+            return None
+        partitions = self._components.partitions
+        found = [
+            self._components.controller.damage_summary(),
+            None if partitions is None else partitions.damage_summary(),
+        ]
+        return "; ".join(summary for summary in found if summary is not None) or None
 
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` at that interval as long as the broker runs."""

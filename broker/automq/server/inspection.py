@@ -1,9 +1,10 @@
-"""Pure: what is in an object, a log slot, a snapshot: for `automq dump`.
+"""Pure: what is in an object, a log slot, a snapshot, and which keys are what: for `automq dump`.
 
 The bytes say what they are: every format has a magic number and its own identity in its header, so a file that was
 copied from a store needs no key.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,8 +13,11 @@ import msgspec
 
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId
 from automq.metadata import log_format as metadata
+from automq.metadata.sealed import NotSealed, unseal
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects import format as objects
+from automq.s3stream.ports import ObjectInfo
+from automq.s3stream.store.layout import is_folder_marker, parse_key
 from automq.s3stream.wal import format as wal
 
 
@@ -33,10 +37,38 @@ class Inspection:
 
 def inspect(name: str, data: bytes) -> Inspection:
     """Tell what `data` is. Raises NotOurs, CorruptData, FormatTooNew."""
-    reader = _READERS.get(data[:4])
+    reader = _inspect_json if data[:1] == b"{" else _READERS.get(data[:4])
     if reader is None:
         raise NotOurs(f"{name} is no object, log slot or snapshot of this program: it begins with {data[:4]!r}")
     return reader(name, data)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLine:
+    """A key of a store, for a list of them."""
+
+    key: str
+    kind: str
+    size: int
+
+
+def key_line(info: ObjectInfo) -> KeyLine:
+    """What the key says of itself; nothing is read."""
+    parsed = parse_key(info.key)
+    if parsed is not None:
+        return KeyLine(info.key, parsed.kind.value, info.size)
+    return KeyLine(info.key, "folder marker" if is_folder_marker(info.key, info.size) else "stranger", info.size)
+
+
+def _inspect_json(name: str, data: bytes) -> Inspection:
+    """The key `cluster`, a lease, a claim, the marker of an erase."""
+    try:
+        fields, is_sealed = unseal(data)
+    except NotSealed as error:
+        raise CorruptData(key=name, offset=0, length=len(data), what=f"JSON ({error})") from error
+    facts = {field: value if isinstance(value, str) else json.dumps(value) for field, value in fields.items()}
+    facts["checksum"] = "good" if is_sealed else "none"
+    return Inspection(title="JSON", facts=facts)
 
 
 def _inspect_object(name: str, data: bytes) -> Inspection:

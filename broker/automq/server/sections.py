@@ -228,6 +228,14 @@ class EngineSettings:
         "brokers. A broker without writes uploads nothing.",
         used_by="s3stream/upload",
     )
+    orphan_sweep_interval_ms: int = setting(
+        "automq.orphan.sweep.interval.ms",
+        integer(least=60_000, most=INT64_MAX),
+        default=3_600_000,
+        doc="How often the active controller lists the bucket for what nothing refers to (late slots and objects, half "
+        "uploads), removes of it what is older than an hour, and looks whether everything that must be there is.",
+        used_by="controller/orphans",
+    )
 
     @property
     def upload_bytes(self) -> int:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import pathlib
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from automq.ids import ClusterId
 from automq.metadata.erase import Erasure, erase, erase_owned
@@ -18,7 +18,7 @@ from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.s3stream.store.uri import InvalidStoreUri, StoreUri, open_store, parse_store_uri
-from automq.server.inspection import Inspection, NotOurs, inspect
+from automq.server.inspection import Inspection, KeyLine, NotOurs, inspect, key_line
 from automq.server.lifecycle import Reason, Refused
 from automq.server.refusals import format_refusal, store_refusal
 from automq.server.settings import InvalidSettings
@@ -26,6 +26,8 @@ from automq.server.settings import InvalidSettings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+PAGE_KEYS: Final = 1000
 
 
 class NothingToShow(Exception):
@@ -113,6 +115,21 @@ def show(what: str, key: str | None, credentials: pathlib.Path | None) -> Inspec
         return _inspect(key, with_store(what, credentials, work))
     except ObjectNotFound as error:
         raise NothingToShow(f"there is no {key} in {what}") from error
+
+
+def list_keys(uri: str, credentials: pathlib.Path | None, on_page: Callable[[Sequence[KeyLine]], None]) -> None:
+    """Every key of a store, page by page, in byte order. Raises Refused."""
+
+    async def work(store: ObjectStorage) -> None:
+        start_after = ""
+        while True:
+            infos = await store.list("", start_after=start_after, limit=PAGE_KEYS)
+            on_page([key_line(info) for info in infos])
+            if len(infos) < PAGE_KEYS:
+                return
+            start_after = infos[-1].key
+
+    with_store(uri, credentials, work)
 
 
 def _inspect(name: str, data: bytes) -> Inspection:

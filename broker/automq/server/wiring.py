@@ -51,6 +51,7 @@ def controller_settings(settings: Settings) -> ControllerSettings:
         partitions_default=settings.topics.partitions_default,
         replication_factor_default=settings.topics.replication_factor_default,
         message_bytes_max=settings.engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES,
+        orphan_sweep_interval_s=settings.engine.orphan_sweep_interval_ms / 1000,
     )
 
 

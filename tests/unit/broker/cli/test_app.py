@@ -1,6 +1,7 @@
 """The command line as a whole."""
 
 import json
+import pathlib
 import sys
 
 import pytest
@@ -64,3 +65,24 @@ def test_every_command_explains_itself(
 ) -> None:
     assert ended(monkeypatch, command, "--help") == 0
     assert "Usage" in capsys.readouterr().out
+
+
+def test_dump_of_a_store_lists_its_keys_and_shows_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setattr("automq.server.tools.PAGE_KEYS", 2)
+    folder = tmp_path / "store"
+    keys = ["cluster", *(f"c/meta/claims/{number:020d}" for number in range(5)), "c/notes.txt~"]
+    for key in keys:
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b'{"node": 1}')
+
+    assert ended(monkeypatch, "dump", f"file://{folder}") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in shown] == sorted(keys)
+    assert [line.split()[1] for line in shown] == ["claim"] * 5 + ["stranger", "cluster"]
+    assert all(line.split()[0] == "11" for line in shown)
+
+    assert ended(monkeypatch, "dump", f"file://{folder}", "cluster") == 0
+    assert "checksum" in capsys.readouterr().out

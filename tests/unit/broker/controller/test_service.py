@@ -9,7 +9,7 @@ import pytest
 from automq.controller.local import LocalObjects, LocalStreams
 from automq.controller.model import ControllerSettings, TopicSpec
 from automq.controller.service import Controller
-from automq.ids import BrokerEpoch, Offset, StreamEpoch, StreamId
+from automq.ids import BrokerEpoch, ObjectId, Offset, StreamEpoch, StreamId
 from automq.metadata import log as log_module
 from automq.metadata.lease import lease_key
 from automq.metadata.log_format import log_folder, snapshot_folder
@@ -18,6 +18,7 @@ from automq.metadata.refusal import StoreOwnedByAnother
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, StreamNotFound
+from automq.s3stream.objects.format import object_key
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World, check
 
 pytestmark = pytest.mark.looptime
@@ -272,3 +273,42 @@ async def test_before_the_start_and_after_the_end_nothing_is_answered(world: Ser
     with pytest.raises(LogFailed):
         await controller.create_topics([T])
     assert world.fenced == []
+
+
+async def test_f2_the_active_controller_tells_of_an_object_that_no_record_prepared(world: ServiceWorld) -> None:
+    settings = dataclasses.replace(ControllerSettings(), orphan_sweep_interval_s=600.0)
+    controller, _ = await world.started("a", settings=settings)
+    await world.serving(controller)
+    key = object_key(CLUSTER, ObjectId(77))
+    await world.flaky.inner.put(key, [b"x"])
+    assert controller.damage_summary() is None
+    await asyncio.sleep(700)
+    summary = controller.damage_summary()
+    assert summary is not None
+    assert key in summary
+    assert [info.key for info in await world.flaky.inner.list(key)] == [key]
+
+    await world.flaky.inner.delete([key])
+    await asyncio.sleep(700)
+    assert controller.damage_summary() is None
+
+
+async def test_b12_a_damaged_snapshot_is_replaced_at_once(world: ServiceWorld) -> None:
+    settings = dataclasses.replace(ControllerSettings(), snapshot_slots=3)
+    first, _ = await world.started("a", settings=settings)
+    await world.serving(first)
+    for number in range(8):
+        await first.create_topics([TopicSpec(name=f"t{number}", partitions=1)])
+        await asyncio.sleep(1)
+    await first.close()
+    newest = (await world.flaky.inner.list(snapshot_folder(CLUSTER)))[-1].key
+    await world.flaky.inner.put(newest, [b"AQMS\x01 damaged"])
+
+    second, publisher = await world.started("b", settings=dataclasses.replace(settings, snapshot_slots=1000))
+    assert len(publisher.image.topics()) == 8
+    summary = second.damage_summary()
+    assert summary is not None
+    assert newest in summary
+    await world.serving(second)
+    await asyncio.sleep(2)
+    assert (await world.flaky.inner.list(snapshot_folder(CLUSTER)))[-1].key > newest

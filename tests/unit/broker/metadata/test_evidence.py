@@ -281,6 +281,10 @@ def _newest_snapshot_flipped(bodies: Bodies) -> None:
     flip(bodies, below(bodies, snapshot_folder(cluster_of(bodies)))[-1])
 
 
+def _version_of_the_newest_snapshot_flipped(bodies: Bodies) -> None:
+    flip(bodies, below(bodies, snapshot_folder(cluster_of(bodies)))[-1], 4)
+
+
 def _newest_snapshot_cut(bodies: Bodies) -> None:
     key = below(bodies, snapshot_folder(cluster_of(bodies)))[-1]
     bodies[key] = bodies[key][:50]
@@ -326,6 +330,7 @@ SERVED = [
     _newest_2_claims_removed,
     _all_claims_but_the_oldest_removed,
     _newest_snapshot_flipped,
+    _version_of_the_newest_snapshot_flipped,
     _newest_snapshot_cut,
     _newest_snapshot_emptied,
     _newest_snapshot_removed,

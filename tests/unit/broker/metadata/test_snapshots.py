@@ -1,6 +1,7 @@
 """What snapshots hold, and what they let go."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,6 +12,7 @@ from automq.metadata.log_format import (
     LogPosition,
     decode_snapshot,
     encode_fence,
+    log_folder,
     slot_key,
     snapshot_folder,
     snapshot_key,
@@ -19,7 +21,8 @@ from automq.metadata.records import FeatureLevelSet
 from automq.metadata.replay import replay_all
 from automq.metadata.snapshots import Snapshots, superfluous_slots
 from automq.runtime.entropy import SeededEntropy
-from automq.s3stream.ports import ObjectInfo
+from automq.s3stream.model import StoreDamaged
+from automq.s3stream.ports import Buffer, ObjectInfo
 from automq.s3stream.store.listing import Listed
 from tests.support.metadata_worlds import CLUSTER, World
 
@@ -87,3 +90,86 @@ def test_fences_and_newest_slots_are_never_superfluous() -> None:
     slots = [info(1, 0, 500), info(1, 1, fence), info(1, 2, 500), info(1, 3, 500), info(2, 0, 500), info(2, 1, 500)]
     doomed = superfluous_slots(slots, boundary=LogPosition(ControllerEpoch(2), 1))
     assert doomed == [slots[number].info.key for number in (0, 2, 4)]
+
+
+async def some_snapshots(made: tuple[World, MetadataLog, Snapshots], count: int) -> None:
+    """One after each slot."""
+    _, log, snapshots = made
+    for number in range(1, count + 1):
+        await log.append(FACTS[number - 1 : number])
+        assert await snapshots.write(replay_all(EMPTY, FACTS[:number]))
+
+
+async def stored(world: World, folder: str) -> list[str]:
+    return [info.key.rpartition("/")[2] for info in await world.store.list(folder)]
+
+
+async def spoil(world: World, sequence: int) -> None:
+    key = snapshot_key(CLUSTER, LogPosition(ControllerEpoch(1), sequence))
+    data = bytearray(await world.store.get(key))
+    data[-1] ^= 1
+    await world.store.put(key, [bytes(data)])
+
+
+async def test_b12_nothing_is_deleted_on_the_strength_of_a_snapshot_that_reads_back_damaged(
+    made: tuple[World, MetadataLog, Snapshots],
+) -> None:
+    """The store damages every snapshot but the first two."""
+    world, log, snapshots = made
+    told: list[StoreDamaged] = []
+    snapshots._on_damage = told.append
+    await some_snapshots(made, 2)
+    slots = await stored(world, log_folder(CLUSTER))
+    put = world.store.put
+
+    async def damaging(key: str, body: Sequence[Buffer]) -> None:
+        data = bytearray(b"".join(body))
+        data[-1] ^= 1
+        await put(key, [bytes(data)])
+
+    world.store.put = damaging  # type: ignore[method-assign]
+    for number in range(3, 7):
+        await log.append(FACTS[number - 1 : number])
+        assert await snapshots.write(replay_all(EMPTY, FACTS[:number]))
+
+    assert set(slots) < set(await stored(world, log_folder(CLUSTER)))
+    assert len(await stored(world, snapshot_folder(CLUSTER))) == 6
+    assert [error.key for error in told] == [
+        snapshot_key(CLUSTER, LogPosition(ControllerEpoch(1), sequence)) for sequence in range(2, 6)
+    ]
+
+
+async def test_b12_slots_go_below_the_older_of_two_whole_snapshots(
+    made: tuple[World, MetadataLog, Snapshots],
+) -> None:
+    world, log, _ = made
+    await some_snapshots(made, 2)
+    await spoil(world, 1)
+    # Another process: it has verified nothing yet.
+    anew = Snapshots(
+        store=world.store, cluster_id=CLUSTER, log=log, entropy=SeededEntropy("b"), patience=world.patience()
+    )
+    await log.append(FACTS[2:3])
+    assert await anew.write(replay_all(EMPTY, FACTS[:3]))
+    # The damaged one lies between the two that count.
+    assert [name[-1] for name in await stored(world, snapshot_folder(CLUSTER))] == ["0", "1", "2"]
+    assert [name[-1] for name in await stored(world, log_folder(CLUSTER))] == ["0", "1", "2"]
+    await log.append(FACTS[3:4])
+    assert await anew.write(replay_all(EMPTY, FACTS[:4]))
+    assert [name[-1] for name in await stored(world, snapshot_folder(CLUSTER))] == ["2", "3"]
+    assert [name[-1] for name in await stored(world, log_folder(CLUSTER))] == ["2", "3"]
+
+
+async def test_a_trim_that_did_not_end_is_repeated(made: tuple[World, MetadataLog, Snapshots]) -> None:
+    world, _, snapshots = made
+    deleted = world.store.delete
+
+    async def fails(keys: Sequence[str]) -> None:
+        raise RuntimeError
+
+    world.store.delete = fails  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        await some_snapshots(made, 3)
+    world.store.delete = deleted  # type: ignore[method-assign]
+    await snapshots.trim()
+    assert len(await stored(world, snapshot_folder(CLUSTER))) == 2

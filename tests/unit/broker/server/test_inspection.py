@@ -8,10 +8,12 @@ from crc32c import crc32c
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata import log_format as metadata
 from automq.metadata.records import TopicCreated, encode_record
+from automq.metadata.sealed import seal
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects import format as objects
+from automq.s3stream.ports import ObjectInfo
 from automq.s3stream.wal import format as wal
-from automq.server.inspection import NotOurs, inspect
+from automq.server.inspection import KeyLine, NotOurs, inspect, key_line
 
 CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
 NONCE = bytes(16)
@@ -89,3 +91,33 @@ def test_snapshot_is_told_from_a_slot() -> None:
 def test_foreign_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(NotOurs):
         inspect("x", data)
+
+
+@pytest.mark.parametrize(
+    ("data", "checksum"), [(seal({"clusterId": CLUSTER, "formatVersion": 1}), "good"), (b'{"clusterId": "x"}', "none")]
+)
+def test_json_keys_are_shown_with_what_vouches_for_them(data: bytes, checksum: str) -> None:
+    found = inspect("cluster", data)
+    assert found.facts["checksum"] == checksum
+    assert "clusterId" in found.facts
+
+
+def test_a_damaged_json_key_is_told() -> None:
+    with pytest.raises(CorruptData, match="checksum"):
+        inspect("cluster", seal({"clusterId": "x"}).replace(b"x", b"y", 1))
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "kind"),
+    [
+        ("cluster", 9, "cluster"),
+        (f"{CLUSTER}/meta/lease", 9, "lease"),
+        (f"{CLUSTER}/meta/claims/{1:020d}", 9, "claim"),
+        (f"{CLUSTER}/meta/log/{1:020d}/{2:020d}", 9, "metadata slot"),
+        (f"{CLUSTER}/data/{0:016x}", 9, "object"),
+        (f"{CLUSTER}/data/", 0, "folder marker"),
+        (f"{CLUSTER}/data/notes.txt~", 9, "stranger"),
+    ],
+)
+def test_lines_of_a_listing_say_what_a_key_is(key: str, size: int, kind: str) -> None:
+    assert key_line(ObjectInfo(key, size)) == KeyLine(key, kind, size)
