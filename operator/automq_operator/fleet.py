@@ -92,13 +92,14 @@ class Fleet:
         mine = self._members[key]
         if mine.moving_since is not None:
             return None
+        if not mine.pending:
+            return ""  # most clusters, most of the time: nothing below is worked out for them
         if now - self._began_at < WELL_S or not all(member.reported for member in self._members.values()):
             return ""
         for other, member in sorted(self._members.items()):
-            if other != key and (member.moving_since is not None or (member.moved and not self._well(member, now))):
+            was_moved = member.moved or member.moving_since is not None
+            if other != key and was_moved and not self._well(member, now):
                 return "/".join(other)
-        if not mine.pending:
-            return ""
         first = min(
             (item for item in self._members.items() if item[1].pending),
             key=lambda item: (item[1].well_since is None, item[0]),
