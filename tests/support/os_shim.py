@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 from automq.s3stream.ports import Buffer
-from automq.s3stream.store.kernel_io import Completion, KernelIo
 from automq.s3stream.store.os_calls import OsCalls
 
 
@@ -55,9 +54,9 @@ class RecordingOs(OsCalls):
         self.note("sync folder", path)
         super().sync_folder(path)
 
-    def link(self, source: str, target: str, *, folder_fd: int | None = None) -> None:
+    def link(self, source: str, target: str) -> None:
         self.note("link", target)
-        super().link(source, target, folder_fd=folder_fd)
+        super().link(source, target)
 
     def rename(self, source: str, target: str) -> None:
         self.note("rename", target if not self._is_temporary(target) else source)
@@ -102,44 +101,6 @@ class RecordingOs(OsCalls):
 
     def _is_temporary(self, path: str) -> bool:
         return f"{self._root}/.tmp" in path
-
-
-class RecordingKernelIo:
-    """Does everything for real, and notes it in the same list as its `RecordingOs`."""
-
-    def __init__(self, kernel: KernelIo, calls: RecordingOs) -> None:
-        self._kernel = kernel
-        self._calls = calls
-        self.results: dict[str, int] = {}
-        """Instead of the kernel's own: by call, "write" or "sync folder"."""
-        self.is_full = False
-        """Takes no request."""
-        self.writes = 0
-
-    def write_synced(self, fd: int, view: memoryview, completion: Completion) -> bool:
-        if self.is_full:
-            return False
-        self.writes += 1
-        self._calls.note("write", _path_of(fd))
-        return self._kernel.write_synced(fd, view, self._then(completion, "write", "sync", _path_of(fd)))
-
-    def sync(self, fd: int, completion: Completion) -> bool:
-        path = _path_of(fd)
-        return self._kernel.sync(fd, self._then(completion, "sync folder", "sync folder", path))
-
-    def close(self) -> None:
-        self._kernel.close()
-
-    def _then(self, completion: Completion, call: str, noted: str, path: str) -> Completion:
-        def complete(result: int) -> None:
-            self._calls.note(noted, path)
-            completion(self.results.pop(call, result))
-
-        return complete
-
-
-def _path_of(fd: int) -> str:
-    return os.readlink(f"/proc/self/fd/{fd}")
 
 
 class NoDirectOs(OsCalls):

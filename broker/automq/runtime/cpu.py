@@ -62,8 +62,8 @@ class MeteredWorkers:
         add(seconds)
         return result
 
-    def close(self) -> None:
-        self._workers.close()
+    def close(self, *, timeout_s: float = 10.0) -> bool:
+        return self._workers.close(timeout_s=timeout_s)
 
 
 def _timed(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[T, float]:

@@ -6,7 +6,7 @@ name, and never lost in an unread future.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 log = logging.getLogger(__name__)
@@ -81,11 +81,26 @@ class Tasks:
             log.error("background task crashed", extra={"task": task.get_name()}, exc_info=error)
             self._on_crash(task.get_name(), error)
 
-    async def close(self) -> None:
-        """Cancel every task and wait until each has ended. Idempotent."""
+    async def end(self, *, timeout_s: float) -> Sequence[str]:
+        """Wait until every task has ended by itself; the names of those that still run after `timeout_s`."""
+        self._closed = True
+        tasks = list(self._tasks)
+        if not tasks:
+            return ()
+        _, pending = await asyncio.wait(tasks, timeout=timeout_s)
+        return [task.get_name() for task in tasks if task in pending]
+
+    async def close(self, *, timeout_s: float | None = None) -> Sequence[str]:
+        """Cancel every task and wait until each has ended; the names of those that still run after `timeout_s`.
+
+        Idempotent. Such a task waits for something that cannot be interrupted, a call in a thread for instance.
+        """
         self._closed = True
         current = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not current]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if not tasks:
+            return ()
+        _, pending = await asyncio.wait(tasks, timeout=timeout_s)
+        return [task.get_name() for task in tasks if task in pending]

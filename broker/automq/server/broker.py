@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # Three renewals of a lease that is renewed every five seconds.
 SUCCESSOR_IS_GONE_S: Final = 15.0
+# With the time that draining may take (20 s) still within the 30 s that Kubernetes gives a process.
+CLOSE_S: Final = 4.0
 
 
 class _Ending(enum.Enum):
@@ -80,6 +82,9 @@ class Broker:
         self._store: ObjectStorage | None = None
         self._components: Components | None = None
         self._ending: asyncio.Future[_Ending] | None = None
+        self._stall_watch = platform.stall_watch(self.metrics)
+        self.is_stuck = False
+        """Ended, but something of it waits for the store in a way that nothing can interrupt."""
         self._stop_asked = asyncio.Event()
         self._cut_short = asyncio.Event()
         self._is_examining = False
@@ -137,6 +142,7 @@ class Broker:
         self._ending = asyncio.get_running_loop().create_future()
         if self._stop_asked.is_set():
             self._end(_Ending.STOP_ASKED)
+        self._stall_watch.start()
         try:
             self._bind()
             assert self._http is not None
@@ -391,7 +397,7 @@ class Broker:
         self._stop_listening()
         if self._components is not None:
             await self._components.close()
-        await self._tasks.close()
+        running = await self._tasks.close(timeout_s=CLOSE_S)
         if self._probing is not None:
             self._probing.close()
         self._probes.close()
@@ -399,10 +405,21 @@ class Broker:
             bound.close()
         if self._http is not None:
             self._http.close()
-        if self._store is not None:
-            try:
-                await self._store.close()
-            except StoreError as error:
-                # What it could not tidy up, the next process on this store does.
-                log.warning("the store was not closed tidily", extra={"why": str(error)})
-        self._platform.workers.close()
+        if self._store is not None and not running:
+            closing = Tasks(f"end of broker {self._node}", on_crash=lambda _name, _error: None)
+            _ = closing.spawn(self._close_store(self._store), name="close the store")
+            running = await closing.end(timeout_s=CLOSE_S)
+        if running:
+            log.error("the store hangs: the process ends without waiting for it", extra={"tasks": ", ".join(running)})
+            self.is_stuck = True
+        for workers in (self._platform.workers, self._platform.store_workers):
+            if workers is not None:
+                workers.close(timeout_s=0.0 if running else CLOSE_S)
+        self._stall_watch.close()
+
+    async def _close_store(self, store: ObjectStorage) -> None:
+        try:
+            await store.close()
+        except StoreError as error:
+            # What it could not tidy up, the next process on this store does.
+            log.warning("the store was not closed tidily", extra={"why": str(error)})

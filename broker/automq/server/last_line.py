@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn
 
 from automq.server.lifecycle import ExitCode, Reason, Refused, termination_message
 
@@ -37,6 +37,12 @@ def end_refused(refused: Refused, *, path: str | None) -> ExitCode:
     """Say why the process ends, and give its exit code."""
     say_last_line(refused.reason, refused.message, path=path)
     return refused.exit_code
+
+
+def end_at_once(code: ExitCode) -> NoReturn:
+    """End the process now, whatever of it still waits in the kernel."""
+    abandon_unwritable_output()
+    os._exit(int(code))
 
 
 def say_last_line(reason: Reason | None, message: str, *, path: str | None) -> None:

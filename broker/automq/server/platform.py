@@ -13,6 +13,7 @@ from typing import Protocol
 from automq.runtime.clock import Clock, SystemClock
 from automq.runtime.cpu import MeteredWorkers
 from automq.runtime.entropy import Entropy, SystemEntropy
+from automq.runtime.stalls import NoStallWatch, StallWatch, ThreadStallWatch
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import ThreadWorkers, Workers
 from automq.s3stream.ports import ObjectStorage
@@ -128,6 +129,9 @@ class Platform:
     workers: Workers
     network: Network
     open_store: Callable[[Settings, Metrics], ObjectStorage]
+    store_workers: Workers | None = None
+    """The store's own, where it has any: what hangs there must not keep anything else waiting."""
+    stall_watch: Callable[[Metrics], StallWatch] = lambda _metrics: NoStallWatch()
 
 
 def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> ObjectStorage:
@@ -142,10 +146,13 @@ def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> Ob
 def system_platform() -> Platform:
     """This machine, as it is."""
     workers, entropy = ThreadWorkers(), SystemEntropy()
+    store_workers = MeteredWorkers(ThreadWorkers(name="automq-store"))
     return Platform(
         clock=SystemClock(),
         entropy=entropy,
         workers=workers,
+        store_workers=store_workers,
         network=SystemNetwork(),
-        open_store=lambda settings, _metrics: _open_store(settings, workers=MeteredWorkers(workers), entropy=entropy),
+        open_store=lambda settings, _metrics: _open_store(settings, workers=store_workers, entropy=entropy),
+        stall_watch=ThreadStallWatch,
     )

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 
 from automq.server.broker import Broker
-from automq.server.last_line import end_refused, say_last_line
+from automq.server.last_line import end_at_once, end_refused, say_last_line
 from automq.server.lifecycle import ExitCode, Refused, State
 from automq.server.platform import Platform, system_platform
 from automq.server.settings import Settings
@@ -26,21 +26,33 @@ def run_process(
     for warning in settings.warnings:
         log.warning("setting ignored", extra={"why": warning})
     path = settings.server.termination_message_path
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    code = ExitCode.STOPPED
+    stuck: list[Broker] = []
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(settings, platform or system_platform(), observe))
+        runner.run(_run(settings, platform or system_platform(), observe, on_stuck=stuck.append))
     except Refused as refused:
-        return end_refused(refused, path=path)
+        code = end_refused(refused, path=path)
     except SystemExit:
         raise
     except BaseException as error:
         log.critical("the broker ends because of a bug", exc_info=error)
         say_last_line(None, f"a bug ended the broker: {type(error).__name__}: {error}", path=path)
-        return ExitCode.BUG
-    return ExitCode.STOPPED
+        code = ExitCode.BUG
+    if stuck:
+        # Closing the loop would wait for what cannot be interrupted.
+        end_at_once(code)
+    runner.close()
+    return code
 
 
-async def _run(settings: Settings, platform: Platform, observe: Callable[[Broker], None] | None) -> None:
+async def _run(
+    settings: Settings,
+    platform: Platform,
+    observe: Callable[[Broker], None] | None,
+    *,
+    on_stuck: Callable[[Broker], None],
+) -> None:
     broker = Broker(settings, platform)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -48,7 +60,11 @@ async def _run(settings: Settings, platform: Platform, observe: Callable[[Broker
     broker.lifecycle.subscribe(lambda: _settle_memory() if broker.lifecycle.state is State.SERVING else None)
     if observe is not None:
         observe(broker)
-    await broker.run()
+    try:
+        await broker.run()
+    finally:
+        if broker.is_stuck:
+            on_stuck(broker)
 
 
 def _settle_memory() -> None:

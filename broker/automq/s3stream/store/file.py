@@ -1,8 +1,8 @@
 """A store in a folder: `file:///FOLDER`. One file an object, one worker's turn an operation.
 
-What touches the disk runs in `folder.Folder` on a worker, except for the creates that `loop_create` can do. Here are
-the event loop's half, the limits, and what the system's errors mean to a reader. Creates pass uploads and reads by:
-those share `BULK_MAX` workers' turns.
+Nothing here touches the disk: that is `folder.Folder`'s, on a worker, because any call may wait for as long as a file
+system is frozen or a file server away, and the event loop must not. Here are the limits, and what the system's errors
+mean to a reader. Creates pass uploads and reads by: those share `BULK_MAX` workers' turns.
 """
 
 import asyncio
@@ -24,9 +24,7 @@ from automq.s3stream.ports import (
 )
 from automq.s3stream.store.folder import Folder
 from automq.s3stream.store.handoff import run_to_end
-from automq.s3stream.store.kernel_io import KernelIo, open_kernel_io
 from automq.s3stream.store.keys import check_deletable, check_key
-from automq.s3stream.store.loop_create import LoopCreates, NotHere
 from automq.s3stream.store.os_calls import OsCalls
 from automq.s3stream.store.temporary import TemporaryFiles
 
@@ -49,15 +47,12 @@ class FileStore:
         workers: Workers,
         entropy: Entropy,
         calls: OsCalls | None = None,
-        open_kernel_io: Callable[[], KernelIo | None] = open_kernel_io,
     ) -> None:
-        """`open_kernel_io` gives what WAL slots are written with; where it gives None, workers write them."""
+        """`workers` are this store's own, four of them: a file system that hangs takes all that wait for it."""
         self._workers = workers
         self._calls = calls or OsCalls()
-        self._open_kernel_io = open_kernel_io
         self._folder = Folder(folder, calls=self._calls)
         self._temporary = TemporaryFiles(folder, calls=self._calls, entropy=entropy)
-        self._creates: LoopCreates | None = None
         self._opening = asyncio.Lock()
         self._bulk = asyncio.Semaphore(BULK_MAX)
 
@@ -81,20 +76,7 @@ class FileStore:
         if not self._temporary.is_open:
             await self._open()
         size = len(body[0]) if len(body) == 1 else sum(len(buffer) for buffer in body)
-        temporary = self._temporary.take(size)
-        folder = check_key(key).rpartition("/")[0]
-        creates = self._creates
-        if creates is not None and creates.takes(folder, body, temporary, size):
-            try:
-                await creates.create(folder, key, body[0], temporary)
-                return
-            except NotHere:
-                pass
-            except OSError as error:
-                raise self._explain(error) from error
-        await self._run(self._folder.create, key, body, temporary)
-        if creates is not None:
-            creates.learn(folder)
+        await self._run(self._folder.create, check_key(key), body, self._temporary.take(size))
 
     async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
         if not self._temporary.is_open:
@@ -129,9 +111,6 @@ class FileStore:
 
     async def close(self) -> None:
         """Remove this process's temporary files. Idempotent; a later operation opens the store again."""
-        creates, self._creates = self._creates, None
-        if creates is not None:
-            await creates.close()
         if self._temporary.is_open:
             await self._run(self._temporary.close)
 
@@ -140,10 +119,6 @@ class FileStore:
             if self._temporary.is_open:
                 return
             await self._run(self._open_blocking)
-            if self._creates is None:
-                kernel = self._open_kernel_io()
-                if kernel is not None:
-                    self._creates = LoopCreates(self._folder.root, calls=self._calls, kernel=kernel)
 
     def _open_blocking(self) -> None:
         self._folder.open()
@@ -155,16 +130,17 @@ class FileStore:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 await run_to_end(self._workers, self._discard, self._temporary.give_up_spares())
-            raise self._explain(error) from error
+            raise await self._explain(error) from error
 
     def _discard(self, paths: Sequence[str]) -> None:
         for path in paths:
             self._temporary.discard(path)
 
-    def _explain(self, error: OSError) -> StoreError:
+    async def _explain(self, error: OSError) -> StoreError:
         """What the system's word means for whoever runs the broker."""
         root = self._folder.root
         parent = os.path.dirname(root) or "/"
+        is_lost = error.errno == errno.ENOENT and not await run_to_end(self._workers, os.path.isdir, parent)
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
                 return StoreUnavailable(
@@ -175,7 +151,7 @@ class FileStore:
                     f"file://{root} cannot be used: {error.strerror}: {error.filename}; "
                     "give this process's user the right to read and write there"
                 )
-            case errno.ENOENT if not os.path.isdir(parent):
+            case errno.ENOENT if is_lost:
                 return BucketNotFound(f"file://{root} lies in no folder: make {parent}, or name another")
             case errno.ENOENT:
                 # Somebody removed the folder under us; it is made again.

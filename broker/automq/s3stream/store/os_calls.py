@@ -65,15 +65,9 @@ class OsCalls:
         finally:
             os.close(fd)
 
-    def link(self, source: str, target: str, *, folder_fd: int | None = None) -> None:
-        """Give the file a second name, atomically. Raises FileExistsError, FileNotFoundError.
-
-        With `folder_fd` into that very folder, not into one that has come to lie at its path.
-        """
-        if folder_fd is None:
-            os.link(source, target)
-        else:
-            os.link(source, target[target.rindex("/") + 1 :], dst_dir_fd=folder_fd)
+    def link(self, source: str, target: str) -> None:
+        """Give the file a second name, atomically. Raises FileExistsError, FileNotFoundError."""
+        os.link(source, target)
 
     def rename(self, source: str, target: str) -> None:
         """Replace `target` by `source`, atomically."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
@@ -82,22 +81,26 @@ async def test_b15_waiter_cancelled_in_the_turn_of_a_release_is_cancelled() -> N
 ACTORS = 3
 
 
-def orders(events: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Every interleaving of two events of each actor."""
-    return iter(sorted(set(itertools.permutations(events))))
+def orders(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Every interleaving of two events of each actor; of actors of one size, the first comes first."""
+    found = sorted(set(itertools.permutations(tuple(range(ACTORS)) * 2)))
+    equals = [(one, two) for one, two in itertools.combinations(range(ACTORS), 2) if sizes[one] == sizes[two]]
+    return [order for order in found if all(order.index(one) < order.index(two) for one, two in equals)]
 
 
-@pytest.mark.parametrize("sizes", [(6, 6, 6), (10, 4, 6), (15, 5, 5)])
-async def test_b15_no_interleaving_of_acquire_cancel_and_release_leaks_or_raises(sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("sizes", "count"), [((6, 6, 6), 15), ((10, 4, 6), 90), ((15, 5, 5), 45)])
+async def test_b15_no_interleaving_of_acquire_cancel_and_release_leaks_or_raises(
+    sizes: tuple[int, ...], count: int
+) -> None:
     """Exhaustive: three actors, each begins to acquire, then is cancelled or releases; a turn passes between or not."""
     runs = 0
-    for order in orders(tuple(range(ACTORS)) * 2):
+    for order in orders(sizes):
         for cancelled in itertools.product((False, True), repeat=ACTORS):
             for turns in itertools.product((False, True), repeat=2 * ACTORS - 1):
                 await interleave(sizes, order, cancelled, turns)
                 runs += 1
 
-    assert runs == 90 * 2**ACTORS * 2 ** (2 * ACTORS - 1)
+    assert runs == count * 2**ACTORS * 2 ** (2 * ACTORS - 1)
 
 
 async def interleave(

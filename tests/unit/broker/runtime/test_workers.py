@@ -1,5 +1,11 @@
 """Both adapters run functions and hand exceptions back."""
 
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+
 import pytest
 
 from automq.runtime.workers import InlineWorkers, ThreadWorkers, Workers
@@ -16,3 +22,69 @@ async def test_result_and_exception_come_back(make: type[ThreadWorkers] | type[I
     with pytest.raises(ValueError, match="broken"):
         await workers.run(fail)
     workers.close()
+
+
+async def test_call_that_was_cancelled_before_it_began_never_does() -> None:
+    workers = ThreadWorkers(threads=1)
+    entered, go_on = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def hold() -> None:
+        entered.set()
+        go_on.wait(10)
+
+    holding = asyncio.ensure_future(workers.run(hold))
+    while not entered.is_set():
+        await asyncio.sleep(0.001)
+    waiting = asyncio.ensure_future(workers.run(ran.append, "waiting"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    go_on.set()
+    await holding
+    await workers.run(ran.append, "next")
+
+    assert ran == ["next"]
+    assert workers.close()
+
+
+async def test_threads_are_bounded_and_made_when_needed() -> None:
+    workers = ThreadWorkers(threads=2, name="bounded")
+
+    def threads() -> int:
+        return sum(thread.name.startswith("bounded") for thread in threading.enumerate())
+
+    assert threads() == 0
+    for _ in range(3):
+        await workers.run(time.sleep, 0)
+    assert threads() == 1
+    await asyncio.gather(*(workers.run(time.sleep, 0.01) for _ in range(8)))
+    assert threads() == 2
+    assert workers.close()
+    assert threads() == 0
+
+
+async def test_close_does_not_wait_for_ever_and_refuses_new_calls() -> None:
+    workers = ThreadWorkers(threads=1)
+    go_on = threading.Event()
+    holding = asyncio.ensure_future(workers.run(go_on.wait, 10))
+    await asyncio.sleep(0.05)
+
+    assert not workers.close(timeout_s=0.05)
+    with pytest.raises(RuntimeError, match="closed"):
+        await workers.run(print)
+    go_on.set()
+    assert await holding
+
+
+def test_thread_that_hangs_does_not_keep_the_process() -> None:
+    code = """
+import asyncio, threading
+from automq.runtime.workers import ThreadWorkers
+async def main():
+    workers = ThreadWorkers()
+    hanging = asyncio.ensure_future(workers.run(threading.Event().wait))
+    await asyncio.sleep(0.1)
+    hanging.cancel()
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0

@@ -42,14 +42,10 @@ def calls(root: str) -> RecordingOs:
 
 @pytest.fixture
 async def store(root: str, calls: RecordingOs) -> AsyncIterator[FileStore]:
-    store = FileStore(root, workers=InlineWorkers(), entropy=SystemEntropy(), open_kernel_io=on_workers, calls=calls)
+    store = FileStore(root, workers=InlineWorkers(), entropy=SystemEntropy(), calls=calls)
     yield store
     calls.fail = lambda call, path: None
     await store.close()
-
-
-def on_workers() -> None:
-    """No kernel I/O: what is seen here is the workers' way."""
 
 
 def pages(size: int) -> memoryview:
@@ -236,9 +232,7 @@ async def test_reader_of_an_object_that_is_being_replaced_gets_one_of_the_two(ro
 @pytest.mark.parametrize("calls_type", [OsCalls, NoDirectOs, NoSyncedWriteOs])
 @pytest.mark.parametrize("size", [4096, 65_537, MIB, MIB + 4096, 2 * MIB + 1])
 async def test_every_way_of_writing_stores_the_same_bytes(root: str, calls_type: type[OsCalls], size: int) -> None:
-    store = FileStore(
-        root, workers=InlineWorkers(), entropy=SystemEntropy(), open_kernel_io=on_workers, calls=calls_type()
-    )
+    store = FileStore(root, workers=InlineWorkers(), entropy=SystemEntropy(), calls=calls_type())
     view = pages((size + 4095) & -4096)[:size]
 
     await store.create("aligned", [view])
@@ -385,13 +379,13 @@ async def test_cancelled_create_returns_only_when_its_buffers_are_let_alone(root
     entered, go_on = threading.Event(), threading.Event()
 
     class SlowOs(OsCalls):
-        def link(self, source: str, target: str, *, folder_fd: int | None = None) -> None:
+        def link(self, source: str, target: str) -> None:
             entered.set()
             go_on.wait(10)
-            super().link(source, target, folder_fd=folder_fd)
+            super().link(source, target)
 
     workers = ThreadWorkers()
-    store = FileStore(root, workers=workers, entropy=SystemEntropy(), open_kernel_io=on_workers, calls=SlowOs())
+    store = FileStore(root, workers=workers, entropy=SystemEntropy(), calls=SlowOs())
     creating = asyncio.get_running_loop().create_task(store.create("a/0", [b"x"]))
     while not entered.is_set():
         await asyncio.sleep(0.001)

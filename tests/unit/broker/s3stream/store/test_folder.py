@@ -22,9 +22,7 @@ POSITIONS = st.one_of(st.just(""), KEYS, KEYS.map(lambda key: key + "/"), KEYS.m
 def test_listing_is_that_of_a_sorted_map(keys: list[str], questions: list[tuple[str, str, int]]) -> None:
     memory = MemoryStore()
     with tempfile.TemporaryDirectory() as root:
-        files = FileStore(
-            f"{root}/store", workers=InlineWorkers(), entropy=SeededEntropy(1), open_kernel_io=lambda: None
-        )
+        files = FileStore(f"{root}/store", workers=InlineWorkers(), entropy=SeededEntropy(1))
         for key in keys:
             try:
                 run_now(memory.put(key, [key.encode()]))
@@ -41,11 +39,9 @@ def test_listing_is_that_of_a_sorted_map(keys: list[str], questions: list[tuple[
 
 def test_prefix_that_points_elsewhere_lists_nothing() -> None:
     with tempfile.TemporaryDirectory() as root:
-        outside = FileStore(root, workers=InlineWorkers(), entropy=SeededEntropy(1), open_kernel_io=lambda: None)
+        outside = FileStore(root, workers=InlineWorkers(), entropy=SeededEntropy(1))
         run_now(outside.put("secret", [b"x"]))
-        inside = FileStore(
-            f"{root}/store", workers=InlineWorkers(), entropy=SeededEntropy(2), open_kernel_io=lambda: None
-        )
+        inside = FileStore(f"{root}/store", workers=InlineWorkers(), entropy=SeededEntropy(2))
         run_now(inside.put("a/b", [b"x"]))
 
         for prefix in ("../", "/", "a//", "a/../", "./", ".tmp/"):

@@ -1,29 +1,12 @@
 """The system's calls: the two that are more than one call."""
 
 import errno
-import os
 import pathlib
 
 import pytest
 
 from automq.s3stream.store import os_calls
 from automq.s3stream.store.os_calls import OsCalls
-
-
-def test_link_into_a_folder_that_was_replaced_is_not_found(tmp_path: pathlib.Path) -> None:
-    calls = OsCalls()
-    (tmp_path / "file").write_bytes(b"x")
-    (tmp_path / "folder").mkdir()
-    fd = os.open(tmp_path / "folder", os.O_RDONLY)
-    calls.link(f"{tmp_path}/file", f"{tmp_path}/folder/first", folder_fd=fd)
-    (tmp_path / "folder" / "first").unlink()
-    (tmp_path / "folder").rmdir()
-    (tmp_path / "folder").mkdir()
-
-    with pytest.raises(FileNotFoundError):
-        calls.link(f"{tmp_path}/file", f"{tmp_path}/folder/second", folder_fd=fd)
-
-    os.close(fd)
 
 
 def test_systems_without_a_flag_say_so(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
