@@ -98,6 +98,9 @@ class SimClock:
     def monotonic(self) -> float:
         return self._start + self._loop.time() * self._rate
 
+    def boottime(self) -> float:
+        return self.monotonic()
+
 
 class ProcessNetwork:
     """The platform's network, for one process on a host of its own."""

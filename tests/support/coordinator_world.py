@@ -12,6 +12,7 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.clock import SystemClock
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.runtime.wall_time import WallTimeGuard
 from tests.support.handler_world import NODE
 from tests.support.offsets_partitions import Disk, MemoryPartitions
 
@@ -39,6 +40,7 @@ async def a_coordinator(image: MetadataImage) -> AsyncIterator[GroupCoordinator]
         when_durable=disk.when_durable,
         create_topic=no_topic,
         clock=SystemClock(),
+        aging=WallTimeGuard(SystemClock(), Metrics()),
         tasks=tasks,
         metrics=Metrics(),
     )

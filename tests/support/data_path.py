@@ -36,6 +36,7 @@ from automq.protocol.messages.produce import PartitionProduceData, ProduceReques
 from automq.protocol.schema import Message
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
+from automq.runtime.wall_time import WallTimeGuard
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
@@ -90,6 +91,7 @@ class DataPath:
             metadata=self.metadata,
             settings=PartitionSettings() if partitions is None else partitions,
             clock=clock,
+            aging=WallTimeGuard(clock, self.engine.metrics),
             entropy=entropy,
             tasks=self.tasks,
             workers=InlineWorkers(),

@@ -251,6 +251,9 @@ class LoopClock:
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
 
+    def boottime(self) -> float:
+        return self.monotonic()
+
 
 SMALL = StorageSettings(
     arena_bytes=16 * 64 * 1024,

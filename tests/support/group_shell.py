@@ -26,6 +26,7 @@ from automq.protocol.messages.offset import (
 )
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.runtime.wall_time import WallTimeGuard
 from tests.support.offsets_partitions import Disk, MemoryPartitions
 
 NODE = NodeId(1)
@@ -40,6 +41,9 @@ class LoopClock:
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def boottime(self) -> float:
+        return self.monotonic()
 
 
 def a_topic(name: str, number: int, *, partitions: int = 1, leader: NodeId = NODE, epoch: int = 1) -> TopicImage:
@@ -103,6 +107,7 @@ class World:
             when_durable=self.disk.when_durable,
             create_topic=self.make_topic,
             clock=LoopClock(),
+            aging=WallTimeGuard(LoopClock(), Metrics()),
             tasks=self.tasks,
             metrics=Metrics(),
         )

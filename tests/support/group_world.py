@@ -69,7 +69,7 @@ class GroupWorld:
 
     def turn(self) -> Turn:
         """A decision at this moment."""
-        return Turn(now_ms=self.now_ms, wall_ms=self.wall_ms, settings=self.settings)
+        return Turn(now_ms=self.now_ms, wall_ms=self.wall_ms, aging_ms=self.wall_ms, settings=self.settings)
 
     def carry_out(self, turn: Turn) -> None:
         """Append, replay, set timers, answer."""

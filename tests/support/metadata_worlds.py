@@ -37,6 +37,9 @@ class LoopClock:
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
 
+    def boottime(self) -> float:
+        return self.monotonic()
+
 
 class FlakyStore:
     """A store in memory whose writes have the fates that a test names, one an operation; then they succeed.

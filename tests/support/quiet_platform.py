@@ -23,6 +23,9 @@ class LoopClock:
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
 
+    def boottime(self) -> float:
+        return self.monotonic()
+
 
 @dataclass(slots=True)
 class QuietBound:

@@ -57,7 +57,7 @@ def run() -> None:
         # Whoever read our output has seen enough.
         sys.stderr.close()
         code = ExitCode.STOPPED
-    abandon_unwritable_output()
+    abandon_unwritable_output(int(code or 0))
     sys.exit(int(code or 0))
 
 

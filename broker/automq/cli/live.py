@@ -2,13 +2,14 @@
 
 import sys
 import types
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import typer
 
 from automq.runtime.clock import SystemClock
+from automq.runtime.output import OUTPUT
 from automq.server.broker import Broker
-from automq.server.last_line import UNWRITABLE
 from automq.server.lifecycle import State
 from automq.server.status import StatusLine
 
@@ -40,8 +41,7 @@ class LiveStatus:
         self, _type: type[BaseException] | None, _error: BaseException | None, _trace: types.TracebackType | None
     ) -> None:
         if self._live is not None:
-            with UNWRITABLE:
-                self._live.stop()
+            OUTPUT.do(self._live.stop)
 
     def watch(self, broker: Broker) -> None:
         """Follow `broker` from its start to its end."""
@@ -55,21 +55,24 @@ class LiveStatus:
             self._announced = True
             self._announce(broker)
         elif not self._announced or broker.lifecycle.state is not State.SERVING:
-            with UNWRITABLE:
-                typer.echo(f"{broker.lifecycle.state.value}: {broker.lifecycle.message}", err=True)
+            line = f"{broker.lifecycle.state.value}: {broker.lifecycle.message}"
+            OUTPUT.do(lambda: typer.echo(line, err=True))
         self._show_line()
 
     def _announce(self, broker: Broker) -> None:
         """On lines of their own, and on standard output: scripts wait for the second."""
-        with UNWRITABLE:
-            if self._live is not None:
-                self._live.stop()
-            typer.echo(f"http: http://{broker.http_address}")
-            typer.echo(f"bootstrap: {broker.bootstrap_address}")
-            if self._live is not None:
-                self._live.start()
+        http, bootstrap, live = broker.http_address, broker.bootstrap_address, self._live
+
+        def write() -> None:
+            if live is not None:
+                live.stop()
+            typer.echo(f"http: http://{http}")
+            typer.echo(f"bootstrap: {bootstrap}")
+            if live is not None:
+                live.start()
+
+        OUTPUT.do(write)
 
     def _show_line(self) -> None:
         if self._live is not None and self._line is not None:
-            with UNWRITABLE:
-                self._live.update(self._line.text(), refresh=True)
+            OUTPUT.do(partial(self._live.update, self._line.text(), refresh=True))

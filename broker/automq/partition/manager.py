@@ -30,6 +30,7 @@ from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks, repeat
 from automq.runtime.telemetry import Metrics
+from automq.runtime.wall_time import WallTimeGuard
 from automq.runtime.workers import Workers
 from automq.s3stream.model import (
     BrokerFenced,
@@ -88,12 +89,15 @@ class PartitionManager:
         tasks: Tasks,
         workers: Workers,
         metrics: Metrics,
+        aging: WallTimeGuard,
     ) -> None:
+        """`aging` says what wall time is when it comes to deleting by age."""
         self.purgatory = Purgatory()
         self._node = node
         self._storage = storage
         self._metadata = metadata
         self._settings = settings
+        self._aging = aging
         self._defaults = Map(settings.topic_defaults)
         self._validates_records = settings.validates_records
         self._clock, self._entropy, self._tasks, self._workers = clock, entropy, tasks, workers
@@ -381,7 +385,7 @@ class PartitionManager:
             await asyncio.sleep(0)
 
     async def _retain_one(self, partition: Partition) -> None:
-        now_ms = self._clock.wall_ms()
+        now_ms = self._aging.aging_ms()
         try:
             partition.expire_producers(now_ms, self._settings.producer_id_expiration_ms)
             await partition.retain(now_ms)

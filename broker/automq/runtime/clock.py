@@ -1,7 +1,10 @@
 """Time, as a port: wall time for what users see, monotonic time for everything that waits."""
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+# Where a system has no such clock, sleep is not counted: a machine that slept for more than an hour is in doubt then.
+_BOOTTIME: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -15,6 +18,10 @@ class Clock(Protocol):
         """Seconds since some fixed moment; never goes back. For time-outs and intervals."""
         ...
 
+    def boottime(self) -> float:
+        """Seconds since some fixed moment, the machine's sleep included; nobody sets it. To watch wall time against."""
+        ...
+
 
 class SystemClock:
     """The machine's own clock."""
@@ -24,3 +31,6 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def boottime(self) -> float:
+        return time.clock_gettime(_BOOTTIME)

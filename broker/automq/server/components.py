@@ -20,6 +20,7 @@ from automq.partition.manager import PartitionManager
 from automq.runtime.backoff import Backoff
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.runtime.wall_time import LOOK_S, WallTimeGuard
 from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import ObjectStorage, StoreError
@@ -139,6 +140,8 @@ class Components:
         assert self.storage is not None
         self.storage.start()
         platform = self._platform
+        aging = WallTimeGuard(platform.clock, self._metrics)
+        _ = self._tasks.spawn(_look_at(aging), name="wall time")
         self.partitions = PartitionManager(
             node=self.node,
             storage=self.storage,
@@ -149,6 +152,7 @@ class Components:
             tasks=self._tasks,
             workers=platform.workers,
             metrics=self._metrics,
+            aging=aging,
         )
         self.groups = GroupCoordinator(
             node=self.node,
@@ -158,6 +162,7 @@ class Components:
             when_durable=self.storage.when_durable,
             create_topic=self._create_internal_topic,
             clock=platform.clock,
+            aging=aging,
             tasks=self._tasks,
             metrics=self._metrics,
         )
@@ -258,3 +263,10 @@ class Components:
         (result,) = await self.controller.create_topics([spec])
         if result.error is not None:
             raise result.error
+
+
+async def _look_at(aging: WallTimeGuard) -> None:
+    """However seldom something is deleted by age, a jump of wall time is noticed, and said, within a minute."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        _ = aging.is_in_doubt()

@@ -8,10 +8,12 @@ import sys
 from types import FrameType
 from typing import Final, NoReturn
 
+from automq.runtime.output import OUTPUT
 from automq.server.lifecycle import ExitCode, Reason, Refused, termination_message
 
 log = logging.getLogger(__name__)
 
+FLUSH_S: Final = 2.0
 UNWRITABLE: Final = contextlib.suppress(OSError, ValueError)
 """A full disk, a closed pipe, a terminal that is gone: nobody reads us, and that is no reason to end."""
 
@@ -21,8 +23,11 @@ def stop_early(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(int(ExitCode.STOPPED))
 
 
-def abandon_unwritable_output() -> None:
+def abandon_unwritable_output(code: int) -> None:
     """What still waits in a stream that cannot be written is dropped: the interpreter would end with 120 for it."""
+    if not OUTPUT.flush(FLUSH_S):
+        # Whoever should read has stopped: the interpreter's own end would wait for it.
+        os._exit(int(code))
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -39,9 +44,14 @@ def end_refused(refused: Refused, *, path: str | None) -> ExitCode:
     return refused.exit_code
 
 
+def _write_last(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
 def end_at_once(code: ExitCode) -> NoReturn:
     """End the process now, whatever of it still waits in the kernel."""
-    abandon_unwritable_output()
+    abandon_unwritable_output(code)
     os._exit(int(code))
 
 
@@ -51,11 +61,10 @@ def say_last_line(reason: Reason | None, message: str, *, path: str | None) -> N
     Where one of them cannot be written, a full disk for instance, the others are, and the exit code stays.
     """
     line = termination_message(reason, message)
-    with UNWRITABLE:
-        sys.stdout.flush()
-    with UNWRITABLE:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+    OUTPUT.do(sys.stdout.flush)
+    OUTPUT.do(lambda: _write_last(line))
+    # Behind every log line; where nobody reads, nobody waits.
+    OUTPUT.flush(FLUSH_S)
     if path is None:
         return
     try:

@@ -4,6 +4,8 @@ import logging
 import sys
 from typing import Final
 
+from automq.runtime.output import OUTPUT
+
 # What every LogRecord has; anything else came in through `extra` and is a field of the event.
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -28,14 +30,11 @@ def _shown(value: object) -> str:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever standard error is now: a status line may stand in front of it."""
+    """Writes to whatever standard error is then: a status line may stand in front of it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            sys.stderr.write(self.format(record) + "\n")
-        except (OSError, ValueError):
-            # A full disk, a closed pipe: there is nowhere to complain.
-            pass
+        line = self.format(record) + "\n"
+        OUTPUT.do(lambda: sys.stderr.write(line))
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:

@@ -42,6 +42,7 @@ from automq.replicated.machine import LogFailed
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.runtime.wall_time import WallTimeGuard
 from automq.s3stream.model import StoreDamaged, StreamError
 from automq.s3stream.ports import StoreError
 
@@ -76,6 +77,7 @@ class GroupCoordinator:
         when_durable: WhenDurable,
         create_topic: CreateInternalTopic,
         clock: Clock,
+        aging: WallTimeGuard,
         tasks: Tasks,
         metrics: Metrics,
     ) -> None:
@@ -86,6 +88,7 @@ class GroupCoordinator:
         self._when_durable = when_durable
         self._create_topic = create_topic
         self._clock = clock
+        self._aging = aging
         self._tasks = tasks
         self._runners: dict[int, ShardRunner] = {}
         self._failures: dict[int, int] = {}
@@ -263,6 +266,7 @@ class GroupCoordinator:
             leader_epoch=part.leader_epoch,
             settings=self._settings,
             clock=self._clock,
+            aging=self._aging,
             tasks=self._tasks,
             topic_exists=self._topic_exists,
             on_failed=self._on_failed,

@@ -169,7 +169,7 @@ class GroupShard:
         """Delete offsets past their retention or without a topic, and empty groups that are left without offsets."""
         for group in list(self.groups.values()):
             gone = offsets.expired(
-                self.offsets, group, wall_ms=turn.wall_ms, settings=turn.settings, topic_exists=topic_exists
+                self.offsets, group, wall_ms=turn.aging_ms, settings=turn.settings, topic_exists=topic_exists
             )
             turn.store(gone[: SWEEP_RECORDS_MAX - len(turn.records)])
             if len(turn.records) >= SWEEP_RECORDS_MAX:

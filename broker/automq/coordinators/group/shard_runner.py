@@ -23,6 +23,7 @@ from automq.replicated.driver import Driver
 from automq.replicated.machine import Decision, LogFailed, LogFenced
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
+from automq.runtime.wall_time import WallTimeGuard
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class ShardRunner:
         leader_epoch: StreamEpoch,
         settings: GroupSettings,
         clock: Clock,
+        aging: WallTimeGuard,
         tasks: Tasks,
         topic_exists: TopicExists,
         on_failed: Callable[["ShardRunner"], None],
@@ -62,6 +64,7 @@ class ShardRunner:
         self.shard = GroupShard()
         self._settings = settings
         self._clock = clock
+        self._aging = aging
         self._tasks = tasks
         self._topic_exists = topic_exists
         self._on_failed = on_failed
@@ -188,7 +191,8 @@ class ShardRunner:
 
     def _turn(self) -> Turn:
         now_ms = int(self._clock.monotonic() * 1000)
-        return Turn(now_ms=now_ms, wall_ms=self._clock.wall_ms(), settings=self._settings)
+        aging_ms = self._aging.aging_ms()
+        return Turn(now_ms=now_ms, wall_ms=self._clock.wall_ms(), aging_ms=aging_ms, settings=self._settings)
 
     def _require_active(self) -> Driver[Record, None]:
         if self.state is RunnerState.LOADING and self.is_damaged:

@@ -37,6 +37,8 @@ class Turn:
     """Monotonic: deadlines are counted in it."""
     wall_ms: int
     """What users see: commit times and retention."""
+    aging_ms: int
+    """Wall time to tell how old an offset is; 0, at which nothing is old, while it is in doubt."""
     settings: GroupSettings
     records: list[Record] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)

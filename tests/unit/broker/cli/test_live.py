@@ -1,6 +1,8 @@
 """What `automq up` shows, and that nobody has to be able to read it."""
 
+import contextlib
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -57,3 +59,32 @@ def test_b17_refusal_keeps_its_exit_code_where_it_cannot_be_told(tmp_path: pathl
         )
 
     assert code == 2
+
+
+def test_b17_up_serves_and_ends_where_nobody_reads_its_output(tmp_path: pathlib.Path) -> None:
+    """A stopped terminal, a log collector that hangs: writing to them waits for ever."""
+    http = free_port()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(65536))
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.set_blocking(writer, True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "automq", "up", "--data-dir", str(tmp_path / "data"), "--port", "0"]
+        + ["--set", f"automq.http.address=127.0.0.1:{http}"],
+        stdout=writer,
+        stderr=writer,
+    )
+    try:
+        until_serving(process, http)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SERVE_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reader)
+        os.close(writer)

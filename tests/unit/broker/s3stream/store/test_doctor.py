@@ -44,6 +44,9 @@ class LoopClock:
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
 
+    def boottime(self) -> float:
+        return self.monotonic()
+
 
 async def examine(store: ObjectStorage) -> DoctorReport:
     return await run_doctor(store, name="the store", clock=LoopClock(), entropy=SeededEntropy(1))
