@@ -7,7 +7,7 @@ more, `LogFenced` when another controller has taken over, `LogFailed` after `clo
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from automq.controller import brokers, configs, damage, objects, streams, topics
 from automq.controller.background import Background
@@ -50,6 +50,9 @@ from automq.s3stream.ports import ObjectStorage, StoreError
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+SETTLE_S: Final = 1.0
+"""A slot takes a fraction of that; in an outage nobody should wait."""
 
 
 class Controller:
@@ -246,6 +249,8 @@ class Controller:
         if self._log is not None:
             self._log.close()
         self._fall_silent(LogFailed("the controller was closed"))
+        if self._log is not None:
+            await self._log.settle(SETTLE_S)
 
     def _on_lost(self, error: Exception) -> None:
         """Another controller has taken over: no command, no lease and no deletion any more."""

@@ -16,6 +16,13 @@ from automq.s3stream.ports import (
 )
 from automq.server.lifecycle import MEANINGS, Reason, Refused
 
+FOLDERS_REMEDIES: Final[Mapping[Reason, str]] = {
+    Reason.STORE_ACCESS_DENIED: "Give this process's user the right to read, write and delete in that folder, on a "
+    "writable disk.",
+    Reason.STORE_UNREACHABLE: "Look at the disk: whether it is full, hangs, or is gone.",
+}
+"""What to do where the store is a folder; the other reasons are the same for all kinds."""
+
 FENCED_BY: Final[Mapping[FencedBy, str]] = {
     FencedBy.WAL_SLOT: "another process recovers the write-ahead log of this one",
     FencedBy.METADATA_LOG: "another process has become the controller of this cluster",
@@ -53,9 +60,7 @@ def store_refusal(error: StoreError, store: str, *, operation: str | None = None
 
 def remedy(reason: Reason, store: str) -> str:
     """What to do about `reason`, in the words of this kind of store."""
-    if reason is Reason.STORE_ACCESS_DENIED and store.startswith("file:"):
-        return "Give this process's user the right to read, write and delete in that folder, on a writable disk."
-    return MEANINGS[reason]
+    return (FOLDERS_REMEDIES if store.startswith("file:") else MEANINGS).get(reason, MEANINGS[reason])
 
 
 def format_refusal(error: FormatTooNew, store: str) -> Refused:

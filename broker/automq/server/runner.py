@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Callable
 
+from automq.s3stream.store.uri import load_adapter, parse_store_uri
 from automq.server.broker import Broker
 from automq.server.last_line import end_at_once, end_refused, say_last_line
 from automq.server.lifecycle import ExitCode, Refused, State
@@ -26,6 +27,10 @@ def run_process(
     for warning in settings.warnings:
         log.warning("setting ignored", extra={"why": warning})
     path = settings.server.termination_message_path
+    if platform is None:
+        load_adapter(parse_store_uri(settings.cluster.storage_uri))
+    # Most of what is ever alive is what was imported: looked at once, while no client waits.
+    _settle_memory()
     runner = asyncio.Runner(loop_factory=_loop_factory())
     code = ExitCode.STOPPED
     stuck: list[Broker] = []
@@ -57,7 +62,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, broker.stop)
-    broker.lifecycle.subscribe(lambda: _settle_memory() if broker.lifecycle.state is State.SERVING else None)
+    broker.lifecycle.subscribe(lambda: _settle_start(broker))
     if observe is not None:
         observe(broker)
     try:
@@ -67,12 +72,17 @@ async def _run(
             on_stuck(broker)
 
 
-def _settle_memory() -> None:
-    """Once, when serving begins: what is alive now is no longer looked at by the collector."""
-    if gc.get_freeze_count() == 0:
-        gc.collect()
-        gc.freeze()
+def _settle_start(broker: Broker) -> None:
+    """Once, when serving begins: so does what the start has made."""
+    if broker.lifecycle.state is State.SERVING and gc.get_threshold() != GC_THRESHOLDS:
+        _settle_memory()
         gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _settle_memory() -> None:
+    """What is alive now is no longer looked at by the collector."""
+    gc.collect()
+    gc.freeze()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -6,6 +6,7 @@ memory:
 """
 
 import enum
+import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -145,6 +146,18 @@ def _options(text: str, query: str) -> dict[str, str]:
             raise InvalidStoreUri(f"{text!r} has the option {name!r} without a value")
         options[name] = value
     return options
+
+
+def load_adapter(uri: StoreUri) -> None:
+    """Import what the adapter for `uri` consists of: before an event loop runs, which importing would stop."""
+    match uri.kind:
+        case StoreKind.FILE:
+            importlib.import_module("automq.s3stream.store.file")
+        case StoreKind.S3:
+            for name in ("s3", "s3_bulk", "s3_clients"):
+                importlib.import_module(f"automq.s3stream.store.{name}")
+        case StoreKind.MEMORY:
+            pass
 
 
 def open_store(

@@ -16,6 +16,7 @@ from automq.metadata.log_format import LogPosition, decode_slot, encode_fence, l
 from automq.metadata.records import FeatureLevelSet, MetadataRecord
 from automq.replicated.machine import LogBusy, LogFailed, LogFenced
 from automq.runtime.entropy import SeededEntropy
+from automq.s3stream.ports import Buffer
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World
 from tests.support.sim_loop import SimLoop, run_world
 
@@ -287,3 +288,36 @@ async def test_b17_one_large_change_is_taken_where_nothing_waits(
     monkeypatch.setattr(module, "WAITING_BYTES_MAX", 10)
     await world.log.append([fact(1)] * 9)
     assert world.log.record_number == 9
+
+
+@pytest.mark.looptime
+async def test_slot_on_its_way_may_arrive_after_the_close(world: LogWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is broken off may leave half a slot where the store keeps half a request."""
+    create = world.flaky.create
+
+    async def slow(key: str, body: Sequence[Buffer]) -> None:
+        await asyncio.sleep(0.5)
+        await create(key, body)
+
+    monkeypatch.setattr(world.flaky, "create", slow)
+    done = world.log.append([fact(1)])
+    await asyncio.sleep(0.1)
+    world.log.close()
+    await world.log.settle(1.0)
+    await world.tasks.close()
+
+    assert isinstance(done.exception(), LogFailed), "nobody was told that it is durable"
+    assert await world.facts() == [[1]]
+
+
+@pytest.mark.looptime
+async def test_close_waits_for_no_outage(world: LogWorld) -> None:
+    world.flaky.is_down = True
+    done = world.log.append([fact(1)])
+    await asyncio.sleep(0.01)
+    began = asyncio.get_running_loop().time()
+    world.log.close()
+    await world.log.settle(1.0)
+
+    assert asyncio.get_running_loop().time() - began == pytest.approx(1.0, abs=0.01)
+    assert isinstance(done.exception(), LogFailed)
