@@ -17,7 +17,7 @@ from automq.metadata.sealed import seal, unseal
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
 from automq.s3stream.model import CorruptData
-from automq.s3stream.ports import ObjectExists, ObjectStorage
+from automq.s3stream.ports import ObjectExists, ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
 from automq.s3stream.store.listing import list_own
 
@@ -47,6 +47,17 @@ async def highest_claim(store: ObjectStorage, cluster_id: ClusterId, patience: P
     """The newest epoch that somebody claimed; 0 when nobody ever did."""
     claims = await patience.insist(lambda: list_own(store, claim_folder(cluster_id), parse_claim_key))
     return max((claim.parsed for claim in claims), default=NO_EPOCH)
+
+
+async def read_claim(
+    store: ObjectStorage, cluster_id: ClusterId, epoch: ControllerEpoch, patience: Patience
+) -> Claim | None:
+    """What the claim of `epoch` says; None where it cannot be read: that it exists is what counts."""
+    key = claim_key(cluster_id, epoch)
+    try:
+        return decode_claim(key, await patience.insist(lambda: store.get(key)))
+    except (ObjectNotFound, CorruptData):
+        return None
 
 
 def decode_claim(key: str, data: bytes) -> Claim:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq.ids import ClusterId
+from automq.metadata.claim import highest_claim, read_claim
 from automq.metadata.cluster import check_named, erasing_key, first_foreign_key, read_cluster_key
 from automq.metadata.lease import LeaseWatch
 from automq.metadata.loader import LogLoader
@@ -23,7 +24,7 @@ from automq.metadata.refusal import ClusterRunning, StoreClusterMissing, StoreOw
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
-from automq.s3stream.model import CorruptData, DataMissing
+from automq.s3stream.model import CorruptData, DataMissing, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.layout import CLUSTER_KEY
 
@@ -153,8 +154,17 @@ async def _recorded_owner(
     try:
         return _marked_owner(key, await patience.insist(lambda: store.get(key)))
     except ObjectNotFound:
-        loader = LogLoader(store=store, cluster_id=cluster_id, entropy=entropy, patience=patience, tasks=tasks)
+        pass
+    loader = LogLoader(store=store, cluster_id=cluster_id, entropy=entropy, patience=patience, tasks=tasks)
+    try:
         return (await loader.read()).image.prefix_owner
+    except StoreDamaged:
+        # Whoever claimed last outlives the log: a damaged cluster can be given up, too.
+        epoch = await highest_claim(store, cluster_id, patience)
+        claim = await read_claim(store, cluster_id, epoch, patience)
+        if claim is None or claim.record_number is None:
+            raise
+        return claim.owner
 
 
 def _marked_owner(key: str, marker: bytes) -> str | None:

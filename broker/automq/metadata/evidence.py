@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch, ObjectId
-from automq.metadata.claim import NO_EPOCH, Claim, decode_claim
+from automq.metadata.claim import NO_EPOCH, Claim, read_claim
 from automq.metadata.lease import LeaseContent, decode_lease, lease_key
 from automq.metadata.loader import Loaded
 from automq.metadata.log_format import (
@@ -34,7 +34,7 @@ from automq.metadata.log_format import (
     snapshot_folder,
 )
 from automq.metadata.patience import Patience
-from automq.s3stream.model import CorruptData, StoreDamaged
+from automq.s3stream.model import StoreDamaged
 from automq.s3stream.objects.format import object_folder, object_key, parse_object_key
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.layout import CLUSTER_KEY, parse_key
@@ -96,7 +96,7 @@ async def find_traces(store: ObjectStorage, cluster_id: ClusterId, patience: Pat
         lease=None if lease is None else decode_lease(lease),
         has_log=bool(slots or snapshots),
         claimed=claimed,
-        claim=None if claimed is None else await _claim(store, claim_key(cluster_id, claimed), patience),
+        claim=None if claimed is None else await read_claim(store, cluster_id, claimed, patience),
     )
 
 
@@ -196,13 +196,4 @@ async def _get(store: ObjectStorage, key: str, patience: Patience) -> bytes | No
     try:
         return await patience.insist(lambda: store.get(key))
     except ObjectNotFound:
-        return None
-
-
-async def _claim(store: ObjectStorage, key: str, patience: Patience) -> Claim | None:
-    """None for one that cannot be read: that it exists is what counts."""
-    data = await _get(store, key, patience)
-    try:
-        return None if data is None else decode_claim(key, data)
-    except CorruptData:
         return None

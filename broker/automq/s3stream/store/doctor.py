@@ -28,6 +28,7 @@ from automq.s3stream.ports import (
     StoreUnsupported,
 )
 from automq.s3stream.store.conditional import create_once
+from automq.s3stream.store.listing import describe_strangers
 from automq.s3stream.store.requests import DOCTOR_PREFIX
 
 T = TypeVar("T")
@@ -133,6 +134,7 @@ ADVISORY: Final[Mapping[str, str]] = {
     "checksums": "bytes damaged on the way to the store are found when they are read, not when they are written",
     "batch deletes": "keys are deleted one by one, which takes as many requests",
     "create in bulk": "whether a key is free is looked for before: two writers at once could overwrite each other",
+    "strangers": "they are passed over; remove what nobody needs, it costs listings and space",
     "latency": "produce latency is at least the store's own: use a store that is nearer, or a block WAL",
 }
 
@@ -157,18 +159,6 @@ async def run_doctor(store: ObjectStorage, *, name: str, clock: Clock, entropy: 
     finally:
         await examination.sweep()
     return examination.report(name)
-
-
-async def is_empty(store: ObjectStorage) -> bool:
-    """Whether the prefix holds nothing but what a doctor left behind."""
-    start_after = ""
-    while True:
-        infos = await store.list("", start_after=start_after, limit=100)
-        if not infos:
-            return True
-        if any(not info.key.startswith(DOCTOR_PREFIX) for info in infos):
-            return False
-        start_after = infos[-1].key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +246,7 @@ class _Examination:
             self._check_checksums,
             self._check_batch_deletes,
             self._check_create_in_bulk,
+            lambda: describe_strangers(self._store),
             self._check_latency,
         )
         for (name, consequence), check in zip(ADVISORY.items(), checks, strict=True):

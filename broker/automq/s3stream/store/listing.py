@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from automq.s3stream.ports import ObjectInfo, ObjectStorage
+from automq.s3stream.store.layout import parse_key
 
 T = TypeVar("T")
 
@@ -13,6 +14,9 @@ log = logging.getLogger(__name__)
 
 # Whoever puts more strange keys into a prefix knows by then.
 NAMED_MAX: Final = 1000
+PAGE_KEYS: Final = 1000
+PAGES_MAX: Final = 5
+EXAMPLES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +81,21 @@ async def list_own(
         if len(infos) < asked or len(found) >= limit:
             return found
         start_after = infos[-1].key
+
+
+async def describe_strangers(store: ObjectStorage) -> str:
+    """One sentence on the keys of a prefix that are none of ours. Looks at some pages only. Raises StoreError."""
+    strangers: list[str] = []
+    looked = 0
+    start_after = ""
+    for _ in range(PAGES_MAX):
+        infos = await store.list("", start_after=start_after, limit=PAGE_KEYS)
+        looked += len(infos)
+        strangers.extend(info.key for info in infos if parse_key(info.key) is None)
+        if len(infos) < PAGE_KEYS:
+            break
+        start_after = infos[-1].key
+    if not strangers:
+        return f"none among the first {looked} keys"
+    named = ", ".join(map(repr, strangers[:EXAMPLES]))
+    return f"{len(strangers)} of the first {looked} keys are none of this program's: {named}"

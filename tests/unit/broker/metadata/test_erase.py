@@ -10,9 +10,10 @@ from automq.metadata import erase as module
 from automq.metadata.cluster import ClusterKey, erasing_key
 from automq.metadata.erase import Erasure, erase, erase_owned
 from automq.metadata.lease import lease_key
+from automq.metadata.log_format import claim_folder, log_folder
 from automq.metadata.refusal import ClusterRunning, StoreClusterMissing, StoreOwnedByAnother
 from automq.runtime.entropy import SeededEntropy
-from automq.s3stream.model import CorruptData, DataMissing
+from automq.s3stream.model import CorruptData, DataMissing, StoreDamaged
 from automq.s3stream.ports import ObjectInfo, ObjectNotFound
 from automq.s3stream.store.layout import CLUSTER_KEY
 from tests.support.metadata_worlds import CLUSTER, FlakyStore, LoopClock, World
@@ -280,3 +281,24 @@ async def test_a_damaged_marker_is_damage(world: EraseWorld, marker: bytes) -> N
     with pytest.raises(CorruptData, match="erasing"):
         await world.erase()
     assert await world.keys() == before
+
+
+async def test_f8_a_cluster_whose_log_is_damaged_is_erased_by_whoever_claimed_it_last(world: EraseWorld) -> None:
+    slots = [info.key for info in await world.flaky.inner.list(log_folder(CLUSTER))]
+    await world.flaky.inner.put(slots[0], [b"damaged"])
+    before = await world.keys()
+    with pytest.raises(StoreOwnedByAnother, match="uid"):
+        await world.erase(owner="stranger")
+    assert await world.keys() == before
+    await world.erase(owner="uid")
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]
+
+
+async def test_a_damaged_cluster_whose_claims_name_nobody_is_left_alone(world: EraseWorld) -> None:
+    """They are of a version that did not write owners into claims."""
+    slots = [info.key for info in await world.flaky.inner.list(log_folder(CLUSTER))]
+    await world.flaky.inner.put(slots[0], [b"damaged"])
+    for info in await world.flaky.inner.list(claim_folder(CLUSTER)):
+        await world.flaky.inner.put(info.key, [b'{"node": 1, "nonce": "n"}'])
+    with pytest.raises(StoreDamaged):
+        await world.erase(owner="uid")

@@ -27,7 +27,6 @@ from automq.s3stream.store.doctor import (
     DoctorReport,
     Outcome,
     RaceOutcome,
-    is_empty,
     judge_race,
     percentile,
     run_doctor,
@@ -348,16 +347,16 @@ async def test_what_dead_doctors_left_is_swept_and_living_ones_are_let_alone() -
     assert [info.key for info in await store.list("")] == ["doctor/1699999999999-bbbb/race/000"]
 
 
-async def test_doctors_keys_do_not_count_as_content() -> None:
+async def test_k4_strangers_are_named_and_are_no_failure() -> None:
     store = MemoryStore()
-    assert await is_empty(store)
-
-    for number in range(250):
-        await store.put(f"doctor/1-a/{number:03d}", [b"x"])
-    assert await is_empty(store)
-
-    await store.put("something", [b"x"])
-    assert not await is_empty(store)
+    store.place("kafka/", b"")
+    store.place("notes.txt~", b"x")
+    await store.put("cluster", [b"x"])
+    report = await examine(store)
+    (check,) = [check for check in report.checks if check.name == "strangers"]
+    assert check.outcome is Outcome.PASSED
+    assert "'kafka/', 'notes.txt~'" in check.detail
+    assert "cluster" not in check.detail
 
 
 def test_race_with_one_winner_whose_body_is_stored_is_right() -> None:
