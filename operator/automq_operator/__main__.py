@@ -93,6 +93,8 @@ class Program:
             except Exception:
                 log.exception("watching ended; it begins anew")
                 telemetry.INTERNAL_ERRORS.inc()
+            finally:
+                await operator.close()
             self._listen_for_signals()
             try:
                 await asyncio.wait_for(self._stop.wait(), AGAIN_S)

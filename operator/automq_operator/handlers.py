@@ -54,6 +54,7 @@ class Operator:
         )
         self._loops: dict[Key, ClusterLoop] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._closed = False
         self._others: list[asyncio.Task[None]] = []
         self._nodes: dict[str, object] = {}
 
@@ -61,7 +62,6 @@ class Operator:
         """All handlers; `login` says where the API server is."""
         registry = kopf.OperatorRegistry()
         kopf.on.startup(registry=registry)(self._start)
-        kopf.on.cleanup(registry=registry)(self._stop)
         kopf.on.login(registry=registry)(login or _login)
         for kind in INDEXED_KINDS:
             where = KINDS[kind]
@@ -88,8 +88,9 @@ class Operator:
         loop = asyncio.get_running_loop()
         self._others = [loop.create_task(self._relist_for_ever()), loop.create_task(self._recorder.run())]
 
-    async def _stop(self, **_: Any) -> None:
-        """End the loops: the operator no longer leads."""
+    async def close(self) -> None:
+        """End the loops, however kopf ended: they must not go on beside those of a new beginning."""
+        self._closed = True
         tasks = [*self._tasks.values(), *self._others]
         for task in tasks:
             task.cancel()
@@ -131,6 +132,8 @@ class Operator:
 
     def _wake(self, key: Key) -> None:
         """Nudge the loop of a resource; begin one where there is none."""
+        if self._closed:
+            return
         loop = self._loops.get(key)
         if loop is not None:
             loop.nudge()
@@ -146,7 +149,7 @@ class Operator:
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         self._loops.pop(key, None)
         self._tasks.pop(key, None)
-        if task.cancelled():
+        if self._closed or task.cancelled():
             return
         error = task.exception()
         if error is not None:

@@ -119,4 +119,6 @@ async def test_cluster_gets_its_children_and_a_finalizer_only_with_delete(
         finally:
             stop.set()
             await asyncio.wait_for(running, 20)
+            await operator.close()
+            assert operator._loops == {}
     await server.close()
