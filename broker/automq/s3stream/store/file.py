@@ -6,6 +6,7 @@ mean to a reader. Creates pass uploads and reads by: those share `BULK_MAX` work
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 from collections.abc import Callable, Sequence
@@ -112,7 +113,9 @@ class FileStore:
     async def close(self) -> None:
         """Remove this process's temporary files. Idempotent; a later operation opens the store again."""
         if self._temporary.is_open:
-            await self._run(self._temporary.close)
+            # What cannot be removed is swept by the next process here.
+            with contextlib.suppress(StoreError):
+                await self._run(self._temporary.close)
 
     async def _open(self) -> None:
         async with self._opening:

@@ -445,3 +445,20 @@ async def test_kill_in_the_middle_leaves_no_partial_object_and_loses_no_answer(r
     await store.create("c/next", [b"x"])
     assert len(os.listdir(f"{root}/.tmp")) == 1
     await store.close()
+
+
+async def test_f9_refusal_while_closing_is_no_error(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    workers = ThreadWorkers()
+    store = FileStore(str(tmp_path / "store"), workers=workers, entropy=SystemEntropy())
+    await store.put("a", [b"x"])
+    close = store._temporary.close
+    monkeypatch.setattr(store._temporary, "close", refuse)
+
+    await store.close()
+
+    monkeypatch.undo()
+    close()
+    workers.close()
