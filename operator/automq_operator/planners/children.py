@@ -22,7 +22,8 @@ def plan(view: View) -> Proposal:
         if item.child.shapes_pods and waiting:
             continue  # brokers are made, or restarted, once: with all of their addresses
         actions.append(Apply(manifest=item.manifest, uid=item.live["metadata"]["uid"] if item.live else None))
-        applied.append(named(item.child.key))
+        if item.child.key not in view.observed.refused:
+            applied.append(named(item.child.key))
     conflicts = [named(item.child.key) for item in view.rendered if item.foreign]
     if conflicts:
         findings.append(Finding(reason=Reason.NAME_CONFLICT, about=conflicts))

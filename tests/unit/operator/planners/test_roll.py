@@ -243,7 +243,8 @@ def test_finding_02_a_refused_node_port_keeps_no_broker_from_being_made() -> Non
         cluster, _ = one_pass(cluster, world)
     assert cluster.status.ready == "1/1"
     assert reasons(cluster)["Progressing"] == ("False", "Refused")
-    assert "Service/demo-kafka-outside: 422 provided port" in cluster.status.conditions[2].message
+    words = "Service/demo-kafka-outside: 422 provided port is not in the valid range"
+    assert cluster.status.conditions[2].message == words, "and nothing of applying it"
 
 
 def test_finding_12_a_pod_of_another_stateful_set_is_no_broker() -> None:
