@@ -126,6 +126,7 @@ class S3Clients:
         self._exits = contextlib.AsyncExitStack()
         self._exact: Any = None
         self._make_workers = make_workers
+        self._ca_file: str | None = None
         self._sender: tuple[BodySender, Workers] | None = None
         self.on_request: OnExactRequest = _nobody
         """Hears of each request through aiobotocore, after its end."""
@@ -158,6 +159,7 @@ class S3Clients:
                 bucket_path=f"/{self._place.bucket}" if self._path_style else "",
                 region=meta.region_name,
                 proxies=botocore.utils.get_environ_proxies(meta.endpoint_url),
+                ca_file=self._ca_file,
             )
             self._sender = BodySender(endpoint), self._make_workers()
         return self._sender
@@ -174,6 +176,8 @@ class S3Clients:
 
     async def _make_exact(self) -> Any:
         session = aiobotocore.session.get_session()
+        # AWS_CA_BUNDLE, or a profile's.
+        self._ca_file = session.get_config_variable("ca_bundle")
         session.register_component("credential_provider", _Signer(self._source))
         session.register_component("data_loader", _service_descriptions())
         config = AioConfig(

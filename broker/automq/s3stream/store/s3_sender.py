@@ -45,6 +45,8 @@ class Endpoint:
     """Empty, or a slash and the bucket's name."""
     region: str
     proxies: Mapping[str, str]
+    ca_file: str | None = None
+    """Whom to trust beside the system's authorities; None: botocore's own list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ class BodySender:
         self._host, self._port, self._is_tls = parts.hostname or "", parts.port, parts.scheme == "https"
         self._path = parts.path.rstrip("/") + endpoint.bucket_path
         self._idle: list[http.client.HTTPConnection] = []
-        self._tls = _tls_context() if self._is_tls else None
+        self._tls = _tls_context(endpoint.ca_file) if self._is_tls else None
         self._proxy = ProxyConfiguration(proxies=dict(endpoint.proxies)).proxy_url_for(endpoint.url)
 
     def put(
@@ -237,10 +239,10 @@ class BodySender:
         return connection
 
 
-def _tls_context() -> ssl.SSLContext:
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Trusts whom botocore trusts, and the system's authorities."""
     context = ssl.create_default_context()
-    context.load_verify_locations(cafile=get_cert_path(True))
+    context.load_verify_locations(cafile=ca_file or get_cert_path(True))
     return context
 
 

@@ -1,8 +1,13 @@
 """PUTs from threads: connections are used again, dead ones are not, early refusals are heard."""
 
 import contextlib
+import dataclasses
 import http.server
+import pathlib
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -161,3 +166,38 @@ def test_headers_that_mean_something_are_signed(server: Any) -> None:
 
     assert target == "/b/key?partNumber=1"
     assert "SignedHeaders=host;if-none-match;x-amz-content-sha256;x-amz-date" in headers["Authorization"]
+
+
+@pytest.fixture
+def certificate(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A key and a certificate for 127.0.0.1, signed by itself."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("there is no openssl here")
+    path = tmp_path / "server.pem"
+    made = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    made += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*made, "-keyout", str(path), "-out", f"{path}.crt"], check=True, capture_output=True)
+    path.write_text(path.read_text() + pathlib.Path(f"{path}.crt").read_text())
+    return path
+
+
+def test_body_goes_out_by_tls_to_whom_the_bundle_trusts(server: Any, certificate: pathlib.Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    host, port = server.server_address
+    place = Endpoint(
+        url=f"https://{host}:{port}", bucket_path="", region="us-east-1", proxies={}, ca_file=f"{certificate}.crt"
+    )
+    sender = BodySender(place)
+    body = bytes(range(256)) * 20_000
+
+    assert [put(sender, body, b"tail").answer.status for _ in range(3)] == [200] * 3
+    sender.put_half("key", body, credential=CREDENTIAL, checksum=Checksum.CRC32C, headers={})
+
+    assert server.bodies[:3] == [body + b"tail"] * 3
+    assert len(set(server.ports[:3])) == 1
+    with pytest.raises(ssl.SSLCertVerificationError):
+        put(BodySender(dataclasses.replace(place, ca_file=None)), b"x")
+    sender.close()
