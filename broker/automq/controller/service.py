@@ -44,7 +44,7 @@ from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.model import CommitRequest, CommitResult, Unplaced
+from automq.s3stream.model import CommitRequest, CommitResult, StoreDamaged, Unplaced
 from automq.s3stream.ports import ObjectStorage, StoreError
 
 T = TypeVar("T")
@@ -257,6 +257,10 @@ class Controller:
         if self._is_lost:
             return
         self._is_lost = True
+        if isinstance(error, StoreDamaged):
+            # Nobody has taken over; whoever met the damage ends the process.
+            self._fall_silent(error)
+            return
         log.warning("controller fenced", extra={"controller_epoch": self._epoch, "why": str(error)})
         self._fall_silent(error)
         self._on_fenced(str(error))

@@ -156,15 +156,18 @@ async def _recorded_owner(
     except ObjectNotFound:
         pass
     loader = LogLoader(store=store, cluster_id=cluster_id, entropy=entropy, patience=patience, tasks=tasks)
+    damage: StoreDamaged | None = None
     try:
-        return (await loader.read()).image.prefix_owner
-    except StoreDamaged:
-        # Whoever claimed last outlives the log: a damaged cluster can be given up, too.
-        epoch = await highest_claim(store, cluster_id, patience)
-        claim = await read_claim(store, cluster_id, epoch, patience)
-        if claim is None or claim.record_number is None:
-            raise
-        return claim.owner
+        image = (await loader.read()).image
+        if image.record_number:
+            return image.prefix_owner
+    except StoreDamaged as error:
+        damage = error
+    # Whoever claimed last outlives the log: a cluster whose log is damaged or gone can be given up, too.
+    claim = await read_claim(store, cluster_id, await highest_claim(store, cluster_id, patience), patience)
+    if damage is not None and (claim is None or claim.record_number is None):
+        raise damage
+    return None if claim is None else claim.owner
 
 
 def _marked_owner(key: str, marker: bytes) -> str | None:

@@ -85,7 +85,7 @@ class MetadataLog:
         self._in_flight: Sequence[_Waiting] = ()
         self._writing = False
         self._writer: asyncio.Task[None] | None = None
-        self._failure: LogFenced | LogFailed | None = None
+        self._failure: LogFenced | LogFailed | StoreDamaged | None = None
         self.bytes_written = 0
         """Payload bytes since the start; snapshots are paced by it."""
 
@@ -169,7 +169,7 @@ class MetadataLog:
                     await self._create(self._next, body)
                 except StoreDamaged as error:
                     # Nothing of ours may rest on this slot, and nobody may overwrite it.
-                    self._fail(LogFailed(str(error)))
+                    self._fail(error)
                     raise
                 except KeyTaken:
                     self._lose(LogFenced(f"slot {self._next} of the metadata log belongs to another controller"))
@@ -216,7 +216,7 @@ class MetadataLog:
             self._fail(error)
             self._on_fenced(error)
 
-    def _fail(self, error: LogFenced | LogFailed) -> None:
+    def _fail(self, error: LogFenced | LogFailed | StoreDamaged) -> None:
         if self._failure is not None:
             return
         self._failure = error

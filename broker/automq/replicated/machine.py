@@ -48,8 +48,8 @@ class RecordLog(Protocol[RecordIn]):
     def append(self, records: Sequence[RecordIn]) -> asyncio.Future[None]:
         """Take `records` at once, in call order, atomically; the future is done when they are durable.
 
-        Futures complete in call order. They fail with LogFenced or LogFailed; after the first failure every later one
-        fails too and nothing more may be appended through this object. Grouping several calls into one durable write
-        is the log's own business. Raises LogBusy, and takes nothing, when too much waits already.
+        Futures complete in call order. They fail with LogFenced, LogFailed or StoreDamaged; after the first failure
+        every later one fails too and nothing more may be appended through this object. Grouping several calls into one
+        durable write is the log's own business. Raises LogBusy, and takes nothing, when too much waits already.
         """
         ...

@@ -302,3 +302,11 @@ async def test_a_damaged_cluster_whose_claims_name_nobody_is_left_alone(world: E
         await world.flaky.inner.put(info.key, [b'{"node": 1, "nonce": "n"}'])
     with pytest.raises(StoreDamaged):
         await world.erase(owner="uid")
+
+
+async def test_f8_a_cluster_whose_log_is_gone_is_not_nobodys(world: EraseWorld) -> None:
+    await world.flaky.inner.delete([info.key for info in await world.flaky.inner.list(log_folder(CLUSTER))])
+    with pytest.raises(StoreOwnedByAnother, match="uid"):
+        await world.erase(owner=None)
+    await world.erase(owner="uid")
+    assert await world.keys() == [LEFT_BY_A_DOCTOR]

@@ -16,7 +16,8 @@ from automq.metadata.log_format import LogPosition, decode_slot, encode_fence, l
 from automq.metadata.records import FeatureLevelSet, MetadataRecord
 from automq.replicated.machine import LogBusy, LogFailed, LogFenced
 from automq.runtime.entropy import SeededEntropy
-from automq.s3stream.ports import Buffer
+from automq.s3stream.model import StoreDamaged
+from automq.s3stream.ports import Buffer, StoreUnavailable
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World
 from tests.support.sim_loop import SimLoop, run_world
 
@@ -321,3 +322,27 @@ async def test_close_waits_for_no_outage(world: LogWorld) -> None:
 
     assert asyncio.get_running_loop().time() - began == pytest.approx(1.0, abs=0.01)
     assert isinstance(done.exception(), LogFailed)
+
+
+@pytest.mark.looptime
+async def test_f1_half_of_our_own_slot_is_damage_and_no_fence(world: LogWorld) -> None:
+    """A store that kept half of a PUT whose answer was lost."""
+    create = world.flaky.inner.create
+
+    async def keeps_half(key: str, body: Sequence[Buffer]) -> None:
+        data = b"".join(body)
+        await create(key, [data[: len(data) // 2]])
+        raise StoreUnavailable("connection lost")
+
+    world.flaky.inner.create = keeps_half  # type: ignore[method-assign]
+    first, second = world.log.append([fact(1)]), world.log.append([fact(2)])
+    for append in (first, second):
+        with pytest.raises(StoreDamaged, match="half a PUT"):
+            await append
+    with pytest.raises(StoreDamaged):
+        await world.log.append([fact(3)])
+    await asyncio.sleep(1)
+    assert world.lost == []
+    assert [type(error) for error in world.crashes] == [StoreDamaged]
+    world.crashes.clear()
+    assert len(await world.flaky.inner.list(log_folder(CLUSTER))) == 1
