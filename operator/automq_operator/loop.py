@@ -91,6 +91,7 @@ class ClusterLoop:
         self._tools, self._resource = tools, resource
         self._namespace, self._name = namespace, name
         self._key = namespace, name
+        self._itself: ObjectKey = (resource.kind, name)
         self._nudge = asyncio.Event()
         self._outcomes = Outcomes()
         self._applied: dict[ObjectKey, str] = {}
@@ -209,7 +210,7 @@ class ClusterLoop:
             limits=self._tools.limits,
             permits=permits,
         )
-        self._outcomes.keep(plan.wanted)
+        self._outcomes.keep(plan.wanted | {self._itself})
         carried = await self._apply(plan.actions)
         self._tools.fleet.report(self._key, plan, permits, replaced=carried.forced, now=runtime.monotonic())
         self._say(body, plan.notes)
@@ -255,9 +256,18 @@ class ClusterLoop:
         storage = (body.get("spec") or {}).get("storage") or {}
         wanted = storage.get("deletionPolicy") == "Delete"
         if wanted == (naming.FINALIZER in found):
+            self._outcomes.done(self._itself)
+            return
+        refusal = self._outcomes.refused(runtime.monotonic()).get(self._itself)
+        if refusal is not None and not refusal.due:
             return
         kept = [name for name in found if name != naming.FINALIZER] + ([naming.FINALIZER] if wanted else [])
-        self._tools.cache.wrote(body["kind"], await self._tools.server.set_finalizers(body, kept))
+        try:
+            self._tools.cache.wrote(self._resource.kind, await self._tools.server.set_finalizers(body, kept))
+        except ApiError as error:
+            self._did_not(self._itself, "", error)
+        else:
+            self._outcomes.done(self._itself)
 
     async def _apply(self, actions: Sequence[Action]) -> Carried:
         """Carry out each action; one that fails does not keep the others from being tried."""
@@ -267,22 +277,26 @@ class ClusterLoop:
             try:
                 await self._act(action)
             except ApiError as error:
-                failed, code = True, str(error.status)
-                telemetry.REFUSED.labels(key[0], code).inc()
-                log.warning("%s/%s: %s", self._namespace, self._name, error)
-                self._outcomes.failed(
-                    key,
-                    digest=digest_of(action),
-                    status=error.status,
-                    message=error.message,
-                    passing=error.passing,
-                    retry_after_s=error.retry_after_s,
-                    now=runtime.monotonic(),
-                )
+                failed = True
+                self._did_not(key, digest_of(action), error)
             else:
                 self._outcomes.done(key)
                 forced = forced or (isinstance(action, DeletePod) and action.force)
         return Carried(forced=forced, failed=failed)
+
+    def _did_not(self, key: ObjectKey, digest: str, error: ApiError) -> None:
+        """The API server did not do something: the next pass knows, and reports it."""
+        telemetry.REFUSED.labels(key[0], str(error.status)).inc()
+        log.warning("%s/%s: %s", self._namespace, self._name, error)
+        self._outcomes.failed(
+            key,
+            digest=digest,
+            status=error.status,
+            message=error.message,
+            passing=error.passing,
+            retry_after_s=error.retry_after_s,
+            now=runtime.monotonic(),
+        )
 
     async def _act(self, action: Action) -> None:
         match action:
@@ -297,7 +311,12 @@ class ClusterLoop:
         kind, name = key = manifest["kind"], manifest["metadata"]["name"]
         if uid is None and await self._look_for_stranger(key):
             return  # the next pass sees it and says whose it is
-        live = await self._tools.server.apply(manifest, uid)
+        try:
+            live = await self._tools.server.apply(manifest, uid)
+        except ApiError as error:
+            if uid is not None and error.status == 409:
+                await self._look_again(key, uid)
+            raise
         self._tools.cache.wrote(kind, live)
         self._applied[kind, name] = _ours(live)
 
@@ -312,6 +331,14 @@ class ClusterLoop:
             return False
         self._strangers[key] = live
         return True
+
+    async def _look_again(self, key: ObjectKey, uid: str) -> None:
+        """An object is not the one that the watch shows: what that missed is asked for at once."""
+        if (
+            not await self._look_for_stranger(key)
+            and await self._tools.server.get(key[0], self._namespace, key[1]) is None
+        ):
+            self._tools.cache.deleted(key[0], self._namespace, key[1], uid)
 
     async def _delete(
         self, kind: str, name: str, uid: str, *, grace_s: int | None = None, foreground: bool = False

@@ -373,3 +373,40 @@ async def test_unreachable_api_server_ends_no_loop() -> None:
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_finding_02_a_finalizer_that_is_refused_holds_nothing_up_and_is_said() -> None:
+    harness = a_harness(storage={"deletionPolicy": "Delete"})
+    harness.server.nodes("node1")
+    harness.server.refuses["finalizers", api.KIND] = ApiError(status=403, message="forbidden", what="PATCH")
+    loop = harness.loop()
+    for _ in range(8):
+        await loop.one_pass()
+        harness.start_pods()
+    assert harness.server.conditions()["Ready"] == ("True", "Serving")
+    assert harness.server.conditions()["Progressing"] == ("False", "Refused")
+    assert harness.server.calls.count(f"finalizers {api.KIND}/demo") == 1
+    harness.server.refuses.clear()
+    loop._outcomes._failures.clear()  # its time has come
+    for _ in range(3):
+        await loop.one_pass()
+    assert harness.server.conditions()["Progressing"] == ("False", "Settled")
+
+
+@pytest.mark.parametrize("remade", [True, False])
+async def test_a_child_that_is_another_than_the_watch_shows_is_looked_at(remade: bool) -> None:
+    harness = a_harness()
+    loop = await ready(harness)
+    harness.watches.lose()
+    old = harness.server.objects.pop(("Service", "team", "demo-kafka"))
+    if remade:
+        another = copy.deepcopy(old)
+        del another["metadata"]["uid"]
+        harness.server.put(another)
+    await change(harness, listeners=[{"name": "internal", "port": 9093}])
+    harness.cache.wrote(api.KIND, harness.server.objects[api.KIND, "team", "demo"])
+    for _ in range(3):
+        await loop.one_pass()
+    service = harness.server.objects["Service", "team", "demo-kafka"]
+    assert [port["port"] for port in service["spec"]["ports"]] == [9093]
+    assert service["metadata"]["uid"] != old["metadata"]["uid"]
