@@ -29,7 +29,7 @@ from automq.s3stream.model import (
 )
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.store.memory import MemoryStore
-from automq.s3stream.upload.recoverer import lowest_missing
+from automq.s3stream.upload.dead_log import lowest_missing
 from tests.support.cluster import SimClock
 from tests.support.faults import SimStore
 from tests.support.sim_loop import Process, SimLoop
@@ -160,6 +160,7 @@ class CommitWorld:
             tasks=Tasks("controller", on_crash=lambda task, error: self.violation(f"{task} crashed: {error!r}")),
             metrics=Metrics(),
             on_fenced=lambda reason: self.violation(f"the controller was fenced: {reason}"),
+            on_damaged=lambda error: self.violation(f"the metadata log was damaged: {error}"),
             on_store=lambda error: None,
         )
 

@@ -80,15 +80,15 @@ def _several_blocks(add_block: Any) -> Any:
 def _groups(run: Any) -> Any:
     async def counted(self: Any, *args: Any) -> Any:
         groups = 0
-        read_group = self._read_group
+        read_group = self._log.read_group
 
-        async def reading(position: int) -> Any:
+        async def reading(*args: Any) -> Any:
             nonlocal groups
-            group = await read_group(position)
+            group = await read_group(*args)
             groups += bool(group.slots)
             return group
 
-        self._read_group = reading
+        self._log.read_group = reading
         try:
             return await run(self, *args)
         finally:

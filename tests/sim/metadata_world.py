@@ -19,6 +19,7 @@ from automq.metadata.snapshots import Snapshots
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
+from automq.s3stream.model import StoreDamaged
 from automq.s3stream.store.memory import MemoryStore
 from tests.support.faults import Operation, SimStore
 from tests.support.sim_loop import Process, SimLoop
@@ -139,10 +140,14 @@ class MetadataController:
             tasks=self.tasks,
             patience=self.patience,
             on_fenced=self._on_fenced,
+            on_damaged=self._on_damaged,
         )
         self.snapshots = Snapshots(
             store=self.store, cluster_id=CLUSTER, log=self.log, entropy=self.entropy, patience=self.patience
         )
+
+    def _on_damaged(self, error: StoreDamaged) -> None:
+        self.world.violations.append(f"the metadata log was damaged: {error}")
 
     def _on_fenced(self, error: LogFenced) -> None:
         self.fenced = True

@@ -10,6 +10,7 @@ WAL = "automq.s3stream.wal.object_wal:"
 STORAGE = "automq.s3stream.storage:StorageEngine."
 UPLOADER = "automq.s3stream.upload.uploader:Uploader."
 RECOVERER = "automq.s3stream.upload.recoverer:"
+DEAD_LOG = "automq.s3stream.upload.dead_log:"
 DRIVER = "automq.replicated.driver:Driver."
 
 
@@ -70,7 +71,7 @@ def _every_race_is_won(original: Any) -> Any:
 def _sweeps_fences(original: Any) -> Any:
     async def sweep(self: Any, fence: int) -> None:
         await original(self, fence)
-        await self._store.delete([self._slot_id(fence).key])
+        await self._store.delete([self._log.slot_id(fence).key])
 
     return sweep
 
@@ -82,13 +83,13 @@ def _all_written(original: Any) -> Any:
 def _capture_at_the_tail(original: Any) -> Any:
     """Checkpoints are taken when the object is built, not when its end was fixed."""
 
-    async def build(self: Any, block: Any, object_id: Any) -> Any:
+    async def build(self: Any, block: Any, *args: Any) -> Any:
         engine = self._events.committed.__self__
         for run in block.runs:
             stream = engine._open_streams.get(run.stream)
             if stream is not None and stream.checkpoint_source is not None:
                 block.checkpoints[(run.stream, run.epoch)] = stream.checkpoint_source()
-        return await original(self, block, object_id)
+        return await original(self, block, *args)
 
     return build
 
@@ -151,21 +152,21 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "lowest missing slot",
         "Fence first, then read: the slot to win is the lowest missing one at or above T.",
-        (RECOVERER + "lowest_missing",),
+        (DEAD_LOG + "lowest_missing",),
         _highest_missing,
         "recovered_twice",
     ),
     Rule(
         "a lost race is one slot more",
         "Fence first, then read: a race lost at the fence is one slot more to read.",
-        (RECOVERER + "Recoverer._win",),
+        (DEAD_LOG + "DeadLog._win",),
         _every_race_is_won,
         "slot_lands_before_the_fence",
     ),
     Rule(
         "a fence ends the run",
         "Fence first, then read: slots beyond the fence are never part of the run.",
-        (RECOVERER + "ends_run",),
+        (DEAD_LOG + "ends_run",),
         returns(False),
         "recovered_twice",
     ),
@@ -186,7 +187,7 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "WAL fences stay",
         "Fences stay: a fence slot of a WAL is never deleted.",
-        (RECOVERER + "Recoverer._sweep",),
+        (RECOVERER + "Recoverer.sweep",),
         _sweeps_fences,
         "wakes_up_after_its_recovery",
     ),

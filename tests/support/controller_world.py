@@ -55,6 +55,7 @@ async def controller_world(store: ObjectStorage | None = None) -> AsyncIterator[
         tasks=tasks,
         metrics=Metrics(),
         on_fenced=lambda _reason: None,
+        on_damaged=lambda _error: None,
         on_store=lambda _error: None,
     )
     await controller.start(owner=None)

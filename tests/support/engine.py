@@ -142,6 +142,11 @@ class LedgerObjects:
         await self._answer()
         return self._ledger.judge(request, self._committer)
 
+    async def confirm(self) -> None:
+        await self._answer()
+        if self._committer in self._ledger.fenced_by:
+            raise BrokerFenced(f"{self._committer} is fenced")
+
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
         spans = [span for spans in self._ledger.objects.values() for of, span in spans if of == stream]
         spans.sort(key=lambda span: span.start)

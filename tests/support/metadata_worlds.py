@@ -13,6 +13,7 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.s3stream.model import StoreDamaged
 from automq.s3stream.ports import (
     Buffer,
     ObjectInfo,
@@ -134,6 +135,7 @@ class World:
         self.crashes: list[BaseException] = []
         self.store_errors: list[StoreError | None] = []
         self.fenced: list[tuple[str, str]] = []
+        self.damages: list[StoreDamaged] = []
         self.tasks = Tasks("test", on_crash=lambda _name, error: self.crashes.append(error))
         self.controllers: list[Controller] = []
 
@@ -158,6 +160,7 @@ class World:
             tasks=self.tasks,
             metrics=Metrics(),
             on_fenced=lambda reason: self.fenced.append((name, reason)),
+            on_damaged=self.damages.append,
             on_store=self.store_errors.append,
         )
         self.controllers.append(made)

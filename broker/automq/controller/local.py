@@ -3,12 +3,34 @@
 One pair for each (node, epoch). Reads come from the durable image, changes go through the controller.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 from automq.controller.service import Controller
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.metadata.publisher import MetadataPublisher
-from automq.s3stream.model import CommitRequest, CommitResult, ObjectSpan, StreamNotFound, StreamState
+from automq.replicated.machine import LogFailed, LogFenced
+from automq.s3stream.model import (
+    BrokerFenced,
+    CommitRequest,
+    CommitResult,
+    FencedBy,
+    ObjectSpan,
+    StreamNotFound,
+    StreamState,
+)
+from automq.s3stream.ports import StoreUnavailable
+
+
+@contextlib.contextmanager
+def _as_port_errors() -> Iterator[None]:
+    """The log's errors are none of the engine's: what it may try again, and what it may not, the port says."""
+    try:
+        yield
+    except LogFenced as error:
+        raise BrokerFenced(str(error), by=FencedBy.METADATA_LOG) from error
+    except LogFailed as error:
+        raise StoreUnavailable(f"the metadata log takes nothing now: {error}") from error
 
 
 class LocalObjects:
@@ -23,10 +45,16 @@ class LocalObjects:
         self._epoch = epoch
 
     async def prepare(self, count: int) -> Sequence[ObjectId]:
-        return await self._controller.prepare_objects(self._node, self._epoch, count)
+        with _as_port_errors():
+            return await self._controller.prepare_objects(self._node, self._epoch, count)
 
     async def commit(self, request: CommitRequest) -> CommitResult:
-        return await self._controller.commit_object(request)
+        with _as_port_errors():
+            return await self._controller.commit_object(request)
+
+    async def confirm(self) -> None:
+        with _as_port_errors():
+            await self._controller.confirm(self._node, self._epoch)
 
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
         return self._metadata.image.spans(stream, start, end, limit=limit)

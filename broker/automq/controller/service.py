@@ -5,6 +5,7 @@ All of them raise `ApiError` for what has a Kafka code, `BrokerFenced` when the 
 more, `LogFenced` when another controller has taken over, `LogFailed` after `close`.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
@@ -49,6 +50,10 @@ from automq.s3stream.ports import ObjectStorage, StoreError
 
 T = TypeVar("T")
 
+# The first slot that is written after we began to ask may have been on its way before; the second was not, and proves
+# that nobody had fenced us by then.
+PROVING_SLOTS: Final = 2
+
 log = logging.getLogger(__name__)
 
 SETTLE_S: Final = 1.0
@@ -57,6 +62,8 @@ SETTLE_S: Final = 1.0
 
 class Controller:
     """One per process. `on_fenced` is called once, with the reason, when another controller has taken over.
+
+    `on_damaged` is called once when the metadata log has been damaged under us; nothing is decided from then on.
 
     `key_of` names the key of an object in the store, for those that are deleted.
     """
@@ -75,6 +82,7 @@ class Controller:
         tasks: Tasks,
         metrics: Metrics,
         on_fenced: Callable[[str], None],
+        on_damaged: Callable[[StoreDamaged], None],
         on_store: Callable[[StoreError | None], None],
     ) -> None:
         self._settings = settings
@@ -87,6 +95,7 @@ class Controller:
         self._entropy = entropy
         self._tasks = tasks
         self._on_fenced = on_fenced
+        self._on_damaged = on_damaged
         self._patience = Patience(entropy=entropy, on_store=on_store)
         self._records_metric = metrics.counter(
             "automq_metadata_records", "Metadata records appended by this controller"
@@ -188,6 +197,7 @@ class Controller:
             tasks=self._tasks,
             patience=self._patience,
             on_fenced=self._on_lost,
+            on_damaged=self._on_lost,
         )
         self._machine = MetadataMachine(loaded.image)
         self._driver = Driver(
@@ -258,8 +268,9 @@ class Controller:
             return
         self._is_lost = True
         if isinstance(error, StoreDamaged):
-            # Nobody has taken over; whoever met the damage ends the process.
+            # Nobody has taken over; but nothing can be decided without the log.
             self._fall_silent(error)
+            self._on_damaged(error)
             return
         log.warning("controller fenced", extra={"controller_epoch": self._epoch, "why": str(error)})
         self._fall_silent(error)
@@ -431,8 +442,22 @@ class Controller:
         )
 
     async def commit_object(self, request: CommitRequest) -> CommitResult:
-        """See `ObjectManager.commit`. Raises ObjectRefused."""
+        """See `ObjectManager.commit`. Raises ObjectRefused, CommitTooLarge."""
         return await self._call(lambda image: judge(image, request))
+
+    async def confirm(self, node: NodeId, epoch: BrokerEpoch) -> None:
+        """See `ObjectManager.confirm`. Raises BrokerFenced, StoreError."""
+        if self._driver is None or self._log is None:
+            raise LogFailed("the controller has not started")
+        before = self._log.slots_written
+        while self._log.slots_written < before + PROVING_SLOTS:
+            await self._driver.settle()
+            if await self._log.poll_fence():
+                break
+            # The writer is between two slots: it goes on in a turn of its own.
+            await asyncio.sleep(0)
+        await self._driver.settle()
+        brokers.check_alive(self._publisher.image, node, epoch)
 
     # What the background asks for.
 

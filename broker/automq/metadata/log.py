@@ -57,7 +57,8 @@ class _Waiting:
 class MetadataLog:
     """Implements `RecordLog` for one controller epoch.
 
-    `on_fenced` is called once, with what was found, when somebody else has taken over.
+    `on_fenced` is called once, with what was found, when somebody else has taken over; `on_damaged` when the slot that
+    is ours to write holds what nobody can have written: it is left as it is, and this writer ends.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class MetadataLog:
         tasks: Tasks,
         patience: Patience,
         on_fenced: Callable[[LogFenced], None],
+        on_damaged: Callable[[StoreDamaged], None],
     ) -> None:
         self._store = store
         self._cluster_id = cluster_id
@@ -78,6 +80,7 @@ class MetadataLog:
         self._tasks = tasks
         self._patience = patience
         self._on_fenced = on_fenced
+        self._on_damaged = on_damaged
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self._next = LogPosition(epoch, 0)
@@ -94,6 +97,11 @@ class MetadataLog:
         """The newest slot of this epoch that is durable."""
         sequence = self._next.sequence
         return LogPosition(self._next.epoch, sequence - 1) if sequence else None
+
+    @property
+    def slots_written(self) -> int:
+        """How many slots of this epoch are durable."""
+        return self._next.sequence
 
     @property
     def record_number(self) -> int:
@@ -125,23 +133,25 @@ class MetadataLog:
             self._writer = self._tasks.spawn(self._write(), name="metadata log")
         return done
 
-    async def poll_fence(self) -> None:
+    async def poll_fence(self) -> bool:
         """Rule: a fenced process learns of it without writing: it looks for its own next slot.
 
-        Raises StoreError; what it finds it tells to `on_fenced`.
+        Whether it has looked: while a slot is being written, that will tell. Raises StoreError; what it finds it tells
+        to `on_fenced`.
         """
         position = self._next
         if not self._is_idle:
-            return
+            return False
         key = slot_key(self._cluster_id, position)
         try:
             header = await self._store.get_range(key, 0, HEADER_BYTES)
         except ObjectNotFound:
-            return
+            return True
         # A slot of records may be our own, of a write that began meanwhile. A fence never is: from this moment on
         # nothing may be answered, so a write that is still to find out is not waited for.
         if is_fence_header(header) or (position == self._next and self._is_idle):
             self._lose(LogFenced(f"slot {position} of the metadata log belongs to another controller"))
+        return True
 
     def close(self) -> None:
         """Take nothing any more; what waits fails. A slot on its way may still land: a successor will find it."""
@@ -167,12 +177,11 @@ class MetadataLog:
                 )
                 try:
                     await self._create(self._next, body)
-                except StoreDamaged as error:
-                    # Nothing of ours may rest on this slot, and nobody may overwrite it.
-                    self._fail(error)
-                    raise
                 except KeyTaken:
                     self._lose(LogFenced(f"slot {self._next} of the metadata log belongs to another controller"))
+                    return
+                except StoreDamaged as error:
+                    self._break(error)
                     return
                 self._confirm(group, records=len(encoded), size=sum(map(len, body)))
         finally:
@@ -215,6 +224,12 @@ class MetadataLog:
         if self._failure is None:
             self._fail(error)
             self._on_fenced(error)
+
+    def _break(self, error: StoreDamaged) -> None:
+        """Rule: what does not decode is damage, never a fence: no new PUT, no acknowledgement, and the key stays."""
+        if self._failure is None:
+            self._fail(error)
+            self._on_damaged(error)
 
     def _fail(self, error: LogFenced | LogFailed | StoreDamaged) -> None:
         if self._failure is not None:

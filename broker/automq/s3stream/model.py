@@ -179,6 +179,14 @@ class Unplaced:
     end_slot: int
 
 
+@dataclass(frozen=True, slots=True)
+class SlotsLost:
+    """Slots [start, end) of a log that a person gave up: recovery passes over them. None: the log ends at `start`."""
+
+    start: int
+    end: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveredLog:
     """What recovery of one log has done."""

@@ -203,8 +203,16 @@ class ObjectManager(Protocol):
         """Judge every range of the request and record the outcome; see `model.CommitResult`.
 
         Raises BrokerFenced when the committing (broker, epoch) may not commit any more, ObjectRefused when the object
-        id is neither prepared nor committed (upload again under a new id), CommitTooLarge when it has more ranges than
-        fit into one change of the metadata (split it over several objects).
+        id is neither prepared nor committed (upload again under a new id), CommitTooLarge when the ranges are too many
+        for one change, StoreUnavailable when the outcome is unknown (ask again with the same request), StoreDamaged
+        when the metadata log was damaged.
+        """
+        ...
+
+    async def confirm(self) -> None:
+        """Return when a look at the metadata log that began now shows that our (node, epoch) may still act.
+
+        What was seen missing in the store before is then not somebody else's doing. Raises BrokerFenced, StoreError.
         """
         ...
 

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
+from automq.runtime.backoff import Backoff
 from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
@@ -18,15 +20,19 @@ from automq.s3stream.cache.block_cache import BlockCache
 from automq.s3stream.cache.log_cache import CacheBlock, LogCache, StreamTail
 from automq.s3stream.model import (
     BrokerFenced,
+    DataMissing,
     FencedBy,
+    RecoveredLog,
+    SlotsLost,
     StoreDamaged,
     StreamClosed,
     StreamFenced,
     StreamNotFound,
 )
 from automq.s3stream.objects.reader import ObjectReader
-from automq.s3stream.ports import ObjectManager, ObjectStorage, StreamManager
+from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError, StreamManager
 from automq.s3stream.upload.recoverer import Recoverer
+from automq.s3stream.upload.sweeper import Sweeper
 from automq.s3stream.upload.uploader import UPLOADS_INFLIGHT, Uploader, UploadEvents
 from automq.s3stream.wal.object_wal import ObjectWal, OpenSlot, WalSettings
 
@@ -36,6 +42,8 @@ MIB = 1024 * KIB
 # The unit of recycling. Sixteen of them at least, so that one pinned by a slow reader is a small share of the budget.
 ARENA_BYTES_MAX: Final = 8 * MIB
 ARENAS_MIN: Final = 16
+# How long an orderly end waits for its last deletes.
+TRIM_AT_END_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +130,7 @@ class StorageEngine:
         self.halted: BrokerFenced | StoreDamaged | None = None
         """Why this incarnation may not acknowledge, write or read any more."""
         self._started = self._closing = False
+        self._sweeper = Sweeper(entropy=entropy, tasks=tasks)
         self._open_streams: dict[StreamId, EngineStream] = {}
         self._upload_timer: asyncio.TimerHandle | None = None
         self._seal_handle: asyncio.Handle | None = None
@@ -133,28 +142,7 @@ class StorageEngine:
         self._pool.evict = self.cache.evict
         self._pool.on_room = self._schedule_room
         self._queue: AppendQueue[OpenSlot] = AppendQueue()
-        self.wal = ObjectWal(
-            settings=WalSettings(
-                interval_s=settings.wal_interval_ms / 1000,
-                slot_bytes_max=settings.wal_batch_bytes,
-                inflight_max=settings.wal_inflight,
-                eager_bytes=settings.wal_eager_bytes,
-            ),
-            cluster_id=cluster_id,
-            node=node,
-            epoch=epoch,
-            store=store,
-            clock=clock,
-            entropy=entropy,
-            tasks=tasks,
-            metrics=metrics,
-            take_arena=self._pool.take,
-            on_closed=self._on_slot_closed,
-            on_written=self._on_slot_written,
-            on_taken=lambda key: self._fence_ourselves(
-                BrokerFenced(f"the slot {key} holds another process's bytes", by=FencedBy.WAL_SLOT)
-            ),
-        )
+        self.wal = self._make_wal(metrics)
         self._uploader = self._make_uploader(metrics)
         self.reader = ObjectReader(store=store, cluster_id=cluster_id, clock=clock)
         self.blocks = BlockCache(
@@ -167,24 +155,32 @@ class StorageEngine:
         )
         self._watch_memory(metrics)
 
-    async def recover(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
+    async def recover(
+        self, node: NodeId, epoch: BrokerEpoch, trim_to: int, *, lost: Sequence[SlotsLost] = ()
+    ) -> RecoveredLog:
         """Make everything acknowledged by (node, epoch) readable from objects, and end its log for ever.
 
         To be called after the record that fences (node, epoch) is durable, with the T that record froze, and before any
-        of its streams is opened. May be repeated. Raises BrokerFenced when somebody else recovers it by now,
-        CorruptData, StoreError.
+        of its streams is opened. `lost` are slots that a person gave up. May be repeated. What could not be placed is
+        returned; its slots stay. Superfluous slots are deleted later, and nothing waits for that. Raises BrokerFenced
+        when somebody else recovers it by now, StoreDamaged when an acknowledged slot is missing or does not decode
+        (nothing is deleted then), FormatTooNew, StoreError.
         """
         recoverer = Recoverer(
             cluster_id=self.cluster_id,
             node=node,
             epoch=epoch,
             recoverer=(self.node, self.epoch),
+            trim_to=trim_to,
+            lost=lost,
             store=self.store,
             objects=self.objects,
             streams=self.streams,
             entropy=self._entropy,
         )
-        await recoverer.run(trim_to)
+        recovered = await recoverer.run()
+        self._sweeper.add(partial(recoverer.sweep, recovered.fence))
+        return recovered
 
     def start(self) -> None:
         """Take appends from now on."""
@@ -244,6 +240,7 @@ class StorageEngine:
         slots = self._queue.fence()
         self.wal.stop()
         self._uploader.stop()
+        self._sweeper.stop()
         self._cancel_timers()
         for slot in slots:
             waiters, slot.waiters = slot.waiters, []
@@ -270,15 +267,23 @@ class StorageEngine:
         self._closing = True
         self.wal.stop()
         self._uploader.stop()
+        self._sweeper.stop()
         self._cancel_timers()
 
     async def _finish(self, upload: bool) -> None:
         if upload:
             await self.upload_now()
+            # What is left over, the next start's recovery deletes.
+            await self.wal.trimmer.attempt(TRIM_AT_END_S)
         else:
             self.wal.close_slot()
             if self.wal.next_sequence:
                 await self._durable(self.wal.next_sequence - 1)
+
+    @property
+    def needed_slots(self) -> range:
+        """Sequences of acknowledged slots that must be in the store: nobody has asked yet to delete them."""
+        return range(self.wal.trimmer.trimmed_to, self._queue.acknowledged_below)
 
     # The rest is for streams, and for the engine's own parts.
 
@@ -313,6 +318,33 @@ class StorageEngine:
         if self._open_streams.get(stream_id) is stream:
             del self._open_streams[stream_id]
 
+    def _make_wal(self, metrics: Metrics) -> ObjectWal:
+        settings = self.settings
+        return ObjectWal(
+            settings=WalSettings(
+                interval_s=settings.wal_interval_ms / 1000,
+                slot_bytes_max=settings.wal_batch_bytes,
+                inflight_max=settings.wal_inflight,
+                eager_bytes=settings.wal_eager_bytes,
+            ),
+            cluster_id=self.cluster_id,
+            node=self.node,
+            epoch=self.epoch,
+            store=self.store,
+            clock=self._clock,
+            entropy=self._entropy,
+            tasks=self._tasks,
+            metrics=metrics,
+            take_arena=self._pool.take,
+            on_closed=self._on_slot_closed,
+            on_written=self._on_slot_written,
+            on_taken=lambda key: self._fence_ourselves(
+                BrokerFenced(f"the slot {key} holds another process's bytes", by=FencedBy.WAL_SLOT)
+            ),
+            on_vanished=lambda key: self._tasks.spawn(self._explain_vanished(key), name="look why a slot is gone"),
+            on_damaged=self.damage,
+        )
+
     def _make_uploader(self, metrics: Metrics) -> Uploader:
         return Uploader(
             cluster_id=self.cluster_id,
@@ -321,6 +353,7 @@ class StorageEngine:
             store=self.store,
             objects=self.objects,
             trim_wal=self.wal.trim,
+            owner_of=self.streams.owner,
             events=UploadEvents(
                 committed=self._on_committed,
                 refused=self._on_refused,
@@ -347,6 +380,21 @@ class StorageEngine:
     def _on_slot_written(self, slot: OpenSlot) -> None:
         for acknowledged in self._queue.take_acknowledged():
             self._acknowledge(acknowledged)
+
+    async def _explain_vanished(self, key: str) -> None:
+        """A slot was there and is gone. A recoverer that has fenced us may delete it; else the store has lost it."""
+        backoff = Backoff(entropy=self._entropy)
+        while self.halted is None:
+            try:
+                await self.objects.confirm()
+            except StoreError:
+                await asyncio.sleep(backoff.next_s())
+            except BrokerFenced as fenced:
+                self._fence_ourselves(fenced)
+            except StoreDamaged as damaged:
+                self.damage(damaged)
+            else:
+                self.damage(DataMissing(key=key, what="a WAL slot that was there a moment ago"))
 
     def _acknowledge(self, slot: OpenSlot) -> None:
         ends = slot.ends

@@ -21,13 +21,15 @@ from automq.runtime.backoff import Backoff
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import LOOK_S, WallTimeGuard
-from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
+from automq.s3stream.model import BrokerFenced, FencedBy, RecoveredLog, SlotsLost, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.stream import Storage
+from automq.s3stream.wal.format import slot_prefix
 from automq.server.dispatch import HANDLER_TABLES, DispatchTable
 from automq.server.listener import KafkaServer
 from automq.server.platform import Platform
+from automq.server.presence import PresenceWatch, expectations
 from automq.server.settings import Settings
 from automq.server.wiring import (
     broker_configs,
@@ -76,6 +78,7 @@ class Components:
             tasks=tasks,
             metrics=metrics,
             on_fenced=lambda why: on_fenced(BrokerFenced(why, by=FencedBy.METADATA_LOG)),
+            on_damaged=on_damaged,
             # The store itself tells of its outcomes.
             on_store=lambda _error: None,
         )
@@ -109,18 +112,27 @@ class Components:
         self.storage = self._make_storage(registration.epoch)
         us = (self.node, registration.epoch)
         for wal in registration.wals:
-            backoff = Backoff(entropy=self._platform.entropy)
-            while True:
-                try:
-                    await self.storage.recover(wal.node, wal.epoch, wal.trim_to)
-                    await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us)
-                    break
-                except StoreError:
-                    await asyncio.sleep(backoff.next_s())
-                except StoreDamaged as error:
-                    await self._pin(wal, error)
-                    break
+            try:
+                recovered = await self._recover_log(self.storage, wal)
+            except StoreDamaged as error:
+                if not error.key.startswith(slot_prefix(self.cluster_id, wal.node, wal.epoch)):
+                    # Not this log is damaged, but what the metadata rest on: nothing may be served beside that.
+                    raise
+                await self._pin(wal, error)
+            else:
+                await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us, unplaced=recovered.unplaced)
         await self.controller.open_streams(*us)
+
+    async def _recover_log(self, storage: Storage, wal: WalToRecover) -> RecoveredLog:
+        """However long the store is away. Raises StoreDamaged."""
+        lost = [SlotsLost(start, end) for start, end in wal.lost]
+        backoff = Backoff(entropy=self._platform.entropy)
+        while True:
+            try:
+                return await storage.recover(wal.node, wal.epoch, wal.trim_to, lost=lost)
+            except StoreError as error:
+                log.warning("recovery waits for the store", extra={"wal_epoch": wal.epoch, "error": str(error)})
+                await asyncio.sleep(backoff.next_s())
 
     async def _pin(self, wal: WalToRecover, error: StoreDamaged) -> None:
         """The log cannot be recovered: the streams that it may hold records of take no append until it is repaired."""
@@ -139,6 +151,7 @@ class Components:
         """Open partitions and groups; who serves connections from now on."""
         assert self.storage is not None
         self.storage.start()
+        self._watch_presence(self.storage)
         platform = self._platform
         aging = WallTimeGuard(platform.clock, self._metrics)
         _ = self._tasks.spawn(_look_at(aging), name="wall time")
@@ -229,6 +242,20 @@ class Components:
             self.partitions.close()
         await self.controller.close()
 
+    def _make_objects(self, epoch: BrokerEpoch) -> LocalObjects:
+        return LocalObjects(controller=self.controller, metadata=self.metadata, node=self.node, epoch=epoch)
+
+    def _watch_presence(self, storage: Storage) -> None:
+        """Nothing is acknowledged for long once the store has lost what must be there."""
+        watch = PresenceWatch(
+            store=self._store,
+            expectations=expectations(cluster_id=self.cluster_id, controller=self.controller, storage=storage),
+            confirm=self._make_objects(storage.epoch).confirm,
+            on_lost=storage.damage,
+            clock=self._platform.clock,
+        )
+        _ = self._tasks.spawn(watch.run(), name="presence watch")
+
     def _make_storage(self, epoch: BrokerEpoch) -> Storage:
         return Storage(
             settings=storage_settings(self._settings),
@@ -236,7 +263,7 @@ class Components:
             node=self.node,
             epoch=epoch,
             store=self._store,
-            objects=LocalObjects(controller=self.controller, metadata=self.metadata, node=self.node, epoch=epoch),
+            objects=self._make_objects(epoch),
             streams=LocalStreams(controller=self.controller, metadata=self.metadata, node=self.node, epoch=epoch),
             clock=self._platform.clock,
             entropy=self._platform.entropy,

@@ -135,6 +135,8 @@ def _inspect_wal_slot(name: str, data: bytes) -> Inspection:
         "bytes": str(len(data)),
         "checksum": "good",
     }
+    if slot.mark is not None:
+        facts["durable below"] = f"slot {slot.mark}, when it was sealed"
     if slot.recoverer is not None:
         facts["fenced by"] = f"node {slot.recoverer[0]}, broker epoch {slot.recoverer[1]}"
     rows = [

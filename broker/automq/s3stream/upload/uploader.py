@@ -1,4 +1,4 @@
-"""The upload of log-cache blocks: wait until durable, prepare, put, commit in order, trim the WAL, free.
+"""The upload of log-cache blocks: wait until durable, prepare, put, commit in order, free.
 
 Whatever the store does, an upload is tried again until it is done or this incarnation is fenced; the memory that waits
 meanwhile is bounded by the arenas. Without blocks nothing runs.
@@ -6,7 +6,7 @@ meanwhile is bounded by the arenas. Without blocks nothing runs.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 from prometheus_client import Counter
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
-from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
@@ -24,7 +23,6 @@ from automq.s3stream.model import (
     BrokerFenced,
     CommitRequest,
     CommitResult,
-    FencedBy,
     ObjectRefused,
     RangeVerdict,
     StoreDamaged,
@@ -33,6 +31,7 @@ from automq.s3stream.objects.format import object_key
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError
 from automq.s3stream.upload.builder import ObjectBuilder
+from automq.s3stream.upload.parts import in_parts, put_object
 from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,8 @@ class Uploader:
         epoch: BrokerEpoch,
         store: ObjectStorage,
         objects: ObjectManager,
-        trim_wal: Callable[[int], Awaitable[None]],
+        trim_wal: Callable[[int], None],
+        owner_of: Callable[[StreamId], NodeId | None],
         events: UploadEvents,
         entropy: Entropy,
         tasks: Tasks,
@@ -77,12 +77,13 @@ class Uploader:
         self._store = store
         self._objects = objects
         self._trim_wal = trim_wal
+        self._owner_of = owner_of
         self._events = events
         self._entropy = entropy
         self._tasks = tasks
         self._slots = asyncio.Semaphore(UPLOADS_INFLIGHT)
         self._newest: asyncio.Future[None] | None = None
-        """Done when the block submitted last is committed and trimmed."""
+        """Done when the block submitted last is committed."""
         self._begun: asyncio.Future[None] | None = None
         """Done when the block submitted last has its place among those in flight."""
         self._running: dict[asyncio.Task[None], None] = {}
@@ -129,10 +130,10 @@ class Uploader:
                 await asyncio.shield(may_begin)
             async with self._slots:
                 begun.set_result(None)
-                result = await self._upload(block, previous)
+                trimmed_to = await self._upload(block, previous)
             self.pending -= 1
             self._events.committed(block)
-            await self._trim_wal(result.trimmed_to)
+            self._trim_wal(trimmed_to)
             done.set_result(None)
         except BrokerFenced as error:
             self._fail(done, error)
@@ -148,20 +149,28 @@ class Uploader:
         if not done.done():
             self._fail(done, BrokerFenced("the upload was given up"))
 
-    async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> CommitResult:
+    async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> int:
+        """T when all of the block is committed."""
+        runs = sorted(block.runs, key=lambda run: (run.stream, run.start))
+        return await in_parts(runs, lambda part, is_last: self._upload_part(block, part, previous, is_last))
+
+    async def _upload_part(
+        self, block: CacheBlock, runs: Sequence[Run], previous: asyncio.Future[None] | None, is_last: bool
+    ) -> int:
+        """One object, and its commit, which moves T only when it is the block's last."""
         while True:
             object_id = (await self._persist(partial(self._objects.prepare, 1), "prepare"))[0]
-            builder = await self._build(block, object_id)
+            builder = await self._build(block, runs, object_id)
             body = builder.finish()
             key = object_key(self._cluster_id, object_id)
-            await self._persist(partial(self._store.put, key, body), "put")
+            await self._persist(partial(put_object, self._store, key, body), "put")
             await self._wait_turn(previous)
             request = CommitRequest(
                 object_id=object_id,
                 size=builder.size,
                 node=self._node,
                 epoch=self._epoch,
-                trim_to=self._trim_target(block),
+                trim_to=self._trim_target(block) if is_last else 0,
                 ranges=builder.ranges,
             )
             try:
@@ -170,11 +179,11 @@ class Uploader:
                 log.warning("object refused, uploading again", extra={"object": object_id, "error": str(error)})
                 continue
             self._judge(request, result)
-            return result
+            return result.trimmed_to
 
-    async def _build(self, block: CacheBlock, object_id: ObjectId) -> ObjectBuilder:
+    async def _build(self, block: CacheBlock, runs: Sequence[Run], object_id: ObjectId) -> ObjectBuilder:
         builder = ObjectBuilder(self._cluster_id, object_id)
-        for run in sorted(block.runs, key=lambda run: (run.stream, run.start)):
+        for run in runs:
             checkpoint = block.checkpoints.get((run.stream, run.epoch))
             await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
         return builder
@@ -191,22 +200,21 @@ class Uploader:
     def _judge(self, request: CommitRequest, result: CommitResult) -> None:
         self._uploads.inc()
         self._bytes.inc(request.size)
-        if result.trimmed_to < request.trim_to:
-            self._trim_limit = result.trimmed_to
         for judged, verdict in zip(request.ranges, result.verdicts, strict=True):
             if verdict is RangeVerdict.REFUSED:
                 log.error("commit refused", extra={"stream": judged.stream, "start": judged.start, "end": judged.end})
+                if result.trimmed_to < request.trim_to or self._owner_of(judged.stream) == self._node:
+                    # The log may be all that is left of the range: T stays below it, whatever is committed later.
+                    self._trim_limit = result.trimmed_to
                 self._events.refused(judged.stream, judged.epoch)
 
     async def _persist(self, attempt: Callable[[], Awaitable[T]], what: str) -> T:
-        """A store that fails is asked again for ever, with backoff; so is a metadata log that is being loaded anew."""
+        """A store that fails is asked again for ever, with backoff; what else the ports may raise is an answer."""
         backoff = Backoff(entropy=self._entropy)
         while True:
             try:
                 return await attempt()
-            except LogFenced as error:
-                raise BrokerFenced(str(error), by=FencedBy.METADATA_LOG) from error
-            except (StoreError, LogFailed) as error:
+            except StoreError as error:
                 log.warning("upload waits for the store", extra={"step": what, "error": str(error)})
                 await asyncio.sleep(backoff.next_s())
 

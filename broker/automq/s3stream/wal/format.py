@@ -4,14 +4,14 @@ A slot is one object, `<cluster id>/wal/<node>/<epoch>/<sequence>`, created if a
 
     offset  size  field
     0       4     magic "AQWS"
-    4       1     version (1)
+    4       1     version (2)
     5       1     kind: 1 data, 2 fence
     6       2     zero
     8       4     node
     12      8     broker epoch
     20      8     sequence
     28      22    cluster id, filled with zeros
-    50      2     zero
+    50      2     lag: slots before this one that were not known to be durable when it was sealed; 65535: any number
     52      16    nonce: who wrote this slot, and in which try
     68      4     number of records
     72      4     body length
@@ -29,6 +29,11 @@ The body of a data slot is a sequence of records, each a 44-byte header and one 
     40      4     crc32c of the batch: computed once, while the batch is in the processor's cache, and kept in objects
 
 The body of a fence slot is the recoverer: node (4), broker epoch (8). A fence is never deleted.
+
+Sequence minus lag is the slot's *mark*: every slot below it was durable, and may have been acknowledged, when this one
+was sealed. So a slot that is missing below any mark, and not below T, was lost by the store. Marks never fall from one
+slot of a writer to the next. A fence lies in the lowest slot that was missing, so its mark is its own sequence.
+Version 1 has no lag (zeros there): its data slots have no mark.
 """
 
 import enum
@@ -44,8 +49,10 @@ from automq.s3stream.ports import Buffer
 from automq.s3stream.store.layout import KeyKind, parse_key_of
 
 MAGIC: Final = b"AQWS"
-VERSION: Final = 1
-SLOT_HEADER: Final = struct.Struct(">4sBBxxIQQ22sxx16sII")
+VERSION: Final = 2
+FIRST_VERSION_WITH_LAG: Final = 2
+LAG_MAX: Final = 0xFFFF
+SLOT_HEADER: Final = struct.Struct(">4sBBxxIQQ22sH16sII")
 CRC_POSITION: Final = SLOT_HEADER.size
 SLOT_HEADER_BYTES: Final = CRC_POSITION + 4
 RECORD_HEADER: Final = struct.Struct(">QQQqIII")
@@ -91,8 +98,19 @@ class Slot:
     kind: SlotKind
     nonce: bytes
     records: list[StreamRecordBatch]
+    mark: int | None
+    """Every slot below was durable when this one was sealed; None: it does not say."""
     recoverer: tuple[NodeId, BrokerEpoch] | None
     """Who fenced: of a fence slot only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotHeader:
+    """What the first bytes of a slot say. They are not checked: only the whole slot has a checksum."""
+
+    kind: SlotKind
+    mark: int | None
+    """See `Slot`."""
 
 
 def slot_prefix(cluster_id: ClusterId, node: NodeId, epoch: BrokerEpoch) -> str:
@@ -110,18 +128,43 @@ def parse_slot_key(key: str) -> SlotId | None:
 
 
 def is_data(header: Buffer) -> bool:
-    """Whether these first bytes are those of a data slot, which a sweep may delete; anything else it leaves alone."""
+    """Whether these first bytes are those of a data slot, of whatever version; a sweep leaves alone what is none."""
     return bytes(header[:4]) == MAGIC and len(header) >= SLOT_HEADER_BYTES and header[5] == SlotKind.DATA
 
 
+def peek_header(slot: SlotId, data: Buffer) -> SlotHeader | None:
+    """What the slot's first bytes say of it; None when they are not those of this slot. Raises FormatTooNew."""
+    if len(data) < SLOT_HEADER_BYTES:
+        return None
+    magic, version, kind, node, epoch, sequence, cluster, lag, *_ = SLOT_HEADER.unpack_from(data)
+    identity = (node, epoch, sequence, cluster)
+    if magic != MAGIC or identity != (slot.node, slot.epoch, slot.sequence, _cluster(slot.cluster_id)):
+        return None
+    if version > VERSION:
+        raise FormatTooNew(key=slot.key, version=version, supported=VERSION)
+    if kind not in (SlotKind.DATA, SlotKind.FENCE):
+        return None
+    return SlotHeader(kind=SlotKind(kind), mark=_mark(version, kind, sequence, lag))
+
+
 def seal_slot(
-    view: memoryview, *, start: int, end: int, slot: SlotId, kind: SlotKind, nonce: bytes, records: int, crc: int
+    view: memoryview,
+    *,
+    start: int,
+    end: int,
+    slot: SlotId,
+    kind: SlotKind,
+    nonce: bytes,
+    records: int,
+    crc: int,
+    durable_below: int,
 ) -> None:
     """Fill in the header that was left free at `start`; the body ends at `end`. After this the bytes are frozen.
 
-    `crc` is that of the record headers, or of a fence's body.
+    `crc` is that of the record headers, or of a fence's body. Every slot below `durable_below` is durable.
     """
     assert len(nonce) == NONCE_BYTES
+    assert durable_below <= slot.sequence
     SLOT_HEADER.pack_into(
         view,
         start,
@@ -132,6 +175,7 @@ def seal_slot(
         slot.epoch,
         slot.sequence,
         _cluster(slot.cluster_id),
+        min(slot.sequence - durable_below, LAG_MAX),
         nonce,
         records,
         end - start - SLOT_HEADER_BYTES,
@@ -153,6 +197,7 @@ def encode_fence(slot: SlotId, *, nonce: bytes, recoverer: tuple[NodeId, BrokerE
         nonce=nonce,
         records=0,
         crc=crc32c(data[SLOT_HEADER_BYTES:]),
+        durable_below=slot.sequence,
     )
     return bytes(data)
 
@@ -162,7 +207,7 @@ def decode_slot(slot: SlotId, data: memoryview) -> Slot:
     key = slot.key
     if len(data) < SLOT_HEADER_BYTES:
         raise CorruptData(key=key, offset=0, length=len(data), what="WAL slot header")
-    magic, version, kind, node, epoch, sequence, cluster, nonce, count, length = SLOT_HEADER.unpack_from(data)
+    magic, version, kind, node, epoch, sequence, cluster, lag, nonce, count, length = SLOT_HEADER.unpack_from(data)
     if magic != MAGIC:
         raise CorruptData(key=key, offset=0, length=SLOT_HEADER_BYTES, what="WAL slot header")
     if version > VERSION:
@@ -176,15 +221,16 @@ def decode_slot(slot: SlotId, data: memoryview) -> Slot:
         raise CorruptData(key=key, offset=0, length=end, what="WAL slot")
     if (node, epoch, sequence, cluster) != (slot.node, slot.epoch, slot.sequence, _cluster(slot.cluster_id)):
         raise CorruptData(key=key, offset=0, length=SLOT_HEADER_BYTES, what="identity of the WAL slot")
+    mark = _mark(version, kind, sequence, lag)
     if kind == SlotKind.FENCE:
         by, by_epoch = _FENCE.unpack_from(body)
         recoverer = NodeId(by), BrokerEpoch(by_epoch)
-        return Slot(slot=slot, kind=SlotKind.FENCE, nonce=nonce, records=[], recoverer=recoverer)
+        return Slot(slot=slot, kind=SlotKind.FENCE, nonce=nonce, records=[], mark=mark, recoverer=recoverer)
     if kind != SlotKind.DATA:
         raise CorruptData(key=key, offset=5, length=1, what="WAL slot kind")
     if len(records) != count:
         raise CorruptData(key=key, offset=SLOT_HEADER_BYTES, length=length, what="WAL record count")
-    return Slot(slot=slot, kind=SlotKind.DATA, nonce=nonce, records=records, recoverer=None)
+    return Slot(slot=slot, kind=SlotKind.DATA, nonce=nonce, records=records, mark=mark, recoverer=None)
 
 
 def _decode_records(key: str, body: memoryview) -> tuple[list[StreamRecordBatch], int]:
@@ -214,6 +260,14 @@ def _decode_records(key: str, body: memoryview) -> tuple[list[StreamRecordBatch]
         )
         position = at + length
     return records, headers_crc
+
+
+def _mark(version: int, kind: int, sequence: int, lag: int) -> int | None:
+    if kind == SlotKind.FENCE:
+        return sequence
+    if version < FIRST_VERSION_WITH_LAG:
+        return None
+    return sequence - lag if lag < LAG_MAX else 0
 
 
 def _cluster(cluster_id: ClusterId) -> bytes:

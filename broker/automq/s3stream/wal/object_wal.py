@@ -5,7 +5,8 @@ together; under load at most once an interval; earlier when it is full. While as
 the open slot goes on filling up.
 
 A slot's bytes and nonce are frozen when it is closed; asking again an unknown outcome sends the same bytes. A slot
-found taken by somebody else's bytes means that this incarnation is fenced: no new PUT from then on.
+found taken by somebody else's bytes means that this incarnation is fenced: no new PUT from then on. A slot that holds
+what nobody can have written means that the store damaged it: no new PUT either, and the key is left as it is.
 """
 
 import asyncio
@@ -23,8 +24,8 @@ from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.arena import PAGE_BYTES, Arena
-from automq.s3stream.model import StorageFull
-from automq.s3stream.ports import ObjectStorage, StoreError
+from automq.s3stream.model import StorageFull, StoreDamaged
+from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
 from automq.s3stream.wal.format import (
     NONCE_BYTES,
@@ -34,6 +35,7 @@ from automq.s3stream.wal.format import (
     SlotKind,
     seal_slot,
 )
+from automq.s3stream.wal.trimmer import SlotTrimmer
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +125,8 @@ class ObjectWal:
         on_closed: Callable[[OpenSlot], None],
         on_written: Callable[[OpenSlot], None],
         on_taken: Callable[[str], None],
+        on_vanished: Callable[[str], object],
+        on_damaged: Callable[[StoreDamaged], None],
     ) -> None:
         assert settings.inflight_max > 0
         self._settings = settings
@@ -132,7 +136,8 @@ class ObjectWal:
         self._entropy = entropy
         self._tasks = tasks
         self._take_arena = take_arena
-        self._on_closed, self._on_written, self._on_taken = on_closed, on_written, on_taken
+        self._on_closed, self._on_written = on_closed, on_written
+        self._on_taken, self._on_vanished, self._on_damaged = on_taken, on_vanished, on_damaged
         self._arena: Arena | None = None
         self._arena_position = 0
         self.slot: OpenSlot | None = None
@@ -143,7 +148,13 @@ class ObjectWal:
         self._due = False
         self._sent_at = -1e9
         self._timer: asyncio.Handle | None = None
-        self._deleted_below = 0
+        self.trimmer = SlotTrimmer(
+            store=store,
+            key_of=lambda sequence: self.slot_id(sequence).key,
+            entropy=entropy,
+            tasks=tasks,
+            metrics=metrics,
+        )
         self.stopped = False
         self._slots_total: Counter = metrics.counter("automq_wal_slots", "WAL slots written")
         self._bytes_total: Counter = metrics.counter("automq_wal_bytes", "Bytes of WAL slots written")
@@ -197,11 +208,12 @@ class ObjectWal:
             slot.view,
             start=slot.start,
             end=slot.position,
-            slot=self._slot_id(slot.sequence),
+            slot=self.slot_id(slot.sequence),
             kind=SlotKind.DATA,
             nonce=self._entropy.token(NONCE_BYTES),
             records=slot.records,
             crc=slot.crc,
+            durable_below=self._durable_below(slot.sequence),
         )
         end = (slot.position + PAGE_BYTES - 1) & -PAGE_BYTES
         slot.view[slot.position : end] = _PADDING[: end - slot.position]
@@ -211,17 +223,10 @@ class ObjectWal:
         self._on_closed(slot)
         self._send_ready()
 
-    async def trim(self, trimmed_to: int) -> None:
-        """Delete what a durable record made superfluous; what cannot be deleted now is tried again next time."""
-        first, end = self._deleted_below, self.deletable_below(trimmed_to)
-        if first >= end:
-            return
-        try:
-            await self._store.delete([self._slot_id(sequence).key for sequence in range(first, end)])
-        except StoreError as error:
-            log.warning("wal trim postponed", extra={"below": end, "error": str(error)})
-            return
-        self._deleted_below = max(self._deleted_below, end)
+    def trim(self, trimmed_to: int) -> None:
+        """Delete what a commit has made superfluous, some time: nothing waits for it."""
+        if not self.stopped:
+            self.trimmer.trim(self.deletable_below(trimmed_to))
 
     def deletable_below(self, trimmed_to: int) -> int:
         """Rule of the log: trim is a record before it is a delete. `trimmed_to` is the T a commit has made durable."""
@@ -235,10 +240,18 @@ class ObjectWal:
             self._timer.cancel()
             self._timer = None
         self._ready.clear()
+        self.trimmer.stop()
         for task in self._inflight.values():
             task.cancel()
 
-    def _slot_id(self, sequence: int) -> SlotId:
+    def _durable_below(self, sequence: int) -> int:
+        """Every slot below is known to be durable, while `sequence` is being sealed."""
+        if self._inflight:
+            return next(iter(self._inflight))
+        return self._ready[0].sequence if self._ready else sequence
+
+    def slot_id(self, sequence: int) -> SlotId:
+        """One slot of this log."""
         return SlotId(cluster_id=self._cluster_id, node=self._node, epoch=self._epoch, sequence=sequence)
 
     def _change_arena(self) -> Arena:
@@ -275,13 +288,16 @@ class ObjectWal:
     async def _put(self, slot: OpenSlot) -> None:
         started = self._clock.monotonic()
         end = (slot.position + PAGE_BYTES - 1) & -PAGE_BYTES
-        slot_id = self._slot_id(slot.sequence)
+        slot_id = self.slot_id(slot.sequence)
         key = slot_id.key
         body = [slot.view[slot.start : end]]
         try:
             await create_once(self._store, key, body, decode=slot_id.decode, entropy=self._entropy)
-        except KeyTaken:
-            self._on_taken(key)
+        except KeyTaken as taken:
+            (self._on_taken if taken.body is not None else self._on_vanished)(key)
+            return
+        except StoreDamaged as error:
+            self._on_damaged(error)
             return
         del self._inflight[slot.sequence]
         self._slots_total.inc()

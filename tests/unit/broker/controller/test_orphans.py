@@ -131,7 +131,17 @@ def slot(epoch: int, sequence: int) -> SlotId:
 
 def data_slot(which: SlotId) -> bytes:
     data = bytearray(4096)
-    seal_slot(memoryview(data), start=0, end=80, slot=which, kind=SlotKind.DATA, nonce=bytes(16), records=0, crc=0)
+    seal_slot(
+        memoryview(data),
+        start=0,
+        end=80,
+        slot=which,
+        kind=SlotKind.DATA,
+        nonce=bytes(16),
+        records=0,
+        crc=0,
+        durable_below=0,
+    )
     return bytes(data)
 
 

@@ -64,6 +64,7 @@ class Writer:
             tasks=self.world.tasks,
             patience=self.patience,
             on_fenced=self.lost.append,
+            on_damaged=lambda error: None,
         )
         self.snapshots = Snapshots(
             store=self.world.store,

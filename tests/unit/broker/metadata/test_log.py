@@ -17,7 +17,7 @@ from automq.metadata.records import FeatureLevelSet, MetadataRecord
 from automq.replicated.machine import LogBusy, LogFailed, LogFenced
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import StoreDamaged
-from automq.s3stream.ports import Buffer, StoreUnavailable
+from automq.s3stream.ports import Buffer
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World
 from tests.support.sim_loop import SimLoop, run_world
 
@@ -34,6 +34,7 @@ class LogWorld(World):
         assert isinstance(self.store, FlakyStore)
         self.flaky = self.store
         self.lost: list[LogFenced] = []
+        self.damages: list[StoreDamaged] = []
         self.log = self.open(FIRST, record_number=0)
 
     def open(self, epoch: ControllerEpoch, *, record_number: int) -> MetadataLog:
@@ -46,6 +47,7 @@ class LogWorld(World):
             tasks=self.tasks,
             patience=self.patience(),
             on_fenced=self.lost.append,
+            on_damaged=self.damages.append,
         )
 
     async def facts(self) -> list[list[int]]:
@@ -324,25 +326,29 @@ async def test_close_waits_for_no_outage(world: LogWorld) -> None:
     assert isinstance(done.exception(), LogFailed)
 
 
-@pytest.mark.looptime
 async def test_f1_half_of_our_own_slot_is_damage_and_no_fence(world: LogWorld) -> None:
-    """A store that kept half of a PUT whose answer was lost."""
-    create = world.flaky.inner.create
-
-    async def keeps_half(key: str, body: Sequence[Buffer]) -> None:
-        data = b"".join(body)
-        await create(key, [data[: len(data) // 2]])
-        raise StoreUnavailable("connection lost")
-
-    world.flaky.inner.create = keeps_half  # type: ignore[method-assign]
-    first, second = world.log.append([fact(1)]), world.log.append([fact(2)])
-    for append in (first, second):
-        with pytest.raises(StoreDamaged, match="half a PUT"):
-            await append
+    world.flaky.fates.append("half")
+    first = world.log.append([fact(1)])
+    second = world.log.append([fact(2)] * 9)
+    with pytest.raises(StoreDamaged, match="half a PUT"):
+        await first
     with pytest.raises(StoreDamaged):
-        await world.log.append([fact(3)])
-    await asyncio.sleep(1)
-    assert world.lost == []
-    assert [type(error) for error in world.crashes] == [StoreDamaged]
-    world.crashes.clear()
-    assert len(await world.flaky.inner.list(log_folder(CLUSTER))) == 1
+        await second
+
+    key = slot_key(CLUSTER, LogPosition(FIRST, 0))
+    kept = await world.flaky.inner.get(key)
+    assert (world.lost, [damage.key for damage in world.damages]) == ([], [key])
+    await asyncio.sleep(0.2)
+    assert await world.flaky.inner.get(key) == kept
+    assert world.crashes == []
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", bytes(112)])
+async def test_f1_slot_that_does_not_decode_is_damage_and_no_fence(world: LogWorld, body: bytes) -> None:
+    key = slot_key(CLUSTER, LogPosition(FIRST, 0))
+    await world.flaky.inner.put(key, [body])
+    with pytest.raises(StoreDamaged):
+        await world.log.append([fact(1)])
+
+    assert (world.lost, [damage.key for damage in world.damages]) == ([], [key])
+    assert await world.flaky.inner.get(key) == body

@@ -42,6 +42,7 @@ async def made() -> tuple[World, MetadataLog, Snapshots]:
         tasks=world.tasks,
         patience=patience,
         on_fenced=lambda error: None,
+        on_damaged=lambda error: None,
     )
     return world, log, Snapshots(store=world.store, cluster_id=CLUSTER, log=log, entropy=entropy, patience=patience)
 

@@ -1,13 +1,28 @@
 """Which slots count after a crash, and what of them is to be uploaded: rule by rule, then against a model."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import StreamRecordBatch, StreamState
-from automq.s3stream.recovery import ends_run, first_of_run, is_committed, lowest_missing, plan_upload
+from automq.s3stream.recovery import (
+    IN_FLIGHT_MAX,
+    UploadPlan,
+    Witness,
+    ends_run,
+    first_of_run,
+    is_committed,
+    is_suspicious,
+    lowest_missing,
+    merged,
+    plan_upload,
+    says_all,
+    shows_durable,
+)
 from automq.s3stream.wal.format import Slot, SlotId, SlotKind
 from tests.support.engine import CLUSTER
 
@@ -24,6 +39,11 @@ def a_record(base: int, count: int = 1, *, stream: int = 1, epoch: int = 0) -> S
         crc=0,
         payload=memoryview(b"x"),
     )
+
+
+def plan_of(records: Sequence[StreamRecordBatch], state_of: Callable[[StreamId], StreamState | None]) -> UploadPlan:
+    """Of records that lie in a slot each, from slot 10 on."""
+    return plan_upload(enumerate(records, 10), state_of)
 
 
 def a_state(end: int = 0, *, start: int = 0, stream: int = 1) -> StreamState:
@@ -48,6 +68,7 @@ def test_only_a_fence_ends_the_run() -> None:
         kind=SlotKind.DATA,
         nonce=bytes(16),
         records=[],
+        mark=0,
         recoverer=None,
     )
 
@@ -56,7 +77,7 @@ def test_only_a_fence_ends_the_run() -> None:
 
 
 def test_what_objects_hold_already_is_skipped() -> None:
-    plan = plan_upload([a_record(0, 2), a_record(2, 3), a_record(5)], lambda stream: a_state(5))
+    plan = plan_of([a_record(0, 2), a_record(2, 3), a_record(5)], lambda stream: a_state(5))
 
     assert [(run.start, run.end) for run in plan.runs] == [(5, 6)]
     assert is_committed(a_record(3, 2), Offset(5))
@@ -64,21 +85,50 @@ def test_what_objects_hold_already_is_skipped() -> None:
 
 
 def test_gap_is_reported_and_nothing_after_it_is_taken() -> None:
-    plan = plan_upload([a_record(0), a_record(2), a_record(3)], lambda stream: a_state())
+    plan = plan_of([a_record(0), a_record(2), a_record(3)], lambda stream: a_state())
 
     assert [(run.start, run.end) for run in plan.runs] == [(0, 1)]
-    assert [(gap.stream, gap.expected, gap.found) for gap in plan.gaps] == [(1, 1, 2)]
+    (gap,) = plan.gaps
+    assert (gap.stream, gap.expected, gap.start, gap.end) == (1, 1, 2, 4)
+    assert (gap.first_slot, gap.end_slot) == (11, 13)
+
+
+def test_run_that_is_refused_names_its_slots() -> None:
+    plan = plan_of([a_record(0), a_record(0, stream=2), a_record(1, 4)], lambda stream: a_state(stream=stream))
+
+    unplaced = plan.runs[0].unplaced(Offset(7))
+    assert (unplaced.start, unplaced.end, unplaced.expected) == (0, 5, 7)
+    assert (unplaced.first_slot, unplaced.end_slot) == (10, 13)
+    later = replace(unplaced, start=Offset(9), end=Offset(12), first_slot=20, end_slot=22)
+    assert merged(unplaced, later) == replace(unplaced, end=Offset(12), end_slot=22)
+
+
+@pytest.mark.parametrize(("mark", "durable"), [(6, True), (5, False), (0, False), (None, False)])
+def test_f2_a_mark_shows_that_what_lies_below_was_durable(mark: int | None, durable: bool) -> None:
+    witness = Witness(key="k", is_whole=True, mark=mark)
+
+    assert shows_durable(witness, 5) is durable
+    assert says_all(witness) is (mark is not None)
+    assert not says_all(replace(witness, is_whole=False))
+
+
+@pytest.mark.parametrize(
+    ("hole", "above", "suspicious"),
+    [(5, 0, False), (5, 1, True), (6, 1, False), (6, IN_FLIGHT_MAX, False), (6, IN_FLIGHT_MAX + 1, True)],
+)
+def test_f2_slots_without_marks_are_judged_by_number_and_place(hole: int, above: int, suspicious: bool) -> None:
+    assert is_suspicious(hole, trim_to=5, unmarked_above=above) is suspicious
 
 
 def test_stream_that_opened_at_its_trim_point_has_no_gap() -> None:
-    plan = plan_upload([a_record(15, 5)], lambda stream: a_state(10, start=15))
+    plan = plan_of([a_record(15, 5)], lambda stream: a_state(10, start=15))
 
     assert [(run.start, run.end) for run in plan.runs] == [(15, 20)]
     assert plan.gaps == []
 
 
 def test_deleted_stream_is_dropped() -> None:
-    plan = plan_upload([a_record(0)], lambda stream: None)
+    plan = plan_of([a_record(0)], lambda stream: None)
 
     assert (plan.runs, plan.gaps) == ([], [])
 
@@ -86,13 +136,13 @@ def test_deleted_stream_is_dropped() -> None:
 def test_later_opening_overrules_what_an_earlier_one_wrote_from_there_on() -> None:
     records = [a_record(0, 5), a_record(5, 5), a_record(5, 2, epoch=2), a_record(7, 1, epoch=2)]
 
-    plan = plan_upload(records, lambda stream: a_state())
+    plan = plan_of(records, lambda stream: a_state())
 
     assert [(run.epoch, run.start, run.end) for run in plan.runs] == [(0, 0, 5), (2, 5, 8)]
 
 
 def test_runs_are_ordered_by_stream() -> None:
-    plan = plan_upload([a_record(0, stream=9), a_record(0, stream=2)], lambda stream: a_state(stream=stream))
+    plan = plan_of([a_record(0, stream=9), a_record(0, stream=2)], lambda stream: a_state(stream=stream))
 
     assert [run.stream for run in plan.runs] == [2, 9]
 
@@ -114,7 +164,7 @@ def test_plan_is_exactly_the_uncommitted_rest(counts: list[int], streams: st.Dat
     for record in records[:committed]:
         done[record.stream] = record.end_offset
 
-    plan = plan_upload(records, lambda stream: a_state(done[stream], stream=stream))
+    plan = plan_of(records, lambda stream: a_state(done[stream], stream=stream))
 
     assert plan.gaps == []
     assert [batch for run in plan.runs for batch in run.batches] == [

@@ -28,7 +28,7 @@ def stop_writes(store: HeldStore) -> asyncio.Event:
     gate = asyncio.Event()
 
     async def before(name: str, key: str) -> None:
-        if name in ("create", "put"):
+        if name in ("create", "create_bulk"):
             await gate.wait()
 
     store.before = before

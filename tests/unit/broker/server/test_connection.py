@@ -40,7 +40,7 @@ class Gate:
         self.store.before = self._before
 
     async def _before(self, name: str, key: str) -> None:
-        if name in ("create", "put"):
+        if name in ("create", "create_bulk"):
             await self.open.wait()
 
 

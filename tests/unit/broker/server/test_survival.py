@@ -256,11 +256,21 @@ async def test_the_life_reaches_everything_that_runs_in_the_background() -> None
     asked = await places()
     tasks = {(phase, task) for phase, task, _ in asked}
 
-    for task in ("lease", "poll", "snapshots", "sweep", "upload", "metadata log", "wal slot N"):
+    for task in (
+        "lease",
+        "poll",
+        "snapshots",
+        "sweep",
+        "upload",
+        "metadata log",
+        "wal slot N",
+        "wal trim",
+        "presence watch",
+    ):
         assert ("serve", task) in tasks, sorted(tasks)
     assert ("start", "start") in tasks
     assert {operation for phase, _, operation in asked if phase == "start"} >= {"get", "list", "create", "put"}
-    assert {operation for phase, _, operation in asked if phase == "stop"} >= {"create", "put", "close"}
+    assert {operation for phase, _, operation in asked if phase == "stop"} >= {"create", "create_bulk", "close"}
     assert {operation for _, _, operation in asked} >= {"delete"}
 
 

@@ -4,13 +4,34 @@ import asyncio
 
 import pytest
 
-from automq.ids import NodeId, Offset
-from automq.replicated.machine import LogFailed, LogFenced
-from automq.s3stream.model import BrokerFenced, StreamFenced
+from automq.ids import NodeId, ObjectId, Offset
+from automq.s3stream.model import (
+    BrokerFenced,
+    CommitRequest,
+    CommitResult,
+    CommitTooLarge,
+    StoreDamaged,
+    StreamClosed,
+    StreamFenced,
+)
+from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
-from tests.support.engine import NODE, Engine, HeldStore, Ledger, append, durable, keys_of, read_all, slot_key
+from automq.s3stream.upload import parts
+from tests.support.engine import (
+    CLUSTER,
+    NODE,
+    Engine,
+    HeldStore,
+    Incarnation,
+    Ledger,
+    append,
+    durable,
+    keys_of,
+    read_all,
+    slot_key,
+)
 
 pytestmark = pytest.mark.looptime
 
@@ -41,6 +62,7 @@ async def test_nothing_is_uploaded_before_it_is_durable() -> None:
     await upload
 
     assert [commit.trim_to for commit in engine.ledger.commits] == [1]
+    await asyncio.sleep(1)
     assert await keys_of(store.inner, "wal") == []
 
 
@@ -50,7 +72,7 @@ async def test_commits_are_made_in_order_though_uploads_overtake() -> None:
     puts: list[str] = []
 
     async def before(name: str, key: str) -> None:
-        if name == "put":
+        if name == "create_bulk":
             puts.append(key)
             if len(puts) == 1:
                 await gate.wait()
@@ -77,7 +99,7 @@ async def test_store_that_fails_is_asked_again_for_ever() -> None:
     outage = [StoreUnavailable("no store")] * 20
 
     async def before(name: str, key: str) -> None:
-        if name == "put" and outage:
+        if name == "create_bulk" and outage:
             raise outage.pop()
 
     store.before = before
@@ -93,7 +115,7 @@ async def test_refused_object_is_uploaded_again_under_a_new_id() -> None:
     engine, stream, store = an_engine()
 
     async def after(name: str, key: str) -> None:
-        if name == "put" and engine.ledger.next_object == 2:
+        if name == "create_bulk" and engine.ledger.next_object == 2:
             engine.ledger.prepared.clear()
 
     store.after = after
@@ -129,6 +151,7 @@ async def test_refused_range_of_a_stream_that_has_another_owner_frees_its_slots(
     engine.ledger.reopen(stream.stream_id, owner=NodeId(NODE + 1))
 
     await engine.storage.upload_now()
+    await asyncio.sleep(1)
 
     assert await keys_of(store.inner, "wal") == []
 
@@ -140,6 +163,7 @@ async def test_deleted_stream_is_dropped_without_a_word() -> None:
     stream.close()
 
     await engine.storage.upload_now()
+    await asyncio.sleep(1)
 
     assert await keys_of(store.inner, "wal") == []
     assert engine.crashes == []
@@ -181,7 +205,7 @@ async def test_fence_ends_uploads_that_are_being_retried() -> None:
     engine, stream, store = an_engine()
 
     async def before(name: str, key: str) -> None:
-        if name == "put":
+        if name == "create_bulk":
             raise StoreUnavailable("no store")
 
     store.before = before
@@ -199,22 +223,142 @@ async def test_fence_ends_uploads_that_are_being_retried() -> None:
     assert len(engine.tasks) == 0
 
 
-async def test_metadata_log_that_is_reloaded_is_asked_again() -> None:
-    engine, stream, _ = an_engine()
-    judge = engine.ledger.judge
-    failures: list[Exception] = [LogFailed("the log was closed")]
+async def test_b8_slow_deletes_do_not_hold_up_commits() -> None:
+    """Deletes of half a minute, everything else healthy."""
+    engine, stream, store = an_engine()
 
-    def fail_first(request, committer):  # type: ignore[no-untyped-def]
-        if failures:
-            raise failures.pop()
+    async def before(name: str, key: str) -> None:
+        if name == "delete":
+            await asyncio.sleep(30)
+
+    store.before = before
+    started = asyncio.get_running_loop().time()
+    for _ in range(50):
+        append(stream)
+        await engine.storage.upload_now()
+
+    assert asyncio.get_running_loop().time() - started < 1
+    assert len(engine.ledger.commits) == 50
+    await asyncio.sleep(100)
+    # One delete was on its way; one more made up for all the commits meanwhile.
+    assert len([name for name, _ in store.calls if name == "delete"]) == 2
+    assert await keys_of(store.inner, "wal") == []
+
+
+@pytest.mark.parametrize("streams", [3, 4, 7])
+async def test_b17_block_with_more_ranges_than_a_commit_takes_is_committed_in_parts(
+    monkeypatch: pytest.MonkeyPatch, streams: int
+) -> None:
+    monkeypatch.setattr(parts, "RANGES_MAX", 3)
+    engine, stream, _store = an_engine()
+    opened = [stream, *(engine.storage.open_stream(engine.ledger.create_stream(n)) for n in range(2, streams + 1))]
+    for each in opened:
+        append(each)
+
+    await engine.storage.upload_now()
+
+    commits = engine.ledger.commits
+    assert [commit.trim_to for commit in commits] == [0] * (len(commits) - 1) + [1]
+    assert [len(commit.ranges) for commit in commits] == [min(3, streams - at) for at in range(0, streams, 3)]
+    for each in opened:
+        assert await read_all(each) == [0]
+
+
+async def test_b17_part_that_is_still_too_large_is_halved() -> None:
+    engine, stream, _store = an_engine()
+    opened = [stream, *(engine.storage.open_stream(engine.ledger.create_stream(n)) for n in range(2, 8))]
+    judge = engine.ledger.judge
+
+    def refuse_large(request: CommitRequest, committer: Incarnation) -> CommitResult:
+        if len(request.ranges) > 2:
+            raise CommitTooLarge(ranges=len(request.ranges), ranges_max=2)
         return judge(request, committer)
 
-    engine.ledger.judge = fail_first  # type: ignore[method-assign]
+    engine.ledger.judge = refuse_large  # type: ignore[method-assign]
+    for each in opened:
+        append(each)
+
+    await engine.storage.upload_now()
+
+    commits = [(len(commit.ranges), commit.trim_to) for commit in engine.ledger.commits]
+    assert commits == [(1, 0), (2, 0), (2, 0), (2, 1)]
+    assert engine.crashes == []
+
+
+async def test_b17_kill_between_the_parts_loses_and_doubles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "RANGES_MAX", 3)
+    engine, stream, store = an_engine()
+    opened = [stream, *(engine.storage.open_stream(engine.ledger.create_stream(n)) for n in range(2, 8))]
+    for each in opened:
+        append(each)
+    await durable(engine.storage, 0)
+    judge = engine.ledger.judge
+
+    def hang_after_first(request: CommitRequest, committer: Incarnation) -> CommitResult:
+        if engine.ledger.commits:
+            raise StoreUnavailable("killed here")
+        return judge(request, committer)
+
+    engine.ledger.judge = hang_after_first  # type: ignore[method-assign]
+    upload = asyncio.get_running_loop().create_task(engine.storage.upload_now())
+    await asyncio.sleep(1)
+    await engine.die()
+    with pytest.raises(BrokerFenced):
+        await upload
+    engine.ledger.judge = judge  # type: ignore[method-assign]
+    assert (len(engine.ledger.commits), engine.ledger.trimmed.get(engine.me, 0)) == (1, 0)
+
+    successor = Engine(engine.ledger, store, epoch=2)
+    await successor.recover(engine)
+
+    for each in opened:
+        assert await read_all(successor.storage.open_stream(each.stream_id)) == [0]
+    assert sum(len(commit.ranges) for commit in engine.ledger.commits) == 7
+
+
+async def test_refused_range_of_an_earlier_part_holds_t_for_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "RANGES_MAX", 1)
+    engine, stream, store = an_engine()
+    other = engine.storage.open_stream(engine.ledger.create_stream(2))
+    append(stream)
+    append(other)
+    engine.ledger.reopen(stream.stream_id)
+
+    await engine.storage.upload_now()
+
+    assert [(len(commit.ranges), commit.trim_to) for commit in engine.ledger.commits] == [(1, 0), (1, 0)]
+    assert slot_key(0) in [info.key for info in await store.list("")]
+
+
+async def test_object_whose_answer_was_lost_is_found_to_be_ours() -> None:
+    engine, stream, store = an_engine()
+    losses = [1, 1]
+
+    async def after(name: str, key: str) -> None:
+        if name == "create_bulk" and losses:
+            losses.pop()
+            raise StoreUnavailable("no answer")
+
+    store.after = after
     append(stream)
     await engine.storage.upload_now()
-    assert len(engine.ledger.commits) == 1
 
-    failures.append(LogFenced("another controller"))
+    assert [commit.object_id for commit in engine.ledger.commits] == [1]
+    assert await read_all(stream) == [0]
+
+
+@pytest.mark.parametrize("body", [b"another object", b"", b"x" * 5000])
+async def test_f2_object_key_that_is_taken_by_other_bytes_is_damage_and_not_overwritten(body: bytes) -> None:
+    engine, stream, store = an_engine()
+    key = object_key(CLUSTER, ObjectId(1))
+    await store.inner.put(key, [body])
     append(stream)
-    with pytest.raises(BrokerFenced):
+
+    with pytest.raises(StoreDamaged, match="the metadata are behind"):
         await engine.storage.upload_now()
+
+    assert [damage.key for damage in engine.damages] == [key]
+    assert await store.inner.get(key) == body
+    with pytest.raises(StreamClosed):
+        append(stream)
+    assert slot_key(0) in [info.key for info in await store.list("")]

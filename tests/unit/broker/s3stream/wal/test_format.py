@@ -13,12 +13,13 @@ from automq.s3stream.wal.format import (
     RECORD_HEADER,
     RECORD_HEADER_BYTES,
     SLOT_HEADER_BYTES,
+    SlotHeader,
     SlotId,
     SlotKind,
     decode_slot,
     encode_fence,
-    is_data,
     parse_slot_key,
+    peek_header,
     seal_slot,
 )
 from tests.support import golden
@@ -47,7 +48,7 @@ BATCHES = [
 ]
 
 
-def encode(batches: list[StreamRecordBatch], *, padding: int = 0) -> bytearray:
+def encode(batches: list[StreamRecordBatch], *, padding: int = 0, durable_below: int = 39) -> bytearray:
     data = bytearray(SLOT_HEADER_BYTES)
     crc = 0
     for batch in batches:
@@ -73,17 +74,22 @@ def encode(batches: list[StreamRecordBatch], *, padding: int = 0) -> bytearray:
         nonce=NONCE,
         records=len(batches),
         crc=crc,
+        durable_below=durable_below,
     )
     return data
 
 
+def golden_slot(name: str) -> bytes:
+    return bytes.fromhex((golden.GOLDEN_FOLDER / "s3stream" / name).read_text().replace("\n", ""))
+
+
 def test_data_slot_is_golden() -> None:
-    golden.check_bytes("s3stream/wal_slot_v1.hex", bytes(encode(BATCHES)))
+    golden.check_bytes("s3stream/wal_slot_v2.hex", bytes(encode(BATCHES)))
 
 
 def test_fence_slot_is_golden() -> None:
     fence = encode_fence(SLOT, nonce=NONCE, recoverer=(NodeId(9), BrokerEpoch(11)))
-    golden.check_bytes("s3stream/wal_fence_v1.hex", fence)
+    golden.check_bytes("s3stream/wal_fence_v2.hex", fence)
 
 
 def test_slot_keys_are_golden() -> None:
@@ -97,10 +103,49 @@ def test_fence_names_its_recoverer() -> None:
     assert (slot.kind, slot.recoverer, slot.records) == (SlotKind.FENCE, (9, 11), [])
 
 
-def test_only_data_slots_count_as_data() -> None:
-    assert is_data(encode(BATCHES)[:SLOT_HEADER_BYTES])
-    assert not is_data(encode_fence(SLOT, nonce=NONCE, recoverer=(NodeId(9), BrokerEpoch(11)))[:SLOT_HEADER_BYTES])
-    assert not is_data(b"")
+def test_slots_of_the_first_version_are_read_and_have_no_mark() -> None:
+    slot = decode_slot(SLOT, memoryview(golden_slot("wal_slot_v1.hex")))
+
+    assert (slot.kind, slot.nonce, slot.records, slot.mark) == (SlotKind.DATA, NONCE, BATCHES, None)
+    fence = decode_slot(SLOT, memoryview(golden_slot("wal_fence_v1.hex")))
+    assert (fence.kind, fence.recoverer, fence.mark) == (SlotKind.FENCE, (9, 11), 42)
+
+
+@pytest.mark.parametrize(("durable_below", "mark"), [(42, 42), (39, 39), (0, 0)])
+def test_slot_says_below_which_everything_was_durable(durable_below: int, mark: int) -> None:
+    assert decode_slot(SLOT, memoryview(encode(BATCHES, durable_below=durable_below))).mark == mark
+
+
+@pytest.mark.parametrize(("lag", "mark"), [(65_534, 100_000 - 65_534), (65_535, 0), (90_000, 0)])
+def test_mark_that_is_too_far_back_says_nothing_and_never_too_much(lag: int, mark: int) -> None:
+    slot = replace(SLOT, sequence=100_000)
+    data = bytearray(SLOT_HEADER_BYTES)
+    seal_slot(
+        memoryview(data),
+        start=0,
+        end=len(data),
+        slot=slot,
+        kind=SlotKind.DATA,
+        nonce=NONCE,
+        records=0,
+        crc=0,
+        durable_below=slot.sequence - lag,
+    )
+    assert decode_slot(slot, memoryview(data)).mark == mark
+
+
+def test_header_alone_says_what_a_slot_is() -> None:
+    fence = encode_fence(SLOT, nonce=NONCE, recoverer=(NodeId(9), BrokerEpoch(11)))
+
+    assert peek_header(SLOT, encode(BATCHES)[:SLOT_HEADER_BYTES]) == SlotHeader(kind=SlotKind.DATA, mark=39)
+    assert peek_header(SLOT, fence[:SLOT_HEADER_BYTES]) == SlotHeader(kind=SlotKind.FENCE, mark=42)
+    assert peek_header(SLOT, golden_slot("wal_slot_v1.hex")) == SlotHeader(kind=SlotKind.DATA, mark=None)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(4096), b"AQWS", bytes(encode(BATCHES))[:79]])
+def test_header_that_is_none_says_nothing(data: bytes) -> None:
+    assert peek_header(SLOT, data) is None
+    assert peek_header(replace(SLOT, sequence=43), encode(BATCHES)) is None
 
 
 def test_padding_is_tolerated() -> None:
@@ -150,10 +195,12 @@ def test_slot_of_another_key_is_refused() -> None:
 
 def test_newer_format_is_refused_by_name() -> None:
     data = encode(BATCHES)
-    data[4] = 2
+    data[4] = 3
 
-    with pytest.raises(FormatTooNew, match="format version 2"):
+    with pytest.raises(FormatTooNew, match="format version 3"):
         decode_slot(SLOT, memoryview(data))
+    with pytest.raises(FormatTooNew):
+        peek_header(SLOT, data)
 
 
 def test_record_that_overruns_its_slot_is_refused_with_its_place() -> None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from automq.s3stream.model import BrokerFenced, FencedBy
+from automq.ids import BrokerEpoch
+from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged, StreamClosed
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.storage import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
@@ -188,27 +189,110 @@ async def test_trim_deletes_only_below_the_committed_position() -> None:
         await durable(engine.storage, append(stream))
         await asyncio.sleep(INTERVAL_S)
 
-    await engine.storage.wal.trim(3)
+    engine.storage.wal.trim(3)
+    await asyncio.sleep(INTERVAL_S)
 
     assert await keys_of(store.inner, "wal") == [slot_key(n)[23:] for n in (3, 4)]
 
 
-async def test_failed_trim_is_made_up_for_by_the_next() -> None:
+async def test_f1_half_of_our_own_slot_is_damage_and_no_fence() -> None:
     engine, stream, store = an_engine()
-    for _ in range(5):
+
+    async def keep_half(name: str, key: str) -> None:
+        if name == "create" and key == slot_key(1):
+            store.after = HeldStore(store).after
+            whole = await store.inner.get(key)
+            await store.inner.put(key, [whole[: len(whole) // 2]])
+            raise StoreUnavailable("the connection ended in mid-body")
+
+    store.after = keep_half
+    errors: list[Exception | None] = []
+    for _ in range(3):
+        engine.storage.when_durable(append(stream), errors.append)
+        await asyncio.sleep(INTERVAL_S * 3)
+    await asyncio.sleep(1)
+    kept = await store.inner.get(slot_key(1))
+
+    assert [type(error) for error in errors] == [type(None), StoreDamaged, StoreDamaged]
+    assert (engine.fences, [error.key for error in engine.damages]) == ([], [slot_key(1)])
+    assert "half a PUT" in str(engine.damages[0])
+    with pytest.raises(StreamClosed):
+        append(stream)
+    calls = len(store.calls)
+    await asyncio.sleep(100)
+    assert len(store.calls) == calls
+    assert await store.inner.get(slot_key(1)) == kept
+    assert stream.confirmed_offset == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"junk", bytes(4096)])
+async def test_f1_slot_that_does_not_decode_is_damage_and_no_fence(body: bytes) -> None:
+    engine, stream, store = an_engine()
+    await store.inner.create(slot_key(0), [body])
+
+    with pytest.raises(StoreDamaged):
         await durable(engine.storage, append(stream))
-        await asyncio.sleep(INTERVAL_S)
+
+    assert (engine.fences, [error.key for error in engine.damages]) == ([], [slot_key(0)])
+    assert await store.inner.get(slot_key(0)) == body
+
+
+async def lose_the_answer_and_the_slot(store: HeldStore) -> None:
+    """The create lands, its answer is lost, and what landed is gone before it can be read."""
+
+    async def after(name: str, key: str) -> None:
+        if name == "create":
+            store.after = HeldStore(store).after
+            raise StoreUnavailable("no answer")
 
     async def before(name: str, key: str) -> None:
-        if name == "delete":
-            raise StoreUnavailable("no store")
+        if name == "get":
+            await store.inner.delete([key])
+
+    store.after, store.before = after, before
+
+
+async def test_f2_slot_that_vanishes_between_two_answers_is_damage_where_nobody_has_taken_over() -> None:
+    engine, stream, store = an_engine()
+    await lose_the_answer_and_the_slot(store)
+    engine.objects.unavailable = 3
+
+    with pytest.raises(StoreDamaged, match="was there a moment ago"):
+        await durable(engine.storage, append(stream))
+
+    assert (engine.fences, [error.key for error in engine.damages]) == ([], [slot_key(0)])
+
+
+async def test_slot_that_vanishes_between_two_answers_is_a_fence_where_somebody_has_taken_over() -> None:
+    engine, stream, store = an_engine()
+    await lose_the_answer_and_the_slot(store)
+    engine.ledger.fence(engine.me, (engine.me[0], BrokerEpoch(2)))
+
+    with pytest.raises(BrokerFenced):
+        await durable(engine.storage, append(stream))
+
+    assert (len(engine.fences), engine.damages) == (1, [])
+
+
+async def test_f2_every_slot_says_what_was_durable_when_it_was_sealed() -> None:
+    engine, stream, store = an_engine()
+    gate = asyncio.Event()
+
+    async def before(name: str, key: str) -> None:
+        if key == slot_key(2):
+            await gate.wait()
 
     store.before = before
-    await engine.storage.wal.trim(2)
-    store.before = HeldStore(store).before
-    await engine.storage.wal.trim(4)
+    for _ in range(6):
+        append(stream)
+        await asyncio.sleep(INTERVAL_S * 3)
+    gate.set()
+    await durable(engine.storage, 5)
+    append(stream)
+    await durable(engine.storage, 6)
 
-    assert await keys_of(store.inner, "wal") == [slot_key(4)[23:]]
+    marks = [engine.storage.wal.slot_id(n).decode(await store.inner.get(slot_key(n))).mark for n in range(7)]
+    assert marks == [0, 1, 2, 2, 2, 2, 6]
 
 
 async def test_slot_bytes_are_padded_to_pages() -> None:

@@ -1,0 +1,130 @@
+"""Watches that what must be in the store still is: without it, what is acknowledged now may never be found again.
+
+A store does not tell when its folder, prefix or bucket is removed, or made anew: writes go on to succeed. So one small
+ranged read a second asks for one key that must exist, in turn. Whatever takes longer than its turn delays the next
+look, never doubles it. A key that is missing is looked at again after a look at the metadata log: when that shows a
+fence of ours, somebody else has taken over and may delete; else the store has lost it, and all acknowledging ends.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from automq.controller.service import Controller
+from automq.ids import ClusterId
+from automq.metadata.log_format import claim_key
+from automq.runtime.clock import Clock
+from automq.runtime.tasks import repeat
+from automq.s3stream.model import BrokerFenced, DataMissing, StoreDamaged
+from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
+from automq.s3stream.store.layout import CLUSTER_KEY
+from automq.s3stream.stream import Storage
+
+# With three keys in turn a loss is seen within three seconds and two round trips.
+LOOK_INTERVAL_S: Final = 1.0
+LOOK_BYTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One key that must exist now."""
+
+    key: str
+    what: str
+    is_needed: Callable[[], bool] = lambda: True
+    """Whether it still must: it may have become superfluous while it was looked for."""
+
+
+Expectation = Callable[[], Expected | None]
+"""What must exist at this moment; None when nothing must."""
+
+
+class PresenceWatch:
+    """Looks for one expectation after the other. `confirm` raises BrokerFenced when somebody else has taken over."""
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStorage,
+        expectations: Sequence[Expectation],
+        confirm: Callable[[], Awaitable[None]],
+        on_lost: Callable[[StoreDamaged], None],
+        clock: Clock,
+        interval_s: float = LOOK_INTERVAL_S,
+    ) -> None:
+        self._store = store
+        self._expectations = expectations
+        self._confirm = confirm
+        self._on_lost = on_lost
+        self._clock = clock
+        self._interval_s = interval_s
+        self._turn = 0
+        self._due = clock.monotonic()
+
+    async def run(self) -> None:
+        """Until something is lost, or somebody else has taken over. A store that cannot be read proves nothing."""
+        await repeat(
+            self.look,
+            name="presence watch",
+            pause=self._until_due,
+            survives=(StoreError,),
+            ends=(BrokerFenced, StoreDamaged),
+        )
+
+    async def look(self) -> None:
+        """Look for one key. Raises StoreDamaged when it is lost, after `on_lost` was told, BrokerFenced, StoreError."""
+        expected = self._next()
+        if expected is None or await self._exists(expected.key):
+            return
+        await self._confirm()
+        if not await self._exists(expected.key) and expected.is_needed():
+            damage = DataMissing(key=expected.key, what=expected.what)
+            self._on_lost(damage)
+            raise damage
+
+    def _next(self) -> Expected | None:
+        for _ in self._expectations:
+            expectation = self._expectations[self._turn % len(self._expectations)]
+            self._turn += 1
+            expected = expectation()
+            if expected is not None:
+                return expected
+        return None
+
+    async def _exists(self, key: str) -> bool:
+        try:
+            await self._store.get_range(key, 0, LOOK_BYTES)
+        except ObjectNotFound:
+            return False
+        return True
+
+    async def _until_due(self) -> None:
+        now = self._clock.monotonic()
+        self._due = max(self._due + self._interval_s, now)
+        await asyncio.sleep(self._due - now)
+
+
+def expectations(*, cluster_id: ClusterId, controller: Controller, storage: Storage) -> Sequence[Expectation]:
+    """What a serving broker expects: its claim, the key `cluster`, and acknowledged slots that are not superfluous yet.
+
+    Of those the newest and the oldest in turn: under load the newest is always just written.
+    """
+    turns = itertools.cycle((-1, 0))
+
+    def claim() -> Expected:
+        return Expected(claim_key(cluster_id, controller.epoch), "this controller's claim")
+
+    def cluster() -> Expected:
+        return Expected(CLUSTER_KEY, "the key that says which cluster this is")
+
+    def slot() -> Expected | None:
+        needed = storage.needed_slots
+        if not needed:
+            return None
+        sequence = needed[next(turns)]
+        key = storage.wal.slot_id(sequence).key
+        return Expected(key, "an acknowledged WAL slot", lambda: sequence in storage.needed_slots)
+
+    return claim, cluster, slot

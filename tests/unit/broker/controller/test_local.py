@@ -1,0 +1,105 @@
+"""The ports of a broker in the controller's own process: their errors are those that the ports promise."""
+
+import asyncio
+
+import pytest
+
+from automq.controller.local import LocalObjects
+from automq.ids import BrokerEpoch
+from automq.replicated.machine import LogBusy, LogFailed, LogFenced
+from automq.s3stream.model import BrokerFenced, CommitRequest, FencedBy, StoreDamaged
+from automq.s3stream.ports import StoreUnavailable
+from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World
+
+pytestmark = pytest.mark.looptime
+
+
+async def a_broker(world: World) -> tuple[LocalObjects, BrokerEpoch]:
+    controller, publisher = world.controller("first")
+    await controller.start(owner=None)
+    registration = await controller.register_broker(NODE, rack=None, endpoints=())
+    objects = LocalObjects(controller=controller, metadata=publisher, node=NODE, epoch=registration.epoch)
+    return objects, registration.epoch
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (LogFenced("another controller"), BrokerFenced),
+        (LogFailed("closed"), StoreUnavailable),
+        (LogBusy("too much waits"), StoreUnavailable),
+        (StoreDamaged("half a slot", key="k"), StoreDamaged),
+    ],
+)
+async def test_b17_every_error_of_the_log_becomes_one_of_the_port(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: type[Exception]
+) -> None:
+    world = World()
+    objects, epoch = await a_broker(world)
+
+    async def fail(*_args: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(world.controllers[-1]._driver, "call", fail)
+    monkeypatch.setattr(world.controllers[-1]._driver, "settle", fail)
+    request = CommitRequest(object_id=None, size=0, node=NODE, epoch=epoch, trim_to=1, ranges=[])
+    for attempt in (objects.prepare(1), objects.commit(request), objects.confirm()):
+        with pytest.raises(told) as caught:
+            await attempt
+        if isinstance(caught.value, BrokerFenced):
+            assert caught.value.by is FencedBy.METADATA_LOG
+    await world.close()
+
+
+async def test_who_may_act_is_confirmed_by_a_look_at_the_log() -> None:
+    world = World()
+    objects, _ = await a_broker(world)
+    assert isinstance(world.store, FlakyStore)
+
+    await objects.confirm()
+
+    world.store.is_down = True
+    with pytest.raises(StoreUnavailable):
+        await objects.confirm()
+    await world.close()
+
+
+async def test_who_was_superseded_is_told_though_nothing_was_written_since() -> None:
+    world = World()
+    objects, _ = await a_broker(world)
+    second, _ = world.controller("second")
+    await second.start(owner=None)
+
+    with pytest.raises(BrokerFenced):
+        await objects.confirm()
+    await world.close()
+
+
+async def test_lost_metadata_are_no_fence() -> None:
+    world = World()
+    objects, _ = await a_broker(world)
+    assert isinstance(world.store, FlakyStore)
+    await world.store.inner.delete([info.key for info in await world.store.inner.list(f"{CLUSTER}/")])
+
+    await objects.confirm()
+    await world.close()
+
+
+async def test_confirming_ends_while_the_log_is_never_idle() -> None:
+    world = World()
+    objects, _ = await a_broker(world)
+    written = 0
+
+    async def write() -> None:
+        nonlocal written
+        for _ in range(200):
+            await objects.prepare(1)
+            written += 1
+
+    writers = [asyncio.get_running_loop().create_task(write()) for _ in range(3)]
+    for _ in range(5):
+        await objects.confirm()
+
+    assert written < 600
+    await asyncio.gather(*writers)
+    await world.close()
