@@ -50,6 +50,8 @@ class Ledger:
     trimmed: dict[Incarnation, int] = field(default_factory=dict)
     fenced_by: dict[Incarnation, Incarnation] = field(default_factory=dict)
     commits: list[CommitRequest] = field(default_factory=list)
+    lost: list[tuple[StreamId, Offset, Offset]] = field(default_factory=list)
+    """What recovery recorded as lost with slots that were given up."""
     next_object: int = 1
 
     def create_stream(self, stream: int, *, owner: NodeId = NODE) -> StreamId:
@@ -176,6 +178,12 @@ class LedgerStreams:
         if epoch != state.epoch:
             raise StreamFenced(stream=stream, ours=epoch, current=state.epoch)
         self._ledger.streams[stream] = replace(state, start=max(state.start, new_start))
+
+    async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
+        await asyncio.sleep(0)
+        state = self.state(stream)
+        self._ledger.lost.append((stream, state.end, end))
+        self._ledger.streams[stream] = replace(state, end=max(state.end, end))
 
     def owner(self, stream: StreamId) -> NodeId | None:
         return self._ledger.streams[stream].owner if stream in self._ledger.streams else None

@@ -13,7 +13,9 @@ from automq.cli.broker import broker
 from automq.cli.doctor import doctor
 from automq.cli.dump import dump
 from automq.cli.erase import erase
+from automq.cli.fsck import fsck
 from automq.cli.groups import groups
+from automq.cli.repair import repair
 from automq.cli.topics import topics
 from automq.cli.up import up
 from automq.server.last_line import abandon_unwritable_output
@@ -30,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # "[/PREFIX]" is text, not markup
     pretty_exceptions_enable=False,
 )
-for command in (up, broker, doctor, erase, dump, topics, groups):
+for command in (up, broker, doctor, fsck, repair, erase, dump, topics, groups):
     app.command()(command)
 
 

@@ -15,6 +15,7 @@ from automq.metadata.records import (
     MetadataRecord,
     ProducerIdsAllocated,
     QuarantineLifted,
+    RangeLost,
     StreamsQuarantined,
     UnplacedRange,
     WalRecovered,
@@ -73,11 +74,13 @@ def wal_recovered(
     *,
     recoverer: tuple[NodeId, BrokerEpoch],
     unplaced: Sequence[Unplaced] = (),
+    lost: Sequence[RangeLost] = (),
     now_ms: int = 0,
 ) -> Decision[MetadataRecord, None]:
     """Only the named recoverer may say so; saying it again is no error.
 
     Quarantines because of the log end with it. What it could not place is pinned, and its streams are quarantined.
+    `lost` is what may have lain in slots that were given up: recorded in the same append.
     """
     check_alive(image, *recoverer)
     wal = image.wals.get((node, epoch))
@@ -99,7 +102,7 @@ def wal_recovered(
         )
         for item in unplaced
     )
-    records: list[MetadataRecord] = [WalRecovered(node=node, epoch=epoch, unplaced=ranges)]
+    records: list[MetadataRecord] = [*lost, WalRecovered(node=node, epoch=epoch, unplaced=ranges)]
     records.extend(_lift_quarantines(image, node, epoch))
     for item in unplaced:
         reason = (

@@ -6,7 +6,9 @@ once.
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Final
 
 from automq.controller.brokers import check_alive
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamId
@@ -22,6 +24,10 @@ from automq.metadata.records import (
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
 from automq.s3stream.model import BrokerFenced
+
+# What one slot can hold of one stream at most: the count of a record batch has 31 bits, and batches of so many records
+# that compress to nothing leave room for some more of them. Offsets have 63 bits.
+SLOT_OFFSETS_MAX: Final = 1 << 34
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +199,64 @@ def lose_slots(
                 WalSlotsLost(node=loss.node, epoch=loss.epoch, start=loss.start, end=loss.end, by=by, at_ms=now_ms)
             )
     return Decision(records, None)
+
+
+def lose_before(
+    image: MetadataImage,
+    node: NodeId,
+    epoch: BrokerEpoch,
+    *,
+    recoverer: tuple[NodeId, BrokerEpoch],
+    stream: StreamId,
+    end: Offset,
+    now_ms: int,
+) -> Decision[MetadataRecord, None]:
+    """Behind slots that a person gave up, (node, epoch)'s log goes on at `end`: what the stream lacks below is lost.
+
+    Said again, or of a stream that has no hole there, it records nothing. Raises BrokerFenced when somebody else
+    recovers the log by now, ApiError INVALID_REQUEST when nobody gave up anything of it.
+    """
+    check_alive(image, *recoverer)
+    wal = image.wals.get((node, epoch))
+    if wal is None or wal.recoverer != recoverer:
+        raise BrokerFenced(f"the log of broker {node} at epoch {epoch} is not recovered by {recoverer}")
+    if not wal.lost:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"nobody gave up slots of the log of broker {node} at epoch {epoch}")
+    state = image.stream(stream)
+    if state is None or state.next_offset >= end:
+        return Decision((), None)
+    return Decision((_lost_with_slots(wal, stream, state.next_offset, end, now_ms=now_ms),), None)
+
+
+def lost_tails(
+    image: MetadataImage, wal: WalImage, *, continued: AbstractSet[StreamId], slots: int, now_ms: int
+) -> Sequence[RangeLost]:
+    """Where streams end whose newest records may have lain in `slots` slots that a person gave up.
+
+    Nothing tells how many records those held, so the ends move above all that they can have: no offset is given twice.
+    `continued` are the streams that go on behind the lost slots, so that nothing about them is open.
+    """
+    if not slots:
+        return ()
+    lost = Offset(slots * SLOT_OFFSETS_MAX)
+    return [
+        _lost_with_slots(wal, stream, state.next_offset, Offset(state.next_offset + lost), now_ms=now_ms)
+        for stream in affected_streams(image, wal)
+        if stream not in continued and (state := image.stream(stream)) is not None
+    ]
+
+
+def _lost_with_slots(wal: WalImage, stream: StreamId, start: Offset, end: Offset, *, now_ms: int) -> RangeLost:
+    first = wal.lost[0]
+    return RangeLost(
+        stream=stream,
+        start=start,
+        end=end,
+        key=f"wal/{wal.node}/{wal.epoch}/{first.start}",
+        reason="they may have lain in slots that were given up",
+        by=first.by,
+        at_ms=now_ms,
+    )
 
 
 def lift_quarantine(

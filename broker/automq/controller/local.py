@@ -80,6 +80,10 @@ class LocalStreams:
     async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
         await self._controller.trim_stream(self._node, self._epoch, stream, epoch, new_start)
 
+    async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
+        with _as_port_errors():
+            await self._controller.lose_before(*log, recoverer=(self._node, self._epoch), stream=stream, end=end)
+
     def owner(self, stream: StreamId) -> NodeId | None:
         found = self._metadata.image.stream(stream)
         return None if found is None else found.owner

@@ -34,7 +34,7 @@ from automq.metadata.loader import Loaded, LogLoader
 from automq.metadata.log import AppendTooLarge, MetadataLog
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import FORMAT_LEVEL, Endpoint, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
+from automq.metadata.records import FORMAT_LEVEL, Endpoint, FormatLevelRaised, MetadataRecord, PrefixOwnerSet, RangeLost
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshots import Snapshots
@@ -45,7 +45,7 @@ from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.model import CommitRequest, CommitResult, StoreDamaged, Unplaced
+from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged
 from automq.s3stream.ports import ObjectStorage, StoreError
 
 T = TypeVar("T")
@@ -320,14 +320,22 @@ class Controller:
         epoch: BrokerEpoch,
         *,
         recoverer: tuple[NodeId, BrokerEpoch],
-        unplaced: Sequence[Unplaced] = (),
+        recovered: RecoveredLog | None = None,
     ) -> None:
-        """(node, epoch)'s log is committed, but for what could not be placed, and its end fenced."""
-        await self._call(
-            lambda image: brokers.wal_recovered(
-                image, node, epoch, recoverer=recoverer, unplaced=unplaced, now_ms=self._clock.wall_ms()
+        """(node, epoch)'s log is committed, but for what could not be placed or was given up, and its end fenced."""
+        done = RecoveredLog(fence=0) if recovered is None else recovered
+        now_ms = self._clock.wall_ms()
+
+        def decide(image: MetadataImage) -> Decision[MetadataRecord, None]:
+            wal = image.wals.get((node, epoch))
+            lost: Sequence[RangeLost] = ()
+            if wal is not None:
+                lost = damage.lost_tails(image, wal, continued=done.continued, slots=done.given_up, now_ms=now_ms)
+            return brokers.wal_recovered(
+                image, node, epoch, recoverer=recoverer, unplaced=done.unplaced, lost=lost, now_ms=now_ms
             )
-        )
+
+        await self._call(decide)
 
     async def unregister_broker(self, node: NodeId) -> None:
         """Forget a fenced node that owns nothing."""
@@ -372,6 +380,22 @@ class Controller:
         await self._call(
             lambda image: damage.quarantine_streams(
                 image, node, epoch, streams=streams, damage=found, now_ms=self._clock.wall_ms()
+            )
+        )
+
+    async def lose_before(
+        self,
+        node: NodeId,
+        epoch: BrokerEpoch,
+        *,
+        recoverer: tuple[NodeId, BrokerEpoch],
+        stream: StreamId,
+        end: Offset,
+    ) -> None:
+        """What `stream` lacks below `end` lay in slots of (node, epoch)'s log that a person gave up."""
+        await self._call(
+            lambda image: damage.lose_before(
+                image, node, epoch, recoverer=recoverer, stream=stream, end=end, now_ms=self._clock.wall_ms()
             )
         )
 

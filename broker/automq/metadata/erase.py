@@ -123,7 +123,7 @@ async def _erase_all(
     patience: Patience,
     on_progress: Callable[[int], None],
 ) -> int:
-    await _check_not_running(store, cluster_id, clock, patience)
+    await check_not_running(store, cluster_id, clock, patience, before="erase")
     marker = json.dumps({"owner": recorded}).encode()
     await patience.insist(lambda: store.put(erasing_key(cluster_id), [marker]))
     erased = await _erase_folder(store, cluster_id, patience, on_progress)
@@ -135,14 +135,16 @@ async def _erase_all(
     return erased
 
 
-async def _check_not_running(store: ObjectStorage, cluster_id: ClusterId, clock: Clock, patience: Patience) -> None:
+async def check_not_running(
+    store: ObjectStorage, cluster_id: ClusterId, clock: Clock, patience: Patience, *, before: str
+) -> None:
     """Rule: never while the lease is renewed, whoever asks. Raises ClusterRunning."""
     watch = LeaseWatch(store=store, cluster_id=cluster_id, clock=clock)
     while watch.unchanged_s < WATCH_S:
         await patience.insist(watch.look)
         if watch.changes:
             raise ClusterRunning(
-                f"cluster {cluster_id} is running: its lease is renewed; stop its brokers, then erase it"
+                f"cluster {cluster_id} is running: its lease is renewed; stop its brokers, then {before} it"
             )
         await asyncio.sleep(LOOK_INTERVAL_S)
 

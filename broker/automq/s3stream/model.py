@@ -194,6 +194,11 @@ class RecoveredLog:
     fence: int
     """The sequence of the fence that ends it."""
     unplaced: Sequence[Unplaced] = ()
+    given_up: int = 0
+    """How many slots were passed over because a person gave them up; where the log was ended, as many as can have been
+    acknowledged."""
+    continued: frozenset[StreamId] = frozenset()
+    """Streams that have records behind the last of those."""
 
 
 class RangeVerdict(enum.Enum):

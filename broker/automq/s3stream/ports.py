@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from automq.ids import NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import (
     CommitRequest,
     CommitResult,
@@ -230,6 +230,13 @@ class StreamManager(Protocol):
 
     async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
         """Move the stream's start forward; never back. Raises StreamFenced, StreamNotFound."""
+        ...
+
+    async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
+        """Behind slots that a person gave up, `log` goes on at `end`: what the stream lacks below is lost, by record.
+
+        The stream's end is `end` then, and reads after this see it. Raises BrokerFenced, StoreUnavailable.
+        """
         ...
 
     def owner(self, stream: StreamId) -> NodeId | None:

@@ -120,7 +120,7 @@ class Components:
                     raise
                 await self._pin(wal, error)
             else:
-                await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us, unplaced=recovered.unplaced)
+                await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us, recovered=recovered)
         await self.controller.open_streams(*us)
 
     async def _recover_log(self, storage: Storage, wal: WalToRecover) -> RecoveredLog:

@@ -1,9 +1,10 @@
-"""Commands that work on a store and end: doctor, erase, dump."""
+"""Commands that work on a store and end: doctor, fsck, repair, erase, dump."""
 
 import asyncio
+import contextlib
 import logging
 import pathlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from automq.ids import ClusterId
@@ -18,9 +19,13 @@ from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.s3stream.store.uri import InvalidStoreUri, StoreUri, open_store, parse_store_uri
+from automq.server.examination import Examination
+from automq.server.findings import Report
 from automq.server.inspection import Inspection, KeyLine, NotOurs, inspect, key_line
 from automq.server.lifecycle import Reason, Refused
 from automq.server.refusals import format_refusal, store_refusal
+from automq.server.repair import Named
+from automq.server.repairer import Repairer
 from automq.server.settings import InvalidSettings
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,43 @@ def examine(uri: str, credentials: pathlib.Path | None) -> DoctorReport:
         return await run_doctor(store, name=uri, clock=SystemClock(), entropy=SystemEntropy())
 
     return with_store(uri, credentials, work)
+
+
+def examine_store(uri: str, credentials: pathlib.Path | None, *, deep: bool) -> Report:
+    """What of a cluster's data is damaged or missing. Raises Refused."""
+    entropy = SystemEntropy()
+
+    async def work(store: ObjectStorage) -> Report:
+        tasks = Tasks("fsck", on_crash=lambda _name, _error: None)
+        patience = Patience(entropy=entropy, on_store=_give_up)
+        try:
+            examination = Examination(store=store, name=uri, entropy=entropy, tasks=tasks, patience=patience, deep=deep)
+            return await examination.run()
+        finally:
+            await tasks.close()
+
+    return with_store(uri, credentials, work)
+
+
+def repair_store(uri: str, credentials: pathlib.Path | None, *, named: Named, by: str, dry_run: bool) -> Sequence[str]:
+    """Record what is named as lost or mended; what was, or would be, recorded. Raises Refused, RepairRefused."""
+
+    async def work(store: ObjectStorage) -> Sequence[str]:
+        tasks = Tasks("repair", on_crash=lambda _name, _error: None)
+        try:
+            return await Repairer(
+                store=store,
+                name=uri,
+                clock=SystemClock(),
+                entropy=SystemEntropy(),
+                tasks=tasks,
+                on_store=_give_up,
+            ).run(named, by=by, dry_run=dry_run)
+        finally:
+            await tasks.close()
+
+    with refusing_prefixes(uri):
+        return with_store(uri, credentials, work)
 
 
 def erase_cluster(
@@ -84,8 +126,15 @@ def erase_cluster(
         finally:
             await tasks.close()
 
-    try:
+    with refusing_prefixes(uri):
         return with_store(uri, credentials, work)
+
+
+@contextlib.contextmanager
+def refusing_prefixes(uri: str) -> Iterator[None]:
+    """What a prefix is refused for, as a command ends with it. Raises Refused."""
+    try:
+        yield
     except StoreClusterMissing as error:
         raise Refused(Reason.STORE_CLUSTER_MISSING, f"{uri}: {error}") from error
     except StoreOwnedByAnother as error:

@@ -16,6 +16,7 @@ from automq.runtime.entropy import Entropy
 from automq.s3stream.model import BrokerFenced, CorruptData, DataMissing, FencedBy, SlotsLost, StoreDamaged
 from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage
 from automq.s3stream.recovery import (
+    IN_FLIGHT_MAX,
     Witness,
     ends_run,
     is_suspicious,
@@ -86,6 +87,24 @@ class DeadLog:
     def declared_end(self) -> int | None:
         """Where a person ended the log."""
         return next((slots.start for slots in self._lost if slots.end is None), None)
+
+    @property
+    def given_up_to(self) -> int | None:
+        """The first slot behind all that were given up; None when nothing was, or nothing comes behind."""
+        if not self._lost or self.declared_end is not None:
+            return None
+        return max(slots.end for slots in self._lost if slots.end is not None)
+
+    def is_behind_loss(self, sequence: int) -> bool:
+        """Whether slots below `sequence` were given up."""
+        return any(slots.end is not None and slots.end <= sequence for slots in self._lost)
+
+    def given_up(self, fence: int) -> int:
+        """How many slots were given up. Where a person ended the log, those that can have been acknowledged count."""
+        return sum(
+            (slots.end if slots.end is not None else max(fence, slots.start) + IN_FLIGHT_MAX) - slots.start
+            for slots in self._lost
+        )
 
     async def list(self) -> None:
         """Look what there is. Raises StoreError."""

@@ -27,7 +27,7 @@ from automq.s3stream.model import (
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage, StreamManager
-from automq.s3stream.recovery import RecoveredRun, first_of_run, merged, plan_upload
+from automq.s3stream.recovery import RecoveredRun, UploadPlan, first_of_run, merged, plan_upload
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.upload.dead_log import DeadLog, Group
 from automq.s3stream.upload.parts import in_parts, put_object
@@ -68,6 +68,7 @@ class Recoverer:
         self._committed_to = trim_to
         self._trim_limit: int | None = None
         self._unplaced: dict[tuple[StreamId, StreamEpoch], Unplaced] = {}
+        self._continued: set[StreamId] = set()
         self._log = DeadLog(
             cluster_id=cluster_id,
             node=node,
@@ -98,7 +99,12 @@ class Recoverer:
                 raise following
             group = following
         await self._upload(group)
-        return RecoveredLog(fence=group.next, unplaced=tuple(self._unplaced[key] for key in sorted(self._unplaced)))
+        return RecoveredLog(
+            fence=group.next,
+            unplaced=tuple(self._unplaced[key] for key in sorted(self._unplaced)),
+            given_up=self._log.given_up(group.next),
+            continued=frozenset(self._continued),
+        )
 
     async def sweep(self, fence: int) -> None:
         """Delete what is committed, and data slots beyond the fence. Fences stay, and what does not decode.
@@ -127,14 +133,25 @@ class Recoverer:
 
     async def _upload(self, group: Group) -> None:
         """Commit the group's batches, if any, and T."""
-        records = ((slot.slot.sequence, record) for slot in group.slots for record in slot.records)
-        plan = plan_upload(records, self._state)
+        plan = await self._plan(group)
         for gap in plan.gaps:
             self._hold("the log goes on where the stream does not end", gap)
         if plan.runs:
             await in_parts(plan.runs, lambda runs, is_last: self._upload_part(runs, group.next if is_last else 0))
         elif group.next > self._committed_to:
             await self._commit(None, 0, [], [], trim_to=group.next)
+
+    async def _plan(self, group: Group) -> UploadPlan:
+        """What of the group is to be uploaded. A hole that lost slots have left is recorded as lost first."""
+        records = [(slot.slot.sequence, record) for slot in group.slots for record in slot.records]
+        behind = self._log.given_up_to
+        if behind is not None:
+            self._continued.update(record.stream for sequence, record in records if sequence >= behind)
+        plan = plan_upload(records, self._state)
+        holes = [gap for gap in plan.gaps if gap.start > gap.expected and self._log.is_behind_loss(gap.first_slot)]
+        for hole in holes:
+            await self._streams.lose_before((self._node, self._epoch), hole.stream, hole.start)
+        return plan_upload(records, self._state) if holes else plan
 
     async def _upload_part(self, runs: Sequence[RecoveredRun], trim_to: int) -> None:
         """One object, and its commit."""

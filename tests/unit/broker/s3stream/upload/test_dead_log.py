@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from automq.ids import BrokerEpoch, Offset, StreamId
 from automq.s3stream.model import CorruptData, DataMissing, FormatTooNew, SlotsLost, StoreDamaged
+from automq.s3stream.recovery import IN_FLIGHT_MAX
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.wal.format import SlotId, SlotKind, seal_slot
 from tests.support.engine import (
@@ -294,7 +295,7 @@ async def test_log_that_a_person_ended_at_a_missing_slot_is_fenced_there() -> No
     assert await keys_of(store.inner, "wal") == [slot_key(n)[23:] for n in (4, 5)]
 
 
-async def test_recovery_passes_over_slots_that_were_given_up_and_hands_back_what_follows() -> None:
+async def test_recovery_passes_over_slots_that_were_given_up_and_places_what_follows() -> None:
     dead, store = await a_dead_engine()
     await store.inner.delete([slot_key(2)])
     await flip(store, 3)
@@ -304,8 +305,32 @@ async def test_recovery_passes_over_slots_that_were_given_up_and_hands_back_what
         *dead.me, dead.ledger.fence(dead.me, successor.me), lost=[SlotsLost(2, 4)]
     )
 
-    assert dead.ledger.streams[STREAM].end == 2
-    assert [(gap.expected, gap.start, gap.end, gap.first_slot) for gap in recovered.unplaced] == [(2, 4, 6, 4)]
+    # By record: offsets 2 and 3 are lost, and nobody gets them again.
+    assert dead.ledger.lost == [(STREAM, 2, 4)]
+    assert (recovered.unplaced, recovered.given_up, recovered.continued) == ((), 2, {STREAM})
+    assert dead.ledger.streams[STREAM].end == 6
+    assert sorted((found.start, found.end) for spans in dead.ledger.objects.values() for _, found in spans) == [
+        (0, 2),
+        (4, 6),
+    ]
+
+
+async def test_stream_that_does_not_go_on_behind_lost_slots_is_open_and_so_are_all_where_the_log_was_ended() -> None:
+    dead, store = await a_dead_engine()
+    await store.inner.delete([slot_key(5)])
+    successor = Engine(dead.ledger, store, epoch=2)
+    recovered = await successor.storage.recover(
+        *dead.me, dead.ledger.fence(dead.me, successor.me), lost=[SlotsLost(5, 6)]
+    )
+    assert (recovered.given_up, recovered.continued, dead.ledger.lost) == (1, frozenset(), [])
+
+    ended, store = await a_dead_engine()
+    successor = Engine(ended.ledger, store, epoch=2)
+    recovered = await successor.storage.recover(
+        *ended.me, ended.ledger.fence(ended.me, successor.me), lost=[SlotsLost(4, None)]
+    )
+    # Slots 4 and 5, and as many more as can have been in flight.
+    assert (recovered.given_up, recovered.continued) == (2 + IN_FLIGHT_MAX, frozenset())
 
 
 async def test_recovery_may_be_repeated_after_it_put_its_fence() -> None:
