@@ -112,6 +112,7 @@ class LogLoader:
         self._patience = patience
         self._tasks = tasks
         self._slots = 0
+        self._fencer = ControllerEpoch(0)
         self._known: Loaded | None = None
         self._reported: set[LogPosition] = set()
 
@@ -200,7 +201,9 @@ class LogLoader:
         elif machine.record_number != resume_number:
             resume = None
         epochs = snapshot.epochs + max(0, last + 1 - first.epoch)
-        return Loaded(machine.image, epochs, snapshot.slots + self._slots, end, last, resume, snapshot.damaged)
+        return Loaded(
+            machine.image, epochs, snapshot.slots + self._slots, end, max(last, self._fencer), resume, snapshot.damaged
+        )
 
     async def _replay_epoch(
         self, machine: MetadataMachine, snapshot: Snapshot, position: LogPosition, fencer: ControllerEpoch | None
@@ -218,6 +221,8 @@ class LogLoader:
                 check_contiguous(slot, position, machine.record_number)
                 self._slots += 1
                 if slot.kind == Kind.FENCE:
+                    # Whoever put it had claimed that epoch, whatever has become of the claim.
+                    self._fencer = max(self._fencer, slot.fencer)
                     await self._check_fence(slot, snapshot)
                     return position, True
                 for record in slot.records:

@@ -215,9 +215,7 @@ REFUSED = [
 def a_store(kind: str, folder: pathlib.Path) -> ObjectStorage:
     if kind == "memory":
         return MemoryStore()
-    return FileStore(
-        str(folder / "store"), workers=InlineWorkers(), entropy=SeededEntropy(1), open_kernel_io=lambda: None
-    )
+    return FileStore(str(folder / "store"), workers=InlineWorkers(), entropy=SeededEntropy(1))
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])

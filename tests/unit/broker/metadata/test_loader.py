@@ -388,3 +388,11 @@ async def test_a_level_of_a_newer_program_is_left_alone(world: LoaderWorld) -> N
     await first.log.append([FormatLevelRaised(level=FORMAT_LEVEL + 1)])
     with pytest.raises(FormatTooNew, match="upgrade"):
         await first.loader.read()
+
+
+async def test_an_epoch_that_only_a_fence_names_is_not_given_again(world: LoaderWorld) -> None:
+    """Its controller died before its first slot, and its claim was removed."""
+    await (await world.writer("a")).write(1)
+    await world.writer("b")
+    await world.flaky.inner.delete([claim_key(CLUSTER, ControllerEpoch(2))])
+    assert (await Writer(world, "c").loader.read()).newest_epoch == 2

@@ -14,7 +14,7 @@ from automq.controller.model import ConfigAlteration, ControllerSettings, Partit
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset
 from automq.metadata import snapshot_records as module
 from automq.metadata.image import EMPTY, MetadataImage
-from automq.metadata.records import Endpoint, FeatureLevelSet, MetadataRecord, PrefixOwnerSet
+from automq.metadata.records import Endpoint, FeatureLevelSet, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
 from automq.metadata.replay import replay, replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError
@@ -213,3 +213,11 @@ def test_random_images_hold_their_invariants_and_are_rebuilt_by_their_records(
     rebuilt = replay_all(EMPTY, to_records(image)).with_record_number(image.record_number)
     assert rebuilt == image
     assert list(to_records(rebuilt)) == list(to_records(image))
+
+
+def test_the_format_level_comes_first() -> None:
+    """Whoever cannot read what follows need not try."""
+    image = replay_all(EMPTY, [PrefixOwnerSet(owner="uid"), FormatLevelRaised(level=1)])
+    records = list(to_records(image))
+    assert records[0] == FormatLevelRaised(level=1)
+    assert replay_all(EMPTY, records).format_level == 1
