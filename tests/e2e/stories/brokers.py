@@ -55,6 +55,7 @@ def broker_that_only_the_operator_cannot_hear_stays_ready(world: World) -> Figur
             wait_for("it is said", lambda: world.condition("demo", "Ready") == ("True", "Unobservable"), 60)
             if "9404" not in world.message("demo", "Ready"):
                 raise StepFailed(f"the condition does not name the port: {world.message('demo', 'Ready')}")
+            world.wait_event("demo", "Ready")
             time.sleep(10)
             assert world.status("demo")["ready"] == "1/1", world.status("demo")
         wait_for("it is heard again", lambda: world.condition("demo", "Ready") == ("True", "Serving"), 60)

@@ -65,6 +65,7 @@ def taken_prefix_is_refused_and_its_thief_deletes_nothing(world: World) -> Figur
     for word in (world.status("demo")["clusterId"], "spec.storage.adopt"):
         if word not in message:
             raise StepFailed(f"the condition does not name {word}: {message}")
+    world.wait_event("thief", "StoreOwnedByAnother")
     before = len(world.keys(f"{world.namespace}/demo/"))
     seconds = world.delete("thief", timeout_s=90)
     assert len(world.keys(f"{world.namespace}/demo/")) >= min(before, 5)

@@ -77,6 +77,8 @@ def upgraded_operator_moves_one_cluster_after_the_other(world: World) -> Figure:
     for name in names:
         if len(pods[name]) != 2:
             raise StepFailed(f"the pod of {name} was replaced {len(pods[name]) - 1} times")
+    for name in names:
+        world.wait_event(name, "RollingBroker")
     first, last = sorted(moved.values())
     if last - first < STEADY_S - 5:
         raise StepFailed(f"the second cluster followed after {last - first:.0f} s")

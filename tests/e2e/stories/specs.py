@@ -47,6 +47,7 @@ def out_of_memory_is_named_and_heals(world: World) -> None:
     world.apply("oom", spec={"resources": small})
     wait_for("OOMKilled shows", lambda: "OOMKilled" in world.message("oom", "Ready"), 90)
     assert world.condition("oom", "Ready") == ("False", "BrokerDown"), world.condition("oom", "Ready")
+    world.wait_event("oom", "BrokerDown")
     world.patch("oom", {"spec": {"resources": {"requests": {"memory": "128Mi"}, "limits": {"memory": "1Gi"}}}})
     world.wait_ready("oom", 120)
     world.delete("oom")
