@@ -83,7 +83,7 @@ def upgraded_operator_moves_one_cluster_after_the_other(world: World) -> Figure:
     if last - first < STEADY_S - 5:
         raise StepFailed(f"the second cluster followed after {last - first:.0f} s")
     world.delete("second")
-    return Figure(last - began, 150, "two clusters moved")
+    return Figure(last - began, 200, "two clusters moved")
 
 
 def _uid(world: World, name: str) -> str:
