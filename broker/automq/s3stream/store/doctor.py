@@ -240,7 +240,7 @@ class _Examination:
 
     async def run_advisory(self) -> None:
         """In turn, as long as there is time."""
-        checks = (
+        checks: tuple[Callable[[], Awaitable[str]], ...] = (
             self._check_replace,
             self._check_multipart,
             self._check_checksums,
