@@ -206,7 +206,10 @@ class View:
 
 
 def image_of(live: Mapping[str, Any] | None) -> str | None:
-    """The image that brokers of a live StatefulSet run."""
+    """The image of a live StatefulSet as the operator chose it. Older releases did not write it down."""
+    written = _template_annotations(live).get(naming.IMAGE_ANNOTATION)
+    if written:
+        return written
     pod_spec = _template(live).get("spec") or {}
     for container in pod_spec.get("containers") or []:
         if container.get("name") == workload.CONTAINER:

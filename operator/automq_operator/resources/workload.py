@@ -58,6 +58,7 @@ def pod_template(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
         "prometheus.io/port": str(naming.HTTP_PORT),
         "prometheus.io/path": "/metrics",
         naming.HASH_ANNOTATION: restart_hash,
+        naming.IMAGE_ANNOTATION: cluster.image,
         **({naming.ADOPT_ANNOTATION: cluster.spec.storage.adopt} if cluster.spec.storage.adopt else {}),
     }
     labels = {

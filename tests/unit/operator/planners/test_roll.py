@@ -264,3 +264,22 @@ def test_a_broker_that_is_down_for_another_reason_is_not_restarted_for_adopt() -
     for _ in range(5):
         cluster, _ = one_pass(cluster, world)
     assert world.deleted_pods == []
+
+
+def test_finding_09_an_image_that_somebody_sets_in_the_stateful_set_is_taken_out_again() -> None:
+    cluster, world = ready()
+    world.objects["StatefulSet", "demo-broker"]["spec"]["template"]["spec"]["containers"][0]["image"] = "theirs:1"
+    world.drifted.add(("StatefulSet", "demo-broker"))
+    for _ in range(5):
+        cluster, plan = one_pass(cluster, world, HELD)
+    assert (_image(world), world.deleted_pods, plan.pending) == ("automq:1", [], False)
+
+
+def test_finding_09_the_image_of_an_older_release_is_read_from_its_container() -> None:
+    cluster, world = ready()
+    template = world.objects["StatefulSet", "demo-broker"]["spec"]["template"]["metadata"]["annotations"]
+    del template[naming.IMAGE_ANNOTATION]
+    upgraded = dataclasses.replace(cluster, default_image="automq:2")
+    for _ in range(3):
+        upgraded, plan = one_pass(upgraded, world, HELD)
+    assert (_image(world), world.deleted_pods, plan.pending) == ("automq:1", [], True)
