@@ -7,7 +7,6 @@ fence of ours, somebody else has taken over and may delete; else the store has l
 """
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -107,11 +106,11 @@ class PresenceWatch:
 
 
 def expectations(*, cluster_id: ClusterId, controller: Controller, storage: Storage) -> Sequence[Expectation]:
-    """What a serving broker expects: its claim, the key `cluster`, and acknowledged slots that are not superfluous yet.
+    """What a serving broker expects: its claim, the key `cluster`, and an acknowledged slot that is still needed.
 
-    Of those the newest and the oldest in turn: under load the newest is always just written.
+    That is the one that was the newest a round ago, or the oldest there is: the newest has only just been written.
     """
-    turns = itertools.cycle((-1, 0))
+    remembered = -1
 
     def claim() -> Expected:
         return Expected(claim_key(cluster_id, controller.epoch), "this controller's claim")
@@ -120,10 +119,12 @@ def expectations(*, cluster_id: ClusterId, controller: Controller, storage: Stor
         return Expected(CLUSTER_KEY, "the key that says which cluster this is")
 
     def slot() -> Expected | None:
+        nonlocal remembered
         needed = storage.needed_slots
         if not needed:
             return None
-        sequence = needed[next(turns)]
+        sequence = remembered if remembered in needed else needed[0]
+        remembered = needed[-1]
         key = storage.wal.slot_id(sequence).key
         return Expected(key, "an acknowledged WAL slot", lambda: sequence in storage.needed_slots)
 
