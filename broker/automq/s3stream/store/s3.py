@@ -38,8 +38,8 @@ Uploads = list[UnfinishedUpload]
 # S3's own limit of keys in one delete, and in one page of a listing.
 DELETE_KEYS_MAX: Final = 1000
 PAGE_KEYS_MAX: Final = 1000
-# S3 may answer a page without a key though more follow, after many deletes for instance; not for ever.
-EMPTY_PAGES_MAX: Final = 100
+# S3 may answer a page without a key though more follow: in a bucket with versions, after many deletes.
+EMPTY_PAGES_MAX: Final = 1000
 # What a 404 to a delete is called: by Amazon's rules, and where the answer has no body.
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchUpload", "NoSuchVersion", "404", "Not Found"})
 
