@@ -72,12 +72,15 @@ def quiet_settings(**texts: str) -> Settings:
     return build_settings(values, machine=Machine(hostname="here"))
 
 
-def quiet_broker(store: ObjectStorage, *, seed: int = 1, network: QuietNetwork | None = None, **texts: str) -> Broker:
+def quiet_broker(
+    store: ObjectStorage, *, seed: int = 1, network: QuietNetwork | None = None, boot_id: str = "", **texts: str
+) -> Broker:
     """A broker on `store`, with a network of its own unless one is given."""
     platform = Platform(
         clock=LoopClock(),
         entropy=SeededEntropy(seed),
         workers=InlineWorkers(),
+        boot_id=boot_id,
         network=network or QuietNetwork(),
         open_store=lambda _settings, _metrics: store,
     )

@@ -45,6 +45,7 @@ from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.runtime.wall_time import TrustedTime
 from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged
 from automq.s3stream.ports import ObjectStorage, StoreError
 
@@ -84,6 +85,7 @@ class Controller:
         on_fenced: Callable[[str], None],
         on_damaged: Callable[[StoreDamaged], None],
         on_store: Callable[[StoreError | None], None],
+        trusted_time: Callable[[], TrustedTime | None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._cluster_id = cluster_id
@@ -96,6 +98,7 @@ class Controller:
         self._tasks = tasks
         self._on_fenced = on_fenced
         self._on_damaged = on_damaged
+        self._trusted_time = trusted_time
         self._patience = Patience(entropy=entropy, on_store=on_store)
         self._records_metric = metrics.counter(
             "automq_metadata_records", "Metadata records appended by this controller"
@@ -219,6 +222,7 @@ class Controller:
             interval_s=self._settings.lease_interval_s,
             record_number=lambda: metadata_log.record_number,
             on_renewal=self._renewals_metric.inc,
+            trusted_time=self._trusted_time,
         )
         self._background = Background(
             settings=self._settings,

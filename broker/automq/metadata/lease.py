@@ -6,14 +6,15 @@ that one that has lost its end since is noticed.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
 from automq.metadata.sealed import seal, unseal
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import repeat
+from automq.runtime.wall_time import TrustedTime
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class LeaseContent:
     epoch: ControllerEpoch
     record_number: int | None = None
     """How many records the metadata log had; None where no checksum vouches for that."""
+    time: TrustedTime | None = None
+    """Which wall time its holder trusted; None where no checksum vouches for it, or nothing names its boot."""
 
 
 def decode_lease(data: bytes) -> LeaseContent | None:
@@ -47,9 +50,16 @@ def decode_lease(data: bytes) -> LeaseContent | None:
             NodeId(int(fields["node"])),
             ControllerEpoch(int(fields["controllerEpoch"])),
             int(fields["recordNumber"]) if is_sealed else None,
+            _decode_time(fields) if is_sealed else None,
         )
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _decode_time(fields: Mapping[str, Any]) -> TrustedTime | None:
+    if "bootId" not in fields:
+        return None
+    return TrustedTime(boot_id=str(fields["bootId"]), offset_ms=int(fields["wallOffsetMs"]))
 
 
 class Lease:
@@ -66,9 +76,11 @@ class Lease:
         interval_s: float,
         record_number: Callable[[], int],
         on_renewal: Callable[[], None] = lambda: None,
+        trusted_time: Callable[[], TrustedTime | None] = lambda: None,
     ) -> None:
         self._store = store
         self._on_renewal = on_renewal
+        self._trusted_time = trusted_time
         self._key = lease_key(cluster_id)
         self._node = node
         self._epoch = epoch
@@ -89,12 +101,15 @@ class Lease:
         self._renewal += 1
         self._on_renewal()
         self._told = self._record_number()
-        body = {
+        body: dict[str, Any] = {
             "node": self._node,
             "controllerEpoch": self._epoch,
             "renewal": self._renewal,
             "recordNumber": self._told,
         }
+        time = self._trusted_time()
+        if time is not None:
+            body |= {"bootId": time.boot_id, "wallOffsetMs": time.offset_ms}
         await self._store.put(self._key, [seal(body)])
 
     async def _until_due(self) -> None:

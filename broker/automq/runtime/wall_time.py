@@ -5,10 +5,12 @@ when the clock is put right. So wall time is watched against the time since boot
 while the machine sleeps: when the two disagree by more than an hour from one look to the next, nothing is old any more,
 until wall time is back where it was, or has kept its new pace for an hour.
 
-A process takes the time that it finds at its start for right.
+What a process trusts it notes in the controller's lease, for its successor: in the same boot of
+the same machine a restart is no way around. Anywhere else a process takes the time that it finds for right.
 """
 
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 from automq.runtime.clock import Clock
@@ -23,19 +25,36 @@ LOOK_S: Final = 60.0
 """To be looked at this often at least: what jumped and came back in between was not noticed, and did nothing."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedTime:
+    """What wall time was less the time since boot, in one boot of one machine."""
+
+    boot_id: str
+    offset_ms: int
+
+
 class WallTimeGuard:
     """Watches one clock. Everything here is synchronous and cheap."""
 
-    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, clock: Clock, metrics: Metrics, *, boot_id: str = "", before: TrustedTime | None = None) -> None:
+        """`boot_id` names this boot of this machine, "" where nothing does; `before` is what a predecessor noted."""
         self._clock = clock
+        self._boot_id = boot_id
         self._offset_ms = clock.wall_ms() - self._boot_ms()
         """Wall time less time since boot, as it is trusted."""
+        if before is not None and boot_id and before.boot_id == boot_id:
+            self._offset_ms = before.offset_ms
         self._other_ms: int | None = None
         """The same, of a wall time that is in doubt."""
         self._other_since_ms = 0
         metrics.gauge(
             "automq_retention_paused", "1 while the wall clock has jumped and nothing is deleted by age"
         ).set_function(lambda: float(self._other_ms is not None))
+
+    @property
+    def trusted(self) -> TrustedTime:
+        """For a successor."""
+        return TrustedTime(boot_id=self._boot_id, offset_ms=self._offset_ms)
 
     def aging_ms(self) -> int:
         """Wall time, to tell how old something is; 0 while it is in doubt: nothing is old then."""

@@ -275,6 +275,9 @@ class Broker:
     async def _take_over(self, opened: OpenedCluster) -> None:
         """Claim, register, recover, open, serve."""
         assert self._store is not None
+        watch = LeaseWatch(store=self._store, cluster_id=opened.cluster_id, clock=self._platform.clock)
+        # The store itself tells of its outcomes.
+        await Patience(entropy=self._platform.entropy, on_store=lambda _error: None).insist(watch.look)
         self._components = components = Components(
             settings=self.settings,
             platform=self._platform,
@@ -284,6 +287,7 @@ class Broker:
             tasks=self._tasks,
             on_fenced=self._on_fenced,
             on_damaged=self._on_damaged,
+            trusted_before=None if watch.content is None else watch.content.time,
         )
         await components.claim(opened)
         others = other_brokers(components.metadata.image, self._node)

@@ -20,7 +20,7 @@ from automq.partition.manager import PartitionManager
 from automq.runtime.backoff import Backoff
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.runtime.wall_time import LOOK_S, WallTimeGuard
+from automq.runtime.wall_time import LOOK_S, TrustedTime, WallTimeGuard
 from automq.s3stream.model import BrokerFenced, FencedBy, RecoveredLog, SlotsLost, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import ObjectStorage, StoreError
@@ -58,13 +58,16 @@ class Components:
         tasks: Tasks,
         on_fenced: Callable[[BrokerFenced], None],
         on_damaged: Callable[[StoreDamaged], None],
+        trusted_before: TrustedTime | None = None,
     ) -> None:
+        """`trusted_before` is the wall time that the last controller trusted, as its lease says."""
         self._settings, self._platform, self._store = settings, platform, store
         self._metrics, self._tasks = metrics, tasks
         self._on_fenced, self._on_damaged = on_fenced, on_damaged
         self.cluster_id = cluster_id
         self.node = node_of(settings)
         self.epoch: BrokerEpoch | None = None
+        self._aging = WallTimeGuard(platform.clock, metrics, boot_id=platform.boot_id, before=trusted_before)
         self.metadata = MetadataPublisher()
         self.controller = Controller(
             settings=controller_settings(settings),
@@ -81,6 +84,7 @@ class Components:
             on_damaged=on_damaged,
             # The store itself tells of its outcomes.
             on_store=lambda _error: None,
+            trusted_time=lambda: self._aging.trusted if platform.boot_id else None,
         )
         self.storage: Storage | None = None
         self.partitions: PartitionManager | None = None
@@ -153,7 +157,7 @@ class Components:
         self.storage.start()
         self._watch_presence(self.storage)
         platform = self._platform
-        aging = WallTimeGuard(platform.clock, self._metrics)
+        aging = self._aging
         _ = self._tasks.spawn(_look_at(aging), name="wall time")
         self.partitions = PartitionManager(
             node=self.node,

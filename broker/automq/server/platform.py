@@ -5,6 +5,7 @@ The simulation builds the same broker on doubles of all of these; `system_platfo
 
 import asyncio
 import errno
+import pathlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,6 +132,8 @@ class Platform:
     open_store: Callable[[Settings, Metrics], ObjectStorage]
     store_workers: Workers | None = None
     """The store's own, where it has any: what hangs there must not keep anything else waiting."""
+    boot_id: str = ""
+    """Names this boot of this machine; "" where nothing does."""
     stall_watch: Callable[[Metrics], StallWatch] = lambda _metrics: NoStallWatch()
 
 
@@ -141,6 +144,14 @@ def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> Ob
         entropy=entropy,
         credentials_folder=settings.cluster.credentials_folder,
     )
+
+
+def _boot_id() -> str:
+    try:
+        return pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        # Only Linux has it.
+        return ""
 
 
 def system_platform() -> Platform:
@@ -154,5 +165,6 @@ def system_platform() -> Platform:
         store_workers=store_workers,
         network=SystemNetwork(),
         open_store=lambda settings, _metrics: _open_store(settings, workers=store_workers, entropy=entropy),
+        boot_id=_boot_id(),
         stall_watch=ThreadStallWatch,
     )

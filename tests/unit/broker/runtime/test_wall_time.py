@@ -3,7 +3,7 @@
 import pytest
 
 from automq.runtime.telemetry import Metrics
-from automq.runtime.wall_time import WallTimeGuard
+from automq.runtime.wall_time import TrustedTime, WallTimeGuard
 
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
 
@@ -133,3 +133,23 @@ def test_restart_takes_the_time_that_it_finds(world: World, booted_s: float) -> 
     world.guard = WallTimeGuard(world.machine, Metrics())
 
     assert not any(world.doubts(DAY))
+
+
+def test_restart_in_the_same_boot_is_no_way_around_a_jump(world: World) -> None:
+    world.guard = WallTimeGuard(world.machine, Metrics(), boot_id="b")
+    world.machine.wall_s += 30 * DAY
+    assert world.guard.is_in_doubt()
+    noted = world.guard.trusted
+
+    world.guard = WallTimeGuard(world.machine, Metrics(), boot_id="b", before=noted)
+
+    assert world.doubts(HOUR) == [True] * 12
+    assert not any(world.doubts(DAY))
+
+
+@pytest.mark.parametrize("before", [None, TrustedTime(boot_id="another", offset_ms=0)])
+def test_note_of_another_boot_says_nothing(world: World, before: TrustedTime | None) -> None:
+    world.guard = WallTimeGuard(world.machine, Metrics(), boot_id="b", before=before)
+
+    assert not any(world.doubts(DAY))
+    assert not WallTimeGuard(world.machine, Metrics(), before=TrustedTime(boot_id="", offset_ms=0)).is_in_doubt()

@@ -78,3 +78,32 @@ async def test_retention_pauses_when_wall_time_jumps(monkeypatch: pytest.MonkeyP
     assert parts.partitions.get("day", 0).log_start_offset == (0 if put_right else 1)
     broker.stop()
     await running
+
+
+@pytest.mark.parametrize("same_boot", [True, False])
+async def test_restart_goes_on_with_the_time_that_its_predecessor_trusted(
+    monkeypatch: pytest.MonkeyPatch, same_boot: bool
+) -> None:
+    ahead_ms = 0
+
+    class JumpingClock(LoopClock):
+        def wall_ms(self) -> int:
+            return super().wall_ms() + ahead_ms
+
+    monkeypatch.setattr(quiet_platform, "LoopClock", JumpingClock)
+    store, paused = MemoryStore(), []
+    for seed, boot_id in ((1, "boot"), (2, "boot" if same_boot else "another")):
+        broker = quiet_broker(store, seed=seed, boot_id=boot_id)
+        running = asyncio.ensure_future(broker.run())
+        while broker.lifecycle.state is not State.SERVING:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(70)
+        paused.append(broker.metrics.registry.get_sample_value("automq_retention_paused"))
+        ahead_ms = 30 * DAY_MS
+        if seed == 1:
+            await asyncio.sleep(70)
+            paused.append(broker.metrics.registry.get_sample_value("automq_retention_paused"))
+        broker.stop()
+        await running
+
+    assert paused == [0, 1, 1 if same_boot else 0]
