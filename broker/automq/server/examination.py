@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from automq.ids import ClusterId, ObjectId, StreamId
+from automq.ids import ClusterId, ObjectId, Offset, StreamId
 from automq.metadata.cluster import read_cluster_key
 from automq.metadata.evidence import check_layout, check_tail, find_clusters, find_traces
 from automq.metadata.image import MetadataImage
@@ -216,7 +216,18 @@ class Examination:
                 check_block(info.key, entry, data[entry.position : entry.position + entry.size])
             except CorruptData as error:
                 within = affected(image, entry.stream, entry.start, entry.end)
-                self._report.add([_block_damage(info.key, error, within, is_checkpoint=entry.start == entry.end)])
+                is_checkpoint = entry.start == entry.end
+                self._report.add(
+                    [
+                        _block_damage(
+                            info.key,
+                            error,
+                            within,
+                            is_checkpoint=is_checkpoint,
+                            is_given_up=not is_checkpoint and is_given_up(image, entry.stream, entry.start, entry.end),
+                        )
+                    ]
+                )
 
 
 def recorded_damage(image: MetadataImage) -> list[Finding]:
@@ -288,11 +299,30 @@ def unknown_object(image: MetadataImage, object_id: ObjectId, info: ObjectInfo) 
 
 
 def _object_damage(image: MetadataImage, key: str, what: str, spans: Sequence[Share]) -> Finding:
-    parts = [affected(image, share.stream, share.span.start, share.span.end) for share in spans]
-    return Finding(severity=Severity.DAMAGE, key=key, what=what, remedy=_GIVE_UP, affected=tuple(parts[:NAMED_MAX]))
+    left = [share for share in spans if not is_given_up(image, share.stream, share.span.start, share.span.end)]
+    parts = [affected(image, share.stream, share.span.start, share.span.end) for share in left or spans]
+    return Finding(
+        severity=Severity.DAMAGE if left or not spans else Severity.NOTE,
+        key=key,
+        what=what if left or not spans else f"{what}; all that lay in it was given up",
+        remedy=_GIVE_UP if left or not spans else "",
+        affected=tuple(parts[:NAMED_MAX]),
+    )
 
 
-def _block_damage(key: str, error: CorruptData, within: Affected, *, is_checkpoint: bool) -> Finding:
+def is_given_up(image: MetadataImage, stream: StreamId, start: Offset, end: Offset) -> bool:
+    """Whether a person gave up all of [start, end), or it was trimmed."""
+    state = image.stream(stream)
+    position = start if state is None else max(start, state.start)
+    for lost in image.lost_ranges.get(stream, ()):
+        if lost.start <= position < lost.end:
+            position = lost.end
+    return state is None or position >= end
+
+
+def _block_damage(key: str, error: CorruptData, within: Affected, *, is_checkpoint: bool, is_given_up: bool) -> Finding:
+    if is_given_up:
+        return Finding(severity=Severity.NOTE, key=key, what=f"{error}; it was given up", affected=(within,))
     if is_checkpoint:
         return Finding(
             severity=Severity.WARNING,

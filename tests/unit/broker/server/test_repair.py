@@ -12,6 +12,7 @@ from automq.metadata.refusal import ClusterRunning, StoreClusterMissing
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.model import StreamQuarantined
+from automq.s3stream.objects.format import object_folder
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.wal.format import slot_prefix
@@ -246,3 +247,20 @@ async def test_last_slots_that_are_given_up_move_the_ends_above_all_that_they_ca
     (lost_range,) = image.lost_ranges[topic.partitions[0].stream]
     assert (lost_range.start, lost_range.by) == (before + 4, "eve@here")
     assert end == lost_range.end + 1
+
+
+async def test_damage_whose_offsets_were_given_up_is_damage_no_longer() -> None:
+    store = await a_store()
+    found = await read_cluster_key(store)
+    assert found is not None
+    key = min(info.key for info in await store.list(object_folder(found.cluster_id)))
+    body = bytearray(await store.get(key))
+    body[200] ^= 1
+    await store.put(key, [bytes(body)])
+    (damage,) = [finding for finding in (await examined(store)).findings if finding.severity is Severity.DAMAGE]
+    (part,) = damage.affected
+    assert part.end is not None
+
+    await repaired(store, lost(part.start, part.end, topic=part.topic, partition=part.partition))
+
+    assert not (await examined(store)).is_damaged
