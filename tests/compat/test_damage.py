@@ -287,6 +287,29 @@ def test_f8_a_wal_slot_that_is_put_back_lifts_the_quarantine_and_nothing_was_los
         assert produce(killed, topic, 1, first=RECORDS) == []
 
 
+def test_f8_a_flipped_bit_in_the_log_quarantines_its_partition_alone_until_the_record_is_given_up(
+    killed: Broker,
+) -> None:
+    damage_wal(killed, "orders", flip)
+
+    killed.start()
+    assert (readyz(killed)["state"], readyz(killed)["reason"]) == ("Serving", "StoreDamaged")
+    assert killed.metric("automq_quarantined_partitions") == 1
+    assert read_librdkafka(killed, "payments")[0] == names("payments", 0, RECORDS)
+    assert produce(killed, "payments", 1, first=RECORDS) == []
+    values, error = read_librdkafka(killed, "orders")
+    assert (values, error and error.code()) == (names("orders", 0, BAD), KafkaError.INVALID_MSG)
+    assert len(produce(killed, "orders", 1, timeout_ms=3000)) == 1
+    stop(killed)
+
+    give_up(killed, (BAD, BAD + 1))
+    killed.start()
+
+    assert readyz(killed)["reason"] is None
+    assert read_librdkafka(killed, "orders")[0] == names("orders", 0, BAD) + names("orders", BAD + 1, RECORDS)
+    assert produce(killed, "orders", 1, first=RECORDS) == []
+
+
 @pytest.mark.parametrize("breakage", ["removed", "cut"])
 def test_f8_the_newest_object_damaged_holds_up_its_partition_and_nobody_else(broker: Broker, breakage: str) -> None:
     create(broker, "orders")
@@ -333,6 +356,7 @@ def give_up(broker: Broker, *ranges: tuple[int, int]) -> None:
             tasks=tasks,
             metrics=Metrics(),
             on_fenced=lambda _reason: None,
+            on_damaged=lambda _error: None,
             on_store=lambda _error: None,
         )
         await controller.start(owner=None)

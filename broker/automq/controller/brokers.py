@@ -16,13 +16,11 @@ from automq.metadata.records import (
     ProducerIdsAllocated,
     QuarantineLifted,
     RangeLost,
-    StreamsQuarantined,
-    UnplacedRange,
     WalRecovered,
 )
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
-from automq.s3stream.model import BrokerFenced, Unplaced
+from automq.s3stream.model import BrokerFenced
 
 PRODUCER_ID_MAX = 2**63 - 1
 
@@ -73,14 +71,12 @@ def wal_recovered(
     epoch: BrokerEpoch,
     *,
     recoverer: tuple[NodeId, BrokerEpoch],
-    unplaced: Sequence[Unplaced] = (),
     lost: Sequence[RangeLost] = (),
-    now_ms: int = 0,
 ) -> Decision[MetadataRecord, None]:
     """Only the named recoverer may say so; saying it again is no error.
 
-    Quarantines because of the log end with it. What it could not place is pinned, and its streams are quarantined.
-    `lost` is what may have lain in slots that were given up: recorded in the same append.
+    Quarantines because of the log end with it. `lost` is what may have lain in slots that were given up: recorded in
+    the same append.
     """
     check_alive(image, *recoverer)
     wal = image.wals.get((node, epoch))
@@ -90,36 +86,7 @@ def wal_recovered(
         raise BrokerFenced(
             f"the log of broker {node} at epoch {epoch} is recovered by {wal.recoverer}, not {recoverer}"
         )
-    ranges = tuple(
-        UnplacedRange(
-            stream=item.stream,
-            epoch=item.epoch,
-            start=item.start,
-            end=item.end,
-            expected=item.expected,
-            first_slot=item.first_slot,
-            end_slot=item.end_slot,
-        )
-        for item in unplaced
-    )
-    records: list[MetadataRecord] = [*lost, WalRecovered(node=node, epoch=epoch, unplaced=ranges)]
-    records.extend(_lift_quarantines(image, node, epoch))
-    for item in unplaced:
-        reason = (
-            f"recovery found offsets [{item.start}, {item.end}) where {item.expected} was expected, in slots "
-            f"[{item.first_slot}, {item.end_slot})"
-        )
-        records.append(
-            StreamsQuarantined(
-                streams=(item.stream,),
-                key=f"wal/{node}/{epoch}/{item.first_slot}",
-                reason=reason,
-                at_ms=now_ms,
-                wal_node=node,
-                wal_epoch=epoch,
-            )
-        )
-    return Decision(records, None)
+    return Decision((*lost, WalRecovered(node=node, epoch=epoch), *_lift_quarantines(image, node, epoch)), None)
 
 
 def _lift_quarantines(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Sequence[QuarantineLifted]:

@@ -5,10 +5,13 @@ A live broker records what its recovery met (`quarantine_wal`); a person, throug
 once.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
+
+from msgspec import structs
 
 from automq.controller.brokers import check_alive
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamId
@@ -18,12 +21,13 @@ from automq.metadata.records import (
     QuarantineLifted,
     RangeLost,
     StreamsQuarantined,
+    UnplacedRange,
     WalDamaged,
     WalSlotsLost,
 )
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
-from automq.s3stream.model import BrokerFenced
+from automq.s3stream.model import BrokerFenced, Unplaced
 
 # What one slot can hold of one stream at most: the count of a record batch has 31 bits, and batches of so many records
 # that compress to nothing leave room for some more of them. Offsets have 63 bits.
@@ -68,22 +72,31 @@ def quarantine_wal(
     *,
     recoverer: tuple[NodeId, BrokerEpoch],
     damage: Damage,
-    streams: Sequence[StreamId] | None,
+    unplaced: Sequence[Unplaced] = (),
     now_ms: int,
 ) -> Decision[MetadataRecord, None]:
     """(node, epoch)'s log cannot be recovered: pin it, and quarantine the streams that it may hold records of.
 
-    `streams` None means that the damage leaves open which: then it is every stream of `node`, but those that were made
-    after the log was first found damaged. Raises BrokerFenced when somebody else recovers the log by now.
+    Those of `unplaced`, when that is all that is left. Else the damage leaves open which, and it is every stream of
+    `node`, but those that were made after the log was first found damaged. Raises BrokerFenced when somebody else
+    recovers the log by now.
     """
     check_alive(image, *recoverer)
     wal = image.wals.get((node, epoch))
     if wal is None or wal.recoverer != recoverer:
         raise BrokerFenced(f"the log of broker {node} at epoch {epoch} is not recovered by {recoverer}")
     records: list[MetadataRecord] = []
-    if wal.damage is None or (wal.damage.key, wal.damage.reason) != (damage.key, damage.reason):
-        records.append(WalDamaged(node=node, epoch=epoch, key=damage.key, reason=damage.reason, at_ms=now_ms))
-    wanted = affected_streams(image, wal) if streams is None else streams
+    found = WalDamaged(
+        node=node,
+        epoch=epoch,
+        key=damage.key,
+        reason=damage.reason,
+        at_ms=now_ms,
+        unplaced=tuple(UnplacedRange(**dataclasses.asdict(item)) for item in unplaced),
+    )
+    if wal.damage is None or structs.replace(wal.damage, at_ms=now_ms) != found:
+        records.append(found)
+    wanted = {item.stream for item in unplaced} if unplaced else affected_streams(image, wal)
     new = tuple(
         stream
         for stream in sorted(wanted)
@@ -96,6 +109,17 @@ def quarantine_wal(
             )
         )
     return Decision(records, None)
+
+
+def damage_of(slots: str, unplaced: Sequence[Unplaced]) -> Damage:
+    """What recovery has left over, named by its first slot; `slots` is what the keys of the log's slots begin with."""
+    first = min(unplaced, key=lambda item: (item.first_slot, item.stream))
+    what = "begin with a damaged batch" if first.start == first.expected else f"do not begin at {first.expected}"
+    return Damage(
+        key=f"{slots}{first.first_slot:020d}",
+        reason=f"records of {len(unplaced)} streams cannot be placed; offsets [{first.start}, {first.end}) of stream "
+        f"{first.stream} {what}",
+    )
 
 
 def affected_streams(image: MetadataImage, wal: WalImage) -> Sequence[StreamId]:

@@ -326,7 +326,7 @@ class Controller:
         recoverer: tuple[NodeId, BrokerEpoch],
         recovered: RecoveredLog | None = None,
     ) -> None:
-        """(node, epoch)'s log is committed, but for what could not be placed or was given up, and its end fenced."""
+        """(node, epoch)'s log is committed, but for what was given up, and its end fenced."""
         done = RecoveredLog(fence=0) if recovered is None else recovered
         now_ms = self._clock.wall_ms()
 
@@ -335,9 +335,7 @@ class Controller:
             lost: Sequence[RangeLost] = ()
             if wal is not None:
                 lost = damage.lost_tails(image, wal, continued=done.continued, slots=done.given_up, now_ms=now_ms)
-            return brokers.wal_recovered(
-                image, node, epoch, recoverer=recoverer, unplaced=done.unplaced, lost=lost, now_ms=now_ms
-            )
+            return brokers.wal_recovered(image, node, epoch, recoverer=recoverer, lost=lost)
 
         await self._call(decide)
 
@@ -362,9 +360,9 @@ class Controller:
         *,
         recoverer: tuple[NodeId, BrokerEpoch],
         found: damage.Damage,
-        streams: Sequence[StreamId] | None = None,
+        unplaced: Sequence[Unplaced] = (),
     ) -> None:
-        """(node, epoch)'s log cannot be recovered: pin it, and quarantine `streams`; None means all it may hold."""
+        """(node, epoch)'s log cannot be recovered, but for `unplaced` or at all: pin it, and quarantine its streams."""
         await self._call(
             lambda image: damage.quarantine_wal(
                 image,
@@ -372,7 +370,7 @@ class Controller:
                 epoch,
                 recoverer=recoverer,
                 damage=found,
-                streams=streams,
+                unplaced=unplaced,
                 now_ms=self._clock.wall_ms(),
             )
         )

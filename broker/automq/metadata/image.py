@@ -159,8 +159,6 @@ class MetadataImage:
     destroyed: Map[ObjectId, ObjectImage] = Map()
     unreferenced: Map[ObjectId, None] = Map()
     """Committed objects that nothing refers to any more: to be destroyed."""
-    pinned: Map[tuple[NodeId, BrokerEpoch], tuple[UnplacedRange, ...]] = Map()
-    """What recovery of a log could not place: the slots named there are never deleted. Never empty."""
     quarantines: Map[StreamId, tuple[QuarantineCause, ...]] = Map()
     """Streams that take no append until they are repaired, and why; never empty."""
     lost_ranges: Map[StreamId, tuple[RangeLost, ...]] = Map()
@@ -217,6 +215,11 @@ class MetadataImage:
             checkpoint=checkpoint,
             lost=tuple((lost.start, lost.end) for lost in self.lost_ranges.get(stream, ())),
         )
+
+    @property
+    def pinned(self) -> Mapping[tuple[NodeId, BrokerEpoch], Sequence[UnplacedRange]]:
+        """What recovery of logs could not place; they are pinned, as are those that could not be recovered at all."""
+        return {key: wal.damage.unplaced for key, wal in self.wals.items() if wal.damage is not None}
 
     def quarantine(self, stream: StreamId) -> Sequence[QuarantineCause]:
         """Why the stream takes no append; empty when it does."""

@@ -69,7 +69,7 @@ class SpanRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class UnplacedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Offsets [start, end) of one stream that a dead broker's log holds in slots [first_slot, end_slot), and no object.
 
-    They do not begin where the stream ended (`expected`), or their commit was refused: only a person may place them.
+    They begin with a damaged batch, or not where the stream ended (`expected`), or their commit was refused.
     """
 
     stream: StreamId
@@ -219,14 +219,10 @@ class WalTrimmed(msgspec.Struct, frozen=True, array_like=True, tag=17):
 
 
 class WalRecovered(msgspec.Struct, frozen=True, array_like=True, tag=18):
-    """Everything in (node, epoch)'s write-ahead log is committed, but for `unplaced`, and its end is fenced.
-
-    The slots that `unplaced` names are pinned: nobody deletes them.
-    """
+    """Everything in (node, epoch)'s write-ahead log is committed, and its end is fenced."""
 
     node: NodeId
     epoch: BrokerEpoch
-    unplaced: tuple[UnplacedRange, ...] = ()
 
 
 class ProducerIdsAllocated(msgspec.Struct, frozen=True, array_like=True, tag=19):
@@ -320,7 +316,7 @@ class WalDamaged(msgspec.Struct, frozen=True, array_like=True, tag=27):
     """(node, epoch)'s write-ahead log cannot be recovered because of what is at `key`: it is pinned.
 
     Nothing of it is deleted and its streams are quarantined; it is tried again at every start, and may be passed over
-    by whoever opens streams. WalRecovered ends that.
+    by whoever opens streams. WalRecovered ends that. With `unplaced` that is all that is left: the rest is committed.
     """
 
     node: NodeId
@@ -328,6 +324,7 @@ class WalDamaged(msgspec.Struct, frozen=True, array_like=True, tag=27):
     key: str
     reason: str
     at_ms: int
+    unplaced: tuple[UnplacedRange, ...] = ()
 
 
 class WalSlotsLost(msgspec.Struct, frozen=True, array_like=True, tag=28):

@@ -54,7 +54,6 @@ from automq.metadata.records import (
     StreamTrimmed,
     TopicCreated,
     TopicDeleted,
-    UnplacedRange,
     WalDamaged,
     WalRecovered,
     WalSlotsLost,
@@ -73,7 +72,6 @@ MAPS: Final = (
     "committed",
     "destroyed",
     "unreferenced",
-    "pinned",
     "quarantines",
     "lost_ranges",
     "configs",
@@ -93,7 +91,6 @@ class MetadataMachine:
     committed: MapMutation[ObjectId, ObjectImage]
     destroyed: MapMutation[ObjectId, ObjectImage]
     unreferenced: MapMutation[ObjectId, None]
-    pinned: MapMutation[tuple[NodeId, BrokerEpoch], tuple[UnplacedRange, ...]]
     quarantines: MapMutation[StreamId, tuple[QuarantineCause, ...]]
     lost_ranges: MapMutation[StreamId, tuple[RangeLost, ...]]
     configs: MapMutation[tuple[int, str], Map[str, str]]
@@ -165,8 +162,6 @@ class MetadataMachine:
 
     def wal_recovered(self, record: WalRecovered) -> None:
         self.wals.pop((record.node, record.epoch), None)
-        if record.unplaced:
-            self.pinned[record.node, record.epoch] = record.unplaced
 
     def _move_wal(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
         wal = self.wals.get((node, epoch))

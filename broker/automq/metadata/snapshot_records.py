@@ -97,8 +97,6 @@ def _brokers(image: MetadataImage) -> Iterator[MetadataRecord]:
         elif broker is not None and broker.fenced:
             gone.append(BrokerFenced(node=node, epoch=epoch, recoverer_node=node, recoverer_epoch=epoch))
     yield from gone
-    for node, epoch in sorted(image.pinned):
-        yield WalRecovered(node=node, epoch=epoch, unplaced=image.pinned[node, epoch])
 
 
 def _topic(topic: TopicImage) -> Iterator[MetadataRecord]:

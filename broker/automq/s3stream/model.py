@@ -279,6 +279,8 @@ class StreamRecordBatch:
     crc: int
     """crc32c of the payload."""
     payload: memoryview = field(repr=False)
+    is_damaged: bool = False
+    """The payload fails its checksum; everything else here is as it was written."""
 
     @property
     def end_offset(self) -> Offset:

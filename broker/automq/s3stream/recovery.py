@@ -109,8 +109,8 @@ def plan_upload(
 ) -> UploadPlan:
     """Sort records, in WAL order, into what is committed already, what is to be uploaded, and what does not fit.
 
-    Each record comes with its slot's sequence. `state_of` gives None for a deleted stream. After a gap nothing more of
-    that stream and epoch is taken: better the end missing than a hole that nobody sees.
+    Each record comes with its slot's sequence. `state_of` gives None for a deleted stream. After a gap, or a batch that
+    is damaged, nothing more of that stream and epoch is taken: better the end missing than a hole that nobody sees.
     """
     states: dict[StreamId, StreamState | None] = {}
     runs: dict[StreamId, list[RecoveredRun]] = {}
@@ -133,7 +133,7 @@ def plan_upload(
         expected = of_stream[-1].end if of_stream else state.end
         if is_committed(record, expected):
             continue
-        if not _continues(record, expected, trim_point=state.start):
+        if record.is_damaged or not _continues(record, expected, trim_point=state.start):
             gaps[stream, record.epoch] = Unplaced(
                 stream=stream,
                 epoch=record.epoch,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from automq.controller.damage import Damage
+from automq.controller.damage import Damage, damage_of
 from automq.controller.local import LocalObjects, LocalStreams
 from automq.controller.model import ProducerIdBlock, Registration, TopicSpec, WalToRecover
 from automq.controller.service import Controller
@@ -15,13 +15,14 @@ from automq.ids import BrokerEpoch, ClusterId
 from automq.metadata.cluster import OpenedCluster
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint
+from automq.partition.damage import REMEDY
 from automq.partition.fetch_session import FetchSessions
 from automq.partition.manager import PartitionManager
 from automq.runtime.backoff import Backoff
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import LOOK_S, TrustedTime, WallTimeGuard
-from automq.s3stream.model import BrokerFenced, FencedBy, RecoveredLog, SlotsLost, StoreDamaged
+from automq.s3stream.model import BrokerFenced, FencedBy, RecoveredLog, SlotsLost, StoreDamaged, Unplaced
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.stream import Storage
@@ -116,13 +117,19 @@ class Components:
         self.storage = self._make_storage(registration.epoch)
         us = (self.node, registration.epoch)
         for wal in registration.wals:
+            slots = slot_prefix(self.cluster_id, wal.node, wal.epoch)
             try:
                 recovered = await self._recover_log(self.storage, wal)
             except StoreDamaged as error:
-                if not error.key.startswith(slot_prefix(self.cluster_id, wal.node, wal.epoch)):
+                if not error.key.startswith(slots):
                     # Not this log is damaged, but what the metadata rest on: nothing may be served beside that.
                     raise
-                await self._pin(wal, error)
+                await self._pin(wal, Damage(key=error.key, reason=str(error)), ())
+                continue
+            if recovered.unplaced:
+                # With slots given up besides, what they may have held is open, and so are the streams.
+                left = () if recovered.given_up else recovered.unplaced
+                await self._pin(wal, damage_of(slots, recovered.unplaced), left)
             else:
                 await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us, recovered=recovered)
         await self.controller.open_streams(*us)
@@ -138,17 +145,21 @@ class Components:
                 log.warning("recovery waits for the store", extra={"wal_epoch": wal.epoch, "error": str(error)})
                 await asyncio.sleep(backoff.next_s())
 
-    async def _pin(self, wal: WalToRecover, error: StoreDamaged) -> None:
-        """The log cannot be recovered: the streams that it may hold records of take no append until it is repaired."""
+    async def _pin(self, wal: WalToRecover, found: Damage, unplaced: Sequence[Unplaced]) -> None:
+        """What the log may hold takes no append until it is repaired; it is tried again at the next start."""
         assert self.epoch is not None
-        found = Damage(key=error.key, reason=str(error))
-        await self.controller.quarantine_wal(wal.node, wal.epoch, recoverer=(self.node, self.epoch), found=found)
+        us = (self.node, self.epoch)
+        await self.controller.quarantine_wal(wal.node, wal.epoch, recoverer=us, found=found, unplaced=unplaced)
         log.error(
-            "write-ahead log of broker %d at epoch %d is damaged: %s; its partitions take no appends until then: look "
-            "with `automq fsck`, mend with `automq repair`",
-            wal.node,
-            wal.epoch,
-            error,
+            "write-ahead log damaged: what it may hold takes no records until it is repaired",
+            extra={
+                "node": wal.node,
+                "wal_epoch": wal.epoch,
+                "streams": sorted({item.stream for item in unplaced}) or "all of the broker",
+                "key": found.key,
+                "what": found.reason,
+                "remedy": REMEDY,
+            },
         )
 
     async def open(self) -> KafkaServer:

@@ -32,6 +32,7 @@ from automq.s3stream.wal.format import (
     Slot,
     SlotHeader,
     SlotId,
+    decode_slot,
     encode_fence,
     parse_slot_key,
     peek_header,
@@ -48,6 +49,8 @@ class Group:
     next: int
     """The slot after them; when `ended`, the fence's own."""
     ended: bool = False
+    damage: StoreDamaged | None = None
+    """Why nothing behind the group can be read."""
     slots: list[Slot] = field(default_factory=list)
     size: int = 0
 
@@ -112,32 +115,40 @@ class DeadLog:
         self._present = {listed.parsed.sequence for listed in listing}
 
     async def read_group(self, position: int, bytes_max: int) -> Group:
-        """The slots from `position` on, up to some bytes.
+        """The slots from `position` on, up to some bytes or to the first that is damaged.
 
-        Raises BrokerFenced, StoreDamaged, FormatTooNew, StoreError.
+        Raises BrokerFenced, StoreDamaged when there is none before it, FormatTooNew, StoreError.
         """
         group = Group(next=position)
+        try:
+            await self._fill(group, bytes_max)
+        except StoreDamaged as error:
+            if not group.slots:
+                raise
+            group.damage = error
+        return group
+
+    async def _fill(self, group: Group, bytes_max: int) -> None:
         while group.size < bytes_max:
             given_up = self._given_up(group.next)
             if given_up is not None:
                 if group.slots:
-                    return group
+                    return
                 if given_up.end is None:
                     group.next, group.ended = await self._fence_above(group.next), True
-                    return group
+                    return
                 group.next = given_up.end
                 continue
             missing = lowest_missing(self._present, group.next)
             if missing == group.next:
                 if await self._is_end(missing) and await self._win(missing):
                     group.ended = True
-                    return group
+                    return
                 # A race lost here, or a slot that no listing showed, is one slot more to read.
                 self._present.add(missing)
                 continue
             if not await self._read_some(group, missing):
-                return group
-        return group
+                return
 
     async def peek(self, sequence: int) -> SlotHeader | None:
         """What a slot's header says, unchecked; None when that is nothing. Raises ObjectNotFound, StoreError."""
@@ -155,7 +166,11 @@ class DeadLog:
     async def _read_some(self, group: Group, missing: int) -> bool:
         """Read on below `missing`; False when a fence ended the group."""
         stop = min(missing, group.next + READS_INFLIGHT, *(s.start for s in self._lost if s.start > group.next))
-        for slot, size in await asyncio.gather(*(self._read(sequence) for sequence in range(group.next, stop))):
+        reads = (self._read(sequence) for sequence in range(group.next, stop))
+        for read in await asyncio.gather(*reads, return_exceptions=True):
+            if isinstance(read, BaseException):
+                raise read
+            slot, size = read
             if ends_run(slot):
                 group.ended = True
                 return False
@@ -167,11 +182,9 @@ class DeadLog:
     async def _read(self, sequence: int) -> tuple[Slot, int]:
         slot = self.slot_id(sequence)
         try:
-            data = await self._store.get(slot.key)
+            return await self._examine(slot)
         except ObjectNotFound:
             raise await self._missing(slot, "a WAL slot that a listing showed") from None
-        try:
-            return slot.decode(data), len(data)
         except CorruptData as error:
             witness = await self._witness_of(sequence)
             why = (
@@ -181,6 +194,18 @@ class DeadLog:
             )
             what = f"{error.what} ({why})"
             raise CorruptData(key=error.key, offset=error.offset, length=error.length, what=what) from error
+
+    async def _examine(self, slot: SlotId) -> tuple[Slot, int]:
+        """What fails a check is read once more: a bit that flipped on its way is not one that flipped at rest.
+
+        Where only batches are damaged, their headers say whose they are. Raises ObjectNotFound, CorruptData.
+        """
+        data = await self._store.get(slot.key)
+        try:
+            return slot.decode(data), len(data)
+        except CorruptData:
+            data = await self._store.get(slot.key)
+            return decode_slot(slot, memoryview(data), takes_damaged_batches=True), len(data)
 
     async def _is_end(self, hole: int) -> bool:
         """Whether the log may be ended at a missing slot; False when it is not missing at all. Raises StoreDamaged."""

@@ -84,11 +84,11 @@ class Recoverer:
     async def run(self) -> RecoveredLog:
         """Recover everything from T on. Raises BrokerFenced, StoreDamaged, FormatTooNew, StoreError.
 
-        Nothing was deleted then; what `sweep` deletes comes later.
+        Nothing was deleted then, and what lies before the damage is committed; what `sweep` deletes comes later.
         """
         await self._log.list()
         group = await self._log.read_group(first_of_run(self._committed_to), GROUP_BYTES)
-        while not group.ended:
+        while not group.ended and group.damage is None:
             # Not cancelled half-way by the other's failure: what was begun is finished, then the failure is raised.
             following, uploaded = await asyncio.gather(
                 self._log.read_group(group.next, GROUP_BYTES), self._upload(group), return_exceptions=True
@@ -99,6 +99,8 @@ class Recoverer:
                 raise following
             group = following
         await self._upload(group)
+        if group.damage is not None:
+            raise group.damage
         return RecoveredLog(
             fence=group.next,
             unplaced=tuple(self._unplaced[key] for key in sorted(self._unplaced)),
@@ -135,7 +137,8 @@ class Recoverer:
         """Commit the group's batches, if any, and T."""
         plan = await self._plan(group)
         for gap in plan.gaps:
-            self._hold("the log goes on where the stream does not end", gap)
+            is_damaged = gap.start == gap.expected
+            self._hold("damaged batch" if is_damaged else "the log goes on where the stream does not end", gap)
         if plan.runs:
             await in_parts(plan.runs, lambda runs, is_last: self._upload_part(runs, group.next if is_last else 0))
         elif group.next > self._committed_to:

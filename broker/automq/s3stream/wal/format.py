@@ -202,8 +202,12 @@ def encode_fence(slot: SlotId, *, nonce: bytes, recoverer: tuple[NodeId, BrokerE
     return bytes(data)
 
 
-def decode_slot(slot: SlotId, data: memoryview) -> Slot:
-    """Check every byte of a slot. Raises CorruptData, FormatTooNew."""
+def decode_slot(slot: SlotId, data: memoryview, *, takes_damaged_batches: bool = False) -> Slot:
+    """Check every byte of a slot. Raises CorruptData, FormatTooNew.
+
+    With `takes_damaged_batches` a batch that fails its checksum is no error but marked, as long as the headers, which
+    have a checksum of their own, say whose it is.
+    """
     key = slot.key
     if len(data) < SLOT_HEADER_BYTES:
         raise CorruptData(key=key, offset=0, length=len(data), what="WAL slot header")
@@ -216,7 +220,9 @@ def decode_slot(slot: SlotId, data: memoryview) -> Slot:
     if end > len(data):
         raise CorruptData(key=key, offset=SLOT_HEADER_BYTES, length=length, what="WAL slot body")
     body = data[SLOT_HEADER_BYTES:end]
-    records, body_crc = ([], crc32c(body)) if kind == SlotKind.FENCE else _decode_records(key, body)
+    records, body_crc = (
+        ([], crc32c(body)) if kind == SlotKind.FENCE else _decode_records(key, body, takes_damaged_batches)
+    )
     if crc32c(data[:CRC_POSITION], body_crc) != _CRC.unpack_from(data, CRC_POSITION)[0]:
         raise CorruptData(key=key, offset=0, length=end, what="WAL slot")
     if (node, epoch, sequence, cluster) != (slot.node, slot.epoch, slot.sequence, _cluster(slot.cluster_id)):
@@ -233,7 +239,7 @@ def decode_slot(slot: SlotId, data: memoryview) -> Slot:
     return Slot(slot=slot, kind=SlotKind.DATA, nonce=nonce, records=records, mark=mark, recoverer=None)
 
 
-def _decode_records(key: str, body: memoryview) -> tuple[list[StreamRecordBatch], int]:
+def _decode_records(key: str, body: memoryview, takes_damaged_batches: bool) -> tuple[list[StreamRecordBatch], int]:
     """The records, and the crc of their headers."""
     records: list[StreamRecordBatch] = []
     headers_crc = position = 0
@@ -244,7 +250,8 @@ def _decode_records(key: str, body: memoryview) -> tuple[list[StreamRecordBatch]
             raise CorruptData(key=key, offset=SLOT_HEADER_BYTES + position, length=end - position, what="WAL record")
         stream, epoch, base, max_timestamp, count, length, crc = RECORD_HEADER.unpack_from(body, position)
         payload = body[at : at + length]
-        if len(payload) != length or not count or crc32c(payload, 0, 0) != crc:
+        is_damaged = crc32c(payload, 0, 0) != crc
+        if len(payload) != length or not count or (is_damaged and not takes_damaged_batches):
             raise CorruptData(key=key, offset=SLOT_HEADER_BYTES + position, length=length, what="WAL record")
         headers_crc = crc32c(body[position:at], headers_crc, 0)
         records.append(
@@ -256,6 +263,7 @@ def _decode_records(key: str, body: memoryview) -> tuple[list[StreamRecordBatch]
                 max_timestamp_ms=max_timestamp,
                 crc=crc,
                 payload=payload,
+                is_damaged=is_damaged,
             )
         )
         position = at + length

@@ -10,6 +10,7 @@ from automq.controller.brokers import (
     unregister_broker,
     wal_recovered,
 )
+from automq.controller.damage import Damage, quarantine_wal
 from automq.controller.model import Registration, WalToRecover
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata.image import EMPTY, MetadataImage
@@ -117,7 +118,15 @@ def test_b16_what_recovery_could_not_place_is_pinned_for_good() -> None:
         end_slot=5,
     )
     recoverer = (ONE, BrokerEpoch(2))
-    decision = wal_recovered(image, ONE, BrokerEpoch(1), recoverer=recoverer, unplaced=[unplaced])
+    decision = quarantine_wal(
+        image,
+        ONE,
+        BrokerEpoch(1),
+        recoverer=recoverer,
+        damage=Damage(key="k", reason="r"),
+        unplaced=[unplaced],
+        now_ms=1,
+    )
     image = replay_all(image, decision.records)
 
     (pinned,) = image.pinned[ONE, BrokerEpoch(1)]

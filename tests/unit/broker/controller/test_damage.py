@@ -1,5 +1,6 @@
 """What is recorded of damage and of its repair, and what follows from it for owners and commits."""
 
+import dataclasses
 import uuid
 
 import pytest
@@ -87,10 +88,24 @@ RUNNING = applied(RUNNING, open_streams(RUNNING, NODE, E1))
 DEAD = restarted(RUNNING)
 
 
-def pinned(image: MetadataImage, by: BrokerEpoch, streams: list[StreamId] | None = None) -> MetadataImage:
+def unplaced(stream: StreamId) -> Unplaced:
+    return Unplaced(
+        stream=stream,
+        epoch=StreamEpoch(1),
+        start=Offset(7),
+        end=Offset(9),
+        expected=Offset(7),
+        first_slot=4,
+        end_slot=6,
+    )
+
+
+def pinned(image: MetadataImage, by: BrokerEpoch, *streams: StreamId) -> MetadataImage:
     return applied(
         image,
-        damage.quarantine_wal(image, NODE, E1, recoverer=(NODE, by), damage=SLOT, streams=streams, now_ms=7),
+        damage.quarantine_wal(
+            image, NODE, E1, recoverer=(NODE, by), damage=SLOT, unplaced=list(map(unplaced, streams)), now_ms=7
+        ),
     )
 
 
@@ -105,7 +120,7 @@ def test_f8_a_damaged_log_is_pinned_and_all_streams_of_its_broker_are_quarantine
 
 
 def test_f8_where_the_damage_says_which_stream_only_that_one_is_quarantined() -> None:
-    assert dict(pinned(DEAD, E2, [S2]).quarantines) == {S2: (CAUSE,)}
+    assert dict(pinned(DEAD, E2, S2).quarantines) == {S2: (CAUSE,)}
 
 
 def test_f8_others_are_opened_beside_a_pinned_log_and_its_streams_keep_their_epoch() -> None:
@@ -146,7 +161,7 @@ def test_f8_a_log_that_can_be_recovered_after_all_lifts_its_quarantine() -> None
 def test_only_the_recoverer_pins_a_log() -> None:
     for recoverer, epoch in [((NODE, E1), E1), ((NODE, E2), E2)]:
         with pytest.raises(BrokerFenced):
-            damage.quarantine_wal(DEAD, NODE, epoch, recoverer=recoverer, damage=SLOT, streams=None, now_ms=7)
+            damage.quarantine_wal(DEAD, NODE, epoch, recoverer=recoverer, damage=SLOT, now_ms=7)
 
 
 def test_behind_a_quarantined_streams_end_only_its_own_log_commits() -> None:
@@ -262,17 +277,23 @@ def test_a_node_that_is_not_ours_pins_nothing() -> None:
     assert damage.affected_streams(PINNED, WalImage(node=NodeId(9), epoch=E1)) == []
 
 
-def test_b16_streams_of_what_recovery_could_not_place_are_quarantined() -> None:
-    item = Unplaced(
-        stream=S2,
-        epoch=StreamEpoch(1),
-        start=Offset(7),
-        end=Offset(9),
-        expected=Offset(3),
-        first_slot=4,
-        end_slot=6,
-    )
-    image = applied(DEAD, wal_recovered(DEAD, NODE, E1, recoverer=(NODE, E2), unplaced=[item], now_ms=7))
+def test_b16_what_recovery_could_not_place_is_kept_and_its_streams_alone_are_quarantined() -> None:
+    image = pinned(DEAD, E2, S2)
     image = applied(image, open_streams(image, NODE, E2))
-    assert [cause.key for cause in image.quarantine(S2)] == ["wal/1/1/4"]
+
     assert (image.streams[S1].epoch, image.streams[S2].epoch) == (2, 1)
+    (left,) = image.pinned[NODE, E1]
+    assert (left.stream, left.start, left.end, left.first_slot, left.end_slot) == (S2, 7, 9, 4, 6)
+    again = pinned(restarted(image), E3, S2)
+    assert again.record_number == restarted(image).record_number, "what is known is not recorded again"
+    image = applied(again, wal_recovered(again, NODE, E1, recoverer=(NODE, E3)))
+    assert (dict(image.pinned), dict(image.quarantines)) == ({}, {})
+
+
+@pytest.mark.parametrize(("expected", "words"), [(7, "begin with a damaged batch"), (3, "do not begin at 3")])
+def test_what_is_left_over_is_named_by_its_first_slot(expected: int, words: str) -> None:
+    left = [dataclasses.replace(unplaced(stream), expected=Offset(expected)) for stream in (S2, S1)]
+    found = damage.damage_of("c/wal/1/1/", left)
+    assert found.key == "c/wal/1/1/00000000000000000004"
+    assert words in found.reason
+    assert "2 streams" in found.reason

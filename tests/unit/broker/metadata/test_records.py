@@ -86,21 +86,7 @@ EXAMPLES: list[MetadataRecord] = [
     ObjectsDestroyed(objects=(O1,), at_ms=1_700_000_000_000),
     ObjectsDeleted(objects=(O1,)),
     WalTrimmed(node=N, epoch=E, trim_to=6),
-    WalRecovered(
-        node=N,
-        epoch=E,
-        unplaced=(
-            UnplacedRange(
-                stream=S,
-                epoch=StreamEpoch(3),
-                start=Offset(20),
-                end=Offset(30),
-                expected=Offset(10),
-                first_slot=4,
-                end_slot=6,
-            ),
-        ),
-    ),
+    WalRecovered(node=N, epoch=E),
     ProducerIdsAllocated(next_id=1000, node=N, epoch=E),
     FeatureLevelSet(name="metadata.version", level=29),
     CountersAdvanced(next_broker_epoch=E, next_stream=S, next_object=O1, next_producer_id=4),
@@ -126,7 +112,24 @@ EXAMPLES: list[MetadataRecord] = [
         by="ada",
         at_ms=1_700_000_000_000,
     ),
-    WalDamaged(node=N, epoch=E, key="c/wal/7/2/3", reason="corrupt", at_ms=1_700_000_000_000),
+    WalDamaged(
+        node=N,
+        epoch=E,
+        key="c/wal/7/2/3",
+        reason="corrupt",
+        at_ms=1_700_000_000_000,
+        unplaced=(
+            UnplacedRange(
+                stream=S,
+                epoch=StreamEpoch(3),
+                start=Offset(20),
+                end=Offset(30),
+                expected=Offset(10),
+                first_slot=4,
+                end_slot=6,
+            ),
+        ),
+    ),
     WalSlotsLost(node=N, epoch=E, start=3, end=None, by="ada", at_ms=1_700_000_000_000),
     FormatLevelRaised(level=1),
 ]

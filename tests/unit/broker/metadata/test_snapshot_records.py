@@ -11,7 +11,7 @@ from automq.controller import brokers, damage, objects, streams, topics
 from automq.controller.commit_check import judge
 from automq.controller.configs import alter_configs
 from automq.controller.model import ConfigAlteration, ControllerSettings, PartitionsSpec, TopicSpec
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.metadata import snapshot_records as module
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import Endpoint, FeatureLevelSet, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
@@ -19,7 +19,7 @@ from automq.metadata.replay import replay, replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import Decision
-from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, StreamError
+from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, StreamError, Unplaced
 from tests.support.metadata_worlds import check
 
 SETTINGS = ControllerSettings()
@@ -138,6 +138,13 @@ def bury(image: MetadataImage, _a: int, _b: int, c: int) -> Decision[MetadataRec
     return objects.objects_deleted(image, objects.deletable(image, now_ms=c, grace_ms=10))
 
 
+def unplaced(stream: StreamId, slot: int) -> Unplaced:
+    first, end = Offset(3), Offset(9)
+    return Unplaced(
+        stream=stream, epoch=StreamEpoch(1), start=first, end=end, expected=first, first_slot=slot, end_slot=slot + 1
+    )
+
+
 def damage_wal(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
     wals = [image.wals[key] for key in sorted(image.wals) if image.wals[key].recoverer is not None]
     if not wals:
@@ -151,7 +158,7 @@ def damage_wal(image: MetadataImage, a: int, b: int, c: int) -> Decision[Metadat
         wal.epoch,
         recoverer=wal.recoverer,
         damage=damage.Damage(key=f"k{b % 3}", reason="r"),
-        streams=some if b % 2 else None,
+        unplaced=[unplaced(stream, b) for stream in some] if b % 2 else (),
         now_ms=c,
     )
 

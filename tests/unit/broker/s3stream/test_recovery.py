@@ -171,3 +171,21 @@ def test_plan_is_exactly_the_uncommitted_rest(counts: list[int], streams: st.Dat
         record for stream in sorted(ends) for record in records[committed:] if record.stream == stream
     ]
     assert {run.stream: run.end for run in plan.runs} == {s: end for s, end in ends.items() if end > done[s]}
+
+
+def test_f8_a_damaged_batch_holds_up_its_stream_from_there() -> None:
+    records = [a_record(0), replace(a_record(1), is_damaged=True), a_record(2), a_record(0, stream=2)]
+
+    plan = plan_of(records, lambda stream: a_state(stream=stream))
+
+    assert [(run.stream, run.start, run.end) for run in plan.runs] == [(1, 0, 1), (2, 0, 1)]
+    (gap,) = plan.gaps
+    assert (gap.stream, gap.expected, gap.start, gap.end, gap.first_slot, gap.end_slot) == (1, 1, 1, 3, 11, 13)
+
+
+def test_a_damaged_batch_that_an_object_holds_or_a_person_gave_up_is_passed_over() -> None:
+    records = [replace(a_record(1), is_damaged=True), a_record(2)]
+
+    plan = plan_of(records, lambda stream: a_state(2))
+
+    assert ([(run.start, run.end) for run in plan.runs], plan.gaps) == ([(2, 3)], [])

@@ -74,7 +74,10 @@ async def in_the_first_version(store: HeldStore) -> None:
         await store.inner.put(info.key, [data])
 
 
-async def flip(store: HeldStore, sequence: int, at: int = 130) -> None:
+IN_A_HEADER, IN_A_BATCH = 90, 130
+
+
+async def flip(store: HeldStore, sequence: int, at: int = IN_A_HEADER) -> None:
     """One bit of a slot."""
     data = bytearray(await store.inner.get(slot_key(sequence)))
     data[at] ^= 1
@@ -402,3 +405,78 @@ def test_f2_no_acknowledged_slot_is_ever_fenced_over(
             assert loop.run_until_complete(write_and_recover()) == hole
     finally:
         loop.close()
+
+
+async def two_streams(slots: int = 6) -> tuple[Engine, HeldStore]:
+    """A batch of each of two streams in every slot."""
+    ledger, store = Ledger(), HeldStore(MemoryStore())
+    engine = Engine(ledger, store)
+    engine.storage.start()
+    streams = [engine.storage.open_stream(ledger.create_stream(number)) for number in (1, 2)]
+    for _ in range(slots):
+        for stream in streams:
+            append(stream)
+        await durable(engine.storage, streams[0].last_position)
+        await asyncio.sleep(SMALL.wal_interval_ms / 1000 * 3)
+    await engine.die()
+    return engine, store
+
+
+async def test_f8_a_flipped_bit_in_a_batch_holds_up_its_stream_from_there_and_no_other() -> None:
+    dead, store = await two_streams()
+    await flip(store, 2, IN_A_BATCH)
+    slots = await keys_of(store.inner, "wal")
+    successor = Engine(dead.ledger, store, epoch=2)
+
+    recovered = await successor.storage.recover(*dead.me, dead.ledger.fence(dead.me, successor.me))
+    await asyncio.sleep(1)
+
+    assert {stream: state.end for stream, state in dead.ledger.streams.items()} == {1: 2, 2: 6}
+    (left,) = recovered.unplaced
+    assert (left.stream, left.start, left.end, left.expected, left.first_slot, left.end_slot) == (1, 2, 6, 2, 2, 6)
+    assert set(slots[2:]) <= set(await keys_of(store.inner, "wal")), "what could not be placed is never deleted"
+
+
+async def test_f8_a_damaged_batch_that_was_given_up_is_passed_over_and_what_follows_is_not_lost() -> None:
+    dead, store = await two_streams()
+    await flip(store, 2, IN_A_BATCH)
+    dead.ledger.streams[STREAM] = replace(dead.ledger.streams[STREAM], end=Offset(3), lost=((Offset(0), Offset(3)),))
+    successor = Engine(dead.ledger, store, epoch=2)
+
+    recovered = await successor.storage.recover(*dead.me, dead.ledger.fence(dead.me, successor.me))
+
+    assert recovered.unplaced == ()
+    assert {stream: state.end for stream, state in dead.ledger.streams.items()} == {1: 6, 2: 6}
+
+
+@pytest.mark.parametrize("damaged", [1, 4])
+async def test_f8_what_lies_before_a_damaged_slot_is_committed(damaged: int) -> None:
+    dead, store = await two_streams()
+    await flip(store, damaged, IN_A_HEADER)
+    successor = Engine(dead.ledger, store, epoch=2)
+
+    with pytest.raises(CorruptData):
+        await successor.storage.recover(*dead.me, dead.ledger.fence(dead.me, successor.me))
+
+    assert {stream: state.end for stream, state in dead.ledger.streams.items()} == {1: damaged, 2: damaged}
+    assert dead.ledger.trimmed[dead.me] == damaged
+
+
+async def test_a_bit_that_flips_on_its_way_is_no_damage() -> None:
+    dead, store = await two_streams()
+    whole = await store.inner.get(slot_key(3))
+    await flip(store, 3, IN_A_HEADER)
+    seen: list[str] = []
+
+    async def mend(name: str, key: str) -> None:
+        if key == slot_key(3):
+            seen.append(name)
+            if seen.count("get") == 2:
+                await store.inner.put(key, [whole])
+
+    store.before = mend
+    successor = Engine(dead.ledger, store, epoch=2)
+
+    await successor.storage.recover(*dead.me, dead.ledger.fence(dead.me, successor.me))
+
+    assert {stream: state.end for stream, state in dead.ledger.streams.items()} == {1: 6, 2: 6}

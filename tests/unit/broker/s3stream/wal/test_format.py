@@ -211,3 +211,23 @@ def test_record_that_overruns_its_slot_is_refused_with_its_place() -> None:
         decode_slot(SLOT, memoryview(data))
     assert (caught.value.key, caught.value.offset) == (SLOT.key, SLOT_HEADER_BYTES)
     assert RECORD_HEADER_BYTES == 44
+
+
+def test_f8_damaged_batches_are_told_by_whose_they_are_as_long_as_the_headers_are_whole() -> None:
+    whole = encode(BATCHES)
+    body_of_first = SLOT_HEADER_BYTES + RECORD_HEADER_BYTES
+    for bit in range(len(whole) * 8):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        place = bit // 8
+        in_first = body_of_first <= place < body_of_first + 11
+        in_second = place >= len(whole) - 6
+        if not (in_first or in_second):
+            with pytest.raises((CorruptData, FormatTooNew)):
+                decode_slot(SLOT, memoryview(data), takes_damaged_batches=True)
+            continue
+        records = decode_slot(SLOT, memoryview(data), takes_damaged_batches=True).records
+        assert [record.is_damaged for record in records] == [in_first, in_second]
+        assert [(record.stream, record.base_offset, record.count) for record in records] == [
+            (batch.stream, batch.base_offset, batch.count) for batch in BATCHES
+        ]
