@@ -46,7 +46,7 @@ from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import TrustedTime
-from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged
+from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged, Unplaced
 from automq.s3stream.ports import ObjectStorage, StoreError
 
 T = TypeVar("T")
