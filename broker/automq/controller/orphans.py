@@ -68,7 +68,7 @@ def judge_slot(image: MetadataImage, slot: SlotId) -> Verdict:
     if slot.epoch >= image.next_broker_epoch:
         return Verdict.AHEAD
     log_of = (slot.node, slot.epoch)
-    return Verdict.KNOWN if log_of in image.wals or log_of in image.pinned else Verdict.ORPHAN
+    return Verdict.KNOWN if log_of in image.wals else Verdict.ORPHAN
 
 
 def is_old(modified_ms: int | None, now_ms: int | None, expiry_ms: int) -> bool:

@@ -23,6 +23,7 @@ from automq.metadata.records import (
     RecordedRange,
     TopicCreated,
     UnplacedRange,
+    WalDamaged,
     WalRecovered,
 )
 from automq.metadata.replay import replay_all
@@ -66,9 +67,9 @@ BASE: MetadataImage = replay_all(
     [
         *map(registered, (1, 2, 3, 4)),
         *map(fenced, (1, 2, 3)),
-        # 1 is recovered, 2 with something that could not be placed; 3 is being recovered.
+        # 1 is recovered, 2 pinned with something that could not be placed; 3 is being recovered.
         WalRecovered(node=NODE, epoch=e(1)),
-        WalRecovered(node=NODE, epoch=e(2), unplaced=(UNPLACED,)),
+        WalDamaged(node=NODE, epoch=e(2), key="k", reason="r", at_ms=1, unplaced=(UNPLACED,)),
         TopicCreated(topic_id=TOPIC, name="t", is_internal=False, replication_factor=1),
         PartitionsCreated(topic_id=TOPIC, partitions=(NewPartition(index=0, stream=StreamId(1), leader=NODE),)),
         ObjectsPrepared(first=ObjectId(1), count=5, node=NODE, epoch=e(4), expires_ms=1),
