@@ -39,8 +39,8 @@ format: $(STAMP)  ## Format the code and apply safe lint fixes
 	$(BIN)/ruff format broker operator tests
 	$(BIN)/ruff check --fix broker operator tests
 
-sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, or one SEED=x with its trace
-	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seed-base $(SEED_BASE))
+sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, or one SEED=x with its trace; DAMAGE=1 for damaged clusters
+	$(BIN)/python -m tests.sim $(if $(DAMAGE),--damage) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seed-base $(SEED_BASE))
 
 removed-rules: $(STAMP)  ## Find, for every rule, a seed that fails without it; rewrites the table in docs/simulation.md
 	$(BIN)/python -m tests.sim.removed_rules

@@ -6,10 +6,11 @@ what never was, that evidence is deleted, that offsets are given twice.
 
 import asyncio
 
+from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import StoreAccessDenied
 from automq.server.lifecycle import Reason
 from tests.sim.broker_world import BrokerWorld, of
-from tests.sim.damage_world import REFUSALS, STOPS_WITHIN_S, DamageWorld
+from tests.sim.damage_world import REFUSALS, STOPS_WITHIN_S, Before, DamageWorld
 from tests.support.cluster import Incarnation
 from tests.support.faults import Fate, Operation
 
@@ -176,19 +177,162 @@ def vanishes(part: str):
 
 
 async def newest_slots_vanish(world: DamageWorld) -> None:
-    """The newest WAL slots vanish under a running broker: what was acknowledged last is gone, nothing may follow."""
+    """The newest WAL slots vanish under a broker that has nothing to do; then records arrive."""
     await started(world)
     await world.produce(3)
     before = world.look()
-    keys = [key for key in before.slots if before.slots[key]]
-    for key in keys[-2:]:
+    for key in [key for key in before.slots if before.slots[key]][-2:]:
         world.cluster.bucket.vanish(key)
     lost_at = world.loop.time()
+    await asyncio.sleep(STOPS_WITHIN_S)
     await goes_on_producing(world)
     world.check_stops(lost_at)
     world.check_untouched(before)
 
 
+async def killed_after(world: DamageWorld, batches: int) -> Before:
+    """A broker has acknowledged some batches and is dead; nothing of them is in an object."""
+    made = await started(world)
+    for number in range(batches):
+        await world.produce(partition=number % 2)
+    made.process.kill()
+    await asyncio.sleep(1)
+    return world.look()
+
+
+async def slot_missing_below_others(world: DamageWorld) -> None:
+    """A WAL slot of a dead broker is gone, and the ones above it show that it was acknowledged."""
+    before = await killed_after(world, 6)
+    slots = [key for key in before.slots if before.slots[key]]
+    world.cluster.bucket.vanish(slots[2])
+    await world.judge(before)
+    world.check_untouched(before)
+
+
+async def slot_spoiled_below_others(world: DamageWorld) -> None:
+    """A bit of a WAL slot of a dead broker is another."""
+    before = await killed_after(world, 6)
+    slots = [key for key in before.slots if before.slots[key]]
+    world.cluster.bucket.flip(slots[2], 100)
+    await world.judge(before)
+    world.check_untouched(before)
+
+
+async def newest_slots_missing(world: DamageWorld) -> None:
+    """The newest slots of a dead broker are gone, and nothing shows them: only their records may be lost."""
+    before = await killed_after(world, 6)
+    slots = [key for key in before.slots if before.slots[key]]
+    for key in slots[-2:]:
+        world.cluster.bucket.vanish(key)
+    await world.judge(before, world.lost_with(before, slots[-2:]), may_refuse=False)
+
+
+async def opening_of_streams_is_lost(world: DamageWorld) -> None:
+    """The newest fact is gone: that a broker has opened its streams anew. What it wrote then fits nowhere."""
+    first = await started(world)
+    await world.produce(2)
+    first.process.kill()
+    opened = world.when_applied(lambda operation: operation.name == "put" and operation.key.endswith("/meta/lease"))
+    second = await world.broker()
+    await opened
+    await world.produce(2)
+    await world.produce(2, partition=1)
+    second.process.kill()
+    await asyncio.sleep(1)
+    before = world.look()
+    # What the lease says would show it: this is about the log's own last line of defence.
+    for key in (world.cluster.bucket.find("/meta/log/")[-1], *world.cluster.bucket.find("/meta/lease")):
+        world.cluster.bucket.vanish(key)
+    await world.judge(before)
+
+
+async def metadata_missing(world: DamageWorld) -> None:
+    """The metadata of a dead cluster are gone, its data are there."""
+    before = await killed_after(world, 4)
+    world.cluster.bucket.vanish_all("/meta/")
+    made = await world.judge(before)
+    if not made.ended:
+        world.cluster.violation("a cluster is served whose metadata are gone")
+
+
+async def tail_of_the_metadata_log_missing(world: DamageWorld) -> None:
+    """The newest slots of the metadata log of a dead cluster are gone; the lease knows how many records there were."""
+    made = await started(world)
+    await world.produce(3)
+    await asyncio.sleep(7)
+    made.process.kill()
+    before = world.look()
+    for key in world.cluster.bucket.find("/meta/log/")[-2:]:
+        world.cluster.bucket.vanish(key)
+    made = await world.judge(before)
+    if not made.ended:
+        world.cluster.violation("a cluster is served whose newest metadata are gone")
+
+
+async def object_that_no_record_prepared(world: DamageWorld) -> None:
+    """The newest slots of the metadata log are gone, and so is the lease; an object is left that no record prepared."""
+    made = await started(world)
+    await world.produce(3)
+    await asyncio.sleep(3)
+    made.process.kill()
+    await asyncio.sleep(1)
+    before = world.look()
+    for key in (*world.cluster.bucket.find("/meta/log/")[-2:], *world.cluster.bucket.find("/meta/lease")):
+        world.cluster.bucket.vanish(key)
+    made = await world.judge(before)
+    if not made.ended:
+        world.cluster.violation("a cluster is served whose newest metadata are gone")
+
+
+async def object_id_taken(world: DamageWorld) -> None:
+    """An object lies already where the next one is to be put: whoever put it there, it must stay."""
+    first = await started(world)
+    await world.produce(2)
+    image = first.broker.image
+    theirs = b"somebody's object"
+    key = object_key(first.broker.cluster_id, image.next_object)
+    world.cluster.bucket.place(key, theirs)
+    sending = world.producing(1)
+    reason = await ended(world, first)
+    sending.cancel()
+    if world.cluster.bucket.body(key) != theirs:
+        world.cluster.violation(f"{key} was there, and was overwritten")
+    if reason is not Reason.STORE_DAMAGED:
+        world.cluster.violation(f"an object id was taken, and the broker ended with {reason}")
+
+
+async def object_spoiled(world: DamageWorld) -> None:
+    """A bit of an uploaded object is another; other partitions and what comes later are served."""
+    made = await started(world)
+    await world.produce(2)
+    await world.produce(2, partition=1)
+    await asyncio.sleep(3)
+    made.process.kill()
+    await asyncio.sleep(1)
+    before = world.look()
+    world.cluster.bucket.flip(world.cluster.bucket.find("/data/")[0], 200)
+    await world.judge(before, may_refuse=False)
+
+
+async def snapshot_spoiled(world: DamageWorld) -> None:
+    """The newest snapshot is damaged; the one before it and the slots after that say the same."""
+    world.cluster.tuning = {"controller": {"snapshot_records": 6}}
+    made = await started(world)
+    for _ in range(8):
+        await world.produce(1)
+        await asyncio.sleep(1.2)
+    made.process.kill()
+    await asyncio.sleep(1)
+    before = world.look()
+    snapshots = world.cluster.bucket.find("/meta/snapshots/")
+    if len(snapshots) < 2:
+        world.cluster.violation("there are no two snapshots")
+        return
+    world.cluster.bucket.flip(snapshots[-1], 60)
+    await world.judge(before, may_refuse=False)
+
+
+UPLOADS = {"automq.upload.interval.ms": "1000"}
 SCHEDULES = {
     "half_a_slot": (half_a_slot, {}),
     "half_a_slot_of_a_killed_broker": (half_a_slot_of_a_killed_broker, {}),
@@ -196,4 +340,20 @@ SCHEDULES = {
     "store_without_conditions": (store_without_conditions, {}),
     "strangers_in_every_folder": (strangers_in_every_folder, {"automq.upload.interval.ms": "1000"}),
     "refused_everything_for_a_while": (refused_everything_for_a_while, {}),
+    "bucket_vanishes": (vanishes(""), {}),
+    "metadata_vanish": (vanishes("/meta/"), {}),
+    "claims_vanish": (vanishes("/meta/claims/"), {}),
+    "cluster_key_vanishes": (vanishes("cluster"), {}),
+    "log_vanishes": (vanishes("/wal/"), {}),
+    "newest_slots_vanish": (newest_slots_vanish, {}),
+    "slot_missing_below_others": (slot_missing_below_others, {}),
+    "slot_spoiled_below_others": (slot_spoiled_below_others, {}),
+    "newest_slots_missing": (newest_slots_missing, {}),
+    "opening_of_streams_is_lost": (opening_of_streams_is_lost, {}),
+    "metadata_missing": (metadata_missing, {}),
+    "tail_of_the_metadata_log_missing": (tail_of_the_metadata_log_missing, {}),
+    "object_that_no_record_prepared": (object_that_no_record_prepared, UPLOADS),
+    "object_id_taken": (object_id_taken, UPLOADS),
+    "object_spoiled": (object_spoiled, UPLOADS),
+    "snapshot_spoiled": (snapshot_spoiled, UPLOADS),
 }

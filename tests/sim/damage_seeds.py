@@ -173,6 +173,9 @@ class DamageSeed(DamageWorld):
             return
         self.done, lost = outcome
         self.facts_lost = self._newest_fact() not in self.cluster.bucket.find("/meta/log/")
+        if self.facts_lost:
+            # A commit that is forgotten, with its slots deleted on its strength: only a lease written since shows it.
+            lost = lost | (set(before.acknowledged) - self.lost_with(before, before.slots))
         self.cluster.fault(f"{damage.name}: {', '.join(self.done)}")
         await self.judge(before, lost)
 

@@ -19,6 +19,7 @@ from tests.sim.rules import Rule
 from tests.sim.rules_commit import COMMIT_RULES
 from tests.sim.rules_damage import DAMAGE_RULES
 from tests.sim.rules_engine import ENGINE_RULES
+from tests.sim.rules_limits import LIMIT_RULES
 from tests.sim.rules_logs import LOG_RULES
 from tests.sim.rules_prefix import PREFIX_RULES
 from tests.sim.schedules import run_schedule
@@ -58,7 +59,7 @@ def run_proof(argument: tuple[str | None, str | int]) -> list[str]:
     return run_schedule(proof)
 
 
-ALL: tuple[Rule, ...] = (*LOG_RULES, *ENGINE_RULES, *PREFIX_RULES, *COMMIT_RULES, *DAMAGE_RULES)
+ALL: tuple[Rule, ...] = (*LOG_RULES, *ENGINE_RULES, *PREFIX_RULES, *COMMIT_RULES, *DAMAGE_RULES, *LIMIT_RULES)
 RULES = {rule.name: rule for rule in ALL}
 assert len(RULES) == len(ALL)
 

@@ -6,6 +6,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
 SEEDS = 25
+# Twice each kind of damage.
+DAMAGED = 28
 
 
 def simulate(*arguments: str) -> None:
@@ -22,3 +24,7 @@ def simulate(*arguments: str) -> None:
 
 def test_seeds_are_clean():
     simulate("--seeds", str(SEEDS), "--jobs", "1")
+
+
+def test_damaged_clusters_lose_nothing_without_a_word():
+    simulate("--damage", "--seeds", str(DAMAGED), "--jobs", "1")

@@ -6,9 +6,11 @@ Seeds find most of these by chance; here each is told on purpose, so that it is 
 import asyncio
 
 from automq.protocol.errors import ErrorCode
-from tests.sim.actors import Reader
+from tests.sim.accounting import check_accounts
+from tests.sim.actors import Reader, Trimmer
 from tests.sim.broker_schedules import answer_of, hold, produce
 from tests.sim.broker_world import TOPIC, BrokerWorld, of, uploads
+from tests.sim.sizes import apply_limits
 from tests.support.client import LATEST
 from tests.support.faults import Fate, Operation
 
@@ -277,6 +279,46 @@ async def nobody_writes(world: BrokerWorld) -> None:
         world.cluster.violation(f"{len(world.cluster.serving)} processes say that they serve")
 
 
+async def recovered_in_groups(world: BrokerWorld) -> None:
+    """What a dead broker's log holds does not fit into memory at once."""
+    apply_limits({"recovery group": 1})
+    first = await world.broker()
+    # Eight slots are read together.
+    await world.produce(10)
+    await world.produce(10, partition=1)
+    first.process.kill()
+    await world.broker()
+    await world.produce(1)
+
+
+async def several_blocks_of_a_stream(world: BrokerWorld) -> None:
+    """One upload holds more of a stream than fits one data block."""
+    apply_limits({"data block": 1})
+    first = await world.broker()
+    await world.produce(4)
+    await world.produce(3, partition=1)
+    await asyncio.sleep(3)
+    first.process.kill()
+    await world.broker()
+    await world.produce(1)
+
+
+async def trimmed_data_go_away(world: BrokerWorld) -> None:
+    """Records are uploaded and then deleted: so are their objects, after the grace period."""
+    world.cluster.tuning = {
+        "controller": {"object_grace_ms": 1000, "sweep_interval_s": 1.0, "object_expiry_ms": 3_600_000}
+    }
+    first = await world.broker()
+    await world.produce(3)
+    await asyncio.sleep(3)
+    process, client = world.client("trimmer")
+    world.history.trims[0] = 9
+    await process.spawn(Trimmer(client, world.dice, world.history, topic=TOPIC, partition=0).delete(9))
+    await world.produce(2)
+    await asyncio.sleep(12)
+    check_accounts(world.cluster, first.broker.image)
+
+
 UPLOADS = {"automq.upload.interval.ms": "1000"}
 SCHEDULES = {
     "acknowledged_behind_a_hole": (acknowledged_behind_a_hole, {}),
@@ -292,4 +334,7 @@ SCHEDULES = {
     "read_before_it_is_durable": (read_before_it_is_durable, {}),
     "checkpoint_knows_what_is_lost": (checkpoint_knows_what_is_lost, UPLOADS),
     "nobody_writes": (nobody_writes, {}),
+    "recovered_in_groups": (recovered_in_groups, {}),
+    "several_blocks_of_a_stream": (several_blocks_of_a_stream, UPLOADS),
+    "trimmed_data_go_away": (trimmed_data_go_away, UPLOADS),
 }

@@ -21,7 +21,7 @@ from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
 from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.stream import Storage
 
-# With three keys in turn a loss is seen within three seconds and two round trips.
+# With four turns a loss is seen within four seconds and some round trips.
 LOOK_INTERVAL_S: Final = 1.0
 LOOK_BYTES: Final = 64
 
@@ -128,4 +128,4 @@ def expectations(*, cluster_id: ClusterId, controller: Controller, storage: Stor
         key = storage.wal.slot_id(sequence).key
         return Expected(key, "an acknowledged WAL slot", lambda: sequence in storage.needed_slots)
 
-    return claim, cluster, slot
+    return claim, slot, cluster, slot
