@@ -1,12 +1,13 @@
 """Data written by an earlier commit open, serve every acknowledged record, and go on; on a folder and on a bucket."""
 
+import json
 import pathlib
 from collections.abc import Iterator
 
 import boto3
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from tests.support import old_data, s3_server
 from tests.support.old_data import GROUP, Promised, Recorder, value_hash
@@ -136,5 +137,32 @@ def test_old_data_open_serve_every_record_and_go_on(
                 cluster_id=promised.cluster_id,
             ),
         )
+    finally:
+        broker.stop()
+
+
+def test_older_broker_refuses_newer_data_by_name_and_leaves_no_trace(commit: str, tmp_path: pathlib.Path) -> None:
+    broker = Broker(tmp_path / "broker")
+    try:
+        broker.start()
+        recorder = Recorder(broker.address)
+        admin = AdminClient({"bootstrap.servers": broker.address})
+        admin.create_topics([NewTopic("t", 1)])["t"].result(20)
+        recorder.send("t", 0, 1)
+        recorder.producer.flush(20)
+        broker.kill()
+        store = tmp_path / "broker/store"
+        before = {
+            path: path.read_bytes() for path in store.rglob("*") if path.is_file() and not path.name.startswith(".")
+        }
+
+        ended = old_data.run_old(commit, broker.folder / "broker.properties", tmp_path / "source")
+
+        assert ended.returncode == 3, ended.stderr
+        assert json.loads(ended.stderr.splitlines()[-1])["reason"] == "StoreFormatTooNew"
+        after = {
+            path: path.read_bytes() for path in store.rglob("*") if path.is_file() and not path.name.startswith(".")
+        }
+        assert after == before
     finally:
         broker.stop()

@@ -159,13 +159,30 @@ def _live(broker: Broker) -> Promised:
     return Promised(records=records, starts=starts, committed=committed, cluster_id=cluster_id)
 
 
+def check_out(commit: str, folder: pathlib.Path) -> None:
+    """Lay the broker of that commit out below `folder`."""
+    source = subprocess.run(["git", "archive", commit, "broker"], cwd=ROOT, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(source)) as archive:
+        archive.extractall(folder, filter="data")
+
+
+def run_old(commit: str, config: pathlib.Path, folder: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    """Run that commit's broker, laid out below `folder`, until it ends by itself."""
+    check_out(commit, folder)
+    return subprocess.run(
+        [sys.executable, "-m", "automq", "broker", "--config", str(config)],
+        env={**os.environ, "PYTHONPATH": str(folder / "broker")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 def make(commit: str) -> pathlib.Path:
     """Run that commit's broker and pack what it left."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        source = subprocess.run(["git", "archive", commit, "broker"], cwd=ROOT, check=True, capture_output=True).stdout
-        with tarfile.open(fileobj=io.BytesIO(source)) as archive:
-            archive.extractall(folder / "source", filter="data")
+        check_out(commit, folder / "source")
         os.environ["PYTHONPATH"] = str(folder / "source/broker")
         broker = Broker(folder / "data", **SETTINGS)
         try:
