@@ -35,7 +35,7 @@ from automq.server.platform import Platform
 from automq.server.setting import Address, Machine
 from automq.server.settings import Settings, build_settings
 from tests.support.damage import Bucket
-from tests.support.faults import WRITES, Operation, ProcessStore, SimStore, run_now
+from tests.support.faults import WRITES, Fate, Operation, ProcessStore, SimStore, run_now
 from tests.support.network import Listener, SimNetwork
 from tests.support.sim_loop import OWNER, Process, SimLoop
 
@@ -321,7 +321,8 @@ class Cluster:
         """Whether what lies at `key` was put there when nobody expected it any more."""
         operation, landed_at = self._newest_write[key]
         superseded = operation.process is not self._claimant and landed_at > self._claimed_at
-        return landed_at - operation.sent_at > LATE_S or superseded
+        came_again = operation.fate in (Fate.LATE, Fate.REPEATED)
+        return came_again or superseded or landed_at - operation.sent_at > LATE_S
 
     def close(self) -> None:
         """Look at what the loop has kept for itself."""
