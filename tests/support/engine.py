@@ -22,6 +22,7 @@ from automq.s3stream.model import (
     ObjectRefused,
     ObjectSpan,
     RangeVerdict,
+    RetentionClass,
     StoreDamaged,
     StreamFenced,
     StreamNotFound,
@@ -51,6 +52,8 @@ class Ledger:
     fenced_by: dict[Incarnation, Incarnation] = field(default_factory=dict)
     commits: list[CommitRequest] = field(default_factory=list)
     lost: list[tuple[StreamId, Offset, Offset]] = field(default_factory=list)
+    classes: dict[StreamId, RetentionClass] = field(default_factory=dict)
+    """Of streams that are not like others."""
     """What recovery recorded as lost with slots that were given up."""
     next_object: int = 1
 
@@ -178,6 +181,9 @@ class LedgerStreams:
         if epoch != state.epoch:
             raise StreamFenced(stream=stream, ours=epoch, current=state.epoch)
         self._ledger.streams[stream] = replace(state, start=max(state.start, new_start))
+
+    def retention_class(self, stream: StreamId) -> RetentionClass:
+        return self._ledger.classes.get(stream, RetentionClass.TRIMMED)
 
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
         await asyncio.sleep(0)

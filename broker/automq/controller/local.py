@@ -4,10 +4,13 @@ One pair for each (node, epoch). Reads come from the durable image, changes go t
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+from immutables import Map
 
 from automq.controller.service import Controller
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
 from automq.metadata.publisher import MetadataPublisher
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.s3stream.model import (
@@ -16,6 +19,7 @@ from automq.s3stream.model import (
     CommitResult,
     FencedBy,
     ObjectSpan,
+    RetentionClass,
     StreamNotFound,
     StreamState,
 )
@@ -61,11 +65,19 @@ class LocalObjects:
 
 
 class LocalStreams:
-    """Implements `StreamManager`."""
+    """Implements `StreamManager`. `topic_defaults` are the broker's own settings, as the partitions have them."""
 
     def __init__(
-        self, *, controller: Controller, metadata: MetadataPublisher, node: NodeId, epoch: BrokerEpoch
+        self,
+        *,
+        controller: Controller,
+        metadata: MetadataPublisher,
+        node: NodeId,
+        epoch: BrokerEpoch,
+        topic_defaults: Mapping[str, str] = NO_DEFAULTS,
     ) -> None:
+        # Made once: the cache of effective configs knows it by its value.
+        self._topic_defaults = Map(topic_defaults)
         self._controller = controller
         self._metadata = metadata
         self._node = node
@@ -79,6 +91,16 @@ class LocalStreams:
 
     async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
         await self._controller.trim_stream(self._node, self._epoch, stream, epoch, new_start)
+
+    def retention_class(self, stream: StreamId) -> RetentionClass:
+        image = self._metadata.image
+        found = image.stream(stream)
+        topic = None if found is None else image.topic_by_id(found.topic_id)
+        if topic is None:
+            return RetentionClass.TRIMMED
+        config = effective_topic_config(image, topic.name, self._node, self._topic_defaults)
+        is_trimmed = config.is_deleted and (config.retention_ms is not None or config.retention_bytes is not None)
+        return RetentionClass.TRIMMED if is_trimmed else RetentionClass.KEPT
 
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
         with _as_port_errors():

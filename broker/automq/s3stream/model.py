@@ -129,6 +129,14 @@ class WalPosition:
     sequence: int
 
 
+class RetentionClass(enum.IntEnum):
+    """How long a stream's records live, as far as sharing objects with others goes."""
+
+    KEPT = 0
+    """Nothing is ever trimmed by age or size."""
+    TRIMMED = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRange:
     """Offsets [start, end) of one stream inside the object to be committed."""

@@ -12,6 +12,7 @@ from automq.s3stream.model import (
     CommitRequest,
     CommitResult,
     ObjectSpan,
+    RetentionClass,
     StreamState,
 )
 
@@ -230,6 +231,10 @@ class StreamManager(Protocol):
 
     async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
         """Move the stream's start forward; never back. Raises StreamFenced, StreamNotFound."""
+        ...
+
+    def retention_class(self, stream: StreamId) -> RetentionClass:
+        """Which streams it may share an object with. A stream that is unknown by now is like any other."""
         ...
 
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:

@@ -354,6 +354,7 @@ class StorageEngine:
             objects=self.objects,
             trim_wal=self.wal.trim,
             owner_of=self.streams.owner,
+            class_of=self.streams.retention_class,
             events=UploadEvents(
                 committed=self._on_committed,
                 refused=self._on_refused,

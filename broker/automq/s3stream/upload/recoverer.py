@@ -140,7 +140,11 @@ class Recoverer:
             is_damaged = gap.start == gap.expected
             self._hold("damaged batch" if is_damaged else "the log goes on where the stream does not end", gap)
         if plan.runs:
-            await in_parts(plan.runs, lambda runs, is_last: self._upload_part(runs, group.next if is_last else 0))
+            await in_parts(
+                plan.runs,
+                lambda runs, is_last: self._upload_part(runs, group.next if is_last else 0),
+                class_of=self._streams.retention_class,
+            )
         elif group.next > self._committed_to:
             await self._commit(None, 0, [], [], trim_to=group.next)
 

@@ -25,6 +25,7 @@ from automq.s3stream.model import (
     CommitResult,
     ObjectRefused,
     RangeVerdict,
+    RetentionClass,
     StoreDamaged,
 )
 from automq.s3stream.objects.format import object_key
@@ -68,6 +69,7 @@ class Uploader:
         objects: ObjectManager,
         trim_wal: Callable[[int], None],
         owner_of: Callable[[StreamId], NodeId | None],
+        class_of: Callable[[StreamId], RetentionClass],
         events: UploadEvents,
         entropy: Entropy,
         tasks: Tasks,
@@ -78,6 +80,7 @@ class Uploader:
         self._objects = objects
         self._trim_wal = trim_wal
         self._owner_of = owner_of
+        self._class_of = class_of
         self._events = events
         self._entropy = entropy
         self._tasks = tasks
@@ -152,7 +155,9 @@ class Uploader:
     async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> int:
         """T when all of the block is committed."""
         runs = sorted(block.runs, key=lambda run: (run.stream, run.start))
-        return await in_parts(runs, lambda part, is_last: self._upload_part(block, part, previous, is_last))
+        return await in_parts(
+            runs, lambda part, is_last: self._upload_part(block, part, previous, is_last), class_of=self._class_of
+        )
 
     async def _upload_part(
         self, block: CacheBlock, runs: Sequence[Run], previous: asyncio.Future[None] | None, is_last: bool

@@ -17,7 +17,7 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import LogFailed, LogFenced
-from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, StreamNotFound
+from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, RetentionClass, StreamNotFound
 from automq.s3stream.objects.format import object_key
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World, check
 
@@ -189,6 +189,35 @@ async def test_local_objects_and_streams_answer_from_the_durable_image(world: Se
     assert (streams.owner(StreamId(1)), streams.owner(StreamId(99))) == (NODE, None)
     with pytest.raises(StreamNotFound):
         streams.state(StreamId(99))
+
+
+@pytest.mark.parametrize(
+    ("configs", "defaults", "kept"),
+    [
+        ({}, {}, False),
+        ({"cleanup.policy": "compact"}, {}, True),
+        ({"cleanup.policy": "compact,delete"}, {}, False),
+        ({"cleanup.policy": ""}, {}, True),
+        ({"retention.ms": "-1"}, {}, True),
+        ({"retention.ms": "-1", "retention.bytes": "5"}, {}, False),
+        ({}, {"log.cleanup.policy": "compact"}, True),
+        ({"cleanup.policy": "delete"}, {"log.cleanup.policy": "compact"}, False),
+    ],
+)
+async def test_f5_retention_class_follows_from_what_holds_for_the_topic(
+    world: ServiceWorld, configs: dict[str, str], defaults: dict[str, str], kept: bool
+) -> None:
+    controller, publisher = await with_a_topic(world)
+    (made,) = await controller.create_topics([TopicSpec(name="other", partitions=1, configs=configs)])
+    assert made.error is None
+    topic = publisher.image.topic("other")
+    assert topic is not None
+    streams = LocalStreams(
+        controller=controller, metadata=publisher, node=NODE, epoch=BrokerEpoch(1), topic_defaults=defaults
+    )
+    expected = RetentionClass.KEPT if kept else RetentionClass.TRIMMED
+    assert streams.retention_class(topic.partitions[0].stream) is expected
+    assert streams.retention_class(StreamId(99)) is RetentionClass.TRIMMED
 
 
 async def test_the_bytes_of_a_superfluous_object_go_after_the_grace_period(world: ServiceWorld) -> None:

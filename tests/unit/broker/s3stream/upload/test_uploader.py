@@ -10,6 +10,7 @@ from automq.s3stream.model import (
     CommitRequest,
     CommitResult,
     CommitTooLarge,
+    RetentionClass,
     StoreDamaged,
     StreamClosed,
     StreamFenced,
@@ -243,6 +244,51 @@ async def test_b8_slow_deletes_do_not_hold_up_commits() -> None:
     # One delete was on its way; one more made up for all the commits meanwhile.
     assert len([name for name, _ in store.calls if name == "delete"]) == 2
     assert await keys_of(store.inner, "wal") == []
+
+
+async def test_f5_b2_streams_that_are_never_trimmed_share_no_object_with_those_that_are() -> None:
+    engine, stream, store = an_engine()
+    kept = engine.storage.open_stream(engine.ledger.create_stream(2))
+    engine.ledger.classes[kept.stream_id] = RetentionClass.KEPT
+    for each in (stream, kept):
+        append(each)
+
+    await engine.storage.upload_now()
+
+    commits = engine.ledger.commits
+    assert [[found.stream for found in commit.ranges] for commit in commits] == [[kept.stream_id], [stream.stream_id]]
+    assert [commit.trim_to for commit in commits] == [0, 1]
+    assert len(await keys_of(store.inner, "data")) == 2
+
+
+async def test_f5_kill_between_the_objects_of_one_upload_loses_and_doubles_nothing() -> None:
+    engine, stream, store = an_engine()
+    kept = engine.storage.open_stream(engine.ledger.create_stream(2))
+    engine.ledger.classes[kept.stream_id] = RetentionClass.KEPT
+    for each in (stream, kept):
+        append(each)
+    await durable(engine.storage, kept.last_position)
+    judge = engine.ledger.judge
+
+    def first_only(request: CommitRequest, committer: Incarnation) -> CommitResult:
+        if engine.ledger.commits:
+            raise StoreUnavailable("killed before the answer")
+        return judge(request, committer)
+
+    engine.ledger.judge = first_only  # type: ignore[method-assign]
+    uploading = asyncio.ensure_future(engine.storage.upload_now())
+    await asyncio.sleep(1)
+    assert len(engine.ledger.commits) == 1
+    uploading.cancel()
+    await engine.die()
+
+    engine.ledger.judge = judge  # type: ignore[method-assign]
+    successor = Engine(engine.ledger, store, epoch=2)
+    await successor.recover(engine)
+    for each in (stream, kept):
+        assert await read_all(successor.storage.open_stream(each.stream_id)) == [0]
+        held = [span for spans in engine.ledger.objects.values() for owner, span in spans if owner == each.stream_id]
+        assert [(span.start, span.end) for span in held] == [(0, 1)]
 
 
 @pytest.mark.parametrize("streams", [3, 4, 7])
