@@ -37,10 +37,12 @@ def test_outage_is_told_while_serving_and_cleared_by_the_first_success(place: Pl
         switch.is_on = False
         body = place.until(port, reason="StoreUnreachable")
         assert body["state"] == "Serving"
-        assert readyz(port)[0] == 200
+        # Nothing can be acknowledged: a Service should not send clients here.
+        assert readyz(port)[0] == 503
         switch.is_on = True
 
         place.until(port, state="Serving", reason=None)
+        assert readyz(port)[0] == 200
         process.popen.send_signal(signal.SIGTERM)
         assert process.wait() == 0, process.text
 
