@@ -6,13 +6,19 @@ what never was, that evidence is deleted, that offsets are given twice.
 
 import asyncio
 
+from automq.controller import damage
+from automq.runtime.entropy import SeededEntropy
+from automq.runtime.tasks import Tasks
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import StoreAccessDenied
 from automq.server.lifecycle import Reason
+from automq.server.repair import Named, parse_slot
+from automq.server.repairer import Repairer
 from tests.sim.broker_world import BrokerWorld, of
 from tests.sim.damage_world import REFUSALS, STOPS_WITHIN_S, Before, DamageWorld
-from tests.support.cluster import Incarnation
+from tests.support.cluster import Incarnation, SimClock
 from tests.support.faults import Fate, Operation
+from tests.support.sim_loop import Process
 
 
 async def ended(world: BrokerWorld, made: Incarnation, *, within_s: float = 30.0) -> Reason | None:
@@ -218,6 +224,42 @@ async def slot_spoiled_below_others(world: DamageWorld) -> None:
     world.check_untouched(before)
 
 
+async def end_of_a_log_given_up(world: DamageWorld) -> None:
+    """The newest slot of a dead broker does not decode, and a person ends the log there: its offsets stay nobody's."""
+    # The history has a place for each offset; the story runs in a process of its own.
+    damage.SLOT_OFFSETS_MAX = 10  # type: ignore[misc]
+    before = await killed_after(world, 6)
+    slots = [key for key in before.slots if before.slots[key]]
+    bucket = world.cluster.bucket
+    bucket.vanish(slots[-1])
+    bucket.place(slots[-1], b"no slot")
+    await repaired(world, Named(ends=[parse_slot(slots[-1])]))
+    await world.broker()
+    for partition in (0, 1):
+        await world.produce(partition=partition)
+        sent = world.history.lanes[f"p/{partition}"][-1]
+        assert sent.acknowledged
+        highest = max(offset for other, offset in before.acknowledged if other == partition)
+        if sent.offset <= highest:
+            world.cluster.violation(f"offset {sent.offset} of partition {partition} was given twice")
+
+
+async def repaired(world: DamageWorld, named: Named) -> None:
+    """What a person does with `automq repair`, in a process of its own."""
+    process = Process(world.loop, "repair")
+    tasks = Tasks("repair", on_crash=lambda name, error: world.cluster.violation(f"{name}: {error}"))
+    repairer = Repairer(
+        store=world.cluster.store.facade(process),
+        name="sim",
+        clock=SimClock(world.loop, world.cluster.dice),
+        entropy=SeededEntropy(1),
+        tasks=tasks,
+        on_store=lambda _error: None,
+    )
+    await process.spawn(repairer.run(named, by="somebody", dry_run=False))
+    process.kill()
+
+
 async def newest_slots_missing(world: DamageWorld) -> None:
     """The newest slots of a dead broker are gone, and nothing shows them: only their records may be lost."""
     before = await killed_after(world, 6)
@@ -348,6 +390,7 @@ SCHEDULES = {
     "newest_slots_vanish": (newest_slots_vanish, {}),
     "slot_missing_below_others": (slot_missing_below_others, {}),
     "slot_spoiled_below_others": (slot_spoiled_below_others, {}),
+    "end_of_a_log_given_up": (end_of_a_log_given_up, {}),
     "newest_slots_missing": (newest_slots_missing, {}),
     "opening_of_streams_is_lost": (opening_of_streams_is_lost, {}),
     "metadata_missing": (metadata_missing, {}),

@@ -104,6 +104,13 @@ DAMAGE_RULES: tuple[Rule, ...] = (
         "opening_of_streams_is_lost",
     ),
     Rule(
+        "no offset is given twice",
+        "Nothing is given up but by name: where lost slots may have held records, streams go on above all of those.",
+        ("automq.controller.damage:lost_tails",),
+        returns(()),
+        "end_of_a_log_given_up",
+    ),
+    Rule(
         "quarantine",
         "Evidence stays: a stream whose log is damaged takes no append until it is repaired.",
         ("automq.partition.partition:Partition.set_causes",),

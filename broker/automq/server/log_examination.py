@@ -52,7 +52,7 @@ async def examine_logs(
     findings: list[Finding] = []
     for (node, epoch), wal in sorted(image.wals.items()):
         slots = [slot for slot in by_log.get((node, epoch), []) if slot.sequence >= wal.trim_to]
-        seen = {slot.sequence: found for slot in slots if (found := await _look_at(store, slot, deep=deep)) is not None}
+        seen = {slot.sequence: found for slot in slots if (found := await _read_slot(store, slot, deep=deep)) is not None}
         parts = _affected(image, wal)
         for sequence, what in examine_run(seen, wal):
             slot = SlotId(cluster_id=cluster_id, node=node, epoch=epoch, sequence=sequence)
@@ -99,7 +99,7 @@ def examine_run(seen: Mapping[int, SeenSlot], wal: WalImage) -> Sequence[tuple[i
     )
 
 
-async def _look_at(store: ObjectStorage, slot: SlotId, *, deep: bool) -> SeenSlot | None:
+async def _read_slot(store: ObjectStorage, slot: SlotId, *, deep: bool) -> SeenSlot | None:
     """None when it is gone by now."""
     try:
         data = await (store.get(slot.key) if deep else store.get_range(slot.key, 0, SLOT_HEADER_BYTES))
