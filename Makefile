@@ -45,8 +45,8 @@ sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, or one SEED=x with its trace; D
 removed-rules: $(STAMP)  ## Find, for every rule, a seed that fails without it; rewrites the table in docs/simulation.md
 	$(BIN)/python -m tests.sim.removed_rules
 
-chaos: $(STAMP)  ## Kill -9 a real broker 50 times under real clients (STORE=uri for another store)
-	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),50) $(if $(STORE),--store '$(STORE)')
+chaos: $(STAMP)  ## Kill -9 a real broker 50 times under real clients (STORE=uri for another store, LARGE=1 for 1 MB batches)
+	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),50) $(if $(STORE),--store '$(STORE)') $(if $(LARGE),--record-bytes 9000 --rate 2000)
 
 differential: $(STAMP)  ## Ask Apache Kafka (KAFKA=host:port) the recorded questions anew and rewrite the answers
 	$(BIN)/python -m tests.compat.differential --record $(or $(KAFKA),127.0.0.1:9092)

@@ -12,7 +12,7 @@ import time
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.chaos.clients import LIBRARIES
+from tests.chaos.clients import LIBRARIES, text_of
 from tests.chaos.verify import Journals, problems
 from tests.support.process import Broker
 
@@ -23,11 +23,12 @@ SETTLE_S = 60
 class Run:
     """One run: a broker, six clients, and their journals."""
 
-    def __init__(self, folder: pathlib.Path, *, store: str | None, seed: int, rate: float) -> None:
+    def __init__(self, folder: pathlib.Path, *, store: str | None, seed: int, rate: float, record_bytes: int) -> None:
         settings: dict[str, object] = {"automq__upload__interval__ms": 1500}
         if store is not None:
             settings["automq__storage__uri"] = store
-        self.folder, self.random, self.rate = folder, random.Random(seed), rate
+        self.folder, self.random = folder, random.Random(seed)
+        self.rate, self.record_bytes = rate, record_bytes
         self.broker = Broker(folder / "broker", **settings)
         self.clients: list[subprocess.Popen[bytes]] = []
 
@@ -38,7 +39,16 @@ class Run:
         for library in LIBRARIES:
             command = [sys.executable, "-m", "tests.chaos.clients", role, library]
             command += ["--bootstrap", self.broker.address, "--topic", TOPIC, "--partitions", str(PARTITIONS)]
-            command += ["--name", library, "--rate", str(self.rate), "--journal", str(self.journal(role, library))]
+            command += [
+                "--name",
+                library,
+                "--rate",
+                str(self.rate),
+                "--record-bytes",
+                str(self.record_bytes),
+                "--journal",
+                str(self.journal(role, library)),
+            ]
             log = (self.folder / f"{role}-{library}.log").open("ab")
             self.clients.append(subprocess.Popen(command, stdout=log, stderr=log))
             log.close()
@@ -86,7 +96,7 @@ class Run:
         while any(len(log[index]) < end for index, end in ends.items()) and time.monotonic() < deadline:
             for message in consumer.consume(5000, 0.5):
                 if message.error() is None:
-                    log[message.partition()].append((message.offset(), message.value().decode()))
+                    log[message.partition()].append((message.offset(), text_of(message.value())))
         consumer.close()
         return log
 
@@ -98,9 +108,11 @@ class Run:
             time.sleep(0.5)
 
 
-def run(folder: pathlib.Path, *, kills: int, store: str | None, seed: int, rate: float) -> list[str]:
+def run(
+    folder: pathlib.Path, *, kills: int, store: str | None, seed: int, rate: float, record_bytes: int = 0
+) -> list[str]:
     """The broken promises, in words."""
-    chaos = Run(folder, store=store, seed=seed, rate=rate)
+    chaos = Run(folder, store=store, seed=seed, rate=rate, record_bytes=record_bytes)
     try:
         print(f"first start: {chaos.broker.start():.2f} s", flush=True)
         admin = AdminClient({"bootstrap.servers": chaos.broker.address})
@@ -138,10 +150,18 @@ def main() -> int:
     parser.add_argument("--store", help="a store URI with an empty prefix; default: a folder")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--rate", type=float, default=200.0, help="records a second and producer")
+    parser.add_argument("--record-bytes", type=int, default=0, help="9000 with a high rate makes batches of a megabyte")
     options = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="automq-chaos-"))
     print(f"seed {options.seed}, journals in {folder}", flush=True)
-    found = run(folder, kills=options.kills, store=options.store, seed=options.seed, rate=options.rate)
+    found = run(
+        folder,
+        kills=options.kills,
+        store=options.store,
+        seed=options.seed,
+        rate=options.rate,
+        record_bytes=options.record_bytes,
+    )
     for problem in found[:50]:
         print("BROKEN:", problem)
     print(f"chaos: {options.kills} kills, {len(found)} broken promises")

@@ -15,6 +15,8 @@ from typing import Any, TextIO
 
 LIBRARIES = ("librdkafka", "aiokafka", "kafka-python")
 GIVE_UP_S = 180
+LARGE_BYTES = 1000
+"""Records of that size are gathered into batches of a megabyte, where the library can."""
 
 
 class Journal:
@@ -38,8 +40,13 @@ class Stop:
         self.asked = True
 
 
-def value_of(name: str, sequence: int) -> bytes:
-    return f"{name}:{sequence}".encode()
+def value_of(name: str, sequence: int, size: int) -> bytes:
+    """Padded with blanks to `size` bytes; `text_of` takes them off."""
+    return f"{name}:{sequence}".encode().ljust(size)
+
+
+def text_of(value: bytes) -> str:
+    return value.rstrip().decode()
 
 
 def produce_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop) -> None:
@@ -49,7 +56,8 @@ def produce_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop
         {
             "bootstrap.servers": options.bootstrap,
             "enable.idempotence": True,
-            "linger.ms": 5,
+            "linger.ms": 5 if options.record_bytes < LARGE_BYTES else 50,
+            "batch.size": 1_000_000,
             "log_level": 2,
             "delivery.timeout.ms": GIVE_UP_S * 1000,
             "request.timeout.ms": 5000,
@@ -66,7 +74,7 @@ def produce_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop
     while not stop.asked:
         producer.produce(
             options.topic,
-            value_of(options.name, sequence),
+            value_of(options.name, sequence, options.record_bytes),
             partition=sequence % options.partitions,
             on_delivery=report(sequence),
         )
@@ -82,7 +90,7 @@ async def produce_aiokafka(options: argparse.Namespace, journal: Journal, stop: 
     producer = AIOKafkaProducer(
         bootstrap_servers=options.bootstrap,
         enable_idempotence=True,
-        linger_ms=5,
+        linger_ms=5 if options.record_bytes < LARGE_BYTES else 50,
         request_timeout_ms=GIVE_UP_S * 1000,
         retry_backoff_ms=50,
     )
@@ -104,7 +112,9 @@ async def produce_aiokafka(options: argparse.Namespace, journal: Journal, stop: 
     sequence = 0
     while not stop.asked:
         future = await producer.send(
-            options.topic, value_of(options.name, sequence), partition=sequence % options.partitions
+            options.topic,
+            value_of(options.name, sequence, options.record_bytes),
+            partition=sequence % options.partitions,
         )
         followers.append(asyncio.ensure_future(follow(sequence, future)))
         sequence += 1
@@ -122,7 +132,7 @@ def produce_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
             producer = KafkaProducer(
                 bootstrap_servers=options.bootstrap,
                 enable_idempotence=True,
-                linger_ms=5,
+                linger_ms=5 if options.record_bytes < LARGE_BYTES else 50,
                 delivery_timeout_ms=GIVE_UP_S * 1000,
                 request_timeout_ms=5000,
                 retry_backoff_ms=50,
@@ -140,7 +150,11 @@ def produce_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
     while not stop.asked:
         follow(
             sequence,
-            producer.send(options.topic, value_of(options.name, sequence), partition=sequence % options.partitions),
+            producer.send(
+                options.topic,
+                value_of(options.name, sequence, options.record_bytes),
+                partition=sequence % options.partitions,
+            ),
         )
         sequence += 1
         time.sleep(1 / options.rate)
@@ -170,7 +184,7 @@ def consume_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop
     while not stop.asked:
         message = consumer.poll(0.2)
         if message is not None and message.error() is None:
-            journal.line(message.partition(), message.offset(), message.value().decode())
+            journal.line(message.partition(), message.offset(), text_of(message.value()))
             consumer.store_offsets(message)
     consumer.close()
 
@@ -199,7 +213,7 @@ async def consume_aiokafka(options: argparse.Namespace, journal: Journal, stop: 
     while not stop.asked:
         for records in (await consumer.getmany(timeout_ms=200)).values():
             for record in records:
-                journal.line(record.partition, record.offset, record.value.decode())
+                journal.line(record.partition, record.offset, text_of(record.value))
     await consumer.stop()
 
 
@@ -231,7 +245,7 @@ def consume_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
             continue
         for records in batches.values():
             for record in records:
-                journal.line(record.partition, record.offset, record.value.decode())
+                journal.line(record.partition, record.offset, text_of(record.value))
     consumer.close()
 
 
@@ -254,6 +268,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=int, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--group", default="chaos")
+    parser.add_argument("--record-bytes", type=int, default=0)
     parser.add_argument("--rate", type=float, default=200.0, help="records a second")
     parser.add_argument("--journal", type=pathlib.Path, required=True)
     options = parser.parse_args()
