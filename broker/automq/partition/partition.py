@@ -32,7 +32,7 @@ from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, RecordBatch, build_empty_batch
 from automq.runtime.clock import Clock
 from automq.runtime.workers import Workers
-from automq.s3stream.model import DataMissing, StoreDamaged, StreamQuarantined
+from automq.s3stream.model import DataMissing, StorageFull, StoreDamaged, StreamQuarantined
 from automq.s3stream.stream import ReadResult, Stream
 
 
@@ -279,7 +279,12 @@ class Partition:
             batch.stamp(max_timestamp=now_ms, is_log_append_time=True)
         base_offset = stream.next_offset
         batch.place(base_offset=base_offset, leader_epoch=self.leader_epoch)
-        position = stream.append(records, count=batch.record_count, max_timestamp_ms=batch.max_timestamp)
+        try:
+            position = stream.append(records, count=batch.record_count, max_timestamp_ms=batch.max_timestamp)
+        except StorageFull:
+            if producer_id >= 0:
+                self._producers.expect(producer_id, batch.producer_epoch, batch.base_sequence, now_ms)
+            raise
         if producer_id >= 0:
             self._producers.record(
                 producer_id,

@@ -7,7 +7,8 @@ For each producer id: its epoch and its last five batches. A batch is judged in 
 3. a newer epoch: must begin at sequence 0;
 4. the same epoch: must begin where the newest batch ended, 2147483647 being followed by 0;
 5. an unknown producer (never seen, or forgotten after `producer.id.expiration.ms`): any sequence is taken. The same
-   goes for a known one that may have written records which were lost since.
+   goes for a known one that may have written records which were lost since. But once a batch of either was refused
+   only for want of room, that batch comes first: what was in flight behind it must not overtake it.
 
 Anything else is OUT_OF_ORDER_SEQUENCE_NUMBER. Invariant: an entry's batches are in the order they were appended.
 """
@@ -99,6 +100,19 @@ class ProducerState:
             )
         return None
 
+    def expect(self, producer_id: int, epoch: int, first_sequence: int, now_ms: int) -> None:
+        """A batch that `check` let pass was refused for want of room: what may have any sequence begins with it.
+
+        In memory only: a new owner has none of the batches that were in flight to this one.
+        """
+        entry = self._entries.get(producer_id)
+        if entry is None:
+            entry = self._entries[producer_id] = ProducerEntry(epoch)
+            entry.next_sequence = UNKNOWN_SEQUENCE
+            entry.last_ms = now_ms
+        if epoch == entry.epoch and entry.next_sequence == UNKNOWN_SEQUENCE:
+            entry.next_sequence = first_sequence
+
     def forget_sequences(self, since: Offset) -> None:
         """Records from `since` on were lost: who wrote nothing known above it may have any sequence by now.
 
@@ -156,10 +170,11 @@ class ProducerState:
         """For the checkpoint: format u8, count u32, then the producers.
 
         A producer: id i64, epoch i16, last written i64, batch count u8, and each of its batches: first and last
-        sequence i32, first offset i64, append time i64.
+        sequence i32, first offset i64, append time i64. Who has written nothing yet is left out.
         """
-        parts = [_COUNT.pack(FORMAT, len(self._entries))]
-        for producer_id, entry in self._entries.items():
+        written = [(producer_id, entry) for producer_id, entry in self._entries.items() if entry.batches]
+        parts = [_COUNT.pack(FORMAT, len(written))]
+        for producer_id, entry in written:
             parts.append(_ENTRY.pack(producer_id, entry.epoch, entry.last_ms, len(entry.batches)))
             parts.extend(_BATCH.pack(*batch) for batch in entry.batches)
         return b"".join(parts)

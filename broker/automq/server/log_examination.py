@@ -52,7 +52,9 @@ async def examine_logs(
     findings: list[Finding] = []
     for (node, epoch), wal in sorted(image.wals.items()):
         slots = [slot for slot in by_log.get((node, epoch), []) if slot.sequence >= wal.trim_to]
-        seen = {slot.sequence: found for slot in slots if (found := await _read_slot(store, slot, deep=deep)) is not None}
+        seen = {
+            slot.sequence: found for slot in slots if (found := await _read_slot(store, slot, deep=deep)) is not None
+        }
         parts = _affected(image, wal)
         for sequence, what in examine_run(seen, wal):
             slot = SlotId(cluster_id=cluster_id, node=node, epoch=epoch, sequence=sequence)

@@ -7,7 +7,8 @@ from automq.partition.partition import Partition
 from automq.protocol.compression import Compression
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import Record, RecordBatch, build_batch
-from automq.s3stream.model import BrokerFenced
+from automq.s3stream.model import BrokerFenced, StorageFull
+from automq.s3stream.stream import Stream
 from tests.support.data_path import TOPIC, DataPath
 from tests.support.engine import Engine, durable
 
@@ -338,4 +339,24 @@ async def test_offset_that_is_not_durable_yet_is_only_early() -> None:
     partition.append(a_batch(0, 0))
 
     assert [partition.is_readable(offset) for offset in (-1, 0, 2, 3)] == [False, True, True, False]
+    await path.close()
+
+
+async def test_seed_826_first_batch_that_is_refused_for_room_is_not_overtaken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise StorageFull("every arena is held")
+
+    path, partition = await a_partition()
+    with monkeypatch.context() as no_room:
+        no_room.setattr(Stream, "append", full)
+        with pytest.raises(StorageFull):
+            partition.append(idempotent(0))
+    with pytest.raises(ApiError) as caught:
+        partition.append(idempotent(1))
+    assert caught.value.code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    await put(path, partition, idempotent(0), idempotent(1))
+
+    assert await bases(partition) == [0, 1]
     await path.close()

@@ -31,6 +31,44 @@ def test_unknown_producer_may_begin_anywhere() -> None:
     assert ProducerState().check(1, 0, 4711, 3) is None
 
 
+def test_batch_refused_for_room_comes_first_of_an_unknown_producer() -> None:
+    state = ProducerState()
+    state.expect(1, 0, 4711, now_ms=5)
+    state.expect(1, 0, 4714, now_ms=6)
+
+    assert refusal(state, 1, 0, 4714) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert state.check(1, 0, 4711, 3) is None
+
+
+def test_batch_refused_for_room_changes_nothing_for_a_known_producer() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 3, 100)
+    state.expect(1, 0, 3, now_ms=5)
+    state.expect(1, 1, 0, now_ms=5)
+
+    assert state.check(1, 0, 3, 1) is None
+    assert state.check(1, 0, 0, 3) == AppendedBatch(0, 2, Offset(100), -1)
+    assert state.check(1, 1, 0, 1) is None
+
+
+def test_batch_refused_for_room_comes_first_after_records_were_lost() -> None:
+    state = ProducerState()
+    record(state, 1, 0, 0, 3, 100)
+    state.forget_sequences(Offset(200))
+    state.expect(1, 0, 9, now_ms=5)
+
+    assert refusal(state, 1, 0, 10) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert state.check(1, 0, 9, 1) is None
+
+
+def test_producer_that_wrote_nothing_is_not_in_the_checkpoint_and_is_forgotten() -> None:
+    state = ProducerState()
+    state.expect(1, 0, 4711, now_ms=0)
+
+    assert state.encode() == ProducerState().encode()
+    assert state.expire(1000, 1000) == 1
+
+
 def test_next_sequence_is_taken() -> None:
     state = ProducerState()
     record(state, 1, 0, 0, 3, 100)
