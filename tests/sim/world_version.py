@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 7
+VERSION = 8
 
 TESTS = pathlib.Path(__file__).parents[1]
 SOURCES = (
