@@ -72,12 +72,17 @@ def produce_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop
 
     sequence = 0
     while not stop.asked:
-        producer.produce(
-            options.topic,
-            value_of(options.name, sequence, options.record_bytes),
-            partition=sequence % options.partitions,
-            on_delivery=report(sequence),
-        )
+        try:
+            producer.produce(
+                options.topic,
+                value_of(options.name, sequence, options.record_bytes),
+                partition=sequence % options.partitions,
+                on_delivery=report(sequence),
+            )
+        except BufferError:
+            # Its queue is full: the broker is down, or slower than the rate.
+            producer.poll(0.1)
+            continue
         sequence += 1
         producer.poll(1 / options.rate)
     producer.flush(GIVE_UP_S)
