@@ -58,6 +58,8 @@ def produce_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop
             "enable.idempotence": True,
             "linger.ms": 5 if options.record_bytes < LARGE_BYTES else 50,
             "batch.size": 1_000_000,
+            # What is queued when the run ends has to be flushed.
+            "queue.buffering.max.kbytes": 32_000,
             "log_level": 2,
             "delivery.timeout.ms": GIVE_UP_S * 1000,
             "request.timeout.ms": 5000,
@@ -138,6 +140,7 @@ def produce_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
                 bootstrap_servers=options.bootstrap,
                 enable_idempotence=True,
                 linger_ms=5 if options.record_bytes < LARGE_BYTES else 50,
+                batch_size=16_384 if options.record_bytes < LARGE_BYTES else 1_000_000,
                 delivery_timeout_ms=GIVE_UP_S * 1000,
                 request_timeout_ms=5000,
                 retry_backoff_ms=50,
