@@ -206,6 +206,13 @@ async def killed_after(world: DamageWorld, batches: int) -> Before:
     return world.look()
 
 
+async def judge_refused(world: DamageWorld, before: Before, violation: str) -> None:
+    """A process that is started on what is left must end: that it serves is the violation."""
+    made = await world.judge(before)
+    if not made.ended:
+        world.cluster.violation(violation)
+
+
 async def slot_missing_below_others(world: DamageWorld) -> None:
     """A WAL slot of a dead broker is gone, and the ones above it show that it was acknowledged."""
     before = await killed_after(world, 6)
@@ -292,9 +299,7 @@ async def metadata_missing(world: DamageWorld) -> None:
     """The metadata of a dead cluster are gone, its data are there."""
     before = await killed_after(world, 4)
     world.cluster.bucket.vanish_all("/meta/")
-    made = await world.judge(before)
-    if not made.ended:
-        world.cluster.violation("a cluster is served whose metadata are gone")
+    await judge_refused(world, before, "a cluster is served whose metadata are gone")
 
 
 async def tail_of_the_metadata_log_missing(world: DamageWorld) -> None:
@@ -306,9 +311,7 @@ async def tail_of_the_metadata_log_missing(world: DamageWorld) -> None:
     before = world.look()
     for key in world.cluster.bucket.find("/meta/log/")[-2:]:
         world.cluster.bucket.vanish(key)
-    made = await world.judge(before)
-    if not made.ended:
-        world.cluster.violation("a cluster is served whose newest metadata are gone")
+    await judge_refused(world, before, "a cluster is served whose newest metadata are gone")
 
 
 async def object_that_no_record_prepared(world: DamageWorld) -> None:
@@ -321,9 +324,7 @@ async def object_that_no_record_prepared(world: DamageWorld) -> None:
     before = world.look()
     for key in (*world.cluster.bucket.find("/meta/log/")[-2:], *world.cluster.bucket.find("/meta/lease")):
         world.cluster.bucket.vanish(key)
-    made = await world.judge(before)
-    if not made.ended:
-        world.cluster.violation("a cluster is served whose newest metadata are gone")
+    await judge_refused(world, before, "a cluster is served whose newest metadata are gone")
 
 
 async def object_id_taken(world: DamageWorld) -> None:
