@@ -95,12 +95,18 @@ def read_all(bootstrap: str, topic: str) -> list[str]:
     partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
     ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in partitions}
     consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
-    values: list[str] = []
+    found: dict[tuple[int, int], str] = {}  # a consumer mixes its partitions as their answers come
     deadline = time.monotonic() + 60
-    while len(values) < sum(ends.values()) and time.monotonic() < deadline:
-        values += [m.value().decode() for m in consumer.consume(5000, 0.5) if m.error() is None]
+    while len(found) < sum(ends.values()) and time.monotonic() < deadline:
+        for message in consumer.consume(5000, 0.5):
+            if message.error() is None:
+                found[message.partition(), message.offset()] = message.value().decode()
     consumer.close()
-    return values
+    if len(found) < sum(ends.values()):
+        raise StepFailed(
+            f"{len(found)} of {sum(ends.values())} records of {topic} were read in 60 s, to be read: {ends}"
+        )
+    return [found[place] for place in sorted(found)]
 
 
 def check_exactly_once(bootstrap: str, topic: str, producer: SteadyProducer) -> int:

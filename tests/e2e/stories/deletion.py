@@ -183,7 +183,8 @@ def adopting_cluster_has_all_the_data(world: World) -> None:
     prefix = f"{world.namespace}/demo"
     world.apply("heir", listeners=True, storage={"prefix": prefix, "adopt": world.kept_id})
     world.wait_ready("heir", 120)
-    assert clients.read_all(world.outside("heir"), "outside") == world.kept
+    values = clients.read_all(world.outside("heir"), "outside")
+    assert values == world.kept, f"{len(values)} records are read, {len(world.kept)} were there before"
 
 
 def deletion_ends_when_the_store_is_gone(world: World) -> Figure:
