@@ -6,9 +6,8 @@ because a checkpoint may be captured between any two. What is read is below the 
 confirmed offset. Opening costs the checkpoint and the records written since, however long the log is.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.metadata.image import QuarantineCause
@@ -19,17 +18,12 @@ from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
 from automq.partition.loading import SCAN_BYTES, load_state
 from automq.partition.producer_state import ProducerEntry, ProducerState
 from automq.partition.record_validation import validate_records
-from automq.partition.records_work import (
-    COMPRESSED_IN_PLACE_BYTES_MAX,
-    FoundOffset,
-    correct_max_timestamp,
-    first_record_at,
-    newest_record,
-)
+from automq.partition.records_work import FoundOffset, correct_max_timestamp
 from automq.partition.retention import RetentionRules, trim_point
+from automq.partition.time_lookup import SearchedLog, find_newest, find_timestamp
 from automq.partition.validation import AppendRules, check_batch
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, RecordBatch, build_empty_batch
+from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, build_empty_batch
 from automq.runtime.clock import Clock
 from automq.runtime.workers import Workers
 from automq.s3stream.model import DataMissing, StorageFull, StoreDamaged, StreamQuarantined
@@ -362,7 +356,7 @@ class Partition:
         batch = build_empty_batch(base_offset=start, last_offset=end - 1, leader_epoch=self.leader_epoch)
         return ReadResult([memoryview(batch)], start_offset=start, end_offset=end, size=len(batch))
 
-    async def read_batches(self, start: Offset, end: Offset) -> AsyncIterator[memoryview]:
+    async def read_batches(self, start: Offset, end: Offset) -> AsyncGenerator[memoryview, None]:
         """Every batch that holds offsets of [start, end), in order. A view is valid until the next one is asked for.
 
         The first batch may begin before `start`. `end` is at most the high watermark. Raises as `Stream.read`.
@@ -385,42 +379,19 @@ class Partition:
 
     async def find_timestamp(self, timestamp_ms: int) -> FoundOffset | None:
         """The first record whose timestamp is at least `timestamp_ms`. Raises ApiError, StreamError, StoreError."""
-        start = await self._find_batch(timestamp_ms)
-        if start is None:
-            return None
-        floor = self.log_start_offset
-        look = partial(first_record_at, timestamp_ms=timestamp_ms, from_offset=floor)
-        async for batch in self.read_batches(max(start, floor), self.high_watermark):
-            if RecordBatch(batch).max_timestamp >= timestamp_ms:
-                found = await self._look(look, batch)
-                if found is not None:
-                    return found
-        return None
+        return await find_timestamp(self._searched(), timestamp_ms)
 
     async def find_newest(self) -> FoundOffset | None:
-        """The first record with the greatest timestamp of all."""
-        segments = sorted(self._stream.segments(), key=lambda segment: segment.max_timestamp_ms, reverse=True)
-        for segment in segments:
-            # A segment's greatest timestamp may be that of a batch that is not durable yet.
-            start = await self._find_batch(segment.max_timestamp_ms)
-            if start is not None:
-                floor = self.log_start_offset
-                async for batch in self.read_batches(max(start, floor), self.high_watermark):
-                    return await self._look(partial(newest_record, from_offset=floor), batch)
-        return None
+        """The first record with the greatest timestamp of all, if any has one. Raises as `find_timestamp`."""
+        return await find_newest(self._searched())
 
-    async def _find_batch(self, timestamp_ms: int) -> Offset | None:
-        try:
-            return await self._stream.find_timestamp(timestamp_ms)
-        except StoreDamaged as error:
-            self._report(self.log_start_offset, error)
-            raise
-
-    async def _look(self, look: Callable[[memoryview], FoundOffset | None], batch: memoryview) -> FoundOffset | None:
-        """Small batches in place, large ones in a worker."""
-        if len(batch) <= COMPRESSED_IN_PLACE_BYTES_MAX:
-            return look(batch)
-        return await self._workers.run(look, batch)
+    def _searched(self) -> SearchedLog:
+        return SearchedLog(
+            stream=self._stream,
+            read_batches=self.read_batches,
+            workers=self._workers,
+            report=lambda error: self._report(self.log_start_offset, error),
+        )
 
     def epoch_of(self, offset: int) -> int:
         """The leader epoch that wrote `offset`; -1 when unknown."""

@@ -1,14 +1,16 @@
 """Streams as their owner sees them: append, read, trim. `Storage` opens them."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from crc32c import crc32c
 
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.arena import Arena, ReadResult
 from automq.s3stream.cache.log_cache import SIZE_BITS, StreamTail
+from automq.s3stream.cache.lost_ranges import before_lost, hides, pass_over
 from automq.s3stream.cache.read_ahead import ReadAhead
+from automq.s3stream.cache.time_lookup import TimeLookup
 from automq.s3stream.model import (
     CorruptData,
     DataMissing,
@@ -27,8 +29,6 @@ from automq.s3stream.storage import MIB, StorageEngine
 from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 
 __all__ = ["ReadResult", "Storage", "Stream"]
-
-Damaged = TypeVar("Damaged", bound=StoreDamaged)
 
 _PACK_RECORD: Final = RECORD_HEADER.pack_into
 
@@ -193,54 +193,46 @@ class Stream:
             self._read_ahead.advance(start, result.end_offset)
             return result
 
-    async def find_timestamp(self, timestamp_ms: int) -> Offset | None:
-        """Base offset of the first batch in [start_offset, confirmed_offset) whose max timestamp is >= `timestamp_ms`.
+    async def find_timestamp(self, timestamp_ms: int, start: Offset | None = None) -> Offset | None:
+        """Base offset of the first batch from `start` (default: the log's) on whose max timestamp is >= `timestamp_ms`.
 
-        The batch may begin before `start_offset`. Raises as `read` does.
+        The batch is durable; it may begin before `start`. Raises as `read` does.
         """
         if self._dead is not None:
             raise self._dead
-        start = self.start_offset
-        for span in self._spans(start, self.confirmed_offset, limit=SEGMENTS_MAX):
-            first = past_lost(self.lost, max(start, span.start))
-            if span.max_timestamp_ms < timestamp_ms or span.end <= first:
-                continue
-            try:
-                found = await self._find_in(span, timestamp_ms, first)
-            except ObjectNotFound:
-                self._engine.reader.forget(span.object_id)
-                if span not in self._spans(span.start, span.end, limit=1):
-                    return await self.find_timestamp(timestamp_ms)
-                raise hides(self._missing(span.object_id), first, span.end) from None
-            except StoreDamaged as error:
-                raise hides(error, first, span.end) from None
-            if found is not None:
-                return found
-        found = self.tail.find_timestamp(timestamp_ms, start, _timestamp_of)
-        return found if found is not None and found < self.confirmed_offset else None
+        return await self._lookup().first_at(timestamp_ms, self.start_offset if start is None else start)
 
-    async def _find_in(self, span: ObjectSpan, timestamp_ms: int, start: Offset) -> Offset | None:
-        """The first batch from `start` on in one object. Raises ObjectNotFound, CorruptData, StoreError."""
-        index = await self._engine.reader.index(span.object_id, span.object_size)
-        for entry in index.data_entries(self.stream_id, start):
-            if entry.max_timestamp_ms < timestamp_ms:
-                continue
-            block = await self._engine.blocks.block(span.object_id, entry)
-            from_offset = start
-            while from_offset < entry.end:
-                found = block.find_timestamp(timestamp_ms, from_offset)
-                if found is None:
-                    break
-                from_offset = past_lost(self.lost, found)
-                if from_offset == found:
-                    return found
-        return None
+    async def greatest_timestamp(self, start: Offset) -> int | None:
+        """The greatest max timestamp of the durable batches that begin at or after `start`; None when there are none.
+
+        Raises as `read` does.
+        """
+        if self._dead is not None:
+            raise self._dead
+        return await self._lookup().greatest(start)
+
+    def has_boundary(self, offset: Offset) -> bool:
+        """Whether a batch is known to begin at `offset`, from what is in memory; it may begin there all the same."""
+        spans = self._spans(offset, Offset(offset + 1), limit=1)
+        return bool(spans and spans[0].start == offset) or any(run.start == offset for run in self.tail.runs)
+
+    def _lookup(self) -> TimeLookup:
+        return TimeLookup(
+            self,
+            reader=self._engine.reader,
+            blocks=self._engine.blocks,
+            spans=lambda start, end: self._spans(start, end, limit=SEGMENTS_MAX),
+            timestamp_of=_timestamp_of,
+        )
 
     def _missing(self, object_id: ObjectId) -> DataMissing:
         return DataMissing(key=self._engine.reader.key(object_id), what="object")
 
     def segments(self) -> Sequence[Segment]:
-        """What the stream consists of, oldest first: for retention by time and size, without reading anything."""
+        """What the stream consists of, oldest first: for retention by time and size, without reading anything.
+
+        A cached block of which a trim has left a part counts with that part; its greatest timestamp is a bound then.
+        """
         segments = [
             Segment(start=span.start, end=span.end, size=span.size, max_timestamp_ms=span.max_timestamp_ms)
             for span in self._engine.objects.spans(
@@ -248,7 +240,7 @@ class Stream:
             )
         ]
         committed = segments[-1].end if segments else self.start_offset
-        segments.extend(segment for segment in self.tail.segments(self.start_offset) if segment.start >= committed)
+        segments.extend(self.tail.segments(max(committed, self.start_offset)))
         return segments
 
     @property
@@ -381,31 +373,6 @@ class Stream:
             if stop < entry.end:
                 break
         return ReadResult(batches, start_offset=first, end_offset=stop, size=total)
-
-
-def pass_over(lost: Sequence[tuple[Offset, Offset]], start: Offset, end: Offset) -> Offset | None:
-    """Where the range that was given up and holds `start` ends, at most `end`; None when there is none."""
-    after = past_lost(lost, start)
-    return None if after == start else min(after, end)
-
-
-def past_lost(lost: Sequence[tuple[Offset, Offset]], offset: Offset) -> Offset:
-    """`offset`, or the end of what was given up around it."""
-    for lost_start, lost_end in lost:
-        if lost_start <= offset < lost_end:
-            offset = lost_end
-    return offset
-
-
-def before_lost(lost: Sequence[tuple[Offset, Offset]], start: Offset, end: Offset) -> Offset:
-    """How far a read from `start` may go: to `end`, or to the next range that was given up."""
-    return min([end, *(lost_start for lost_start, _ in lost if lost_start > start)])
-
-
-def hides(error: Damaged, start: Offset, end: Offset) -> Damaged:
-    """`error`, which is why offsets [start, end) cannot be read."""
-    error.hidden = (start, end)
-    return error
 
 
 def _timestamp_of(arena: Arena, position: int) -> int:

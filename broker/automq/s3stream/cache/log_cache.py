@@ -43,6 +43,11 @@ class Run:
         self.bases = array("q")
         self.places = array("q")
 
+    def size_from(self, start: Offset) -> int:
+        """Bytes of the batches from the one that holds `start` on."""
+        first = max(0, bisect_right(self.bases, start) - 1)
+        return sum(place & SIZE_MASK for place in self.places[first:])
+
     def batches(self) -> Iterator[tuple[Offset, Arena, int, int]]:
         """(base offset, arena, position, size) of each batch."""
         arenas = self.block.arenas
@@ -152,10 +157,15 @@ class StreamTail:
             return ReadResult(batches, start_offset=Offset(first), end_offset=Offset(stop), size=total, arenas=pinned)
 
     def segments(self, start: Offset) -> Iterator[Segment]:
-        """The runs that end above `start`."""
+        """The runs that end above `start`, the first one clipped to the batches from the one with `start` on."""
         for run in self.runs:
             if run.end > start:
-                yield Segment(start=run.start, end=run.end, size=run.size, max_timestamp_ms=run.max_timestamp_ms)
+                yield Segment(
+                    start=max(run.start, start),
+                    end=run.end,
+                    size=run.size if run.start >= start else run.size_from(start),
+                    max_timestamp_ms=run.max_timestamp_ms,
+                )
 
     def find_timestamp(
         self, timestamp_ms: int, start: Offset, timestamp_of: Callable[[Arena, int], int]

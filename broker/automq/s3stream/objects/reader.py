@@ -3,7 +3,7 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from crc32c import crc32c
@@ -129,6 +129,10 @@ class DataBlock:
             end_offset=Offset(bases[last]) if last < len(bases) else self.end,
             size=positions[last] - origin,
         )
+
+    def timestamps(self) -> Iterator[tuple[Offset, int]]:
+        """(base offset, max timestamp) of each batch."""
+        return ((Offset(base), timestamp) for base, timestamp in zip(self._bases, self._timestamps, strict=True))
 
     def find_timestamp(self, timestamp_ms: int, start: Offset) -> Offset | None:
         """Base offset of the first batch not wholly below `start` with a max timestamp >= `timestamp_ms`."""
