@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from automq.handlers.broker_configs import BrokerConfigs
 from automq.handlers.context import RequestContext, Services
+from automq.handlers.discovery import handle_metadata
 from automq.ids import BrokerEpoch, ClusterId, NodeId, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.publisher import MetadataPublisher
@@ -20,6 +21,8 @@ from automq.metadata.records import (
 )
 from automq.metadata.replay import replay
 from automq.protocol.apis import APIS
+from automq.protocol.codec import decode_whole
+from automq.protocol.messages.discovery import MetadataRequest, MetadataResponse
 from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SeededEntropy
 
@@ -29,6 +32,8 @@ CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
 
 class WholePartitions:
     """No partition is open, and none is damaged."""
+
+    quarantine_changes = 0
 
     def is_quarantined(self, topic: str, index: int) -> bool:
         return False
@@ -94,3 +99,10 @@ def context_of(
         principal="User:ANONYMOUS",
         listener_name=listener,
     )
+
+
+async def metadata_of(context: RequestContext, request: MetadataRequest) -> MetadataResponse:
+    """What a client reads in the answer to `request`."""
+    frame = memoryview((await handle_metadata(context, request)).encode(context.version, 7))
+    header_bytes = 9 if MetadataResponse.is_flexible(context.version) else 8
+    return decode_whole(MetadataResponse, context.version, frame, header_bytes)

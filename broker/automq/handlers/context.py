@@ -1,10 +1,12 @@
 """What a handler may know of its request (`RequestContext`) and whom it may call (`Services`)."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from automq.handlers.metadata_cache import MetadataCache
 from automq.ids import ClusterId, NodeId
+from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import Message
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
@@ -38,6 +40,7 @@ class Services:
     producer_ids: "ProducerIds"
     api_versions: Mapping[int, range]
     """The versions of every API that is really handled, by key: what ApiVersions answers."""
+    metadata_cache: MetadataCache = field(default_factory=MetadataCache)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,4 +58,4 @@ class RequestContext:
 
 
 # The second argument is the request class under which the handler is registered.
-Handler = Callable[[RequestContext, Any], Awaitable[Message]]
+Handler = Callable[[RequestContext, Any], Awaitable[Message | EncodedMetadata]]

@@ -3,6 +3,7 @@
 Replicas and ISR are nominal, see `handlers.replicas`.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 from automq.controller.topics import check_name
 from automq.handlers.auto_creation import create_missing
 from automq.handlers.context import Handler, RequestContext
+from automq.handlers.metadata_cache import Kind
 from automq.handlers.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
 from automq.handlers.replicas import shown_replicas
 from automq.ids import TopicId
@@ -34,10 +36,14 @@ from automq.protocol.messages.discovery import (
     MetadataResponsePartition,
     MetadataResponseTopic,
 )
+from automq.protocol.metadata_codec import EncodedMetadata, encode_metadata_topic
 from automq.protocol.schema import ZERO_UUID, Message
 
 PARTITIONS_MAX: Final = 2000
 """Partitions in one DescribeTopicPartitions answer, as Kafka's max.request.partition.size.limit."""
+
+PARTITIONS_PER_TURN: Final = 250
+"""Encoded in about a millisecond."""
 
 _SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 _BROKERS, _CONTROLLERS = 1, 2
@@ -58,7 +64,7 @@ async def handle_api_versions(context: RequestContext, request: ApiVersionsReque
     )
 
 
-async def handle_metadata(context: RequestContext, request: MetadataRequest) -> MetadataResponse:
+async def handle_metadata(context: RequestContext, request: MetadataRequest) -> EncodedMetadata:
     """Brokers and topics; makes missing topics where client and broker allow it."""
     image = context.services.metadata.image
     response = MetadataResponse(
@@ -73,26 +79,83 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = CLUSTER_OPERATIONS
     operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
+    encoder = _TopicEncoder(context, image, operations)
     if request.topics is None or (context.version == 0 and not request.topics):
-        response.topics = [_topic(context, image, topic, operations) for topic in image.topics()]
-        return response
+        return EncodedMetadata(response, [await encoder.all()], len(image.topics()))
     if not _is_valid(context.version, request.topics):
         response.error_code = ErrorCode.INVALID_REQUEST
-        response.topics = [
+        refused = [
             MetadataResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=asked.name or "", topic_id=asked.topic_id)
             for asked in request.topics
         ]
-        return response
+        return EncodedMetadata(response, await encoder.each(refused), len(refused))
     if any(asked.topic_id != ZERO_UUID for asked in request.topics):
-        response.topics = _topics_by_id(context, image, request.topics, operations)
-        return response
+        found = _topics_by_id(image, request.topics)
+        return EncodedMetadata(response, await encoder.each(found), len(found))
     names = list(dict.fromkeys(asked.name or "" for asked in request.topics))
     failures: dict[str, ErrorCode] = {}
     if request.allow_auto_topic_creation and context.services.broker_configs.auto_create_topics:
         failures = await create_missing(context, [name for name in names if image.topic(name) is None])
         image = context.services.metadata.image
-    response.topics = [_topic_by_name(context, image, name, failures, operations) for name in names]
-    return response
+        encoder = _TopicEncoder(context, image, operations)
+    topics = [image.topic(name) or _missing_topic(name, failures, operations) for name in names]
+    return EncodedMetadata(response, await encoder.each(topics), len(topics))
+
+
+class _TopicEncoder:
+    """Topics of one answer as bytes, from the cache where they are there, a millisecond in one turn of the loop."""
+
+    def __init__(self, context: RequestContext, image: MetadataImage, operations: int) -> None:
+        """`image` is the newest one."""
+        self._context, self._image = context, image
+        self._kind = Kind(context.version, context.listener_name, operations)
+        self._cache = context.services.metadata_cache
+        self._quarantine_changes = context.services.partitions.quarantine_changes
+        self._cache.renew(image.brokers(), self._quarantine_changes)
+        self._in_turn = 0
+        """Partitions encoded in this turn."""
+        self._is_current = True
+        """Rule of the cache: what was true in an earlier turn is neither taken from it nor kept in it."""
+
+    async def _next_turn(self) -> None:
+        await asyncio.sleep(0)
+        self._in_turn = 0
+        services = self._context.services
+        self._is_current = (
+            services.metadata.image.brokers() == self._image.brokers()
+            and services.partitions.quarantine_changes == self._quarantine_changes
+        )
+
+    async def all(self) -> bytes:
+        """All topics of the image, one after another."""
+        topics = self._image.topic_map
+        encoded = self._cache.all(self._kind, topics)
+        if encoded is None:
+            encoded = b"".join(await self.each(self._image.topics()))
+            if self._is_current:
+                self._cache.keep_all(self._kind, topics, encoded)
+        return encoded
+
+    async def each(self, topics: Sequence[TopicImage | MetadataResponseTopic]) -> list[bytes]:
+        """Each of `topics`."""
+        encoded: list[bytes] = []
+        for topic in topics:
+            if isinstance(topic, MetadataResponseTopic):
+                encoded.append(encode_metadata_topic(topic, self._kind.version))
+                continue
+            found = self._cache.topic(self._kind, topic) if self._is_current else None
+            encoded.append(found or await self._encode(topic))
+        return encoded
+
+    async def _encode(self, topic: TopicImage) -> bytes:
+        if self._in_turn >= PARTITIONS_PER_TURN:
+            await self._next_turn()
+        self._in_turn += len(topic.partitions) + 1
+        answer = _topic(self._context, self._image, topic, self._kind.operations)
+        encoded = encode_metadata_topic(answer, self._kind.version)
+        if self._is_current:
+            self._cache.keep_topic(self._kind, topic, encoded, topics=self._image.topic_map)
+        return encoded
 
 
 def _is_valid(version: int, topics: Sequence[MetadataRequestTopic]) -> bool:
@@ -106,25 +169,17 @@ def endpoint_of(broker: BrokerImage, listener_name: str) -> Endpoint | None:
 
 
 def _topics_by_id(
-    context: RequestContext, image: MetadataImage, topics: Sequence[MetadataRequestTopic], operations: int
-) -> list[MetadataResponseTopic]:
-    answers: list[MetadataResponseTopic] = []
-    for topic_id in dict.fromkeys(asked.topic_id for asked in topics if asked.topic_id != ZERO_UUID):
-        topic = image.topic_by_id(TopicId(topic_id))
-        answers.append(
-            MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, topic_id=topic_id)
-            if topic is None
-            else _topic(context, image, topic, operations)
-        )
-    return answers
+    image: MetadataImage, topics: Sequence[MetadataRequestTopic]
+) -> list[TopicImage | MetadataResponseTopic]:
+    ids = dict.fromkeys(asked.topic_id for asked in topics if asked.topic_id != ZERO_UUID)
+    return [
+        image.topic_by_id(TopicId(topic_id))
+        or MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, topic_id=topic_id)
+        for topic_id in ids
+    ]
 
 
-def _topic_by_name(
-    context: RequestContext, image: MetadataImage, name: str, failures: dict[str, ErrorCode], operations: int
-) -> MetadataResponseTopic:
-    topic = image.topic(name)
-    if topic is not None:
-        return _topic(context, image, topic, operations)
+def _missing_topic(name: str, failures: dict[str, ErrorCode], operations: int) -> MetadataResponseTopic:
     try:
         check_name(name)
         error = failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)

@@ -107,6 +107,8 @@ class PartitionManager:
         """Streams of ours, open or being loaded."""
         self._unopened: dict[_Key, tuple[TopicPartition, Quarantine]] = {}
         """Streams of ours that cannot be opened at all, and why."""
+        self.quarantine_changes = 0
+        """Raised whenever `is_quarantined` may answer otherwise than before: for whoever keeps its answers."""
         self._damage = DamageLog(clock=clock, metrics=metrics)
         self._loading = asyncio.Semaphore(LOADS_MAX)
         self._unsubscribe: Callable[[], None] = lambda: None
@@ -251,7 +253,8 @@ class PartitionManager:
         for partition in old.partitions:
             if (partition.stream, partition.leader_epoch) not in kept:
                 self._wanted.pop((partition.stream, partition.leader_epoch), None)
-                self._unopened.pop((partition.stream, partition.leader_epoch), None)
+                if self._unopened.pop((partition.stream, partition.leader_epoch), None) is not None:
+                    self.quarantine_changes += 1
                 opened = self.find_by_id(old.topic_id, partition.index)
                 if opened is not None and opened.leader_epoch == partition.leader_epoch:
                     self._drop(opened)
@@ -300,6 +303,8 @@ class PartitionManager:
     def _set_causes(self, partition: Partition, image: MetadataImage) -> None:
         before = partition.quarantine
         partition.set_causes(image.quarantine(partition.stream_id))
+        if partition.quarantine != before:
+            self.quarantine_changes += 1
         if partition.quarantine is not None and partition.quarantine != before:
             self._log_quarantine(partition.name, partition.quarantine)
 
@@ -339,6 +344,7 @@ class PartitionManager:
             key = error.key if isinstance(error, StoreDamaged | FormatTooNew) else f"checkpoint of {name}"
             quarantine = Quarantine(key=key, reason=str(error))
             self._unopened[image.stream, image.leader_epoch] = name, quarantine
+            self.quarantine_changes += 1
             self._log_quarantine(name, quarantine)
 
     def _publish(self, partition: Partition) -> None:
@@ -346,6 +352,7 @@ class PartitionManager:
         partition.on_lost = self._drop
         partition.begin()
         if partition.quarantine is not None:
+            self.quarantine_changes += 1
             self._log_quarantine(partition.name, partition.quarantine)
         self._set_causes(partition, self._metadata.image)
         self._by_name.setdefault(partition.name.topic, {})[partition.name.partition] = partition
@@ -355,6 +362,8 @@ class PartitionManager:
         """Take it out of the tables, so that nothing is served from it, and let go of its stream."""
         _remove(self._by_name, partition.name.topic, partition)
         _remove(self._by_id, partition.topic_id, partition)
+        if partition.quarantine is not None:
+            self.quarantine_changes += 1
         partition.close()
 
     async def reopen_restored(self) -> None:

@@ -1,13 +1,10 @@
 """Metadata answers put together from topics that were encoded before.
 
-A full answer for a thousand partitions takes half a millisecond to encode, and every client asks every few minutes,
-all of them at once after a change. A topic's part of the answer depends on nothing but the topic and the version, so
-whoever keeps the topics can keep those bytes; what is left to encode is the list of brokers.
-
-A topic that says what its reader may do with it (`topic_authorized_operations`) is that reader's own: do not keep it.
+A full answer for a thousand partitions takes milliseconds to make, and every client asks every few minutes, all of them
+at once after a change. Whoever keeps a topic's part of the answer as bytes has only the list of brokers left to encode.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from automq.binary import write_unsigned_varint
@@ -32,23 +29,32 @@ def encode_metadata_topic(topic: MetadataResponseTopic, version: int) -> bytes:
     return bytes(out)
 
 
-def encode_metadata_response(
-    response: MetadataResponse, topics: Iterable[bytes], *, version: int, correlation_id: int
-) -> bytes:
-    """A whole frame: `response`, which has no topics itself, with `topics` as `encode_metadata_topic` made them."""
-    assert not response.topics
-    parts = list(topics)
-    out = start_response(_API, version, correlation_id)
-    encode_into(out, response, version)
-    # The list of topics is the last but what these versions put behind it.
-    is_flexible = MetadataResponse.is_flexible(version)
-    tail_bytes = (4 if 8 <= version <= 10 else 0) + (2 if version >= 13 else 0) + (1 if is_flexible else 0)
-    tail = out[len(out) - tail_bytes :]
-    del out[len(out) - tail_bytes - (1 if is_flexible else 4) :]
-    if is_flexible:
-        write_unsigned_varint(out, len(parts) + 1)
-    else:
-        out += len(parts).to_bytes(4, "big")
-    out += b"".join(parts)
-    out += tail
-    return finish_frame(out)
+class EncodedMetadata:
+    """An answer whose topics are encoded already, in the version that it is asked in."""
+
+    __slots__ = ("response", "topics", "topics_count")
+
+    def __init__(self, response: MetadataResponse, topics: Sequence[bytes], topics_count: int) -> None:
+        """`topics` are those of `encode_metadata_topic`, any number of them in a piece; `response` has none itself."""
+        assert not response.topics
+        self.response = response
+        self.topics = topics
+        self.topics_count = topics_count
+
+    def encode(self, version: int, correlation_id: int) -> bytes:
+        """The whole frame. Raises UnsupportedField."""
+        out = start_response(_API, version, correlation_id)
+        encode_into(out, self.response, version)
+        # The list of topics is the last but what these versions put behind it.
+        is_flexible = MetadataResponse.is_flexible(version)
+        tail_bytes = (4 if 8 <= version <= 10 else 0) + (2 if version >= 13 else 0) + (1 if is_flexible else 0)
+        tail = out[len(out) - tail_bytes :]
+        del out[len(out) - tail_bytes - (1 if is_flexible else 4) :]
+        if is_flexible:
+            write_unsigned_varint(out, self.topics_count + 1)
+        else:
+            out += self.topics_count.to_bytes(4, "big")
+        for piece in self.topics:
+            out += piece
+        out += tail
+        return finish_frame(out)

@@ -32,6 +32,7 @@ from automq.protocol.codec import UnsupportedField, decode
 from automq.protocol.error_response import error_response
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
+from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import Message
 
 log = logging.getLogger(__name__)
@@ -112,10 +113,12 @@ async def respond(route: Route, context: RequestContext, correlation_id: int, re
     """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes."""
     api = route.api
     try:
-        response = await route.handler(context, request)
+        response: Message | EncodedMetadata = await route.handler(context, request)
     except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
         response = answer_failure(api, context.version, request, error)
     try:
+        if isinstance(response, EncodedMetadata):
+            return response.encode(context.version, correlation_id)
         return encode_response(api, context.version, correlation_id, response)
     except UnsupportedField:
         # A bug of the handler. It costs this client its connection, not everybody the broker.

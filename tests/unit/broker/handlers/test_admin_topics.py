@@ -6,7 +6,6 @@ import pytest
 
 from automq.handlers.admin_topics import handle_create_partitions, handle_create_topics, handle_delete_topics
 from automq.handlers.broker_configs import BrokerConfigs, ConfigSource
-from automq.handlers.discovery import handle_metadata
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.admin import (
     CreatableReplicaAssignment,
@@ -22,6 +21,7 @@ from automq.protocol.messages.admin import (
 from automq.protocol.messages.discovery import MetadataRequest, MetadataRequestTopic
 from automq.protocol.schema import ZERO_UUID
 from tests.support.controller_world import ControllerWorld, controller_world
+from tests.support.handler_world import metadata_of
 
 NO_DELETION = BrokerConfigs(entries={}, topic_defaults={}, delete_topics=False)
 
@@ -198,7 +198,7 @@ async def test_metadata_makes_the_topics_it_is_asked_for(world: ControllerWorld)
         allow_auto_topic_creation=True,
     )
 
-    answer = await handle_metadata(world.context(9), request)
+    answer = await metadata_of(world.context(9), request)
 
     assert [(entry.name, entry.error_code, len(entry.partitions)) for entry in answer.topics] == [
         ("new", ErrorCode.NONE, 1),
@@ -209,7 +209,7 @@ async def test_metadata_makes_the_topics_it_is_asked_for(world: ControllerWorld)
 async def test_metadata_makes_nothing_that_the_client_does_not_allow(world: ControllerWorld) -> None:
     request = MetadataRequest(topics=[MetadataRequestTopic(name="new")], allow_auto_topic_creation=False)
 
-    answer = await handle_metadata(world.context(9), request)
+    answer = await metadata_of(world.context(9), request)
 
     assert answer.topics[0].error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert world.metadata.image.topics() == ()

@@ -9,7 +9,6 @@ from automq.handlers.discovery import (
     handle_api_versions,
     handle_describe_cluster,
     handle_describe_topic_partitions,
-    handle_metadata,
 )
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.records import BrokerFenced
@@ -24,7 +23,7 @@ from automq.protocol.messages.discovery import (
     MetadataRequestTopic,
     TopicRequest,
 )
-from tests.support.handler_world import CLUSTER, NODE, context_of, image_of, topic_id
+from tests.support.handler_world import CLUSTER, NODE, context_of, image_of, metadata_of, topic_id
 
 IMAGE = image_of({"b": 2, "a": 1})
 NO_CREATION = BrokerConfigs(entries={}, topic_defaults={}, auto_create_topics=False)
@@ -60,7 +59,7 @@ async def test_old_clients_have_no_name() -> None:
 
 
 async def test_null_topics_are_all_topics_sorted_by_name() -> None:
-    answer = await handle_metadata(context_of(IMAGE, version=12), MetadataRequest(topics=None))
+    answer = await metadata_of(context_of(IMAGE, version=12), MetadataRequest(topics=None))
 
     assert [topic.name for topic in answer.topics] == ["a", "b"]
     assert answer.topics[1].topic_id == topic_id("b")
@@ -72,13 +71,13 @@ async def test_null_topics_are_all_topics_sorted_by_name() -> None:
 
 @pytest.mark.parametrize(("version", "count"), [(0, 2), (1, 0), (12, 0)])
 async def test_empty_topics_are_all_only_in_version_0(version: int, count: int) -> None:
-    answer = await handle_metadata(context_of(IMAGE, version=version), MetadataRequest(topics=[]))
+    answer = await metadata_of(context_of(IMAGE, version=version), MetadataRequest(topics=[]))
 
     assert len(answer.topics) == count
 
 
 async def test_endpoints_are_those_of_the_listener() -> None:
-    answer = await handle_metadata(context_of(IMAGE, version=9, listener="OUTSIDE"), MetadataRequest(topics=[]))
+    answer = await metadata_of(context_of(IMAGE, version=9, listener="OUTSIDE"), MetadataRequest(topics=[]))
 
     assert [(broker.host, broker.port, broker.rack) for broker in answer.brokers] == [("public.example", 443, "rack-a")]
 
@@ -86,7 +85,7 @@ async def test_endpoints_are_those_of_the_listener() -> None:
 async def test_unknown_topic_is_told_when_it_is_not_made() -> None:
     request = MetadataRequest(topics=[MetadataRequestTopic(name="none"), MetadataRequestTopic(name="not/legal")])
 
-    answer = await handle_metadata(context_of(IMAGE, version=9, configs=NO_CREATION), request)
+    answer = await metadata_of(context_of(IMAGE, version=9, configs=NO_CREATION), request)
 
     assert [topic.error_code for topic in answer.topics] == [
         ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
@@ -100,7 +99,7 @@ async def test_topics_are_found_by_id() -> None:
         topics=[MetadataRequestTopic(topic_id=topic_id("a")), MetadataRequestTopic(topic_id=stranger)]
     )
 
-    answer = await handle_metadata(context_of(IMAGE, version=12), request)
+    answer = await metadata_of(context_of(IMAGE, version=12), request)
 
     assert [(topic.name, topic.error_code) for topic in answer.topics] == [
         ("a", ErrorCode.NONE),
@@ -111,16 +110,16 @@ async def test_topics_are_found_by_id() -> None:
 async def test_topic_ids_are_refused_before_version_12() -> None:
     request = MetadataRequest(topics=[MetadataRequestTopic(topic_id=topic_id("a"), name="a")])
 
-    answer = await handle_metadata(context_of(IMAGE, version=11), request)
+    answer = await metadata_of(context_of(IMAGE, version=11), request)
 
     assert [topic.error_code for topic in answer.topics] == [ErrorCode.INVALID_REQUEST]
 
 
 async def test_operations_are_told_only_when_asked() -> None:
-    asked = await handle_metadata(
+    asked = await metadata_of(
         context_of(IMAGE, version=9), MetadataRequest(topics=None, include_topic_authorized_operations=True)
     )
-    unasked = await handle_metadata(context_of(IMAGE, version=9), MetadataRequest(topics=None))
+    unasked = await metadata_of(context_of(IMAGE, version=9), MetadataRequest(topics=None))
 
     assert asked.topics[0].topic_authorized_operations == 3576
     assert unasked.topics[0].topic_authorized_operations == -(2**31)
@@ -129,7 +128,7 @@ async def test_operations_are_told_only_when_asked() -> None:
 async def test_partition_of_a_fenced_broker_has_no_leader() -> None:
     image = image_of({"a": 1}, BrokerFenced(NODE, BrokerEpoch(1), NodeId(2), BrokerEpoch(2)))
 
-    answer = await handle_metadata(context_of(image, version=9), MetadataRequest(topics=None))
+    answer = await metadata_of(context_of(image, version=9), MetadataRequest(topics=None))
 
     (partition,) = answer.topics[0].partitions
     assert (partition.error_code, partition.leader_id) == (ErrorCode.LEADER_NOT_AVAILABLE, -1)

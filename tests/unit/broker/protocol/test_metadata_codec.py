@@ -6,7 +6,7 @@ import pytest
 
 from automq.protocol.apis import APIS, ApiKey, encode_response
 from automq.protocol.messages.discovery import MetadataResponse
-from automq.protocol.metadata_codec import encode_metadata_response, encode_metadata_topic
+from automq.protocol.metadata_codec import EncodedMetadata, encode_metadata_topic
 from tests.support.messages import random_message
 
 
@@ -23,4 +23,5 @@ def test_answer_is_that_of_the_compiled_codec(version: int) -> None:
         topics = [encode_metadata_topic(topic, version) for topic in response.topics]
         response.topics = []
 
-        assert encode_metadata_response(response, topics, version=version, correlation_id=9) == expected
+        assert EncodedMetadata(response, topics, len(topics)).encode(version, 9) == expected
+        assert EncodedMetadata(response, [b"".join(topics)], len(topics)).encode(version, 9) == expected

@@ -1,0 +1,103 @@
+"""Topics as Metadata answers carry them, encoded once and kept for as long as they are true.
+
+What a topic's part says depends on the topic, on the brokers, on what is quarantined, and on how it is asked (`Kind`).
+The first is compared for each topic: images are immutable, so the same object is the same topic. When one of the others
+changes, everything is forgotten.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from automq.ids import TopicId
+from automq.metadata.image import BrokerImage, TopicImage
+
+MIB: Final = 1024 * 1024
+BYTES_MAX: Final = 16 * MIB
+"""10,000 partitions are about 400 KB in each kind, and as much again once somebody asks for all of them."""
+
+
+class Kind(NamedTuple):
+    """How a topic is asked for."""
+
+    version: int
+    listener_name: str
+    operations: int
+    """What the answer says of what the reader may do with the topic."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Of one kind."""
+
+    topics: dict[TopicId, tuple[TopicImage, bytes]] = field(default_factory=dict)
+    all_of: object = None
+    """The topics that `all` consists of."""
+    all: bytes = b""
+
+
+class MetadataCache:
+    """At most `bytes_max` bytes; the kind that was asked for longest ago goes first."""
+
+    def __init__(self, *, bytes_max: int = BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._kinds: OrderedDict[Kind, _Kept] = OrderedDict()
+        self._brokers: Sequence[BrokerImage] | None = None
+        self._quarantine_changes = -1
+        self.size = 0
+        """Bytes kept."""
+
+    def renew(self, brokers: Sequence[BrokerImage], quarantine_changes: int) -> None:
+        """Forget what is not true any more; to be called before what is kept is asked for."""
+        if brokers != self._brokers or quarantine_changes != self._quarantine_changes:
+            self._brokers, self._quarantine_changes = brokers, quarantine_changes
+            self._kinds.clear()
+            self.size = 0
+
+    def topic(self, kind: Kind, topic: TopicImage) -> bytes | None:
+        """The topic, encoded; None when it is not known or was another."""
+        kept = self._kinds.get(kind)
+        found = None if kept is None else kept.topics.get(topic.topic_id)
+        return None if found is None or found[0] is not topic else found[1]
+
+    def keep_topic(self, kind: Kind, topic: TopicImage, encoded: bytes, *, topics: Sized) -> None:
+        """`encoded` is true of `topic`, which is one of `topics`."""
+        kept = self._of(kind)
+        before = kept.topics.pop(topic.topic_id, None)
+        self.size += len(encoded) - (0 if before is None else len(before[1]))
+        kept.topics[topic.topic_id] = topic, encoded
+        if len(kept.topics) > len(topics):
+            # Deleted ones are among them.
+            self._drop(kind)
+        self._bound(kind)
+
+    def all(self, kind: Kind, topics: object) -> bytes | None:
+        """All of `topics`, encoded; None when that is not known or they were others."""
+        kept = self._kinds.get(kind)
+        if kept is None or kept.all_of is not topics:
+            return None
+        self._kinds.move_to_end(kind)
+        return kept.all
+
+    def keep_all(self, kind: Kind, topics: object, encoded: bytes) -> None:
+        """`encoded` is true of all `topics`."""
+        kept = self._of(kind)
+        self.size += len(encoded) - len(kept.all)
+        kept.all_of, kept.all = topics, encoded
+        self._bound(kind)
+
+    def _of(self, kind: Kind) -> _Kept:
+        kept = self._kinds.setdefault(kind, _Kept())
+        self._kinds.move_to_end(kind)
+        return kept
+
+    def _bound(self, kind: Kind) -> None:
+        while self.size > self._bytes_max and len(self._kinds) > 1:
+            self._drop(next(iter(self._kinds)))
+        if self.size > self._bytes_max:
+            self._drop(kind)
+
+    def _drop(self, kind: Kind) -> None:
+        kept = self._kinds.pop(kind)
+        self.size -= len(kept.all) + sum(len(encoded) for _, encoded in kept.topics.values())
