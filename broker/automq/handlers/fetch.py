@@ -1,23 +1,27 @@
 """Fetch: synchronous where the data are in memory, without a task for each request.
 
-Every partition asked for is looked at in the session's order. What the log cache has is answered at once as views of
-its arenas, pinned until the socket has taken them. A request that has less than it asked for is parked until data
-arrive or its time is up. Only what must be read from objects gets a task, with a byte budget of its own, so that
-readers of old data disturb neither producers nor readers of new data.
+What is available is counted first, in the session's order, until it is enough. A request that lacks something is
+parked, and what its partitions bring is counted (`partition.purgatory`): results are built once, for the answer. What
+the log cache has is answered as views of its arenas, pinned until the socket has taken them. Only what must be read
+from objects gets a task, with a byte budget of its own, so that readers of old data disturb neither producers nor
+readers of new data.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from automq.handlers.delayed_fetch import Collected, DelayedFetch
 from automq.handlers.errors import error_code_of
 from automq.handlers.leaders import Leader, leader_of
 from automq.ids import Offset
 from automq.metadata.publisher import MetadataPublisher
-from automq.partition.fetch_session import FetchPlan, FetchSessions, FetchTarget
+from automq.partition.fetch_session import FetchSessions, FetchTarget
+from automq.partition.leader_epochs import EpochEnd
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
+from automq.partition.purgatory import ALL_BYTES
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.fetch_codec import (
@@ -37,6 +41,7 @@ from automq.s3stream.ports import StoreError
 from automq.s3stream.stream import ReadResult
 
 MIB: Final = 1024 * 1024
+READ_UNCOMMITTED: Final = 0
 READ_COMMITTED: Final = 1
 
 # A cold partition is read in at least such pieces: each costs a ranged GET.
@@ -59,75 +64,7 @@ class FetchSettings:
     response_bytes_max: int = 8 * MIB
     """Most bytes of one answer, whatever is asked: it pins arenas until it is sent; a first batch may be larger."""
     cold_bytes: int = 64 * MIB
-    """Bytes of all cold answers that are read and not sent yet."""
-
-
-class Collected:
-    """What there is to answer at one moment. Not frozen: one is made for every try."""
-
-    __slots__ = ("budget_release", "cold", "has_news", "leaders", "reads", "results", "size")
-
-    def __init__(self) -> None:
-        self.results: list[tuple[FetchTarget, FetchResult]] = []
-        self.reads: list[ReadResult] = []
-        self.cold: list[tuple[FetchTarget, Partition]] = []
-        """Partitions with data that are not in memory."""
-        self.leaders: list[Leader] = []
-        self.size = 0
-        self.has_news = False
-        """An error or a diverging epoch: answered without waiting for data."""
-        self.budget_release: Callable[[], None] | None = None
-
-    def release(self) -> None:
-        """The bytes have left, or are not wanted."""
-        for read in self.reads:
-            read.release()
-        if self.budget_release is not None:
-            self.budget_release()
-            self.budget_release = None
-
-
-class PendingFetch:
-    """One request, as long as it waits. Not frozen: made for every request."""
-
-    __slots__ = ("bytes_max", "handler", "head", "is_done", "listener_name", "min_bytes", "plan", "request", "slot")
-
-    def __init__(
-        self,
-        handler: "FetchHandler",
-        head: RequestHead,
-        slot: ResponseSlot,
-        request: FetchRequest,
-        plan: FetchPlan,
-        listener_name: str,
-    ) -> None:
-        self.handler = handler
-        self.head = head
-        self.slot = slot
-        self.request = request
-        self.plan = plan
-        self.listener_name = listener_name
-        self.bytes_max = handler.bytes_max(request)
-        self.min_bytes = min(request.min_bytes, self.bytes_max)
-        self.is_done = False
-
-    def retry(self) -> bool:
-        """A partition advanced: whether that was enough."""
-        return self.handler.try_answer(self, is_last=False)
-
-    def expire(self) -> None:
-        """The time is up: what there is must do."""
-        self.handler.try_answer(self, is_last=True)
-
-    def hurry(self) -> None:
-        """Answer with what there is, if it waits."""
-        if self.handler.unpark(self):
-            self.expire()
-
-    def cancel(self) -> None:
-        """The connection is gone: nobody waits for the answer any more."""
-        self.is_done = True
-        self.handler.unpark(self)
+    """Bytes of cold answers that are being read."""
 
 
 class FetchHandler:
@@ -154,7 +91,7 @@ class FetchHandler:
 
     def start(
         self, head: RequestHead, frame: memoryview, slot: ResponseSlot, *, listener_name: str
-    ) -> PendingFetch | None:
+    ) -> DelayedFetch | None:
         """Answer now, or what to cancel when the connection is lost first. Raises MalformedMessage."""
         request = parse_fetch_request(frame, head.body_offset, head.version)
         plan = self._sessions.begin(request, head.version, now_ms=self._now_ms(), draw_id=self._draw_id)
@@ -165,62 +102,116 @@ class FetchHandler:
                 )
             )
             return None
-        pending = PendingFetch(self, head, slot, request, plan, listener_name)
+        if plan.targets and request.isolation_level not in (READ_UNCOMMITTED, READ_COMMITTED):
+            self._refuse_whole(head, slot, request, ErrorCode.UNKNOWN_SERVER_ERROR)
+            return None
+        fetch = DelayedFetch(
+            self, head, slot, request, plan, listener_name=listener_name, bytes_max=self.bytes_max(request)
+        )
         wait_s = request.max_wait / 1000
-        if self.try_answer(pending, is_last=wait_s <= 0 or not plan.targets):
-            return None if pending.is_done else pending
-        partitions = [found for target in plan.targets if (found := self._find(pending, target)) is not None]
-        self._purgatory.park(pending, partitions, wait_s)
-        return pending
+        rooms = self._rooms(fetch) if wait_s > 0 and plan.targets else None
+        if rooms is None:
+            self.answer(fetch)
+            return None if fetch.is_done else fetch
+        self._purgatory.park(fetch, rooms, wait_s)
+        return fetch
 
     def bytes_max(self, request: FetchRequest) -> int:
         """Most bytes of records in the answer to `request`."""
-        return min(request.max_bytes, self._settings.request_bytes_max, self._settings.response_bytes_max)
+        return max(0, min(request.max_bytes, self._settings.request_bytes_max, self._settings.response_bytes_max))
 
-    def try_answer(self, pending: PendingFetch, *, is_last: bool) -> bool:
-        """Answer if there is enough, or if this `is_last` chance; False to wait on."""
-        found = self._collect(pending, {})
-        if found.cold:
-            found.release()
-            wait_s = COLD_WAIT_WITH_HOT_S if found.has_news or found.size >= max(1, pending.min_bytes) else COLD_WAIT_S
-            _ = self._tasks.spawn(self._answer_cold(pending, found.cold, wait_s), name="cold fetch")
-            return True
-        if not (is_last or found.has_news or found.size >= pending.min_bytes):
-            found.release()
-            return False
-        self._answer(pending, found)
-        return True
+    def unpark(self, fetch: DelayedFetch) -> bool:
+        """Take `fetch` out of those that wait; whether it was there."""
+        return self._purgatory.forget(fetch)
 
-    def unpark(self, pending: PendingFetch) -> bool:
-        """Take `pending` out of those that wait; whether it was there."""
-        return self._purgatory.forget(pending)
+    # What is available.
+
+    def _rooms(self, fetch: DelayedFetch) -> dict[Partition, int] | None:
+        """What to wait for: the bytes of each partition that would count beside what is available.
+
+        None when the fetch is to be answered now: enough is available, nothing more can be, something is not in memory
+        or there is an error to tell.
+        """
+        missing = fetch.missing_bytes
+        if missing <= 0 or fetch.is_from_replica:
+            return None
+        rooms: dict[Partition, int] = {}
+        is_open = False
+        for target in fetch.plan.targets:
+            partition: Partition | None = target.partition
+            if partition is None or not partition.is_open:
+                partition = self._find(fetch, target)
+                if partition is None:
+                    return None
+            # A first batch is given to those who want no byte, too.
+            room = target.max_bytes if target.max_bytes > 0 else 1
+            if target.fetch_offset != partition.high_watermark or _needs_checks(target, partition):
+                available = _available(target, partition, bytes_max=min(room, missing))
+                if available is None:
+                    return None
+                available = min(available, room)
+                missing -= available
+                room -= available
+                if missing <= 0:
+                    return None
+            if room:
+                is_open = True
+            rooms[partition] = room
+        fetch.missing_bytes = missing
+        return rooms if is_open else None
 
     # What there is to read.
 
-    def _collect(self, pending: PendingFetch, cold: dict[FetchTarget, ReadResult | Exception]) -> Collected:
+    def answer(self, fetch: DelayedFetch) -> None:
+        """Answer with what there is, read from objects if need be."""
+        found = self._collect(fetch, {})
+        if not found.cold:
+            self._complete(fetch, found)
+            return
+        found.release()
+        wait_s = COLD_WAIT_WITH_HOT_S if found.has_news or found.size >= max(1, fetch.min_bytes) else COLD_WAIT_S
+        _ = self._tasks.spawn(self._answer_cold(fetch, found.cold, wait_s), name="cold fetch")
+
+    def _collect(self, fetch: DelayedFetch, cold: dict[FetchTarget, ReadResult | Exception]) -> Collected:
         """Every partition's state, and its data if they are in memory or in `cold`."""
         found = Collected()
-        for target in pending.plan.targets:
-            partition = self._find(pending, target)
+        plan = fetch.plan
+        for target in plan.targets:
+            partition: Partition | None = target.partition
+            if partition is None or not partition.is_open:
+                partition = self._find(fetch, target)
             if partition is None:
-                result = self._refuse(pending, target, found)
+                result = self._refuse(fetch, target, found)
+            elif (
+                target.fetch_offset == (end := partition.high_watermark)
+                and plan.is_told(target, high_watermark=end, log_start=partition.log_start_offset)
+                and not _needs_checks(target, partition)
+                and not fetch.is_from_replica
+                and target not in cold
+            ):
+                continue
             else:
                 try:
-                    result = self._look(pending, target, partition, cold.get(target), found)
+                    result = self._read(fetch, target, partition, cold.get(target), found)
                 except (ApiError, StreamError, StoreError) as error:
                     result = FetchResult(target.index, error_code_of(error))
                     found.has_news = True
             found.results.append((target, result))
         return found
 
-    def _find(self, pending: PendingFetch, target: FetchTarget) -> Partition | None:
-        if pending.head.version >= TOPIC_IDS_SINCE:
-            return self._partitions.find_by_id(target.topic_id, target.index)
-        return self._partitions.find(target.topic, target.index)
+    def _find(self, fetch: DelayedFetch, target: FetchTarget) -> Partition | None:
+        if fetch.is_by_id:
+            partition = self._partitions.find_by_id(target.topic_id, target.index)
+        else:
+            partition = self._partitions.find(target.topic, target.index)
+        target.partition = partition
+        if partition is not None:
+            target.known_topic = partition.name.topic
+        return partition
 
-    def _look(
+    def _read(
         self,
-        pending: PendingFetch,
+        fetch: DelayedFetch,
         target: FetchTarget,
         partition: Partition,
         cold: ReadResult | Exception | None,
@@ -229,66 +220,105 @@ class FetchHandler:
         """One partition. Raises ApiError, StreamError, StoreError."""
         if isinstance(cold, Exception):
             raise cold
+        if fetch.is_from_replica:
+            raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{partition.name} has no followers")
         offset = target.fetch_offset
-        if target.leader_epoch >= 0:
-            partition.check_leader_epoch(target.leader_epoch)
         end = partition.high_watermark
-        aborted = () if pending.request.isolation_level == READ_COMMITTED else None
+        diverging = _check(target, partition)
+        aborted = () if fetch.request.isolation_level == READ_COMMITTED else None
         result = FetchResult(
             target.index, 0, end, partition.last_stable_offset, partition.log_start_offset, (), 0, aborted
         )
-        if target.last_fetched_epoch >= 0 and _diverges(partition, target, result):
+        if diverging is not None:
+            result.diverging_epoch = (diverging.epoch, diverging.end_offset)
             found.has_news = True
             return result
-        if partition.quarantine is not None:
-            partition.check_end(offset)
-        if not partition.is_readable(offset):
-            raise ApiError(
-                ErrorCode.OFFSET_OUT_OF_RANGE, f"{partition.name} has no offset {offset} but up to {end} so far"
-            )
+        room = fetch.bytes_max - found.size
         if cold is not None:
-            _give(result, cold, found)
-        elif offset < end and found.size < pending.bytes_max:
-            room = pending.bytes_max - found.size
-            read = partition.read_cached(Offset(offset), min(target.max_bytes, room))
+            found.add(result, cold)
+        elif offset < end and (room > 0 or not found.size):
+            limit = min(target.max_bytes, room)
+            read = partition.read_cached(Offset(offset), limit)
             if read is None:
                 found.cold.append((target, partition))
-            elif found.size and read.size > min(target.max_bytes, room):
+            elif found.size and read.size > limit:
                 # A batch larger than the limit is given only when it is the first thing in the answer.
                 read.release()
             else:
-                _give(result, read, found)
+                found.add(result, read)
         return result
 
-    def _refuse(self, pending: PendingFetch, target: FetchTarget, found: Collected) -> FetchResult:
+    def _refuse(self, fetch: DelayedFetch, target: FetchTarget, found: Collected) -> FetchResult:
         """There is no such partition, or it is another broker's."""
         found.has_news = True
         image = self._metadata.image
-        if pending.head.version >= TOPIC_IDS_SINCE:
+        if fetch.is_by_id:
             error = self._partitions.refusal_by_id(target.topic_id, target.index)
-            known = image.topic_by_id(target.topic_id)
+            topic = image.topic_by_id(target.topic_id)
         else:
             error = self._partitions.refusal(target.topic, target.index)
-            known = image.topic(target.topic)
+            topic = image.topic(target.topic)
+        if topic is None and fetch.is_by_id and target.known_topic:
+            # A session knows the topic by name, too: Kafka says whether the name is gone or means another topic.
+            is_named = image.topic(target.known_topic) is not None
+            error = ApiError(
+                ErrorCode.INCONSISTENT_TOPIC_ID if is_named else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                f"topic {target.known_topic} is not {target.topic_id} any more",
+            )
         result = FetchResult(target.index, error.code, aborted_transactions=())
         if error.code is ErrorCode.NOT_LEADER_OR_FOLLOWER:
-            leader = leader_of(image, known, target.index, pending.listener_name)
+            leader = leader_of(image, topic, target.index, fetch.listener_name)
             if leader is not None:
                 result.current_leader = (leader.node, leader.epoch)
                 found.leaders.append(leader)
         return result
 
+    def _refuse_whole(self, head: RequestHead, slot: ResponseSlot, request: FetchRequest, code: ErrorCode) -> None:
+        """As Kafka: one code for everything, and from version 13 on no partitions beside it."""
+        topics = [
+            FetchTopicResult(
+                topic.topic, topic.topic_id, [FetchResult(one.partition, code) for one in topic.partitions]
+            )
+            for topic in (() if head.version >= TOPIC_IDS_SINCE else request.topics)
+        ]
+        slot.complete(
+            encode_fetch_response(
+                version=head.version,
+                correlation_id=head.correlation_id,
+                topics=topics,
+                error_code=code,
+                session_id=request.session_id,
+            )
+        )
+
     # Cold reads.
 
     async def _answer_cold(
-        self, pending: PendingFetch, cold: Sequence[tuple[FetchTarget, Partition]], wait_s: float
+        self, fetch: DelayedFetch, cold: Sequence[tuple[FetchTarget, Partition]], wait_s: float
     ) -> None:
         """Read what is not in memory, then answer with that and with what is."""
-        chosen = cold[:COLD_PARTITIONS_MAX]
-        share = max(COLD_BYTES_MIN, pending.bytes_max // len(chosen))
-        sizes = [min(max(target.max_bytes, 1), share) for target, _ in chosen]
-        taken = sum(sizes)
         results: dict[FetchTarget, ReadResult | Exception] = {}
+        fetch.reading = self._tasks.spawn(self._read_cold(fetch, cold, results), name="cold read")
+        # Where the store is slow, what has not come by then is asked for again by the next request.
+        await asyncio.wait((fetch.reading,), timeout=0 if fetch.is_hastened else wait_s)
+        fetch.reading.cancel()
+        fetch.reading = None
+        found = self._collect(fetch, results)
+        for outcome in results.values():
+            if isinstance(outcome, ReadResult) and outcome not in found.reads:
+                outcome.release()
+        self._complete(fetch, found)
+
+    async def _read_cold(
+        self,
+        fetch: DelayedFetch,
+        cold: Sequence[tuple[FetchTarget, Partition]],
+        results: dict[FetchTarget, ReadResult | Exception],
+    ) -> None:
+        """Read some of `cold`, each into `results` as it comes. The budget is held while reading, and no longer."""
+        chosen = cold[:COLD_PARTITIONS_MAX]
+        share = max(COLD_BYTES_MIN, fetch.bytes_max // len(chosen))
+        sizes = [min(max(target.max_bytes, 1), share) for target, _ in chosen]
 
         async def read_one(target: FetchTarget, partition: Partition, size: int) -> None:
             try:
@@ -296,38 +326,28 @@ class FetchHandler:
             except (StreamError, StoreError) as error:
                 results[target] = error
 
+        taken = sum(sizes)
         await self._cold_budget.acquire(taken)
         try:
-            async with asyncio.timeout(wait_s):
-                await asyncio.gather(*(read_one(*of, size) for of, size in zip(chosen, sizes, strict=True)))
-        except TimeoutError:
-            # The store is slow: what has not come by now is asked for again by the next request.
-            pass
-        except asyncio.CancelledError:
+            await asyncio.gather(*(read_one(*of, size) for of, size in zip(chosen, sizes, strict=True)))
+        finally:
             self._cold_budget.release(taken)
-            raise
-        found = self._collect(pending, results)
-        for outcome in results.values():
-            if isinstance(outcome, ReadResult) and outcome not in found.reads:
-                outcome.release()
-        found.budget_release = lambda: self._cold_budget.release(taken)
-        self._answer(pending, found)
 
     # Answers.
 
-    def _answer(self, pending: PendingFetch, found: Collected) -> None:
+    def _complete(self, fetch: DelayedFetch, found: Collected) -> None:
         """Complete the slot with what was found; its reads stay pinned until the bytes have left."""
-        pending.is_done = True
-        chosen = pending.plan.to_send(found.results)
-        head = pending.head
+        fetch.is_done = True
+        chosen = fetch.plan.to_send(found.results)
+        head = fetch.head
         buffers = encode_fetch_response(
             version=head.version,
             correlation_id=head.correlation_id,
             topics=_by_topic(chosen),
-            session_id=pending.plan.session_id,
+            session_id=fetch.plan.session_id,
             node_endpoints=_endpoints(found.leaders),
         )
-        pending.slot.complete(buffers, found.release if found.reads or found.budget_release is not None else None)
+        fetch.slot.complete(buffers, found.release if found.reads else None)
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1000)
@@ -336,22 +356,52 @@ class FetchHandler:
         return int.from_bytes(self._entropy.token(4), "big") & 0x7FFF_FFFF or 1
 
 
-def _give(result: FetchResult, read: ReadResult, found: Collected) -> None:
-    result.records = read.batches
-    result.size = read.size
-    found.size += read.size
-    found.reads.append(read)
+def _needs_checks(target: FetchTarget, partition: Partition) -> bool:
+    """Whether a reader at the high watermark may be refused or told something."""
+    return (
+        target.last_fetched_epoch >= 0
+        or partition.quarantine is not None
+        or (target.leader_epoch != partition.leader_epoch and target.leader_epoch >= 0)
+    )
 
 
-def _diverges(partition: Partition, target: FetchTarget, result: FetchResult) -> bool:
-    """Whether the client's log ends in another epoch than ours has there; says where ours ends. Raises ApiError."""
-    end = partition.epoch_end(target.last_fetched_epoch)
-    if end.epoch < 0 or end.end_offset < 0:
-        raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE, f"epoch {target.last_fetched_epoch} is not known")
-    if end.epoch < target.last_fetched_epoch or end.end_offset < target.fetch_offset:
-        result.diverging_epoch = (end.epoch, end.end_offset)
-        return True
-    return False
+def _check(target: FetchTarget, partition: Partition) -> EpochEnd | None:
+    """Where the client's log diverges from ours, if it does. Raises ApiError, DataMissing."""
+    partition.check_leader_epoch(target.leader_epoch)
+    offset = target.fetch_offset
+    if target.last_fetched_epoch >= 0:
+        end = partition.epoch_end(target.last_fetched_epoch)
+        if end.epoch < 0 or end.end_offset < 0:
+            raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE, f"epoch {target.last_fetched_epoch} is not known")
+        if end.epoch < target.last_fetched_epoch or end.end_offset < offset:
+            return end
+    if partition.quarantine is not None:
+        partition.check_end(offset)
+    if not partition.is_readable(offset):
+        raise ApiError(
+            ErrorCode.OFFSET_OUT_OF_RANGE,
+            f"{partition.name} has no offset {offset} but up to {partition.high_watermark} so far",
+        )
+    return None
+
+
+def _available(target: FetchTarget, partition: Partition, *, bytes_max: int) -> int | None:
+    """Bytes that the target could be given now, counted up to `bytes_max`; None when there is something to tell.
+
+    Negative where the high watermark is before the fetch offset. Something to tell is also that records are not in
+    memory: who reads old data waits for no new ones.
+    """
+    try:
+        if _check(target, partition) is not None:
+            return None
+    except (ApiError, StreamError):
+        return None
+    end = partition.high_watermark
+    if target.fetch_offset > end:
+        # What has to become durable first is counted when it does.
+        before = partition.bytes_available(end, end=target.fetch_offset, bytes_max=ALL_BYTES)
+        return None if before is None else -before
+    return partition.bytes_available(target.fetch_offset, bytes_max=bytes_max)
 
 
 def _by_topic(results: Sequence[tuple[FetchTarget, FetchResult]]) -> list[FetchTopicResult]:

@@ -7,7 +7,7 @@ A client whose session is gone is told so and starts over; a session is never re
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from automq.ids import TopicId
 from automq.protocol.errors import ErrorCode
@@ -32,9 +32,11 @@ class FetchTarget:
     __slots__ = (
         "fetch_offset",
         "index",
+        "known_topic",
         "last_fetched_epoch",
         "leader_epoch",
         "max_bytes",
+        "partition",
         "told_high_watermark",
         "told_log_start",
         "topic",
@@ -45,12 +47,16 @@ class FetchTarget:
         self.topic = topic
         self.topic_id = topic_id
         self.index = asked.partition
+        self.partition: Any = None
+        """The handler's: the Partition that this was found to be last, which may be closed by now, or None."""
+        self.known_topic = ""
+        """Its name, once it was found: clients that name topics by id do not say it."""
         self.told_high_watermark = -1
         self.told_log_start = -1
         self.ask(asked)
 
     def ask(self, asked: FetchPartition) -> None:
-        """The client's newest word on this partition."""
+        """What the client asks of this partition from now on."""
         self.fetch_offset = asked.fetch_offset
         self.max_bytes = asked.partition_max_bytes
         self.leader_epoch = asked.current_leader_epoch
@@ -110,6 +116,12 @@ class FetchPlan:
                     del session.targets[key]
                     session.targets[key] = target
         return chosen
+
+    def is_told(self, target: FetchTarget, *, high_watermark: int, log_start: int) -> bool:
+        """Whether the client knows everything of the partition but records: its answer may be left out then."""
+        return (
+            self.is_incremental and target.told_high_watermark == high_watermark and target.told_log_start == log_start
+        )
 
     @staticmethod
     def _is_news(target: FetchTarget, result: FetchResult) -> bool:

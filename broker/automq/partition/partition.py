@@ -330,6 +330,15 @@ class Partition:
         stream = self._stream
         return stream.read_cached(start, stream.confirmed_offset, max_bytes)
 
+    def bytes_available(self, start: int, *, bytes_max: int, end: int | None = None) -> int | None:
+        """Bytes that may be read from `start` up to the high watermark, or to `end`; None when they are not in memory.
+
+        Kafka's `positionDiff`. Counting ends at `bytes_max`.
+        """
+        stream = self._stream
+        limit = stream.confirmed_offset if end is None else Offset(end)
+        return stream.tail.bytes_between(Offset(start), limit, bytes_max=bytes_max)
+
     async def read(self, start: Offset, max_bytes: int) -> ReadResult:
         """Batches from `start` on, wherever they are. Raises as `Stream.read`.
 

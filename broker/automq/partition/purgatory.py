@@ -1,11 +1,15 @@
-"""Requests that wait for data or time, without a task for each.
+"""Requests that wait for data or time, without a task or a timer for each.
 
-A waiter is parked at the partitions it reads. When the high watermark of one of them moves, it is tried again, once in
-a turn of the event loop however many of its partitions moved; when its time is up, it is ended.
+What a waiter needs is counted, not looked for: it says how many bytes are missing, and for each partition how many of
+that partition's bytes count (a fetch takes at most so many of one). When a high watermark moves, what came is measured
+once and taken from every waiter of that partition: a few additions each, however many partitions a waiter has. It is
+completed when nothing is missing, when no partition can bring more, or when a partition is gone; in the turn after that
+moment, once. When its time is up, it expires; times are kept in ticks, so that those of a tick expire in one turn.
 """
 
 import asyncio
-from collections.abc import Iterable
+import math
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from automq.partition.partition import Partition
@@ -13,27 +17,58 @@ from automq.partition.partition import Partition
 # A wait of more than this is a client's mistake; a timer that far away helps nobody.
 WAIT_S_MAX: Final = 24 * 3600.0
 
+# Waits are rounded up to this: a small part of what clients ask for (500 ms), many waiters to a timer.
+TICK_S: Final = 0.02
+
+ALL_BYTES: Final = 2**62
+
 
 class Waiter(Protocol):
     """Something parked. Hashed by identity."""
 
-    def retry(self) -> bool:
-        """A partition advanced or was lost. True when the waiter is done."""
+    missing_bytes: int
+    """Bytes until it is complete; counted down here."""
+    open_partitions: int
+    """Partitions whose bytes still count; counted down here."""
+
+    def force_complete(self) -> None:
+        """There is enough, or a partition was lost; it is not parked any more."""
         ...
 
-    def expire(self) -> None:
-        """The time is up: answer with what there is."""
+    def on_expiration(self) -> None:
+        """The time is up: answer with what there is. It is not parked any more."""
         ...
+
+
+class _Watched:
+    """One partition's waiters: each with the bytes of this partition that it would still count."""
+
+    __slots__ = ("counted_to", "rooms")
+
+    def __init__(self, counted_to: int) -> None:
+        self.counted_to = counted_to
+        self.rooms: dict[Waiter, int] = {}
 
 
 class _Parked:
     """A waiter's places, so that it can be taken out of all of them."""
 
-    __slots__ = ("partitions", "timer")
+    __slots__ = ("partitions", "tick")
 
-    def __init__(self, partitions: tuple[Partition, ...], timer: asyncio.TimerHandle) -> None:
+    def __init__(self, partitions: tuple[Partition, ...], tick: int) -> None:
         self.partitions = partitions
+        self.tick = tick
+        """Its number."""
+
+
+class _Tick:
+    """The waiters whose time is up at one moment. The timer goes with the last of them."""
+
+    __slots__ = ("timer", "waiters")
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
         self.timer = timer
+        self.waiters: dict[Waiter, None] = {}
 
 
 class Purgatory:
@@ -41,54 +76,95 @@ class Purgatory:
 
     def __init__(self) -> None:
         self._parked: dict[Waiter, _Parked] = {}
-        self._by_partition: dict[Partition, dict[Waiter, None]] = {}
-        self._woken: dict[Waiter, None] = {}
+        self._watched: dict[Partition, _Watched] = {}
+        self._complete: dict[Waiter, None] = {}
+        self._ticks: dict[int, _Tick] = {}
         self._is_scheduled = False
 
     def __len__(self) -> int:
         return len(self._parked)
 
-    def park(self, waiter: Waiter, partitions: Iterable[Partition], wait_s: float) -> None:
-        """Keep `waiter` until `retry` says it is done, it expires, or it is forgotten."""
+    def park(self, waiter: Waiter, rooms: Mapping[Partition, int], wait_s: float) -> None:
+        """Keep `waiter` until it is completed, expires, or is forgotten.
+
+        `rooms` says of each partition it reads how many bytes above the high watermark of now would count.
+        """
         assert waiter not in self._parked
         loop = asyncio.get_running_loop()
-        # A careless client may name a partition twice.
-        places = tuple(dict.fromkeys(partitions))
-        self._parked[waiter] = _Parked(places, loop.call_later(min(wait_s, WAIT_S_MAX), self._expire, waiter))
-        for partition in places:
-            self._by_partition.setdefault(partition, {})[waiter] = None
+        number = math.ceil((loop.time() + min(wait_s, WAIT_S_MAX)) / TICK_S)
+        tick = self._ticks.get(number)
+        if tick is None:
+            tick = self._ticks[number] = _Tick(loop.call_at(number * TICK_S, self._expire, number))
+        tick.waiters[waiter] = None
+        self._parked[waiter] = _Parked(tuple(rooms), number)
+        waiter.open_partitions = 0
+        for partition, room in rooms.items():
+            watched = self._watched.get(partition)
+            if watched is None:
+                watched = self._watched[partition] = _Watched(partition.high_watermark)
+            watched.rooms[waiter] = room
+            if room > 0:
+                waiter.open_partitions += 1
 
     def forget(self, waiter: Waiter) -> bool:
         """The waiter is done, or its connection is gone. False when it was not parked."""
         parked = self._parked.pop(waiter, None)
         if parked is None:
             return False
-        parked.timer.cancel()
-        self._woken.pop(waiter, None)
+        self._complete.pop(waiter, None)
+        tick = self._ticks.get(parked.tick)
+        if tick is not None:
+            del tick.waiters[waiter]
+            if not tick.waiters:
+                tick.timer.cancel()
+                del self._ticks[parked.tick]
         for partition in parked.partitions:
-            waiters = self._by_partition[partition]
-            del waiters[waiter]
-            if not waiters:
-                del self._by_partition[partition]
+            watched = self._watched[partition]
+            del watched.rooms[waiter]
+            if not watched.rooms:
+                del self._watched[partition]
         return True
 
     def advance(self, partition: Partition) -> None:
-        """Data became readable in `partition`, or it is gone: try its waiters at the end of this turn."""
-        waiters = self._by_partition.get(partition)
-        if waiters:
-            self._woken.update(waiters)
-            if not self._is_scheduled:
-                self._is_scheduled = True
-                asyncio.get_running_loop().call_soon(self._retry_woken)
+        """Data became readable in `partition`, or it is gone: count for its waiters, complete them after this turn."""
+        watched = self._watched.get(partition)
+        if watched is None:
+            return
+        rooms = watched.rooms
+        came = self._measure(partition, watched)
+        if came is None:
+            self._complete.update(dict.fromkeys(rooms))
+        else:
+            for waiter, room in rooms.items():
+                if room > 0:
+                    counted = min(came, room)
+                    rooms[waiter] = room - counted
+                    waiter.missing_bytes -= counted
+                    if counted == room:
+                        waiter.open_partitions -= 1
+                    if waiter.missing_bytes <= 0 or not waiter.open_partitions:
+                        self._complete[waiter] = None
+        if self._complete and not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._complete_waiters)
 
-    def _retry_woken(self) -> None:
+    @staticmethod
+    def _measure(partition: Partition, watched: _Watched) -> int | None:
+        """Bytes that became readable since the last time; None when whoever waits here is to look for itself."""
+        if not partition.is_open:
+            return None
+        start, watched.counted_to = watched.counted_to, partition.high_watermark
+        return partition.bytes_available(start, end=watched.counted_to, bytes_max=ALL_BYTES)
+
+    def _complete_waiters(self) -> None:
         self._is_scheduled = False
-        woken, self._woken = self._woken, {}
-        for waiter in woken:
+        waiters, self._complete = self._complete, {}
+        for waiter in waiters:
             # An earlier one of this round may have ended it.
-            if waiter in self._parked and waiter.retry():
-                self.forget(waiter)
+            if self.forget(waiter):
+                waiter.force_complete()
 
-    def _expire(self, waiter: Waiter) -> None:
-        self.forget(waiter)
-        waiter.expire()
+    def _expire(self, number: int) -> None:
+        for waiter in self._ticks.pop(number).waiters:
+            if self.forget(waiter):
+                waiter.on_expiration()

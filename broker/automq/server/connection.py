@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from automq.handlers.context import RequestContext
-from automq.handlers.fetch import PendingFetch
+from automq.handlers.delayed_fetch import DelayedFetch
 from automq.handlers.produce import Appending
 from automq.protocol.apis import ApiKey
 from automq.protocol.codec import MalformedMessage
@@ -96,7 +96,7 @@ class Connection(asyncio.BufferedProtocol):
         """Of the requests in the queue, oldest first."""
         self._exclusive: ResponseSlot | Appending | None = None
         """The request that runs alone."""
-        self._waiting: PendingFetch | None = None
+        self._waiting: DelayedFetch | None = None
         self._blocked: memoryview | None = None
         """A copy of the next frame, which may not start yet."""
         self._blocked_head: RequestHead | None = None
@@ -372,7 +372,7 @@ class Connection(asyncio.BufferedProtocol):
     def hurry(self) -> None:
         """The broker is draining: who waits for data gets what there is."""
         if self._waiting is not None:
-            self._waiting.hurry()
+            self._waiting.hasten()
 
     def check(self, now: float, idle_s_max: float | None) -> None:
         """To be called once a second: ends a connection that is idle or takes no answers for too long."""

@@ -156,6 +156,31 @@ class StreamTail:
                     continue
             return ReadResult(batches, start_offset=Offset(first), end_offset=Offset(stop), size=total, arenas=pinned)
 
+    def bytes_between(self, start: Offset, end: Offset, *, bytes_max: int) -> int | None:
+        """Bytes of the batches from the one that holds `start` to the last that begins below `end`.
+
+        Counting ends at `bytes_max`: what is returned may be less than there is then. None when `start` is gone.
+        """
+        runs = self.runs
+        if start >= end:
+            return 0
+        if not runs or start < runs[0].start:
+            return None
+        number = len(runs) - 1
+        while runs[number].start > start:
+            number -= 1
+        index = bisect_right(runs[number].bases, start) - 1
+        total = 0
+        while number < len(runs):
+            bases, places = runs[number].bases, runs[number].places
+            while index < len(bases):
+                if bases[index] >= end or total >= bytes_max:
+                    return total
+                total += places[index] & SIZE_MASK
+                index += 1
+            number, index = number + 1, 0
+        return total
+
     def segments(self, start: Offset) -> Iterator[Segment]:
         """The runs that end above `start`, the first one clipped to the batches from the one with `start` on."""
         for run in self.runs:

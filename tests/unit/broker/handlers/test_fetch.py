@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -10,43 +9,16 @@ from automq.handlers.fetch import COLD_WAIT_S, FetchSettings
 from automq.ids import NodeId, Offset, TopicId
 from automq.protocol.apis import ApiKey
 from automq.protocol.errors import ErrorCode
-from automq.protocol.messages.fetch import FetchResponse, PartitionData
+from automq.protocol.messages.fetch import PartitionData
 from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.listener import ListenerSettings
-from tests.support.batches import build_batch, parse_batches
-from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_request, produce_request
+from tests.support.batches import build_batch
+from tests.support.data_path import TOPIC, MemoryTransport, fetch_request, produce_request
 from tests.support.engine import HeldStore
+from tests.support.reading import VERSION, a_path, fetch, fill, parts, put, values
 
 pytestmark = pytest.mark.looptime
-
-VERSION = 12
-
-
-async def a_path(partitions: int = 1, **fields: Any) -> tuple[DataPath, MemoryTransport]:
-    path = await DataPath(**fields).start()
-    path.create_topic(partitions=partitions)
-    return path, path.connect()
-
-
-async def put(client: MemoryTransport, *values: bytes, partition: int = 0) -> None:
-    """One batch a value."""
-    for value in values:
-        request = produce_request(build_batch([value], timestamp_ms=0), partition=partition)
-        await client.call(ApiKey.PRODUCE, 9, request)
-
-
-def parts(response: FetchResponse) -> list[PartitionData]:
-    return [partition for topic in response.responses for partition in topic.partitions]
-
-
-def values(partition: PartitionData) -> list[bytes]:
-    assert partition.records is not None
-    return [value for batch in parse_batches(partition.records) for value in batch.values]
-
-
-async def fetch(client: MemoryTransport, *offsets: int, version: int = VERSION, **fields: Any) -> list[PartitionData]:
-    return parts(await client.call(ApiKey.FETCH, version, fetch_request(*offsets, **fields)))
 
 
 @pytest.mark.parametrize("version", range(4, 13))
@@ -125,38 +97,72 @@ async def test_offset_below_the_start_is_out_of_range() -> None:
     await path.close()
 
 
-async def test_fetch_waits_for_data() -> None:
+@pytest.mark.parametrize("limit", ["max_bytes", "partition_max_bytes"])
+async def test_who_wants_no_byte_is_given_the_first_batch(limit: str) -> None:
     path, client = await a_path()
-    sent = client.send(ApiKey.FETCH, VERSION, fetch_request(0, max_wait=10_000))
-    await asyncio.sleep(1)
-    assert client.answers() == {}
-    await put(path.connect(), b"late")
+    await put(client, b"a", b"b")
+    (partition,) = await fetch(client, 0, max_wait=10_000, **{limit: 0})
 
-    assert values(parts(await client.answer(sent))[0]) == [b"late"]
+    assert values(partition) == [b"a"]
     await path.close()
 
 
-async def test_fetch_waits_no_longer_than_it_said() -> None:
+async def test_replica_that_is_not_known_is_refused() -> None:
     path, client = await a_path()
-    sent = client.send(ApiKey.FETCH, VERSION, fetch_request(0, max_wait=500))
-    await asyncio.sleep(0.49)
-    assert client.answers() == {}
-    await asyncio.sleep(0.02)
+    await put(client, b"a")
+    topic = path.metadata.image.topic(TOPIC)
+    assert topic is not None
+    asked = fetch_request(0, max_wait=10_000, topic=topic)
+    asked.replica_id = 7
+    (by_name,) = parts(await client.call(ApiKey.FETCH, 12, asked))
+    asked.replica_id = -1
+    asked.replica_state.replica_id = 7
+    (by_id,) = parts(await client.call(ApiKey.FETCH, 17, asked))
 
-    assert values(parts(client.answers()[sent])[0]) == []
+    assert [by_name.error_code, by_id.error_code] == [ErrorCode.NOT_LEADER_OR_FOLLOWER] * 2
     await path.close()
 
 
-async def test_fetch_waits_until_there_is_enough() -> None:
+@pytest.mark.parametrize("version", [4, 12, 13, 18])
+async def test_isolation_level_that_is_none_is_refused_as_a_whole(version: int) -> None:
     path, client = await a_path()
-    sent = client.send(ApiKey.FETCH, VERSION, fetch_request(0, max_wait=10_000, min_bytes=200))
-    producer = path.connect()
-    await put(producer, b"a")
-    await asyncio.sleep(0.1)
-    assert client.answers() == {}
-    await put(producer, b"b", b"c")
+    topic = path.metadata.image.topic(TOPIC)
+    assert topic is not None
+    response = await client.call(ApiKey.FETCH, version, fetch_request(0, topic=topic, isolation_level=7))
 
-    assert len(values(parts(await client.answer(sent))[0])) == 3
+    assert [part.error_code for part in parts(response)] == [ErrorCode.UNKNOWN_SERVER_ERROR] * (version < 13)
+    if version >= 7:
+        assert response.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+    await path.close()
+
+
+async def test_session_is_told_that_its_topic_was_deleted_and_made_again() -> None:
+    path, client = await a_path()
+    topic = path.metadata.image.topic(TOPIC)
+    assert topic is not None
+    opened = await client.call(ApiKey.FETCH, 16, fetch_request(0, topic=topic, session_epoch=0))
+
+    async def error(epoch: int) -> int:
+        request = fetch_request(session_id=opened.session_id, session_epoch=epoch, max_wait=10_000)
+        (partition,) = parts(await client.call(ApiKey.FETCH, 16, request))
+        return partition.error_code
+
+    image = path.metadata.image
+    path.publish(
+        replace(image, topic_map=image.topic_map.delete(topic.topic_id), topic_ids=image.topic_ids.delete(TOPIC))
+    )
+    assert await error(1) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    again = replace(path.create_topic("another"), name=TOPIC)
+    image = path.metadata.image
+    path.publish(
+        replace(
+            image,
+            topic_map=image.topic_map.set(again.topic_id, again),
+            topic_ids=image.topic_ids.delete("another").set(TOPIC, again.topic_id),
+        )
+    )
+
+    assert await error(2) == ErrorCode.INCONSISTENT_TOPIC_ID
     await path.close()
 
 
@@ -271,18 +277,6 @@ async def test_unknown_session_is_answered_at_the_top() -> None:
 
     assert (response.error_code, response.responses) == (ErrorCode.FETCH_SESSION_ID_NOT_FOUND, [])
     await path.close()
-
-
-async def fill(path: DataPath, client: MemoryTransport, *, partition: int = 0) -> int:
-    """Write until the first records are in objects alone; how many batches that took."""
-    count = 0
-    while count < 20 or path.partitions.get(TOPIC, partition).read_cached(Offset(0), 1) is not None:
-        await put(client, b"%05d" % count + bytes(20_000), partition=partition)
-        count += 1
-        if count % 5 == 0:
-            await path.engine.storage.upload_now()
-        assert count < 500
-    return count
 
 
 async def test_cold_records_are_read_from_objects() -> None:

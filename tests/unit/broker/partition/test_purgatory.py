@@ -6,100 +6,178 @@ from typing import Any, cast
 import pytest
 
 from automq.partition.partition import Partition
-from automq.partition.purgatory import Purgatory
+from automq.partition.purgatory import TICK_S, Purgatory
 
 pytestmark = pytest.mark.looptime
 
-A, B = cast(Partition, "partition a"), cast(Partition, "partition b")
+
+class Log:
+    """A partition whose batches are a byte an offset."""
+
+    def __init__(self) -> None:
+        self.high_watermark = 10
+        self.is_open = True
+        self.measured = 0
+
+    def bytes_available(self, start: int, *, bytes_max: int, end: int) -> int | None:
+        self.measured += 1
+        return end - start
+
+    def come(self, purgatory: Purgatory, size: int) -> None:
+        self.high_watermark += size
+        purgatory.advance(cast(Partition, self))
 
 
 class Waiter:
-    """Done at the `enough`th try."""
+    """Keeps what it hears."""
 
-    def __init__(self, enough: int = 1) -> None:
-        self.enough = enough
+    def __init__(self, missing: int = 1) -> None:
+        self.missing_bytes = missing
+        self.open_partitions = 0
         self.log: list[Any] = []
 
-    def retry(self) -> bool:
-        self.log.append("tried")
-        self.enough -= 1
-        return self.enough <= 0
+    def force_complete(self) -> None:
+        self.log.append("completed")
 
-    def expire(self) -> None:
+    def on_expiration(self) -> None:
         self.log.append("expired")
+
+
+def park(purgatory: Purgatory, waiter: Waiter, rooms: dict[Log, int], wait_s: float = 10) -> None:
+    purgatory.park(waiter, cast(dict[Partition, int], rooms), wait_s)
 
 
 async def turn() -> None:
     await asyncio.sleep(0)
 
 
-async def test_waiter_is_tried_once_in_a_turn_however_many_partitions_moved() -> None:
-    purgatory, waiter = Purgatory(), Waiter()
-    purgatory.park(waiter, [A, B], 10)
-    purgatory.advance(A)
-    purgatory.advance(B)
+async def test_waiter_is_completed_once_however_many_partitions_moved() -> None:
+    purgatory, waiter, a, b = Purgatory(), Waiter(), Log(), Log()
+    park(purgatory, waiter, {a: 100, b: 100})
+    a.come(purgatory, 1)
+    b.come(purgatory, 1)
     assert waiter.log == []
     await turn()
 
-    assert waiter.log == ["tried"]
+    assert waiter.log == ["completed"]
     assert len(purgatory) == 0
 
 
-async def test_waiter_that_needs_more_waits_on() -> None:
-    purgatory, waiter = Purgatory(), Waiter(enough=2)
-    purgatory.park(waiter, [A], 10)
-    for _ in range(3):
-        purgatory.advance(A)
+async def test_waiter_is_left_alone_until_there_is_enough() -> None:
+    purgatory, waiter, a, b = Purgatory(), Waiter(missing=50), Log(), Log()
+    park(purgatory, waiter, {a: 100, b: 100})
+    for _ in range(4):
+        a.come(purgatory, 6)
+        b.come(purgatory, 6)
         await turn()
+    assert (waiter.log, waiter.missing_bytes) == ([], 2)
+    b.come(purgatory, 6)
+    await turn()
 
-    assert waiter.log == ["tried", "tried"]
+    assert waiter.log == ["completed"]
+
+
+async def test_no_more_than_its_room_is_counted_of_a_partition() -> None:
+    purgatory, waiter, a, b = Purgatory(), Waiter(missing=50), Log(), Log()
+    park(purgatory, waiter, {a: 10, b: 100})
+    a.come(purgatory, 500)
+    a.come(purgatory, 500)
+    await turn()
+
+    assert (waiter.log, waiter.missing_bytes) == ([], 40)
+
+
+async def test_waiter_whose_partitions_can_bring_no_more_is_completed() -> None:
+    purgatory, waiter, a, b = Purgatory(), Waiter(missing=50), Log(), Log()
+    park(purgatory, waiter, {a: 10, b: 20})
+    a.come(purgatory, 11)
+    await turn()
+    assert waiter.log == []
+    b.come(purgatory, 20)
+    await turn()
+
+    assert waiter.log == ["completed"]
+
+
+async def test_what_came_is_measured_once_for_all_waiters() -> None:
+    purgatory, a = Purgatory(), Log()
+    waiters = [Waiter(missing=5) for _ in range(100)]
+    for waiter in waiters:
+        park(purgatory, waiter, {a: 10})
+    a.come(purgatory, 4)
+
+    assert (a.measured, {waiter.missing_bytes for waiter in waiters}) == (1, {1})
+
+
+async def test_partition_that_is_lost_completes_its_waiters() -> None:
+    purgatory, waiter, a = Purgatory(), Waiter(missing=50), Log()
+    park(purgatory, waiter, {a: 0})
+    a.is_open = False
+    purgatory.advance(cast(Partition, a))
+    await turn()
+
+    assert waiter.log == ["completed"]
 
 
 async def test_partition_nobody_waits_for_wakes_nobody() -> None:
-    purgatory, waiter = Purgatory(), Waiter()
-    purgatory.park(waiter, [A], 10)
-    purgatory.advance(B)
+    purgatory, waiter, a, b = Purgatory(), Waiter(), Log(), Log()
+    park(purgatory, waiter, {a: 10})
+    b.come(purgatory, 1)
     await turn()
 
     assert waiter.log == []
+    assert b.measured == 0
 
 
 async def test_waiter_expires_when_its_time_is_up() -> None:
-    purgatory, waiter = Purgatory(), Waiter()
-    purgatory.park(waiter, [A], 5)
+    purgatory, waiter, a = Purgatory(), Waiter(), Log()
+    park(purgatory, waiter, {a: 10}, 5)
     await asyncio.sleep(4.9)
     assert waiter.log == []
-    await asyncio.sleep(0.2)
-    purgatory.advance(A)
+    await asyncio.sleep(0.1 + TICK_S)
+    a.come(purgatory, 1)
     await turn()
 
     assert waiter.log == ["expired"]
     assert len(purgatory) == 0
 
 
-async def test_forgotten_waiter_hears_nothing_more() -> None:
-    purgatory, waiter = Purgatory(), Waiter()
-    purgatory.park(waiter, [A, A], 5)
-    purgatory.advance(A)
+async def test_waiters_of_a_tick_share_a_timer_and_expire_in_one_turn() -> None:
+    purgatory, a = Purgatory(), Log()
+    waiters = [Waiter() for _ in range(1000)]
+    for waiter in waiters:
+        park(purgatory, waiter, {a: 10}, 5)
+    assert len(purgatory._ticks) == 1
+    await asyncio.sleep(5 + TICK_S)
+
+    assert all(waiter.log == ["expired"] for waiter in waiters)
+    assert not purgatory._ticks
+
+
+async def test_forgotten_waiter_hears_nothing_more_and_leaves_nothing() -> None:
+    purgatory, waiter, a = Purgatory(), Waiter(), Log()
+    park(purgatory, waiter, {a: 10}, 3600)
+    a.come(purgatory, 1)
 
     assert purgatory.forget(waiter)
     assert not purgatory.forget(waiter)
-    await asyncio.sleep(10)
+    await asyncio.sleep(4000)
     assert waiter.log == []
-    assert not purgatory._by_partition
+    assert not purgatory._watched
+    assert not purgatory._ticks
 
 
 async def test_waiter_may_end_another_one() -> None:
-    purgatory, other = Purgatory(), Waiter()
+    purgatory, other, a = Purgatory(), Waiter(), Log()
 
     class Ender(Waiter):
-        def retry(self) -> bool:
+        def force_complete(self) -> None:
             purgatory.forget(other)
-            return super().retry()
+            super().force_complete()
 
-    purgatory.park(Ender(), [A], 5)
-    purgatory.park(other, [A], 5)
-    purgatory.advance(A)
+    park(purgatory, Ender(), {a: 10}, 5)
+    park(purgatory, other, {a: 10}, 5)
+    a.come(purgatory, 1)
     await turn()
 
     assert other.log == []

@@ -96,6 +96,10 @@ class LogCacheMachine(RuleBasedStateMachine):
             stop = base + count
         assert [bytes(view) for view in result.batches] == expected
         assert (result.start_offset, result.end_offset, result.size) == (model.batches[first][0], stop, size)
+        counted = model.tail.bytes_between(Offset(start), Offset(end), bytes_max=max_bytes)
+        whole = sum(len(payload) for base, _, payload in model.batches[first:] if base < end)
+        assert counted is not None
+        assert counted == whole or max_bytes <= counted < whole
         if pin and len(self.pinned) < 3:
             self.pinned.append((result, expected))
         else:

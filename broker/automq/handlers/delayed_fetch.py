@@ -1,0 +1,135 @@
+"""One Fetch request between its arrival and its answer: Kafka's DelayedFetch.
+
+`DelayedFetch.missing_bytes` is the distance to "enough", which is a question about the log and not about the answer:
+what is available of each partition (from its fetch offset to the high watermark, at most its partition_max_bytes),
+summed, against min_bytes. What then fits the answer may be less, as whole batches are given.
+"""
+
+import asyncio
+from typing import Final, Protocol
+
+from automq.handlers.leaders import Leader
+from automq.partition.fetch_session import FetchPlan, FetchTarget
+from automq.partition.partition import Partition
+from automq.protocol.connection import RequestHead, ResponseSlot
+from automq.protocol.fetch_codec import REPLICA_STATE_SINCE, TOPIC_IDS_SINCE, FetchResult
+from automq.protocol.messages.fetch import FetchRequest
+from automq.s3stream.stream import ReadResult
+
+CONSUMER_MAX: Final = -1
+"""Replica ids above it are those of brokers."""
+
+
+class Answerer(Protocol):
+    """Who answers a fetch."""
+
+    def answer(self, fetch: "DelayedFetch") -> None:
+        """Answer with what there is."""
+        ...
+
+    def unpark(self, fetch: "DelayedFetch") -> bool:
+        """Take the fetch out of the purgatory; whether it was there."""
+        ...
+
+
+class DelayedFetch:
+    """One request, as long as it waits. Not frozen: made for every request."""
+
+    __slots__ = (
+        "_answerer",
+        "bytes_max",
+        "head",
+        "is_by_id",
+        "is_done",
+        "is_from_replica",
+        "is_hastened",
+        "listener_name",
+        "min_bytes",
+        "missing_bytes",
+        "open_partitions",
+        "plan",
+        "reading",
+        "request",
+        "slot",
+    )
+
+    def __init__(
+        self,
+        answerer: Answerer,
+        head: RequestHead,
+        slot: ResponseSlot,
+        request: FetchRequest,
+        plan: FetchPlan,
+        *,
+        listener_name: str,
+        bytes_max: int,
+    ) -> None:
+        self._answerer = answerer
+        self.head = head
+        self.slot = slot
+        self.request = request
+        self.plan = plan
+        self.listener_name = listener_name
+        self.is_by_id = head.version >= TOPIC_IDS_SINCE
+        replica = request.replica_state.replica_id if head.version >= REPLICA_STATE_SINCE else request.replica_id
+        self.is_from_replica = replica > CONSUMER_MAX
+        self.bytes_max = bytes_max
+        """Most bytes of records in the answer; a first batch may be larger."""
+        self.min_bytes = min(request.min_bytes, bytes_max)
+        self.missing_bytes = self.min_bytes
+        self.open_partitions = 0
+        self.reading: asyncio.Task[None] | None = None
+        """Reads objects for the answer."""
+        self.is_hastened = False
+        self.is_done = False
+
+    def force_complete(self) -> None:
+        """Enough is available, or a partition was lost."""
+        self._answerer.answer(self)
+
+    def on_expiration(self) -> None:
+        """The time is up: what there is must do."""
+        self._answerer.answer(self)
+
+    def hasten(self) -> None:
+        """Answer with what there is, whatever it waits for: the broker is draining."""
+        self.is_hastened = True
+        if self._answerer.unpark(self):
+            self._answerer.answer(self)
+        elif self.reading is not None:
+            self.reading.cancel()
+
+    def cancel(self) -> None:
+        """The connection is gone: nobody waits for the answer any more."""
+        self.is_done = True
+        self._answerer.unpark(self)
+        if self.reading is not None:
+            self.reading.cancel()
+
+
+class Collected:
+    """What there is to answer at one moment. Not frozen: one is made for every answer."""
+
+    __slots__ = ("cold", "has_news", "leaders", "reads", "results", "size")
+
+    def __init__(self) -> None:
+        self.results: list[tuple[FetchTarget, FetchResult]] = []
+        self.reads: list[ReadResult] = []
+        self.cold: list[tuple[FetchTarget, Partition]] = []
+        """Partitions with data that are not in memory."""
+        self.leaders: list[Leader] = []
+        self.size = 0
+        self.has_news = False
+        """An error or a diverging epoch: answered without waiting for data."""
+
+    def add(self, result: FetchResult, read: ReadResult) -> None:
+        """`read` goes into the answer."""
+        result.records = read.batches
+        result.size = read.size
+        self.size += read.size
+        self.reads.append(read)
+
+    def release(self) -> None:
+        """The bytes have left, or are not wanted."""
+        for read in self.reads:
+            read.release()
