@@ -8,9 +8,11 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.support.broker_processes import Place, readyz
 from tests.support.process import free_port
@@ -269,3 +271,38 @@ def test_nothing_but_the_store_is_written(place: Place) -> None:
 
     assert {path.name for path in place.folder.iterdir()} - before <= {"store"}
     assert list(home.iterdir()) == []
+
+
+def test_production_broker_logs_its_life_and_what_clients_change(place: Place) -> None:
+    """`kubectl logs` of a broker that was started, used, refused something and stopped is no empty page."""
+    port, client = free_port(), free_port()
+    process = place.broker(
+        http_port=port, listeners=f"PLAINTEXT://127.0.0.1:{client}", automq__log__format="json", num__partitions=3
+    )
+    place.until_ready(port)
+    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{client}", "client.id": "deployer"})
+    admin.create_topics([NewTopic("orders", 2)])["orders"].result(30)
+    with pytest.raises(KafkaException):
+        admin.create_topics([NewTopic("orders", 2)])["orders"].result(30)
+    consumer = Consumer({"bootstrap.servers": f"127.0.0.1:{client}", "group.id": "billing", "client.id": "worker"})
+    consumer.subscribe(["orders"])
+    process.wait_for("group is stable", 60)
+    consumer.close()
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+
+    entries = [json.loads(line) for line in process.text.splitlines() if line.startswith("{")]
+    by_message: dict[str, list[dict[str, Any]]] = {}
+    for entry in entries:
+        by_message.setdefault(entry["message"], []).append(entry)
+    (start,) = by_message["broker starts"]
+    assert start["version"] == "0.1.0"
+    assert "num.partitions=3" in start["changed"]
+    (ready,) = by_message["broker ready"]
+    assert ready["bootstrap"] == f"127.0.0.1:{client}"
+    assert [entry["target"] for entry in by_message["topic created"]] == ["orders"]
+    assert by_message["topic created"][0]["client"] == "deployer"
+    assert by_message["change refused"][0]["error"] == "TOPIC_ALREADY_EXISTS"
+    assert {entry["group"] for entry in by_message["group rebalances"]} == {"billing"}
+    assert by_message["broker stopped"][0]["state"] == "Draining"
+    assert len(process.text.splitlines()) < 60, "a line for each event, not for each request"

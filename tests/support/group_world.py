@@ -58,6 +58,8 @@ class GroupWorld:
         self.answered: dict[Ticket, ParkedResponse] = {}
         self.topics: dict[str, uuid.UUID] | None = None
         self.lines: list[str] = []
+        self.notes: list[str] = []
+        """What would be logged."""
         self._tickets = 0
         self.joins = 0
         self._start()
@@ -84,6 +86,7 @@ class GroupWorld:
             assert answer.ticket not in self.answered, "a request is answered once"
             self.answered[answer.ticket] = answer.response
             self.lines.append(f"#{answer.ticket} {show_response(answer.response)}")
+        self.notes += [f"{note.event.value}: {note.group_id} {dict(note.fields)}" for note in turn.notes]
         self.shard.check()
 
     def _start(self) -> None:

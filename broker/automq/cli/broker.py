@@ -18,9 +18,11 @@ def broker(
 
     signal.signal(signal.SIGTERM, stop_early)
     signal.signal(signal.SIGINT, stop_early)
-    from automq.server.logs import log_to_stderr
+    from automq.server.logs import LogFormat, level_of, log_to_stderr
     from automq.server.runner import run_process
     from automq.server.settings import load_settings
 
     log_to_stderr()
-    return run_process(load_settings(file=config, flags=set_ or ()))
+    settings = load_settings(file=config, flags=set_ or ())
+    log_to_stderr(level_of(settings.server.log_level), LogFormat(settings.server.log_format))
+    return run_process(settings)

@@ -1,5 +1,6 @@
 """Makes the topics that a Metadata request asks for and that do not exist."""
 
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,6 +10,8 @@ from automq.handlers.context import RequestContext
 from automq.handlers.deadline import FAILURES, within
 from automq.handlers.errors import error_code_of
 from automq.protocol.errors import ApiError, ErrorCode
+
+log = logging.getLogger(__name__)
 
 # Metadata has no time-out of its own; a client that gets no leader asks again.
 CREATION_TIMEOUT_MS: Final = 10_000
@@ -30,6 +33,18 @@ async def create_missing(context: RequestContext, names: Sequence[str]) -> dict[
         # A time-out is told as what a client retries at once.
         code = ErrorCode.LEADER_NOT_AVAILABLE if code is ErrorCode.REQUEST_TIMED_OUT else code
         return dict.fromkeys(wanted, code)
+    for result in results:
+        if result.error is None:
+            log.info(
+                "topic created for a client that asked for it",
+                extra={
+                    "target": result.name,
+                    "partitions": result.partitions,
+                    "principal": context.principal,
+                    "client": context.client_id or "(no client id)",
+                    "host": context.client_host,
+                },
+            )
     # Somebody else was faster: the image has the topic.
     return {
         result.name: result.error.code

@@ -25,6 +25,7 @@ from automq.s3stream.model import BrokerFenced, FencedBy, FormatTooNew, StoreDam
 from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.server.components import Components
+from automq.server.journal import Journal
 from automq.server.lifecycle import Event, Lifecycle, Reason, Refused, State
 from automq.server.observed_store import ObservedStore
 from automq.server.platform import Accepting, Bound, Platform
@@ -75,6 +76,9 @@ class Broker:
             cluster_id=lambda: self.cluster_id,
             damage=self._damage_summary,
         )
+        self._journal = Journal(
+            lifecycle=self.lifecycle, clock=platform.clock, settings=settings, facts=self._ready_facts
+        )
         self._bound: dict[str, Bound] = {}
         self._http: Bound | None = None
         self._probing: Accepting | None = None
@@ -110,6 +114,18 @@ class Broker:
         assert self._http is not None
         return Address(host=self.settings.server.http.host, port=self._http.port)
 
+    def _ready_facts(self) -> dict[str, object]:
+        assert self._components is not None
+        image = self._components.metadata.image
+        return {
+            "cluster": self._components.cluster_id,
+            "bootstrap": self.bootstrap_address,
+            "http": self.http_address,
+            "topics": sum(not topic.is_internal for topic in image.topics()),
+            "partitions": sum(len(topic.partitions) for topic in image.topics()),
+            "recovered_logs": self._components.recovered_logs,
+        }
+
     def _damage_summary(self) -> str | None:
         if self._components is None:
             return None
@@ -143,6 +159,7 @@ class Broker:
         if self._stop_asked.is_set():
             self._end(_Ending.STOP_ASKED)
         self._stall_watch.start()
+        self._journal.start()
         try:
             self._bind()
             assert self._http is not None
@@ -160,6 +177,7 @@ class Broker:
             self._raise_damage()
         finally:
             await self._close()
+            self._journal.end()
 
     def _end(self, ending: _Ending | BaseException) -> None:
         if self._ending is None or self._ending.done():
@@ -199,6 +217,7 @@ class Broker:
         try:
             opened = await self._open_prefix()
             self.cluster_id = opened.cluster_id
+            self._journal.cluster_found(opened.cluster_id, is_new=opened.formatted)
             await self._take_over(opened)
         except Refused as refused:
             self._end(refused)

@@ -68,6 +68,8 @@ class Components:
         self.cluster_id = cluster_id
         self.node = node_of(settings)
         self.epoch: BrokerEpoch | None = None
+        self.recovered_logs = 0
+        """Write-ahead logs of former processes that were read to their end."""
         self._aging = WallTimeGuard(platform.clock, metrics, boot_id=platform.boot_id, before=trusted_before)
         self.metadata = MetadataPublisher()
         self.controller = Controller(
@@ -132,6 +134,7 @@ class Components:
                 await self._pin(wal, damage_of(slots, recovered.unplaced), left)
             else:
                 await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us, recovered=recovered)
+                self.recovered_logs += 1
         await self.controller.open_streams(*us)
 
     async def _recover_log(self, storage: Storage, wal: WalToRecover) -> RecoveredLog:
@@ -311,6 +314,7 @@ class Components:
         (result,) = await self.controller.create_topics([spec])
         if result.error is not None:
             raise result.error
+        log.info("internal topic created", extra={"target": name, "partitions": partitions})
 
 
 async def _look_at(aging: WallTimeGuard) -> None:

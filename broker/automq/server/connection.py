@@ -45,6 +45,10 @@ _FETCH: Final = ApiKey.FETCH
 class UnsupportedVersion(Exception):
     """A version we cannot read or answer in: the connection is closed, as Kafka does."""
 
+    def __init__(self, head: RequestHead, why: str) -> None:
+        super().__init__(f"{head.api.name} {why}")
+        self.client_id = head.client_id
+
 
 class _Started:
     """Requests of one API that one read brought. Counted together: one by one takes as long as parsing them."""
@@ -287,7 +291,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             route = server.table.route(key, head.version)
             if route is None:
-                raise UnsupportedVersion(f"{head.api.name} is not served here")
+                raise UnsupportedVersion(head, "is not served here")
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
             server.spawn(self._run(route, head, request, slot), name=head.api.name)
@@ -295,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answer_unsupported(self, head: RequestHead, slot: ResponseSlot) -> None:
         if head.api.key is not ApiKey.API_VERSIONS:
-            raise UnsupportedVersion(f"{head.api.name} version {head.version} is not supported")
+            raise UnsupportedVersion(head, f"version {head.version} is not supported")
         slot.complete((self._server.table.refuse_api_versions(head.correlation_id),))
 
     async def _run(self, route: Route, head: RequestHead, request: Message, slot: ResponseSlot) -> None:
@@ -307,7 +311,7 @@ class Connection(asyncio.BufferedProtocol):
             principal=ANONYMOUS,
             listener_name=self._listener_name,
         )
-        answer = await respond(route, context, head.correlation_id, request)
+        answer = await respond(route, context, head.correlation_id, request, audit=self._server.audit)
         if answer is None:
             slot.discard()
             self.close()
@@ -361,7 +365,12 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, error: Exception) -> None:
         """Nothing behind this can be understood."""
         self._server.metrics.connections_refused += 1
-        log.warning("connection from %s closed: %s", self._peer or "an unknown host", error)
+        host = self._peer or "an unknown host"
+        if isinstance(error, UnsupportedVersion):
+            remedy = "its connection is closed, as Kafka does; `ApiVersions` lists what is served"
+            self._server.audit.refuse(str(error), client_id=error.client_id, host=host, remedy=remedy)
+        else:
+            log.warning("connection from %s closed: %s", host, error)
         self.close()
 
     @property

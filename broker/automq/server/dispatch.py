@@ -34,6 +34,7 @@ from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
 from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import Message
+from automq.server.audit import Audit
 
 log = logging.getLogger(__name__)
 
@@ -109,13 +110,16 @@ def decode_request(route: Route, version: int, body: memoryview, offset: int) ->
     return request
 
 
-async def respond(route: Route, context: RequestContext, correlation_id: int, request: Message) -> bytes | None:
+async def respond(
+    route: Route, context: RequestContext, correlation_id: int, request: Message, *, audit: Audit
+) -> bytes | None:
     """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes."""
     api = route.api
     try:
         response: Message | EncodedMetadata = await route.handler(context, request)
     except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
         response = answer_failure(api, context.version, request, error)
+    audit.answered(api, context, request, response)
     try:
         if isinstance(response, EncodedMetadata):
             return response.encode(context.version, correlation_id)

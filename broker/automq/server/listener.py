@@ -20,6 +20,7 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import Workers
 from automq.s3stream.stream import Storage
+from automq.server.audit import Audit
 from automq.server.connection import Connection
 from automq.server.dispatch import DispatchTable
 from automq.server.request_metrics import RequestMetrics
@@ -69,6 +70,7 @@ class KafkaServer:
         self.now = services.clock.monotonic
         self.buffers = ReceiveBuffers()
         self.copies = ByteBudget(settings.slow_readers_bytes)
+        self.audit = Audit()
         self.is_draining = False
         self._settled = asyncio.Event()
         self.produce = ProduceHandler(

@@ -299,6 +299,21 @@ class ServerSettings:
         used_by="partition/fetch_session",
     )
 
+    log_format: str = setting(
+        "automq.log.format",
+        one_of("text", "json"),
+        default="text",
+        doc="Log lines as `TIME LEVEL logger: phrase key=value ...`, or as one JSON object a line.",
+        used_by="server/logs",
+    )
+    log_level: str = setting(
+        "automq.log.level",
+        one_of("debug", "info", "warning", "error"),
+        default="info",
+        doc="The lowest level that is logged.",
+        used_by="server/logs",
+    )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSettings:

@@ -75,6 +75,20 @@ class Settings:
             named.get(listener.name) or _with_host(listener, self.machine.hostname) for listener in self.node.listeners
         )
 
+    def changed(self) -> dict[str, str]:
+        """What was set and is not the default, as it was written; nothing of it is a secret."""
+        found = {}
+        for name, section in SECTIONS.items():
+            for field in dataclasses.fields(section):
+                declared: Setting = field.metadata["setting"]
+                text = self.texts.get(declared.name)
+                is_default = declared.default is not None and (
+                    getattr(getattr(self, name), field.name) == declared.default(self.machine)
+                )
+                if text is not None and not is_default:
+                    found[declared.name] = text
+        return found | dict(self.topic_defaults)
+
 
 def _with_host(listener: Listener, hostname: str) -> Listener:
     if listener.address.host not in ("", "0.0.0.0", "::"):

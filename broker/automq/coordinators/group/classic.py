@@ -29,6 +29,8 @@ class ClassicGroup:
         self.group_id = group_id
         self.state = GroupState.EMPTY
         self.generation = 0
+        self.rebalances = 0
+        """Join phases that began since this broker coordinates the group."""
         self.protocol_type: str | None = None
         self.protocol_name: str | None = None
         self.leader: str | None = None

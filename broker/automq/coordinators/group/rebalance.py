@@ -20,7 +20,7 @@ from automq.coordinators.group.model import (
     SyncTimer,
 )
 from automq.coordinators.group.records import encode
-from automq.coordinators.group.turn import Turn
+from automq.coordinators.group.turn import NoteEvent, Turn
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.group import JoinGroupResponse, SyncGroupResponse
 
@@ -40,6 +40,14 @@ def prepare(turn: Turn, group: ClassicGroup) -> None:
     turn.cancel_timer(SyncTimer(group.group_id))
     group.is_first_rebalance = group.state is GroupState.EMPTY
     group.move(GroupEvent.REBALANCE_STARTED, wall_ms=turn.wall_ms)
+    group.rebalances += 1
+    turn.note(
+        NoteEvent.REBALANCE_STARTED,
+        group.group_id,
+        generation=group.generation,
+        members=len(group.members),
+        cause=turn.cause,
+    )
     if group.is_first_rebalance:
         delay_ms = turn.settings.initial_rebalance_delay_ms
         group.has_joined_meanwhile = False
@@ -90,6 +98,7 @@ def complete_join(turn: Turn, group: ClassicGroup) -> None:
     for member in [member for member in group.members.values() if member.join_ticket is None]:
         if member.instance_id is None:
             drop(turn, group, member)
+            note_dropped(turn, group, member, "it did not join again in time")
     if group.members and not group.elect_joined_leader():
         # Only static members are left and none has come back: their sessions decide.
         turn.set_timer(JoinTimer(group.group_id), after_ms=group.rebalance_timeout_ms)
@@ -97,6 +106,7 @@ def complete_join(turn: Turn, group: ClassicGroup) -> None:
     group.start_generation(wall_ms=turn.wall_ms)
     if not group.members:
         turn.store([GroupStored(group.group_id, group.snapshot())])
+        turn.note(NoteEvent.EMPTY, group.group_id, generation=group.generation)
         return
     for member in group.members.values():
         answer_join(turn, group, member)
@@ -111,7 +121,9 @@ def expire_sync(turn: Turn, group: ClassicGroup) -> None:
     if group.state not in (GroupState.COMPLETING_REBALANCE, GroupState.STABLE) or not group.pending_sync:
         return
     for member_id in list(group.pending_sync):
-        drop(turn, group, group.members[member_id])
+        member = group.members[member_id]
+        drop(turn, group, member)
+        note_dropped(turn, group, member, "it did not ask for its assignment in time")
     prepare(turn, group)
 
 
@@ -119,7 +131,17 @@ def finish_sync(turn: Turn, group: ClassicGroup, assignments: dict[str, bytes]) 
     """The leader's word: everybody gets an assignment, an empty one where it named none. The group is stable."""
     for member in group.members.values():
         member.assignment = assignments.get(member.member_id, b"")
+    began_ms = group.since_ms
     group.move(GroupEvent.LEADER_SYNCED, wall_ms=turn.wall_ms)
+    turn.note(
+        NoteEvent.STABLE,
+        group.group_id,
+        generation=group.generation,
+        members=len(group.members),
+        protocol=group.protocol_name,
+        leader=group.leader,
+        synced_after_ms=None if began_ms is None else turn.wall_ms - began_ms,
+    )
     turn.store([GroupStored(group.group_id, group.snapshot())])
     for member in group.members.values():
         if member.sync_ticket is not None:
@@ -169,7 +191,21 @@ def expire_session(turn: Turn, group: ClassicGroup, member_id: str) -> None:
         arm_session(turn, group, member)
     else:
         drop(turn, group, member)
+        note_dropped(turn, group, member, "its session expired")
         prepare_or_complete(turn, group)
+
+
+def note_dropped(turn: Turn, group: ClassicGroup, member: Member, why: str) -> None:
+    """A member was dropped that did not leave by itself; so is what follows from it explained."""
+    turn.cause = f"a member is gone: {why}"
+    turn.note(
+        NoteEvent.MEMBER_DROPPED,
+        group.group_id,
+        member=member.member_id,
+        client=member.client_id,
+        host=member.client_host,
+        why=why,
+    )
 
 
 def arm_session(turn: Turn, group: ClassicGroup, member: Member) -> None:

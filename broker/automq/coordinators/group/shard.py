@@ -89,6 +89,7 @@ class GroupShard:
             turn.answer(ticket, response)
             return
         group = self._group_or_new(command.group_id)
+        turn.cause = "a member joined again" if command.member_id in group.members else "a member joined"
         join.join(turn, group, command, ticket)
         self._forget_if_void(turn, group)
 
@@ -111,6 +112,7 @@ class GroupShard:
         """LeaveGroup, one answer for each member named."""
         group = self.groups.get(request.group_id)
         if group is not None:
+            turn.cause = "a member left"
             response = LeaveGroupResponse(members=membership.leave(turn, group, request))
             self._forget_if_void(turn, group)
             return response

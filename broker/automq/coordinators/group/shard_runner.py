@@ -161,6 +161,8 @@ class ShardRunner:
         if self.state is RunnerState.CLOSED:
             raise self._gone()
         self._answer(turns[0].answers)
+        for note in turns[0].notes:
+            log.info(note.event.value, extra={"group": note.group_id, **note.fields})
         return response
 
     async def decide_parked(self, decision: Callable[[GroupShard, Turn, Ticket], None]) -> ParkedResponse:

@@ -4,7 +4,8 @@ A decision never acts on the world. It notes records to append, parked requests 
 durable, and timers to set or cancel; the shell carries them out.
 """
 
-from collections.abc import Sequence
+import enum
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from automq.coordinators.group.model import GroupSettings, Record, Ticket, Timer
@@ -29,6 +30,24 @@ class TimerChange:
     at_ms: int | None
 
 
+class NoteEvent(enum.Enum):
+    """What a person wants to know of a group; the values are the phrases of the log."""
+
+    REBALANCE_STARTED = "group rebalances"
+    STABLE = "group is stable"
+    EMPTY = "group is empty"
+    MEMBER_DROPPED = "member of a group is gone"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupNote:
+    """Something to log once the decision is made, with its fields."""
+
+    event: NoteEvent
+    group_id: str
+    fields: Mapping[str, object]
+
+
 @dataclass(slots=True, kw_only=True)
 class Turn:
     """Collects the effects of one decision."""
@@ -43,6 +62,13 @@ class Turn:
     records: list[Record] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     timers: list[TimerChange] = field(default_factory=list)
+    notes: list[GroupNote] = field(default_factory=list)
+    cause: str = "unknown"
+    """Why a rebalance would begin in this turn."""
+
+    def note(self, event: NoteEvent, group_id: str, **fields: object) -> None:
+        """Log this when the decision is made."""
+        self.notes.append(GroupNote(event, group_id, fields))
 
     def store(self, records: Sequence[Record]) -> None:
         """Append `records`; everything this turn answers waits until they are durable."""

@@ -1,7 +1,7 @@
 """The join phase and its timers, where the scenarios do not reach."""
 
 from automq.coordinators.group.model import GroupSettings, GroupState, Ticket
-from automq.protocol.messages.group import JoinGroupResponse, SyncGroupRequest
+from automq.protocol.messages.group import HeartbeatRequest, JoinGroupResponse, SyncGroupRequest
 from tests.support.group_world import GroupWorld
 
 
@@ -62,3 +62,38 @@ def test_static_members_that_do_not_come_back_stay_until_their_sessions_end() ->
     assert group.state is GroupState.COMPLETING_REBALANCE
     assert list(group.members) == ["i-1", "j-2"]
     assert group.leader == "j-2"
+
+
+def test_every_rebalance_is_told_with_its_cause_and_its_outcome() -> None:
+    world = GroupWorld(GroupSettings(initial_rebalance_delay_ms=0))
+    world.join(session_timeout_ms=8_000, rebalance_timeout_ms=60_000)
+    world.advance(0)
+    world.sync(SyncGroupRequest(group_id="g", member_id="c-1", generation_id=1))
+    assert [note.partition(":")[0] for note in world.notes] == ["group rebalances", "group is stable"]
+    assert "'cause': 'a member joined'" in world.notes[0]
+    assert "'members': 1" in world.notes[1]
+    world.notes.clear()
+
+    world.advance(8_000)
+
+    gone, rebalances, empty = world.notes
+    assert gone.startswith("member of a group is gone: g")
+    assert "its session expired" in gone
+    assert "its session expired" in rebalances
+    assert empty.startswith("group is empty: g")
+    assert world.shard.groups["g"].rebalances == 2
+
+
+def test_heartbeats_and_commits_leave_nothing_to_tell() -> None:
+    world = GroupWorld(GroupSettings(initial_rebalance_delay_ms=0))
+    world.join()
+    world.advance(0)
+    world.sync(SyncGroupRequest(group_id="g", member_id="c-1", generation_id=1))
+    world.notes.clear()
+
+    for _ in range(10):
+        turn = world.turn()
+        world.shard.heartbeat(turn, HeartbeatRequest(group_id="g", member_id="c-1", generation_id=1))
+        world.carry_out(turn)
+
+    assert world.notes == []
