@@ -151,7 +151,7 @@ class Audit:
     def __init__(self) -> None:
         self._refused: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def answered(self, api: Api, context: RequestContext, request: Message, response: Message) -> None:
+    def answered(self, api: Api, context: RequestContext, request: Message, response: object) -> None:
         """Log what `request` changed, or was refused."""
         changes = CHANGES.get(type(request))
         if changes is not None and not getattr(request, "validate_only", False):
