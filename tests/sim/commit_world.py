@@ -20,6 +20,7 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import (
     BrokerFenced,
+    CommitObject,
     CommitRange,
     CommitRequest,
     CommitResult,
@@ -89,25 +90,28 @@ class Puppet:
         if object_id is None:
             object_id = await self.prepare()
         owner = recovering or self
-        result = await self.world.controller.commit_object(
+        result = await self.world.controller.commit_objects(
             CommitRequest(
-                object_id=object_id,
-                size=100,
+                objects=[
+                    CommitObject(
+                        object_id=object_id,
+                        size=100,
+                        ranges=[
+                            CommitRange(
+                                stream=stream,
+                                epoch=StreamEpoch(epoch),
+                                start=Offset(start),
+                                end=Offset(end),
+                                size=end - start,
+                                max_timestamp_ms=0,
+                            )
+                            for stream, epoch, start, end in ranges
+                        ],
+                    )
+                ],
                 node=owner.node,
                 epoch=owner.epoch,
                 trim_to=trim_to,
-                ranges=[
-                    CommitRange(
-                        stream=stream,
-                        epoch=StreamEpoch(epoch),
-                        start=Offset(start),
-                        end=Offset(end),
-                        size=end - start,
-                        max_timestamp_ms=0,
-                        has_checkpoint=False,
-                    )
-                    for stream, epoch, start, end in ranges
-                ],
                 recoverer=self.name if recovering is not None else None,
             )
         )

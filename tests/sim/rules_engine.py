@@ -83,7 +83,7 @@ def _all_written(original: Any) -> Any:
 def _capture_at_the_tail(original: Any) -> Any:
     """Checkpoints are taken when the object is built, not when its end was fixed."""
 
-    async def build(self: Any, block: Any, *args: Any) -> Any:
+    async def put(self: Any, block: Any, *args: Any) -> Any:
         engine = self._events.committed.__self__
         for run in block.runs:
             stream = engine._open_streams.get(run.stream)
@@ -91,7 +91,7 @@ def _capture_at_the_tail(original: Any) -> Any:
                 block.checkpoints[(run.stream, run.epoch)] = stream.checkpoint_source()
         return await original(self, block, *args)
 
-    return build
+    return put
 
 
 def _publish_at_once(original: Any) -> Any:
@@ -236,7 +236,7 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "checkpoint at the uploaded end",
         "An error is an answer too: a checkpoint is captured at exactly the uploaded end offset, never at the tail.",
-        (UPLOADER + "_build",),
+        (UPLOADER + "_put",),
         _capture_at_the_tail,
         "checkpoint_knows_what_is_lost",
     ),

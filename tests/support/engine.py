@@ -17,6 +17,7 @@ from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import (
     BrokerFenced,
     CheckpointRef,
+    CommitObject,
     CommitRequest,
     CommitResult,
     ObjectRefused,
@@ -86,17 +87,18 @@ class Ledger:
                 raise BrokerFenced(f"{committer} is fenced")
         elif expected != committer or committer in self.fenced_by:
             raise BrokerFenced(f"{committer} does not recover {dead}")
-        if request.object_id is not None:
-            if request.object_id in self.objects:
+        if request.objects:
+            if any(object_id in self.objects for object_id in request.object_ids):
                 verdicts = [RangeVerdict.ACCEPTED] * len(request.ranges)
                 return CommitResult(verdicts=verdicts, trimmed_to=self.trimmed.get(dead, 0))
-            if request.object_id not in self.prepared:
-                raise ObjectRefused(f"object {request.object_id} is not prepared")
-            del self.prepared[request.object_id]
-            self.objects[request.object_id] = []
+            if not all(object_id in self.prepared for object_id in request.object_ids):
+                raise ObjectRefused(f"objects {request.object_ids} are not prepared")
+            for object_id in request.object_ids:
+                del self.prepared[object_id]
+                self.objects[object_id] = []
         self.commits.append(request)
         verdicts, stuck = [], False
-        for commit in request.ranges:
+        for committed, commit in ((each, item) for each in request.objects for item in each.ranges):
             state = self.streams.get(commit.stream)
             if state is None:
                 verdicts.append(RangeVerdict.DROPPED)
@@ -105,14 +107,13 @@ class Ledger:
                 stuck = stuck or state.owner == request.node
             else:
                 verdicts.append(RangeVerdict.CLIPPED if commit.start < state.start else RangeVerdict.ACCEPTED)
-                self._accept(request, commit)
+                self._accept(committed, commit)
         if not stuck:
             self.trimmed[dead] = max(self.trimmed.get(dead, 0), request.trim_to)
         return CommitResult(verdicts=verdicts, trimmed_to=self.trimmed.get(dead, 0))
 
-    def _accept(self, request: CommitRequest, commit: Any) -> None:
+    def _accept(self, request: CommitObject, commit: Any) -> None:
         state = self.streams[commit.stream]
-        assert request.object_id is not None
         span = ObjectSpan(
             object_id=request.object_id,
             object_size=request.size,
@@ -123,7 +124,7 @@ class Ledger:
         )
         self.objects[request.object_id].append((commit.stream, span))
         checkpoint = state.checkpoint
-        if commit.has_checkpoint:
+        if commit.checkpoint:
             checkpoint = CheckpointRef(object_id=request.object_id, object_size=request.size, offset=commit.end)
         self.streams[commit.stream] = replace(state, end=commit.end, checkpoint=checkpoint)
 

@@ -1,12 +1,12 @@
-"""Pure: may this object be committed, and what of it. The last line of defence against two owners of one stream.
+"""Pure: may these objects be committed, and what of them. The last line of defence against two owners of one stream.
 
 Each clause is a function of its own; `judge` is their order. All of it looks at the image before the commit, and for
-several ranges of one stream at the ranges judged before.
+several ranges of one stream at the ranges judged before. A commit is the objects of a block: one record, or nothing.
 
     whole commit    more ranges than fit into one slot of the metadata log                      CommitTooLarge
                     a broker that is fenced, or a recoverer that the fence does not name        BrokerFenced
-                    an object that is committed already                                         the same answer again
-                    an object that is neither prepared nor committed                            ObjectRefused, T stays
+                    the newest commit of this log once more                                     the same answer again
+                    one of the objects is not prepared                                          ObjectRefused, T stays
     each range      its stream is deleted                                                       DROPPED
                     the committing broker does not own the stream at the range's epoch          REFUSED
                     its stream is quarantined because of another incarnation's log              REFUSED
@@ -19,15 +19,17 @@ several ranges of one stream at the ranges judged before.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from automq.controller.brokers import check_alive
 from automq.ids import Offset, StreamId
 from automq.metadata.image import MetadataImage, StreamImage
-from automq.metadata.records import MetadataRecord, ObjectCommitted, RecordedRange, WalTrimmed
+from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange, WalTrimmed
 from automq.replicated.machine import Decision
 from automq.s3stream.model import (
     BrokerFenced,
+    CheckpointKind,
     CommitRange,
     CommitRequest,
     CommitResult,
@@ -52,13 +54,14 @@ def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataReco
     """The whole check. Raises CommitTooLarge, BrokerFenced, ObjectRefused."""
     check_size(request)
     check_committer(image, request)
-    if request.object_id is not None:
+    if request.objects:
         if is_repeated(image, request):
             return Decision((), repeated_result(image, request))
         check_prepared(image, request)
+    ranges = request.ranges
     judgements: list[Judgement] = []
     ends: dict[StreamId, Offset] = {}
-    for item in request.ranges:
+    for item in ranges:
         judgement = judge_range(image, request, item, ends.get(item.stream))
         if judgement.recorded is not None:
             end = ends.get(item.stream, image.streams[item.stream].end)
@@ -66,7 +69,7 @@ def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataReco
         judgements.append(judgement)
     refused = tuple(
         item.stream
-        for item, judgement in zip(request.ranges, judgements, strict=True)
+        for item, judgement in zip(ranges, judgements, strict=True)
         if judgement.verdict is RangeVerdict.REFUSED
     )
     trim_to = position_after(image, request, refused)
@@ -78,8 +81,9 @@ def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataReco
 
 def check_size(request: CommitRequest) -> None:
     """Clause: what would not fit into one slot is refused before anything is decided. Raises CommitTooLarge."""
-    if len(request.ranges) > RANGES_MAX:
-        raise CommitTooLarge(ranges=len(request.ranges), ranges_max=RANGES_MAX)
+    ranges = sum(len(committed.ranges) for committed in request.objects)
+    if ranges > RANGES_MAX:
+        raise CommitTooLarge(ranges=ranges, ranges_max=RANGES_MAX)
 
 
 def check_committer(image: MetadataImage, request: CommitRequest) -> None:
@@ -96,14 +100,13 @@ def check_committer(image: MetadataImage, request: CommitRequest) -> None:
 
 
 def is_repeated(image: MetadataImage, request: CommitRequest) -> bool:
-    """Clause: an object id already committed is a success; the reply was lost."""
-    return request.object_id in image.committed
+    """Clause: what is committed already is a success; the reply was lost. Whatever became of the objects since."""
+    return image.wals[request.node, request.epoch].newest_objects == request.object_ids
 
 
 def repeated_result(image: MetadataImage, request: CommitRequest) -> CommitResult:
     """The answer that was lost."""
-    assert request.object_id is not None
-    refused = image.committed[request.object_id].refused
+    refused = image.wals[request.node, request.epoch].newest_refused
     return CommitResult(
         verdicts=[
             RangeVerdict.DROPPED
@@ -118,11 +121,14 @@ def repeated_result(image: MetadataImage, request: CommitRequest) -> CommitResul
 
 
 def check_prepared(image: MetadataImage, request: CommitRequest) -> None:
-    """Clause: an object that is expired, destroyed or unknown is refused whole and moves no T. Raises ObjectRefused."""
-    if request.object_id not in image.prepared:
-        raise ObjectRefused(
-            f"object {request.object_id} is neither prepared nor committed: upload again under a new id"
-        )
+    """Clause: with an object that is expired, destroyed or unknown nothing is committed, and no T moved.
+
+    Raises ObjectRefused.
+    """
+    ids = request.object_ids
+    unprepared = [object_id for object_id in ids if object_id not in image.prepared]
+    if unprepared or len(set(ids)) < len(ids):
+        raise ObjectRefused(f"of objects {ids} {unprepared or 'one twice'} cannot be committed: upload under new ids")
 
 
 def judge_range(
@@ -188,7 +194,7 @@ def recorded_range(stream: StreamImage, item: CommitRange, *, start: Offset) -> 
         end=item.end,
         size=item.size,
         max_timestamp_ms=item.max_timestamp_ms,
-        has_checkpoint=item.has_checkpoint and is_newest_checkpoint(stream, item),
+        checkpoint=item.checkpoint if is_newest_checkpoint(stream, item) else CheckpointKind.NONE,
     )
 
 
@@ -217,19 +223,23 @@ def _records(
     refused: tuple[StreamId, ...],
     trim_to: int,
 ) -> Sequence[MetadataRecord]:
-    if request.object_id is None:
-        assert not request.ranges
+    if not request.objects:
         if trim_to == image.wals[request.node, request.epoch].trim_to:
             return ()
         return (WalTrimmed(node=request.node, epoch=request.epoch, trim_to=trim_to),)
+    judged = iter(judgements)
+    objects = tuple(
+        CommittedObject(
+            object_id=committed.object_id,
+            size=committed.size,
+            ranges=tuple(
+                judgement.recorded
+                for judgement in islice(judged, len(committed.ranges))
+                if judgement.recorded is not None
+            ),
+        )
+        for committed in request.objects
+    )
     return (
-        ObjectCommitted(
-            object_id=request.object_id,
-            size=request.size,
-            node=request.node,
-            epoch=request.epoch,
-            trim_to=trim_to,
-            ranges=tuple(judgement.recorded for judgement in judgements if judgement.recorded is not None),
-            refused=refused,
-        ),
+        ObjectsCommitted(node=request.node, epoch=request.epoch, trim_to=trim_to, objects=objects, refused=refused),
     )

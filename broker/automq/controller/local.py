@@ -54,7 +54,7 @@ class LocalObjects:
 
     async def commit(self, request: CommitRequest) -> CommitResult:
         with _as_port_errors():
-            return await self._controller.commit_object(request)
+            return await self._controller.commit_objects(request)
 
     async def confirm(self) -> None:
         with _as_port_errors():

@@ -467,7 +467,7 @@ class Controller:
             )
         )
 
-    async def commit_object(self, request: CommitRequest) -> CommitResult:
+    async def commit_objects(self, request: CommitRequest) -> CommitResult:
         """See `ObjectManager.commit`. Raises ObjectRefused, CommitTooLarge."""
         return await self._call(lambda image: judge(image, request))
 

@@ -66,6 +66,10 @@ class WalImage:
     """Why it could not be recovered; it is pinned then, and its streams are quarantined."""
     lost: tuple[WalSlotsLost, ...] = ()
     """Slots that a person gave up, ascending."""
+    newest_objects: tuple[ObjectId, ...] = ()
+    newest_refused: tuple[StreamId, ...] = ()
+    """The newest commit for this log and the streams that it refused ranges of: asked for again, it gets the same
+    answer. Commits for one log are made one after the other, so only the newest can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +137,6 @@ class ObjectImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Prepared only: when it may be destroyed."""
     references: int = 0
     """Committed only: spans and newest checkpoints that lie in it. At none it is destroyed."""
-    refused: tuple[StreamId, ...] = ()
-    """Committed only: streams whose ranges were refused."""
     destroyed_ms: int = 0
     """Destroyed only: when the grace period began."""
 

@@ -52,7 +52,8 @@ class RecordedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     end: Offset
     size: int
     max_timestamp_ms: int
-    has_checkpoint: bool
+    checkpoint: int | bool
+    """A `CheckpointKind`. Records of format level 1 and below have True where there is a whole checkpoint."""
 
 
 class SpanRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -64,6 +65,14 @@ class SpanRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     end: Offset
     size: int
     max_timestamp_ms: int
+
+
+class CommittedObject(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One object of a commit, and what it holds."""
+
+    object_id: ObjectId
+    size: int
+    ranges: tuple[RecordedRange, ...]
 
 
 class UnplacedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -185,7 +194,10 @@ class ObjectsPrepared(msgspec.Struct, frozen=True, array_like=True, tag=13):
 
 
 class ObjectCommitted(msgspec.Struct, frozen=True, array_like=True, tag=14):
-    """A prepared object is readable, and (node, epoch)'s write-ahead log is superfluous below `trim_to`."""
+    """A prepared object is readable, and (node, epoch)'s write-ahead log is superfluous below `trim_to`.
+
+    Not written any more: a commit of format level 2 is `ObjectsCommitted`.
+    """
 
     object_id: ObjectId
     size: int
@@ -257,6 +269,7 @@ class ObjectRestored(msgspec.Struct, frozen=True, array_like=True, tag=22):
     node: NodeId
     epoch: BrokerEpoch
     refused: tuple[StreamId, ...] = ()
+    """Of format level 1 and below: see `NewestCommit`."""
 
 
 class StreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=23):
@@ -351,6 +364,26 @@ class FormatLevelRaised(msgspec.Struct, frozen=True, array_like=True, tag=29):
     level: int
 
 
+class ObjectsCommitted(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """Prepared objects are readable, all of a block, and (node, epoch)'s log is superfluous below `trim_to`."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    trim_to: int
+    objects: tuple[CommittedObject, ...]
+    refused: tuple[StreamId, ...] = ()
+    """Streams whose ranges the commit check refused: a repeated commit gets the same answer."""
+
+
+class NewestCommit(msgspec.Struct, frozen=True, array_like=True, tag=31):
+    """Snapshots only: the newest commit for (node, epoch)'s log, which may be asked for again."""
+
+    node: NodeId
+    epoch: BrokerEpoch
+    objects: tuple[ObjectId, ...]
+    refused: tuple[StreamId, ...] = ()
+
+
 MetadataRecord = (
     BrokerRegistered
     | BrokerFenced
@@ -381,13 +414,15 @@ MetadataRecord = (
     | WalDamaged
     | WalSlotsLost
     | FormatLevelRaised
+    | ObjectsCommitted
+    | NewestCommit
 )
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
-FORMAT_LEVEL: Final = 1
-"""The newest that this program reads, and what it raises a cluster to. Level 0 knew records up to tag 23 only, and WAL
-slots of version 1."""
-NEWEST_TAG: Final = 29
+FORMAT_LEVEL: Final = 2
+"""The newest that this program reads, and what it raises a cluster to. Level 1 knew records up to tag 29, and whole
+checkpoints only; level 0 knew records up to tag 23, and WAL slots of version 1."""
+NEWEST_TAG: Final = 31
 
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _DECODER: Final = msgspec.msgpack.Decoder(list[MetadataRecord])

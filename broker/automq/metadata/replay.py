@@ -30,13 +30,16 @@ from automq.metadata.records import (
     BrokerFenced,
     BrokerRegistered,
     BrokerUnregistered,
+    CommittedObject,
     ConfigChanged,
     CountersAdvanced,
     FeatureLevelSet,
     FormatLevelRaised,
     MetadataRecord,
+    NewestCommit,
     ObjectCommitted,
     ObjectRestored,
+    ObjectsCommitted,
     ObjectsDeleted,
     ObjectsDestroyed,
     ObjectsPrepared,
@@ -269,23 +272,34 @@ class MetadataMachine:
         self.next_object = ObjectId(max(self.next_object, record.first + record.count))
 
     def object_committed(self, record: ObjectCommitted) -> None:
+        objects = (CommittedObject(record.object_id, record.size, record.ranges),)
+        self.objects_committed(ObjectsCommitted(record.node, record.epoch, record.trim_to, objects, record.refused))
+
+    def objects_committed(self, record: ObjectsCommitted) -> None:
+        for committed in record.objects:
+            self._commit(record.node, record.epoch, committed)
+        self._move_wal(record.node, record.epoch, record.trim_to)
+        ids = tuple(committed.object_id for committed in record.objects)
+        self.newest_commit(NewestCommit(record.node, record.epoch, ids, record.refused))
+
+    def newest_commit(self, record: NewestCommit) -> None:
+        key = (record.node, record.epoch)
+        if key in self.wals:
+            wal = dataclasses.replace(self.wals[key], newest_objects=record.objects, newest_refused=record.refused)
+            self.wals[key] = wal
+
+    def _commit(self, node: NodeId, epoch: BrokerEpoch, record: CommittedObject) -> None:
         del self.prepared[record.object_id]
         references = 0
         for recorded in record.ranges:
             references += self._extend(record, recorded)
         self.committed[record.object_id] = ObjectImage(
-            object_id=record.object_id,
-            node=record.node,
-            epoch=record.epoch,
-            size=record.size,
-            references=references,
-            refused=record.refused,
+            object_id=record.object_id, node=node, epoch=epoch, size=record.size, references=references
         )
         if references == 0:
             self.unreferenced[record.object_id] = None
-        self._move_wal(record.node, record.epoch, record.trim_to)
 
-    def _extend(self, record: ObjectCommitted, recorded: RecordedRange) -> int:
+    def _extend(self, record: CommittedObject, recorded: RecordedRange) -> int:
         """Move one stream's end, and say how often it now refers to the object."""
         stream = self.streams[recorded.stream]
         references = 0
@@ -303,7 +317,7 @@ class MetadataMachine:
             )
             references += 1
         checkpoint, checkpoint_offset = stream.checkpoint_object, stream.checkpoint_offset
-        if recorded.has_checkpoint:
+        if recorded.checkpoint:
             if checkpoint is not None and checkpoint != record.object_id:
                 self._release(checkpoint)
             references += checkpoint != record.object_id
@@ -334,7 +348,7 @@ class MetadataMachine:
             found = self.prepared.pop(object_id, None) or self.committed.pop(object_id)
             assert found.references == 0
             self.unreferenced.pop(object_id, None)
-            self.destroyed[object_id] = structs.replace(found, expires_ms=0, refused=(), destroyed_ms=record.at_ms)
+            self.destroyed[object_id] = structs.replace(found, expires_ms=0, destroyed_ms=record.at_ms)
 
     def objects_deleted(self, record: ObjectsDeleted) -> None:
         for object_id in record.objects:
@@ -399,11 +413,7 @@ class MetadataMachine:
 
     def object_restored(self, record: ObjectRestored) -> None:
         self.committed[record.object_id] = ObjectImage(
-            object_id=record.object_id,
-            node=record.node,
-            epoch=record.epoch,
-            size=record.size,
-            refused=record.refused,
+            object_id=record.object_id, node=record.node, epoch=record.epoch, size=record.size
         )
         self.unreferenced[record.object_id] = None
 
@@ -458,6 +468,8 @@ _REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], None]]] = {
     StreamsDeleted: MetadataMachine.streams_deleted,
     ObjectsPrepared: MetadataMachine.objects_prepared,
     ObjectCommitted: MetadataMachine.object_committed,
+    ObjectsCommitted: MetadataMachine.objects_committed,
+    NewestCommit: MetadataMachine.newest_commit,
     ObjectsDestroyed: MetadataMachine.objects_destroyed,
     ObjectsDeleted: MetadataMachine.objects_deleted,
     WalTrimmed: MetadataMachine.wal_trimmed,

@@ -18,6 +18,7 @@ from automq.metadata.records import (
     FeatureLevelSet,
     FormatLevelRaised,
     MetadataRecord,
+    NewestCommit,
     NewPartition,
     ObjectRestored,
     ObjectsDestroyed,
@@ -89,6 +90,8 @@ def _brokers(image: MetadataImage) -> Iterator[MetadataRecord]:
             yield WalTrimmed(node=node, epoch=epoch, trim_to=wal.trim_to)
         if wal is not None:
             yield from wal.lost
+            if wal.newest_objects:
+                yield NewestCommit(node=node, epoch=epoch, objects=wal.newest_objects, refused=wal.newest_refused)
             if wal.damage is not None:
                 yield wal.damage
         recoverer = None if wal is None else wal.recoverer
@@ -135,9 +138,7 @@ def _objects(image: MetadataImage) -> Iterator[MetadataRecord]:
 
 
 def _restored(image: ObjectImage) -> ObjectRestored:
-    return ObjectRestored(
-        object_id=image.object_id, size=image.size, node=image.node, epoch=image.epoch, refused=image.refused
-    )
+    return ObjectRestored(object_id=image.object_id, size=image.size, node=image.node, epoch=image.epoch)
 
 
 def _stream(stream: StreamImage) -> Iterator[MetadataRecord]:

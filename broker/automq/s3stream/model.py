@@ -45,13 +45,13 @@ class BrokerFenced(StreamError):
 
 
 class ObjectRefused(StreamError):
-    """The object id is neither prepared nor committed: upload again under a new id."""
+    """An object id of the commit is neither prepared nor committed: upload all of it again under new ids."""
 
 
 class CommitTooLarge(StreamError):
     """One commit has more ranges than fit into one change of the metadata. Nothing happened: commit parts of it.
 
-    Whoever uploads splits its ranges over several objects, and moves T with the last of them only.
+    Whoever uploads splits its ranges over several commits, and moves T with the last of them only.
     """
 
     def __init__(self, *, ranges: int, ranges_max: int) -> None:
@@ -137,6 +137,14 @@ class RetentionClass(enum.IntEnum):
     TRIMMED = 1
 
 
+class CheckpointKind(enum.IntEnum):
+    """What an object holds of a stream's checkpoint. Persisted: never renumber, never reuse."""
+
+    NONE = 0
+    BASE = 1
+    """Everything: what came before is not needed to read it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRange:
     """Offsets [start, end) of one stream inside the object to be committed."""
@@ -148,27 +156,44 @@ class CommitRange:
     size: int
     """Bytes of record batches."""
     max_timestamp_ms: int
-    has_checkpoint: bool
-    """The object also holds the stream's checkpoint, captured at exactly `end`."""
+    checkpoint: CheckpointKind = CheckpointKind.NONE
+    """What the object also holds of the stream's checkpoint, captured at exactly `end`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitObject:
+    """One object of a commit, and what it holds: each stream's ranges ascend."""
+
+    object_id: ObjectId
+    size: int
+    ranges: Sequence[CommitRange]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitRequest:
-    """One object, its ranges, and the WAL position that it makes superfluous.
+    """The objects of one block, and the WAL position that they make superfluous: all of it by one record, or nothing.
 
     `node` and `epoch` name the broker whose WAL the data come from. In a recovery commit that is the dead broker, and
     `recoverer` is the (node, epoch) which the fence record names; else `recoverer` is None.
     """
 
-    object_id: ObjectId | None
-    """None when a commit only moves the WAL position."""
-    size: int
+    objects: Sequence[CommitObject]
+    """None of them when a commit only moves the WAL position."""
     node: NodeId
     epoch: BrokerEpoch
     trim_to: int
     """New T of (node, epoch): a WAL sequence."""
-    ranges: Sequence[CommitRange]
     recoverer: tuple[NodeId, BrokerEpoch] | None = None
+
+    @property
+    def object_ids(self) -> tuple[ObjectId, ...]:
+        """The objects' ids, in order."""
+        return tuple(committed.object_id for committed in self.objects)
+
+    @property
+    def ranges(self) -> Sequence[CommitRange]:
+        """Those of all objects, in their order: what `CommitResult.verdicts` follows."""
+        return [item for committed in self.objects for item in committed.ranges]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamEpoch, StreamId
-from automq.s3stream.model import CommitRange
+from automq.s3stream.model import CheckpointKind, CommitObject, CommitRange
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES, Batch, ObjectWriter
 from automq.s3stream.ports import Buffer
 
@@ -17,14 +17,15 @@ class ObjectBuilder:
     """Collects data blocks and checkpoints, and the commit ranges that describe them."""
 
     def __init__(self, cluster_id: ClusterId, object_id: ObjectId) -> None:
+        self._object_id = object_id
         self._writer = ObjectWriter(cluster_id, object_id)
         self._in_turn = 0
         self.ranges: list[CommitRange] = []
 
     @property
-    def size(self) -> int:
-        """Bytes of the object."""
-        return self._writer.size
+    def committed(self) -> CommitObject:
+        """What is to be committed of it once it is finished."""
+        return CommitObject(object_id=self._object_id, size=self._writer.size, ranges=self.ranges)
 
     async def add_run(
         self, stream: StreamId, epoch: StreamEpoch, batches: Iterable[Batch], *, checkpoint: bytes | None = None
@@ -53,7 +54,7 @@ class ObjectBuilder:
                 end=Offset(end),
                 size=size,
                 max_timestamp_ms=max_timestamp,
-                has_checkpoint=checkpoint is not None,
+                checkpoint=CheckpointKind.NONE if checkpoint is None else CheckpointKind.BASE,
             )
         )
 

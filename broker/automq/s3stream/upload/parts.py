@@ -1,10 +1,10 @@
 """How the ranges of one upload become objects, and how an object is put exactly once.
 
-An upload is one object and one commit for each retention class in it: an object lives as long as the longest-lived
-stream in it, so streams that are never trimmed must not share one with those that are. Ranges that are too many for one
-change of the metadata are several objects, too. Objects of one upload are committed one after the other, and only the
-last one moves T. A crash between two of them is a crash before the upload for what is not committed yet: the log still
-has it all, and recovery passes over what streams' ends show to be committed.
+An upload is one object for each retention class in it: an object lives as long as the longest-lived stream in it, so
+streams that are never trimmed must not share one with those that are. All of them are one commit, which moves T: a
+crash between two PUTs is a crash before the upload. Only ranges that are too many for one change of the metadata are
+several commits, one after the other, and the last one alone moves T: the log still has what is not committed yet, and
+recovery passes over what streams' ends show to be committed.
 """
 
 from collections import defaultdict, deque
@@ -32,38 +32,55 @@ T = TypeVar("T")
 RANGES_MAX: Final = 50_000
 
 
-async def in_parts(
+async def in_commits(
     runs: Sequence[R],
-    upload: Callable[[Sequence[R], bool], Coroutine[Any, Any, T]],
+    upload: Callable[[Sequence[Sequence[R]], bool], Coroutine[Any, Any, T]],
     *,
     class_of: Callable[[StreamId], RetentionClass],
     ranges_max: int | None = None,
 ) -> T:
-    """The result of the last `upload(runs of one part, whether it is the last)`; a part that is too large is halved.
+    """The result of the last `upload(runs of each object of one commit, whether it is the last)`.
 
-    No part mixes retention classes.
+    What is too large for one commit is halved. `runs` are ordered by stream, and so are those of an object.
     """
-    most = ranges_max or RANGES_MAX
+    commits = deque(_divided(objects_of(runs, class_of), ranges_max or RANGES_MAX))
+    while True:
+        objects = commits.popleft()
+        try:
+            result = await upload(objects, not commits)
+        except CommitTooLarge:
+            ranges = sum(map(len, objects))
+            if ranges == 1:
+                raise
+            commits.extendleft(reversed(_divided(objects, (ranges + 1) // 2)))
+            continue
+        if not commits:
+            return result
+
+
+def objects_of(runs: Sequence[R], class_of: Callable[[StreamId], RetentionClass]) -> list[list[R]]:
+    """What becomes an object of its own: no object mixes retention classes."""
     by_class: dict[RetentionClass, list[R]] = defaultdict(list)
     for run in runs:
         by_class[class_of(run.stream)].append(run)
-    parts = deque(
-        of_class[first : first + most]
-        for _, of_class in sorted(by_class.items())
-        for first in range(0, len(of_class), most)
-    )
-    while True:
-        part = parts.popleft()
-        try:
-            result = await upload(part, not parts)
-        except CommitTooLarge:
-            if len(part) == 1:
-                raise
-            middle = len(part) // 2
-            parts.extendleft((part[middle:], part[:middle]))
-            continue
-        if not parts:
-            return result
+    return [of_class for _, of_class in sorted(by_class.items())]
+
+
+def _divided(objects: Sequence[Sequence[R]], ranges_max: int) -> list[list[Sequence[R]]]:
+    """The objects of each commit, in order: none has more than `ranges_max` ranges."""
+    commits: list[list[Sequence[R]]] = []
+    room = 0
+    for runs in objects:
+        first = 0
+        while first < len(runs):
+            if not room:
+                commits.append([])
+                room = ranges_max
+            part = runs[first : first + room]
+            commits[-1].append(part)
+            first += len(part)
+            room -= len(part)
+    return commits
 
 
 async def put_object(store: ObjectStorage, key: str, body: Sequence[Buffer]) -> None:

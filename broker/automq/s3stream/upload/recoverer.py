@@ -13,7 +13,7 @@ from typing import Final
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
 from automq.runtime.entropy import Entropy
 from automq.s3stream.model import (
-    CommitRange,
+    CommitObject,
     CommitRequest,
     ObjectRefused,
     RangeVerdict,
@@ -30,7 +30,7 @@ from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage, 
 from automq.s3stream.recovery import RecoveredRun, UploadPlan, first_of_run, merged, plan_upload
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.upload.dead_log import DeadLog, Group
-from automq.s3stream.upload.parts import in_parts, put_object
+from automq.s3stream.upload.parts import in_commits, put_object
 from automq.s3stream.wal.format import SlotKind
 from automq.s3stream.wal.trimmer import DELETES_AT_ONCE
 
@@ -140,13 +140,13 @@ class Recoverer:
             is_damaged = gap.start == gap.expected
             self._hold("damaged batch" if is_damaged else "the log goes on where the stream does not end", gap)
         if plan.runs:
-            await in_parts(
+            await in_commits(
                 plan.runs,
-                lambda runs, is_last: self._upload_part(runs, group.next if is_last else 0),
+                lambda objects, is_last: self._upload_objects(objects, group.next if is_last else 0),
                 class_of=self._streams.retention_class,
             )
         elif group.next > self._committed_to:
-            await self._commit(None, 0, [], [], trim_to=group.next)
+            await self._commit([], [], trim_to=group.next)
 
     async def _plan(self, group: Group) -> UploadPlan:
         """What of the group is to be uploaded. A hole that lost slots have left is recorded as lost first."""
@@ -160,37 +160,31 @@ class Recoverer:
             await self._streams.lose_before((self._node, self._epoch), hole.stream, hole.start)
         return plan_upload(records, self._state) if holes else plan
 
-    async def _upload_part(self, runs: Sequence[RecoveredRun], trim_to: int) -> None:
-        """One object, and its commit."""
+    async def _upload_objects(self, objects: Sequence[Sequence[RecoveredRun]], trim_to: int) -> None:
+        """Objects, and their one commit."""
         while True:
-            object_id = (await self._objects.prepare(1))[0]
-            builder = ObjectBuilder(self._cluster_id, object_id)
-            for run in runs:
-                await builder.add_run(run.stream, run.epoch, (_batch(record) for record in run.batches))
-            await put_object(self._store, object_key(self._cluster_id, object_id), builder.finish())
+            ids = await self._objects.prepare(len(objects))
+            put = [await self._put(runs, object_id) for object_id, runs in zip(ids, objects, strict=True)]
             try:
-                await self._commit(object_id, builder.size, builder.ranges, runs, trim_to=trim_to)
+                await self._commit(put, [run for runs in objects for run in runs], trim_to=trim_to)
             except ObjectRefused as error:
-                log.warning("object refused, uploading again", extra={"object": object_id, "error": str(error)})
+                log.warning("objects refused, uploading again", extra={"objects": ids, "error": str(error)})
                 continue
             return
 
-    async def _commit(
-        self,
-        object_id: ObjectId | None,
-        size: int,
-        ranges: Sequence[CommitRange],
-        runs: Sequence[RecoveredRun],
-        *,
-        trim_to: int,
-    ) -> None:
+    async def _put(self, runs: Sequence[RecoveredRun], object_id: ObjectId) -> CommitObject:
+        builder = ObjectBuilder(self._cluster_id, object_id)
+        for run in runs:
+            await builder.add_run(run.stream, run.epoch, (_batch(record) for record in run.batches))
+        await put_object(self._store, object_key(self._cluster_id, object_id), builder.finish())
+        return builder.committed
+
+    async def _commit(self, objects: Sequence[CommitObject], runs: Sequence[RecoveredRun], *, trim_to: int) -> None:
         request = CommitRequest(
-            object_id=object_id,
-            size=size,
+            objects=objects,
             node=self._node,
             epoch=self._epoch,
             trim_to=trim_to if self._trim_limit is None else min(trim_to, self._trim_limit),
-            ranges=ranges,
             recoverer=self._recoverer,
         )
         result = await self._objects.commit(request)

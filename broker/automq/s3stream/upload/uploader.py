@@ -21,6 +21,7 @@ from automq.runtime.telemetry import Metrics
 from automq.s3stream.cache.log_cache import CacheBlock, Run
 from automq.s3stream.model import (
     BrokerFenced,
+    CommitObject,
     CommitRequest,
     CommitResult,
     ObjectRefused,
@@ -32,7 +33,7 @@ from automq.s3stream.objects.format import object_key
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError
 from automq.s3stream.upload.builder import ObjectBuilder
-from automq.s3stream.upload.parts import in_parts, put_object
+from automq.s3stream.upload.parts import in_commits, put_object
 from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 
 log = logging.getLogger(__name__)
@@ -155,43 +156,47 @@ class Uploader:
     async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> int:
         """T when all of the block is committed."""
         runs = sorted(block.runs, key=lambda run: (run.stream, run.start))
-        return await in_parts(
-            runs, lambda part, is_last: self._upload_part(block, part, previous, is_last), class_of=self._class_of
+        return await in_commits(
+            runs,
+            lambda objects, is_last: self._upload_objects(block, objects, previous, is_last),
+            class_of=self._class_of,
         )
 
-    async def _upload_part(
-        self, block: CacheBlock, runs: Sequence[Run], previous: asyncio.Future[None] | None, is_last: bool
+    async def _upload_objects(
+        self, block: CacheBlock, objects: Sequence[Sequence[Run]], previous: asyncio.Future[None] | None, is_last: bool
     ) -> int:
-        """One object, and its commit, which moves T only when it is the block's last."""
+        """Objects, and their one commit, which moves T unless another one of the block follows."""
         while True:
-            object_id = (await self._persist(partial(self._objects.prepare, 1), "prepare"))[0]
-            builder = await self._build(block, runs, object_id)
-            body = builder.finish()
-            key = object_key(self._cluster_id, object_id)
-            await self._persist(partial(put_object, self._store, key, body), "put")
+            ids = await self._persist(partial(self._objects.prepare, len(objects)), "prepare")
+            put = [await self._put(block, runs, object_id) for object_id, runs in zip(ids, objects, strict=True)]
             await self._wait_turn(previous)
             request = CommitRequest(
-                object_id=object_id,
-                size=builder.size,
+                objects=put,
                 node=self._node,
                 epoch=self._epoch,
                 trim_to=self._trim_target(block) if is_last else 0,
-                ranges=builder.ranges,
             )
             try:
-                result = await self._persist(partial(self._objects.commit, request), "commit")
+                result = await self._commit(request)
             except ObjectRefused as error:
-                log.warning("object refused, uploading again", extra={"object": object_id, "error": str(error)})
+                log.warning("objects refused, uploading again", extra={"objects": ids, "error": str(error)})
                 continue
-            self._judge(request, result)
             return result.trimmed_to
 
-    async def _build(self, block: CacheBlock, runs: Sequence[Run], object_id: ObjectId) -> ObjectBuilder:
+    async def _put(self, block: CacheBlock, runs: Sequence[Run], object_id: ObjectId) -> CommitObject:
         builder = ObjectBuilder(self._cluster_id, object_id)
         for run in runs:
             checkpoint = block.checkpoints.get((run.stream, run.epoch))
             await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
-        return builder
+        key = object_key(self._cluster_id, object_id)
+        await self._persist(partial(put_object, self._store, key, builder.finish()), "put")
+        return builder.committed
+
+    async def _commit(self, request: CommitRequest) -> CommitResult:
+        """Rule: all objects of a block are one commit. T moves with all that it makes superfluous, or not at all."""
+        result = await self._persist(partial(self._objects.commit, request), "commit")
+        self._judge(request, result)
+        return result
 
     async def _wait_turn(self, previous: asyncio.Future[None] | None) -> None:
         """Commits are made strictly in the order of the blocks: T may not pass a block that is not committed."""
@@ -203,8 +208,8 @@ class Uploader:
         return block.end_sequence if self._trim_limit is None else min(block.end_sequence, self._trim_limit)
 
     def _judge(self, request: CommitRequest, result: CommitResult) -> None:
-        self._uploads.inc()
-        self._bytes.inc(request.size)
+        self._uploads.inc(len(request.objects))
+        self._bytes.inc(sum(committed.size for committed in request.objects))
         for judged, verdict in zip(request.ranges, result.verdicts, strict=True):
             if verdict is RangeVerdict.REFUSED:
                 log.error("commit refused", extra={"stream": judged.stream, "start": judged.start, "end": judged.end})

@@ -17,9 +17,10 @@ from automq.metadata.records import (
 )
 from automq.metadata.records import (
     BrokerRegistered,
+    CommittedObject,
     MetadataRecord,
     NewPartition,
-    ObjectCommitted,
+    ObjectsCommitted,
     ObjectsDestroyed,
     ObjectsPrepared,
     PartitionLeaderChanged,
@@ -35,6 +36,8 @@ from automq.metadata.records import (
 from automq.metadata.replay import replay_all
 from automq.s3stream.model import (
     BrokerFenced,
+    CheckpointKind,
+    CommitObject,
     CommitRange,
     CommitRequest,
     CommitResult,
@@ -82,19 +85,17 @@ def a_range(
         end=Offset(end),
         size=end - start,
         max_timestamp_ms=end,
-        has_checkpoint=checkpoint,
+        checkpoint=CheckpointKind(checkpoint),
     )
 
 
 def request(*ranges: CommitRange, object_id: int | None = 1, trim_to: int = 1) -> CommitRequest:
-    return CommitRequest(
-        object_id=None if object_id is None else ObjectId(object_id),
-        size=100,
-        node=ME[0],
-        epoch=ME[1],
-        trim_to=trim_to,
-        ranges=ranges,
-    )
+    objects = [] if object_id is None else [an_object(object_id, *ranges)]
+    return CommitRequest(objects=objects, node=ME[0], epoch=ME[1], trim_to=trim_to)
+
+
+def an_object(object_id: int, *ranges: CommitRange) -> CommitObject:
+    return CommitObject(object_id=ObjectId(object_id), size=100, ranges=ranges)
 
 
 def commit(image: MetadataImage, wanted: CommitRequest) -> tuple[MetadataImage, CommitResult]:
@@ -364,15 +365,13 @@ def test_b17_the_largest_commit_fits_into_a_slot() -> None:
         end=Offset(widest),
         size=widest,
         max_timestamp_ms=-(2**63),
-        has_checkpoint=True,
+        checkpoint=True,
     )
-    record = ObjectCommitted(
-        object_id=ObjectId(widest),
-        size=widest,
+    record = ObjectsCommitted(
         node=NodeId(widest),
         epoch=BrokerEpoch(widest),
         trim_to=widest,
-        ranges=(recorded,) * RANGES_MAX,
+        objects=(CommittedObject(object_id=ObjectId(widest), size=widest, ranges=(recorded,) * RANGES_MAX),),
         refused=(StreamId(widest),) * RANGES_MAX,
     )
     assert len(encode_record(record)) <= APPEND_BYTES_MAX

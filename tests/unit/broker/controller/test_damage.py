@@ -29,7 +29,7 @@ from automq.metadata.records import (
 from automq.metadata.replay import replay_all
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import Decision
-from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, RangeVerdict, Unplaced
+from automq.s3stream.model import BrokerFenced, CommitObject, CommitRange, CommitRequest, RangeVerdict, Unplaced
 from tests.support.metadata_worlds import NODE, check
 
 TOPIC, LATER = TopicId(uuid.UUID(int=1)), TopicId(uuid.UUID(int=2))
@@ -62,22 +62,25 @@ def restarted(image: MetadataImage) -> MetadataImage:
 
 def a_commit(start: int, end: int, *, stream: StreamId = S1, epoch: int = 1, by: BrokerEpoch = E1) -> CommitRequest:
     return CommitRequest(
-        object_id=ObjectId(1),
-        size=9,
+        objects=[
+            CommitObject(
+                object_id=ObjectId(1),
+                size=9,
+                ranges=[
+                    CommitRange(
+                        stream=stream,
+                        epoch=StreamEpoch(epoch),
+                        start=Offset(start),
+                        end=Offset(end),
+                        size=1,
+                        max_timestamp_ms=1,
+                    )
+                ],
+            )
+        ],
         node=NODE,
         epoch=by,
         trim_to=6,
-        ranges=[
-            CommitRange(
-                stream=stream,
-                epoch=StreamEpoch(epoch),
-                start=Offset(start),
-                end=Offset(end),
-                size=1,
-                max_timestamp_ms=1,
-                has_checkpoint=False,
-            )
-        ],
         recoverer=None if by == E3 else (NODE, E3),
     )
 

@@ -42,7 +42,7 @@ async def test_b17_every_error_of_the_log_becomes_one_of_the_port(
 
     monkeypatch.setattr(world.controllers[-1]._driver, "call", fail)
     monkeypatch.setattr(world.controllers[-1]._driver, "settle", fail)
-    request = CommitRequest(object_id=None, size=0, node=NODE, epoch=epoch, trim_to=1, ranges=[])
+    request = CommitRequest(objects=[], node=NODE, epoch=epoch, trim_to=1)
     for attempt in (objects.prepare(1), objects.commit(request), objects.confirm()):
         with pytest.raises(told) as caught:
             await attempt

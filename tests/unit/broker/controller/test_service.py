@@ -17,7 +17,7 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import LogFailed, LogFenced
-from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, RetentionClass, StreamNotFound
+from automq.s3stream.model import BrokerFenced, CommitObject, CommitRange, CommitRequest, RetentionClass, StreamNotFound
 from automq.s3stream.objects.format import object_key
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World, check
 
@@ -47,15 +47,12 @@ def a_commit(object_id: int, start: int, end: int, *, epoch: int = 1, trim_to: i
         end=Offset(end),
         size=1,
         max_timestamp_ms=1,
-        has_checkpoint=False,
     )
     return CommitRequest(
-        object_id=object_id,  # type: ignore[arg-type]
-        size=9,
+        objects=[CommitObject(object_id=ObjectId(object_id), size=9, ranges=[item])],
         node=NODE,
         epoch=BrokerEpoch(1),
         trim_to=trim_to,
-        ranges=[item],
     )
 
 
@@ -146,7 +143,7 @@ async def test_a_former_incarnation_is_refused_by_every_command(world: ServiceWo
 
     for call in (
         controller.prepare_objects(NODE, BrokerEpoch(1), 1),
-        controller.commit_object(a_commit(object_id, 0, 5)),
+        controller.commit_objects(a_commit(object_id, 0, 5)),
         controller.trim_stream(NODE, BrokerEpoch(1), StreamId(1), StreamEpoch(1), Offset(1)),
         controller.open_streams(NODE, BrokerEpoch(1)),
         controller.allocate_producer_ids(NODE, BrokerEpoch(1)),
@@ -167,7 +164,7 @@ async def test_a_brokers_restart_goes_register_recover_open(world: ServiceWorld)
     with pytest.raises(ApiError):
         await controller.open_streams(*us)
     recovery = dataclasses.replace(a_commit(object_id, 0, 5, trim_to=4), recoverer=us)
-    assert (await controller.commit_object(recovery)).trimmed_to == 4
+    assert (await controller.commit_objects(recovery)).trimmed_to == 4
     await controller.wal_recovered(NODE, BrokerEpoch(1), recoverer=us)
     await controller.open_streams(*us)
     topic = publisher.image.topic("t")
@@ -225,7 +222,7 @@ async def test_the_bytes_of_a_superfluous_object_go_after_the_grace_period(world
     (object_id,) = await controller.prepare_objects(NODE, BrokerEpoch(1), 1)
     key = f"{CLUSTER}/data/{object_id:020d}"
     await world.flaky.inner.put(key, [b"x"])
-    await controller.commit_object(a_commit(object_id, 0, 5))
+    await controller.commit_objects(a_commit(object_id, 0, 5))
     await controller.trim_stream(NODE, BrokerEpoch(1), StreamId(1), StreamEpoch(1), Offset(5))
     await asyncio.sleep(15)
     assert object_id in publisher.image.destroyed

@@ -14,15 +14,18 @@ from automq.metadata.records import (
     BrokerFenced,
     BrokerRegistered,
     BrokerUnregistered,
+    CommittedObject,
     ConfigChanged,
     CountersAdvanced,
     Endpoint,
     FeatureLevelSet,
     FormatLevelRaised,
     MetadataRecord,
+    NewestCommit,
     NewPartition,
     ObjectCommitted,
     ObjectRestored,
+    ObjectsCommitted,
     ObjectsDeleted,
     ObjectsDestroyed,
     ObjectsPrepared,
@@ -132,6 +135,14 @@ EXAMPLES: list[MetadataRecord] = [
     ),
     WalSlotsLost(node=N, epoch=E, start=3, end=None, by="ada", at_ms=1_700_000_000_000),
     FormatLevelRaised(level=1),
+    ObjectsCommitted(
+        node=N,
+        epoch=E,
+        trim_to=6,
+        objects=(CommittedObject(O1, 5, (RecordedRange(S, Offset(1), Offset(2), 3, -1, 1),)),),
+        refused=(StreamId(1),),
+    ),
+    NewestCommit(node=N, epoch=E, objects=(O1,), refused=(StreamId(1),)),
 ]
 
 

@@ -11,7 +11,7 @@ from automq.controller import brokers, damage, objects, streams, topics
 from automq.controller.commit_check import judge
 from automq.controller.configs import alter_configs
 from automq.controller.model import ConfigAlteration, ControllerSettings, PartitionsSpec, TopicSpec
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata import snapshot_records as module
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import Endpoint, FeatureLevelSet, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
@@ -19,7 +19,15 @@ from automq.metadata.replay import replay, replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import Decision
-from automq.s3stream.model import BrokerFenced, CommitRange, CommitRequest, StreamError, Unplaced
+from automq.s3stream.model import (
+    BrokerFenced,
+    CheckpointKind,
+    CommitObject,
+    CommitRange,
+    CommitRequest,
+    StreamError,
+    Unplaced,
+)
 from tests.support.metadata_worlds import check
 
 SETTINGS = ControllerSettings()
@@ -115,16 +123,17 @@ def commit(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRec
                     end=Offset(start + c % 20),
                     size=c,
                     max_timestamp_ms=c,
-                    has_checkpoint=c % 2 == 0,
+                    checkpoint=CheckpointKind(c % 2),
                 )
             )
     request = CommitRequest(
-        object_id=ObjectId(sorted(image.prepared)[b % len(image.prepared)]),
-        size=10,
+        objects=[
+            CommitObject(object_id=object_id, size=10, ranges=ranges[place::2])
+            for place, object_id in enumerate(sorted(image.prepared)[: 1 + b % 2])
+        ],
         node=wal.node,
         epoch=wal.epoch,
         trim_to=wal.trim_to + 1,
-        ranges=ranges,
         recoverer=wal.recoverer,
     )
     return judge(image, request)

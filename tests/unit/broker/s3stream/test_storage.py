@@ -86,8 +86,8 @@ async def test_checkpoint_is_captured_at_exactly_the_uploaded_end() -> None:
 
     assert len(engine.ledger.commits) > 2
     for commit in engine.ledger.commits:
-        assert commit.object_id is not None
-        offset, checkpoint = await engine.storage.reader.checkpoint(commit.object_id, commit.size, stream.stream_id)
+        (only,) = commit.objects
+        offset, checkpoint = await engine.storage.reader.checkpoint(only.object_id, only.size, stream.stream_id)
         assert (offset, checkpoint) == (commit.ranges[0].end, b"state %d" % commit.ranges[0].end)
 
 

@@ -1,7 +1,7 @@
 """Building objects: blocks of a readable size, ranges that say what is in them."""
 
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
-from automq.s3stream.model import CommitRange
+from automq.s3stream.model import CheckpointKind, CommitRange
 from automq.s3stream.objects.format import ROW_BYTES, object_key
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES
@@ -18,7 +18,8 @@ async def test_long_run_is_cut_into_blocks() -> None:
     store = MemoryStore()
     await store.put(object_key(CLUSTER, ObjectId(1)), builder.finish())
 
-    index = await ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock()).index(ObjectId(1), builder.size)
+    reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock())
+    index = await reader.index(ObjectId(1), builder.committed.size)
 
     assert [(e.start, e.end) for e in index.data_entries(StreamId(1), Offset(0))] == [(0, 4), (4, 8), (8, 10)]
 
@@ -36,7 +37,6 @@ async def test_ranges_describe_runs_and_checkpoints() -> None:
             end=Offset(8),
             size=2 * (100 + ROW_BYTES),
             max_timestamp_ms=70,
-            has_checkpoint=False,
         ),
         CommitRange(
             stream=StreamId(2),
@@ -45,6 +45,6 @@ async def test_ranges_describe_runs_and_checkpoints() -> None:
             end=Offset(1),
             size=100 + ROW_BYTES,
             max_timestamp_ms=-1,
-            has_checkpoint=True,
+            checkpoint=CheckpointKind.BASE,
         ),
     ]

@@ -124,7 +124,7 @@ async def test_refused_object_is_uploaded_again_under_a_new_id() -> None:
 
     await engine.storage.upload_now()
 
-    assert [commit.object_id for commit in engine.ledger.commits] == [2]
+    assert [commit.object_ids for commit in engine.ledger.commits] == [(2,)]
     assert engine.ledger.streams[stream.stream_id].end == 1
 
 
@@ -255,9 +255,12 @@ async def test_f5_b2_streams_that_are_never_trimmed_share_no_object_with_those_t
 
     await engine.storage.upload_now()
 
-    commits = engine.ledger.commits
-    assert [[found.stream for found in commit.ranges] for commit in commits] == [[kept.stream_id], [stream.stream_id]]
-    assert [commit.trim_to for commit in commits] == [0, 1]
+    (commit,) = engine.ledger.commits
+    assert [[item.stream for item in found.ranges] for found in commit.objects] == [
+        [kept.stream_id],
+        [stream.stream_id],
+    ]
+    assert commit.trim_to == 1
     assert len(await keys_of(store.inner, "data")) == 2
 
 
@@ -327,7 +330,7 @@ async def test_b17_part_that_is_still_too_large_is_halved() -> None:
     await engine.storage.upload_now()
 
     commits = [(len(commit.ranges), commit.trim_to) for commit in engine.ledger.commits]
-    assert commits == [(1, 0), (2, 0), (2, 0), (2, 1)]
+    assert commits == [(2, 0), (2, 0), (2, 0), (1, 1)]
     assert engine.crashes == []
 
 
@@ -389,7 +392,7 @@ async def test_object_whose_answer_was_lost_is_found_to_be_ours() -> None:
     append(stream)
     await engine.storage.upload_now()
 
-    assert [commit.object_id for commit in engine.ledger.commits] == [1]
+    assert [commit.object_ids for commit in engine.ledger.commits] == [(1,)]
     assert await read_all(stream) == [0]
 
 
