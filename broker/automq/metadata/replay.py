@@ -371,8 +371,6 @@ class MetadataMachine:
     def wal_slots_lost(self, record: WalSlotsLost) -> None:
         damage.lose_slots(self.wals, record)
 
-    # The rest.
-
     def prefix_owner_set(self, record: PrefixOwnerSet) -> None:
         self.prefix_owner = record.owner
 

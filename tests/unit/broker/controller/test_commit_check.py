@@ -20,6 +20,7 @@ from automq.metadata.records import (
     CommittedObject,
     MetadataRecord,
     NewPartition,
+    ObjectCommitted,
     ObjectsCommitted,
     ObjectsDestroyed,
     ObjectsPrepared,
@@ -296,6 +297,74 @@ def test_an_older_checkpoint_replaces_nothing() -> None:
 def test_ranges_of_one_stream_follow_each_other_in_one_request() -> None:
     image, result = commit(BASE, request(a_range(0, 10), a_range(10, 15), a_range(16, 20)))
     assert (result.verdicts, image.streams[STREAM].end) == ([ACCEPTED, ACCEPTED, REFUSED], 15)
+
+
+def block(*objects: CommitObject, trim_to: int = 7) -> CommitRequest:
+    return dataclasses.replace(request(object_id=None, trim_to=trim_to), objects=objects)
+
+
+def test_all_objects_of_a_block_are_one_record_that_moves_the_log_once() -> None:
+    wanted = block(an_object(1, a_range(0, 10)), an_object(2, a_range(0, 5, stream=SECOND)))
+
+    assert len(judge(BASE, wanted).records) == 1
+    image, result = commit(BASE, wanted)
+
+    assert result == CommitResult(verdicts=[ACCEPTED, ACCEPTED], trimmed_to=7)
+    held = {stream: [span.object_id for span in image.streams[stream].spans] for stream in (STREAM, SECOND)}
+    assert held == {STREAM: [1], SECOND: [2]}
+    assert (image.wals[ME].trim_to, image.wals[ME].newest_objects) == (7, (1, 2))
+
+
+def test_a_refused_range_of_one_object_keeps_the_log_for_all() -> None:
+    wanted = block(an_object(1, a_range(3, 10)), an_object(2, a_range(0, 5, stream=SECOND)))
+    image, result = commit(BASE, wanted)
+
+    assert result == CommitResult(verdicts=[REFUSED, ACCEPTED], trimmed_to=0)
+    assert (image.streams[SECOND].end, image.wals[ME].newest_refused) == (5, (STREAM,))
+
+
+@pytest.mark.parametrize("ids", [(1, 999), (999, 1), (1, 1)])
+def test_one_object_that_is_not_prepared_refuses_the_whole_block(ids: tuple[int, int]) -> None:
+    with pytest.raises(ObjectRefused):
+        judge(BASE, block(an_object(ids[0], a_range(0, 10)), an_object(ids[1], a_range(0, 5, stream=SECOND))))
+
+
+@pytest.mark.parametrize("destroyed", [(), (1,), (1, 2)])
+def test_a_repeated_block_gets_its_answer_whatever_became_of_its_objects(destroyed: Sequence[int]) -> None:
+    wanted = block(an_object(1, a_range(0, 10)), an_object(2, a_range(2, 5, stream=SECOND)))
+    image, first = commit(BASE, wanted)
+    for number in destroyed:
+        image = trimmed(image, 10)
+        image = after(image, ObjectsDestroyed(objects=(ObjectId(number),), at_ms=1))
+
+    decision = judge(image, wanted)
+
+    assert (decision.records, decision.response) == ((), first)
+
+
+def test_only_the_newest_commit_may_be_asked_for_again() -> None:
+    first = block(an_object(1, a_range(0, 10)))
+    image, _ = commit(BASE, first)
+    image, _ = commit(image, block(an_object(2, a_range(10, 20))))
+    with pytest.raises(ObjectRefused):
+        judge(image, first)
+
+
+def test_a_commit_of_an_older_program_replays_to_the_same_image() -> None:
+    wanted = request(a_range(0, 10, checkpoint=True), a_range(3, 5, stream=SECOND))
+    (record,) = judge(BASE, wanted).records
+    assert isinstance(record, ObjectsCommitted)
+    (only,) = record.objects
+    older = ObjectCommitted(
+        object_id=only.object_id,
+        size=only.size,
+        node=record.node,
+        epoch=record.epoch,
+        trim_to=record.trim_to,
+        ranges=only.ranges,
+        refused=record.refused,
+    )
+    assert after(BASE, older) == after(BASE, record)
 
 
 class Model:
