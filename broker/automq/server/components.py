@@ -238,15 +238,22 @@ class Components:
             self.partitions.close()
 
     async def drain(self) -> None:
-        """Answer what is in flight, upload the tail, trim the write-ahead log. Cancel to cut short: nothing is lost."""
+        """Answer what is in flight, upload the tail, trim the write-ahead log. Cancel to cut short: nothing is lost.
+
+        The upload does not wait for clients to take their answers.
+        """
         if self.groups is not None:
             # First: members that wait for their group's other members would keep the drain waiting, too.
             self.groups.close()
+        flushing: asyncio.Task[None] | None = None
         if self.server is not None:
             await self.server.drain()
+            flushing = self._tasks.spawn(self.server.flush(), name="last answers")
         if self.storage is not None:
             await self.storage.close(upload=True)
         await self.controller.drained()
+        if flushing is not None:
+            await flushing
 
     async def close(self) -> None:
         """End what still runs, timers included; nothing waits for the store here."""

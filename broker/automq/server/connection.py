@@ -157,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
             self._outbox.on_writable()
             self._queue.sent(unsent_bytes=self._outbox.pinned_bytes)
             if self._server.is_draining:
-                self._server.settle()
+                self._server.progressed(self)
             self.proceed()
 
     # Requests.
@@ -352,7 +352,7 @@ class Connection(asyncio.BufferedProtocol):
             metrics.bytes_out += outbox.send(buffers)
         queue.sent(unsent_bytes=outbox.pinned_bytes)
         if self._server.is_draining:
-            self._server.settle()
+            self._server.progressed(self)
 
     # The end.
 
@@ -374,11 +374,16 @@ class Connection(asyncio.BufferedProtocol):
         self.close()
 
     @property
-    def is_idle(self) -> bool:
-        """Every request that was started is answered, and the client has the answers."""
-        return not len(self._queue) and not self._outbox.unsent_bytes
+    def is_answered(self) -> bool:
+        """Every request that was started is answered, whether the client has taken the answers or not."""
+        return not len(self._queue)
 
-    def hurry(self) -> None:
+    @property
+    def has_unsent(self) -> bool:
+        """The client has not taken all answers."""
+        return self._outbox.unsent_bytes > 0
+
+    def hasten(self) -> None:
         """The broker is draining: who waits for data gets what there is."""
         if self._waiting is not None:
             self._waiting.hasten()

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 MIB: Final = 1024 * 1024
 CHECK_S: Final = 1.0
 
+# At the end, for answers that are given: a client that reads at all takes them in this time.
+LAST_ANSWERS_S: Final = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
@@ -72,7 +75,10 @@ class KafkaServer:
         self.copies = ByteBudget(settings.slow_readers_bytes)
         self.audit = Audit()
         self.is_draining = False
-        self._settled = asyncio.Event()
+        self._awaited: dict[Connection, None] = {}
+        """While draining: those that have something to end yet."""
+        self._is_awaited: Callable[[Connection], bool] = lambda _: False
+        self._ended = asyncio.Event()
         self.produce = ProduceHandler(
             partitions=services.partitions,
             storage=storage,
@@ -106,12 +112,32 @@ class KafkaServer:
         return lambda: Connection(self, listener_name)
 
     async def drain(self) -> None:
-        """Start no further request; return when all that were started are answered. Cancel to cut short."""
+        """Start no further request; return when all that were started are answered, taken or not.
+
+        Cancel to cut short.
+        """
         self.is_draining = True
         for connection in list(self._connections):
-            connection.hurry()
-        self.settle()
-        await self._settled.wait()
+            connection.hasten()
+        await self._until_none(lambda connection: not connection.is_answered)
+
+    async def flush(self) -> None:
+        """After `drain`: let clients take their last answers for a moment, then close on those that do not."""
+        try:
+            async with asyncio.timeout(LAST_ANSWERS_S):
+                await self._until_none(lambda connection: connection.has_unsent)
+        except TimeoutError:
+            left = list(self._awaited)
+            log.info("clients that do not take their last answers are closed", extra={"connections": len(left)})
+            for connection in left:
+                connection.close()
+
+    async def _until_none(self, is_awaited: Callable[[Connection], bool]) -> None:
+        self._awaited = dict.fromkeys(filter(is_awaited, self._connections))
+        self._is_awaited = is_awaited
+        self._ended.clear()
+        if self._awaited:
+            await self._ended.wait()
 
     def close(self) -> None:
         """End every connection, answered or not. Idempotent."""
@@ -135,13 +161,17 @@ class KafkaServer:
     def remove(self, connection: Connection) -> None:
         """A client has gone."""
         self._connections.pop(connection, None)
-        if self.is_draining:
-            self.settle()
+        self._forget(connection)
 
-    def settle(self) -> None:
-        """While draining: something was answered or has gone."""
-        if all(connection.is_idle for connection in self._connections):
-            self._settled.set()
+    def progressed(self, connection: Connection) -> None:
+        """While draining: something of the connection was answered or sent."""
+        if connection in self._awaited and not self._is_awaited(connection):
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        self._awaited.pop(connection, None)
+        if not self._awaited:
+            self._ended.set()
 
     def has_room(self, size: int) -> bool:
         """Whether the engine takes a Produce request of `size` bytes."""

@@ -1,13 +1,14 @@
 """All connections together: limits, draining, the end."""
 
 import asyncio
+import logging
 
 import pytest
 
 from automq.protocol.apis import ApiKey
 from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.listener import ListenerSettings
+from automq.server.listener import LAST_ANSWERS_S, ListenerSettings
 from tests.support.batches import build_batch
 from tests.support.data_path import TOPIC, DataPath, fetch_request, produce_request
 from tests.support.engine import HeldStore
@@ -86,4 +87,45 @@ async def test_nobody_is_let_in_while_draining(caplog: pytest.LogCaptureFixture)
 
     assert client.was_lost
     assert "are open already" not in caplog.text, "no limit was reached"
+    await path.close()
+
+
+async def test_a4_answers_that_are_not_taken_do_not_keep_the_drain(caplog: pytest.LogCaptureFixture) -> None:
+    path = await DataPath().start()
+    path.create_topic()
+    stalled, reading = path.connect(), path.connect()
+    await reading.call(ApiKey.PRODUCE, 9, produce_request(build_batch([b"v" * 1000], timestamp_ms=0)))
+    stalled.is_slow = True
+    sent = [client.send(ApiKey.FETCH, 12, fetch_request(0)) for client in (stalled, stalled, reading)]
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    await path.server.drain()
+    assert loop.time() - start < 0.1
+    assert not stalled.was_lost
+    with caplog.at_level(logging.INFO):
+        await path.server.flush()
+
+    assert LAST_ANSWERS_S - 0.1 < loop.time() - start < LAST_ANSWERS_S + 0.1
+    await asyncio.sleep(0)
+    assert (stalled.was_lost, reading.was_lost) == (True, False)
+    assert sent[2] in reading.answers()
+    assert "do not take their last answers" in caplog.text
+    await path.close()
+
+
+async def test_a4_last_answers_that_are_taken_end_the_wait() -> None:
+    path = await DataPath().start()
+    path.create_topic()
+    client = path.connect()
+    await client.call(ApiKey.PRODUCE, 9, produce_request(build_batch([b"v" * 1000], timestamp_ms=0)))
+    client.is_slow = True
+    client.send(ApiKey.FETCH, 12, fetch_request(0))
+    await path.server.drain()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    loop.call_later(0.3, client.drain)
+    await path.server.flush()
+
+    assert loop.time() - start < 0.5
+    assert not client.was_lost
     await path.close()

@@ -1,0 +1,55 @@
+"""Consumers that do not read, on a real broker: producers go on, others read, and a stop is quick."""
+
+import pathlib
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Producer
+
+from automq.protocol.apis import ApiKey
+from tests.support.process import Broker
+from tests.support.raw_client import FETCH_VERSION, RawClient, fetch_of, stalled
+
+VALUE_BYTES = 100_000
+
+
+@pytest.fixture
+def broker(tmp_path: pathlib.Path) -> Iterator[Broker]:
+    made = Broker(tmp_path / "broker", automq__arena__bytes=64 << 20)
+    made.start()
+    yield made
+    made.stop()
+
+
+def produce(broker: Broker, topic: str, megabytes: int) -> float:
+    """Values of 100 KB to partition 0; the longest that one took, in seconds."""
+    producer = Producer({"bootstrap.servers": broker.address, "acks": "all", "linger.ms": 0, "log_level": 2})
+    slowest = 0.0
+    for _ in range(megabytes * 10):
+        began = time.monotonic()
+        producer.produce(topic, bytes(VALUE_BYTES), partition=0)
+        assert producer.flush(60) == 0
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+def test_a4_stop_with_stalled_readers_is_quick_and_uploads_the_tail(broker: Broker) -> None:
+    produce(broker, "t", 20)
+    clients = [stalled(broker.address, "t", {0: number * 10}) for number in range(10)]
+    reader = RawClient(broker.address)
+    assert reader.call(ApiKey.FETCH, FETCH_VERSION, fetch_of("t", {0: 0})).responses
+    assert broker.process is not None
+    began = time.monotonic()
+    broker.process.send_signal(signal.SIGTERM)
+    assert broker.process.wait(30) == 0
+
+    # One second for the sockets; the rest is for a machine that does other things.
+    assert time.monotonic() - began < 4
+    log = (broker.folder / "broker.log").read_text()
+    assert "do not take their last answers" in log
+    assert "stopped before the tail was uploaded" not in log
+    assert not [path for path in (broker.folder / "store").rglob("*") if "/wal/" in str(path) and path.is_file()]
+    for client in [*clients, reader]:
+        client.close()
