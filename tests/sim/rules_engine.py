@@ -96,11 +96,17 @@ def _capture_at_the_tail(original: Any) -> Any:
 
 def _publish_at_once(original: Any) -> Any:
     def speculate(self: Any, records: Any) -> None:
-        publish = vars(self).setdefault("at_once", self._publish)
+        state = vars(self)
+        publish = state.setdefault("at_once", self._publish)
         self._publish = None
+        if publish is None:
+            original(self, records)
+            return
+        taken: list[Any] = []
+        capture = state.setdefault("captures", self._capture)
+        self._capture = lambda: taken.append(capture()) or taken[-1]
         original(self, records)
-        if publish is not None:
-            publish(self._capture())
+        publish(taken[-1])
 
     return speculate
 

@@ -92,7 +92,7 @@ class World:
         engine = Engine(path.ledger, path.store, epoch=2)
         await engine.recover(path.engine)
         again = DataPath(engine=engine, store=path.store)
-        again.metadata.publish(path.metadata.image)
+        again.metadata.replace(path.metadata.image)
         return World(await again.start())
 
     async def fetched(self, offset: int, name: str = TOPIC) -> tuple[ErrorCode, list[int]]:

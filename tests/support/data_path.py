@@ -179,7 +179,7 @@ class DataPath:
 
     def publish(self, image: MetadataImage) -> None:
         """The next image."""
-        self.metadata.publish(replace(image, record_number=self.metadata.image.record_number + 1))
+        self.metadata.replace(replace(image, record_number=self.metadata.image.record_number + 1))
 
     def connect(self) -> "MemoryTransport":
         """A client."""

@@ -84,7 +84,7 @@ class World:
 
     def show(self, *topics: TopicImage) -> None:
         """Publish an image with these topics."""
-        self.metadata.publish(an_image(*topics, number=self.metadata.image.record_number + 1))
+        self.metadata.replace(an_image(*topics, number=self.metadata.image.record_number + 1))
 
     async def make_topic(
         self, *, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]

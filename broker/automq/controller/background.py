@@ -13,7 +13,7 @@ from automq.controller.objects import SWEEP_MAX, deletable
 from automq.controller.orphans import Orphans
 from automq.controller.reports import DamageReports
 from automq.ids import ObjectId
-from automq.metadata.image import MetadataImage
+from automq.metadata.change import MetadataChange
 from automq.metadata.lease import Lease
 from automq.metadata.loader import Loaded
 from automq.metadata.log import MetadataLog
@@ -85,7 +85,7 @@ class Background:
         # A damaged snapshot is replaced at once: only one is left to fall back to.
         is_due = loaded.epochs > EPOCHS_MAX or bool(loaded.damaged)
         self._owed_slots = settings.snapshot_slots if is_due else loaded.slots
-        self._unsubscribe = self._publisher.subscribe(self._on_publish)
+        self._unsubscribe = self._publisher.subscribe(self._on_change)
         work: Sequence[tuple[str, Step, Pause]] = (
             ("poll", self._log.poll_fence, partial(asyncio.sleep, settings.poll_interval_s)),
             ("snapshots", self._write_snapshot, self._snapshot_due.wait),
@@ -107,11 +107,11 @@ class Background:
             task.cancel()
         self._running = []
 
-    def _on_publish(self, _old: MetadataImage, new: MetadataImage) -> None:
+    def _on_change(self, change: MetadataChange) -> None:
         settings, position = self._settings, self._log.durable
         slots = self._owed_slots + (0 if position is None else position.sequence)
         if (
-            new.record_number - self._records_before >= settings.snapshot_records
+            change.new.record_number - self._records_before >= settings.snapshot_records
             or self._log.bytes_written - self._bytes_before >= settings.snapshot_bytes
             or slots >= settings.snapshot_slots
         ):

@@ -27,6 +27,7 @@ from automq.controller.model import (
 from automq.controller.orphans import Orphans
 from automq.controller.reports import DamageReports
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.change import MetadataChange
 from automq.metadata.claim import NO_EPOCH, claim_next_epoch
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import Lease
@@ -112,7 +113,7 @@ class Controller:
         self._machine = MetadataMachine(publisher.image)
         self._epoch = ControllerEpoch(0)
         self._log: MetadataLog | None = None
-        self._driver: Driver[MetadataRecord, MetadataImage] | None = None
+        self._driver: Driver[MetadataRecord, MetadataChange] | None = None
         self._background: Background | None = None
         self._lease: Lease | None = None
         self._is_lost = False
@@ -202,15 +203,15 @@ class Controller:
             on_fenced=self._on_lost,
             on_damaged=self._on_lost,
         )
-        self._machine = MetadataMachine(loaded.image)
+        self._machine = MetadataMachine(loaded.image, remembers=True)
         self._driver = Driver(
             self._machine,
             self._log,
-            capture=lambda: self._machine.image,
+            capture=self._machine.take_change,
             publish=self._publisher.publish,
             on_failed=self._on_lost,
         )
-        self._publisher.publish(loaded.image)
+        self._publisher.replace(loaded.image)
         self._active_metric.set(1)
         metadata_log = self._log
         self._lease = Lease(

@@ -7,23 +7,23 @@ for ever: they say which offsets have no record, and who gave them up.
 import dataclasses
 from typing import Final
 
-from immutables import MapMutation
 from msgspec import structs
 
 from automq.ids import BrokerEpoch, NodeId, StreamId
+from automq.metadata.change import ChangingMap
 from automq.metadata.image import QuarantineCause, StreamImage, WalImage
 from automq.metadata.records import QuarantineLifted, RangeLost, StreamsQuarantined, WalDamaged, WalSlotsLost
 
-Quarantines = MapMutation[StreamId, tuple[QuarantineCause, ...]]
-LostRanges = MapMutation[StreamId, tuple[RangeLost, ...]]
-Wals = MapMutation[tuple[NodeId, BrokerEpoch], WalImage]
+Quarantines = ChangingMap[StreamId, tuple[QuarantineCause, ...]]
+LostRanges = ChangingMap[StreamId, tuple[RangeLost, ...]]
+Wals = ChangingMap[tuple[NodeId, BrokerEpoch], WalImage]
 
 # A stream has so many causes at most; what is damaged beside them is found again when they are repaired.
 CAUSES_MAX: Final = 16
 
 
 def quarantine(
-    quarantines: Quarantines, streams: MapMutation[StreamId, StreamImage], record: StreamsQuarantined
+    quarantines: Quarantines, streams: ChangingMap[StreamId, StreamImage], record: StreamsQuarantined
 ) -> None:
     """Streams that were deleted meanwhile have nothing to protect."""
     wal = None if record.wal_node is None or record.wal_epoch is None else (record.wal_node, record.wal_epoch)
@@ -44,7 +44,7 @@ def lift(quarantines: Quarantines, record: QuarantineLifted) -> None:
             quarantines.pop(stream, None)
 
 
-def lose_range(lost_ranges: LostRanges, streams: MapMutation[StreamId, StreamImage], record: RangeLost) -> None:
+def lose_range(lost_ranges: LostRanges, streams: ChangingMap[StreamId, StreamImage], record: RangeLost) -> None:
     """The stream's end moves to the range's end, or stays where it is above that."""
     before = lost_ranges.get(record.stream, ())
     assert record.start < record.end

@@ -248,6 +248,13 @@ class MetadataImage:
         """What is overridden for a broker, or with None for all brokers."""
         return self.config(BROKER_RESOURCE, "" if node is None else str(node))
 
+    def inherit(self, before: "MetadataImage") -> None:
+        """What was sorted for an image before need not be sorted again where the map is the same."""
+        if self.topic_map is before.topic_map and "_topics" in before.__dict__:
+            self.__dict__["_topics"] = before.__dict__["_topics"]
+        if self.broker_map is before.broker_map and "_brokers" in before.__dict__:
+            self.__dict__["_brokers"] = before.__dict__["_brokers"]
+
     def with_record_number(self, record_number: int) -> "MetadataImage":
         """The same facts at another place of the log: what a snapshot's envelope says."""
         return dataclasses.replace(self, record_number=record_number)

@@ -1,14 +1,16 @@
-"""Tells subscribers that the metadata changed: (old image, new image), in order, once the change is durable.
+"""Tells subscribers what of the metadata changed, in order, once the change is durable.
 
-Subscribers run synchronously, in the order in which they subscribed, and must neither block nor raise; what takes long
-they spawn. `image` is already the new one when they run.
+Whoever follows names the aspects it cares for and is not called for any other change: a record costs what it touched,
+however large the cluster is. Subscribers run synchronously, in the order in which they subscribed, and must neither
+block nor raise; what takes long they spawn. `image` is already the new one when they run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.image import EMPTY, MetadataImage
 
-Subscriber = Callable[[MetadataImage, MetadataImage], None]
+Subscriber = Callable[[MetadataChange], None]
 
 
 class MetadataPublisher:
@@ -16,28 +18,37 @@ class MetadataPublisher:
 
     def __init__(self, image: MetadataImage = EMPTY) -> None:
         self._image = image
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: list[tuple[Subscriber, Collection[Aspect] | None]] = []
 
     @property
     def image(self) -> MetadataImage:
         """The newest durable image."""
         return self._image
 
-    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
-        """Call `callback` after every change from now on; calling the result ends that."""
-        self._subscribers.append(callback)
+    def subscribe(self, callback: Subscriber, *, to: Collection[Aspect] | None = None) -> Callable[[], None]:
+        """Call `callback` after every change of these aspects, or of anything, from now on.
+
+        Calling the result ends that.
+        """
+        subscription = (callback, to)
+        self._subscribers.append(subscription)
 
         def unsubscribe() -> None:
-            if callback in self._subscribers:
-                self._subscribers.remove(callback)
+            if subscription in self._subscribers:
+                self._subscribers.remove(subscription)
 
         return unsubscribe
 
-    def publish(self, image: MetadataImage) -> None:
-        """`image` is durable. Images never go back."""
-        if image is self._image:
-            return
-        assert image.record_number >= self._image.record_number
-        old, self._image = self._image, image
-        for subscriber in tuple(self._subscribers):
-            subscriber(old, image)
+    def publish(self, change: MetadataChange) -> None:
+        """`change.new` is durable. Changes follow one another without a gap."""
+        assert change.old is self._image
+        assert change.new.record_number >= self._image.record_number
+        self._image = change.new
+        for callback, aspects in tuple(self._subscribers):
+            if aspects is None or change.touches(aspects):
+                callback(change)
+
+    def replace(self, image: MetadataImage) -> None:
+        """`image` is durable, and what led to it is not known one by one. Images never go back."""
+        if image is not self._image:
+            self.publish(MetadataChange.between(self._image, image))

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from immutables import Map, MapMutation
+from immutables import Map
 from msgspec import structs
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
@@ -21,11 +21,11 @@ from automq.metadata.image import (
     MetadataImage,
     ObjectImage,
     PartitionImage,
-    QuarantineCause,
     StreamImage,
     TopicImage,
     WalImage,
 )
+from automq.metadata.image_under_change import ImageUnderChange
 from automq.metadata.records import (
     BrokerFenced,
     BrokerRegistered,
@@ -64,74 +64,14 @@ from automq.metadata.records import (
 )
 from automq.s3stream.model import ObjectSpan
 
-MAPS: Final = (
-    "features",
-    "broker_map",
-    "wals",
-    "topic_map",
-    "topic_ids",
-    "streams",
-    "prepared",
-    "committed",
-    "destroyed",
-    "unreferenced",
-    "quarantines",
-    "lost_ranges",
-    "configs",
-)
 
-
-class MetadataMachine:
-    """The image under change: `replay` is cheap, and so is taking `image` now and then."""
-
-    features: MapMutation[str, int]
-    broker_map: MapMutation[NodeId, BrokerImage]
-    wals: MapMutation[tuple[NodeId, BrokerEpoch], WalImage]
-    topic_map: MapMutation[TopicId, TopicImage]
-    topic_ids: MapMutation[str, TopicId]
-    streams: MapMutation[StreamId, StreamImage]
-    prepared: MapMutation[ObjectId, ObjectImage]
-    committed: MapMutation[ObjectId, ObjectImage]
-    destroyed: MapMutation[ObjectId, ObjectImage]
-    unreferenced: MapMutation[ObjectId, None]
-    quarantines: MapMutation[StreamId, tuple[QuarantineCause, ...]]
-    lost_ranges: MapMutation[StreamId, tuple[RangeLost, ...]]
-    configs: MapMutation[tuple[int, str], Map[str, str]]
-
-    def __init__(self, image: MetadataImage) -> None:
-        self._image: MetadataImage | None = image
-        self.record_number = image.record_number
-        self.prefix_owner = image.prefix_owner
-        self.format_level = image.format_level
-        self.next_broker_epoch = image.next_broker_epoch
-        self.next_stream = image.next_stream
-        self.next_object = image.next_object
-        self.next_producer_id = image.next_producer_id
-
-    @property
-    def image(self) -> MetadataImage:
-        """Everything replayed so far."""
-        if self._image is None:
-            self._image = MetadataImage(
-                record_number=self.record_number,
-                prefix_owner=self.prefix_owner,
-                format_level=self.format_level,
-                next_broker_epoch=self.next_broker_epoch,
-                next_stream=self.next_stream,
-                next_object=self.next_object,
-                next_producer_id=self.next_producer_id,
-                **{name: getattr(self, name).finish() for name in MAPS},
-            )
-        return self._image
+class MetadataMachine(ImageUnderChange):
+    """The image under change, record by record."""
 
     def replay(self, record: MetadataRecord) -> None:
         """Apply one record."""
-        if self._image is not None:
-            for name in MAPS:
-                setattr(self, name, getattr(self._image, name).mutate())
-            self._image = None
+        self.begin(record)
         _REPLAY[type(record)](self, record)
-        self.record_number += 1
 
     # Brokers and their write-ahead logs.
 

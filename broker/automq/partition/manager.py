@@ -7,7 +7,7 @@ checkpoint, a bounded number at a time, and is not found until it is complete.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -15,8 +15,9 @@ from typing import Final, TypeVar
 from immutables import Map
 
 from automq.ids import NodeId, StreamEpoch, StreamId, TopicId, TopicPartition
+from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
-from automq.metadata.image import MetadataImage, PartitionImage, TopicImage
+from automq.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, MetadataImage, PartitionImage, TopicImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.partition.checkpoint import CheckpointTooNew
 from automq.partition.damage import REMEDY, DamageLog, Quarantine
@@ -30,6 +31,7 @@ from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks, repeat
 from automq.runtime.telemetry import Metrics
+from automq.runtime.turns import Pace, WorkQueue
 from automq.runtime.wall_time import WallTimeGuard
 from automq.runtime.workers import Workers
 from automq.s3stream.model import (
@@ -55,6 +57,13 @@ PUT_OFF_BY: Final = (StreamError, StoreError, LogFailed, LogFenced, ApiError)
 
 # A broker serves what it has opened after so long; what takes longer, or fails, follows when it is ready.
 OPENING_S_MAX: Final = 30.0
+
+FOLLOWED: Final = (Aspect.TOPICS, Aspect.QUARANTINES, Aspect.CONFIGS)
+# About how long each takes: many of them are done in several turns.
+LOOK_US: Final = 5
+OPEN_US: Final = 40
+CLOSE_US: Final = 20
+RULES_US: Final = 60
 
 # Names in a message: enough to begin with, few enough for a line.
 SHOWN_MAX: Final = 5
@@ -105,12 +114,14 @@ class PartitionManager:
         self._by_id: dict[TopicId, dict[int, Partition]] = {}
         self._wanted: dict[_Key, None] = {}
         """Streams of ours, open or being loaded."""
+        self._by_stream: dict[StreamId, Partition] = {}
         self._unopened: dict[_Key, tuple[TopicPartition, Quarantine]] = {}
         """Streams of ours that cannot be opened at all, and why."""
         self.quarantine_changes = 0
         """Raised whenever `is_quarantined` may answer otherwise than before: for whoever keeps its answers."""
         self._damage = DamageLog(clock=clock, metrics=metrics)
         self._loading = asyncio.Semaphore(LOADS_MAX)
+        self._following = WorkQueue(tasks, name="follow the metadata")
         self._unsubscribe: Callable[[], None] = lambda: None
         gauge = metrics.gauge("automq_open_partitions", "Partitions that this broker owns and serves")
         gauge.set_function(lambda: sum(map(len, self._by_name.values())))
@@ -125,9 +136,13 @@ class PartitionManager:
         Returns when everything that can be served is served, or when the rest has been waited for long enough.
         """
         image = self._metadata.image
-        self._unsubscribe = self._metadata.subscribe(self._on_image)
-        loads = [self._open(topic, partition) for topic, partition in image.owned_partitions(self._node)]
-        pending = [load for load in loads if load is not None]
+        self._unsubscribe = self._metadata.subscribe(self._on_change, to=FOLLOWED)
+        pending, pace = list[asyncio.Task[None]](), Pace()
+        for topic, partition in image.owned_partitions(self._node):
+            load = self._open_if_ours(topic.topic_id, partition)
+            if load is not None:
+                pending.append(load)
+            await pace.spend(OPEN_US)
         if pending:
             _, late = await asyncio.wait(pending, timeout=OPENING_S_MAX)
             if late:
@@ -147,6 +162,7 @@ class PartitionManager:
     def close(self) -> None:
         """Close every partition and follow nothing any more."""
         self._unsubscribe()
+        self._following.clear()
         self._wanted.clear()
         for partition in self.all():
             self._drop(partition)
@@ -228,41 +244,72 @@ class PartitionManager:
 
     # Following the image.
 
-    def _on_image(self, old: MetadataImage, new: MetadataImage) -> None:
-        if old.topic_map is not new.topic_map:
-            for topic in old.topics():
-                if new.topic_by_id(topic.topic_id) is not topic:
-                    self._close_lost(topic, new.topic_by_id(topic.topic_id))
-            for topic in new.topics():
-                if old.topic_by_id(topic.topic_id) is not topic:
-                    self._open_won(topic)
-        if old.quarantines is not new.quarantines:
-            for partition in self.all():
-                self._set_causes(partition, new)
-        if old.configs is not new.configs:
-            for name, partitions in self._by_name.items():
+    def _on_change(self, change: MetadataChange) -> None:
+        """What is little is done when this returns; where much has changed the rest follows, in order."""
+        if change.topics:
+            self._following.add(self._follow_topics(change))
+        if change.quarantines:
+            self._following.add(self._follow_quarantines(change.quarantines))
+        if change.configs:
+            self._following.add(self._follow_configs(change.configs))
+
+    def _follow_topics(self, change: MetadataChange) -> Generator[int, None, None]:
+        for topic_id in change.topics:
+            before = change.old.topic_by_id(topic_id)
+            if before is not None:
+                yield from self._close_lost(before)
+            topic = self._metadata.image.topic_by_id(topic_id)
+            for partition in () if topic is None else topic.partitions:
+                is_known = (partition.stream, partition.leader_epoch) in self._wanted
+                self._open_if_ours(topic_id, partition)
+                yield 1 if is_known or partition.leader != self._node else OPEN_US
+            yield LOOK_US
+
+    def _follow_quarantines(self, streams: Iterable[StreamId]) -> Generator[int, None, None]:
+        for stream in streams:
+            partition = self._by_stream.get(stream)
+            if partition is not None:
+                self._set_causes(partition, self._metadata.image)
+            yield LOOK_US
+
+    def _follow_configs(self, resources: Iterable[tuple[int, str]]) -> Generator[int, None, None]:
+        ours = (BROKER_RESOURCE, ""), (BROKER_RESOURCE, str(self._node))
+        is_for_all = any(resource in ours for resource in resources)
+        names = list(self._by_name) if is_for_all else [name for kind, name in resources if kind == TOPIC_RESOURCE]
+        for name in names:
+            partitions = self._by_name.get(name)
+            if partitions is not None:
                 rules = self._rules(name)
                 for partition in partitions.values():
                     partition.rules = rules
+                yield RULES_US + len(partitions) // 10
+            yield LOOK_US
 
-    def _close_lost(self, old: TopicImage, new: TopicImage | None) -> None:
-        kept: dict[_Key, None] = {}
-        for partition in () if new is None else new.partitions:
-            if partition.leader == self._node:
-                kept[partition.stream, partition.leader_epoch] = None
-        for partition in old.partitions:
-            if (partition.stream, partition.leader_epoch) not in kept:
+    def _close_lost(self, before: TopicImage) -> Generator[int, None, None]:
+        """Close what the image does not show as ours any more, and was."""
+        topic = self._metadata.image.topic_by_id(before.topic_id)
+        kept = {} if topic is None else {part.stream: part for part in topic.partitions if part.leader == self._node}
+        for partition in before.partitions:
+            now = kept.get(partition.stream)
+            if now is None or now.leader_epoch != partition.leader_epoch:
                 self._wanted.pop((partition.stream, partition.leader_epoch), None)
                 if self._unopened.pop((partition.stream, partition.leader_epoch), None) is not None:
                     self.quarantine_changes += 1
-                opened = self.find_by_id(old.topic_id, partition.index)
+                opened = self._by_stream.get(partition.stream)
                 if opened is not None and opened.leader_epoch == partition.leader_epoch:
                     self._drop(opened)
+                    yield CLOSE_US
+            yield 1
 
-    def _open_won(self, topic: TopicImage) -> None:
-        for partition in topic.partitions:
-            if partition.leader == self._node and (partition.stream, partition.leader_epoch) not in self._wanted:
-                self._open(topic, partition)
+    def _open_if_ours(self, topic_id: TopicId, partition: PartitionImage) -> asyncio.Task[None] | None:
+        """The image may have gone on since it showed `partition`."""
+        key = (partition.stream, partition.leader_epoch)
+        if partition.leader != self._node or key in self._wanted:
+            return None
+        topic = self._metadata.image.topic_by_id(topic_id)
+        if topic is None or topic.partitions[partition.index] is not partition:
+            return None
+        return self._open(topic, partition)
 
     def _rules(self, topic: str) -> PartitionRules:
         image = self._metadata.image
@@ -357,6 +404,7 @@ class PartitionManager:
         self._set_causes(partition, self._metadata.image)
         self._by_name.setdefault(partition.name.topic, {})[partition.name.partition] = partition
         self._by_id.setdefault(partition.topic_id, {})[partition.name.partition] = partition
+        self._by_stream[partition.stream_id] = partition
 
     def _drop(self, partition: Partition) -> None:
         """Take it out of the tables, so that nothing is served from it, and let go of its stream."""
@@ -364,6 +412,8 @@ class PartitionManager:
         _remove(self._by_id, partition.topic_id, partition)
         if partition.quarantine is not None:
             self.quarantine_changes += 1
+        if self._by_stream.get(partition.stream_id) is partition:
+            del self._by_stream[partition.stream_id]
         partition.close()
 
     async def reopen_restored(self) -> None:

@@ -16,6 +16,7 @@ from automq.coordinators.group.ports import CreateInternalTopic, OffsetsPartitio
 from automq.coordinators.group.record_log import PartitionRecordLog
 from automq.coordinators.group.shard_runner import RunnerState, ShardRunner
 from automq.ids import NodeId
+from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.image import MetadataImage, PartitionImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.protocol.errors import ApiError, ErrorCode
@@ -106,7 +107,7 @@ class GroupCoordinator:
 
     def start(self) -> None:
         """Load what is ours, and follow the metadata from now on."""
-        self._unsubscribe = self._metadata.subscribe(self._on_image)
+        self._unsubscribe = self._metadata.subscribe(self._on_change, to=(Aspect.TOPICS,))
         self._follow(self._metadata.image)
 
     def fence(self) -> None:
@@ -239,11 +240,14 @@ class GroupCoordinator:
 
     # Leadership.
 
-    def _on_image(self, old: MetadataImage, new: MetadataImage) -> None:
+    def _on_change(self, change: MetadataChange) -> None:
         if self._is_closed:
             return
-        self._follow(new)
-        if old.topic_map is not new.topic_map and any(new.topic(topic.name) is None for topic in old.topics()):
+        old, new = change.old, change.new
+        before, now = old.topic(OFFSETS_TOPIC), new.topic(OFFSETS_TOPIC)
+        if before is not now:
+            self._follow(new)
+        if any(old.topic_by_id(topic) is not None and new.topic_by_id(topic) is None for topic in change.topics):
             for runner in self._runners.values():
                 runner.sweep_soon()
 

@@ -56,7 +56,7 @@ class World:
         return self.context.services.metadata.image
 
     def publish(self, image: MetadataImage) -> None:
-        self.context.services.metadata.publish(image)
+        self.context.services.metadata.replace(image)
 
     def asked(self, version: int = 12, listener: str = "PLAINTEXT") -> RequestContext:
         return replace(self.context, version=version, listener_name=listener)

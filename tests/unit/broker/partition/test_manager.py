@@ -165,7 +165,7 @@ async def next_incarnation(path: DataPath, store: HeldStore | None = None) -> Da
     engine = Engine(path.ledger, path.store if store is None else store, epoch=2)
     await engine.recover(path.engine)
     again = DataPath(engine=engine, store=path.store)
-    again.metadata.publish(path.metadata.image)
+    again.metadata.replace(path.metadata.image)
     if store is not None:
         fail_reads(store, times=3)
     return await again.start()
@@ -198,6 +198,7 @@ async def test_partitions_nobody_wrote_to_cost_no_request() -> None:
     store = HeldStore(MemoryStore())
     path = await DataPath(store=store).start()
     path.create_topic(partitions=200)
+    await asyncio.sleep(0.1)
 
     assert len(path.partitions.all()) == 200
     assert store.calls == []

@@ -51,7 +51,7 @@ async def reopened(path: DataPath) -> tuple[DataPath, Partition]:
     await engine.recover(path.engine)
     image = path.metadata.image
     again = DataPath(engine=engine, store=path.store)
-    again.metadata.publish(image)
+    again.metadata.replace(image)
     await again.start()
     return again, again.partitions.get(TOPIC, 0)
 

@@ -149,3 +149,21 @@ async def test_a_fenced_append_closes_the_shard(world: World) -> None:
     with pytest.raises(ApiError) as caught:
         await commit
     assert caught.value.code is ErrorCode.NOT_COORDINATOR
+
+
+async def test_b5_other_topics_are_no_work_for_the_coordinator(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    offsets, other = a_topic(OFFSETS_TOPIC, 9, partitions=SHARDS), a_topic("t", 1)
+    world.show(offsets)
+    await until_loaded(world)
+    calls: list[str] = []
+    monkeypatch.setattr(type(world.coordinator), "_follow", lambda self, image: calls.append("follow"))
+    for runner in world.coordinator._runners.values():
+        monkeypatch.setattr(runner, "sweep_soon", lambda: calls.append("sweep"))
+
+    world.metadata.replace(world.metadata.image.with_record_number(world.metadata.image.record_number + 1))
+    world.show(offsets, other)
+    assert calls == []
+    world.show(offsets)
+    assert calls == ["sweep"] * SHARDS
+    world.show(replace(offsets, replication_factor=3))
+    assert calls == ["sweep"] * SHARDS + ["follow"]

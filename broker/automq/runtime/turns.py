@@ -1,0 +1,103 @@
+"""Long work in bounded turns of the event loop, so that nobody who is served at the same time waits for all of it.
+
+Work is a generator: after each part it yields about how many microseconds that part took on a slow core. It is an
+estimate on purpose: a clock would make every simulated run another one. What must be done at one go (a decision on
+state, say) is one part; between two parts everybody else may run.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Generator
+from typing import Final, TypeVar
+
+from automq.runtime.tasks import Tasks
+
+T = TypeVar("T")
+
+TURN_US: Final = 2_000
+"""A client's request that comes meanwhile waits so long at most for each such work; ten times less than a slow PUT."""
+
+
+def at_once(steps: Generator[int, None, T]) -> T:
+    """All of it in this turn: for what is known to be short, and where nobody else is served."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+
+async def in_turns(steps: Generator[int, None, T]) -> T:
+    """All of it, and its result. Cancelled, it ends between two parts."""
+    spent_us = 0
+    while True:
+        try:
+            spent_us += next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        if spent_us >= TURN_US:
+            spent_us = 0
+            await asyncio.sleep(0)
+
+
+class Pace:
+    """For a coroutine that works through something itself: await `spend` after each part."""
+
+    __slots__ = ("_spent_us",)
+
+    def __init__(self) -> None:
+        self._spent_us = 0
+
+    async def spend(self, part_us: int) -> None:
+        """A part took about so long; lets others run when the turn is used up."""
+        self._spent_us += part_us
+        if self._spent_us >= TURN_US:
+            self._spent_us = 0
+            await asyncio.sleep(0)
+
+
+class WorkQueue:
+    """Work that nobody waits for, in order. What is short is done when `add` returns, the rest in turns that follow."""
+
+    def __init__(self, tasks: Tasks, *, name: str) -> None:
+        self._tasks = tasks
+        self._name = name
+        self._queue: deque[Generator[int, None, None]] = deque()
+        self._is_running = False
+
+    def add(self, steps: Generator[int, None, None]) -> None:
+        """Do `steps` after everything that was added before; begin now unless that is under way."""
+        self._queue.append(steps)
+        if self._is_running:
+            return
+        self._is_running = True
+        if self._proceed():
+            self._is_running = False
+        else:
+            _ = self._tasks.spawn(self._run(), name=self._name)
+
+    def clear(self) -> None:
+        """What is not done yet never will be."""
+        self._queue.clear()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(0)
+            if self._proceed():
+                self._is_running = False
+                return
+
+    def _proceed(self) -> bool:
+        """One turn of work; whether nothing is left."""
+        spent_us = 0
+        while self._queue:
+            steps = self._queue[0]
+            for part_us in steps:
+                spent_us += part_us
+                if spent_us >= TURN_US:
+                    return False
+            if self._queue and self._queue[0] is steps:
+                self._queue.popleft()
+        return True
