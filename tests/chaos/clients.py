@@ -1,8 +1,8 @@
 """One real client in a process of its own: `python -m tests.chaos.clients produce|consume LIBRARY ...`.
 
-A producer writes one line to its journal for each record whose fate it knows: `acked SEQUENCE` or `failed SEQUENCE`. A
-consumer writes `PARTITION OFFSET VALUE` for each record it was given. Lines are flushed before the client goes on, so a
-journal is never behind what the client was told.
+A producer writes one line to its journal for each record whose fate it knows: `acked SEQUENCE` or
+`failed SEQUENCE WHY`. A consumer writes `PARTITION OFFSET VALUE` for each record it was given. Lines are flushed before
+the client goes on, so a journal is never behind what the client was told.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def produce_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop
     )
 
     def report(sequence: int) -> Any:
-        return lambda error, message: journal.line("failed" if error else "acked", sequence)
+        return lambda error, message: journal.line(*(("failed", sequence, error) if error else ("acked", sequence)))
 
     sequence = 0
     while not stop.asked:
@@ -112,8 +112,8 @@ async def produce_aiokafka(options: argparse.Namespace, journal: Journal, stop: 
         try:
             await future
             journal.line("acked", sequence)
-        except KafkaError:
-            journal.line("failed", sequence)
+        except KafkaError as error:
+            journal.line("failed", sequence, repr(error))
 
     followers = []
     sequence = 0
@@ -152,7 +152,7 @@ def produce_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
 
     def follow(sequence: int, future: Any) -> None:
         future.add_callback(lambda _: journal.line("acked", sequence))
-        future.add_errback(lambda _: journal.line("failed", sequence))
+        future.add_errback(lambda error: journal.line("failed", sequence, repr(error)))
 
     sequence = 0
     while not stop.asked:

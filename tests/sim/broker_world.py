@@ -106,19 +106,21 @@ class BrokerWorld(World):
         self.producers.append(producer)
         self._by_name[name] = (process, producer)
 
-    def producing(self, batches: int = 1, *, partition: int = 0, name: str = "p") -> asyncio.Task[None]:
+    def producing(
+        self, batches: int = 1, *, partition: int = 0, name: str = "p", records: int = 3
+    ) -> asyncio.Task[None]:
         """That producer sends batches, one after the other; the task ends when all are acknowledged."""
         process, producer = self._by_name[name]
 
         async def send() -> None:
             for _ in range(batches):
-                await producer.send(partition, 3)
+                await producer.send(partition, records)
 
         return process.spawn(send())
 
-    async def produce(self, batches: int = 1, *, partition: int = 0) -> None:
+    async def produce(self, batches: int = 1, *, partition: int = 0, records: int = 3) -> None:
         """Batches that are acknowledged when this returns."""
-        await self.producing(batches, partition=partition)
+        await self.producing(batches, partition=partition, records=records)
 
     def again(self) -> SimClient:
         """A new administrator: the old one's process may be gone."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.sim.rules import Rule, does_nothing, does_nothing_async
+from tests.sim.rules import Rule, does_nothing, does_nothing_async, returns
 
 
 def _first_group_only(original: Any) -> Any:
@@ -24,6 +24,29 @@ def _first_records_only(original: Any) -> Any:
     return upload
 
 
+def _pins_nothing(original: Any) -> Any:
+    def made(self: Any, batches: Any, **options: Any) -> None:
+        original(self, batches, **{**options, "arenas": ()})
+
+    return made
+
+
+def _arenas_without_end(original: Any) -> Any:
+    def take(self: Any) -> Any:
+        self.arenas_max = 1 << 30
+        return original(self)
+
+    return take
+
+
+def _keeps_every_block(original: Any) -> Any:
+    def insert(self: Any, *args: Any) -> None:
+        self._bytes_max = 1 << 60
+        original(self, *args)
+
+    return insert
+
+
 LIMIT_RULES: tuple[Rule, ...] = (
     Rule(
         "a block goes up whole",
@@ -38,6 +61,34 @@ LIMIT_RULES: tuple[Rule, ...] = (
         ("automq.s3stream.upload.recoverer:Recoverer._upload",),
         _first_records_only,
         "recovered_in_groups",
+    ),
+    Rule(
+        "reads pin",
+        "Memory is bounded: what a reader was given stays where it is until its socket has it.",
+        ("automq.s3stream.arena:ReadResult.__init__",),
+        _pins_nothing,
+        "reader_that_stalls",
+    ),
+    Rule(
+        "no room, not taken in",
+        "Memory is bounded: a Produce that does not fit is not read from its socket; the rest is for the broker's own.",
+        ("automq.server.listener:KafkaServer.has_room",),
+        returns(True),
+        "store_takes_nothing",
+    ),
+    Rule(
+        "log cache is bounded",
+        "Memory is bounded: the log cache gives way to what is written, however much was read from it.",
+        ("automq.s3stream.arena:ArenaPool.take",),
+        _arenas_without_end,
+        "memory_runs_out",
+    ),
+    Rule(
+        "block cache is bounded",
+        "Memory is bounded: the blocks least recently used give way.",
+        ("automq.s3stream.cache.block_cache:BlockCache._insert",),
+        _keeps_every_block,
+        "memory_runs_out",
     ),
     Rule(
         "slots go away",

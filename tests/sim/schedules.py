@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 from typing import Any
 
-from tests.sim import coverage
+from tests.sim import coverage, memory
 from tests.sim.broker_schedules import SCHEDULES as BROKER_SCHEDULES
 from tests.sim.broker_world import BrokerWorld
 from tests.sim.commit_schedules import SCHEDULES as COMMIT_SCHEDULES
 from tests.sim.commit_world import CommitWorld
 from tests.sim.damage_schedules import SCHEDULES as DAMAGE_SCHEDULES
 from tests.sim.damage_world import DamageWorld
+from tests.sim.limit_schedules import SCHEDULES as LIMIT_SCHEDULES
 from tests.sim.metadata_schedules import SCHEDULES as METADATA_SCHEDULES
 from tests.sim.metadata_world import MetadataWorld
 from tests.sim.wal_schedules import SCHEDULES as WAL_SCHEDULES
@@ -20,15 +21,25 @@ from tests.support.sim_loop import run_world
 # Simulated: a story that does not end is a finding, not a hang.
 STORY_S_MAX = 600.0
 
-NAMES = (*METADATA_SCHEDULES, *COMMIT_SCHEDULES, *BROKER_SCHEDULES, *WAL_SCHEDULES, *DAMAGE_SCHEDULES)
+NAMES = (
+    *METADATA_SCHEDULES,
+    *COMMIT_SCHEDULES,
+    *BROKER_SCHEDULES,
+    *WAL_SCHEDULES,
+    *LIMIT_SCHEDULES,
+    *DAMAGE_SCHEDULES,
+)
 assert len(set(NAMES)) == len(NAMES)
 
 
 def run_schedule(name: str) -> list[str]:
     """The violations of a directed schedule. Call it in a process that ends (`tests.sim.isolation`)."""
     world, story = make_schedule(name)
+    memory.watch()
 
     async def main() -> None:
+        if isinstance(world, BrokerWorld):
+            world.watching = asyncio.ensure_future(memory.look_on(world.cluster))
         async with asyncio.timeout(STORY_S_MAX):
             await story(world)
             await world.check()
@@ -56,5 +67,5 @@ def make_schedule(name: str) -> tuple[Any, Any]:
     if name in DAMAGE_SCHEDULES:
         story, settings = DAMAGE_SCHEDULES[name]
         return DamageWorld(name, settings=settings), story
-    story, settings = {**BROKER_SCHEDULES, **WAL_SCHEDULES}[name]
+    story, settings = {**BROKER_SCHEDULES, **WAL_SCHEDULES, **LIMIT_SCHEDULES}[name]
     return BrokerWorld(name, settings=settings), story

@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.sim import coverage
+from tests.sim import coverage, memory
 from tests.sim.accounting import check_accounts
 from tests.sim.actors import RETRIABLE, Producer, Reader, Trimmer, until_done
 from tests.sim.administrator import Administrator
@@ -136,6 +136,7 @@ class World:
     async def run(self) -> None:
         """The whole story."""
         cluster, history = self.cluster, self.history
+        watching = asyncio.ensure_future(memory.look_on(cluster))
         await self.start()
         if not await cluster.wait_serving(START_S):
             cluster.violation(f"no broker serves {START_S} s after the start")
@@ -152,6 +153,7 @@ class World:
         await nemesis.run(cluster.serving[0] if cluster.serving else cluster.incarnations[-1])
         await self.check_liveness(admin)
         await self.check_quiet()
+        watching.cancel()
 
     async def start(self) -> None:
         """The first process formats the bucket; in some seeds there are two, or the store is at its worst."""
@@ -375,6 +377,7 @@ def run_seed(seed: int | str) -> Outcome:
     cluster = world.cluster
     apply_limits(world.sizes.limits)
     coverage.watch()
+    memory.watch()
     with logs_to(cluster):
         try:
             run_world(world.loop, world.run())

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 8
+VERSION = 10
 
 TESTS = pathlib.Path(__file__).parents[1]
 SOURCES = (
@@ -20,6 +20,7 @@ SOURCES = (
     "sim/administrator.py",
     "sim/group.py",
     "sim/history.py",
+    "sim/memory.py",
     "sim/nemesis.py",
     "sim/sizes.py",
     "sim/world.py",

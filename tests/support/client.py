@@ -91,6 +91,16 @@ class ClientConnection(asyncio.Protocol):
                 waiter.set_exception(CallFailed("the connection broke"))
                 waiter.exception()
 
+    def pause(self) -> None:
+        """Read nothing until `resume`, as a program that is busy elsewhere."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        assert self._transport is not None
+        self._transport.resume_reading()
+
     def close(self) -> None:
         """Give up on everything that was asked."""
         if self._transport is not None:

@@ -386,8 +386,10 @@ class ProcessStore:
         return data
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
-        data: Buffer = await self._call("get_range", key, None, lambda: self._world.inner.get_range(key, start, end))
-        self.on_read(key, bytes(data))
+        found: Buffer = await self._call("get_range", key, None, lambda: self._world.inner.get_range(key, start, end))
+        # An answer is memory of its own, not a view of what the bucket keeps.
+        data = bytes(found)
+        self.on_read(key, data)
         return data
 
     async def put(self, key: str, body: Sequence[Buffer]) -> None:
