@@ -257,14 +257,14 @@ def create(name: str) -> tuple[ApiKey, int, CreateTopicsRequest]:
     )
 
 
-def produce(producer: int, epoch: int, sequence: int) -> tuple[ApiKey, int, ProduceRequest]:
+def produce(producer: int, epoch: int, sequence: int, topic: str = ASIDE) -> tuple[ApiKey, int, ProduceRequest]:
     """One batch, to a topic whose records nobody counts."""
     batch = build_batch([b"x"], timestamp_ms=0, producer_id=producer, producer_epoch=epoch, base_sequence=sequence)
     data = PartitionProduceData(index=0, records=memoryview(batch))
     return (
         ApiKey.PRODUCE,
         9,
-        ProduceRequest(acks=-1, timeout=9000, topic_data=[TopicProduceData(name=ASIDE, partition_data=[data])]),
+        ProduceRequest(acks=-1, timeout=9000, topic_data=[TopicProduceData(name=topic, partition_data=[data])]),
     )
 
 

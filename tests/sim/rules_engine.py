@@ -1,6 +1,7 @@
 """The rules of the WAL, of answers and of fenced processes, and how each is taken out."""
 
 import asyncio
+import dataclasses
 from typing import Any
 
 from tests.sim.rules import Rule, does_nothing, does_nothing_async, returns
@@ -92,6 +93,18 @@ def _capture_at_the_tail(original: Any) -> Any:
         return await original(self, block, *args)
 
     return put
+
+
+def _commit_each_object(original: Any) -> Any:
+    """One commit an object, and the first of them moves T."""
+
+    async def commit(self: Any, request: Any) -> Any:
+        results = [
+            await original(self, dataclasses.replace(request, objects=[committed])) for committed in request.objects
+        ]
+        return results[-1]
+
+    return commit
 
 
 def _publish_at_once(original: Any) -> Any:
@@ -189,6 +202,13 @@ ENGINE_RULES: tuple[Rule, ...] = (
         (UPLOADER + "_wait_turn",),
         does_nothing_async,
         "second_upload_overtakes",
+    ),
+    Rule(
+        "T moves with the whole block",
+        "Commit check: all objects of a block are one commit, T moved once, all or none; not with the first object.",
+        (UPLOADER + "_commit",),
+        _commit_each_object,
+        "killed_in_an_upload_5",
     ),
     Rule(
         "WAL fences stay",

@@ -14,6 +14,7 @@ from tests.sim.damage_world import DamageWorld
 from tests.sim.limit_schedules import SCHEDULES as LIMIT_SCHEDULES
 from tests.sim.metadata_schedules import SCHEDULES as METADATA_SCHEDULES
 from tests.sim.metadata_world import MetadataWorld
+from tests.sim.upload_schedules import SCHEDULES as UPLOAD_SCHEDULES
 from tests.sim.wal_schedules import SCHEDULES as WAL_SCHEDULES
 from tests.sim.world import logs_to
 from tests.support.sim_loop import run_world
@@ -21,14 +22,8 @@ from tests.support.sim_loop import run_world
 # Simulated: a story that does not end is a finding, not a hang.
 STORY_S_MAX = 600.0
 
-NAMES = (
-    *METADATA_SCHEDULES,
-    *COMMIT_SCHEDULES,
-    *BROKER_SCHEDULES,
-    *WAL_SCHEDULES,
-    *LIMIT_SCHEDULES,
-    *DAMAGE_SCHEDULES,
-)
+STORIES = {**BROKER_SCHEDULES, **WAL_SCHEDULES, **LIMIT_SCHEDULES, **UPLOAD_SCHEDULES}
+NAMES = (*METADATA_SCHEDULES, *COMMIT_SCHEDULES, *STORIES, *DAMAGE_SCHEDULES)
 assert len(set(NAMES)) == len(NAMES)
 
 
@@ -67,5 +62,5 @@ def make_schedule(name: str) -> tuple[Any, Any]:
     if name in DAMAGE_SCHEDULES:
         story, settings = DAMAGE_SCHEDULES[name]
         return DamageWorld(name, settings=settings), story
-    story, settings = {**BROKER_SCHEDULES, **WAL_SCHEDULES, **LIMIT_SCHEDULES}[name]
+    story, settings = STORIES[name]
     return BrokerWorld(name, settings=settings), story

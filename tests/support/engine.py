@@ -28,6 +28,7 @@ from automq.s3stream.model import (
     StreamFenced,
     StreamNotFound,
     StreamState,
+    deleted_class,
 )
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavailable, UnfinishedUpload
@@ -184,7 +185,7 @@ class LedgerStreams:
         self._ledger.streams[stream] = replace(state, start=max(state.start, new_start))
 
     def retention_class(self, stream: StreamId) -> RetentionClass:
-        return self._ledger.classes.get(stream, RetentionClass.TRIMMED)
+        return self._ledger.classes.get(stream, deleted_class(604_800_000))
 
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
         await asyncio.sleep(0)

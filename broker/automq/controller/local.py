@@ -14,6 +14,8 @@ from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
 from automq.metadata.publisher import MetadataPublisher
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.s3stream.model import (
+    DELETED_BY_SIZE,
+    KEPT,
     BrokerFenced,
     CommitRequest,
     CommitResult,
@@ -22,6 +24,7 @@ from automq.s3stream.model import (
     RetentionClass,
     StreamNotFound,
     StreamState,
+    deleted_class,
 )
 from automq.s3stream.ports import StoreUnavailable
 
@@ -97,10 +100,11 @@ class LocalStreams:
         found = image.stream(stream)
         topic = None if found is None else image.topic_by_id(found.topic_id)
         if topic is None:
-            return RetentionClass.TRIMMED
+            return deleted_class(0)
         config = effective_topic_config(image, topic.name, self._node, self._topic_defaults)
-        is_trimmed = config.is_deleted and (config.retention_ms is not None or config.retention_bytes is not None)
-        return RetentionClass.TRIMMED if is_trimmed else RetentionClass.KEPT
+        if config.is_deleted and config.retention_ms is not None:
+            return deleted_class(config.retention_ms)
+        return DELETED_BY_SIZE if config.is_deleted and config.retention_bytes is not None else KEPT
 
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
         with _as_port_errors():

@@ -3,6 +3,7 @@
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final, NewType
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 
@@ -129,12 +130,18 @@ class WalPosition:
     sequence: int
 
 
-class RetentionClass(enum.IntEnum):
-    """How long a stream's records live, as far as sharing objects with others goes."""
+RetentionClass = NewType("RetentionClass", int)
+"""How long a stream's records live, as far as sharing objects with others goes: `KEPT`, or longer the higher it is."""
 
-    KEPT = 0
-    """Nothing is ever trimmed by age or size."""
-    TRIMMED = 1
+KEPT: Final = RetentionClass(0)
+"""Nothing is ever trimmed by age or size."""
+DELETED_BY_SIZE: Final = RetentionClass(63)
+"""Trimmed by size alone: nobody knows when, so it counts as longest."""
+
+
+def deleted_class(retention_ms: int) -> RetentionClass:
+    """The class of what is deleted at that age: each spans a factor of two, from a minute on."""
+    return RetentionClass(1 + (max(0, retention_ms) // 60_000).bit_length())
 
 
 class CheckpointKind(enum.IntEnum):

@@ -234,7 +234,7 @@ class StreamManager(Protocol):
         ...
 
     def retention_class(self, stream: StreamId) -> RetentionClass:
-        """Which streams it may share an object with. A stream that is unknown by now is like any other."""
+        """Which streams it may share an object with. A stream that is unknown by now has the shortest of all."""
         ...
 
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:

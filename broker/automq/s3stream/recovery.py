@@ -82,6 +82,11 @@ class RecoveredRun:
     slots: tuple[int, int] = (0, 0)
     """They lie in slots [first, end)."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the batches."""
+        return sum(len(batch.payload) for batch in self.batches)
+
     def unplaced(self, expected: Offset) -> Unplaced:
         """What is left of the run when the commit check refused it."""
         first, end = self.slots

@@ -53,8 +53,10 @@ class StorageSettings:
     arena_bytes: int = 256 * MIB
     """All produced bytes that are not committed yet, and the log cache: the memory bound of the write path."""
     upload_bytes: int = 64 * MIB
-    upload_interval_ms: int = 10_000
-    """A log-cache block is sealed and uploaded at this size, or this long after its first byte."""
+    upload_interval_ms: int = 300_000
+    upload_slots: int = 1_000
+    """A log-cache block is sealed and uploaded at this size, this long after its first byte, or when its records lie in
+    so many WAL slots: whichever is first. The last two bound what a recovery has to read."""
     block_cache_bytes: int = 128 * MIB
     cold_read_bytes: int = 64 * MIB
     """Bytes of ranged GETs in flight for cold reads."""
@@ -375,7 +377,10 @@ class StorageEngine:
     def _on_slot_closed(self, slot: OpenSlot) -> None:
         block = self.cache.open
         block.size += slot.size
-        if block.size >= self.settings.upload_bytes:
+        block.slots += 1
+        # As with the timer: while uploads do not keep up, more blocks would only be smaller ones.
+        is_long = block.slots >= self.settings.upload_slots and self._uploader.pending <= UPLOADS_INFLIGHT
+        if block.size >= self.settings.upload_bytes or is_long:
             self._request_seal()
 
     def _on_slot_written(self, slot: OpenSlot) -> None:

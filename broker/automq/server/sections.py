@@ -30,6 +30,8 @@ from automq.server.setting import (
 ARENA_SHARE: Final = 0.30
 BLOCK_CACHE_SHARE: Final = 0.15
 ARENA_BYTES_MIN: Final = 16 * MIB
+# In the bucket the log is as safe as objects are; on a volume it is as safe as the volume.
+UPLOAD_INTERVAL_MS: Final[Mapping[str, int]] = {"s3": 300_000, "block": 10_000, "file": 10_000}
 
 # Kafka's settings that people bring along and that mean nothing here, with what to do instead.
 REMEDIES: Final[Mapping[str, str]] = {
@@ -220,12 +222,14 @@ class EngineSettings:
         "recovery.",
         used_by="s3stream/upload",
     )
-    upload_interval_ms: int = setting(
+    upload_interval_ms_asked: int | None = setting(
         "automq.upload.interval.ms",
         integer(least=100, most=3_600_000),
-        default=10_000,
-        doc="Upload at the latest this long after the first record; bounds what a restart must recover on quiet "
-        "brokers. A broker without writes uploads nothing.",
+        default=None,
+        default_text="300000 with automq.wal.type=s3, 10000 with block and file",
+        doc="Upload at the latest this long after the first record, or after 1,000 write-ahead log slots. Nobody waits "
+        "for an upload, so what it bounds is how much a restart must recover, and how much the loss of a volume would "
+        "take where the log lies outside the bucket. A broker without writes uploads nothing.",
         used_by="s3stream/upload",
     )
     orphan_sweep_interval_ms: int = setting(
@@ -236,6 +240,12 @@ class EngineSettings:
         "uploads), removes of it what is older than an hour, and looks whether everything that must be there is.",
         used_by="controller/orphans",
     )
+
+    @property
+    def upload_interval_ms(self) -> int:
+        """What was asked for, else what suits the write-ahead log."""
+        default = UPLOAD_INTERVAL_MS[self.wal_type]
+        return default if self.upload_interval_ms_asked is None else self.upload_interval_ms_asked
 
     @property
     def upload_bytes(self) -> int:

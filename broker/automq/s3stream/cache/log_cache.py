@@ -72,7 +72,7 @@ class BlockState(enum.Enum):
 class CacheBlock:
     """What is uploaded together."""
 
-    __slots__ = ("arenas", "checkpoints", "end_sequence", "runs", "size", "state")
+    __slots__ = ("arenas", "checkpoints", "end_sequence", "runs", "size", "slots", "state")
 
     def __init__(self) -> None:
         self.state = BlockState.OPEN
@@ -82,6 +82,8 @@ class CacheBlock:
         """Captured when the block was sealed: each describes its stream at exactly the end of its run."""
         self.size = 0
         """Bytes of closed WAL slots."""
+        self.slots = 0
+        """How many."""
         self.end_sequence = 0
         """One past the last WAL slot whose batches are in this block."""
 
@@ -239,9 +241,10 @@ class LogCache:
         return block
 
     def committed(self, block: CacheBlock) -> None:
-        """The block is in an object now (or will never be): it may be evicted."""
+        """The block is in an object now (or will never be): it may be evicted. What only the upload needed goes."""
         assert block.state is BlockState.SEALED
         block.state = BlockState.COMMITTED
+        block.checkpoints.clear()
         for arena in block.arenas:
             arena.cache()
             arena.release()

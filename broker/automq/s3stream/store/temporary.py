@@ -26,7 +26,7 @@ from automq.s3stream.store.os_calls import OsCalls
 
 FOLDER: Final = ".tmp"
 _LOCK: Final = "lock"
-# A trim after an upload interval of 10 s at 500 slots a second; and no more disk than an upload threshold or two.
+# A trim after some uploads of 1,000 slots; and no more disk than an upload threshold or two.
 SPARE_FILES_MAX: Final = 5000
 SPARE_BYTES_MAX: Final = 128 << 20
 # An object's file is not worth keeping: large, and created a few times a minute.

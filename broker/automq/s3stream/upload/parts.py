@@ -1,18 +1,17 @@
 """How the ranges of one upload become objects, and how an object is put exactly once.
 
-An upload is one object for each retention class in it: an object lives as long as the longest-lived stream in it, so
-streams that are never trimmed must not share one with those that are. All of them are one commit, which moves T: a
-crash between two PUTs is a crash before the upload. Only ranges that are too many for one change of the metadata are
-several commits, one after the other, and the last one alone moves T: the log still has what is not committed yet, and
-recovery passes over what streams' ends show to be committed.
+An upload is one object for each retention class in it (`objects_of`): an object lives as long as the longest-lived
+stream in it. All of them are one commit, which moves T: a crash between two PUTs is a crash before the upload. Only
+ranges that are too many for one change of the metadata are several commits, one after the other, and the last one alone
+moves T: the log still has what is not committed yet, and recovery passes over what streams' ends show to be committed.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from automq.ids import StreamId
-from automq.s3stream.model import CommitTooLarge, RetentionClass, StoreDamaged
+from automq.s3stream.model import KEPT, CommitTooLarge, RetentionClass, StoreDamaged
 from automq.s3stream.ports import Buffer, ObjectExists, ObjectNotFound, ObjectStorage
 
 
@@ -24,12 +23,21 @@ class StreamRun(Protocol):
         """Whose they are."""
         ...
 
+    @property
+    def size(self) -> int:
+        """Bytes of batches."""
+        ...
+
 
 R = TypeVar("R", bound=StreamRun)
 T = TypeVar("T")
 
 # A recorded range has 50 bytes at most, a change of the metadata some 7 MiB. Judging so many is already a long turn.
 RANGES_MAX: Final = 50_000
+# Each object is a PUT, and bytes of index and metadata.
+OBJECTS_MAX: Final = 4
+# A class with less than this share of an upload is no object of its own where a longer one takes it.
+SMALL_SHARE: Final = 8
 
 
 async def in_commits(
@@ -59,11 +67,37 @@ async def in_commits(
 
 
 def objects_of(runs: Sequence[R], class_of: Callable[[StreamId], RetentionClass]) -> list[list[R]]:
-    """What becomes an object of its own: no object mixes retention classes."""
-    by_class: dict[RetentionClass, list[R]] = defaultdict(list)
-    for run in runs:
-        by_class[class_of(run.stream)].append(run)
-    return [of_class for _, of_class in sorted(by_class.items())]
+    """What becomes an object of its own: see `shared_classes`. Runs stay in their order."""
+    classes = [class_of(run.stream) for run in runs]
+    sizes: dict[RetentionClass, int] = defaultdict(int)
+    for run, retention in zip(runs, classes, strict=True):
+        sizes[retention] += run.size
+    hosts = shared_classes(sizes)
+    by_host: dict[RetentionClass, list[R]] = defaultdict(list)
+    for run, retention in zip(runs, classes, strict=True):
+        by_host[hosts[retention]].append(run)
+    return [of_host for _, of_host in sorted(by_host.items())]
+
+
+def shared_classes(sizes: Mapping[RetentionClass, int]) -> dict[RetentionClass, RetentionClass]:
+    """For each class with its bytes in one upload: the class whose object it lies in, at most OBJECTS_MAX of them.
+
+    A class that is small, or one too many, shares the object of the next longer one: it is kept a little too long then.
+    What is never trimmed shares with nobody: in its object deleted data would stay for ever.
+    """
+    held = {retention: sizes[retention] for retention in sorted(sizes) if retention != KEPT}
+    hosts = {retention: retention for retention in sizes}
+    small = sum(sizes.values()) // SMALL_SHARE
+    objects_max = OBJECTS_MAX - (KEPT in sizes)
+    while len(held) > 1:
+        *shorter, _longest = held
+        least = min(shorter, key=lambda retention: (held[retention], retention))
+        if held[least] >= small and len(held) <= objects_max:
+            break
+        longer = min(retention for retention in held if retention > least)
+        held[longer] += held.pop(least)
+        hosts = {retention: longer if host == least else host for retention, host in hosts.items()}
+    return hosts
 
 
 def _divided(objects: Sequence[Sequence[R]], ranges_max: int) -> list[list[Sequence[R]]]:

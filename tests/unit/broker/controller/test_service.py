@@ -17,7 +17,17 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import LogFailed, LogFenced
-from automq.s3stream.model import BrokerFenced, CommitObject, CommitRange, CommitRequest, RetentionClass, StreamNotFound
+from automq.s3stream.model import (
+    DELETED_BY_SIZE,
+    KEPT,
+    BrokerFenced,
+    CommitObject,
+    CommitRange,
+    CommitRequest,
+    RetentionClass,
+    StreamNotFound,
+    deleted_class,
+)
 from automq.s3stream.objects.format import object_key
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World, check
 
@@ -189,20 +199,23 @@ async def test_local_objects_and_streams_answer_from_the_durable_image(world: Se
 
 
 @pytest.mark.parametrize(
-    ("configs", "defaults", "kept"),
+    ("configs", "defaults", "expected"),
     [
-        ({}, {}, False),
-        ({"cleanup.policy": "compact"}, {}, True),
-        ({"cleanup.policy": "compact,delete"}, {}, False),
-        ({"cleanup.policy": ""}, {}, True),
-        ({"retention.ms": "-1"}, {}, True),
-        ({"retention.ms": "-1", "retention.bytes": "5"}, {}, False),
-        ({}, {"log.cleanup.policy": "compact"}, True),
-        ({"cleanup.policy": "delete"}, {"log.cleanup.policy": "compact"}, False),
+        ({}, {}, deleted_class(604_800_000)),
+        ({"cleanup.policy": "compact"}, {}, KEPT),
+        ({"cleanup.policy": "compact,delete"}, {}, deleted_class(604_800_000)),
+        ({"cleanup.policy": ""}, {}, KEPT),
+        ({"retention.ms": "-1"}, {}, KEPT),
+        ({"retention.ms": "3600000"}, {}, deleted_class(3_600_000)),
+        ({"retention.ms": "0"}, {}, deleted_class(0)),
+        ({"retention.ms": "9223372036854775807"}, {}, deleted_class(2**63 - 1)),
+        ({"retention.ms": "-1", "retention.bytes": "5"}, {}, DELETED_BY_SIZE),
+        ({}, {"log.cleanup.policy": "compact"}, KEPT),
+        ({"cleanup.policy": "delete"}, {"log.cleanup.policy": "compact"}, deleted_class(604_800_000)),
     ],
 )
 async def test_f5_retention_class_follows_from_what_holds_for_the_topic(
-    world: ServiceWorld, configs: dict[str, str], defaults: dict[str, str], kept: bool
+    world: ServiceWorld, configs: dict[str, str], defaults: dict[str, str], expected: RetentionClass
 ) -> None:
     controller, publisher = await with_a_topic(world)
     (made,) = await controller.create_topics([TopicSpec(name="other", partitions=1, configs=configs)])
@@ -212,9 +225,8 @@ async def test_f5_retention_class_follows_from_what_holds_for_the_topic(
     streams = LocalStreams(
         controller=controller, metadata=publisher, node=NODE, epoch=BrokerEpoch(1), topic_defaults=defaults
     )
-    expected = RetentionClass.KEPT if kept else RetentionClass.TRIMMED
-    assert streams.retention_class(topic.partitions[0].stream) is expected
-    assert streams.retention_class(StreamId(99)) is RetentionClass.TRIMMED
+    assert streams.retention_class(topic.partitions[0].stream) == expected
+    assert streams.retention_class(StreamId(99)) == deleted_class(0)
 
 
 async def test_the_bytes_of_a_superfluous_object_go_after_the_grace_period(world: ServiceWorld) -> None:

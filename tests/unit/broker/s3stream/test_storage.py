@@ -39,7 +39,7 @@ def test_default_settings_are_the_documented_ones() -> None:
     settings = StorageSettings()
 
     assert (settings.arena_bytes, settings.upload_bytes, settings.block_cache_bytes) == (256 * MIB, 64 * MIB, 128 * MIB)
-    assert (settings.upload_interval_ms, settings.wal_batch_bytes) == (10_000, 4 * MIB)
+    assert (settings.upload_interval_ms, settings.wal_batch_bytes) == (300_000, 4 * MIB)
     assert settings.arena_unit_bytes * settings.arenas_max == settings.arena_bytes
 
 
@@ -67,6 +67,27 @@ async def test_block_is_uploaded_after_the_interval_however_small() -> None:
     await asyncio.sleep(0.1)
 
     assert len(engine.ledger.commits) == 1
+
+
+async def test_block_is_uploaded_after_so_many_slots() -> None:
+    engine, stream, store = an_engine(replace(SMALL, upload_interval_ms=3_600_000, upload_slots=5))
+    for number in range(14):
+        append(stream)
+        await durable(engine.storage, number)
+    await asyncio.sleep(1)
+
+    assert [commit.trim_to for commit in engine.ledger.commits] == [5, 10]
+
+
+async def test_b3_checkpoints_go_when_their_block_is_committed_and_not_when_it_is_evicted() -> None:
+    engine, stream, store = an_engine()
+    stream.checkpoint_source = lambda: bytes(100_000)
+    for _ in range(20):
+        append(stream)
+        await engine.storage.upload_now()
+
+    held = [checkpoint for block in engine.storage.cache._blocks for checkpoint in block.checkpoints.values()]
+    assert (len(engine.storage.cache._blocks), held) == (20, [])
 
 
 async def test_checkpoint_is_captured_at_exactly_the_uploaded_end() -> None:

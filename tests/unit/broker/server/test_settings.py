@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from automq.server.sections import UPLOAD_INTERVAL_MS
 from automq.server.setting import Address, Listener, Machine
 from automq.server.settings import (
     InvalidSettings,
@@ -162,6 +163,12 @@ def test_caches_shrink_with_the_cgroups_limit() -> None:
     assert engine.block_cache_bytes < 128 * MIB
     assert engine.arena_bytes + engine.block_cache_bytes <= 256 * MIB
     assert engine.upload_bytes <= engine.arena_bytes // 4
+
+
+def test_the_time_bound_on_uploads_follows_the_write_ahead_log() -> None:
+    assert load().engine.upload_interval_ms == 300_000
+    assert load("automq.upload.interval.ms=700").engine.upload_interval_ms == 700
+    assert UPLOAD_INTERVAL_MS == {"s3": 300_000, "block": 10_000, "file": 10_000}
 
 
 def test_upload_follows_arenas_that_are_set_lower() -> None:

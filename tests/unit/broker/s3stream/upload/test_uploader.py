@@ -6,11 +6,11 @@ import pytest
 
 from automq.ids import NodeId, ObjectId, Offset
 from automq.s3stream.model import (
+    KEPT,
     BrokerFenced,
     CommitRequest,
     CommitResult,
     CommitTooLarge,
-    RetentionClass,
     StoreDamaged,
     StreamClosed,
     StreamFenced,
@@ -249,7 +249,7 @@ async def test_b8_slow_deletes_do_not_hold_up_commits() -> None:
 async def test_f5_b2_streams_that_are_never_trimmed_share_no_object_with_those_that_are() -> None:
     engine, stream, store = an_engine()
     kept = engine.storage.open_stream(engine.ledger.create_stream(2))
-    engine.ledger.classes[kept.stream_id] = RetentionClass.KEPT
+    engine.ledger.classes[kept.stream_id] = KEPT
     for each in (stream, kept):
         append(each)
 
@@ -267,7 +267,7 @@ async def test_f5_b2_streams_that_are_never_trimmed_share_no_object_with_those_t
 async def test_f5_kill_between_the_objects_of_one_upload_loses_and_doubles_nothing() -> None:
     engine, stream, store = an_engine()
     kept = engine.storage.open_stream(engine.ledger.create_stream(2))
-    engine.ledger.classes[kept.stream_id] = RetentionClass.KEPT
+    engine.ledger.classes[kept.stream_id] = KEPT
     for each in (stream, kept):
         append(each)
     await durable(engine.storage, kept.last_position)
