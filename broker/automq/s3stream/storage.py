@@ -55,8 +55,7 @@ class StorageSettings:
     upload_bytes: int = 64 * MIB
     upload_interval_ms: int = 300_000
     upload_slots: int = 1_000
-    """A log-cache block is sealed and uploaded at this size, this long after its first byte, or when its records lie in
-    so many WAL slots: whichever is first. The last two bound what a recovery has to read."""
+    """A log-cache block is uploaded at this size, this long after its first byte or after so many WAL slots."""
     block_cache_bytes: int = 128 * MIB
     cold_read_bytes: int = 64 * MIB
     """Bytes of ranged GETs in flight for cold reads."""
@@ -259,8 +258,7 @@ class StorageEngine:
             if self.halted is None:
                 await self._finish(upload)
         except (BrokerFenced, StoreDamaged):
-            # The owner was told.
-            pass
+            pass  # The owner was told.
         finally:
             self.abandon()
 
@@ -286,8 +284,6 @@ class StorageEngine:
     def needed_slots(self) -> range:
         """Sequences of acknowledged slots that must be in the store: nobody has asked yet to delete them."""
         return range(self.wal.trimmer.trimmed_to, self._queue.acknowledged_below)
-
-    # The rest is for streams, and for the engine's own parts.
 
     def roll(self, size: int) -> OpenSlot:
         """A slot with room for a batch of `size` bytes. Raises BrokerFenced, StreamClosed, StorageFull, ValueError."""
@@ -378,8 +374,7 @@ class StorageEngine:
         block = self.cache.open
         block.size += slot.size
         block.slots += 1
-        # As with the timer: while uploads do not keep up, more blocks would only be smaller ones.
-        is_long = block.slots >= self.settings.upload_slots and self._uploader.pending <= UPLOADS_INFLIGHT
+        is_long = block.slots >= self.settings.upload_slots and not self._is_behind
         if block.size >= self.settings.upload_bytes or is_long:
             self._request_seal()
 
@@ -475,11 +470,12 @@ class StorageEngine:
         self._upload_timer = asyncio.get_running_loop().call_later(interval_s, self._on_upload_timer)
 
     def _on_upload_timer(self) -> None:
-        if self._uploader.pending > UPLOADS_INFLIGHT:
-            # The store cannot keep up or is away: more blocks would only be smaller ones.
-            self._arm_upload_timer()
-        else:
-            self._seal()
+        self._arm_upload_timer() if self._is_behind else self._seal()
+
+    @property
+    def _is_behind(self) -> bool:
+        """The store cannot keep up or is away: more blocks would only be smaller ones."""
+        return self._uploader.pending > UPLOADS_INFLIGHT
 
     def _cancel_timers(self) -> None:
         for handle in (self._upload_timer, self._seal_handle):
