@@ -25,6 +25,7 @@ from automq.protocol.codec import decode_whole
 from automq.protocol.messages.discovery import MetadataRequest, MetadataResponse
 from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SeededEntropy
+from automq.security.session import Session
 
 NODE = NodeId(1)
 CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
@@ -65,6 +66,13 @@ def override(resource_type: int, name: str, **changes: str) -> ConfigChanged:
     return ConfigChanged(resource_type, name, tuple((key.replace("__", "."), value) for key, value in changes.items()))
 
 
+def a_session(listener: str = "PLAINTEXT") -> Session:
+    """A client's."""
+    session = Session(listener_name=listener, client_host="127.0.0.1")
+    session.client_id = "test"
+    return session
+
+
 def context_of(
     image: MetadataImage,
     *,
@@ -94,10 +102,7 @@ def context_of(
             **cast(dict[str, Any], values),
         ),
         version=version,
-        client_id="test",
-        client_host="127.0.0.1",
-        principal="User:ANONYMOUS",
-        listener_name=listener,
+        session=a_session(listener),
     )
 
 

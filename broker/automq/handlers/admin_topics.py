@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from automq.controller.model import PartitionsSpec, TopicResult, TopicSpec
+from automq.handlers.access import refusal
 from automq.handlers.config_views import created_topic_configs
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.deadline import FAILURES, within
@@ -28,6 +29,7 @@ from automq.protocol.messages.admin import (
     DeleteTopicState,
 )
 from automq.protocol.schema import ZERO_UUID, Message
+from automq.security.authorizer import Operation, Resource, ResourceType
 
 
 async def handle_create_topics(context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
@@ -99,6 +101,7 @@ async def handle_delete_topics(context: RequestContext, request: DeleteTopicsReq
     problems = {key: _deletion_problem(context, key[0], TopicId(key[1]), count) for key, count in counts.items()}
     keys = {key: TopicId(key[1]) if key[0] is None else key[0] for key, problem in problems.items() if problem is None}
     image = context.services.metadata.image
+    # Of what may not be deleted the name stays unsaid.
     names = {key: topic.name for key in keys if (topic := image.topic_by_id(TopicId(key[1]))) is not None}
     results: dict[tuple[str | None, uuid.UUID], Exception | TopicResult] = {
         key: problem for key, problem in problems.items() if problem is not None
@@ -125,6 +128,10 @@ def _deletion_problem(context: RequestContext, name: str | None, topic_id: Topic
     if count > 1:
         what = "topic name" if name is not None else "topic id"
         return ApiError(ErrorCode.INVALID_REQUEST, f"Duplicate {what}.")
+    known = context.services.metadata.image.topic_by_id(topic_id)
+    resource: Resource = (ResourceType.TOPIC, name if name is not None else "" if known is None else known.name)
+    if (name is not None or known is not None) and not context.allows(Operation.DELETE, resource):
+        return refusal(resource)
     return None
 
 

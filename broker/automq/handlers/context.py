@@ -10,6 +10,8 @@ from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import Message
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
+from automq.security.authorizer import AllowEverything, Authorizer, Operation, Resource, ResourceType
+from automq.security.session import NoQuotas, Quotas, Session
 
 if TYPE_CHECKING:
     from automq.controller.service import Controller
@@ -41,6 +43,8 @@ class Services:
     api_versions: Mapping[int, range]
     """The versions of every API that is really handled, by key: what ApiVersions answers."""
     metadata_cache: MetadataCache = field(default_factory=MetadataCache)
+    authorizer: Authorizer = field(default_factory=AllowEverything)
+    quotas: Quotas = field(default_factory=NoQuotas)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,12 +53,35 @@ class RequestContext:
 
     services: Services
     version: int
-    client_id: str | None
-    client_host: str
-    principal: str
-    """`User:ANONYMOUS` as long as nobody authenticates."""
-    listener_name: str
-    """The listener the request came in on: answers that name brokers give their endpoints of that listener."""
+    session: Session
+
+    @property
+    def client_id(self) -> str | None:
+        """As the request says."""
+        return self.session.client_id
+
+    @property
+    def client_host(self) -> str:
+        """Where the client is."""
+        return self.session.client_host
+
+    @property
+    def principal(self) -> str:
+        """Who the client is."""
+        return self.session.principal
+
+    @property
+    def listener_name(self) -> str:
+        """The listener the request came in on: answers that name brokers give their endpoints of that listener."""
+        return self.session.listener_name
+
+    def allows(self, operation: Operation, resource: Resource) -> bool:
+        """Whether the client may do `operation` to `resource`."""
+        return self.session.allows(operation, resource)
+
+    def allows_every(self, operation: Operation, kind: ResourceType) -> bool:
+        """Whether the client may do `operation` to every resource of `kind`."""
+        return self.session.allows_every(operation, kind)
 
 
 # The second argument is the request class under which the handler is registered.

@@ -15,6 +15,7 @@ from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.fetch_codec import REPLICA_STATE_SINCE, TOPIC_IDS_SINCE, FetchResult
 from automq.protocol.messages.fetch import FetchRequest
 from automq.s3stream.stream import ReadResult
+from automq.security.session import Session
 
 CONSUMER_MAX: Final = -1
 """Replica ids above it are those of brokers."""
@@ -43,13 +44,14 @@ class DelayedFetch:
         "is_done",
         "is_from_replica",
         "is_hastened",
-        "listener_name",
         "min_bytes",
         "missing_bytes",
         "open_partitions",
         "plan",
         "reading",
+        "refused",
         "request",
+        "session",
         "slot",
     )
 
@@ -61,7 +63,7 @@ class DelayedFetch:
         request: FetchRequest,
         plan: FetchPlan,
         *,
-        listener_name: str,
+        session: Session,
         bytes_max: int,
     ) -> None:
         self._answerer = answerer
@@ -69,7 +71,9 @@ class DelayedFetch:
         self.slot = slot
         self.request = request
         self.plan = plan
-        self.listener_name = listener_name
+        self.session = session
+        self.refused: frozenset[FetchTarget] = frozenset()
+        """What the client may not read."""
         self.is_by_id = head.version >= TOPIC_IDS_SINCE
         replica = request.replica_state.replica_id if head.version >= REPLICA_STATE_SINCE else request.replica_id
         self.is_from_replica = replica > CONSUMER_MAX

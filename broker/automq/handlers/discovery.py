@@ -12,7 +12,7 @@ from automq.controller.topics import check_name
 from automq.handlers.auto_creation import create_missing
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.metadata_cache import Kind
-from automq.handlers.operations import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS
+from automq.handlers.operations import KNOWN, NOT_ASKED, all_operations, operations_of
 from automq.handlers.replicas import shown_replicas
 from automq.ids import TopicId
 from automq.metadata.image import BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage
@@ -38,6 +38,7 @@ from automq.protocol.messages.discovery import (
 )
 from automq.protocol.metadata_codec import EncodedMetadata, encode_metadata_topic
 from automq.protocol.schema import ZERO_UUID, Message
+from automq.security.authorizer import CLUSTER, Operation, Resource, ResourceType
 
 PARTITIONS_MAX: Final = 2000
 """Partitions in one DescribeTopicPartitions answer, as Kafka's max.request.partition.size.limit."""
@@ -55,6 +56,9 @@ async def handle_api_versions(context: RequestContext, request: ApiVersionsReque
         _SOFTWARE.fullmatch(request.client_software_name) and _SOFTWARE.fullmatch(request.client_software_version)
     ):
         return ApiVersionsResponse(error_code=ErrorCode.INVALID_REQUEST)
+    if context.version >= 3:
+        context.session.software_name = request.client_software_name
+        context.session.software_version = request.client_software_version
     listed = context.services.api_versions
     return ApiVersionsResponse(
         api_keys=[
@@ -77,11 +81,11 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
         controller_id=context.services.node,
     )
     if request.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS
-    operations = TOPIC_OPERATIONS if request.include_topic_authorized_operations else NOT_ASKED
-    encoder = _TopicEncoder(context, image, operations)
+        response.cluster_authorized_operations = _cluster_operations(context)
+    with_operations = request.include_topic_authorized_operations
+    encoder = _TopicEncoder(context, image, with_operations)
     if request.topics is None or (context.version == 0 and not request.topics):
-        return EncodedMetadata(response, [await encoder.all()], len(image.topics()))
+        return EncodedMetadata(response, *await encoder.all())
     if not _is_valid(context.version, request.topics):
         response.error_code = ErrorCode.INVALID_REQUEST
         refused = [
@@ -90,24 +94,60 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
         ]
         return EncodedMetadata(response, await encoder.each(refused), len(refused))
     if any(asked.topic_id != ZERO_UUID for asked in request.topics):
-        found = _topics_by_id(image, request.topics)
+        found = _topics_by_id(context, image, request.topics)
         return EncodedMetadata(response, await encoder.each(found), len(found))
     names = list(dict.fromkeys(asked.name or "" for asked in request.topics))
     failures: dict[str, ErrorCode] = {}
+    if not context.allows_every(Operation.DESCRIBE, ResourceType.TOPIC):
+        failures = {
+            name: ErrorCode.TOPIC_AUTHORIZATION_FAILED
+            for name in names
+            if not context.allows(Operation.DESCRIBE, (ResourceType.TOPIC, name))
+        }
     if request.allow_auto_topic_creation and context.services.broker_configs.auto_create_topics:
-        failures = await create_missing(context, [name for name in names if image.topic(name) is None])
+        missing = [name for name in names if name not in failures and image.topic(name) is None]
+        failures |= await _create_missing(context, missing)
         image = context.services.metadata.image
-        encoder = _TopicEncoder(context, image, operations)
-    topics = [image.topic(name) or _missing_topic(name, failures, operations) for name in names]
+        encoder = _TopicEncoder(context, image, with_operations)
+    topics = [
+        (image.topic(name) if failures.get(name) is not ErrorCode.TOPIC_AUTHORIZATION_FAILED else None)
+        or _missing_topic(context, name, failures, with_operations)
+        for name in names
+    ]
     return EncodedMetadata(response, await encoder.each(topics), len(topics))
+
+
+async def _create_missing(context: RequestContext, names: Sequence[str]) -> dict[str, ErrorCode]:
+    """Create topics, as far as the client may; the code of each that could not be made."""
+    may_all = context.allows(Operation.CREATE, CLUSTER)
+    allowed = [name for name in names if may_all or context.allows(Operation.CREATE, (ResourceType.TOPIC, name))]
+    failures = dict.fromkeys(names, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+    for name in allowed:
+        del failures[name]
+    return failures | await create_missing(context, allowed)
+
+
+def _cluster_operations(context: RequestContext) -> int:
+    """As Kafka: nothing for whoever may not describe the cluster."""
+    return operations_of(context, CLUSTER) if context.allows(Operation.DESCRIBE, CLUSTER) else 0
 
 
 class _TopicEncoder:
     """Topics of one answer as bytes, from the cache where they are there, a millisecond in one turn of the loop."""
 
-    def __init__(self, context: RequestContext, image: MetadataImage, operations: int) -> None:
+    def __init__(self, context: RequestContext, image: MetadataImage, with_operations: bool) -> None:
         """`image` is the newest one."""
         self._context, self._image = context, image
+        self._with_operations = with_operations
+        self._sees_all = context.allows_every(Operation.DESCRIBE, ResourceType.TOPIC)
+        operations = NOT_ASKED
+        self._are_operations_own = False
+        """Each topic is asked what the client may do with it."""
+        if with_operations:
+            operations = all_operations(ResourceType.TOPIC)
+            self._are_operations_own = not all(
+                context.allows_every(operation, ResourceType.TOPIC) for operation in KNOWN[ResourceType.TOPIC]
+            )
         self._kind = Kind(context.version, context.listener_name, operations)
         self._cache = context.services.metadata_cache
         self._quarantine_changes = context.services.partitions.quarantine_changes
@@ -126,15 +166,18 @@ class _TopicEncoder:
             and services.partitions.quarantine_changes == self._quarantine_changes
         )
 
-    async def all(self) -> bytes:
-        """All topics of the image, one after another."""
-        topics = self._image.topic_map
-        encoded = self._cache.all(self._kind, topics)
+    async def all(self) -> tuple[list[bytes], int]:
+        """All topics of the image that the client may see, and how many they are."""
+        topics = self._image.topics()
+        if not self._sees_all or self._are_operations_own:
+            seen = [topic for topic in topics if self._context.allows(Operation.DESCRIBE, _resource(topic))]
+            return await self.each(seen), len(seen)
+        encoded = self._cache.all(self._kind, self._image.topic_map)
         if encoded is None:
-            encoded = b"".join(await self.each(self._image.topics()))
+            encoded = b"".join(await self.each(topics))
             if self._is_current:
-                self._cache.keep_all(self._kind, topics, encoded)
-        return encoded
+                self._cache.keep_all(self._kind, self._image.topic_map, encoded)
+        return [encoded], len(topics)
 
     async def each(self, topics: Sequence[TopicImage | MetadataResponseTopic]) -> list[bytes]:
         """Each of `topics`."""
@@ -143,18 +186,21 @@ class _TopicEncoder:
             if isinstance(topic, MetadataResponseTopic):
                 encoded.append(encode_metadata_topic(topic, self._kind.version))
                 continue
-            found = self._cache.topic(self._kind, topic) if self._is_current else None
-            encoded.append(found or await self._encode(topic))
+            kind = self._kind
+            if self._are_operations_own:
+                kind = kind._replace(operations=operations_of(self._context, _resource(topic)))
+            found = self._cache.topic(kind, topic) if self._is_current else None
+            encoded.append(found or await self._encode(topic, kind))
         return encoded
 
-    async def _encode(self, topic: TopicImage) -> bytes:
+    async def _encode(self, topic: TopicImage, kind: Kind) -> bytes:
         if self._in_turn >= PARTITIONS_PER_TURN:
             await self._next_turn()
         self._in_turn += len(topic.partitions) + 1
-        answer = _topic(self._context, self._image, topic, self._kind.operations)
-        encoded = encode_metadata_topic(answer, self._kind.version)
+        answer = _topic(self._context, self._image, topic, kind.operations)
+        encoded = encode_metadata_topic(answer, kind.version)
         if self._is_current:
-            self._cache.keep_topic(self._kind, topic, encoded, topics=self._image.topic_map)
+            self._cache.keep_topic(kind, topic, encoded, topics=self._image.topic_map)
         return encoded
 
 
@@ -168,23 +214,36 @@ def endpoint_of(broker: BrokerImage, listener_name: str) -> Endpoint | None:
     return next((endpoint for endpoint in broker.endpoints if endpoint.listener_name == listener_name), None)
 
 
+def _resource(topic: TopicImage) -> Resource:
+    return ResourceType.TOPIC, topic.name
+
+
 def _topics_by_id(
-    image: MetadataImage, topics: Sequence[MetadataRequestTopic]
+    context: RequestContext, image: MetadataImage, topics: Sequence[MetadataRequestTopic]
 ) -> list[TopicImage | MetadataResponseTopic]:
-    ids = dict.fromkeys(asked.topic_id for asked in topics if asked.topic_id != ZERO_UUID)
-    return [
-        image.topic_by_id(TopicId(topic_id))
-        or MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, topic_id=topic_id)
-        for topic_id in ids
-    ]
+    answers: list[TopicImage | MetadataResponseTopic] = []
+    for topic_id in dict.fromkeys(asked.topic_id for asked in topics if asked.topic_id != ZERO_UUID):
+        topic = image.topic_by_id(TopicId(topic_id))
+        if topic is None:
+            answers.append(MetadataResponseTopic(error_code=ErrorCode.UNKNOWN_TOPIC_ID, topic_id=topic_id))
+        elif not context.allows(Operation.DESCRIBE, _resource(topic)):
+            # The name stays unsaid.
+            answers.append(MetadataResponseTopic(error_code=ErrorCode.TOPIC_AUTHORIZATION_FAILED, topic_id=topic_id))
+        else:
+            answers.append(topic)
+    return answers
 
 
-def _missing_topic(name: str, failures: dict[str, ErrorCode], operations: int) -> MetadataResponseTopic:
-    try:
-        check_name(name)
-        error = failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    except ApiError as refused:
-        error = refused.code
+def _missing_topic(
+    context: RequestContext, name: str, failures: Mapping[str, ErrorCode], with_operations: bool
+) -> MetadataResponseTopic:
+    error = failures.get(name, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    if error is not ErrorCode.TOPIC_AUTHORIZATION_FAILED:
+        try:
+            check_name(name)
+        except ApiError as refused:
+            error = refused.code
+    operations = operations_of(context, (ResourceType.TOPIC, name)) if with_operations else NOT_ASKED
     return MetadataResponseTopic(error_code=error, name=name, topic_authorized_operations=operations)
 
 
@@ -253,7 +312,7 @@ async def handle_describe_cluster(context: RequestContext, request: DescribeClus
         ],
     )
     if request.include_cluster_authorized_operations:
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS
+        response.cluster_authorized_operations = _cluster_operations(context)
     return response
 
 
@@ -271,6 +330,11 @@ async def handle_describe_topic_partitions(
     room = max(min(request.response_partition_limit, PARTITIONS_MAX), 1)
     response = DescribeTopicPartitionsResponse()
     for name in sorted({name: None for name in names if name >= first}):
+        if not context.allows(Operation.DESCRIBE, (ResourceType.TOPIC, name)):
+            if not everything:
+                code = ErrorCode.TOPIC_AUTHORIZATION_FAILED
+                response.topics.append(DescribeTopicPartitionsResponseTopic(error_code=code, name=name))
+            continue
         topic = image.topic(name)
         if topic is None:
             response.topics.append(_unknown_topic(name))
@@ -332,7 +396,7 @@ def _topic_page(
         topic_id=topic.topic_id,
         is_internal=topic.is_internal,
         partitions=partitions,
-        topic_authorized_operations=TOPIC_OPERATIONS,
+        topic_authorized_operations=operations_of(context, _resource(topic)),
     )
 
 

@@ -22,6 +22,7 @@ from automq.partition.leader_epochs import EpochEnd
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
 from automq.partition.purgatory import ALL_BYTES
+from automq.protocol.apis import ApiKey
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.fetch_codec import (
@@ -39,10 +40,14 @@ from automq.runtime.tasks import Tasks
 from automq.s3stream.model import StreamError
 from automq.s3stream.ports import StoreError
 from automq.s3stream.stream import ReadResult
+from automq.security.authorizer import Operation, ResourceType
+from automq.security.session import Session
 
 MIB: Final = 1024 * 1024
 READ_UNCOMMITTED: Final = 0
 READ_COMMITTED: Final = 1
+
+_FETCH: Final = ApiKey.FETCH
 
 # A cold partition is read in at least such pieces: each costs a ranged GET.
 COLD_BYTES_MIN: Final = 64 * 1024
@@ -90,7 +95,7 @@ class FetchHandler:
         self._cold_budget = ByteBudget(settings.cold_bytes)
 
     def start(
-        self, head: RequestHead, frame: memoryview, slot: ResponseSlot, *, listener_name: str
+        self, head: RequestHead, frame: memoryview, slot: ResponseSlot, *, session: Session
     ) -> DelayedFetch | None:
         """Answer now, or what to cancel when the connection is lost first. Raises MalformedMessage."""
         request = parse_fetch_request(frame, head.body_offset, head.version)
@@ -105,11 +110,11 @@ class FetchHandler:
         if plan.targets and request.isolation_level not in (READ_UNCOMMITTED, READ_COMMITTED):
             self._refuse_whole(head, slot, request, ErrorCode.UNKNOWN_SERVER_ERROR)
             return None
-        fetch = DelayedFetch(
-            self, head, slot, request, plan, listener_name=listener_name, bytes_max=self.bytes_max(request)
-        )
+        fetch = DelayedFetch(self, head, slot, request, plan, session=session, bytes_max=self.bytes_max(request))
+        if not session.allows_every(Operation.READ, ResourceType.TOPIC):
+            fetch.refused = frozenset(target for target in plan.targets if not self._may_read(fetch, target))
         wait_s = request.max_wait / 1000
-        rooms = self._rooms(fetch) if wait_s > 0 and plan.targets else None
+        rooms = self._rooms(fetch) if wait_s > 0 and plan.targets and not fetch.refused else None
         if rooms is None:
             self.answer(fetch)
             return None if fetch.is_done else fetch
@@ -180,7 +185,10 @@ class FetchHandler:
             partition: Partition | None = target.partition
             if partition is None or not partition.is_open:
                 partition = self._find(fetch, target)
-            if partition is None:
+            if target in fetch.refused:
+                result = FetchResult(target.index, ErrorCode.TOPIC_AUTHORIZATION_FAILED, aborted_transactions=())
+                found.has_news = True
+            elif partition is None:
                 result = self._refuse(fetch, target, found)
             elif (
                 target.fetch_offset == (end := partition.high_watermark)
@@ -198,6 +206,16 @@ class FetchHandler:
                     found.has_news = True
             found.results.append((target, result))
         return found
+
+    def _may_read(self, fetch: DelayedFetch, target: FetchTarget) -> bool:
+        """Whether the client may read the topic; of an id that is not known there is nothing to ask."""
+        name = target.topic
+        if fetch.is_by_id:
+            topic = self._metadata.image.topic_by_id(target.topic_id)
+            if topic is None:
+                return True
+            name = topic.name
+        return fetch.session.allows(Operation.READ, (ResourceType.TOPIC, name))
 
     def _find(self, fetch: DelayedFetch, target: FetchTarget) -> Partition | None:
         if fetch.is_by_id:
@@ -267,7 +285,7 @@ class FetchHandler:
             )
         result = FetchResult(target.index, error.code, aborted_transactions=())
         if error.code is ErrorCode.NOT_LEADER_OR_FOLLOWER:
-            leader = leader_of(image, topic, target.index, fetch.listener_name)
+            leader = leader_of(image, topic, target.index, fetch.session.listener_name)
             if leader is not None:
                 result.current_leader = (leader.node, leader.epoch)
                 found.leaders.append(leader)
@@ -345,6 +363,7 @@ class FetchHandler:
             correlation_id=head.correlation_id,
             topics=_by_topic(chosen),
             session_id=fetch.plan.session_id,
+            throttle_time=fetch.session.throttle(_FETCH, found.size),
             node_endpoints=_endpoints(found.leaders),
         )
         fetch.slot.complete(buffers, found.release if found.reads else None)

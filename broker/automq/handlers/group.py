@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from automq.coordinators.group.model import JoinCommand, Protocol
+from automq.handlers.access import require
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of, error_message_of
-from automq.handlers.operations import NOT_ASKED
+from automq.handlers.operations import NOT_ASKED, operations_of
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.group import (
     Coordinator,
@@ -33,6 +34,7 @@ from automq.protocol.messages.group_admin import (
     ListGroupsResponse,
 )
 from automq.protocol.schema import Message
+from automq.security.authorizer import CLUSTER, Operation, ResourceType
 
 # FindCoordinator.
 _GROUP_KEY, _TRANSACTION_KEY = 0, 1
@@ -47,9 +49,6 @@ _SKIP_ASSIGNMENT_SINCE: Final = 9
 
 _NAMED_PROTOCOL_SINCE: Final = 5
 """SyncGroup must say which protocol it thinks was chosen."""
-
-# Read, delete, describe, describe and alter configs: what one may do to a group.
-GROUP_OPERATIONS: Final = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 
 _BATCHED_LEAVE_SINCE: Final = 3
 _GROUP_ID_NOT_FOUND_SINCE: Final = 6
@@ -73,12 +72,14 @@ async def handle_find_coordinator(context: RequestContext, request: FindCoordina
 async def _find(context: RequestContext, key_type: int, key: str) -> Coordinator:
     try:
         if key_type == _TRANSACTION_KEY:
+            require(context, Operation.DESCRIBE, (ResourceType.TRANSACTIONAL_ID, key))
             message = (
                 "Transactions are not supported yet: remove transactional.id; idempotent producers work without it"
             )
             raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, message)
         if key_type != _GROUP_KEY:
             raise ApiError(ErrorCode.INVALID_REQUEST, f"coordinators of key type {key_type} are not supported")
+        require(context, Operation.DESCRIBE, (ResourceType.GROUP, key))
         if not key:
             raise ApiError(ErrorCode.INVALID_GROUP_ID, "a group needs a name")
         node = await context.services.groups.find_coordinator(key)
@@ -155,8 +156,15 @@ async def handle_leave_group(context: RequestContext, request: LeaveGroupRequest
 
 async def handle_describe_groups(context: RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse:
     """State and members of each group."""
-    operations = GROUP_OPERATIONS if request.include_authorized_operations else NOT_ASKED
-    return DescribeGroupsResponse(groups=[await _describe(context, group, operations) for group in request.groups])
+    with_operations = request.include_authorized_operations
+    return DescribeGroupsResponse(
+        groups=[
+            await _describe(
+                context, group, operations_of(context, (ResourceType.GROUP, group)) if with_operations else NOT_ASKED
+            )
+            for group in request.groups
+        ]
+    )
 
 
 async def _describe(context: RequestContext, group_id: str, operations: int) -> DescribedGroup:
@@ -180,6 +188,8 @@ async def handle_list_groups(context: RequestContext, request: ListGroupsRequest
         states=frozenset(state.lower() for state in request.states_filter),
         types=frozenset(kind.lower() for kind in request.types_filter),
     )
+    if not context.allows(Operation.DESCRIBE, CLUSTER):
+        groups = [group for group in groups if context.allows(Operation.DESCRIBE, (ResourceType.GROUP, group.group_id))]
     return ListGroupsResponse(groups=groups)
 
 

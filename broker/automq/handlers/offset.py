@@ -7,6 +7,7 @@ image does not have is answered here.
 from collections.abc import Mapping
 from typing import Final
 
+from automq.handlers.access import refusal, require
 from automq.handlers.context import Handler, RequestContext
 from automq.ids import TopicId
 from automq.protocol.errors import ApiError, ErrorCode
@@ -32,6 +33,7 @@ from automq.protocol.messages.offset import (
     OffsetFetchResponseTopics,
 )
 from automq.protocol.schema import Message
+from automq.security.authorizer import Operation, ResourceType
 
 _TOPIC_IDS_SINCE: Final = 10
 _GROUP_ERRORS_SINCE: Final = 9
@@ -149,18 +151,32 @@ async def handle_offset_fetch(context: RequestContext, request: OffsetFetchReque
 
 async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
     unknown: list[OffsetFetchResponseTopics] = []
+    try:
+        require(context, Operation.DESCRIBE, (ResourceType.GROUP, request.group_id))
+    except ApiError as error:
+        return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
     if request.topics is not None and context.version >= _TOPIC_IDS_SINCE:
         errors = [(topic, _resolve(context, topic)) for topic in request.topics]
         unknown = [_failed_topic(topic, code) for topic, code in errors if code]
         request.topics = [topic for topic, code in errors if not code]
+    if request.topics is not None and (hidden := [topic for topic in request.topics if not _is_seen(context, topic)]):
+        code = refusal((ResourceType.TOPIC, "")).code
+        unknown += [_failed_topic(topic, code) for topic in hidden]
+        request.topics = [topic for topic in request.topics if topic not in hidden]
     try:
         response = await context.services.groups.offset_fetch(request)
     except ApiError as error:
         return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
+    if request.topics is None:
+        response.topics = [topic for topic in response.topics if _is_seen(context, topic)]
     if request.topics is None and context.version >= _TOPIC_IDS_SINCE:
         response.topics = [topic for topic in response.topics if _give_id(context, topic)]
     response.topics += unknown
     return response
+
+
+def _is_seen(context: RequestContext, topic: OffsetFetchRequestTopics | OffsetFetchResponseTopics) -> bool:
+    return context.allows(Operation.DESCRIBE, (ResourceType.TOPIC, topic.name))
 
 
 def _give_id(context: RequestContext, topic: OffsetFetchResponseTopics) -> bool:

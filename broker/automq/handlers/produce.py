@@ -22,6 +22,7 @@ from automq.partition.partition import Partition
 from automq.partition.record_validation import RecordsRefused
 from automq.partition.records_work import is_small, prepare
 from automq.partition.validation import ZSTD_SINCE_PRODUCE, check_produce_version
+from automq.protocol.apis import ApiKey
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.produce import (
@@ -43,12 +44,19 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.workers import Workers
 from automq.s3stream.model import StreamError
 from automq.s3stream.stream import Storage
+from automq.security.authorizer import Operation, ResourceType
+from automq.security.session import Session
 
 # Time-outs are looked at this often, all together, while anything waits.
 SWEEP_MS: Final = 100
 
 _VALID_ACKS: Final = (0, 1, -1)
 _TIMED_OUT_MESSAGE: Final = "the object store does not answer in time; the records may still become durable"
+
+# Looked up for every request: members of an enumeration take a while to find.
+_WRITE: Final = Operation.WRITE
+_TOPIC: Final = ResourceType.TOPIC
+_PRODUCE: Final = ApiKey.PRODUCE
 
 # Codes that say something about state: they are given when that state is durable.
 _STATE_CODES: Final = frozenset(
@@ -73,6 +81,7 @@ class PendingProduce:
         "is_done",
         "position",
         "slot",
+        "throttle_ms",
         "timeout_ms",
         "version",
     )
@@ -85,6 +94,7 @@ class PendingProduce:
         timeout_ms: int,
         close: Callable[[], None],
         watched: "dict[PendingProduce, None]",
+        throttle_ms: int = 0,
     ) -> None:
         self._watched = watched
         """Those whose time-out is looked at, of which this one may be one."""
@@ -93,6 +103,8 @@ class PendingProduce:
         self.slot = slot
         self.acks = acks
         self.timeout_ms = timeout_ms
+        self.throttle_ms = throttle_ms
+        """For how long the client is not listened to."""
         self.close = close
         """Closes the connection."""
         self._answer: bytes | bytearray = b""
@@ -124,7 +136,11 @@ class PendingProduce:
     def prepare(self, topics: list[TopicResults], endpoints: list[NodeEndpoint]) -> None:
         """Encode the answer; nothing refers to `topics` after that."""
         self._answer = encode_produce_response(
-            version=self.version, correlation_id=self.correlation_id, topics=topics, node_endpoints=endpoints
+            version=self.version,
+            correlation_id=self.correlation_id,
+            topics=topics,
+            throttle_time=self.throttle_ms,
+            node_endpoints=endpoints,
         )
 
     def answer(self) -> None:
@@ -161,7 +177,7 @@ class ProduceHandler:
         head: RequestHead,
         frame: memoryview,
         slot: ResponseSlot,
-        listener_name: str,
+        session: Session,
         *,
         close: Callable[[], None],
         on_appended: Callable[[], None],
@@ -172,17 +188,24 @@ class ProduceHandler:
         """
         version = head.version
         request = parse_produce_request(frame, head.body_offset, version)
-        pending = PendingProduce(head, slot, request.acks, request.timeout, close, self._watched)
+        throttle_ms = session.throttle(_PRODUCE, len(frame))
+        pending = PendingProduce(head, slot, request.acks, request.timeout, close, self._watched, throttle_ms)
         if request.acks not in _VALID_ACKS:
             self._refuse(pending, request.topic_data)
             return None
         has_ids = version >= TOPIC_IDS_SINCE
+        may_write_all = session.allows_every(_WRITE, _TOPIC)
         topics: list[TopicResults] = []
         deferred: list[tuple[ProduceResult, Partition, memoryview]] = []
         leaders: list[Leader] = []
         for topic in request.topic_data:
             results: list[ProduceResult] = []
             topics.append((topic, results))
+            if not may_write_all and not self._may_write(session, topic, has_ids):
+                for asked in topic.partition_data:
+                    asked.records = None
+                    results.append(ProduceResult(asked.index, ErrorCode.TOPIC_AUTHORIZATION_FAILED))
+                continue
             for asked in topic.partition_data:
                 index = asked.index
                 records = asked.records
@@ -195,7 +218,7 @@ class ProduceHandler:
                 result = ProduceResult(index, 0)
                 results.append(result)
                 if partition is None:
-                    self._refuse_unknown(result, topic, has_ids, listener_name, leaders)
+                    self._refuse_unknown(result, topic, has_ids, session.listener_name, leaders)
                     continue
                 if records is None:
                     records = memoryview(b"")
@@ -308,6 +331,16 @@ class ProduceHandler:
             asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
 
     # Refusals.
+
+    def _may_write(self, session: Session, topic: TopicProduceData, has_ids: bool) -> bool:
+        """Whether the client may write to the topic; of an id that is not known there is nothing to ask."""
+        name = topic.name
+        if has_ids:
+            known = self._metadata.image.topic_by_id(TopicId(topic.topic_id))
+            if known is None:
+                return True
+            name = known.name
+        return session.allows(_WRITE, (_TOPIC, name))
 
     @staticmethod
     def _refuse(pending: PendingProduce, topics: list[TopicProduceData]) -> None:

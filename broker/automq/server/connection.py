@@ -21,6 +21,7 @@ from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot,
 from automq.protocol.framing import SHARED_BYTES as READ_BYTES
 from automq.protocol.framing import FrameReader, FrameRefused
 from automq.protocol.schema import Message
+from automq.security.session import Session
 from automq.server.dispatch import Route, decode_request, respond
 from automq.server.outbox import Outbox
 
@@ -34,8 +35,6 @@ FRAMES_PER_TURN_MAX: Final = 64
 
 # While more than this is not taken by the client, no further request of its is started.
 UNSENT_BYTES_MAX: Final = 256 * 1024
-
-ANONYMOUS: Final = "User:ANONYMOUS"
 
 # Looked up for every request: members of an enumeration take a while to find.
 _PRODUCE: Final = ApiKey.PRODUCE
@@ -72,13 +71,14 @@ class Connection(asyncio.BufferedProtocol):
         "_is_flush_wanted",
         "_is_processing",
         "_is_reading",
-        "_listener_name",
+        "_mute_timer",
         "_outbox",
         "_peer",
         "_queue",
         "_reader",
         "_seen_reads",
         "_server",
+        "_session",
         "_started",
         "_transport",
         "_waiting",
@@ -92,7 +92,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, server: "KafkaServer", listener_name: str) -> None:
         self._server = server
-        self._listener_name = listener_name
+        services = server.services
+        self._session = Session(
+            listener_name=listener_name, authorizer=services.authorizer, quotas=services.quotas, mute=self._mute
+        )
+        self._mute_timer: asyncio.TimerHandle | None = None
+        """Set while the client is not listened to, because of its quotas."""
         self._peer = ""
         self._reader = FrameReader(server.buffers, frame_bytes_max=server.settings.request_bytes_max)
         self._queue = ResponseQueue(self._on_ready, in_flight_max=server.settings.in_flight_max)
@@ -121,13 +126,15 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=0)
         self._outbox = Outbox(self._transport, self._server.copies)
         peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if peer else ""
+        self._peer = self._session.client_host = str(peer[0]) if peer else ""
         self._server.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
         if self._waiting is not None:
             self._waiting.cancel()
+        if self._mute_timer is not None:
+            self._mute_timer.cancel()
         self._blocked = None
         self._reader.close()
         self._outbox.close()
@@ -179,9 +186,10 @@ class Connection(asyncio.BufferedProtocol):
             self._is_processing = False
         if self.is_closed:
             return
-        if is_all != self._is_reading:
-            self._is_reading = is_all
-            if is_all:
+        may_read = is_all and self._mute_timer is None
+        if may_read != self._is_reading:
+            self._is_reading = may_read
+            if may_read:
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
@@ -214,7 +222,7 @@ class Connection(asyncio.BufferedProtocol):
                 frame = cast(memoryview, self._blocked)
                 quota = 0
             self._blocked = self._blocked_head = None
-            if not self._start(head, frame, now):
+            if not self._start(head, frame, now) or self._mute_timer is not None:
                 quota = 0
             if self.is_closed:
                 return False
@@ -244,7 +252,12 @@ class Connection(asyncio.BufferedProtocol):
             if not exclusive.is_done:
                 return False
             self._exclusive = self._waiting = None
-        if self._server.is_draining or self._queue.is_full or self._outbox.unsent_bytes > UNSENT_BYTES_MAX:
+        if (
+            self._mute_timer is not None
+            or self._server.is_draining
+            or self._queue.is_full
+            or self._outbox.unsent_bytes > UNSENT_BYTES_MAX
+        ):
             return False
         if head.api.key is _PRODUCE:
             return self._server.has_room(size) or self._wait_for_room()
@@ -261,6 +274,22 @@ class Connection(asyncio.BufferedProtocol):
         self._waits_for_room = False
         self.proceed()
 
+    def _mute(self, throttle_ms: int) -> None:
+        """Rule of quotas: answers leave, and the client is not listened to for so long."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + throttle_ms / 1000
+        if self._mute_timer is not None:
+            until = max(until, self._mute_timer.when())
+            self._mute_timer.cancel()
+        self._mute_timer = loop.call_at(until, self._unmute)
+        if self._is_reading and not self._is_processing and not self.is_closed:
+            self._is_reading = False
+            self._transport.pause_reading()
+
+    def _unmute(self) -> None:
+        self._mute_timer = None
+        self.proceed()
+
     def _put_aside(self, frame: memoryview, head: RequestHead) -> None:
         if self._blocked is None:
             self._blocked, self._blocked_head = memoryview(bytearray(frame)), head
@@ -270,6 +299,8 @@ class Connection(asyncio.BufferedProtocol):
         """False when the request runs alone. Raises MalformedMessage, UnsupportedVersion."""
         server = self._server
         key = head.api.key
+        session = self._session
+        session.client_id = head.client_id
         slot = self._queue.open_slot()
         started = self._started
         if started and (newest := started[-1]).since == now and newest.key is key:
@@ -279,22 +310,20 @@ class Connection(asyncio.BufferedProtocol):
         if not head.is_supported:
             self._answer_unsupported(head, slot)
         elif key is _PRODUCE:
-            appending = server.produce.start(
-                head, frame, slot, self._listener_name, close=self.close, on_appended=self.proceed
-            )
+            appending = server.produce.start(head, frame, slot, session, close=self.close, on_appended=self.proceed)
             if appending is None:
                 return True
             self._exclusive = appending
         elif key is _FETCH:
             self._exclusive = slot
-            self._waiting = server.fetch.start(head, frame, slot, listener_name=self._listener_name)
+            self._waiting = server.fetch.start(head, frame, slot, session=session)
         else:
             route = server.table.route(key, head.version)
             if route is None:
                 raise UnsupportedVersion(head, "is not served here")
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
-            server.spawn(self._run(route, head, request, slot), name=head.api.name)
+            server.spawn(self._run(route, head, request, slot, size=len(frame)), name=head.api.name)
         return False
 
     def _answer_unsupported(self, head: RequestHead, slot: ResponseSlot) -> None:
@@ -302,16 +331,9 @@ class Connection(asyncio.BufferedProtocol):
             raise UnsupportedVersion(head, f"version {head.version} is not supported")
         slot.complete((self._server.table.refuse_api_versions(head.correlation_id),))
 
-    async def _run(self, route: Route, head: RequestHead, request: Message, slot: ResponseSlot) -> None:
-        context = RequestContext(
-            services=self._server.services,
-            version=head.version,
-            client_id=head.client_id,
-            client_host=self._peer,
-            principal=ANONYMOUS,
-            listener_name=self._listener_name,
-        )
-        answer = await respond(route, context, head.correlation_id, request, audit=self._server.audit)
+    async def _run(self, route: Route, head: RequestHead, request: Message, slot: ResponseSlot, *, size: int) -> None:
+        context = RequestContext(services=self._server.services, version=head.version, session=self._session)
+        answer = await respond(route, context, head.correlation_id, request, size=size, audit=self._server.audit)
         if answer is None:
             slot.discard()
             self.close()

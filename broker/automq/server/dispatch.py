@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from automq.handlers import (
     admin_cluster,
@@ -25,6 +25,7 @@ from automq.handlers import (
     transaction,
     transaction_admin,
 )
+from automq.handlers.access import answer_allowed
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of, error_message_of
 from automq.protocol.apis import APIS, Api, ApiKey, encode_response
@@ -111,15 +112,21 @@ def decode_request(route: Route, version: int, body: memoryview, offset: int) ->
 
 
 async def respond(
-    route: Route, context: RequestContext, correlation_id: int, request: Message, *, audit: Audit
+    route: Route, context: RequestContext, correlation_id: int, request: Message, *, size: int, audit: Audit
 ) -> bytes | None:
-    """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes."""
+    """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes.
+
+    `size` is that of the request's frame.
+    """
     api = route.api
     try:
-        response: Message | EncodedMetadata = await route.handler(context, request)
+        response: Message | EncodedMetadata = await answer_allowed(api, route.handler, context, request)
     except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
         response = answer_failure(api, context.version, request, error)
     audit.answered(api, context, request, response)
+    throttle_ms = context.session.throttle(api.key, size)
+    if throttle_ms:
+        set_throttle_time(response, throttle_ms)
     try:
         if isinstance(response, EncodedMetadata):
             return response.encode(context.version, correlation_id)
@@ -139,3 +146,10 @@ def answer_failure(api: Api, version: int, request: Message, error: Exception) -
     if code is ErrorCode.UNKNOWN_SERVER_ERROR:
         log.error("request failed unexpectedly", extra={"api": api.name}, exc_info=error)
     return error_response(api.response_class, request, version, code=int(code), message=error_message_of(error))
+
+
+def set_throttle_time(response: Message | EncodedMetadata, throttle_ms: int) -> None:
+    """Have the answer say how long its client is not listened to, if it has room for that."""
+    target: Any = response.response if isinstance(response, EncodedMetadata) else response
+    if hasattr(target, "throttle_time"):
+        target.throttle_time = throttle_ms

@@ -4,7 +4,6 @@ import pytest
 
 from automq.coordinators.group.coordinator import OFFSETS_TOPIC, GroupCoordinator
 from automq.handlers.group import (
-    GROUP_OPERATIONS,
     HANDLERS,
     handle_delete_groups,
     handle_describe_groups,
@@ -15,6 +14,7 @@ from automq.handlers.group import (
     handle_list_groups,
     handle_sync_group,
 )
+from automq.handlers.operations import all_operations
 from automq.protocol.codec import encode
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.group import (
@@ -30,6 +30,7 @@ from automq.protocol.messages.group import (
 )
 from automq.protocol.messages.group_admin import DeleteGroupsRequest, DescribeGroupsRequest, ListGroupsRequest
 from automq.protocol.messages.offset import OffsetCommitRequest
+from automq.security.authorizer import ResourceType
 from tests.support.coordinator_world import a_coordinator
 from tests.support.handler_world import NODE, context_of, image_of
 
@@ -193,7 +194,7 @@ async def test_groups_are_described_in_every_version(version: int) -> None:
     assert missing.group_state == "Dead"
     assert missing.error_code == (ErrorCode.GROUP_ID_NOT_FOUND if version >= 6 else ErrorCode.NONE)
     if version >= 3:
-        assert found.authorized_operations == GROUP_OPERATIONS
+        assert found.authorized_operations == all_operations(ResourceType.GROUP)
 
 
 @pytest.mark.parametrize("version", ListGroupsRequest.VERSIONS)

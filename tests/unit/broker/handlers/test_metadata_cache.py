@@ -24,7 +24,7 @@ from automq.metadata.records import (
 )
 from automq.metadata.replay import replay
 from automq.protocol.messages.discovery import MetadataRequest, MetadataRequestTopic
-from tests.support.handler_world import NODE, WholePartitions, context_of, image_of, topic_id
+from tests.support.handler_world import NODE, WholePartitions, a_session, context_of, image_of, topic_id
 
 KIND = Kind(12, "PLAINTEXT", 0)
 
@@ -59,7 +59,7 @@ class World:
         self.context.services.metadata.replace(image)
 
     def asked(self, version: int = 12, listener: str = "PLAINTEXT") -> RequestContext:
-        return replace(self.context, version=version, listener_name=listener)
+        return replace(self.context, version=version, session=a_session(listener))
 
     async def answer(self, request: MetadataRequest, context: RequestContext | None = None) -> bytes:
         context = context or self.context

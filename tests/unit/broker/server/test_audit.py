@@ -27,7 +27,7 @@ def everything(caplog: pytest.LogCaptureFixture) -> None:
 def answered(log: Audit, request: Message, response: Message, *, client: str | None = "terraform") -> None:
     assert request.API_KEY is not None
     context = context_of(image_of({}), version=0)
-    context.client_id = client
+    context.session.client_id = client
     log.answered(APIS[request.API_KEY], context, request, response)
 
 

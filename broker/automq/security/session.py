@@ -1,0 +1,86 @@
+"""What the broker knows of the client at the other end of a connection: Produce, Fetch and all the rest get it."""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from automq.security.authorizer import AllowEverything, Authorizer, Operation, Resource, ResourceType
+
+ANONYMOUS: Final = "User:ANONYMOUS"
+
+
+class Quotas(Protocol):
+    """How long clients are made to wait for what they use. Decides at once, without I/O."""
+
+    def throttle_ms(self, session: "Session", api_key: int, size: int) -> int:
+        """The client has used the API with `size` bytes: milliseconds for which it is not listened to; 0 for none."""
+        ...
+
+
+class NoQuotas:
+    """Nobody is made to wait."""
+
+    def throttle_ms(self, session: "Session", api_key: int, size: int) -> int:
+        return 0
+
+
+def _never(throttle_ms: int) -> None:
+    """There is no connection to be muted."""
+
+
+class Session:
+    """One connection's client. Not frozen: it says who it is by and by."""
+
+    __slots__ = (
+        "_authorizer",
+        "_mute",
+        "_quotas",
+        "client_host",
+        "client_id",
+        "listener_name",
+        "principal",
+        "software_name",
+        "software_version",
+    )
+
+    def __init__(
+        self,
+        *,
+        listener_name: str,
+        client_host: str = "",
+        principal: str = ANONYMOUS,
+        authorizer: Authorizer | None = None,
+        quotas: Quotas | None = None,
+        mute: Callable[[int], None] = _never,
+    ) -> None:
+        """`mute` stops listening to the client for so many milliseconds."""
+        self.principal = principal
+        """`User:ANONYMOUS` as long as nobody authenticates."""
+        self.listener_name = listener_name
+        """The listener it came in on: answers that name brokers give their endpoints of that listener."""
+        self.client_host = client_host
+        self.client_id: str | None = None
+        """As the newest request says."""
+        self.software_name: str | None = None
+        """The client library, as ApiVersions says."""
+        self.software_version: str | None = None
+        self._authorizer: Authorizer = AllowEverything() if authorizer is None else authorizer
+        self._quotas: Quotas = NoQuotas() if quotas is None else quotas
+        self._mute = mute
+
+    def allows(self, operation: Operation, resource: Resource) -> bool:
+        """Whether the client may do `operation` to `resource`."""
+        return self._authorizer.authorize(self, operation, resource)
+
+    def allows_every(self, operation: Operation, kind: ResourceType) -> bool:
+        """Whether the client may do `operation` to every resource of `kind`."""
+        return self._authorizer.authorize_every(self, operation, kind)
+
+    def throttle(self, api_key: int, size: int) -> int:
+        """The client has used `api_key` with `size` bytes: the `throttle_time_ms` of the answer.
+
+        Rule of KIP-219: the answer leaves at once, and the client is not listened to for that time.
+        """
+        throttle_ms = self._quotas.throttle_ms(self, api_key, size)
+        if throttle_ms > 0:
+            self._mute(throttle_ms)
+        return throttle_ms
