@@ -221,7 +221,7 @@ class CommitWorld:
         for stream_id in sorted(image.streams):
             stream = image.streams[stream_id]
             position = None
-            for span in stream.spans:
+            for span in image.spans_of(stream_id):
                 if position is not None and span.start != position:
                     self.violation(f"stream {stream_id}: {position} is followed by {span.start}")
                 position = span.end
@@ -240,7 +240,7 @@ class CommitWorld:
             if stream is None or (held.slot in puppet.log and not puppet.recovered):
                 continue
             covered_to = max(held.start, stream.start)
-            for span in stream.spans:
+            for span in self.controller_image.spans_of(held.stream):
                 if span.start <= covered_to < span.end:
                     covered_to = span.end
             if covered_to < held.end:

@@ -198,11 +198,13 @@ def check(image: MetadataImage) -> None:
         assert stream.stream == stream_id < image.next_stream
         part = image.topic_map[stream.topic_id].partitions[stream.partition]
         assert (part.stream, part.leader, part.leader_epoch) == (stream_id, stream.owner, stream.epoch)
-        references.update(span.object_id for span in stream.spans)
+        references.update(stream.held.objects)
         if stream.checkpoint_object is not None:
             references[stream.checkpoint_object] += 1
             assert 0 <= stream.checkpoint_offset <= stream.end
-        spans = list(stream.spans)
+        spans = list(image.spans_of(stream_id))
+        assert stream.held.stored_bytes == sum(span.size for span in spans)
+        assert stream.held.stored_offsets == sum(span.end - span.start for span in spans)
         for before, after in zip(spans, spans[1:], strict=False):
             assert before.end <= after.start
         if spans:

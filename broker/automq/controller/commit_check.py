@@ -17,16 +17,16 @@ several ranges of one stream at the ranges judged before. A commit is the object
     T               moves, unless a range was refused whose stream has no other owner
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from automq.controller.brokers import check_alive
 from automq.ids import Offset, StreamId
+from automq.metadata.committed_object import CommittedRanges
 from automq.metadata.image import MetadataImage, StreamImage
 from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange, WalTrimmed
-from automq.replicated.machine import Decision
+from automq.replicated.machine import Decision, finish
 from automq.s3stream.model import (
     BrokerFenced,
     CheckpointKind,
@@ -40,6 +40,8 @@ from automq.s3stream.model import (
 
 # A range takes at most 57 bytes of a record; a slot of the metadata log holds 7 MiB.
 RANGES_MAX: Final = 100_000
+# Judged in one turn of the event loop: a few milliseconds' work.
+RANGES_A_TURN: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +54,41 @@ class Judgement:
 
 def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataRecord, CommitResult]:
     """The whole check. Raises CommitTooLarge, BrokerFenced, ObjectRefused."""
+    return finish(judge_in_turns(image, request))
+
+
+def judge_in_turns(
+    image: MetadataImage, request: CommitRequest, *, ranges_a_turn: int = RANGES_A_TURN
+) -> Generator[None, None, Decision[MetadataRecord, CommitResult]]:
+    """As `judge`, so many ranges a turn: nothing may be decided or applied between two of them."""
     check_size(request)
     check_committer(image, request)
     if request.objects:
         if is_repeated(image, request):
             return Decision((), repeated_result(image, request))
         check_prepared(image, request)
-    ranges = request.ranges
-    judgements: list[Judgement] = []
+    verdicts: list[RangeVerdict] = []
+    refused: list[StreamId] = []
+    objects: list[CommittedObject] = []
     ends: dict[StreamId, Offset] = {}
-    for item in ranges:
-        judgement = judge_range(image, request, item, ends.get(item.stream))
-        if judgement.recorded is not None:
-            end = ends.get(item.stream, image.streams[item.stream].end)
-            ends[item.stream] = max(end, judgement.recorded.end)
-        judgements.append(judgement)
-    refused = tuple(
-        item.stream
-        for item, judgement in zip(ranges, judgements, strict=True)
-        if judgement.verdict is RangeVerdict.REFUSED
-    )
+    for committed in request.objects:
+        ranges = CommittedRanges()
+        for item in committed.ranges:
+            judgement = judge_range(image, request, item, ends.get(item.stream))
+            if judgement.recorded is not None:
+                end = ends.get(item.stream, image.streams[item.stream].end)
+                ends[item.stream] = max(end, judgement.recorded.end)
+                ranges.add(judgement.recorded)
+            if judgement.verdict is RangeVerdict.REFUSED:
+                refused.append(item.stream)
+            verdicts.append(judgement.verdict)
+            if not len(verdicts) % ranges_a_turn:
+                yield
+        objects.append(ranges.finish(object_id=committed.object_id, size=committed.size))
+        yield
     trim_to = position_after(image, request, refused)
     return Decision(
-        _records(image, request, judgements, refused, trim_to),
-        CommitResult(verdicts=[judgement.verdict for judgement in judgements], trimmed_to=trim_to),
+        _records(image, request, objects, refused, trim_to), CommitResult(verdicts=verdicts, trimmed_to=trim_to)
     )
 
 
@@ -219,27 +232,12 @@ def position_after(image: MetadataImage, request: CommitRequest, refused: Sequen
 def _records(
     image: MetadataImage,
     request: CommitRequest,
-    judgements: Sequence[Judgement],
-    refused: tuple[StreamId, ...],
+    objects: Sequence[CommittedObject],
+    refused: Sequence[StreamId],
     trim_to: int,
 ) -> Sequence[MetadataRecord]:
     if not request.objects:
         if trim_to == image.wals[request.node, request.epoch].trim_to:
             return ()
         return (WalTrimmed(node=request.node, epoch=request.epoch, trim_to=trim_to),)
-    judged = iter(judgements)
-    objects = tuple(
-        CommittedObject(
-            object_id=committed.object_id,
-            size=committed.size,
-            ranges=tuple(
-                judgement.recorded
-                for judgement in islice(judged, len(committed.ranges))
-                if judgement.recorded is not None
-            ),
-        )
-        for committed in request.objects
-    )
-    return (
-        ObjectsCommitted(node=request.node, epoch=request.epoch, trim_to=trim_to, objects=objects, refused=refused),
-    )
+    return (ObjectsCommitted(request.node, request.epoch, trim_to, tuple(objects), tuple(refused)),)

@@ -53,7 +53,7 @@ async def handle_describe_log_dirs(context: RequestContext, request: DescribeLog
 
 def _size(context: RequestContext, image: MetadataImage, topic: str, partition: PartitionImage) -> int:
     stream = image.stream(partition.stream)
-    committed = 0 if stream is None else sum(span.size for span in stream.spans)
+    committed = 0 if stream is None else stream.held.stored_bytes
     try:
         return committed + context.services.partitions.get(topic, partition.index).uncommitted_bytes
     except ApiError:

@@ -15,8 +15,9 @@ import msgspec
 from immutables import Map
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.packed_ranges import NONE, PackedRanges, StreamRange, unpack
 from automq.metadata.records import Endpoint, RangeLost, UnplacedRange, WalDamaged, WalSlotsLost
-from automq.metadata.spans import Spans
+from automq.metadata.spans import NOTHING_HELD, Holding, Spans
 from automq.s3stream.model import CheckpointRef, ObjectSpan, StreamState
 
 __all__ = [
@@ -106,7 +107,10 @@ class QuarantineCause(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StreamImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One stream. Invariants: 0 <= start; `end` covers every span; the checkpoint's offset is at most `end`."""
+    """One stream. Invariants: 0 <= start; `end` covers every span; the checkpoint's offset is at most `end`.
+
+    Which spans there are is for the image to tell: it takes the objects, too.
+    """
 
     stream: StreamId
     topic_id: TopicId
@@ -118,7 +122,8 @@ class StreamImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One past the last committed offset. The trim point may be above: then what follows begins at the trim point."""
     checkpoint_object: ObjectId | None = None
     checkpoint_offset: Offset = Offset(0)
-    spans: Spans = Spans()
+    held: Holding = NOTHING_HELD
+    """What committed objects hold of it."""
 
     @property
     def next_offset(self) -> Offset:
@@ -139,6 +144,8 @@ class ObjectImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Committed only: spans and newest checkpoints that lie in it. At none it is destroyed."""
     destroyed_ms: int = 0
     """Destroyed only: when the grace period began."""
+    ranges: PackedRanges = NONE
+    """Committed only: what it held when it was committed. A stream that was trimmed or deleted refers to it no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +236,20 @@ class MetadataImage:
 
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
         """Committed objects that hold offsets of [start, end), ascending, at most `limit`."""
+        return self.spans_of(stream).overlapping(start, end, limit=limit)
+
+    def spans_of(self, stream: StreamId) -> Spans:
+        """All committed objects that hold something of the stream; none when it was deleted or never was."""
         found = self.streams.get(stream)
-        return [] if found is None else found.spans.overlapping(start, end, limit=limit)
+        return Spans(stream, NOTHING_HELD if found is None else found.held, self.committed)
+
+    def ranges_of(self, object_id: ObjectId) -> Sequence[StreamRange]:
+        """What streams still hold of a committed object, by stream."""
+        return [held for held in unpack(self.committed[object_id].ranges) if self._refers(held, object_id)]
+
+    def _refers(self, held: StreamRange, object_id: ObjectId) -> bool:
+        """A stream that was trimmed, deleted or compacted meanwhile does not."""
+        return any(span.object_id == object_id for span in self.spans(held.stream, held.start, held.end, limit=1))
 
     def owned_partitions(self, node: NodeId) -> Sequence[tuple[TopicImage, PartitionImage]]:
         """Every partition that `node` leads, by topic name and index."""

@@ -50,6 +50,8 @@ class ImageUnderChange:
         self._image = image
         self._is_behind = False
         """Whether something was replayed that `_image` does not have."""
+        self._is_between = False
+        """A record is applied in turns, and has turns left."""
         self._taken = image
         """The image of the last change that was taken; what was replayed and touched since follows."""
         self._records: list[MetadataRecord] = []
@@ -77,14 +79,21 @@ class ImageUnderChange:
 
     def begin(self, record: MetadataRecord) -> None:
         """`record` is about to be applied."""
+        assert not self._is_between
+        self._is_between = True
         if self._remembers:
             self._records.append(record)
         self._is_behind = True
         self.record_number += 1
 
+    def end(self) -> None:
+        """The record of `begin` is applied."""
+        self._is_between = False
+
     @property
     def image(self) -> MetadataImage:
-        """Everything replayed so far."""
+        """Everything replayed so far. Nobody sees it between two turns of one record."""
+        assert not self._is_between
         if self._is_behind:
             before, maps = self._image, dict[str, Any]()
             for name, field in _MAPS.items():

@@ -12,82 +12,13 @@ from typing import Final
 import msgspec
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
-
-
-class Endpoint(msgspec.Struct, frozen=True, array_like=True):
-    """Where clients reach a broker, for one listener."""
-
-    listener_name: str
-    host: str
-    port: int
-    security_protocol: str = "PLAINTEXT"
-
-
-class NewPartition(msgspec.Struct, frozen=True, array_like=True):
-    """One partition to be: its stream, its owner, and the replicas that a client asked for (nominal)."""
-
-    index: int
-    stream: StreamId
-    leader: NodeId
-    leader_epoch: StreamEpoch = StreamEpoch(0)
-    replicas: tuple[NodeId, ...] = ()
-
-
-class StreamOpening(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One stream and the epoch it is opened at."""
-
-    stream: StreamId
-    epoch: StreamEpoch
-
-
-class RecordedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Offsets of one stream that a committed object holds: what the commit check let through.
-
-    [start, end) is what may be read: below the trim point nothing is. It may be empty. The stream's end moves to
-    `end`. `size` is that of the range as it was committed.
-    """
-
-    stream: StreamId
-    start: Offset
-    end: Offset
-    size: int
-    max_timestamp_ms: int
-    checkpoint: int | bool
-    """A `CheckpointKind`. Records of format level 1 and below have True where there is a whole checkpoint."""
-
-
-class SpanRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A committed object's share of one stream, in a snapshot."""
-
-    object_id: ObjectId
-    object_size: int
-    start: Offset
-    end: Offset
-    size: int
-    max_timestamp_ms: int
-
-
-class CommittedObject(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One object of a commit, and what it holds."""
-
-    object_id: ObjectId
-    size: int
-    ranges: tuple[RecordedRange, ...]
-
-
-class UnplacedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Offsets [start, end) of one stream that a dead broker's log holds in slots [first_slot, end_slot), and no object.
-
-    They begin with a damaged batch, or not where the stream ended (`expected`), or their commit was refused.
-    """
-
-    stream: StreamId
-    epoch: StreamEpoch
-    start: Offset
-    end: Offset
-    expected: Offset
-    first_slot: int
-    end_slot: int
+from automq.metadata.record_parts import CommittedObject as CommittedObject
+from automq.metadata.record_parts import Endpoint as Endpoint
+from automq.metadata.record_parts import NewPartition as NewPartition
+from automq.metadata.record_parts import RecordedRange as RecordedRange
+from automq.metadata.record_parts import SpanRecord as SpanRecord
+from automq.metadata.record_parts import StreamOpening as StreamOpening
+from automq.metadata.record_parts import UnplacedRange as UnplacedRange
 
 
 class BrokerRegistered(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -276,6 +207,8 @@ class StreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=23):
     """Snapshots only: where a stream of an existing partition begins and ends, and which objects hold it.
 
     A second record for the same stream has more spans, above those of the first.
+
+    Not written any more: format level 2 has `PackedStreamRestored`.
     """
 
     stream: StreamId
@@ -384,6 +317,33 @@ class NewestCommit(msgspec.Struct, frozen=True, array_like=True, tag=31):
     refused: tuple[StreamId, ...] = ()
 
 
+class PackedObjectRestored(msgspec.Struct, frozen=True, array_like=True, tag=32):
+    """Snapshots only: a committed object, what it held when it was committed, and how many refer to it now."""
+
+    object_id: ObjectId
+    size: int
+    node: NodeId
+    epoch: BrokerEpoch
+    references: int
+    ranges: bytes
+
+
+class PackedStreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=33):
+    """Snapshots only: where a stream of an existing partition begins and ends, and which objects hold it.
+
+    `objects` are chunks of `object_ids`; a second record for the same stream has more of them.
+    """
+
+    stream: StreamId
+    start: Offset
+    end: Offset
+    checkpoint_object: ObjectId | None
+    checkpoint_offset: Offset
+    stored_bytes: int
+    stored_offsets: int
+    objects: tuple[bytes, ...]
+
+
 MetadataRecord = (
     BrokerRegistered
     | BrokerFenced
@@ -416,13 +376,15 @@ MetadataRecord = (
     | FormatLevelRaised
     | ObjectsCommitted
     | NewestCommit
+    | PackedObjectRestored
+    | PackedStreamRestored
 )
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
 FORMAT_LEVEL: Final = 2
-"""The newest that this program reads, and what it raises a cluster to. Level 1 knew records up to tag 29, and whole
-checkpoints only; level 0 knew records up to tag 23, and WAL slots of version 1."""
-NEWEST_TAG: Final = 31
+"""The newest that this program reads, and what it raises a cluster to. Level 1 knew records up to tag 29, whole
+checkpoints only, and ranges one by one; level 0 knew records up to tag 23, and WAL slots of version 1."""
+NEWEST_TAG: Final = 33
 
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _DECODER: Final = msgspec.msgpack.Decoder(list[MetadataRecord])

@@ -5,13 +5,13 @@ records give the same image in every process and every version of the program.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from immutables import Map
 from msgspec import structs
 
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.ids import BrokerEpoch, NodeId, StreamEpoch, StreamId, TopicId
 from automq.metadata import damage
 from automq.metadata.image import (
     BROKER_RESOURCE,
@@ -19,18 +19,16 @@ from automq.metadata.image import (
     TOPIC_RESOURCE,
     BrokerImage,
     MetadataImage,
-    ObjectImage,
     PartitionImage,
     StreamImage,
     TopicImage,
     WalImage,
 )
-from automq.metadata.image_under_change import ImageUnderChange
+from automq.metadata.object_replay import ObjectReplay
 from automq.metadata.records import (
     BrokerFenced,
     BrokerRegistered,
     BrokerUnregistered,
-    CommittedObject,
     ConfigChanged,
     CountersAdvanced,
     FeatureLevelSet,
@@ -43,13 +41,14 @@ from automq.metadata.records import (
     ObjectsDeleted,
     ObjectsDestroyed,
     ObjectsPrepared,
+    PackedObjectRestored,
+    PackedStreamRestored,
     PartitionLeaderChanged,
     PartitionsCreated,
     PrefixOwnerSet,
     ProducerIdsAllocated,
     QuarantineLifted,
     RangeLost,
-    RecordedRange,
     StreamRestored,
     StreamsDeleted,
     StreamsOpened,
@@ -62,16 +61,23 @@ from automq.metadata.records import (
     WalSlotsLost,
     WalTrimmed,
 )
-from automq.s3stream.model import ObjectSpan
 
 
-class MetadataMachine(ImageUnderChange):
+class MetadataMachine(ObjectReplay):
     """The image under change, record by record."""
 
     def replay(self, record: MetadataRecord) -> None:
         """Apply one record."""
+        for _turn in self.turns(record):
+            pass
+
+    def turns(self, record: MetadataRecord) -> Iterator[None]:
+        """Apply one record in turns of bounded work. What was begun must be brought to its end."""
         self.begin(record)
-        _REPLAY[type(record)](self, record)
+        turns = _REPLAY[type(record)](self, record)
+        if turns is not None:
+            yield from turns
+        self.end()
 
     # Brokers and their write-ahead logs.
 
@@ -105,11 +111,6 @@ class MetadataMachine(ImageUnderChange):
 
     def wal_recovered(self, record: WalRecovered) -> None:
         self.wals.pop((record.node, record.epoch), None)
-
-    def _move_wal(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
-        wal = self.wals.get((node, epoch))
-        if wal is not None and trim_to > wal.trim_to:
-            self.wals[node, epoch] = dataclasses.replace(wal, trim_to=trim_to)
 
     # Topics and partitions.
 
@@ -179,120 +180,10 @@ class MetadataMachine(ImageUnderChange):
                 ),
             )
 
-    # Streams.
-
-    def stream_trimmed(self, record: StreamTrimmed) -> None:
-        stream = self.streams[record.stream]
-        if record.start <= stream.start:
-            return
-        spans, dropped = stream.spans.drop_below(record.start)
-        self.streams[record.stream] = structs.replace(stream, start=record.start, spans=spans)
-        damage.trim_lost(self.lost_ranges, self.streams[record.stream])
-        for span in dropped:
-            self._release(span.object_id)
-
     def streams_deleted(self, record: StreamsDeleted) -> None:
         for stream_id in record.streams:
-            stream = self.streams.pop(stream_id)
             self.quarantines.pop(stream_id, None)
-            self.lost_ranges.pop(stream_id, None)
-            for span in stream.spans:
-                self._release(span.object_id)
-            if stream.checkpoint_object is not None:
-                self._release(stream.checkpoint_object)
-
-    # Objects.
-
-    def objects_prepared(self, record: ObjectsPrepared) -> None:
-        for number in range(record.first, record.first + record.count):
-            object_id = ObjectId(number)
-            self.prepared[object_id] = ObjectImage(
-                object_id=object_id, node=record.node, epoch=record.epoch, expires_ms=record.expires_ms
-            )
-        self.next_object = ObjectId(max(self.next_object, record.first + record.count))
-
-    def object_committed(self, record: ObjectCommitted) -> None:
-        objects = (CommittedObject(record.object_id, record.size, record.ranges),)
-        self.objects_committed(ObjectsCommitted(record.node, record.epoch, record.trim_to, objects, record.refused))
-
-    def objects_committed(self, record: ObjectsCommitted) -> None:
-        for committed in record.objects:
-            self._commit(record.node, record.epoch, committed)
-        self._move_wal(record.node, record.epoch, record.trim_to)
-        ids = tuple(committed.object_id for committed in record.objects)
-        self.newest_commit(NewestCommit(record.node, record.epoch, ids, record.refused))
-
-    def newest_commit(self, record: NewestCommit) -> None:
-        key = (record.node, record.epoch)
-        if key in self.wals:
-            wal = dataclasses.replace(self.wals[key], newest_objects=record.objects, newest_refused=record.refused)
-            self.wals[key] = wal
-
-    def _commit(self, node: NodeId, epoch: BrokerEpoch, record: CommittedObject) -> None:
-        del self.prepared[record.object_id]
-        references = 0
-        for recorded in record.ranges:
-            references += self._extend(record, recorded)
-        self.committed[record.object_id] = ObjectImage(
-            object_id=record.object_id, node=node, epoch=epoch, size=record.size, references=references
-        )
-        if references == 0:
-            self.unreferenced[record.object_id] = None
-
-    def _extend(self, record: CommittedObject, recorded: RecordedRange) -> int:
-        """Move one stream's end, and say how often it now refers to the object."""
-        stream = self.streams[recorded.stream]
-        references = 0
-        spans = stream.spans
-        if recorded.start < recorded.end:
-            spans = spans.append(
-                ObjectSpan(
-                    object_id=record.object_id,
-                    object_size=record.size,
-                    start=recorded.start,
-                    end=recorded.end,
-                    size=recorded.size,
-                    max_timestamp_ms=recorded.max_timestamp_ms,
-                )
-            )
-            references += 1
-        checkpoint, checkpoint_offset = stream.checkpoint_object, stream.checkpoint_offset
-        if recorded.checkpoint:
-            if checkpoint is not None and checkpoint != record.object_id:
-                self._release(checkpoint)
-            references += checkpoint != record.object_id
-            checkpoint, checkpoint_offset = record.object_id, recorded.end
-        self.streams[recorded.stream] = StreamImage(
-            stream=stream.stream,
-            topic_id=stream.topic_id,
-            partition=stream.partition,
-            owner=stream.owner,
-            epoch=stream.epoch,
-            start=stream.start,
-            end=max(stream.end, recorded.end),
-            checkpoint_object=checkpoint,
-            checkpoint_offset=checkpoint_offset,
-            spans=spans,
-        )
-        return references
-
-    def _release(self, object_id: ObjectId) -> None:
-        found = self.committed[object_id]
-        assert found.references > 0
-        self.committed[object_id] = structs.replace(found, references=found.references - 1)
-        if found.references == 1:
-            self.unreferenced[object_id] = None
-
-    def objects_destroyed(self, record: ObjectsDestroyed) -> None:
-        for object_id in record.objects:
-            found = self.prepared.pop(object_id, None) or self.committed.pop(object_id)
-            assert found.references == 0
-            self.unreferenced.pop(object_id, None)
-            self.destroyed[object_id] = structs.replace(found, expires_ms=0, destroyed_ms=record.at_ms)
-
-    def objects_deleted(self, record: ObjectsDeleted) -> None:
-        for object_id in record.objects:
-            del self.destroyed[object_id]
+            self.forget_stream(stream_id)
 
     # Damage and repair.
 
@@ -349,49 +240,12 @@ class MetadataMachine(ImageUnderChange):
         self.next_object = record.next_object
         self.next_producer_id = record.next_producer_id
 
-    def object_restored(self, record: ObjectRestored) -> None:
-        self.committed[record.object_id] = ObjectImage(
-            object_id=record.object_id, node=record.node, epoch=record.epoch, size=record.size
-        )
-        self.unreferenced[record.object_id] = None
-
-    def stream_restored(self, record: StreamRestored) -> None:
-        stream = self.streams[record.stream]
-        spans = stream.spans
-        for span in record.spans:
-            spans = spans.append(
-                ObjectSpan(
-                    object_id=span.object_id,
-                    object_size=span.object_size,
-                    start=span.start,
-                    end=span.end,
-                    size=span.size,
-                    max_timestamp_ms=span.max_timestamp_ms,
-                )
-            )
-            self._retain(span.object_id)
-        if record.checkpoint_object is not None and stream.checkpoint_object is None:
-            self._retain(record.checkpoint_object)
-        self.streams[record.stream] = structs.replace(
-            stream,
-            start=record.start,
-            end=record.end,
-            checkpoint_object=record.checkpoint_object,
-            checkpoint_offset=Offset(record.checkpoint_offset),
-            spans=spans,
-        )
-
-    def _retain(self, object_id: ObjectId) -> None:
-        found = self.committed[object_id]
-        self.committed[object_id] = structs.replace(found, references=found.references + 1)
-        self.unreferenced.pop(object_id, None)
-
 
 def _is_draining(config: Map[str, str]) -> bool:
     return config.get(DRAINING_CONFIG, "false") == "true"
 
 
-_REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], None]]] = {
+_REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], Iterator[None] | None]]] = {
     BrokerRegistered: MetadataMachine.broker_registered,
     BrokerFenced: MetadataMachine.broker_fenced,
     BrokerUnregistered: MetadataMachine.broker_unregistered,
@@ -407,6 +261,8 @@ _REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], None]]] = {
     ObjectsPrepared: MetadataMachine.objects_prepared,
     ObjectCommitted: MetadataMachine.object_committed,
     ObjectsCommitted: MetadataMachine.objects_committed,
+    PackedObjectRestored: MetadataMachine.packed_object_restored,
+    PackedStreamRestored: MetadataMachine.packed_stream_restored,
     NewestCommit: MetadataMachine.newest_commit,
     ObjectsDestroyed: MetadataMachine.objects_destroyed,
     ObjectsDeleted: MetadataMachine.objects_deleted,

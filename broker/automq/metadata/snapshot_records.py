@@ -5,7 +5,6 @@ The order matters: what is referred to comes first.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Final
 
 from automq.ids import StreamId
@@ -20,22 +19,20 @@ from automq.metadata.records import (
     MetadataRecord,
     NewestCommit,
     NewPartition,
-    ObjectRestored,
     ObjectsDestroyed,
     ObjectsPrepared,
+    PackedObjectRestored,
+    PackedStreamRestored,
     PartitionsCreated,
     PrefixOwnerSet,
-    SpanRecord,
-    StreamRestored,
     StreamsQuarantined,
     TopicCreated,
     WalRecovered,
     WalTrimmed,
 )
-from automq.s3stream.model import ObjectSpan
 
-# Bounds what one record costs to encode: an old stream has a span for every upload of its life.
-SPANS_A_RECORD: Final = 500
+# Bounds what one record costs to encode: before compaction a stream has a share in every upload of its life.
+CHUNKS_A_RECORD: Final = 64
 
 
 def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
@@ -137,21 +134,31 @@ def _objects(image: MetadataImage) -> Iterator[MetadataRecord]:
         yield ObjectsDestroyed(objects=(number,), at_ms=image.destroyed[number].destroyed_ms)
 
 
-def _restored(image: ObjectImage) -> ObjectRestored:
-    return ObjectRestored(object_id=image.object_id, size=image.size, node=image.node, epoch=image.epoch)
+def _restored(image: ObjectImage) -> PackedObjectRestored:
+    return PackedObjectRestored(
+        object_id=image.object_id,
+        size=image.size,
+        node=image.node,
+        epoch=image.epoch,
+        references=image.references,
+        ranges=image.ranges,
+    )
 
 
 def _stream(stream: StreamImage) -> Iterator[MetadataRecord]:
-    """One record, or several for a stream with many spans: each adds some."""
-    left = iter(stream.spans)
-    for _ in range(0, max(1, len(stream.spans)), SPANS_A_RECORD):
-        yield StreamRestored(
+    """One record, or several for a stream in many objects."""
+    held = stream.held
+    chunks = held.objects.chunks
+    for first in range(0, max(1, len(chunks)), CHUNKS_A_RECORD):
+        yield PackedStreamRestored(
             stream=stream.stream,
             start=stream.start,
             end=stream.end,
             checkpoint_object=stream.checkpoint_object,
             checkpoint_offset=stream.checkpoint_offset,
-            spans=tuple(map(_span, islice(left, SPANS_A_RECORD))),
+            stored_bytes=held.stored_bytes,
+            stored_offsets=held.stored_offsets,
+            objects=chunks[first : first + CHUNKS_A_RECORD],
         )
 
 
@@ -166,14 +173,3 @@ def _quarantine(stream: StreamId, causes: Sequence[QuarantineCause]) -> Iterator
             wal_node=wal_node,
             wal_epoch=wal_epoch,
         )
-
-
-def _span(span: ObjectSpan) -> SpanRecord:
-    return SpanRecord(
-        object_id=span.object_id,
-        object_size=span.object_size,
-        start=span.start,
-        end=span.end,
-        size=span.size,
-        max_timestamp_ms=span.max_timestamp_ms,
-    )

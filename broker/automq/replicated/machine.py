@@ -5,7 +5,7 @@ appends the records. A reply, errors included, leaves when everything the comman
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -20,6 +20,15 @@ class Decision(Generic[Record, Response]):
 
     records: Sequence[Record]
     response: Response
+
+
+def finish(turns: Generator[None, None, Response]) -> Response:
+    """What comes of work in turns, all of them at once."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
 
 
 class LogFenced(Exception):

@@ -7,7 +7,7 @@ checked.
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
 from automq.metadata.cluster import read_cluster_key
@@ -15,10 +15,11 @@ from automq.metadata.evidence import check_layout, check_tail, find_clusters, fi
 from automq.metadata.image import MetadataImage
 from automq.metadata.loader import LogLoader
 from automq.metadata.log_format import decode_snapshot, parse_snapshot_key, snapshot_folder
+from automq.metadata.packed_ranges import StreamRange
 from automq.metadata.patience import Patience
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
-from automq.s3stream.model import CorruptData, FormatTooNew, ObjectSpan, StoreDamaged
+from automq.s3stream.model import CorruptData, FormatTooNew, StoreDamaged
 from automq.s3stream.objects.format import (
     FOOTER_BYTES,
     ObjectIndex,
@@ -43,13 +44,6 @@ _GIVE_UP: Final = (
     "put the object back from a backup or an older version of the bucket, or give its offsets up: "
     "`automq repair STORE --lose TOPIC-PARTITION:START-END`"
 )
-
-
-class Share(NamedTuple):
-    """Offsets of one stream that lie in an object."""
-
-    stream: StreamId
-    span: ObjectSpan
 
 
 class Examination:
@@ -166,21 +160,19 @@ class Examination:
         listing = await list_own(self._store, object_folder(cluster_id), parse_object_key)
         present = {listed.parsed: listed.info for listed in listing}
         missing = [object_id for object_id in sorted(image.committed) if object_id not in present]
-        spans = spans_by_object(image, [*missing, *image.committed] if self._deep else missing)
         for object_id in missing:
             # A cluster may be at work: the object may have been destroyed since the log was read.
             if await self._is_gone(object_key(cluster_id, object_id)):
-                self._report.add([missing_object(cluster_id, image, object_id, spans.get(object_id, []))])
+                self._report.add([missing_object(cluster_id, image, object_id)])
         for object_id, info in sorted(present.items()):
             committed = image.committed.get(object_id)
             if committed is None:
                 self._report.add(unknown_object(image, object_id, info))
             elif committed.size != info.size:
-                affects = spans[object_id] if object_id in spans else spans_by_object(image, [object_id])[object_id]
                 what = f"the object has {info.size} bytes, the metadata say {committed.size}"
-                self._report.add([_object_damage(image, info.key, what, affects)])
+                self._report.add([_object_damage(image, info.key, what, image.ranges_of(object_id))])
             elif self._deep:
-                await self._read_object(cluster_id, image, object_id, info, spans.get(object_id, []))
+                await self._read_object(cluster_id, image, object_id, info)
 
     async def _is_gone(self, key: str) -> bool:
         try:
@@ -190,12 +182,7 @@ class Examination:
         return False
 
     async def _read_object(
-        self,
-        cluster_id: ClusterId,
-        image: MetadataImage,
-        object_id: ObjectId,
-        info: ObjectInfo,
-        spans: Sequence[Share],
+        self, cluster_id: ClusterId, image: MetadataImage, object_id: ObjectId, info: ObjectInfo
     ) -> None:
         """Every block of one object."""
         try:
@@ -209,7 +196,7 @@ class Examination:
             index = ObjectIndex(info.key, bytes(data[footer.index_position : index_end]), footer)
             entries = list(index.entries())
         except (CorruptData, FormatTooNew) as error:
-            self._report.add([_object_damage(image, info.key, str(error), spans)])
+            self._report.add([_object_damage(image, info.key, str(error), image.ranges_of(object_id))])
             return
         for entry in entries:
             try:
@@ -259,20 +246,9 @@ def recorded_damage(image: MetadataImage) -> list[Finding]:
     return findings
 
 
-def spans_by_object(image: MetadataImage, objects: Sequence[ObjectId]) -> dict[ObjectId, list[Share]]:
-    """Which offsets of which streams lie in each of `objects`."""
-    found: dict[ObjectId, list[Share]] = {object_id: [] for object_id in objects}
-    if found:
-        for stream in image.streams.values():
-            for span in stream.spans:
-                if span.object_id in found:
-                    found[span.object_id].append(Share(stream.stream, span))
-    return found
-
-
-def missing_object(cluster_id: ClusterId, image: MetadataImage, object_id: ObjectId, spans: Sequence[Share]) -> Finding:
+def missing_object(cluster_id: ClusterId, image: MetadataImage, object_id: ObjectId) -> Finding:
     """An object that the metadata have and the store has not."""
-    return _object_damage(image, object_key(cluster_id, object_id), "the object is missing", spans)
+    return _object_damage(image, object_key(cluster_id, object_id), "the object is missing", image.ranges_of(object_id))
 
 
 def unknown_object(image: MetadataImage, object_id: ObjectId, info: ObjectInfo) -> list[Finding]:
@@ -298,14 +274,14 @@ def unknown_object(image: MetadataImage, object_id: ObjectId, info: ObjectInfo) 
     ]
 
 
-def _object_damage(image: MetadataImage, key: str, what: str, spans: Sequence[Share]) -> Finding:
-    left = [share for share in spans if not is_given_up(image, share.stream, share.span.start, share.span.end)]
-    parts = [affected(image, share.stream, share.span.start, share.span.end) for share in left or spans]
+def _object_damage(image: MetadataImage, key: str, what: str, held: Sequence[StreamRange]) -> Finding:
+    left = [part for part in held if not is_given_up(image, part.stream, part.start, part.end)]
+    parts = [affected(image, part.stream, part.start, part.end) for part in left or held]
     return Finding(
-        severity=Severity.DAMAGE if left or not spans else Severity.NOTE,
+        severity=Severity.DAMAGE if left or not held else Severity.NOTE,
         key=key,
-        what=what if left or not spans else f"{what}; all that lay in it was given up",
-        remedy=_GIVE_UP if left or not spans else "",
+        what=what if left or not held else f"{what}; all that lay in it was given up",
+        remedy=_GIVE_UP if left or not held else "",
         affected=tuple(parts[:NAMED_MAX]),
     )
 

@@ -12,6 +12,7 @@ from automq.controller.commit_check import RANGES_MAX, judge
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.log import APPEND_BYTES_MAX
+from automq.metadata.packed_ranges import pack_columns
 from automq.metadata.records import (
     BrokerFenced as BrokerFencedRecord,
 )
@@ -173,7 +174,7 @@ def test_a_range_across_the_trim_point_is_clipped() -> None:
     image, result = commit(trimmed(committed(10), 15), request(a_range(10, 20)))
 
     assert result.verdicts == [CLIPPED]
-    assert [(span.start, span.end) for span in image.streams[STREAM].spans] == [(15, 20)]
+    assert [(span.start, span.end) for span in image.spans_of(STREAM)] == [(15, 20)]
     assert image.streams[STREAM].end == 20
 
 
@@ -181,7 +182,7 @@ def test_a_range_below_the_trim_point_moves_the_end_all_the_same() -> None:
     image, result = commit(trimmed(committed(10), 30), request(a_range(10, 20)))
 
     assert result.verdicts == [CLIPPED]
-    assert len(image.streams[STREAM].spans) == 0
+    assert len(image.spans_of(STREAM)) == 0
     assert (image.streams[STREAM].end, image.streams[STREAM].next_offset) == (20, 30)
 
 
@@ -310,7 +311,7 @@ def test_all_objects_of_a_block_are_one_record_that_moves_the_log_once() -> None
     image, result = commit(BASE, wanted)
 
     assert result == CommitResult(verdicts=[ACCEPTED, ACCEPTED], trimmed_to=7)
-    held = {stream: [span.object_id for span in image.streams[stream].spans] for stream in (STREAM, SECOND)}
+    held = {stream: [span.object_id for span in image.spans_of(stream)] for stream in (STREAM, SECOND)}
     assert held == {STREAM: [1], SECOND: [2]}
     assert (image.wals[ME].trim_to, image.wals[ME].newest_objects) == (7, (1, 2))
 
@@ -351,7 +352,7 @@ def test_only_the_newest_commit_may_be_asked_for_again() -> None:
 
 
 def test_a_commit_of_an_older_program_replays_to_the_same_image() -> None:
-    wanted = request(a_range(0, 10, checkpoint=True), a_range(3, 5, stream=SECOND))
+    wanted = request(a_range(0, 10, checkpoint=True), a_range(10, 15), a_range(3, 5, stream=SECOND))
     (record,) = judge(BASE, wanted).records
     assert isinstance(record, ObjectsCommitted)
     (only,) = record.objects
@@ -361,7 +362,10 @@ def test_a_commit_of_an_older_program_replays_to_the_same_image() -> None:
         node=record.node,
         epoch=record.epoch,
         trim_to=record.trim_to,
-        ranges=only.ranges,
+        ranges=(
+            RecordedRange(STREAM, Offset(0), Offset(10), 10, 10, True),
+            RecordedRange(STREAM, Offset(10), Offset(15), 5, 15, False),
+        ),
         refused=record.refused,
     )
     assert after(BASE, older) == after(BASE, record)
@@ -413,7 +417,8 @@ def test_every_offset_is_held_by_the_object_that_the_model_says(steps: Sequence[
         image, result = commit(image, request(a_range(start, start + length), object_id=number))
         assert list(result.verdicts) == [model.commit(number, start, start + length)]
         stream = image.streams[STREAM]
-        held = {offset: s.object_id for s in stream.spans for offset in range(max(s.start, stream.start), s.end)}
+        spans = image.spans_of(STREAM)
+        held = {offset: s.object_id for s in spans for offset in range(max(s.start, stream.start), s.end)}
         assert held == model.holder
         assert (stream.end, stream.start) == (model.given, model.trim)
 
@@ -428,19 +433,15 @@ def test_b17_a_commit_that_fits_no_slot_is_refused_with_what_fits() -> None:
 def test_b17_the_largest_commit_fits_into_a_slot() -> None:
     """Every number as long as it can be, and every range refused besides."""
     widest = 2**63 - 1
-    recorded = RecordedRange(
-        stream=StreamId(widest),
-        start=Offset(widest),
-        end=Offset(widest),
-        size=widest,
-        max_timestamp_ms=-(2**63),
-        checkpoint=True,
-    )
+    wide = (0, *[widest] * (RANGES_MAX - 1))
+    counts = (1, *wide[1:])
+    ranges = pack_columns(range(0, RANGES_MAX << 33, 1 << 33), wide, counts, wide, wide)
+    assert len(ranges) > 5 * 8 * RANGES_MAX
     record = ObjectsCommitted(
         node=NodeId(widest),
         epoch=BrokerEpoch(widest),
         trim_to=widest,
-        objects=(CommittedObject(object_id=ObjectId(widest), size=widest, ranges=(recorded,) * RANGES_MAX),),
+        objects=(CommittedObject(ObjectId(widest), widest, ranges, checkpoints=bytes(RANGES_MAX)),),
         refused=(StreamId(widest),) * RANGES_MAX,
     )
     assert len(encode_record(record)) <= APPEND_BYTES_MAX

@@ -8,6 +8,8 @@ import pytest
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata import records as module
+from automq.metadata.object_ids import ObjectIds
+from automq.metadata.packed_ranges import StreamRange, pack
 from automq.metadata.records import (
     NEWEST_TAG,
     RECORD_TYPES,
@@ -29,6 +31,8 @@ from automq.metadata.records import (
     ObjectsDeleted,
     ObjectsDestroyed,
     ObjectsPrepared,
+    PackedObjectRestored,
+    PackedStreamRestored,
     PartitionLeaderChanged,
     PartitionsCreated,
     PrefixOwnerSet,
@@ -139,10 +143,41 @@ EXAMPLES: list[MetadataRecord] = [
         node=N,
         epoch=E,
         trim_to=6,
-        objects=(CommittedObject(O1, 5, (RecordedRange(S, Offset(1), Offset(2), 3, -1, 1),)),),
+        objects=(
+            CommittedObject(
+                object_id=O1,
+                size=5,
+                ranges=pack([StreamRange(S, Offset(1), Offset(2), 3, -1)]),
+                checkpoints=b"\1",
+                others=(RecordedRange(StreamId(2), Offset(7), Offset(7), 0, 0, 1),),
+            ),
+        ),
         refused=(StreamId(1),),
     ),
     NewestCommit(node=N, epoch=E, objects=(O1,), refused=(StreamId(1),)),
+    PackedObjectRestored(
+        object_id=O1,
+        size=5,
+        node=N,
+        epoch=E,
+        references=2,
+        ranges=pack(
+            [
+                StreamRange(S, Offset(1), Offset(2), 3, 1_700_000_000_000),
+                StreamRange(StreamId(S + 300), Offset(2**40), Offset(2**40 + 70_000), 2**33, 1_700_000_000_001),
+            ]
+        ),
+    ),
+    PackedStreamRestored(
+        stream=S,
+        start=Offset(1),
+        end=Offset(9),
+        checkpoint_object=O1,
+        checkpoint_offset=Offset(9),
+        stored_bytes=7,
+        stored_offsets=8,
+        objects=ObjectIds().append(O1, Offset(1)).append(ObjectId(O1 + 300), Offset(5)).chunks,
+    ),
 ]
 
 

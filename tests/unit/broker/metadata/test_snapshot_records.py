@@ -12,6 +12,7 @@ from automq.controller.commit_check import judge
 from automq.controller.configs import alter_configs
 from automq.controller.model import ConfigAlteration, ControllerSettings, PartitionsSpec, TopicSpec
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
+from automq.metadata import object_ids
 from automq.metadata import snapshot_records as module
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import Endpoint, FeatureLevelSet, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
@@ -29,6 +30,7 @@ from automq.s3stream.model import (
     Unplaced,
 )
 from tests.support.metadata_worlds import check
+from tests.support.old_metadata import old_records
 
 SETTINGS = ControllerSettings()
 Command = Callable[[MetadataImage, int, int, int], Decision[MetadataRecord, object]]
@@ -224,11 +226,23 @@ def test_random_images_hold_their_invariants_and_are_rebuilt_by_their_records(
         check(image)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(module, "SPANS_A_RECORD", 2)
+        patched.setattr(module, "CHUNKS_A_RECORD", 1)
+        patched.setattr(object_ids, "CHUNK_IDS", 1)
         assert replay_all(EMPTY, to_records(image)).with_record_number(image.record_number) == image
     rebuilt = replay_all(EMPTY, to_records(image)).with_record_number(image.record_number)
     assert rebuilt == image
     assert list(to_records(rebuilt)) == list(to_records(image))
+
+    older = replay_all(EMPTY, old_records(image)).with_record_number(image.record_number)
+    check(older)
+    assert older.streams == image.streams
+    assert {stream: list(older.spans_of(stream)) for stream in image.streams} == {
+        stream: list(image.spans_of(stream)) for stream in image.streams
+    }
+    assert [found.object_id for found in older.committed.values() if found.references] == [
+        found.object_id for found in image.committed.values() if found.references
+    ]
+    assert all(list(older.ranges_of(object_id)) == list(image.ranges_of(object_id)) for object_id in image.committed)
 
 
 def test_the_format_level_comes_first() -> None:

@@ -1,0 +1,75 @@
+"""Pure: the ranges of one object that the commit check let through, gathered one by one, as a record carries them.
+
+A stream that was opened anew while a block was filled has several ranges in one object. They are neighbours, because
+the commit check lets nothing else through, and become one: an object has at most one range of a stream.
+"""
+
+from collections.abc import Iterator
+
+from automq.ids import ObjectId, Offset, StreamId
+from automq.metadata.packed_ranges import StreamRange, check, pack, unpack
+from automq.metadata.records import CommittedObject, RecordedRange
+
+
+class CommittedRanges:
+    """What is let through of one object so far."""
+
+    def __init__(self) -> None:
+        self._ranges: dict[StreamId, StreamRange] = {}
+        self._ends: dict[StreamId, Offset] = {}
+        self._checkpoints: dict[StreamId, tuple[Offset, int]] = {}
+
+    def add(self, recorded: RecordedRange) -> None:
+        """In the order in which they were judged."""
+        stream = recorded.stream
+        self._ends[stream] = max(recorded.end, self._ends.get(stream, recorded.end))
+        if recorded.checkpoint:
+            self._checkpoints[stream] = (recorded.end, int(recorded.checkpoint))
+        if recorded.start < recorded.end:
+            more = StreamRange(stream, recorded.start, recorded.end, recorded.size, recorded.max_timestamp_ms)
+            before = self._ranges.get(stream)
+            self._ranges[stream] = more if before is None else join(before, more)
+
+    def finish(self, *, object_id: ObjectId, size: int) -> CommittedObject:
+        """All of it."""
+        kinds = bytearray(len(self._ranges) if self._checkpoints else 0)
+        if self._checkpoints:
+            for place, stream in enumerate(sorted(self._ranges)):
+                offset, kind = self._checkpoints.get(stream, (None, 0))
+                if offset == self._ranges[stream].end:
+                    kinds[place] = kind
+        others: list[RecordedRange] = []
+        for stream, end in self._ends.items():
+            held = self._ranges.get(stream)
+            at, kind = self._checkpoints.get(stream, (end, 0))
+            if held is None or at != held.end:
+                # Nothing of a range is left, or the checkpoint was captured before a range that has none.
+                others.append(RecordedRange(stream, at, at, 0, 0, kind))
+                if held is None and at < end:
+                    others.append(RecordedRange(stream, end, end, 0, 0, 0))
+        return CommittedObject(
+            object_id=object_id,
+            size=size,
+            ranges=pack(self._ranges.values()),
+            checkpoints=bytes(kinds),
+            others=tuple(others),
+        )
+
+
+def ranges_of(committed: CommittedObject) -> Iterator[tuple[StreamRange, int]]:
+    """Each range, and the kind of checkpoint captured at its end in the object. Raises ValueError if damaged."""
+    kinds = committed.checkpoints
+    for place, held in enumerate(unpack(check(committed.ranges))):
+        yield held, kinds[place] if kinds else 0
+
+
+def join(before: StreamRange, more: StreamRange) -> StreamRange:
+    """Two ranges of one stream in one object as one."""
+    assert before.end == more.start
+    return StreamRange(
+        before.stream,
+        before.start,
+        more.end,
+        before.size + more.size,
+        max(before.max_timestamp_ms, more.max_timestamp_ms),
+    )

@@ -1,0 +1,269 @@
+"""Pure: how records of streams and objects change an image's maps. Part of `metadata.replay`.
+
+A commit changes one object and the streams that it extends, each in a constant number of steps. What older programs
+wrote, range by range, becomes the same packed values.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from msgspec import structs
+
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
+from automq.metadata import damage
+from automq.metadata.committed_object import CommittedRanges, join, ranges_of
+from automq.metadata.image import MetadataImage, ObjectImage, StreamImage
+from automq.metadata.image_under_change import ImageUnderChange
+from automq.metadata.object_ids import check_chunks
+from automq.metadata.packed_ranges import NONE, PackedRanges, StreamRange, check, pack
+from automq.metadata.records import (
+    CommittedObject,
+    NewestCommit,
+    ObjectCommitted,
+    ObjectRestored,
+    ObjectsCommitted,
+    ObjectsDeleted,
+    ObjectsDestroyed,
+    ObjectsPrepared,
+    PackedObjectRestored,
+    PackedStreamRestored,
+    StreamRestored,
+    StreamTrimmed,
+)
+from automq.metadata.spans import Holding, Spans, extended
+
+# Ranges applied in one turn of the event loop: a few milliseconds' work.
+RANGES_A_TURN: Final = 500
+
+
+class ObjectReplay(ImageUnderChange):
+    """The part of `MetadataMachine` that knows of streams, objects and what logs are still needed for."""
+
+    def __init__(self, image: MetadataImage, *, remembers: bool = False, ranges_a_turn: int = RANGES_A_TURN) -> None:
+        super().__init__(image, remembers=remembers)
+        self.ranges_a_turn = ranges_a_turn
+        self._restored: dict[ObjectId, dict[StreamId, StreamRange]] = {}
+        """Of a snapshot that lists ranges by stream: those of objects that are not packed yet."""
+
+    @property
+    def image(self) -> MetadataImage:
+        """Everything replayed so far."""
+        self._pack_restored()
+        return super().image
+
+    # Streams.
+
+    def stream_trimmed(self, record: StreamTrimmed) -> None:
+        stream = self.streams[record.stream]
+        if record.start <= stream.start:
+            return
+        held, dropped = Spans(stream.stream, stream.held, self.committed).without_below(record.start)
+        self.streams[record.stream] = structs.replace(stream, start=record.start, held=held)
+        damage.trim_lost(self.lost_ranges, self.streams[record.stream])
+        self._release(Counter(dropped))
+
+    def forget_stream(self, stream_id: StreamId) -> None:
+        """The stream is deleted, and refers to nothing any more."""
+        stream = self.streams.pop(stream_id)
+        self.lost_ranges.pop(stream_id, None)
+        released = Counter(stream.held.objects)
+        if stream.checkpoint_object is not None:
+            released[stream.checkpoint_object] += 1
+        self._release(released)
+
+    # Objects.
+
+    def objects_prepared(self, record: ObjectsPrepared) -> None:
+        for number in range(record.first, record.first + record.count):
+            object_id = ObjectId(number)
+            self.prepared[object_id] = ObjectImage(
+                object_id=object_id, node=record.node, epoch=record.epoch, expires_ms=record.expires_ms
+            )
+        self.next_object = ObjectId(max(self.next_object, record.first + record.count))
+
+    def object_committed(self, record: ObjectCommitted) -> Iterator[None]:
+        ranges = CommittedRanges()
+        for recorded in record.ranges:
+            ranges.add(recorded)
+        objects = (ranges.finish(object_id=record.object_id, size=record.size),)
+        yield from self.objects_committed(
+            ObjectsCommitted(record.node, record.epoch, record.trim_to, objects, record.refused)
+        )
+
+    def objects_committed(self, record: ObjectsCommitted) -> Iterator[None]:
+        for committed in record.objects:
+            yield from self._commit(record.node, record.epoch, committed)
+        self._move_wal(record.node, record.epoch, record.trim_to)
+        ids = tuple(committed.object_id for committed in record.objects)
+        self.newest_commit(NewestCommit(record.node, record.epoch, ids, record.refused))
+
+    def newest_commit(self, record: NewestCommit) -> None:
+        key = (record.node, record.epoch)
+        if key in self.wals:
+            wal = dataclasses.replace(self.wals[key], newest_objects=record.objects, newest_refused=record.refused)
+            self.wals[key] = wal
+
+    def _commit(self, node: NodeId, epoch: BrokerEpoch, committed: CommittedObject) -> Iterator[None]:
+        """One object, some ranges a turn."""
+        del self.prepared[committed.object_id]
+        released = Counter[ObjectId]()
+        references = 0
+        for number, (held, checkpoint) in enumerate(ranges_of(committed), start=1):
+            references += self._extend(committed.object_id, held.stream, held, held.end, checkpoint, released)
+            if not number % self.ranges_a_turn:
+                yield
+        for other in committed.others:
+            references += self._extend(committed.object_id, other.stream, None, other.end, other.checkpoint, released)
+        self.committed[committed.object_id] = ObjectImage(
+            object_id=committed.object_id,
+            node=node,
+            epoch=epoch,
+            size=committed.size,
+            references=references,
+            ranges=PackedRanges(committed.ranges),
+        )
+        if references == 0:
+            self.unreferenced[committed.object_id] = None
+        self._release(released)
+
+    def _extend(
+        self,
+        object_id: ObjectId,
+        stream_id: StreamId,
+        added: StreamRange | None,
+        end: Offset,
+        kind: int,
+        released: Counter[ObjectId],
+    ) -> int:
+        """Move one stream's end, and say how often it now refers to the object; `released` counts what it let go."""
+        stream = self.streams[stream_id]
+        references = 0
+        held = stream.held
+        if added is not None:
+            held = extended(held, object_id, added)
+            references += 1
+        checkpoint, checkpoint_offset = stream.checkpoint_object, stream.checkpoint_offset
+        if kind:
+            if checkpoint != object_id:
+                references += 1
+                if checkpoint is not None:
+                    released[checkpoint] += 1
+            checkpoint, checkpoint_offset = object_id, end
+        self.streams[stream_id] = StreamImage(
+            stream=stream_id,
+            topic_id=stream.topic_id,
+            partition=stream.partition,
+            owner=stream.owner,
+            epoch=stream.epoch,
+            start=stream.start,
+            end=max(stream.end, end),
+            checkpoint_object=checkpoint,
+            checkpoint_offset=checkpoint_offset,
+            held=held,
+        )
+        return references
+
+    def _release(self, released: Mapping[ObjectId, int]) -> None:
+        """So many references to each object are gone."""
+        for object_id, count in released.items():
+            found = self.committed[object_id]
+            assert found.references >= count
+            self.committed[object_id] = structs.replace(found, references=found.references - count)
+            if found.references == count:
+                self.unreferenced[object_id] = None
+
+    def objects_destroyed(self, record: ObjectsDestroyed) -> None:
+        for object_id in record.objects:
+            found = self.prepared.pop(object_id, None) or self.committed.pop(object_id)
+            assert found.references == 0
+            self.unreferenced.pop(object_id, None)
+            self.destroyed[object_id] = structs.replace(found, expires_ms=0, ranges=NONE, destroyed_ms=record.at_ms)
+
+    def objects_deleted(self, record: ObjectsDeleted) -> None:
+        for object_id in record.objects:
+            del self.destroyed[object_id]
+
+    def _move_wal(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
+        wal = self.wals.get((node, epoch))
+        if wal is not None and trim_to > wal.trim_to:
+            self.wals[node, epoch] = dataclasses.replace(wal, trim_to=trim_to)
+
+    # Snapshots.
+
+    def object_restored(self, record: ObjectRestored) -> None:
+        self.committed[record.object_id] = ObjectImage(
+            object_id=record.object_id,
+            node=record.node,
+            epoch=record.epoch,
+            size=record.size,
+        )
+        self.unreferenced[record.object_id] = None
+
+    def stream_restored(self, record: StreamRestored) -> None:
+        """Its spans may go on in a second record; an object's ranges come stream by stream."""
+        stream = self.streams[record.stream]
+        held = stream.held
+        for span in record.spans:
+            of_object = self._restored.setdefault(span.object_id, {})
+            more = StreamRange(record.stream, span.start, span.end, span.size, span.max_timestamp_ms)
+            before = of_object.get(record.stream)
+            of_object[record.stream] = more if before is None else join(before, more)
+            if before is None:
+                held = extended(held, span.object_id, more)
+                self._retain(span.object_id)
+            else:
+                held = structs.replace(
+                    held,
+                    stored_bytes=held.stored_bytes + more.size,
+                    stored_offsets=held.stored_offsets + more.end - more.start,
+                )
+        if record.checkpoint_object is not None and stream.checkpoint_object is None:
+            self._retain(record.checkpoint_object)
+        self.streams[record.stream] = structs.replace(
+            stream,
+            start=record.start,
+            end=record.end,
+            checkpoint_object=record.checkpoint_object,
+            checkpoint_offset=Offset(record.checkpoint_offset),
+            held=held,
+        )
+
+    def packed_object_restored(self, record: PackedObjectRestored) -> None:
+        self.committed[record.object_id] = ObjectImage(
+            object_id=record.object_id,
+            node=record.node,
+            epoch=record.epoch,
+            size=record.size,
+            references=record.references,
+            ranges=check(record.ranges),
+        )
+        if not record.references:
+            self.unreferenced[record.object_id] = None
+
+    def packed_stream_restored(self, record: PackedStreamRestored) -> None:
+        stream = self.streams[record.stream]
+        self.streams[record.stream] = structs.replace(
+            stream,
+            start=record.start,
+            end=record.end,
+            checkpoint_object=record.checkpoint_object,
+            checkpoint_offset=Offset(record.checkpoint_offset),
+            held=Holding(
+                check_chunks((*stream.held.objects.chunks, *record.objects)),
+                record.stored_bytes,
+                record.stored_offsets,
+            ),
+        )
+
+    def _retain(self, object_id: ObjectId) -> None:
+        found = self.committed[object_id]
+        self.committed[object_id] = structs.replace(found, references=found.references + 1)
+        self.unreferenced.pop(object_id, None)
+
+    def _pack_restored(self) -> None:
+        """Every range of a snapshot is known: pack them by object."""
+        for object_id, ranges in self._restored.items():
+            self.committed[object_id] = structs.replace(self.committed[object_id], ranges=pack(ranges.values()))
+        self._restored.clear()

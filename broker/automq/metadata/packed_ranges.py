@@ -1,0 +1,156 @@
+"""The ranges that one committed object holds, packed into one value: a few bytes for each, and no object.
+
+An image keeps a range for every (stream, object), for as long as both live: as Python objects they take 170 bytes each
+and fill a pod within days. So an object's ranges are five columns of numbers, each as narrow as this object lets it be;
+one range is found by bisection in the first.
+
+    packed value    version (1 byte: 1), number of ranges (4), then the head of each column, then the columns
+    head            base (8, signed), bytes a number takes (1: 0, 1, 2, 4 or 8)
+    column          for each range its number less the base; nothing where all are equal (0 bytes a number)
+    columns         stream, start, offsets (end - start), size, max timestamp
+
+All numbers are little-endian. Invariants: streams ascend strictly, so an object has at most one range of a stream; no
+range is empty.
+"""
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Final, NewType
+
+import msgspec
+
+from automq.ids import Offset, StreamId
+
+PackedRanges = NewType("PackedRanges", bytes)
+
+VERSION: Final = 1
+COLUMNS: Final = 5
+_HEAD: Final = struct.Struct("<BI" + "qB" * COLUMNS)
+_CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+class StreamRange(msgspec.Struct, frozen=True, gc=False):
+    """Offsets [start, end) of one stream that an object holds, in `size` bytes of record batches."""
+
+    stream: StreamId
+    start: Offset
+    end: Offset
+    size: int
+    max_timestamp_ms: int
+
+
+def pack(ranges: Iterable[StreamRange]) -> PackedRanges:
+    """In any order."""
+    ordered = sorted(ranges, key=attrgetter("stream"))
+    return pack_columns(
+        [item.stream for item in ordered],
+        [item.start for item in ordered],
+        [item.end - item.start for item in ordered],
+        [item.size for item in ordered],
+        [item.max_timestamp_ms for item in ordered],
+    )
+
+
+def pack_columns(
+    streams: Sequence[int],
+    starts: Sequence[int],
+    counts: Sequence[int],
+    sizes: Sequence[int],
+    timestamps: Sequence[int],
+) -> PackedRanges:
+    """As `pack`, of what is apart and in order already."""
+    assert all(before < after for before, after in zip(streams, streams[1:], strict=False))
+    assert all(count > 0 for count in counts)
+    heads: list[int] = []
+    columns: list[bytes] = []
+    for numbers in (streams, starts, counts, sizes, timestamps):
+        base = min(numbers, default=0)
+        width = width_of(max(numbers, default=0) - base)
+        heads += (base, width)
+        columns.append(pack_numbers(numbers, base, width))
+    return PackedRanges(_HEAD.pack(VERSION, len(streams), *heads) + b"".join(columns))
+
+
+def width_of(number: int) -> int:
+    """Bytes that a number of a column takes; the highest of the column decides."""
+    return 0 if not number else 1 if number < 1 << 8 else 2 if number < 1 << 16 else 4 if number < 1 << 32 else 8
+
+
+def pack_numbers(numbers: Sequence[int], base: int, width: int) -> bytes:
+    """One column: each number less `base`, in `width` bytes."""
+    if not width:
+        return b""
+    less = [number - base for number in numbers] if base else numbers
+    return struct.pack(f"<{len(numbers)}{_CODES[width]}", *less)
+
+
+def unpack_numbers(packed: bytes, offset: int, count: int, base: int, width: int) -> Sequence[int]:
+    """The inverse of `pack_numbers`."""
+    if not width:
+        return (base,) * count
+    numbers = struct.unpack_from(f"<{count}{_CODES[width]}", packed, offset)
+    return [number + base for number in numbers] if base else numbers
+
+
+NONE: Final = pack(())
+"""The ranges of an object that holds none."""
+
+
+def count_of(packed: PackedRanges) -> int:
+    """How many ranges."""
+    return int.from_bytes(packed[1:5], "little")
+
+
+def unpack_columns(packed: PackedRanges) -> Sequence[Sequence[int]]:
+    """Streams, starts, counts, sizes and timestamps, as `pack_columns` takes them."""
+    _version, count, *heads = _HEAD.unpack_from(packed)
+    columns: list[Sequence[int]] = []
+    offset = _HEAD.size
+    for base, width in zip(heads[::2], heads[1::2], strict=True):
+        columns.append(unpack_numbers(packed, offset, count, base, width))
+        offset += count * width
+    return columns
+
+
+def unpack(packed: PackedRanges) -> Iterator[StreamRange]:
+    """All of them, by stream."""
+    for stream, start, count, size, timestamp in zip(*unpack_columns(packed), strict=True):
+        yield StreamRange(StreamId(stream), Offset(start), Offset(start + count), size, timestamp)
+
+
+def find(packed: PackedRanges, stream: StreamId) -> StreamRange | None:
+    """The range of that stream, without unpacking the others."""
+    _version, count, *heads = _HEAD.unpack_from(packed)
+    base, width = heads[0], heads[1]
+    wanted = stream - base
+    if wanted < 0 or not count:
+        return None
+    at = _HEAD.size
+
+    def less(place: int) -> int:
+        return int.from_bytes(packed[at + place * width : at + place * width + width], "little")
+
+    place = bisect_left(range(count), wanted, key=less)
+    if place == count or less(place) != wanted:
+        return None
+    found: list[int] = []
+    offset = at + count * width
+    for base, width in ((heads[2], heads[3]), (heads[4], heads[5]), (heads[6], heads[7]), (heads[8], heads[9])):
+        first = offset + place * width
+        found.append(base + int.from_bytes(packed[first : first + width], "little"))
+        offset += count * width
+    start, offsets, size, timestamp = found
+    return StreamRange(stream, Offset(start), Offset(start + offsets), size, timestamp)
+
+
+def check(packed: bytes) -> PackedRanges:
+    """What was read from a log or a snapshot, if it is such a value. Raises ValueError."""
+    if len(packed) < _HEAD.size or packed[0] != VERSION:
+        raise ValueError(f"no packed ranges of version {VERSION}")
+    _version, count, *heads = _HEAD.unpack_from(packed)
+    widths = heads[1::2]
+    if any(width not in (0, *_CODES) for width in widths) or len(packed) != _HEAD.size + count * sum(widths):
+        raise ValueError("packed ranges of another length than their heads say")
+    return PackedRanges(packed)

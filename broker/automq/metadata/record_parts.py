@@ -1,0 +1,86 @@
+"""What metadata records are made of: structures that several of them hold. `metadata.records` says how they persist."""
+
+import msgspec
+
+from automq.ids import NodeId, ObjectId, Offset, StreamEpoch, StreamId
+
+
+class Endpoint(msgspec.Struct, frozen=True, array_like=True):
+    """Where clients reach a broker, for one listener."""
+
+    listener_name: str
+    host: str
+    port: int
+    security_protocol: str = "PLAINTEXT"
+
+
+class NewPartition(msgspec.Struct, frozen=True, array_like=True):
+    """One partition to be: its stream, its owner, and the replicas that a client asked for (nominal)."""
+
+    index: int
+    stream: StreamId
+    leader: NodeId
+    leader_epoch: StreamEpoch = StreamEpoch(0)
+    replicas: tuple[NodeId, ...] = ()
+
+
+class StreamOpening(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One stream and the epoch it is opened at."""
+
+    stream: StreamId
+    epoch: StreamEpoch
+
+
+class RecordedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Offsets of one stream that a committed object holds: what the commit check let through.
+
+    [start, end) is what may be read: below the trim point nothing is. It may be empty. The stream's end moves to
+    `end`. `size` is that of the range as it was committed.
+    """
+
+    stream: StreamId
+    start: Offset
+    end: Offset
+    size: int
+    max_timestamp_ms: int
+    checkpoint: int | bool
+    """A `CheckpointKind`. Records of format level 1 and below have True where there is a whole checkpoint."""
+
+
+class SpanRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A committed object's share of one stream, in a snapshot."""
+
+    object_id: ObjectId
+    object_size: int
+    start: Offset
+    end: Offset
+    size: int
+    max_timestamp_ms: int
+
+
+class CommittedObject(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One object of a commit: what the commit check let through of it."""
+
+    object_id: ObjectId
+    size: int
+    ranges: bytes
+    """What it holds, as `packed_ranges` packs it. The streams' ends move to those of their ranges."""
+    checkpoints: bytes = b""
+    """A `CheckpointKind` for each range, in their order: of the checkpoint captured at its end. Or nothing: none."""
+    others: tuple[RecordedRange, ...] = ()
+    """Empty ranges: those of streams that only have a checkpoint in the object, or that were trimmed beyond it."""
+
+
+class UnplacedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Offsets [start, end) of one stream that a dead broker's log holds in slots [first_slot, end_slot), and no object.
+
+    They begin with a damaged batch, or not where the stream ended (`expected`), or their commit was refused.
+    """
+
+    stream: StreamId
+    epoch: StreamEpoch
+    start: Offset
+    end: Offset
+    expected: Offset
+    first_slot: int
+    end_slot: int
