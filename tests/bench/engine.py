@@ -24,7 +24,7 @@ import uvloop
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from automq.s3stream.ports import Buffer
-from automq.s3stream.storage import MIB, StorageSettings
+from automq.s3stream.settings import MIB, StorageSettings
 from automq.s3stream.stream import Stream
 from tests.support.engine import Engine, Ledger, new_store
 

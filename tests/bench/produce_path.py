@@ -19,7 +19,7 @@ from collections.abc import Callable
 import uvloop
 
 from automq.protocol.apis import APIS, ApiKey, encode_request
-from automq.s3stream.storage import MIB, StorageSettings
+from automq.s3stream.settings import MIB, StorageSettings
 from tests.bench.engine import NullStore
 from tests.support.batches import build_batch
 from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_request, produce_request

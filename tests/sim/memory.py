@@ -4,7 +4,7 @@ The engine's own counters are not asked: a budget that forgets to count would ag
 
     arenas        made by a pool, ever: they are never given back        `arena_bytes`
     data blocks   in the block cache: the memory that their views keep   `block_cache_bytes`, or one block
-    indexes       of objects                                             `INDEX_CACHE_BYTES`, or one index
+    indexes       of objects                                             `index_cache_bytes`, or one index
     cold reads    ranged GETs that are under way                         `cold_read_bytes`, or one of them alone
 
 `watch` is to be called once in a process, before any broker is made.
@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from automq.s3stream.arena import Arena, ArenaPool
-from automq.s3stream.objects import reader
 from automq.s3stream.objects.reader import ObjectReader
 from tests.support.cluster import Cluster
 
@@ -75,7 +74,7 @@ def accounts(storage: Any) -> Iterable[tuple[str, int, int]]:
     blocks = {id(block._data.obj): len(block._data.obj) for block in storage.blocks._blocks.values()}
     yield "data blocks", *_or_one(blocks.values(), settings.block_cache_bytes)
     indexes = [index.size for index in storage.reader._indexes.values()]
-    yield "indexes", *_or_one(indexes, reader.INDEX_CACHE_BYTES)
+    yield "indexes", *_or_one(indexes, settings.index_cache_bytes)
     yield "cold reads", *_or_one(_LOADS.get(storage.reader, {}).values(), settings.cold_read_bytes)
 
 

@@ -41,7 +41,7 @@ def _arenas_without_end(original: Any) -> Any:
 
 def _keeps_every_block(original: Any) -> Any:
     def insert(self: Any, *args: Any) -> None:
-        self._bytes_max = 1 << 60
+        self._account.limit = 1 << 60
         original(self, *args)
 
     return insert

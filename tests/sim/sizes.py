@@ -20,7 +20,6 @@ LIMITS: Mapping[str, tuple[str, ...]] = {
         "automq.s3stream.upload.builder:DATA_BLOCK_BYTES",
     ),
     "object tail": ("automq.s3stream.objects.reader:TAIL_BYTES",),
-    "index cache": ("automq.s3stream.objects.reader:INDEX_CACHE_BYTES",),
     "one load": ("automq.s3stream.cache.block_cache:LOAD_BYTES_MAX",),
     "read ahead": ("automq.s3stream.cache.read_ahead:FIRST_BYTES",),
     "listed slots": ("automq.metadata.loader:WINDOW",),
@@ -63,6 +62,7 @@ def draw_sizes(dice: random.Random) -> Sizes:
         "upload_bytes": dice.choice((24, 64, 256)) * KIB,
         "block_cache_bytes": dice.choice((0, 8 * KIB, 100 * KIB)),
         "cold_read_bytes": dice.choice((4 * KIB, 64 * KIB)),
+        "index_cache_bytes": dice.choice((1, 1500, 8000)),
         "wal_eager_bytes": dice.choice((1, 4 * KIB, KIB * KIB)),
     }
     record_bytes = dice.choice((0, 200, 1500))
@@ -71,7 +71,6 @@ def draw_sizes(dice: random.Random) -> Sizes:
         # One read is one block: smaller ones would make reading everything back a matter of minutes.
         "data block": max(dice.choice((KIB, 4 * KIB, 16 * KIB)), 40 * record_bytes),
         "object tail": dice.choice((100, KIB, 64 * KIB)),
-        "index cache": dice.choice((1, 500, 5000)),
         "one load": dice.choice((1, 4 * KIB, 4 * KIB * KIB)),
         "read ahead": dice.choice((KIB, 16 * KIB)),
         "listed slots": dice.choice((8, 32, 256)),

@@ -27,7 +27,7 @@ from automq.metadata.records import ObjectsDeleted, ObjectsDestroyed
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.objects.format import parse_object_key
-from automq.s3stream.storage import StorageSettings
+from automq.s3stream.settings import StorageSettings
 from automq.server import components, wiring
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State

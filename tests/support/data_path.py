@@ -35,10 +35,11 @@ from automq.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTo
 from automq.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
 from automq.protocol.schema import Message
 from automq.runtime.entropy import SeededEntropy
+from automq.runtime.ledger import Account
 from automq.runtime.tasks import Tasks
 from automq.runtime.wall_time import WallTimeGuard
 from automq.runtime.workers import InlineWorkers
-from automq.s3stream.storage import StorageSettings
+from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.connection import Connection
 from automq.server.dispatch import DispatchTable
@@ -49,6 +50,25 @@ TOPIC = "orders"
 SIZE = struct.Struct(">i")
 
 
+def _image(engine: Engine) -> MetadataImage:
+    """Two brokers: this one, and another."""
+    return MetadataImage(
+        broker_map=Map(
+            {
+                NODE: BrokerImage(
+                    node=NODE, epoch=engine.me[1], rack=None, endpoints=(Endpoint("CLIENT", "here", 9092),)
+                ),
+                NodeId(9): BrokerImage(
+                    node=NodeId(9),
+                    epoch=engine.me[1],
+                    rack=None,
+                    endpoints=(Endpoint("CLIENT", "there", 1),),
+                ),
+            }
+        )
+    )
+
+
 class DataPath:
     """One broker without controller and coordinators."""
 
@@ -56,33 +76,18 @@ class DataPath:
         self,
         *,
         storage: StorageSettings = SMALL,
+        memory: Mapping[Account, int] | None = None,
         listener: ListenerSettings | None = None,
         partitions: PartitionSettings | None = None,
         engine: Engine | None = None,
         store: Any = None,
     ) -> None:
         self.store = MemoryStore() if store is None else store
-        self.engine = Engine(Ledger(), self.store, settings=storage) if engine is None else engine
+        self.engine = Engine(Ledger(), self.store, settings=storage, memory=memory) if engine is None else engine
         self.ledger = self.engine.ledger
         self.crashes: list[str] = []
         self.tasks = Tasks("data path", on_crash=lambda name, error: self.crashes.append(f"{name}: {error!r}"))
-        self.metadata = MetadataPublisher(
-            MetadataImage(
-                broker_map=Map(
-                    {
-                        NODE: BrokerImage(
-                            node=NODE, epoch=self.engine.me[1], rack=None, endpoints=(Endpoint("CLIENT", "here", 9092),)
-                        ),
-                        NodeId(9): BrokerImage(
-                            node=NodeId(9),
-                            epoch=self.engine.me[1],
-                            rack=None,
-                            endpoints=(Endpoint("CLIENT", "there", 1),),
-                        ),
-                    }
-                )
-            )
-        )
+        self.metadata = MetadataPublisher(_image(self.engine))
         clock, entropy = self.engine.storage._clock, SeededEntropy("data path")
         self.clock = clock
         self.partitions = PartitionManager(
@@ -116,6 +121,7 @@ class DataPath:
             table=table,
             services=self.services,
             storage=self.engine.storage,
+            ledger=self.engine.memory,
             settings=ListenerSettings() if listener is None else listener,
             workers=InlineWorkers(),
             tasks=self.tasks,

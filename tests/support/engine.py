@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from crc32c import crc32c
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.runtime.entropy import SeededEntropy
+from automq.runtime.ledger import Account, MemoryLedger, split_memory
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import (
@@ -32,7 +33,7 @@ from automq.s3stream.model import (
 )
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavailable, UnfinishedUpload
-from automq.s3stream.storage import StorageSettings
+from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Storage, Stream
 from automq.s3stream.wal.format import SlotId, encode_fence
@@ -276,6 +277,8 @@ class LoopClock:
         return self.monotonic()
 
 
+GIB = 1 << 30
+
 SMALL = StorageSettings(
     arena_bytes=16 * 64 * 1024,
     upload_bytes=128 * 1024,
@@ -300,6 +303,7 @@ class Engine:
         epoch: int = 1,
         node: NodeId = NODE,
         settings: StorageSettings = SMALL,
+        memory: Mapping[Account, int] | None = None,
         seed: str = "engine",
     ) -> None:
         self.ledger = ledger
@@ -310,8 +314,10 @@ class Engine:
         self.tasks = Tasks(f"engine {epoch}", on_crash=lambda name, error: self.crashes.append(f"{name}: {error!r}"))
         self.objects = LedgerObjects(ledger, self.me)
         self.metrics = Metrics()
+        self.memory = MemoryLedger({**split_memory(GIB), **settings.limits(), **(memory or {})}, self.metrics)
         self.storage = Storage(
             settings=settings,
+            ledger=self.memory,
             cluster_id=CLUSTER,
             node=node,
             epoch=BrokerEpoch(epoch),

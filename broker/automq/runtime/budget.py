@@ -1,4 +1,8 @@
-"""A byte budget: admission in order of arrival, without threads."""
+"""A byte budget: admission in order of arrival, without threads.
+
+Two ways to draw on one: to be admitted (`acquire`, `try_acquire`), or to be counted (`charge`) where the bytes are
+there already and whoever holds them makes room by itself (a cache) or is told to (`is_full`).
+"""
 
 import asyncio
 
@@ -11,7 +15,8 @@ class ByteBudget:
     """
 
     def __init__(self, limit: int) -> None:
-        assert limit > 0
+        """`limit` may be 0: then one at a time is admitted, and nothing that is counted fits."""
+        assert limit >= 0
         self.limit = limit
         self._used = 0
         self._waiters: dict[asyncio.Future[None], int] = {}
@@ -21,6 +26,26 @@ class ByteBudget:
     def used(self) -> int:
         """Bytes that are out."""
         return self._used
+
+    @property
+    def free(self) -> int:
+        """Bytes that may still be taken; never negative."""
+        return max(0, self.limit - self._used)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what is out has reached the limit."""
+        return self._used >= self.limit
+
+    @property
+    def excess(self) -> int:
+        """Bytes beyond the limit that are out: what a cache must let go of; never negative."""
+        return max(0, self._used - self.limit)
+
+    def charge(self, size: int) -> None:
+        """Count `size` bytes that are held already, whatever the limit; `release` takes them off again."""
+        assert size >= 0
+        self._used += size
 
     def try_acquire(self, size: int) -> bool:
         """Take `size` bytes now, unless that would pass the limit or somebody waits already."""

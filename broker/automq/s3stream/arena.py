@@ -14,6 +14,7 @@ import mmap
 from collections.abc import Callable, Sequence
 
 from automq.ids import Offset
+from automq.runtime.budget import ByteBudget
 
 PAGE_BYTES = 4096
 
@@ -58,12 +59,14 @@ class Arena:
 class ArenaPool:
     """At most `arenas_max` arenas; `evict` drops one committed log-cache block, or says that there is none."""
 
-    def __init__(self, *, arenas_max: int, arena_bytes: int) -> None:
+    def __init__(self, *, arenas_max: int, arena_bytes: int, account: ByteBudget) -> None:
+        """`account` is told of what is allocated."""
         assert arenas_max >= 2
         assert arena_bytes > 0
         assert arena_bytes % PAGE_BYTES == 0
         self.arenas_max = arenas_max
         self.arena_bytes = arena_bytes
+        self._account = account
         self.held = 0
         """Arenas with at least one hold; the others can be had at once."""
         self.allocated = 0
@@ -84,6 +87,7 @@ class ArenaPool:
         while not self._free:
             if self.allocated < self.arenas_max:
                 self.allocated += 1
+                self._account.charge(self.arena_bytes)
                 self._free.append(Arena(self, self.arena_bytes))
             elif not self.evict():
                 raise AssertionError("an arena is neither held, cached nor free")

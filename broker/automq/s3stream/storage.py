@@ -3,19 +3,18 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
 from automq.runtime.backoff import Backoff
-from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
+from automq.runtime.ledger import Account, MemoryLedger
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.append_queue import AppendQueue
-from automq.s3stream.arena import PAGE_BYTES, ArenaPool
+from automq.s3stream.arena import ArenaPool
 from automq.s3stream.cache.block_cache import BlockCache
 from automq.s3stream.cache.log_cache import CacheBlock, LogCache, StreamTail
 from automq.s3stream.model import (
@@ -31,58 +30,14 @@ from automq.s3stream.model import (
 )
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError, StreamManager
+from automq.s3stream.settings import StorageSettings
 from automq.s3stream.upload.recoverer import Recoverer
 from automq.s3stream.upload.sweeper import Sweeper
 from automq.s3stream.upload.uploader import UPLOADS_INFLIGHT, Uploader, UploadEvents
 from automq.s3stream.wal.object_wal import ObjectWal, OpenSlot, WalSettings
 
-KIB = 1024
-MIB = 1024 * KIB
-
-# The unit of recycling. Sixteen of them at least, so that one pinned by a slow reader is a small share of the budget.
-ARENA_BYTES_MAX: Final = 8 * MIB
-ARENAS_MIN: Final = 16
 # How long an orderly end waits for its last deletes.
 TRIM_AT_END_S: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageSettings:
-    """What a broker may tune. Every number is a bound on memory, latency or requests."""
-
-    arena_bytes: int = 256 * MIB
-    """All produced bytes that are not committed yet, and the log cache: the memory bound of the write path."""
-    upload_bytes: int = 64 * MIB
-    upload_interval_ms: int = 300_000
-    upload_slots: int = 1_000
-    """A log-cache block is uploaded at this size, this long after its first byte or after so many WAL slots."""
-    block_cache_bytes: int = 128 * MIB
-    cold_read_bytes: int = 64 * MIB
-    """Bytes of ranged GETs in flight for cold reads."""
-    wal_interval_ms: float = 250.0
-    """Under load a WAL slot is started at most this often, unless it is full."""
-    wal_batch_bytes: int = 4 * MIB
-    """Largest slot, and so the largest batch that can be appended."""
-    wal_inflight: int = 8
-    """Slots that may be on their way to the store at once."""
-    wal_eager_bytes: int = MIB
-    """While a slot is on its way, one smaller than this waits a little (5 ms at most): fewer, larger slots."""
-
-    @property
-    def arena_unit_bytes(self) -> int:
-        """Size of one arena: room for a slot at least."""
-        unit = max(self.wal_batch_bytes, min(ARENA_BYTES_MAX, self.arena_bytes // ARENAS_MIN))
-        return (unit + PAGE_BYTES - 1) & -PAGE_BYTES
-
-    @property
-    def arenas_max(self) -> int:
-        """Arenas in the budget."""
-        return max(4, self.arena_bytes // self.arena_unit_bytes)
-
-    @property
-    def reserve_bytes(self) -> int:
-        """Kept from Produce requests, for what the broker itself appends: offsets of groups above all."""
-        return max(1, self.arenas_max // 8) * self.arena_unit_bytes
 
 
 class EngineStream(Protocol):
@@ -109,6 +64,7 @@ class StorageEngine:
         self,
         *,
         settings: StorageSettings,
+        ledger: MemoryLedger,
         cluster_id: ClusterId,
         node: NodeId,
         epoch: BrokerEpoch,
@@ -122,8 +78,11 @@ class StorageEngine:
         on_fenced: Callable[[BrokerFenced], None],
         on_damaged: Callable[[StoreDamaged], None],
     ) -> None:
-        """`on_fenced` and `on_damaged` are told once, after everything here has fallen silent."""
-        self.settings = settings
+        """`on_fenced` and `on_damaged` are told once, after everything here has fallen silent.
+
+        `ledger` has at least the limits of `settings`.
+        """
+        self.settings, self.ledger = settings, ledger
         self.cluster_id, self.node, self.epoch = cluster_id, node, epoch
         self.store, self.objects, self.streams = store, objects, streams
         self._clock, self._entropy, self._tasks = clock, entropy, tasks
@@ -139,17 +98,19 @@ class StorageEngine:
         self._room_waiters: deque[Callable[[], None]] = deque()
         self.cache = LogCache()
         self._reserve_bytes = settings.reserve_bytes
-        self._pool = ArenaPool(arenas_max=settings.arenas_max, arena_bytes=settings.arena_unit_bytes)
+        self._pool = ArenaPool(
+            arenas_max=settings.arenas_max, arena_bytes=settings.arena_unit_bytes, account=ledger[Account.ARENAS]
+        )
         self._pool.evict = self.cache.evict
         self._pool.on_room = self._schedule_room
         self._queue: AppendQueue[OpenSlot] = AppendQueue()
         self.wal = self._make_wal(metrics)
         self._uploader = self._make_uploader(metrics)
-        self.reader = ObjectReader(store=store, cluster_id=cluster_id, clock=clock)
+        self.reader = ObjectReader(store=store, cluster_id=cluster_id, clock=clock, account=ledger[Account.INDEX_CACHE])
         self.blocks = BlockCache(
             reader=self.reader,
-            bytes_max=settings.block_cache_bytes,
-            loading=ByteBudget(settings.cold_read_bytes),
+            account=ledger[Account.BLOCK_CACHE],
+            loading=ledger[Account.COLD_READS],
             clock=clock,
             tasks=tasks,
             metrics=metrics,
@@ -368,7 +329,7 @@ class StorageEngine:
         held = metrics.gauge("automq_arena_held_bytes", "Bytes of arenas that uploads, slots or reads keep")
         held.set_function(lambda: self._pool.held * self._pool.arena_bytes)
         cached = metrics.gauge("automq_block_cache_bytes", "Bytes of data blocks in the block cache")
-        cached.set_function(lambda: self.blocks.size)
+        cached.set_function(lambda: self.ledger[Account.BLOCK_CACHE].used)
 
     def _on_slot_closed(self, slot: OpenSlot) -> None:
         block = self.cache.open

@@ -25,7 +25,8 @@ from automq.s3stream.model import (
 )
 from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.ports import ObjectNotFound
-from automq.s3stream.storage import MIB, StorageEngine
+from automq.s3stream.settings import MIB
+from automq.s3stream.storage import StorageEngine
 from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 
 __all__ = ["ReadResult", "Storage", "Stream"]

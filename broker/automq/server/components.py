@@ -19,6 +19,7 @@ from automq.partition.damage import REMEDY
 from automq.partition.fetch_session import FetchSessions
 from automq.partition.manager import PartitionManager
 from automq.runtime.backoff import Backoff
+from automq.runtime.ledger import MemoryLedger
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import LOOK_S, TrustedTime, WallTimeGuard
@@ -66,6 +67,8 @@ class Components:
         self._metrics, self._tasks = metrics, tasks
         self._on_fenced, self._on_damaged = on_fenced, on_damaged
         self.cluster_id = cluster_id
+        self._storage_settings = storage_settings(settings)
+        self._ledger = MemoryLedger({**settings.memory, **self._storage_settings.limits()}, metrics)
         self.node = node_of(settings)
         self.epoch: BrokerEpoch | None = None
         self.recovered_logs = 0
@@ -218,6 +221,7 @@ class Components:
             table=table,
             services=services,
             storage=self.storage,
+            ledger=self._ledger,
             settings=listener_settings(self._settings),
             workers=platform.workers,
             tasks=self._tasks,
@@ -283,7 +287,8 @@ class Components:
 
     def _make_storage(self, epoch: BrokerEpoch) -> Storage:
         return Storage(
-            settings=storage_settings(self._settings),
+            settings=self._storage_settings,
+            ledger=self._ledger,
             cluster_id=self.cluster_id,
             node=self.node,
             epoch=epoch,

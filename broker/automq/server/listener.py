@@ -15,7 +15,7 @@ from automq.handlers.fetch import FetchHandler, FetchSettings
 from automq.handlers.produce import ProduceHandler
 from automq.protocol.connection import IN_FLIGHT_MAX
 from automq.protocol.framing import ReceiveBuffers
-from automq.runtime.budget import ByteBudget
+from automq.runtime.ledger import Account, MemoryLedger
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import Workers
@@ -27,7 +27,6 @@ from automq.server.request_metrics import RequestMetrics
 
 log = logging.getLogger(__name__)
 
-MIB: Final = 1024 * 1024
 CHECK_S: Final = 1.0
 
 # At the end, for answers that are given: a client that reads at all takes them in this time.
@@ -46,8 +45,6 @@ class ListenerSettings:
     """About 5 KB each; beyond it new ones are closed at once."""
     in_flight_max: int = IN_FLIGHT_MAX
     """Requests of one connection that are started and not answered."""
-    slow_readers_bytes: int = 64 * MIB
-    """Answers copied out of the arenas because their readers are slow; beyond it such a connection is closed."""
     fetch: FetchSettings = FetchSettings()
 
 
@@ -60,6 +57,7 @@ class KafkaServer:
         table: DispatchTable,
         services: Services,
         storage: Storage,
+        ledger: MemoryLedger,
         settings: ListenerSettings,
         workers: Workers,
         tasks: Tasks,
@@ -72,7 +70,8 @@ class KafkaServer:
         self.metrics = RequestMetrics(metrics)
         self.now = services.clock.monotonic
         self.buffers = ReceiveBuffers()
-        self.copies = ByteBudget(settings.slow_readers_bytes)
+        self.copies = ledger[Account.READER_PINS]
+        """Answers copied out of the arenas because their readers are slow; beyond it such a connection is closed."""
         self.audit = Audit()
         self.is_draining = False
         self._awaited: dict[Connection, None] = {}

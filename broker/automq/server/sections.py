@@ -14,7 +14,6 @@ from automq.server.setting import (
     REQUIRED,
     Address,
     Listener,
-    Machine,
     address,
     boolean,
     integer,
@@ -26,9 +25,6 @@ from automq.server.setting import (
     string,
 )
 
-# Half a container's memory for the two caches; the rest is the interpreter, connections and the metadata image.
-ARENA_SHARE: Final = 0.30
-BLOCK_CACHE_SHARE: Final = 0.15
 ARENA_BYTES_MIN: Final = 16 * MIB
 # In the bucket the log is as safe as objects are; on a volume it is as safe as the volume.
 UPLOAD_INTERVAL_MS: Final[Mapping[str, int]] = {"s3": 300_000, "block": 10_000, "file": 10_000}
@@ -52,16 +48,6 @@ REMEDIES: Final[Mapping[str, str]] = {
     "s3.region": "say it in automq.storage.uri: s3://BUCKET?region=REGION",
     "s3.endpoint": "say it in automq.storage.uri: s3://BUCKET?endpoint=URL",
 }
-
-
-def _arena_default(machine: Machine) -> int:
-    limit = machine.memory_limit_bytes
-    return 256 * MIB if limit is None else max(ARENA_BYTES_MIN, min(256 * MIB, int(limit * ARENA_SHARE)))
-
-
-def _block_cache_default(machine: Machine) -> int:
-    limit = machine.memory_limit_bytes
-    return 128 * MIB if limit is None else min(128 * MIB, int(limit * BLOCK_CACHE_SHARE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,20 +182,31 @@ class EngineSettings:
         doc="Write-ahead log PUTs in flight at once; acknowledgements stay in order.",
         used_by="s3stream/wal",
     )
-    arena_bytes: int = setting(
+    memory_bytes_asked: int | None = setting(
+        "automq.memory.bytes",
+        integer(least=1 * MIB, most=INT64_MAX),
+        default=None,
+        default_text="45 % of the memory limit, 1073741824 at most",
+        doc="Memory for everything that grows with traffic, clients and data: arenas, caches and their indexes, "
+        "uploads, recovery, what is received and what readers have not taken; see [Memory](#memory). The rest of the "
+        "limit is the interpreter's and the metadata's. The limit is the cgroup's, version 1 or 2, or the machine's "
+        "memory where there is none.",
+        used_by="server/memory",
+    )
+    arena_bytes_asked: int | None = setting(
         "automq.arena.bytes",
         integer(least=ARENA_BYTES_MIN, most=INT64_MAX),
-        default=_arena_default,
-        default_text="268435456, or 30 % of the cgroup's limit when that is lower",
+        default=None,
+        default_text="a quarter of automq.memory.bytes",
         doc="Memory for records that are not uploaded yet and for the newest ones: write-ahead log buffer, log cache "
         "and upload source in one. 256 MiB carry an upload of 64 MiB, the next one filling, and readers of the tail.",
         used_by="s3stream/arena",
     )
-    block_cache_bytes: int = setting(
+    block_cache_bytes_asked: int | None = setting(
         "automq.block.cache.bytes",
         integer(least=0, most=INT64_MAX),
-        default=_block_cache_default,
-        default_text="134217728, or 15 % of the cgroup's limit when that is lower",
+        default=None,
+        default_text="an eighth of automq.memory.bytes",
         doc="Memory for blocks read back from objects. 128 MiB keep a few catching-up readers with read-ahead apart.",
         used_by="s3stream/cache",
     )
@@ -247,12 +244,6 @@ class EngineSettings:
         default = UPLOAD_INTERVAL_MS[self.wal_type]
         return default if self.upload_interval_ms_asked is None else self.upload_interval_ms_asked
 
-    @property
-    def upload_bytes(self) -> int:
-        """What was asked for, else what suits the arenas: records arrive while an upload runs."""
-        default = min(64 * MIB, self.arena_bytes // 4)
-        return default if self.upload_bytes_asked is None else self.upload_bytes_asked
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
@@ -285,6 +276,16 @@ class ServerSettings:
         integer(least=1024),
         default=104_857_600,
         doc="Largest request; a larger one closes its connection before anything is allocated for it.",
+        used_by="server/listener",
+    )
+    queued_request_bytes_max: int = setting(
+        "queued.max.request.bytes",
+        integer(least=-1, most=INT64_MAX),
+        default=-1,
+        default_text="-1: a fifth of automq.memory.bytes",
+        doc="Memory for requests that are still coming in or may not start yet, of all connections together. A quarter "
+        "of it is for requests up to 2 MiB, the rest for larger ones; a request that does not fit is refused, "
+        "connections beyond it are not read until there is room.",
         used_by="server/listener",
     )
     idle_ms_max: int = setting(

@@ -39,7 +39,7 @@ class Machine:
 
     hostname: str = "localhost"
     memory_limit_bytes: int | None = None
-    """The cgroup's limit; None where there is none."""
+    """The cgroup's limit, or all memory there is where that is less; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

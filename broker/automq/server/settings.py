@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from automq.metadata.configs import TOPIC_CONFIGS, ConfigDefinition
+from automq.runtime.ledger import Account
 from automq.server.lifecycle import Reason, Refused
+from automq.server.memory import MemoryRefused, plan_memory, upload_bytes
 from automq.server.properties import PropertiesError, parse_properties
 from automq.server.sections import (
     REMEDIES,
@@ -62,11 +64,18 @@ class Settings:
     groups: GroupServerSettings
     server: ServerSettings
     machine: Machine
+    memory: Mapping[Account, int]
+    """The limit of every account, in bytes."""
     topic_defaults: Mapping[str, str]
     """What was set of the broker-wide defaults of topic configs, under the broker's names (`log.retention.ms`)."""
     texts: Mapping[str, str]
     """What was set, as it was written: DescribeConfigs shows it."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def upload_bytes(self) -> int:
+        """Records gathered before they are uploaded as one object."""
+        return upload_bytes(self.engine, self.memory)
 
     def advertised(self) -> tuple[Listener, ...]:
         """What clients are told: `advertised.listeners`, else `listeners`; an empty host becomes the machine's name."""
@@ -138,8 +147,17 @@ def build_settings(texts: Mapping[str, str], *, machine: Machine, warnings: Iter
     topic_defaults = {key: text for key, text in texts.items() if key in defaults}
     for key, text in topic_defaults.items():
         _check_topic_default(key, defaults[key], text)
+    try:
+        memory = plan_memory(sections["engine"], sections["server"], machine)
+    except MemoryRefused as refused:
+        raise InvalidSettings(refused.key, str(refused)) from refused
     built = Settings(
-        **sections, machine=machine, topic_defaults=topic_defaults, texts=dict(texts), warnings=tuple(warnings)
+        **sections,
+        machine=machine,
+        memory=memory,
+        topic_defaults=topic_defaults,
+        texts=dict(texts),
+        warnings=tuple(warnings),
     )
     check_contradictions(built)
     return built
@@ -189,8 +207,21 @@ def environment_name(key: str) -> str:
 
 
 def this_machine() -> Machine:
-    """The defaults' surroundings: the host's name and the cgroup's memory limit."""
-    return Machine(hostname=socket.gethostname(), memory_limit_bytes=memory_limit(pathlib.Path("/")))
+    """The defaults' surroundings: the host's name and how much memory there is for this process."""
+    return Machine(
+        hostname=socket.gethostname(), memory_limit_bytes=_lowest(memory_limit(pathlib.Path("/")), _physical_memory())
+    )
+
+
+def _lowest(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _physical_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
 
 
 def memory_limit(root: pathlib.Path) -> int | None:
@@ -271,10 +302,11 @@ def check_contradictions(settings: Settings) -> None:
     if not names:
         raise InvalidSettings("listeners", "listeners is empty: name one, as in PLAINTEXT://:9092")
     _check_listeners(settings, names)
-    if engine.upload_bytes > engine.arena_bytes // 2:
+    arena_bytes = settings.memory[Account.ARENAS]
+    if settings.upload_bytes > arena_bytes // 2:
         raise InvalidSettings(
             "automq.upload.bytes",
-            f"automq.upload.bytes={engine.upload_bytes} is more than half of automq.arena.bytes={engine.arena_bytes}: "
+            f"automq.upload.bytes={settings.upload_bytes} is more than half of automq.arena.bytes={arena_bytes}: "
             "records must be able to arrive while an upload runs; lower the first or raise the second",
         )
     largest = int(settings.topic_defaults.get("message.max.bytes", "0"))

@@ -11,9 +11,11 @@ from automq.ids import NodeId
 from automq.metadata.config_types import ConfigType
 from automq.metadata.records import Endpoint
 from automq.partition.manager import PartitionSettings
-from automq.s3stream.storage import StorageSettings
+from automq.runtime.ledger import Account
+from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.uri import StoreKind, parse_store_uri
 from automq.server.listener import ListenerSettings
+from automq.server.memory import NAMES
 from automq.server.setting import Kind
 from automq.server.settings import SLOT_OVERHEAD_BYTES, Settings, declared_settings
 
@@ -35,10 +37,16 @@ def storage_settings(settings: Settings) -> StorageSettings:
     engine = settings.engine
     kind = parse_store_uri(settings.cluster.storage_uri).kind
     return StorageSettings(
-        arena_bytes=engine.arena_bytes,
-        upload_bytes=engine.upload_bytes,
+        arena_bytes=settings.memory[Account.ARENAS],
+        upload_bytes=settings.upload_bytes,
+        block_cache_bytes=settings.memory[Account.BLOCK_CACHE],
+        cold_read_bytes=settings.memory[Account.COLD_READS],
+        index_cache_bytes=settings.memory[Account.INDEX_CACHE],
+        log_cache_index_bytes=settings.memory[Account.LOG_CACHE_INDEX],
+        checkpoint_bytes=settings.memory[Account.CHECKPOINTS],
+        upload_memory_bytes=settings.memory[Account.UPLOADS],
+        recovery_bytes=settings.memory[Account.RECOVERY],
         upload_interval_ms=engine.upload_interval_ms,
-        block_cache_bytes=engine.block_cache_bytes,
         wal_interval_ms=WAL_INTERVAL_MS[kind] if engine.wal_interval_ms is None else engine.wal_interval_ms,
         wal_batch_bytes=engine.wal_batch_bytes,
         wal_inflight=engine.wal_in_flight,
@@ -118,6 +126,13 @@ def _entry(settings: Settings, name: str) -> BrokerConfig:
 
 def default_value(settings: Settings, name: str) -> str | None:
     """A setting's default on this machine, as text; the declaration's words where it is no simple value."""
+    computed = {
+        "automq.memory.bytes": sum(settings.memory.values()),
+        "automq.upload.bytes": settings.upload_bytes,
+        **{key: settings.memory[account] for account, key in NAMES.items()},
+    }
+    if name in computed:
+        return str(computed[name])
     declared = declared_settings()[name]
     value = None if declared.default is None else declared.default(settings.machine)
     match value:

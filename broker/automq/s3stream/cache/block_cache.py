@@ -28,20 +28,20 @@ LOAD_BYTES_MAX = 4 * 1024 * 1024
 
 
 class BlockCache:
-    """At most `bytes_max` of checked blocks. A damaged one is kept for what is whole of it, and loaded anew in time."""
+    """Checked blocks within `account`. A damaged one is kept for what is whole of it, and loaded anew in time."""
 
     def __init__(
         self,
         *,
         reader: ObjectReader,
-        bytes_max: int,
+        account: ByteBudget,
         loading: ByteBudget,
         clock: Clock,
         tasks: Tasks,
         metrics: Metrics,
     ) -> None:
         self._reader = reader
-        self._bytes_max = bytes_max
+        self._account = account
         self._loading = loading
         self._clock = clock
         self._tasks = tasks
@@ -50,8 +50,6 @@ class BlockCache:
         self._blocks: OrderedDict[BlockKey, DataBlock] = OrderedDict()
         self._loads: dict[BlockKey, asyncio.Future[DataBlock]] = {}
         self._warming: dict[tuple[ObjectId, StreamId], None] = {}
-        self.size = 0
-        """Bytes cached."""
         self._hits: Counter = metrics.counter("automq_block_cache_hits", "Blocks found in the block cache")
         self._loaded: Counter = metrics.counter("automq_block_cache_loaded_bytes", "Bytes loaded into the block cache")
 
@@ -76,7 +74,7 @@ class BlockCache:
 
     def _drop(self, key: BlockKey) -> None:
         self._due.pop(key, None)
-        self.size -= self._blocks.pop(key).size
+        self._account.release(self._blocks.pop(key).memory_bytes)
 
     def preload(self, object_id: ObjectId, entries: Sequence[IndexEntry]) -> None:
         """Start loading what is neither cached nor on its way; neighbours share a request."""
@@ -155,8 +153,8 @@ class BlockCache:
 
     def _insert(self, key: BlockKey, block: DataBlock) -> None:
         self._blocks[key] = block
-        self.size += block.size
+        self._account.charge(block.memory_bytes)
         if block.damage is not None:
             self._due[key] = self._clock.monotonic() + REEXAMINE_S
-        while self.size > self._bytes_max and len(self._blocks) > 1:
+        while self._account.excess and len(self._blocks) > 1:
             self._drop(next(iter(self._blocks)))

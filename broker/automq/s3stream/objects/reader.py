@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
+from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.s3stream.arena import ReadResult
 from automq.s3stream.model import CorruptData
@@ -28,8 +29,9 @@ T = TypeVar("T")
 
 # The index of a 64 MiB object with a thousand streams fits; one GET does then.
 TAIL_BYTES = 64 * 1024
-# Indexes of about 4,000 objects.
-INDEX_CACHE_BYTES = 32 * 1024 * 1024
+# Objects around a block and around an index: the views, the arrays, the entry in the cache.
+BLOCK_OVERHEAD_BYTES: Final = 900
+INDEX_OVERHEAD_BYTES: Final = 500
 # Whoever mends the store by hand is believed after so long at the latest.
 REEXAMINE_S: Final = 30.0
 # Damaged objects that are remembered at once; beyond them the oldest is looked at again when it is asked for.
@@ -87,6 +89,13 @@ class DataBlock:
             position += length
         self._positions.append(position)
         return position == len(data) and bool(self._bases) and self._bases[0] == entry.start
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes in memory: its bytes, the three arrays, and the objects around them."""
+        arrays = sum(len(held) * held.itemsize for held in (self._bases, self._timestamps, self._positions))
+        # An array that grows keeps an eighth in reserve.
+        return self.size + arrays + arrays // 8 + BLOCK_OVERHEAD_BYTES
 
     @property
     def damage(self) -> CorruptData | None:
@@ -151,12 +160,13 @@ class ObjectReader:
     `REEXAMINE_S`: a reader that comes back and back costs no requests.
     """
 
-    def __init__(self, *, store: ObjectStorage, cluster_id: ClusterId, clock: Clock) -> None:
+    def __init__(self, *, store: ObjectStorage, cluster_id: ClusterId, clock: Clock, account: ByteBudget) -> None:
+        """`account` limits the indexes that are kept."""
         self._store = store
+        self._account = account
         self._cluster_id = cluster_id
         self._clock = clock
         self._indexes: OrderedDict[ObjectId, ObjectIndex] = OrderedDict()
-        self._index_bytes = 0
         self._known: OrderedDict[ObjectId, tuple[float, CorruptData | None]] = OrderedDict()
         """Objects without a usable index: until when, and what is wrong with it; None when the object is missing."""
 
@@ -185,10 +195,9 @@ class ObjectReader:
         self._known.pop(object_id, None)
         if object_id not in self._indexes:
             self._indexes[object_id] = index
-            self._index_bytes += index.size
-        while self._index_bytes > INDEX_CACHE_BYTES and len(self._indexes) > 1:
-            _, oldest = self._indexes.popitem(last=False)
-            self._index_bytes -= oldest.size
+            self._account.charge(index.size + INDEX_OVERHEAD_BYTES)
+        while self._account.excess and len(self._indexes) > 1:
+            self.forget(next(iter(self._indexes)))
         return index
 
     async def load(self, object_id: ObjectId, entries: Sequence[IndexEntry]) -> list[DataBlock]:
@@ -238,7 +247,7 @@ class ObjectReader:
         """The object is gone."""
         index = self._indexes.pop(object_id, None)
         if index is not None:
-            self._index_bytes -= index.size
+            self._account.release(index.size + INDEX_OVERHEAD_BYTES)
 
     async def _examine(self, read: Callable[[], Awaitable[T]]) -> T:
         """Once more, if what was read fails a check."""

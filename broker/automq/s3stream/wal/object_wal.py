@@ -97,7 +97,7 @@ class OpenSlot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalSettings:
-    """See `storage.StorageSettings`."""
+    """See `settings.StorageSettings`."""
 
     interval_s: float
     slot_bytes_max: int

@@ -133,3 +133,17 @@ async def interleave(
         assert cancelled[actor] or outcome is None
     assert budget.used == 0
     assert budget.try_acquire(10)
+
+
+def test_what_is_counted_may_pass_the_limit_and_says_by_how_much() -> None:
+    budget = ByteBudget(10)
+    budget.charge(4)
+    assert (budget.used, budget.free, budget.excess, budget.is_full) == (4, 6, 0, False)
+
+    budget.charge(8)
+    assert (budget.used, budget.free, budget.excess, budget.is_full) == (12, 0, 2, True)
+    assert not budget.try_acquire(1)
+
+    budget.release(8)
+    assert budget.try_acquire(6)
+    assert budget.is_full

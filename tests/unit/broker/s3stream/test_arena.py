@@ -3,11 +3,12 @@
 import pytest
 
 from automq.ids import Offset
+from automq.runtime.budget import ByteBudget
 from automq.s3stream.arena import PAGE_BYTES, ArenaPool, ReadResult
 
 
 def a_pool(arenas_max: int = 3) -> ArenaPool:
-    return ArenaPool(arenas_max=arenas_max, arena_bytes=PAGE_BYTES)
+    return ArenaPool(arenas_max=arenas_max, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
 
 
 def test_memory_is_allocated_only_when_it_is_taken() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from automq.ids import Offset
 from automq.s3stream.model import BrokerFenced, StorageFull, StreamClosed
-from automq.s3stream.storage import MIB, StorageSettings
+from automq.s3stream.settings import MIB, StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from tests.support.engine import SMALL, Engine, HeldStore, Ledger, append, durable, keys_of, read_all
@@ -33,20 +33,6 @@ def stop_writes(store: HeldStore) -> asyncio.Event:
 
     store.before = before
     return gate
-
-
-def test_default_settings_are_the_documented_ones() -> None:
-    settings = StorageSettings()
-
-    assert (settings.arena_bytes, settings.upload_bytes, settings.block_cache_bytes) == (256 * MIB, 64 * MIB, 128 * MIB)
-    assert (settings.upload_interval_ms, settings.wal_batch_bytes) == (300_000, 4 * MIB)
-    assert settings.arena_unit_bytes * settings.arenas_max == settings.arena_bytes
-
-
-def test_arena_holds_a_whole_slot_however_small_the_budget() -> None:
-    settings = StorageSettings(arena_bytes=MIB)
-
-    assert settings.arena_unit_bytes >= settings.wal_batch_bytes
 
 
 async def test_block_is_uploaded_when_it_is_large_enough() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from automq.protocol.codec import decode_whole
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import ApiVersionsRequest, ApiVersionsResponse
 from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
+from automq.runtime.ledger import Account
 from automq.s3stream.store.memory import MemoryStore
 from automq.server import connection as connection_module
 from automq.server.listener import ListenerSettings
@@ -44,8 +46,10 @@ class Gate:
             await self.open.wait()
 
 
-async def a_path(*, store: Any = None, **settings: Any) -> tuple[DataPath, MemoryTransport]:
-    path = await DataPath(store=store, listener=ListenerSettings(**settings)).start()
+async def a_path(
+    *, store: Any = None, memory: Mapping[Account, int] | None = None, **settings: Any
+) -> tuple[DataPath, MemoryTransport]:
+    path = await DataPath(store=store, memory=memory, listener=ListenerSettings(**settings)).start()
     path.create_topic()
     return path, path.connect()
 
@@ -210,7 +214,7 @@ async def test_slow_reader_does_not_keep_the_arenas() -> None:
 
 
 async def test_slow_reader_is_closed_when_nothing_can_be_copied() -> None:
-    path, client = await a_path(slow_readers_bytes=1000)
+    path, client = await a_path(memory={Account.READER_PINS: 1000})
     for _ in range(10):
         await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
     assert path.server.copies.try_acquire(1)

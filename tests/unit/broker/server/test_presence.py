@@ -18,6 +18,7 @@ from automq.metadata.log_format import claim_key
 from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SystemEntropy
+from automq.runtime.ledger import MemoryLedger, split_memory
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import ThreadWorkers
@@ -31,7 +32,7 @@ from automq.s3stream.ports import (
     StoreError,
     StoreUnavailable,
 )
-from automq.s3stream.storage import StorageSettings
+from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.store.uri import open_store, parse_store_uri
 from automq.s3stream.stream import Storage, Stream
@@ -119,8 +120,10 @@ async def serve(
     if format_prefix:
         await controller.create_topics([TopicSpec(name="t", partitions=1)])
     objects = LocalObjects(controller=controller, metadata=metadata, node=NODE, epoch=registration.epoch)
+    settings = StorageSettings(wal_interval_ms=2, upload_interval_ms=upload_interval_ms)
     storage = Storage(
-        settings=StorageSettings(wal_interval_ms=2, upload_interval_ms=upload_interval_ms),
+        settings=settings,
+        ledger=MemoryLedger({**split_memory(1 << 30), **settings.limits()}, metrics),
         cluster_id=CLUSTER,
         node=NODE,
         epoch=registration.epoch,

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from automq.runtime.ledger import LEAST, TOTAL_LEAST, Account
 from automq.server.sections import UPLOAD_INTERVAL_MS
 from automq.server.setting import Address, Listener, Machine
 from automq.server.settings import (
@@ -29,9 +30,9 @@ def test_defaults_are_filled_in() -> None:
     settings = load()
 
     assert settings.node.node_id == 7
-    assert settings.engine.arena_bytes == 256 * MIB
-    assert settings.engine.upload_bytes == 64 * MIB
-    assert settings.engine.block_cache_bytes == 128 * MIB
+    assert settings.memory[Account.ARENAS] == 256 * MIB
+    assert settings.upload_bytes == 64 * MIB
+    assert settings.memory[Account.BLOCK_CACHE] == 128 * MIB
     assert settings.server.http == Address(host="0.0.0.0", port=9404)
     assert settings.server.shutdown_timeout_ms == 20_000
 
@@ -157,12 +158,12 @@ def test_ipv6_addresses_have_brackets() -> None:
 def test_caches_shrink_with_the_cgroups_limit() -> None:
     machine = Machine(memory_limit_bytes=512 * MIB)
 
-    engine = load_settings(flags=REQUIRED, environment={}, machine=machine).engine
+    settings = load_settings(flags=REQUIRED, environment={}, machine=machine)
 
-    assert engine.arena_bytes < 256 * MIB
-    assert engine.block_cache_bytes < 128 * MIB
-    assert engine.arena_bytes + engine.block_cache_bytes <= 256 * MIB
-    assert engine.upload_bytes <= engine.arena_bytes // 4
+    assert settings.memory[Account.ARENAS] < 256 * MIB
+    assert settings.memory[Account.BLOCK_CACHE] < 128 * MIB
+    assert sum(settings.memory.values()) <= 256 * MIB
+    assert settings.upload_bytes <= settings.memory[Account.ARENAS] // 4
 
 
 def test_the_time_bound_on_uploads_follows_the_write_ahead_log() -> None:
@@ -172,7 +173,69 @@ def test_the_time_bound_on_uploads_follows_the_write_ahead_log() -> None:
 
 
 def test_upload_follows_arenas_that_are_set_lower() -> None:
-    assert load(f"automq.arena.bytes={64 * MIB}").engine.upload_bytes == 16 * MIB
+    assert load(f"automq.arena.bytes={64 * MIB}").upload_bytes == 16 * MIB
+
+
+def test_memory_is_a_share_of_the_limit_and_one_gibibyte_at_most() -> None:
+    small = load_settings(flags=REQUIRED, environment={}, machine=Machine(memory_limit_bytes=512 * MIB))
+    large = load_settings(flags=REQUIRED, environment={}, machine=Machine(memory_limit_bytes=64 * 1024 * MIB))
+
+    assert 0.44 * 512 * MIB < sum(small.memory.values()) <= 0.45 * 512 * MIB
+    assert 1023 * MIB < sum(large.memory.values()) <= 1024 * MIB
+
+
+def test_memory_that_somebody_set_is_split_as_a_whole() -> None:
+    settings = load(f"automq.memory.bytes={4096 * MIB}")
+
+    assert 4095 * MIB < sum(settings.memory.values()) <= 4096 * MIB
+    assert settings.memory[Account.ARENAS] == 1024 * MIB
+
+
+def test_accounts_that_are_set_stay_as_they_are_and_the_others_share_the_rest() -> None:
+    settings = load(
+        f"automq.memory.bytes={512 * MIB}",
+        f"automq.arena.bytes={128 * MIB}",
+        "automq.block.cache.bytes=0",
+        f"queued.max.request.bytes={64 * MIB}",
+    )
+
+    chosen = (Account.ARENAS, Account.BLOCK_CACHE, Account.RECEIVE)
+    assert [settings.memory[account] for account in chosen] == [128 * MIB, 0, 64 * MIB]
+    assert 511 * MIB < sum(settings.memory.values()) <= 512 * MIB
+    assert all(settings.memory[account] >= LEAST[account] for account in Account if account not in chosen)
+
+
+def test_arenas_that_are_set_high_raise_the_default_total() -> None:
+    assert sum(load(f"automq.arena.bytes={2048 * MIB}").memory.values()) > 2048 * MIB + 700 * MIB
+
+
+def test_memory_that_is_too_small_is_refused_with_numbers() -> None:
+    with pytest.raises(InvalidSettings, match=f"automq.memory.bytes={64 * MIB} is too small.*{TOTAL_LEAST}") as caught:
+        load(f"automq.memory.bytes={64 * MIB}")
+    assert caught.value.key == "automq.memory.bytes"
+
+    with pytest.raises(InvalidSettings, match=f"45% of the memory limit of {128 * MIB}.*raise the memory limit to"):
+        load_settings(flags=REQUIRED, environment={}, machine=Machine(memory_limit_bytes=128 * MIB))
+
+
+def test_settings_that_exceed_the_total_together_are_refused_by_name() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        load(
+            f"automq.memory.bytes={256 * MIB}",
+            f"automq.arena.bytes={200 * MIB}",
+            f"queued.max.request.bytes={99 * MIB}",
+        )
+
+    for words in (f"automq.arena.bytes={200 * MIB}", f"queued.max.request.bytes={99 * MIB}", str(256 * MIB), "lower"):
+        assert words in str(caught.value)
+
+
+def test_an_upload_that_is_set_fits_its_account() -> None:
+    settings = load(
+        f"automq.memory.bytes={512 * MIB}", f"automq.arena.bytes={256 * MIB}", f"automq.upload.bytes={100 * MIB}"
+    )
+
+    assert settings.memory[Account.UPLOADS] >= 100 * MIB
 
 
 def test_memory_limit_is_the_lowest_of_version_2(tmp_path: pathlib.Path) -> None:

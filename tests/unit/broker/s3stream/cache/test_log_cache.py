@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from automq.ids import Offset, StreamEpoch, StreamId
+from automq.runtime.budget import ByteBudget
 from automq.s3stream.arena import PAGE_BYTES, ArenaPool, ReadResult
 from automq.s3stream.cache.log_cache import SIZE_BITS, BlockState, CacheBlock, LogCache, StreamTail
 from tests.support.engine import a_batch
@@ -28,7 +29,7 @@ class LogCacheMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = ArenaPool(arenas_max=6, arena_bytes=PAGE_BYTES)
+        self.pool = ArenaPool(arenas_max=6, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
         self.cache = LogCache()
         self.pool.evict = self.cache.evict
         self.models = {n: Model(StreamTail(StreamId(n), StreamEpoch(0))) for n in STREAMS}
@@ -130,7 +131,7 @@ TestLogCache = LogCacheMachine.TestCase
 
 
 def test_blocks_are_evicted_oldest_first_and_only_when_committed() -> None:
-    pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES)
+    pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
     cache = LogCache()
     tail = StreamTail(StreamId(1), StreamEpoch(0))
     arena = pool.take()
@@ -155,7 +156,7 @@ def test_blocks_are_evicted_oldest_first_and_only_when_committed() -> None:
 def test_segments_skip_what_is_trimmed() -> None:
     cache = LogCache()
     tail = StreamTail(StreamId(1), StreamEpoch(0))
-    pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES)
+    pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
     arena = pool.take()
     assert arena is not None
     for number in range(3):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from automq.ids import ObjectId, Offset, StreamId
+from automq.runtime.budget import ByteBudget
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects.format import FOOTER_BYTES, ROW_BYTES, object_key
 from automq.s3stream.objects.reader import ObjectReader
@@ -30,7 +31,7 @@ async def an_object(store: MemoryStore, *, blocks: int = 3, checkpoint: bytes = 
 
 
 def a_reader(store: MemoryStore | HeldStore) -> ObjectReader:
-    return ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock())
+    return ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1_000_000))
 
 
 async def test_block_is_read_from_the_batch_that_holds_the_offset() -> None:

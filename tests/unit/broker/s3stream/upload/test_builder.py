@@ -1,6 +1,7 @@
 """Building objects: blocks of a readable size, ranges that say what is in them."""
 
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
+from automq.runtime.budget import ByteBudget
 from automq.s3stream.model import CheckpointKind, CommitRange
 from automq.s3stream.objects.format import ROW_BYTES, object_key
 from automq.s3stream.objects.reader import ObjectReader
@@ -18,7 +19,7 @@ async def test_long_run_is_cut_into_blocks() -> None:
     store = MemoryStore()
     await store.put(object_key(CLUSTER, ObjectId(1)), builder.finish())
 
-    reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock())
+    reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1_000_000))
     index = await reader.index(ObjectId(1), builder.committed.size)
 
     assert [(e.start, e.end) for e in index.data_entries(StreamId(1), Offset(0))] == [(0, 4), (4, 8), (8, 10)]

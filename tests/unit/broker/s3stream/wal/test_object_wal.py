@@ -8,7 +8,7 @@ import pytest
 from automq.ids import BrokerEpoch
 from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged, StreamClosed
 from automq.s3stream.ports import StoreUnavailable
-from automq.s3stream.storage import StorageSettings
+from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from tests.support.engine import SMALL, Engine, HeldStore, Ledger, a_fence, append, durable, keys_of, slot_key
