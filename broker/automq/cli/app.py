@@ -9,16 +9,18 @@ from typing import Any, Final
 import typer
 
 from automq import __version__
+from automq.cli import groups, topics
 from automq.cli.broker import broker
+from automq.cli.consume import consume
 from automq.cli.doctor import doctor
 from automq.cli.dump import dump
 from automq.cli.erase import erase
+from automq.cli.failures import FAILED, CommandFailed, is_for_people, show_failure
 from automq.cli.fsck import fsck
-from automq.cli.groups import groups
+from automq.cli.produce import produce
 from automq.cli.repair import repair
-from automq.cli.topics import topics
 from automq.cli.up import up
-from automq.server.last_line import abandon_unwritable_output
+from automq.server.last_line import abandon_unwritable_output, end_refused
 from automq.server.lifecycle import ExitCode, Reason, Refused
 
 # Typer's usage errors, whichever copy of click it carries.
@@ -27,32 +29,53 @@ USAGE_ERROR: Final[Any] = typer.BadParameter.__bases__[0]
 app = typer.Typer(
     name="automq",
     help="A stateless Kafka over object storage.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # "[/PREFIX]" is text, not markup
     pretty_exceptions_enable=False,
 )
-for command in (up, broker, doctor, fsck, repair, erase, dump, topics, groups):
-    app.command()(command)
+# The short texts are those of `automq --help`, which cuts what is longer.
+app.command(short_help="Run a broker on this machine.")(up)
+app.command(short_help="Run a broker for a supervisor.")(broker)
+app.add_typer(topics.app, name="topics", short_help="Show, create, delete, configure topics.")
+app.add_typer(groups.app, name="groups", short_help="Show groups, reset their offsets.")
+app.command(short_help="Write lines of input as records.")(produce)
+app.command(short_help="Read records.")(consume)
+app.command(short_help="Examine whether a store can be trusted.")(doctor)
+app.command(short_help="Say what of a cluster is damaged.")(fsck)
+app.command(short_help="Give up what is named as lost.")(repair)
+app.command(short_help="Show what is in an object or store.")(dump)
+app.command(short_help="Remove a cluster from a store.")(erase)
 
 
 @app.callback(invoke_without_command=True)
-def _options(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+def _options(
+    context: typer.Context, version: bool = typer.Option(False, "--version", help="Show the version.")
+) -> None:
     """A stateless Kafka over object storage."""
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def run() -> None:
     """Run the command of this process's arguments and end with its exit code."""
+    people = is_for_people(sys.argv[1:])
     try:
         code = app(standalone_mode=False)
     except USAGE_ERROR as error:
-        error.show()
-        code = _end(Refused(Reason.INVALID_SETTINGS, error.format_message()))
+        if people:
+            error.show()
+        else:
+            show_failure(Reason.INVALID_SETTINGS.value, error.format_message(), people=False)
+        code = ExitCode.SETTINGS
     except Refused as refused:
-        code = _end(refused)
+        path = getattr(refused, "termination_message_path", None)
+        code = end_refused(refused, path=path, people=people)
+    except CommandFailed as failed:
+        show_failure(FAILED, str(failed), people=people)
+        code = failed.code
     except (typer.Abort, KeyboardInterrupt):
         code = ExitCode.STOPPED
     except BrokenPipeError:
@@ -61,11 +84,3 @@ def run() -> None:
         code = ExitCode.STOPPED
     abandon_unwritable_output(int(code or 0))
     sys.exit(int(code or 0))
-
-
-def _end(refused: Refused) -> ExitCode:
-    from automq.server.last_line import say_last_line
-
-    path = getattr(refused, "termination_message_path", None)
-    say_last_line(refused.reason, refused.message, path=path)
-    return refused.exit_code

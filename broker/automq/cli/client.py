@@ -2,15 +2,18 @@
 
 import socket
 import types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self, TypeVar
 
-from automq.protocol.codec import decode, decode_whole, encode
+from automq.cli.failures import CommandFailed
+from automq.protocol.codec import MalformedMessage, decode, decode_whole, encode
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import (
     ApiVersionsRequest,
     ApiVersionsResponse,
     MetadataRequest,
+    MetadataRequestTopic,
     MetadataResponse,
 )
 from automq.protocol.messages.header import RequestHeader, ResponseHeader
@@ -24,7 +27,7 @@ CLIENT_ID: Final = "automq-cli"
 R = TypeVar("R", bound=Message)
 
 
-class RequestFailed(Exception):
+class RequestFailed(CommandFailed):
     """A broker cannot be reached or answers with an error; the message names it and the remedy."""
 
 
@@ -57,16 +60,19 @@ class KafkaClient:
         """The brokers that the last `metadata` told of."""
         return sorted(self._brokers)
 
-    def metadata(self) -> MetadataResponse:
-        """All brokers and topics."""
-        request = MetadataRequest(topics=None, allow_auto_topic_creation=False)
+    def metadata(self, topics: Sequence[str] | None = None, *, create: bool = False) -> MetadataResponse:
+        """All brokers, and all topics or those named; `create` lets the broker make the latter as it is set to."""
+        named = None if topics is None else [MetadataRequestTopic(name=name) for name in topics]
+        request = MetadataRequest(topics=named, allow_auto_topic_creation=create)
         answer = self.call(request, MetadataResponse)
         self._brokers = {broker.node_id: Address(host=broker.host, port=broker.port) for broker in answer.brokers}
         return answer
 
     def call(self, request: Message, response: type[R], *, node: int | None = None, versions: range | None = None) -> R:
         """Ask a broker (the bootstrap address without `node`) in the newest of `versions` that both sides know."""
-        address = self._bootstrap if node is None else self._brokers[node]
+        address = self._bootstrap if node is None else self._brokers.get(node)
+        if address is None:
+            raise RequestFailed(f"broker {node} is not in the cluster's metadata now; try again")
         try:
             connection = self._connection(address)
             api_key = request.API_KEY
@@ -78,6 +84,8 @@ class KafkaClient:
                     f"{address} does not serve {type(request).__name__} in a version that this program knows"
                 )
             return _exchange(connection, request, response, version=ours[-1])
+        except MalformedMessage as error:
+            raise RequestFailed(f"{address} answers what cannot be read: {error}") from error
         except OSError as error:
             raise RequestFailed(
                 f"{address} cannot be asked: {error.strerror or error}; is a broker running there?"
@@ -127,13 +135,13 @@ def _read(source: socket.socket, size: int) -> bytes:
     return b"".join(chunks)
 
 
-def check(code: int, what: str) -> None:
-    """Raises RequestFailed when a broker answered with an error."""
+def check(code: int, what: str, message: str | None = None) -> None:
+    """Raises RequestFailed when a broker answered with an error; `message` is its sentence, where it has one."""
     if code != ErrorCode.NONE:
-        raise RequestFailed(f"{what}: the broker answers {_name(code)}")
+        raise RequestFailed(f"{what}: the broker answers {error_name(code)}" + (f": {message}" if message else ""))
 
 
-def _name(code: int) -> str:
+def error_name(code: int) -> str:
     try:
         return ErrorCode(code).name
     except ValueError:

@@ -10,7 +10,7 @@ import typer
 from automq.runtime.clock import SystemClock
 from automq.runtime.output import OUTPUT
 from automq.server.broker import Broker
-from automq.server.lifecycle import State
+from automq.server.lifecycle import Reason, State
 from automq.server.status import StatusLine
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ INTERVAL_S = 1.0
 
 
 class LiveStatus:
-    """Prints `bootstrap: HOST:PORT` when the broker serves; on a terminal a line below tells how it is."""
+    """Prints `bootstrap: HOST:PORT` when the broker serves; on a terminal a line below tells how it goes."""
 
     def __init__(self) -> None:
         self._live: Live | None = None
         self._line: StatusLine | None = None
         self._announced = False
+        self._shown: tuple[State, Reason | None, str] | None = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
@@ -48,16 +49,27 @@ class LiveStatus:
         broker.lifecycle.subscribe(lambda: self._show_state(broker))
         if self._live is not None:
             self._line = StatusLine(broker, SystemClock())
-            broker.every(INTERVAL_S, self._show_line)
+            broker.every(INTERVAL_S, partial(self._show_line, broker))
 
     def _show_state(self, broker: Broker) -> None:
-        if broker.lifecycle.state is State.SERVING and not self._announced:
+        lifecycle = broker.lifecycle
+        shown = (lifecycle.state, lifecycle.reason, lifecycle.message if lifecycle.reason is None else "")
+        if lifecycle.state is State.SERVING and not self._announced:
             self._announced = True
             self._announce(broker)
-        elif not self._announced or broker.lifecycle.state is not State.SERVING:
-            line = f"{broker.lifecycle.state.value}: {broker.lifecycle.message}"
-            OUTPUT.do(lambda: typer.echo(line, err=True))
-        self._show_line()
+        elif shown != self._shown:
+            reason = "" if lifecycle.reason is None else f"{lifecycle.reason.value}: "
+            line = f"{lifecycle.state.value}: {reason}{lifecycle.message}"
+            OUTPUT.do(partial(self._write, line))
+        self._shown = shown
+        self._show_line(broker)
+
+    def _write(self, line: str) -> None:
+        """A line of its own: past the live line it would be joined to it, and stay twice."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            typer.echo(line, err=True)
 
     def _announce(self, broker: Broker) -> None:
         """On lines of their own, and on standard output: scripts wait for the second."""
@@ -73,6 +85,8 @@ class LiveStatus:
 
         OUTPUT.do(write)
 
-    def _show_line(self) -> None:
-        if self._live is not None and self._line is not None:
-            OUTPUT.do(partial(self._live.update, self._line.text(), refresh=True))
+    def _show_line(self, broker: Broker) -> None:
+        """Only while serving: the other states have lines of their own, which stay."""
+        if self._live is not None and self._line is not None and self._announced:
+            text = self._line.text() if broker.lifecycle.state is State.SERVING else ""
+            OUTPUT.do(partial(self._live.update, text, refresh=True))

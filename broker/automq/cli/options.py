@@ -12,6 +12,7 @@ SetOption = Annotated[
 BootstrapOption = Annotated[
     str, typer.Option("--bootstrap", "-b", metavar="HOST:PORT", help="A broker, ours or any Kafka's.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 CredentialsOption = Annotated[
     pathlib.Path | None,
     typer.Option(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from automq.cli.failures import CommandFailed
 from automq.cli.options import CredentialsOption
 
 
@@ -48,8 +49,7 @@ def repair(
     try:
         lines = repair_store(uri, credentials_dir, named=named, by=who, dry_run=dry_run)
     except RepairRefused as refused:
-        typer.echo(f"nothing was recorded: {refused}", err=True)
-        raise typer.Exit(1) from refused
+        raise CommandFailed(f"nothing was recorded: {refused}") from refused
     for line in lines or ["nothing to record: it is recorded already"]:
         typer.echo(f"would record: {line}" if dry_run else f"recorded: {line}")
     return 0

@@ -2,6 +2,7 @@
 
 import pathlib
 import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -32,9 +33,11 @@ def up(
     from automq.server.runner import run_process
 
     log_to_stderr(logging.WARNING)
+    # The same changes are shown as the broker's own lines.
+    logging.getLogger("automq.server.journal").setLevel(logging.CRITICAL)
     options = LocalOptions(
         data_folder=data_dir, port=port, bind=bind, advertised=advertised, store=store, wal=wal, flags=set_ or ()
     )
     settings = local_settings(options)
     with contextlib.nullcontext() if store else locked_folder(data_dir), LiveStatus() as status:
-        return run_process(settings, observe=status.watch)
+        return run_process(settings, observe=status.watch, people=sys.stderr.isatty())

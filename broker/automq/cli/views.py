@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq.cli.client import KafkaClient, check
+from automq.cli.output import Row, kafka_id
 from automq.protocol.codec import MalformedMessage, decode_versioned
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.consumer_protocol import ConsumerProtocolAssignment
@@ -83,6 +84,60 @@ def partitions_of(client: KafkaClient, topic: MetadataResponseTopic) -> list[Par
     ]
 
 
+def topic_row(topic: MetadataResponseTopic) -> Row:
+    """One line of the list of topics."""
+    return {
+        "topic": topic.name,
+        "id": kafka_id(topic.topic_id),
+        "partitions": len(topic.partitions),
+        "replication_factor": len(topic.partitions[0].replica_nodes) if topic.partitions else 0,
+        "internal": topic.is_internal,
+    }
+
+
+def partition_rows(client: KafkaClient, topic: MetadataResponseTopic) -> list[Row]:
+    """The lines of one topic."""
+    return [
+        {
+            "topic": view.topic,
+            "partition": view.partition,
+            "leader": view.leader,
+            "leader_epoch": view.leader_epoch,
+            "earliest": view.earliest,
+            "latest": view.latest,
+            "records_max": None if view.earliest is None or view.latest is None else view.latest - view.earliest,
+        }
+        for view in partitions_of(client, topic)
+    ]
+
+
+def group_row(node: int, group: DescribedGroup) -> Row:
+    """One line of the list of groups."""
+    return {
+        "group": group.group_id,
+        "state": group.group_state,
+        "protocol": "/".join(filter(None, (group.protocol_type, group.protocol_data))),
+        "members": len(group.members),
+        "coordinator": node,
+    }
+
+
+def commit_rows(client: KafkaClient, node: int, group: DescribedGroup) -> list[Row]:
+    """The lines of one group."""
+    return [
+        {
+            "group": group.group_id,
+            "topic": view.topic,
+            "partition": view.partition,
+            "committed": view.committed,
+            "latest": view.latest,
+            "lag": view.lag,
+            "member": view.member,
+        }
+        for view in commits_of(client, node, group)
+    ]
+
+
 def list_offsets(
     client: KafkaClient, leaders: dict[tuple[str, int], int], timestamp: int
 ) -> dict[tuple[str, int], int]:
@@ -118,16 +173,22 @@ def list_groups(client: KafkaClient) -> list[tuple[int, DescribedGroup]]:
     return sorted(found, key=lambda entry: entry[1].group_id)
 
 
-def commits_of(client: KafkaClient, node: int, group: DescribedGroup) -> list[CommitView]:
-    """Committed offsets of a group with the ends of the partitions."""
-    request = OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=group.group_id, topics=None)])
+def committed_offsets(client: KafkaClient, node: int, group_id: str) -> dict[tuple[str, int], int]:
+    """What a group has committed, by topic and partition."""
+    request = OffsetFetchRequest(groups=[OffsetFetchRequestGroup(group_id=group_id, topics=None)])
     answer = client.call(request, OffsetFetchResponse, node=node, versions=OFFSET_FETCH_VERSIONS)
     committed: dict[tuple[str, int], int] = {}
     for answered in answer.groups:
-        check(answered.error_code, f"group {group.group_id}")
+        check(answered.error_code, f"group {group_id}")
         for topic in answered.topics:
             for partition in topic.partitions:
                 committed[topic.name, partition.partition_index] = partition.committed_offset
+    return committed
+
+
+def commits_of(client: KafkaClient, node: int, group: DescribedGroup) -> list[CommitView]:
+    """Committed offsets of a group with the ends of the partitions."""
+    committed = committed_offsets(client, node, group.group_id)
     leaders = {
         (topic.name or "", partition.partition_index): partition.leader_id
         for topic in client.metadata().topics

@@ -322,12 +322,16 @@ def missing_cluster_key(clusters: Sequence[ClusterId]) -> StoreDamaged:
     )
 
 
-def check_named(found: ClusterId, named: str | None) -> None:
-    """Rule: a process that knows its cluster id refuses another's prefix. Raises StoreClusterMissing."""
+def check_named(
+    found: ClusterId, named: str | None, *, by: str = "automq.cluster.id", where: str = "automq.storage.uri"
+) -> None:
+    """Rule: a process that knows its cluster id refuses another's prefix. Raises StoreClusterMissing.
+
+    `by` and `where` are what a person used to name the cluster and the prefix.
+    """
     if named is not None and named != found:
         raise StoreClusterMissing(
-            f"automq.cluster.id names cluster {named}, but the prefix holds cluster {found}: "
-            "correct automq.storage.uri or automq.cluster.id"
+            f"{by} names cluster {named}, but the prefix holds cluster {found}: correct {where} or {by}"
         )
 
 

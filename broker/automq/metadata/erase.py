@@ -100,7 +100,7 @@ async def erase(
     found = await patience.insist(lambda: read_cluster_key(store))
     if found is None:
         raise StoreClusterMissing(f"the prefix has no key `{CLUSTER_KEY}`: there is no cluster {cluster_id} to erase")
-    check_named(found.cluster_id, cluster_id)
+    check_named(found.cluster_id, cluster_id, by="--cluster-id", where="the store")
     if not await patience.insist(lambda: store.list(f"{cluster_id}/", limit=1)):
         # An erase ended between its last two deletes: the key leads to nothing, and nobody owns nothing.
         await patience.insist(lambda: store.delete([CLUSTER_KEY]))

@@ -206,10 +206,16 @@ class Broker:
 
     def _bind(self) -> None:
         """Take every address, before the store is touched. Raises Refused."""
-        network = self._platform.network
-        self._http = network.bind(self.settings.server.http)
         for listener in self.settings.node.listeners:
-            self._bound[listener.name] = network.bind(listener.address)
+            self._bound[listener.name] = self._bind_one(listener.address, f"listener {listener.name}")
+        self._http = self._bind_one(self.settings.server.http, "automq.http.address")
+
+    def _bind_one(self, address: Address, what: str) -> Bound:
+        """Raises Refused, which names what the address was for."""
+        try:
+            return self._platform.network.bind(address)
+        except Refused as refused:
+            raise Refused(refused.reason, f"{what}: {refused.message}") from refused
 
     # Start.
 

@@ -38,10 +38,23 @@ def abandon_unwritable_output(code: int) -> None:
                 os.close(nothing)
 
 
-def end_refused(refused: Refused, *, path: str | None) -> ExitCode:
+def end_refused(refused: Refused, *, path: str | None, people: bool = False) -> ExitCode:
     """Say why the process ends, and give its exit code."""
-    say_last_line(refused.reason, refused.message, path=path)
+    say_last_line(refused.reason, refused.message, path=path, people=people)
     return refused.exit_code
+
+
+def for_people(message: str) -> str:
+    """An error as a person reads it."""
+    return f"error: {' '.join(message.split())}"
+
+
+def write_line(line: str) -> None:
+    """To standard error, behind everything that was shown before."""
+    OUTPUT.do(sys.stdout.flush)
+    OUTPUT.do(lambda: _write_last(line))
+    # Behind every log line; where nobody reads, nobody waits.
+    OUTPUT.flush(FLUSH_S)
 
 
 def _write_last(line: str) -> None:
@@ -55,16 +68,14 @@ def end_at_once(code: ExitCode) -> NoReturn:
     os._exit(int(code))
 
 
-def say_last_line(reason: Reason | None, message: str, *, path: str | None) -> None:
+def say_last_line(reason: Reason | None, message: str, *, path: str | None, people: bool = False) -> None:
     """The last line of a failing process, to standard error and to the termination message's file.
 
-    Where one of them cannot be written, a full disk for instance, the others are, and the exit code stays.
+    To standard error as a sentence where `people` read it. Where one of the two cannot be written, a full disk for
+    instance, the other is, and the exit code stays.
     """
     line = termination_message(reason, message)
-    OUTPUT.do(sys.stdout.flush)
-    OUTPUT.do(lambda: _write_last(line))
-    # Behind every log line; where nobody reads, nobody waits.
-    OUTPUT.flush(FLUSH_S)
+    write_line(for_people(message) if people else line)
     if path is None:
         return
     try:

@@ -207,4 +207,9 @@ class Lifecycle:
 
 def termination_message(reason: Reason | None, message: str) -> str:
     """The last line of a failing process: JSON on one line. The reason of a bug is null."""
-    return json.dumps({"reason": reason.value if reason else None, "message": " ".join(message.split())})
+    return error_line(reason.value if reason else None, message)
+
+
+def error_line(reason: str | None, message: str) -> str:
+    """An error as programs read it: JSON on one line."""
+    return json.dumps({"reason": reason, "message": " ".join(message.split())})

@@ -1,6 +1,7 @@
 """A broker on a laptop: its data in a folder, which only one process may use at a time."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
@@ -64,8 +65,9 @@ def free_port_or(host: str, port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return 0
+        except OSError as error:
+            # Whatever else is wrong with the address is told when it is bound, by its own name.
+            return 0 if error.errno == errno.EADDRINUSE else port
     return port
 
 

@@ -21,9 +21,16 @@ GC_THRESHOLDS = (50_000, 20, 100)
 
 
 def run_process(
-    settings: Settings, *, observe: Callable[[Broker], None] | None = None, platform: Platform | None = None
+    settings: Settings,
+    *,
+    observe: Callable[[Broker], None] | None = None,
+    platform: Platform | None = None,
+    people: bool = False,
 ) -> ExitCode:
-    """Run a broker until it is told to stop, or must end; says why on the last line. `observe` sees it first."""
+    """Run a broker until it is told to stop, or must end; says why on the last line. `observe` sees it first.
+
+    With `people` the last line is a sentence, not JSON.
+    """
     for warning in settings.warnings:
         log.warning("setting ignored", extra={"why": warning})
     path = settings.server.termination_message_path
@@ -37,12 +44,13 @@ def run_process(
     try:
         runner.run(_run(settings, platform or system_platform(), observe, on_stuck=stuck.append))
     except Refused as refused:
-        code = end_refused(refused, path=path)
+        code = end_refused(refused, path=path, people=people)
     except SystemExit:
         raise
     except BaseException as error:
         log.critical("the broker ends because of a bug", exc_info=error)
-        say_last_line(None, f"a bug ended the broker: {type(error).__name__}: {error}", path=path)
+        what = f"a bug ended the broker: {type(error).__name__}: {error}"
+        say_last_line(None, what, path=path, people=people)
         code = ExitCode.BUG
     if stuck:
         # Closing the loop would wait for what cannot be interrupted.

@@ -50,6 +50,9 @@ REMEDIES: Final[Mapping[str, str]] = {
 }
 
 
+WAL_BATCH_BYTES_MAX: Final = 4 * MIB
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
     """Who this broker is, and where clients find it."""
@@ -169,8 +172,8 @@ class EngineSettings:
     )
     wal_batch_bytes: int = setting(
         "automq.wal.batch.bytes",
-        integer(least=64 * KIB, most=4 * MIB),
-        default=4 * MIB,
+        integer(least=64 * KIB, most=WAL_BATCH_BYTES_MAX),
+        default=WAL_BATCH_BYTES_MAX,
         doc="Largest write-ahead log slot: reaching it writes at once. 4 MiB fit the time-out of one request at "
         "1 MB/s, and a lost one is cheap to ask again.",
         used_by="s3stream/wal",

@@ -227,7 +227,10 @@ def protocol_map() -> tuple[Kind, Callable[[str], dict[str, str]], str]:
             if not colon:
                 raise ValueRefused("it must be NAME:PROTOCOL, comma separated, as in CLIENTS:PLAINTEXT")
             if protocol.upper() != "PLAINTEXT":
-                raise ValueRefused(f"{protocol} is not served yet; PLAINTEXT is the only protocol")
+                raise ValueRefused(
+                    f"{protocol} is not served yet; PLAINTEXT is the only protocol: use it where the network is "
+                    "trusted, or let a proxy in front of the broker speak TLS"
+                )
             entries[name.upper()] = "PLAINTEXT"
         return entries
 

@@ -21,6 +21,7 @@ from automq.server.memory import MemoryRefused, plan_memory, upload_bytes
 from automq.server.properties import PropertiesError, parse_properties
 from automq.server.sections import (
     REMEDIES,
+    WAL_BATCH_BYTES_MAX,
     ClusterSettings,
     EngineSettings,
     GroupServerSettings,
@@ -32,6 +33,8 @@ from automq.server.setting import Address, Listener, Machine, Setting, ValueRefu
 
 # Of a write-ahead log slot, what is not left for one batch: headers and padding, rounded up.
 SLOT_OVERHEAD_BYTES: Final = 4096
+UNSERVED_PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
+"""Kafka's other protocols: a listener of that name is meant to speak it."""
 ENVIRONMENT_PREFIXES: Final = ("KAFKA_", "AUTOMQ_")
 SECTIONS: Final[Mapping[str, type[Any]]] = {
     "node": NodeSettings,
@@ -311,11 +314,13 @@ def check_contradictions(settings: Settings) -> None:
         )
     largest = int(settings.topic_defaults.get("message.max.bytes", "0"))
     if largest > engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES:
+        fits = engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES
+        may_grow = engine.wal_batch_bytes < WAL_BATCH_BYTES_MAX
+        other = f" or raise the second, to at most {WAL_BATCH_BYTES_MAX}" if may_grow else "; the second is at its most"
         raise InvalidSettings(
             "message.max.bytes",
             f"message.max.bytes={largest} does not fit a write-ahead log slot of automq.wal.batch.bytes="
-            f"{engine.wal_batch_bytes}: lower the first to {engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES} or raise the "
-            "second",
+            f"{engine.wal_batch_bytes}: lower the first to {fits}{other}",
         )
     if groups.session_timeout_ms_min > groups.session_timeout_ms_max:
         raise InvalidSettings(
@@ -338,6 +343,12 @@ def _check_listeners(settings: Settings, names: Sequence[str]) -> None:
         if ports.count(where) > 1:
             raise InvalidSettings("listeners", f"listeners uses {where} twice: give each listener a port of its own")
     for name in names:
+        if name not in node.protocols and name in UNSERVED_PROTOCOLS:
+            raise InvalidSettings(
+                "listeners",
+                f"listeners names {name}: TLS and SASL are not served yet. Use PLAINTEXT where the network is trusted, "
+                "or let a proxy in front of the broker speak TLS",
+            )
         if name not in node.protocols and name != "PLAINTEXT":
             raise InvalidSettings(
                 "listeners",

@@ -23,7 +23,7 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert ended(monkeypatch, "--help") == 0
 
     shown = capsys.readouterr().out
-    for command in ("up", "broker", "doctor", "erase", "dump", "topics", "groups"):
+    for command in ("up", "broker", "doctor", "erase", "dump", "topics", "groups", "produce", "consume"):
         assert command in shown
 
 
@@ -59,7 +59,10 @@ def test_dump_of_a_foreign_file_ends_with_1(
     assert "no object, log slot or snapshot" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["up", "broker", "doctor", "erase", "dump", "topics", "groups"])
+@pytest.mark.parametrize(
+    "command",
+    ["up", "broker", "doctor", "erase", "dump", "topics", "groups", "produce", "consume", "fsck", "repair"],
+)
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
