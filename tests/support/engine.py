@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -156,9 +156,17 @@ class LedgerObjects:
             raise BrokerFenced(f"{self._committer} is fenced")
 
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
+        return [span for span in self.spans_from(stream, start) if span.start < end][:limit]
+
+    def spans_from(self, stream: StreamId, start: Offset) -> Iterator[ObjectSpan]:
         spans = [span for spans in self._ledger.objects.values() for of, span in spans if of == stream]
-        spans.sort(key=lambda span: span.start)
-        return [span for span in spans if span.end > start and span.start < end][:limit]
+        return iter(sorted((span for span in spans if span.end > start), key=lambda span: span.start))
+
+    def spans_newest_first(self, stream: StreamId) -> Iterator[ObjectSpan]:
+        return reversed(list(self.spans_from(stream, Offset(0))))
+
+    def stored_bytes(self, stream: StreamId) -> int:
+        return sum(span.size for span in self.spans_from(stream, self._ledger.streams[stream].start))
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)

@@ -442,6 +442,7 @@ class Partition:
             point = trim_point(
                 self._stream.segments(),
                 rules,
+                stored_bytes=self._stream.stored_bytes,
                 start=self.log_start_offset,
                 confirmed=self.high_watermark,
                 now_ms=now_ms,

@@ -4,7 +4,7 @@ Only topics whose cleanup policy is `delete` lose records; what goes is whole se
 records have no timestamps has no age.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from automq.ids import Offset
@@ -22,13 +22,22 @@ class RetentionRules:
 
 
 def trim_point(
-    segments: Sequence[Segment], rules: RetentionRules, *, start: Offset, confirmed: Offset, now_ms: int
+    segments: Iterable[Segment],
+    rules: RetentionRules,
+    *,
+    stored_bytes: int,
+    start: Offset,
+    confirmed: Offset,
+    now_ms: int,
 ) -> Offset:
-    """The new start offset; `start` when everything stays. Never above `confirmed`."""
+    """The new start offset; `start` when everything stays. Never above `confirmed`.
+
+    No segment is taken beyond the first that stays; `stored_bytes` is the size of all of them.
+    """
     if not rules.deletes:
         return start
     point = start
-    left_bytes = sum(segment.size for segment in segments)
+    left_bytes = stored_bytes
     for segment in segments:
         is_old = (
             rules.age_ms_max is not None

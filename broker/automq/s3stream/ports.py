@@ -3,7 +3,7 @@
 Every port's failure semantics are part of its contract; `tests/contract` runs one suite against every adapter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -219,6 +219,18 @@ class ObjectManager(Protocol):
 
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
         """Committed objects that hold offsets of [start, end), ascending, at most `limit`. From the durable image."""
+        ...
+
+    def spans_from(self, stream: StreamId, start: Offset) -> Iterator[ObjectSpan]:
+        """Those that hold offsets from `start` on, ascending: of the durable image now, each made when it is taken."""
+        ...
+
+    def spans_newest_first(self, stream: StreamId) -> Iterator[ObjectSpan]:
+        """All of them, descending: as `spans_from`."""
+        ...
+
+    def stored_bytes(self, stream: StreamId) -> int:
+        """The sizes of all spans together. A number that is kept, not counted. From the durable image."""
         ...
 
 

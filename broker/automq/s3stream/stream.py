@@ -1,6 +1,7 @@
 """Streams as their owner sees them: append, read, trim. `Storage` opens them."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
 
 from crc32c import crc32c
@@ -38,8 +39,6 @@ _PACK_RECORD: Final = RECORD_HEADER.pack_into
 READ_BYTES_MAX: Final = 8 * MIB
 # The object to read from, and the one a read-ahead window may reach into.
 SPANS_MAX: Final = 2
-# All of a stream's objects, for retention and lookups by time.
-SEGMENTS_MAX: Final = 1_000_000
 
 
 def opening_offset(state: StreamState) -> Offset:
@@ -222,27 +221,29 @@ class Stream:
             self,
             reader=self._engine.reader,
             blocks=self._engine.blocks,
-            spans=lambda start, end: self._spans(start, end, limit=SEGMENTS_MAX),
+            spans=self._spans_between,
             timestamp_of=_timestamp_of,
         )
 
     def _missing(self, object_id: ObjectId) -> DataMissing:
         return DataMissing(key=self._engine.reader.key(object_id), what="object")
 
-    def segments(self) -> Sequence[Segment]:
+    def segments(self) -> Iterator[Segment]:
         """What the stream consists of, oldest first: for retention by time and size, without reading anything.
 
-        A cached block of which a trim has left a part counts with that part; its greatest timestamp is a bound then.
+        Each is made when it is taken: whoever ends at the first one that stays pays for no other. A cached block of
+        which a trim has left a part counts with that part; its greatest timestamp is a bound then.
         """
-        segments = [
-            Segment(start=span.start, end=span.end, size=span.size, max_timestamp_ms=span.max_timestamp_ms)
-            for span in self._engine.objects.spans(
-                self.stream_id, self.start_offset, self.next_offset, limit=SEGMENTS_MAX
-            )
-        ]
-        committed = segments[-1].end if segments else self.start_offset
-        segments.extend(self.tail.segments(max(committed, self.start_offset)))
-        return segments
+        committed = self.start_offset
+        for span in self._engine.objects.spans_from(self.stream_id, self.start_offset):
+            yield Segment(start=span.start, end=span.end, size=span.size, max_timestamp_ms=span.max_timestamp_ms)
+            committed = max(committed, span.end)
+        yield from self.tail.segments(committed)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The sizes of all segments together: a number that is kept, but for what is cached only."""
+        return self._engine.objects.stored_bytes(self.stream_id) + self.uncommitted_bytes
 
     @property
     def uncommitted_bytes(self) -> int:
@@ -280,7 +281,7 @@ class Stream:
         What is damaged is passed over. Raises StoreError.
         """
         newest = self._engine.streams.state(self.stream_id).checkpoint
-        for span in reversed(self._spans(self.start_offset, self.next_offset, limit=SEGMENTS_MAX)):
+        for span in self._engine.objects.spans_newest_first(self.stream_id):
             if newest is None or span.object_id == newest.object_id:
                 continue
             try:
@@ -319,6 +320,10 @@ class Stream:
     def _readable_end(self, end: Offset) -> Offset:
         """Rule of the log: a read stays below the confirmed offset."""
         return min(end, self.confirmed_offset)
+
+    def _spans_between(self, start: Offset, end: Offset) -> Iterator[ObjectSpan]:
+        spans = self._engine.objects.spans_from(self.stream_id, start)
+        return itertools.takewhile(lambda span: span.start < end, spans)
 
     def _spans(self, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
         return self._engine.objects.spans(self.stream_id, start, end, limit=limit)

@@ -50,7 +50,7 @@ class TimeLookup:
         *,
         reader: ObjectReader,
         blocks: BlockCache,
-        spans: Callable[[Offset, Offset], Sequence[ObjectSpan]],
+        spans: Callable[[Offset, Offset], Iterator[ObjectSpan]],
         timestamp_of: Callable[[Arena, int], int],
     ) -> None:
         """`spans` are the committed objects of a range, ascending; `timestamp_of` that of a batch in an arena."""

@@ -1,7 +1,8 @@
 """What age and size let go."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,14 @@ def segments(*sizes_and_ages: tuple[int, int]) -> list[Segment]:
 
 
 def point(of: Sequence[Segment], rules: RetentionRules, *, confirmed: int = 1000) -> int:
-    return trim_point(of, rules, start=Offset(0), confirmed=Offset(confirmed), now_ms=NOW_MS)
+    return trim_point(
+        of,
+        rules,
+        stored_bytes=sum(part.size for part in of),
+        start=Offset(0),
+        confirmed=Offset(confirmed),
+        now_ms=NOW_MS,
+    )
 
 
 def test_old_segments_go() -> None:
@@ -82,3 +90,19 @@ def test_what_goes_had_to_go_and_what_stays_may_stay(
             assert not is_old
             assert not is_surplus
             break
+
+
+@pytest.mark.parametrize("rules", [RetentionRules(age_ms_max=100), RetentionRules(size_bytes_max=1_000_000)])
+def test_b1_retention_takes_no_segment_beyond_the_first_that_stays(rules: RetentionRules) -> None:
+    """A partition that trickles for a week has 60,000 of them; twelve times an hour the first is young."""
+    taken: list[Segment] = []
+
+    def lazily() -> Iterator[Segment]:
+        for segment in segments((5, 200), (5, 200), *[(5, 1)] * 60_000):
+            taken.append(segment)
+            yield segment
+
+    kept = RetentionRules(age_ms_max=rules.age_ms_max, size_bytes_max=rules.size_bytes_max)
+    found = trim_point(lazily(), kept, stored_bytes=300_010, start=Offset(0), confirmed=Offset(10**6), now_ms=NOW_MS)
+
+    assert (found, len(taken)) == ((20, 3) if rules.age_ms_max else (0, 1))

@@ -154,9 +154,11 @@ async def compare(partition: Partition, records: list[int], timestamp_ms: int) -
     assert await partition.find_newest() == newest
     first = next((record for record in seen if record[0] >= timestamp_ms), None)
     assert await partition.find_timestamp(timestamp_ms) == first
-    assert partition.uncommitted_bytes <= sum(part.size for part in partition._stream.segments())
+    assert partition.uncommitted_bytes <= partition._stream.stored_bytes
+    assert partition._stream.stored_bytes == sum(part.size for part in partition._stream.segments())
     starts = [part.start for part in partition._stream.segments()]
     assert starts == sorted(starts)
     if partition.next_offset > partition.log_start_offset:
-        assert partition._stream.segments()[0].start <= max(partition.log_start_offset, Offset(0))
-        assert partition._stream.segments()[-1].end == partition.next_offset
+        *_older, newest = partition._stream.segments()
+        assert next(partition._stream.segments()).start <= max(partition.log_start_offset, Offset(0))
+        assert newest.end == partition.next_offset
