@@ -9,8 +9,9 @@ import asyncio
 from automq.ids import ControllerEpoch
 from automq.metadata.log_format import LogPosition, slot_key
 from automq.metadata.records import ConfigChanged
-from automq.replicated.driver import Driver
+from automq.replicated.driver import Driver, GradualDriver
 from automq.replicated.machine import Decision
+from automq.runtime.turns import Steps
 from tests.sim.metadata_world import CLUSTER, RESOURCE, MetadataController, MetadataWorld
 from tests.support.faults import Fate, Operation
 
@@ -297,6 +298,25 @@ async def refused_because_of_a_lost_fact(world: MetadataWorld) -> None:
     await started(world, facts=1)
 
 
+async def two_long_commands_at_once(world: MetadataWorld) -> None:
+    """Each counts one on from what it sees, in several turns. Nobody else may decide between its parts."""
+    first = await started(world, facts=1)
+    assert first.log is not None
+    assert first.machine is not None
+    machine = first.machine
+    driver: GradualDriver[ConfigChanged, object] = GradualDriver(machine, first.log)
+
+    def count_on() -> Steps[Decision[ConfigChanged, int]]:
+        count = int(machine.image.config(RESOURCE, "count").get("count", "0")) + 1
+        for _ in range(3):
+            yield None
+        return Decision((ConfigChanged(RESOURCE, "count", (("count", str(count)),)),), count)
+
+    counts = await asyncio.gather(*(first.run(driver.call_in_turns(count_on)) for _ in range(3)))
+    if sorted(map(str, counts)) != ["1", "2", "3"]:
+        world.violations.append(f"commands that took several turns counted {counts}")
+
+
 def once(fate: Fate, controller: MetadataController):
     """The next create of a slot by `controller` meets `fate`."""
     done = False
@@ -328,6 +348,7 @@ SCHEDULES = {
         snapshot_while_appends_are_on_their_way,
         slots_after_the_newest_snapshot,
         two_claims_at_once,
+        two_long_commands_at_once,
         a_lost_append_leaves_nothing,
         refused_because_of_a_lost_fact,
     )

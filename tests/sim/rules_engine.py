@@ -108,20 +108,16 @@ def _commit_each_object(original: Any) -> Any:
 
 
 def _publish_at_once(original: Any) -> Any:
-    def speculate(self: Any, records: Any) -> None:
-        state = vars(self)
-        publish = state.setdefault("at_once", self._publish)
+    def follow(self: Any, appended: Any) -> None:
+        publish = vars(self).setdefault("at_once", self._publish)
         self._publish = None
-        if publish is None:
-            original(self, records)
-            return
-        taken: list[Any] = []
-        capture = state.setdefault("captures", self._capture)
-        self._capture = lambda: taken.append(capture()) or taken[-1]
-        original(self, records)
-        publish(taken[-1])
+        captured = self._capture() if self._capture is not None else None
+        if publish is not None:
+            publish(captured)
+        self._last = appended
+        appended.add_done_callback(lambda done: self._on_appended(done, captured))
 
-    return speculate
+    return follow
 
 
 def _up_to_the_end(original: Any) -> Any:
@@ -220,7 +216,7 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "publish what is durable",
         "Speculation stays inside: publishing and reads see durable state only.",
-        (DRIVER + "_speculate",),
+        (DRIVER + "_follow",),
         _publish_at_once,
         "seen_and_lost",
     ),

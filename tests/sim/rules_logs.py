@@ -54,6 +54,12 @@ def _goes_on(original: Any) -> Any:
     return appended
 
 
+def _nobody_waits(original: Any) -> Any:
+    from contextlib import nullcontext
+
+    return lambda self: nullcontext()
+
+
 LOADER = "automq.metadata.loader:"
 SNAPSHOTS = "automq.metadata.snapshots:"
 CONDITIONAL = "automq.s3stream.store.conditional:"
@@ -163,5 +169,12 @@ LOG_RULES: tuple[Rule, ...] = (
         ("automq.replicated.driver:Driver._on_appended",),
         _goes_on,
         "a_lost_append_leaves_nothing",
+    ),
+    Rule(
+        "one command at a time",
+        "A command that takes several turns is one command: no other is decided, and nothing read, between its parts.",
+        ("automq.replicated.driver:Driver._one_at_a_time",),
+        _nobody_waits,
+        "two_long_commands_at_once",
     ),
 )

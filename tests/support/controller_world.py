@@ -38,13 +38,15 @@ class ControllerWorld:
 
 
 @contextlib.asynccontextmanager
-async def controller_world(store: ObjectStorage | None = None) -> AsyncIterator[ControllerWorld]:
+async def controller_world(
+    store: ObjectStorage | None = None, *, settings: ControllerSettings | None = None
+) -> AsyncIterator[ControllerWorld]:
     """Started, registered, with its streams open; ended afterwards."""
     crashes: list[BaseException] = []
     tasks = Tasks("test", on_crash=lambda _name, error: crashes.append(error))
     metadata = MetadataPublisher()
     controller = Controller(
-        settings=ControllerSettings(),
+        settings=settings or ControllerSettings(),
         cluster_id=CLUSTER,
         node=NODE,
         store=MemoryStore() if store is None else store,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from automq.controller.model import ControllerSettings, Registration
 from automq.controller.service import Controller
 from automq.ids import ClusterId, NodeId, Offset
-from automq.metadata.image import MetadataImage
+from automq.metadata.image import MetadataImage, collision_key, may_collide
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.entropy import SeededEntropy
@@ -218,6 +218,9 @@ def check(image: MetadataImage) -> None:
         assert image.topic_ids[topic.name] == topic_id
         assert [part.index for part in topic.partitions] == list(range(len(topic.partitions)))
     assert len(image.topic_ids) == len(image.topic_map)
+    names = [topic.name for topic in image.topics() if may_collide(topic.name)]
+    assert dict(image.collision_keys) == {collision_key(name): name for name in names}
+    assert dict(image.leader_counts) == Counter(part.leader for topic in image.topics() for part in topic.partitions)
     assert len(image.streams) == sum(len(topic.partitions) for topic in image.topics())
     for object_id, committed in image.committed.items():
         assert committed.references == references.pop(object_id, 0)

@@ -1,6 +1,7 @@
 """Pure: alterations of topic and broker configurations, incremental and full, checked before anything is recorded."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
 from typing import Final
 
 from automq.controller.model import ConfigAlteration, ConfigChange, ConfigResult
@@ -16,6 +17,9 @@ DELETE: Final = 1
 APPEND: Final = 2
 SUBTRACT: Final = 3
 
+ALTER_US: Final = 30
+"""About how long one resource takes."""
+
 MESSAGE_BYTES_CONFIGS: Final = ("max.message.bytes", "message.max.bytes")
 
 
@@ -25,8 +29,8 @@ def alter_configs(
     *,
     message_bytes_max: int,
     validate_only: bool,
-) -> Decision[MetadataRecord, list[ConfigResult]]:
-    """Each resource alone: what is refused changes nothing, the others are changed together."""
+) -> Generator[int, None, Decision[MetadataRecord, list[ConfigResult]]]:
+    """Each resource alone: what is refused changes nothing, the others are changed together. One part a resource."""
     records: list[MetadataRecord] = []
     results: list[ConfigResult] = []
     seen: dict[tuple[int, str], None] = {}
@@ -45,6 +49,7 @@ def alter_configs(
         results.append(
             ConfigResult(resource_type=alteration.resource_type, resource_name=alteration.resource_name, error=error)
         )
+        yield ALTER_US
     return Decision(() if validate_only else records, results)
 
 
@@ -92,9 +97,9 @@ def _changed(
 ) -> dict[str, str]:
     """The overrides after `changes`. Raises ApiError."""
     after = dict(before)
-    names = [change.name for change in changes]
+    names = Counter(change.name for change in changes)
     for change in changes:
-        if names.count(change.name) > 1:
+        if names[change.name] > 1:
             raise ApiError(ErrorCode.INVALID_REQUEST, f"{change.name} is altered twice in one request")
         if change.operation == DELETE:
             # Also of a name that no release knows: tools clean up after a migration.

@@ -1,5 +1,6 @@
 """Pure: which broker leads a new partition."""
 
+import heapq
 from collections.abc import Sequence
 
 from automq.ids import NodeId
@@ -12,24 +13,33 @@ def eligible(image: MetadataImage) -> Sequence[NodeId]:
     return [broker.node for broker in image.brokers() if not broker.fenced and not broker.draining]
 
 
-def place_partitions(image: MetadataImage, count: int, *, only: NodeId | None = None) -> Sequence[NodeId]:
-    """A leader for each of `count` new partitions: whoever has the fewest, the lower id first.
+class Placement:
+    """Places the partitions of one request, each on the broker with the fewest, the lower id first.
 
-    `only` is the one broker that is known to be alive, where a cluster can have no other.
-
-    Raises ApiError when no broker may be given anything.
+    What the same request has placed already counts. `only` is the one broker that is known to be alive, where a
+    cluster can have no other.
     """
-    nodes = [node for node in eligible(image) if only in (None, node)]
-    if not nodes:
-        raise ApiError(ErrorCode.BROKER_NOT_AVAILABLE, "no broker is alive that may be given partitions")
-    loads = dict.fromkeys(nodes, 0)
-    for topic in image.topics():
-        for part in topic.partitions:
-            if part.leader in loads:
-                loads[part.leader] += 1
-    leaders: list[NodeId] = []
-    for _ in range(count):
-        leader = min(nodes, key=lambda node: (loads[node], node))
-        loads[leader] += 1
-        leaders.append(leader)
-    return leaders
+
+    def __init__(self, image: MetadataImage, *, only: NodeId | None = None) -> None:
+        self._loads = [(image.leader_counts.get(node, 0), node) for node in eligible(image) if only in (None, node)]
+        """A heap."""
+        heapq.heapify(self._loads)
+
+    def check(self) -> None:
+        """Raises ApiError when no broker may be given anything."""
+        if not self._loads:
+            raise ApiError(ErrorCode.BROKER_NOT_AVAILABLE, "no broker is alive that may be given partitions")
+
+    def place(self) -> NodeId:
+        """The leader of one partition more; there is one that may be given something."""
+        load, node = self._loads[0]
+        heapq.heapreplace(self._loads, (load + 1, node))
+        return node
+
+    def take(self, node: NodeId) -> None:
+        """Somebody has placed a partition on `node` by hand."""
+        for place, (load, other) in enumerate(self._loads):
+            if other == node:
+                self._loads[place] = (load + 1, node)
+                heapq.heapify(self._loads)
+                return

@@ -12,7 +12,8 @@ from typing import Final, TypeVar
 
 from automq.controller import brokers, configs, damage, objects, streams, topics
 from automq.controller.background import Background
-from automq.controller.commit_check import judge
+from automq.controller.commands import Commands
+from automq.controller.commit_check import judge_in_turns
 from automq.controller.model import (
     ConfigAlteration,
     ConfigResult,
@@ -32,20 +33,20 @@ from automq.metadata.claim import NO_EPOCH, claim_next_epoch
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import Lease
 from automq.metadata.loader import Loaded, LogLoader
-from automq.metadata.log import AppendTooLarge, MetadataLog
+from automq.metadata.log import MetadataLog
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import FORMAT_LEVEL, Endpoint, FormatLevelRaised, MetadataRecord, PrefixOwnerSet, RangeLost
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshots import Snapshots
-from automq.protocol.errors import ApiError, ErrorCode
-from automq.replicated.driver import Driver
+from automq.replicated.driver import GradualDriver
 from automq.replicated.machine import Decision, LogFailed
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.runtime.turns import Steps
 from automq.runtime.wall_time import TrustedTime
 from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged, Unplaced
 from automq.s3stream.ports import ObjectStorage, StoreError
@@ -113,7 +114,8 @@ class Controller:
         self._machine = MetadataMachine(publisher.image)
         self._epoch = ControllerEpoch(0)
         self._log: MetadataLog | None = None
-        self._driver: Driver[MetadataRecord, MetadataChange] | None = None
+        self._driver: GradualDriver[MetadataRecord, MetadataChange] | None = None
+        self._commands: Commands | None = None
         self._background: Background | None = None
         self._lease: Lease | None = None
         self._is_lost = False
@@ -204,13 +206,14 @@ class Controller:
             on_damaged=self._on_lost,
         )
         self._machine = MetadataMachine(loaded.image, remembers=True)
-        self._driver = Driver(
+        self._driver = GradualDriver(
             self._machine,
             self._log,
             capture=self._machine.take_change,
             publish=self._publisher.publish,
             on_failed=self._on_lost,
         )
+        self._commands = Commands(self._machine, self._driver, records=self._records_metric)
         self._publisher.replace(loaded.image)
         self._active_metric.set(1)
         metadata_log = self._log
@@ -293,19 +296,15 @@ class Controller:
         await self._call(lambda _image: Decision((FormatLevelRaised(level=FORMAT_LEVEL),), None))
 
     async def _call(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, T]]) -> T:
-        """Decide on the newest state, durable or not; answer when it is."""
-        if self._driver is None:
+        return await self._started().call(decide)
+
+    async def _call_in_turns(self, decide: Callable[[MetadataImage], Steps[Decision[MetadataRecord, T]]]) -> T:
+        return await self._started().call_in_turns(decide)
+
+    def _started(self) -> Commands:
+        if self._commands is None:
             raise LogFailed("the controller has not started")
-
-        def decided() -> Decision[MetadataRecord, T]:
-            decision = decide(self._machine.image)
-            self._records_metric.inc(len(decision.records))
-            return decision
-
-        try:
-            return await self._driver.call(decided)
-        except AppendTooLarge as error:
-            raise ApiError(ErrorCode.POLICY_VIOLATION, f"{error}: send several requests") from error
+        return self._commands
 
     # Brokers.
 
@@ -410,7 +409,7 @@ class Controller:
 
     async def create_topics(self, specs: Sequence[TopicSpec], *, validate_only: bool = False) -> list[TopicResult]:
         """One result for each name, in order; those without an error are created together."""
-        return await self._call(
+        return await self._call_in_turns(
             lambda image: topics.create_topics(
                 image,
                 specs,
@@ -423,13 +422,13 @@ class Controller:
 
     async def delete_topics(self, wanted: Sequence[str | TopicId]) -> list[TopicResult]:
         """By name or id, one result each."""
-        return await self._call(lambda image: topics.delete_topics(image, wanted))
+        return await self._call_in_turns(lambda image: topics.delete_topics(image, wanted))
 
     async def create_partitions(
         self, specs: Sequence[PartitionsSpec], *, validate_only: bool = False
     ) -> list[TopicResult]:
         """Grow topics; one result for each name, in order."""
-        return await self._call(
+        return await self._call_in_turns(
             lambda image: topics.create_partitions(
                 image, specs, settings=self._settings, validate_only=validate_only, only=self._node
             )
@@ -439,7 +438,7 @@ class Controller:
         self, alterations: Sequence[ConfigAlteration], *, validate_only: bool = False
     ) -> list[ConfigResult]:
         """Incremental or full, one result each; those without an error are applied together."""
-        return await self._call(
+        return await self._call_in_turns(
             lambda image: configs.alter_configs(
                 image,
                 alterations,
@@ -470,7 +469,7 @@ class Controller:
 
     async def commit_objects(self, request: CommitRequest) -> CommitResult:
         """See `ObjectManager.commit`. Raises ObjectRefused, CommitTooLarge."""
-        return await self._call(lambda image: judge(image, request))
+        return await self._call_in_turns(lambda image: judge_in_turns(image, request))
 
     async def confirm(self, node: NodeId, epoch: BrokerEpoch) -> None:
         """See `ObjectManager.confirm`. Raises BrokerFenced, StoreError."""

@@ -1,22 +1,23 @@
 """Pure: topics are created, grown and deleted, each with its streams.
 
 Each topic alone: what is refused changes nothing, the others are changed together. Replication factors are nominal:
-any is accepted and shown, the object store replicates.
+any is accepted and shown, the object store replicates. A request may be large, so each is decided in parts (`finish`
+makes one of them); nothing else may be decided in between.
 """
 
 import dataclasses
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final
 
 from automq.controller.configs import canonical_configs, check_configs
 from automq.controller.model import ControllerSettings, PartitionsSpec, TopicResult, TopicSpec
-from automq.controller.placement import place_partitions
+from automq.controller.placement import Placement
 from automq.ids import NodeId, StreamId, TopicId
 from automq.metadata.configs import TOPIC_CONFIGS
-from automq.metadata.image import TOPIC_RESOURCE, MetadataImage, TopicImage
+from automq.metadata.image import TOPIC_RESOURCE, MetadataImage, TopicImage, collision_key
 from automq.metadata.records import (
     ConfigChanged,
     MetadataRecord,
@@ -36,6 +37,11 @@ RESERVED: Final = frozenset({"__cluster_metadata"})
 PARTITIONS_MAX: Final = 10_000
 # Every answer that names a partition repeats its nominal replicas.
 REPLICATION_FACTOR_MAX: Final = 16
+# About how long a topic takes, and a partition.
+TOPIC_US: Final = 30
+PARTITION_US: Final = 4
+
+Parts = Generator[int, None, Decision[MetadataRecord, list[TopicResult]]]
 
 
 @dataclasses.dataclass(slots=True)
@@ -48,13 +54,32 @@ class _Batch:
     next_stream: int
     only: NodeId | None
     """The one broker that is known to be alive, where a cluster can have no other."""
+    placement: Placement
     partitions: int = 0
 
-    def partition(self, index: int, replicas: Sequence[NodeId], leader: NodeId) -> NewPartition:
-        """One more partition, with the next stream."""
-        stream = StreamId(self.next_stream)
-        self.next_stream += 1
-        return NewPartition(index=index, stream=stream, leader=leader, replicas=tuple(replicas))
+    @classmethod
+    def of(cls, image: MetadataImage, settings: ControllerSettings, only: NodeId | None) -> "_Batch":
+        """Nothing decided yet."""
+        return cls(image, settings, [], image.next_stream, only, Placement(image, only=only))
+
+    def add(
+        self, topic_id: TopicId, *, first: int, count: int, assignments: Sequence[Sequence[NodeId]] | None
+    ) -> Generator[int, None, None]:
+        """`count` more partitions of a topic, each with the next stream. Raises ApiError before anything is added."""
+        partitions: list[NewPartition] = []
+        for number in range(count):
+            replicas: tuple[NodeId, ...] = ()
+            if assignments is None:
+                leader = self.placement.place()
+            else:
+                replicas = tuple(assignments[number])
+                leader = replicas[0]
+                self.placement.take(leader)
+            stream = StreamId(self.next_stream + number)
+            partitions.append(NewPartition(index=first + number, stream=stream, leader=leader, replicas=replicas))
+            yield PARTITION_US
+        self.next_stream += count
+        self.records.append(PartitionsCreated(topic_id=topic_id, partitions=tuple(partitions)))
 
     def admit(self, count: int) -> None:
         """Raises ApiError when this request makes too many partitions."""
@@ -73,11 +98,11 @@ def create_topics(
     new_id: Callable[[], uuid.UUID],
     validate_only: bool,
     only: NodeId | None = None,
-) -> Decision[MetadataRecord, list[TopicResult]]:
+) -> Parts:
     """One result for each name, in the order of the request. A name that comes twice is refused as a whole."""
-    batch = _Batch(image, settings, [], image.next_stream, only)
+    batch = _Batch.of(image, settings, only)
     names = Counter(spec.name for spec in specs)
-    taken = {_collision_key(topic.name): topic.name for topic in image.topics()} if specs else {}
+    taken: dict[str, str] = {}
     results: dict[str, TopicResult] = {}
     for spec in specs:
         if spec.name in results:
@@ -87,40 +112,34 @@ def create_topics(
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             check_name(spec.name)
             _check_free(image, spec.name, taken)
-            results[spec.name] = _create_topic(batch, spec, new_id)
-            taken[_collision_key(spec.name)] = spec.name
+            results[spec.name] = yield from _create_topic(batch, spec, new_id)
+            taken[collision_key(spec.name)] = spec.name
         except ApiError as error:
             results[spec.name] = TopicResult(name=spec.name, error=error)
+        yield TOPIC_US
     return Decision(() if validate_only else batch.records, list(results.values()))
 
 
-def _create_topic(batch: _Batch, spec: TopicSpec, new_id: Callable[[], uuid.UUID]) -> TopicResult:
+def _create_topic(batch: _Batch, spec: TopicSpec, new_id: Callable[[], uuid.UUID]) -> Generator[int, None, TopicResult]:
     configs = spec.configs
     check_configs(configs, TOPIC_CONFIGS, message_bytes_max=batch.settings.message_bytes_max)
+    assignments: Sequence[Sequence[NodeId]] | None = None
     if spec.assignments is not None:
-        replicas = _check_assignments(batch, spec)
-        leaders: Sequence[NodeId] = [nodes[0] for nodes in replicas]
-        factor = len(replicas[0])
+        assignments = _check_assignments(batch, spec)
+        count, factor = len(assignments), len(assignments[0])
     else:
         count, factor = _check_numbers(spec, batch.settings)
-        batch.admit(count)
-        leaders = place_partitions(batch.image, count, only=batch.only)
-        replicas = [()] * count
-    if spec.assignments is not None:
-        batch.admit(len(leaders))
+        batch.placement.check()
+    batch.admit(count)
     topic_id = TopicId(new_id())
     batch.records.append(
         TopicCreated(topic_id=topic_id, name=spec.name, is_internal=spec.is_internal, replication_factor=factor)
     )
-    partitions = tuple(
-        batch.partition(index, nodes, leader)
-        for index, (nodes, leader) in enumerate(zip(replicas, leaders, strict=True))
-    )
-    batch.records.append(PartitionsCreated(topic_id=topic_id, partitions=partitions))
+    yield from batch.add(topic_id, first=0, count=count, assignments=assignments)
     changes = tuple(canonical_configs(configs, TOPIC_CONFIGS).items())
     if changes:
         batch.records.append(ConfigChanged(resource_type=TOPIC_RESOURCE, resource_name=spec.name, changes=changes))
-    return TopicResult(name=spec.name, topic_id=topic_id, partitions=len(partitions), replication_factor=factor)
+    return TopicResult(name=spec.name, topic_id=topic_id, partitions=count, replication_factor=factor)
 
 
 def check_name(name: str) -> None:
@@ -140,15 +159,12 @@ def check_name(name: str) -> None:
     raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {problem}")
 
 
-def _collision_key(name: str) -> str:
-    """Kafka's metric names do not tell '.' from '_'; topics that differ in nothing else are refused."""
-    return name.replace(".", "_")
-
-
 def _check_free(image: MetadataImage, name: str, taken: Mapping[str, str]) -> None:
+    """Kafka's metric names do not tell '.' from '_': topics that differ in nothing else are refused."""
     if image.topic(name) is not None:
         raise ApiError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
-    other = taken.get(_collision_key(name))
+    key = collision_key(name)
+    other = taken.get(key) or image.collision_keys.get(key)
     if other is not None:
         raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic '{name}' collides with existing topic: {other}")
 
@@ -229,9 +245,9 @@ def create_partitions(
     settings: ControllerSettings,
     validate_only: bool,
     only: NodeId | None = None,
-) -> Decision[MetadataRecord, list[TopicResult]]:
+) -> Parts:
     """Grow topics; one result for each name."""
-    batch = _Batch(image, settings, [], image.next_stream, only)
+    batch = _Batch.of(image, settings, only)
     names = Counter(spec.name for spec in specs)
     results: dict[str, TopicResult] = {}
     for spec in specs:
@@ -240,13 +256,14 @@ def create_partitions(
         try:
             if names[spec.name] > 1:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            results[spec.name] = _grow(batch, spec)
+            results[spec.name] = yield from _grow(batch, spec)
         except ApiError as error:
             results[spec.name] = TopicResult(name=spec.name, error=error)
+        yield TOPIC_US
     return Decision(() if validate_only else batch.records, list(results.values()))
 
 
-def _grow(batch: _Batch, spec: PartitionsSpec) -> TopicResult:
+def _grow(batch: _Batch, spec: PartitionsSpec) -> Generator[int, None, TopicResult]:
     topic = batch.image.topic(spec.name)
     if topic is None:
         raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {spec.name} does not exist")
@@ -266,22 +283,14 @@ def _grow(batch: _Batch, spec: PartitionsSpec) -> TopicResult:
                 f"{added} partitions are added, but replicas are assigned for {len(spec.assignments)}",
             )
         _check_replicas(batch, spec.assignments, factor=topic.replication_factor)
-    batch.admit(added)
-    if spec.assignments is not None:
-        replicas: Sequence[Sequence[NodeId]] = spec.assignments
-        leaders: Sequence[NodeId] = [nodes[0] for nodes in replicas]
     else:
-        replicas = [()] * added
-        leaders = place_partitions(batch.image, added, only=batch.only)
-    partitions = tuple(
-        batch.partition(have + number, nodes, leader)
-        for number, (nodes, leader) in enumerate(zip(replicas, leaders, strict=True))
-    )
-    batch.records.append(PartitionsCreated(topic_id=topic.topic_id, partitions=partitions))
+        batch.placement.check()
+    batch.admit(added)
+    yield from batch.add(topic.topic_id, first=have, count=added, assignments=spec.assignments)
     return _result(topic, partitions=spec.count)
 
 
-def delete_topics(image: MetadataImage, topics: Sequence[str | TopicId]) -> Decision[MetadataRecord, list[TopicResult]]:
+def delete_topics(image: MetadataImage, topics: Sequence[str | TopicId]) -> Parts:
     """By name or id, one result each, in order. A topic that is named twice is refused the second time."""
     records: list[MetadataRecord] = []
     results: list[TopicResult] = []
@@ -296,6 +305,7 @@ def delete_topics(image: MetadataImage, topics: Sequence[str | TopicId]) -> Deci
             records.append(StreamsDeleted(streams=tuple(part.stream for part in topic.partitions)))
         records.append(TopicDeleted(topic_id=topic.topic_id))
         results.append(_result(topic, partitions=len(topic.partitions)))
+        yield TOPIC_US + len(topic.partitions) // 4
     return Decision(records, results)
 
 

@@ -55,7 +55,8 @@ class ChangingMap(Generic[K, V]):
         return self._now.get(key, default)
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._changing(key)[key] = value
+        if self._now.get(key, _ABSENT) is not value:
+            self._changing(key)[key] = value
 
     def __delitem__(self, key: K) -> None:
         del self._changing(key)[key]
@@ -68,7 +69,9 @@ class ChangingMap(Generic[K, V]):
 
     def pop(self, key: K, /, *default: Any) -> Any:
         """As a dict's."""
-        return self._changing(key).pop(key, *default)
+        if default and key not in self._now:
+            return default[0]
+        return self._changing(key).pop(key)
 
     def _changing(self, key: K) -> MapMutation[K, V]:
         self._touched[key] = None
@@ -76,21 +79,16 @@ class ChangingMap(Generic[K, V]):
             self._now = self._mutation = self._before.mutate()
         return self._mutation
 
-    def take(self) -> tuple[Map[K, V], AbstractSet[K]]:
-        """The map as it is now, and the keys whose values are others than at the last `take`, in order of touching.
+    def take(self) -> tuple[Map[K, V], dict[K, None]]:
+        """The map as it is now, and the keys whose values have changed since the last `take`, in order.
 
-        Where there are none it is the very map of the last time.
+        Where there are none it is the very map of the last time. Costs the same however many there are.
         """
         touched, self._touched = self._touched, {}
-        mutation, self._mutation = self._mutation, None
-        before = self._before
-        if mutation is not None:
-            for key in [key for key in touched if mutation.get(key, _ABSENT) is before.get(key, _ABSENT)]:
-                del touched[key]
-            if touched:
-                self._before = mutation.finish()
-        self._now = self._before
-        return self._before, touched.keys()
+        if self._mutation is not None:
+            self._now = self._before = self._mutation.finish()
+            self._mutation = None
+        return self._before, touched
 
 
 class Aspect(enum.Enum):

@@ -38,6 +38,17 @@ TOPIC_RESOURCE: Final = 2
 BROKER_RESOURCE: Final = 4
 DRAINING_CONFIG: Final = "automq.broker.draining"
 
+
+def collision_key(name: str) -> str:
+    """Topics whose names have the same key may not both exist."""
+    return name.replace(".", "_")
+
+
+def may_collide(name: str) -> bool:
+    """Whether another name can have the same key."""
+    return "." in name or "_" in name
+
+
 NO_CONFIG: Final[Map[str, str]] = Map()
 
 
@@ -162,6 +173,10 @@ class MetadataImage:
     wals: Map[tuple[NodeId, BrokerEpoch], WalImage] = Map()
     topic_map: Map[TopicId, TopicImage] = Map()
     topic_ids: Map[str, TopicId] = Map()
+    collision_keys: Map[str, str] = Map()
+    """The names of topics that `may_collide`, by their keys."""
+    leader_counts: Map[NodeId, int] = Map()
+    """How many partitions each broker leads; none at zero."""
     streams: Map[StreamId, StreamImage] = Map()
     prepared: Map[ObjectId, ObjectImage] = Map()
     committed: Map[ObjectId, ObjectImage] = Map()

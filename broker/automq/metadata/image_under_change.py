@@ -28,6 +28,8 @@ _MAPS: Final[Mapping[str, str | None]] = {
     "wals": "wals",
     "topic_map": "topics",
     "topic_ids": None,
+    "collision_keys": None,
+    "leader_counts": None,
     "streams": "streams",
     "prepared": None,
     "committed": None,
@@ -68,6 +70,8 @@ class ImageUnderChange:
         self.wals: ChangingMap[tuple[NodeId, BrokerEpoch], WalImage] = ChangingMap(image.wals)
         self.topic_map: ChangingMap[TopicId, TopicImage] = ChangingMap(image.topic_map)
         self.topic_ids: ChangingMap[str, TopicId] = ChangingMap(image.topic_ids)
+        self.collision_keys: ChangingMap[str, str] = ChangingMap(image.collision_keys)
+        self.leader_counts: ChangingMap[NodeId, int] = ChangingMap(image.leader_counts)
         self.streams: ChangingMap[StreamId, StreamImage] = ChangingMap(image.streams)
         self.prepared: ChangingMap[ObjectId, ObjectImage] = ChangingMap(image.prepared)
         self.committed: ChangingMap[ObjectId, ObjectImage] = ChangingMap(image.committed)
@@ -99,7 +103,11 @@ class ImageUnderChange:
             for name, field in _MAPS.items():
                 maps[name], touched = getattr(self, name).take()
                 if touched and field is not None:
-                    self._touched.setdefault(field, {}).update(dict.fromkeys(touched))
+                    before_them = self._touched.get(field)
+                    if before_them is None:
+                        self._touched[field] = touched
+                    else:
+                        before_them.update(touched)
             self._image = MetadataImage(
                 record_number=self.record_number,
                 prefix_owner=self.prefix_owner,

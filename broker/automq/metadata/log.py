@@ -10,7 +10,7 @@ Rules that live here, each a method of its own: `_take_group` (one append in fli
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,10 @@ APPEND_BYTES_MAX: Final = 7 * 1024 * 1024
 # What waits is held in memory, and replayed in advance. While the store takes no slot, callers are told to come back.
 WAITING_BYTES_MAX: Final = 16 * 1024 * 1024
 WAITING_APPENDS_MAX: Final = 10_000
+
+# About how long it takes to encode a record.
+ENCODE_US: Final = 4
+ENCODED_BYTES_A_US: Final = 20
 
 
 class AppendTooLarge(ValueError):
@@ -114,11 +118,21 @@ class MetadataLog:
 
     def append(self, records: Sequence[MetadataRecord]) -> asyncio.Future[None]:
         """See `RecordLog.append`. Raises AppendTooLarge and LogBusy before anything is taken."""
+        return self._append([encode_record(record) for record in records])
+
+    def append_in_turns(self, records: Sequence[MetadataRecord]) -> Generator[int | None, None, "asyncio.Future[None]"]:
+        """See `GradualLog.append_in_turns`. Raises as `append`."""
+        encoded: list[bytes] = []
+        for record in records:
+            encoded.append(encode_record(record))
+            yield ENCODE_US + len(encoded[-1]) // ENCODED_BYTES_A_US
+        return self._append(encoded)
+
+    def _append(self, encoded: Sequence[bytes]) -> "asyncio.Future[None]":
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failure is not None:
             done.set_exception(self._failure)
             return done
-        encoded = [encode_record(record) for record in records]
         size = sum(map(len, encoded))
         if size > APPEND_BYTES_MAX:
             raise AppendTooLarge(f"one change of {size} bytes of metadata; at most {APPEND_BYTES_MAX} fit into a slot")

@@ -5,6 +5,7 @@ records give the same image in every process and every version of the program.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -23,6 +24,8 @@ from automq.metadata.image import (
     StreamImage,
     TopicImage,
     WalImage,
+    collision_key,
+    may_collide,
 )
 from automq.metadata.object_replay import ObjectReplay
 from automq.metadata.records import (
@@ -61,6 +64,8 @@ from automq.metadata.records import (
     WalSlotsLost,
     WalTrimmed,
 )
+
+PARTITIONS_A_TURN: Final = 500
 
 
 class MetadataMachine(ObjectReplay):
@@ -117,6 +122,8 @@ class MetadataMachine(ObjectReplay):
     def topic_created(self, record: TopicCreated) -> None:
         assert record.name not in self.topic_ids
         self.topic_ids[record.name] = record.topic_id
+        if may_collide(record.name):
+            self.collision_keys[collision_key(record.name)] = record.name
         self.topic_map[record.topic_id] = TopicImage(
             topic_id=record.topic_id,
             name=record.name,
@@ -127,12 +134,18 @@ class MetadataMachine(ObjectReplay):
     def topic_deleted(self, record: TopicDeleted) -> None:
         topic = self.topic_map.pop(record.topic_id)
         del self.topic_ids[topic.name]
+        if may_collide(topic.name):
+            self.collision_keys.pop(collision_key(topic.name), None)
+        for leader, count in Counter(part.leader for part in topic.partitions).items():
+            self._count_leader(leader, -count)
         self.configs.pop((TOPIC_RESOURCE, topic.name), None)
 
-    def partitions_created(self, record: PartitionsCreated) -> None:
+    def partitions_created(self, record: PartitionsCreated) -> Iterator[None]:
         topic = self.topic_map[record.topic_id]
         added: list[PartitionImage] = []
         for new in record.partitions:
+            if added and not len(added) % PARTITIONS_A_TURN:
+                yield
             assert new.index == len(topic.partitions) + len(added)
             assert new.stream not in self.streams
             added.append(
@@ -152,7 +165,16 @@ class MetadataMachine(ObjectReplay):
                 epoch=new.leader_epoch,
             )
             self.next_stream = StreamId(max(self.next_stream, new.stream + 1))
+        for leader, count in Counter(part.leader for part in added).items():
+            self._count_leader(leader, count)
         self.topic_map[record.topic_id] = dataclasses.replace(topic, partitions=(*topic.partitions, *added))
+
+    def _count_leader(self, leader: NodeId, change: int) -> None:
+        count = self.leader_counts.get(leader, 0) + change
+        if count:
+            self.leader_counts[leader] = count
+        else:
+            self.leader_counts.pop(leader, None)
 
     def partition_leader_changed(self, record: PartitionLeaderChanged) -> None:
         stream = self.topic_map[record.topic_id].partitions[record.index].stream
@@ -166,6 +188,9 @@ class MetadataMachine(ObjectReplay):
         for stream_id, epoch in epochs.items():
             stream = self.streams[stream_id]
             assert epoch > stream.epoch
+            if stream.owner != owner:
+                self._count_leader(stream.owner, -1)
+                self._count_leader(owner, 1)
             self.streams[stream_id] = structs.replace(stream, owner=owner, epoch=epoch)
             by_topic.setdefault(stream.topic_id, {})[stream.partition] = epoch
         for topic_id, changed in by_topic.items():

@@ -5,19 +5,27 @@ lets the log group many commands into one write. Nothing of that state leaves be
 error, not an image to publish. When an append fails, everything that waits fails, and the driver is dead: its owner
 drops the machine and loads it anew.
 
-Rules that live here, each in a method of its own: `_speculate`, `_publish_durable`, `_answer_when_durable`,
-`_refuse_when_durable`.
+A command that is long is decided and applied in several turns of the event loop (`call_in_turns`). It is one command
+all the same: its records are one append, and no other command is decided, and nothing captured, between its parts.
+
+Rules that live here, each in a method of its own: `_one_at_a_time`, `_speculate`, `_publish_durable`,
+`_answer_when_durable`, `_refuse_when_durable`.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Generic, TypeVar
 
-from automq.replicated.machine import Decision, LogFailed, Machine, RecordLog
+from automq.replicated.machine import Decision, GradualLog, GradualMachine, LogFailed, Machine, RecordLog
+from automq.runtime.turns import Steps, in_turns
 
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
+
+REPLAY_US: Final = 20
+"""A small record's; a large one yields of its own accord."""
 
 
 class Driver(Generic[R, S]):
@@ -41,6 +49,7 @@ class Driver(Generic[R, S]):
         self._capture = capture
         self._publish = publish
         self._on_failed = on_failed
+        self._commands = asyncio.Lock()
         self._last: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
 
@@ -54,17 +63,18 @@ class Driver(Generic[R, S]):
 
         Raises what `decide` raises, LogFenced, LogFailed. Cancelling the caller does not undo the command.
         """
-        self._check_alive()
-        try:
-            decision = decide()
-        except Exception:
-            # Whatever it is, it may tell of state that could still be lost.
-            await self._refuse_when_durable(self._last)
-            raise
-        if decision.records:
-            self._speculate(decision.records)
-        await self._answer_when_durable(self._last)
-        return decision.response
+        outcome: Decision[R, T] | Exception
+        async with self._one_at_a_time():
+            self._check_alive()
+            try:
+                outcome = decide()
+            except Exception as error:  # noqa: BLE001 - raised again, once what it may tell of is durable
+                outcome = error
+            else:
+                if outcome.records:
+                    self._speculate(outcome.records)
+            last = self._last
+        return await self._answer(outcome, last)
 
     async def settle(self) -> None:
         """Return when everything decided so far is durable. Raises LogFenced, LogFailed."""
@@ -83,10 +93,27 @@ class Driver(Generic[R, S]):
         appended = self._log.append(records)
         for record in records:
             self._machine.replay(record)
+        self._follow(appended)
+
+    def _follow(self, appended: asyncio.Future[None]) -> None:
+        """What was just replayed is published when it is durable."""
         captured = self._capture() if self._capture is not None else None
         self._last = appended
         # Registered before anyone waits: what is durable is published before it is answered.
         appended.add_done_callback(lambda done: self._on_appended(done, captured))
+
+    async def _answer(self, outcome: Decision[R, T] | Exception, last: asyncio.Future[None] | None) -> T:
+        """`last` is the append that was the newest when the command had been decided."""
+        if isinstance(outcome, Exception):
+            # Whatever it is, it may tell of state that could still be lost.
+            await self._refuse_when_durable(last)
+            raise outcome
+        await self._answer_when_durable(last)
+        return outcome.response
+
+    def _one_at_a_time(self) -> AbstractAsyncContextManager[None]:
+        """Rule: a command that takes several turns is one command; the next one waits, in order of arrival."""
+        return self._commands
 
     def _on_appended(self, appended: asyncio.Future[None], captured: S | None) -> None:
         if appended.cancelled():
@@ -121,3 +148,57 @@ class Driver(Generic[R, S]):
     def _check_alive(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+class GradualDriver(Driver[R, S]):
+    """A driver whose commands may take several turns each."""
+
+    def __init__(
+        self,
+        machine: GradualMachine[R],
+        log: GradualLog[R],
+        *,
+        capture: Callable[[], S] | None = None,
+        publish: Callable[[S], None] | None = None,
+        on_failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        super().__init__(machine, log, capture=capture, publish=publish, on_failed=on_failed)
+        self._gradual_machine = machine
+        self._gradual_log = log
+
+    async def call_in_turns(self, decide: Callable[[], Steps[Decision[R, T]]]) -> T:
+        """See `call`. Cancelled while it is being decided, nothing has happened."""
+        outcome: Decision[R, T] | Exception
+        async with self._one_at_a_time():
+            self._check_alive()
+            try:
+                outcome = await in_turns(decide())
+            except Exception as error:  # noqa: BLE001 - as in `call`
+                outcome = error
+            else:
+                self._check_alive()
+                if outcome.records:
+                    await self._speculate_in_turns(outcome.records)
+            last = self._last
+        return await self._answer(outcome, last)
+
+    async def _speculate_in_turns(self, records: Sequence[R]) -> None:
+        """See `_speculate`. Once they are appended the records are applied, whoever has gone meanwhile."""
+        appended = await in_turns(self._gradual_log.append_in_turns(records))
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            await in_turns(self._replay(records), to_the_end=True)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        self._follow(appended)
+        if cancelled is not None:
+            raise cancelled
+        if appended.done():
+            # Durable before it was applied: published before it is answered all the same.
+            await asyncio.sleep(0)
+
+    def _replay(self, records: Sequence[R]) -> Steps[None]:
+        for record in records:
+            for _turn in self._gradual_machine.turns(record):
+                yield None
+            yield REPLAY_US

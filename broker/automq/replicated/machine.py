@@ -5,7 +5,7 @@ appends the records. A reply, errors included, leaves when everything the comman
 """
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -22,7 +22,7 @@ class Decision(Generic[Record, Response]):
     response: Response
 
 
-def finish(turns: Generator[None, None, Response]) -> Response:
+def finish(turns: Generator[int | None, None, Response]) -> Response:
     """What comes of work in turns, all of them at once."""
     while True:
         try:
@@ -51,6 +51,14 @@ class Machine(Protocol[RecordIn]):
         ...
 
 
+class GradualMachine(Machine[RecordIn], Protocol[RecordIn]):
+    """A machine that applies a large record in parts."""
+
+    def turns(self, record: RecordIn) -> Iterator[None]:
+        """As `replay`, in turns of bounded work. It is run to its end; nobody may look at the machine before."""
+        ...
+
+
 class RecordLog(Protocol[RecordIn]):
     """An append-only log of records with a single writer."""
 
@@ -61,4 +69,12 @@ class RecordLog(Protocol[RecordIn]):
         every later one fails too and nothing more may be appended through this object. Grouping several calls into one
         durable write is the log's own business. Raises LogBusy, and takes nothing, when too much waits already.
         """
+        ...
+
+
+class GradualLog(RecordLog[RecordIn], Protocol[RecordIn]):
+    """A log that takes many records in parts."""
+
+    def append_in_turns(self, records: Sequence[RecordIn]) -> Generator[int | None, None, asyncio.Future[None]]:
+        """As `append`; nothing is taken before it was run to its end. Nobody else appends meanwhile."""
         ...

@@ -1,8 +1,8 @@
 """Long work in bounded turns of the event loop, so that nobody who is served at the same time waits for all of it.
 
-Work is a generator: after each part it yields about how many microseconds that part took on a slow core. It is an
-estimate on purpose: a clock would make every simulated run another one. What must be done at one go (a decision on
-state, say) is one part; between two parts everybody else may run.
+Work is a generator: after each part it yields about how many microseconds that part took on a slow core, or None where
+the part was a turn of its own. It is an estimate on purpose: a clock would make every simulated run another one. What
+must be done at one go is one part; between two parts everybody else may run.
 """
 
 import asyncio
@@ -14,11 +14,13 @@ from automq.runtime.tasks import Tasks
 
 T = TypeVar("T")
 
+Steps = Generator[int | None, None, T]
+
 TURN_US: Final = 2_000
 """A client's request that comes meanwhile waits so long at most for each such work; ten times less than a slow PUT."""
 
 
-def at_once(steps: Generator[int, None, T]) -> T:
+def at_once(steps: Steps[T]) -> T:
     """All of it in this turn: for what is known to be short, and where nobody else is served."""
     while True:
         try:
@@ -28,18 +30,27 @@ def at_once(steps: Generator[int, None, T]) -> T:
             return result
 
 
-async def in_turns(steps: Generator[int, None, T]) -> T:
-    """All of it, and its result. Cancelled, it ends between two parts."""
+async def in_turns(steps: Steps[T], *, to_the_end: bool = False) -> T:
+    """All of it, and its result. Cancelled, it ends between two parts, or only once it is done: `to_the_end`."""
     spent_us = 0
+    cancelled: asyncio.CancelledError | None = None
     while True:
         try:
-            spent_us += next(steps)
+            part_us = next(steps)
         except StopIteration as done:
+            if cancelled is not None:
+                raise cancelled from None
             result: T = done.value
             return result
+        spent_us += TURN_US if part_us is None else part_us
         if spent_us >= TURN_US:
             spent_us = 0
-            await asyncio.sleep(0)
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as error:
+                if not to_the_end:
+                    raise
+                cancelled = error
 
 
 class Pace:
@@ -64,10 +75,10 @@ class WorkQueue:
     def __init__(self, tasks: Tasks, *, name: str) -> None:
         self._tasks = tasks
         self._name = name
-        self._queue: deque[Generator[int, None, None]] = deque()
+        self._queue: deque[Steps[None]] = deque()
         self._is_running = False
 
-    def add(self, steps: Generator[int, None, None]) -> None:
+    def add(self, steps: Steps[None]) -> None:
         """Do `steps` after everything that was added before; begin now unless that is under way."""
         self._queue.append(steps)
         if self._is_running:
@@ -95,7 +106,7 @@ class WorkQueue:
         while self._queue:
             steps = self._queue[0]
             for part_us in steps:
-                spent_us += part_us
+                spent_us += TURN_US if part_us is None else part_us
                 if spent_us >= TURN_US:
                     return False
             if self._queue and self._queue[0] is steps:

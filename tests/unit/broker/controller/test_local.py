@@ -40,8 +40,8 @@ async def test_b17_every_error_of_the_log_becomes_one_of_the_port(
     async def fail(*_args: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr(world.controllers[-1]._driver, "call", fail)
-    monkeypatch.setattr(world.controllers[-1]._driver, "settle", fail)
+    for method in ("call", "call_in_turns", "settle"):
+        monkeypatch.setattr(world.controllers[-1]._driver, method, fail)
     request = CommitRequest(objects=[], node=NODE, epoch=epoch, trim_to=1)
     for attempt in (objects.prepare(1), objects.commit(request), objects.confirm()):
         with pytest.raises(told) as caught:

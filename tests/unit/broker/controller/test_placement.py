@@ -4,9 +4,9 @@ import uuid
 
 import pytest
 
-from automq.controller.placement import eligible, place_partitions
+from automq.controller.placement import Placement, eligible
 from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
-from automq.metadata.image import EMPTY
+from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import BrokerRegistered, ConfigChanged, NewPartition, PartitionsCreated, TopicCreated
 from automq.metadata.replay import replay_all
 from automq.protocol.errors import ApiError
@@ -25,17 +25,35 @@ BASE = replay_all(
 )
 
 
+def placed(image: MetadataImage, count: int) -> list[NodeId]:
+    placement = Placement(image)
+    placement.check()
+    return [placement.place() for _ in range(count)]
+
+
 def test_loads_are_evened_out() -> None:
-    assert list(place_partitions(BASE, 5)) == [2, 3, 2, 3, 1]
+    assert placed(BASE, 5) == [2, 3, 2, 3, 1]
+
+
+def test_what_was_placed_by_hand_counts() -> None:
+    placement = Placement(BASE)
+    placement.take(NodeId(2))
+    placement.take(NodeId(9))
+    assert [placement.place() for _ in range(4)] == [3, 2, 3, 1]
 
 
 def test_a_draining_broker_is_given_nothing() -> None:
     drained = ConfigChanged(resource_type=4, resource_name="2", changes=(("automq.broker.draining", "true"),))
     image = replay_all(BASE, [drained])
     assert list(eligible(image)) == [1, 3]
-    assert 2 not in place_partitions(image, 9)
+    assert 2 not in placed(image, 9)
+
+
+def test_only_the_one_that_is_known_to_be_alive_is_given_anything() -> None:
+    placement = Placement(BASE, only=NodeId(1))
+    assert {placement.place() for _ in range(3)} == {1}
 
 
 def test_without_a_broker_nothing_is_placed() -> None:
     with pytest.raises(ApiError):
-        place_partitions(EMPTY, 1)
+        placed(EMPTY, 1)

@@ -13,6 +13,7 @@ from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import BrokerFenced, BrokerRegistered, ConfigChanged
 from automq.metadata.replay import replay_all
 from automq.protocol.errors import ErrorCode
+from automq.replicated.machine import finish
 from tests.support.metadata_worlds import check
 
 SETTINGS = ControllerSettings(partitions_default=3, replication_factor_default=2)
@@ -29,8 +30,10 @@ def create(
     image: MetadataImage, *specs: TopicSpec, validate_only: bool = False
 ) -> tuple[MetadataImage, list[TopicResult]]:
     ids = iter(range(image.next_stream * 100, 10**6))
-    decision = create_topics(
-        image, specs, settings=SETTINGS, new_id=lambda: uuid.UUID(int=next(ids)), validate_only=validate_only
+    decision = finish(
+        create_topics(
+            image, specs, settings=SETTINGS, new_id=lambda: uuid.UUID(int=next(ids)), validate_only=validate_only
+        )
     )
     after = replay_all(image, decision.records)
     check(after)
@@ -70,7 +73,7 @@ def test_numbers_that_are_left_out_are_the_brokers_defaults() -> None:
 
 def test_streams_are_never_given_twice() -> None:
     image, _ = create(BASE, TopicSpec(name="a"), TopicSpec(name="b"))
-    image = replay_all(image, delete_topics(image, ["a", "b"]).records)
+    image = replay_all(image, finish(delete_topics(image, ["a", "b"])).records)
     image, _ = create(image, TopicSpec(name="a"))
     topic = image.topic("a")
     assert topic is not None
@@ -165,7 +168,7 @@ def test_without_a_living_broker_nothing_is_placed() -> None:
 
 
 def grow(image: MetadataImage, spec: PartitionsSpec, *, validate_only: bool = False) -> tuple[MetadataImage, ErrorCode]:
-    decision = create_partitions(image, [spec], settings=SETTINGS, validate_only=validate_only)
+    decision = finish(create_partitions(image, [spec], settings=SETTINGS, validate_only=validate_only))
     after = replay_all(image, decision.records)
     check(after)
     (result,) = decision.response
@@ -201,7 +204,7 @@ def test_topics_are_deleted_by_name_and_by_id_each_once() -> None:
     image, (a, b) = create(BASE, TopicSpec(name="a"), TopicSpec(name="b"))
     assert b.topic_id is not None
     unknown = TopicId(uuid.UUID(int=5))
-    decision = delete_topics(image, ["a", b.topic_id, "a", "x", unknown])
+    decision = finish(delete_topics(image, ["a", b.topic_id, "a", "x", unknown]))
     after = replay_all(image, decision.records)
     check(after)
 
@@ -215,3 +218,33 @@ def test_topics_are_deleted_by_name_and_by_id_each_once() -> None:
         ("", ErrorCode.UNKNOWN_TOPIC_ID),
     ]
     assert decision.response[0] == dataclasses.replace(a)
+
+
+def test_topics_of_one_request_are_spread_over_the_brokers() -> None:
+    """Each of them alone would begin at the same broker."""
+    image, _ = create(BASE, *(TopicSpec(name=f"t{number}", partitions=1) for number in range(6)))
+    leaders = [topic.partitions[0].leader for topic in image.topics()]
+    assert sorted(leaders) == [1, 1, 1, 2, 2, 2]
+    image, _ = create(image, TopicSpec(name="by-hand", assignments={0: [NodeId(1)], 1: [NodeId(1)]}))
+    image, _ = create(image, TopicSpec(name="after", partitions=2))
+    after = image.topic("after")
+    assert after is not None
+    assert [part.leader for part in after.partitions] == [2, 2]
+
+
+def test_names_collide_within_a_request_with_what_exists_and_no_more_once_deleted() -> None:
+    image, results = create(BASE, TopicSpec(name="a.b"), TopicSpec(name="a_b"), TopicSpec(name="ab"))
+    assert [code(result) for result in results] == [ErrorCode.NONE, ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.NONE]
+    assert refused(image, name="a_b") == ErrorCode.INVALID_TOPIC_EXCEPTION
+    image = replay_all(image, finish(delete_topics(image, ["a.b"])).records)
+    check(image)
+    _, (result,) = create(image, TopicSpec(name="a_b"))
+    assert code(result) == ErrorCode.NONE
+
+
+def test_b6_no_part_of_a_large_request_is_long() -> None:
+    """Every part is a topic or a partition: what a part costs does not grow with the request or the cluster."""
+    specs = [TopicSpec(name=f"n{number}", partitions=1) for number in range(5_000)]
+    specs.append(TopicSpec(name="wide", partitions=5_000))
+    parts = create_topics(BASE, specs, settings=SETTINGS, new_id=uuid.uuid4, validate_only=False)
+    assert sum(1 for _ in parts) == 10_000 + 5_001
