@@ -14,6 +14,7 @@ from automq.controller.orphans import Orphans
 from automq.controller.reports import DamageReports
 from automq.ids import ObjectId
 from automq.metadata.change import MetadataChange
+from automq.metadata.committed_object import ranges_committed
 from automq.metadata.lease import Lease
 from automq.metadata.loader import Loaded
 from automq.metadata.log import MetadataLog
@@ -77,6 +78,7 @@ class Background:
         self._owed_slots = 0
         self._records_before = 0
         self._bytes_before = 0
+        self._ranges_since = 0
 
     def start(self, loaded: Loaded) -> None:
         """Begin; `loaded` says how much this start had to read."""
@@ -85,6 +87,7 @@ class Background:
         # A damaged snapshot is replaced at once: only one is left to fall back to.
         is_due = loaded.epochs > EPOCHS_MAX or bool(loaded.damaged)
         self._owed_slots = settings.snapshot_slots if is_due else loaded.slots
+        self._ranges_since = loaded.ranges
         self._unsubscribe = self._publisher.subscribe(self._on_change)
         work: Sequence[tuple[str, Step, Pause]] = (
             ("poll", self._log.poll_fence, partial(asyncio.sleep, settings.poll_interval_s)),
@@ -109,21 +112,25 @@ class Background:
 
     def _on_change(self, change: MetadataChange) -> None:
         settings, position = self._settings, self._log.durable
+        self._ranges_since += ranges_committed(change.records)
         slots = self._owed_slots + (0 if position is None else position.sequence)
         if (
             change.new.record_number - self._records_before >= settings.snapshot_records
             or self._log.bytes_written - self._bytes_before >= settings.snapshot_bytes
             or slots >= settings.snapshot_slots
+            or self._ranges_since >= settings.snapshot_ranges
         ):
             self._snapshot_due.set()
 
     async def _write_snapshot(self) -> None:
         # What is appended while the snapshot is written is not in it.
         image, position, written = self._publisher.image, self._log.durable, self._log.bytes_written
+        ranges = self._ranges_since
         if await self._snapshots.write(image):
             assert position is not None
             self._records_before, self._bytes_before = image.record_number, written
             self._owed_slots = -position.sequence
+            self._ranges_since -= ranges
         self._snapshot_due.clear()
 
     async def _sweep_orphans(self) -> None:

@@ -58,7 +58,7 @@ def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataReco
 
 
 def judge_in_turns(
-    image: MetadataImage, request: CommitRequest, *, ranges_a_turn: int = RANGES_A_TURN
+    image: MetadataImage, request: CommitRequest
 ) -> Generator[None, None, Decision[MetadataRecord, CommitResult]]:
     """As `judge`, so many ranges a turn: nothing may be decided or applied between two of them."""
     check_size(request)
@@ -82,7 +82,7 @@ def judge_in_turns(
             if judgement.verdict is RangeVerdict.REFUSED:
                 refused.append(item.stream)
             verdicts.append(judgement.verdict)
-            if not len(verdicts) % ranges_a_turn:
+            if not len(verdicts) % RANGES_A_TURN:
                 yield
         objects.append(ranges.finish(object_id=committed.object_id, size=committed.size))
         yield

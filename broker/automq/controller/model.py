@@ -22,7 +22,9 @@ class ControllerSettings:
     snapshot_records: int = 10_000
     snapshot_bytes: int = 16 * 1024 * 1024
     snapshot_slots: int = 1_000
-    """A snapshot is written after so many records, bytes or slots since the last: what a start must replay at most."""
+    snapshot_ranges: int = 250_000
+    """A snapshot is written after so many records, bytes, slots, or ranges of committed objects since the last one:
+    what a start must replay at most. A range takes five microseconds."""
     object_expiry_ms: int = 3_600_000
     """A prepared object that nobody committed for so long is destroyed: longer than any upload is tried."""
     object_grace_ms: int = 60_000

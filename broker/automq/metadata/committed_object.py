@@ -4,11 +4,11 @@ A stream that was opened anew while a block was filled has several ranges in one
 the commit check lets nothing else through, and become one: an object has at most one range of a stream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from automq.ids import ObjectId, Offset, StreamId
-from automq.metadata.packed_ranges import StreamRange, check, pack, unpack
-from automq.metadata.records import CommittedObject, RecordedRange
+from automq.metadata.packed_ranges import PackedRanges, StreamRange, check, count_of, pack, unpack
+from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange
 
 
 class CommittedRanges:
@@ -72,4 +72,14 @@ def join(before: StreamRange, more: StreamRange) -> StreamRange:
         more.end,
         before.size + more.size,
         max(before.max_timestamp_ms, more.max_timestamp_ms),
+    )
+
+
+def ranges_committed(records: Sequence[MetadataRecord]) -> int:
+    """How many ranges these records add to streams: what takes long to replay."""
+    return sum(
+        count_of(PackedRanges(committed.ranges))
+        for record in records
+        if isinstance(record, ObjectsCommitted)
+        for committed in record.objects
     )

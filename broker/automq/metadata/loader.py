@@ -22,6 +22,7 @@ from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch
 from automq.metadata.claim import highest_claim
+from automq.metadata.committed_object import ranges_committed
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.log_format import (
     NONCE_BYTES,
@@ -29,7 +30,6 @@ from automq.metadata.log_format import (
     LogPosition,
     Slot,
     decode_slot,
-    decode_snapshot,
     encode_fence,
     epoch_folder,
     log_folder,
@@ -40,11 +40,13 @@ from automq.metadata.log_format import (
     snapshot_key,
 )
 from automq.metadata.patience import Patience
-from automq.metadata.records import FORMAT_LEVEL
-from automq.metadata.replay import MetadataMachine, replay_all
+from automq.metadata.records import FORMAT_LEVEL, MetadataRecord
+from automq.metadata.replay import MetadataMachine
+from automq.metadata.snapshot_format import CheckedSnapshot, check_snapshot
 from automq.replicated.machine import LogFenced
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
+from automq.runtime.turns import Steps, in_turns
 from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
@@ -56,6 +58,8 @@ log = logging.getLogger(__name__)
 WINDOW: Final = 256
 # Slots read at once.
 READS: Final = 16
+# About how long it takes to apply a record.
+RECORD_US: Final = 10
 FIRST_EPOCH: Final = ControllerEpoch(1)
 FIRST: Final = LogPosition(FIRST_EPOCH, 0)
 
@@ -84,6 +88,8 @@ class Loaded:
     """Where reading may go on later: in the lowest epoch without a fence. None when that is behind `end`."""
     damaged: Sequence[StoreDamaged] = ()
     """Snapshots that were passed over; the next one takes their place."""
+    ranges: int = 0
+    """How many ranges the slots had: what takes long to replay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ class Snapshot:
     epochs: int = 0
     slots: int = 0
     damaged: Sequence[StoreDamaged] = ()
+    ranges: int = 0
 
 
 class LogLoader:
@@ -112,6 +119,7 @@ class LogLoader:
         self._patience = patience
         self._tasks = tasks
         self._slots = 0
+        self._ranges = 0
         self._fencer = ControllerEpoch(0)
         self._known: Loaded | None = None
         self._reported: set[LogPosition] = set()
@@ -183,7 +191,7 @@ class LogLoader:
 
     async def _replay_epochs(self, snapshot: Snapshot, last: ControllerEpoch, fencer: ControllerEpoch | None) -> Loaded:
         machine = MetadataMachine(snapshot.image)
-        self._slots = 0
+        self._slots = self._ranges = 0
         first = snapshot.next
         if fencer is not None and first > LogPosition(fencer, 0):
             raise LogFenced(f"controller epoch {fencer} was overtaken by epoch {first.epoch} while it started")
@@ -202,7 +210,14 @@ class LogLoader:
             resume = None
         epochs = snapshot.epochs + max(0, last + 1 - first.epoch)
         return Loaded(
-            machine.image, epochs, snapshot.slots + self._slots, end, max(last, self._fencer), resume, snapshot.damaged
+            machine.image,
+            epochs,
+            snapshot.slots + self._slots,
+            end,
+            max(last, self._fencer),
+            resume,
+            snapshot.damaged,
+            snapshot.ranges + self._ranges,
         )
 
     async def _replay_epoch(
@@ -220,13 +235,13 @@ class LogLoader:
                 slot = decode_slot(self._cluster_id, listed, data)
                 check_contiguous(slot, position, machine.record_number)
                 self._slots += 1
+                self._ranges += ranges_committed(slot.records)
                 if slot.kind == Kind.FENCE:
                     # Whoever put it had claimed that epoch, whatever has become of the claim.
                     self._fencer = max(self._fencer, slot.fencer)
                     await self._check_fence(slot, snapshot)
                     return position, True
-                for record in slot.records:
-                    machine.replay(record)
+                await in_turns(_apply(machine, slot.records))
                 position = LogPosition(position.epoch, position.sequence + 1)
             if not present:
                 if fencer is None or not fences_lower_epochs():
@@ -309,7 +324,9 @@ class LogLoader:
             newest = positions[0] if positions else None
             known = self._known
             if known is not None and known.resume is not None and (newest is None or newest < known.resume):
-                return Snapshot(newest, known.image, known.resume, known.epochs, known.slots, known.damaged)
+                return Snapshot(
+                    newest, known.image, known.resume, known.epochs, known.slots, known.damaged, known.ranges
+                )
             found = await self._first_that_decodes(positions)
             if found is not None:
                 return found
@@ -322,14 +339,14 @@ class LogLoader:
             key = snapshot_key(self._cluster_id, position)
             try:
                 data = await self._patience.insist(lambda key=key: self._store.get(key))  # type: ignore[misc]
-                slot = decode_snapshot(self._cluster_id, position, data)
+                checked = await in_turns(check_snapshot(self._cluster_id, position, data))
+                image = await in_turns(_restore(checked))
             except ObjectNotFound:
                 return None
             except StoreDamaged as error:
                 damaged.append(error)
                 self._report(position, error)
                 continue
-            image = replay_all(EMPTY, slot.records).with_record_number(slot.first_record)
             return Snapshot(newest, image, LogPosition(position.epoch, position.sequence + 1), damaged=tuple(damaged))
         return Snapshot(newest, EMPTY, FIRST, damaged=tuple(damaged))
 
@@ -342,6 +359,22 @@ class LogLoader:
                 "and writing a new one. Nothing is lost, but look at the store",
                 extra={"key": error.key, "why": str(error)},
             )
+
+
+def _restore(snapshot: CheckedSnapshot) -> Steps[MetadataImage]:
+    """The image that a snapshot holds. Raises CorruptData, FormatTooNew."""
+    machine = MetadataMachine(EMPTY)
+    for records in snapshot.blocks():
+        yield from _apply(machine, records)
+        yield None
+    return machine.image.with_record_number(snapshot.record_number)
+
+
+def _apply(machine: MetadataMachine, records: Sequence[MetadataRecord]) -> Steps[None]:
+    for record in records:
+        for _turn in machine.turns(record):
+            yield None
+        yield RECORD_US
 
 
 def fences_lower_epochs() -> bool:

@@ -1,4 +1,4 @@
-"""The metadata log as bytes: keys, slots, fences, snapshots. All numbers big-endian.
+"""The metadata log as bytes: keys, slots, fences. All numbers big-endian.
 
     slot          112 bytes of header, then the payload
     header        magic "AQML", version (1), kind (1: records 1, fence 2), 2 zeros, cluster id (22, filled with zeros),
@@ -8,8 +8,7 @@
     payload       a MessagePack array of records; nothing in a fence. So a fence is exactly a header long, and no slot
                   of records is: a listing tells them apart.
 
-A snapshot has the same header with the magic "AQMS" and kind 3. It holds the image after the slot that its epoch and
-sequence name; "number of the first record" is how many records that image has folded in, "records" how many follow.
+A snapshot has the same header: see `snapshot_format`.
 """
 
 import enum
@@ -28,7 +27,6 @@ from automq.s3stream.store.layout import KeyKind, ParsedKey, parse_key_of
 
 VERSION: Final = 1
 SLOT_MAGIC: Final = b"AQML"
-SNAPSHOT_MAGIC: Final = b"AQMS"
 HEADER: Final = struct.Struct(">4sBB2x22s2xQQQIIQ16s16xI")
 _CRC: Final = struct.Struct(">I")
 HEADER_BYTES: Final = HEADER.size + _CRC.size
@@ -139,8 +137,18 @@ def encode_slot(
     """The buffers of a slot of records, each encoded by `records.encode_record`."""
     assert encoded
     payload = b"".join(join_records(encoded))
-    header = _header(
-        SLOT_MAGIC, Kind.RECORDS, cluster_id, position, first_record, len(encoded), payload, ControllerEpoch(0), nonce
+    header = encode_header(
+        SLOT_MAGIC,
+        Kind.RECORDS,
+        cluster_id,
+        position,
+        version=VERSION,
+        number=first_record,
+        count=len(encoded),
+        size=len(payload),
+        crc=crc32c(payload),
+        nonce=nonce,
+        fencer=ControllerEpoch(0),
     )
     return [header, payload]
 
@@ -150,53 +158,52 @@ def encode_fence(
 ) -> list[bytes]:
     """The buffer of a fence slot: `position.epoch` ends here, `fencer` goes on."""
     assert fencer > position.epoch
-    return [_header(SLOT_MAGIC, Kind.FENCE, cluster_id, position, first_record, 0, b"", fencer, nonce)]
+    return [
+        encode_header(
+            SLOT_MAGIC,
+            Kind.FENCE,
+            cluster_id,
+            position,
+            version=VERSION,
+            number=first_record,
+            count=0,
+            size=0,
+            crc=crc32c(b""),
+            nonce=nonce,
+            fencer=fencer,
+        )
+    ]
 
 
-def encode_snapshot(
-    cluster_id: ClusterId, position: LogPosition, *, record_number: int, encoded: Sequence[bytes], nonce: bytes
-) -> list[bytes]:
-    """The buffers of a snapshot of the image that has folded in `record_number` records, up to slot `position`."""
-    payload = b"".join(join_records(encoded))
-    header = _header(
-        SNAPSHOT_MAGIC,
-        Kind.SNAPSHOT,
-        cluster_id,
-        position,
-        record_number,
-        len(encoded),
-        payload,
-        ControllerEpoch(0),
-        nonce,
-    )
-    return [header, payload]
-
-
-def _header(
+def encode_header(
     magic: bytes,
     kind: Kind,
     cluster_id: ClusterId,
     position: LogPosition,
+    *,
+    version: int,
     number: int,
     count: int,
-    payload: bytes,
-    fencer: ControllerEpoch,
+    size: int,
+    crc: int,
     nonce: bytes,
+    fencer: ControllerEpoch,
 ) -> bytes:
+    """The 112 bytes that every slot and snapshot begins with; `size` and `crc` are the payload's."""
     assert len(nonce) == NONCE_BYTES
     header = HEADER.pack(
         magic,
-        VERSION,
+        version,
         kind,
         _cluster(cluster_id),
         position.epoch,
         position.sequence,
         number,
         count,
-        len(payload),
+        size,
         fencer,
         nonce,
-        crc32c(payload),
+        crc,
     )
     return header + _CRC.pack(crc32c(header))
 
@@ -204,83 +211,78 @@ def _header(
 def decode_slot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -> Slot:
     """The slot at `position`. Raises CorruptData, FormatTooNew; both name the key."""
     key = slot_key(cluster_id, position)
-    return _decode(key, SLOT_MAGIC, (Kind.RECORDS, Kind.FENCE), cluster_id, position, memoryview(data))
-
-
-def decode_snapshot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -> Slot:
-    """The snapshot that includes `position`. Raises CorruptData, FormatTooNew; both name the key."""
-    key = snapshot_key(cluster_id, position)
-    return _decode(key, SNAPSHOT_MAGIC, (Kind.SNAPSHOT,), cluster_id, position, memoryview(data))
-
-
-def verify_snapshot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -> None:
-    """Check every byte of the snapshot that includes `position`, without reading its records.
-
-    Raises CorruptData, FormatTooNew; both name the key.
-    """
-    key = snapshot_key(cluster_id, position)
-    _verify(key, SNAPSHOT_MAGIC, (Kind.SNAPSHOT,), cluster_id, position, memoryview(data))
+    header = read_header(key, SLOT_MAGIC, (Kind.RECORDS, Kind.FENCE), cluster_id, position, memoryview(data))
+    if crc32c(header.payload) != header.crc:
+        raise CorruptData(key=key, offset=HEADER_BYTES, length=len(header.payload), what="metadata payload")
+    records = [] if header.kind == Kind.FENCE else decode_payload(key, header.payload)
+    if len(records) != header.count:
+        raise CorruptData(key=key, offset=HEADER_BYTES, length=len(header.payload), what="number of metadata records")
+    return Slot(
+        kind=header.kind,
+        position=position,
+        first_record=header.number,
+        records=records,
+        fencer=header.fencer,
+        nonce=header.nonce,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
-    """A header whose checksums are right, and the payload."""
+class Header:
+    """A header whose checksum is right, and the payload, which is as long as the header says."""
 
+    version: int
     kind: Kind
     number: int
     count: int
     fencer: ControllerEpoch
     nonce: bytes
+    crc: int
     payload: memoryview
 
 
-def _decode(
-    key: str, magic: bytes, kinds: Sequence[Kind], cluster_id: ClusterId, position: LogPosition, data: memoryview
-) -> Slot:
-    verified = _verify(key, magic, kinds, cluster_id, position, data)
-    records = [] if verified.kind == Kind.FENCE else _decode_payload(key, verified.payload)
-    if len(records) != verified.count:
-        raise CorruptData(key=key, offset=HEADER_BYTES, length=len(verified.payload), what="number of metadata records")
-    return Slot(
-        kind=verified.kind,
-        position=position,
-        first_record=verified.number,
-        records=records,
-        fencer=verified.fencer,
-        nonce=verified.nonce,
-    )
-
-
-def _verify(
-    key: str, magic: bytes, kinds: Sequence[Kind], cluster_id: ClusterId, position: LogPosition, data: memoryview
-) -> _Verified:
+def read_header(
+    key: str,
+    magic: bytes,
+    kinds: Sequence[Kind],
+    cluster_id: ClusterId,
+    position: LogPosition,
+    data: memoryview,
+    *,
+    newest: int = VERSION,
+) -> Header:
+    """Of a slot or snapshot of one of `kinds`; the payload is not checked. Raises CorruptData, FormatTooNew."""
     if len(data) < 5 or data[:4] != magic:
         raise CorruptData(key=key, offset=0, length=len(data), what="metadata header")
-    if data[4] > VERSION and not _is_of_version_1(data):
-        raise FormatTooNew(key=key, version=data[4], supported=VERSION)
+    if data[4] > newest and not _is_of_known_version(data, newest):
+        raise FormatTooNew(key=key, version=data[4], supported=newest)
     if len(data) < HEADER_BYTES or _CRC.unpack_from(data, HEADER.size)[0] != crc32c(data[: HEADER.size]):
         raise CorruptData(key=key, offset=0, length=min(len(data), HEADER_BYTES), what="metadata header")
-    (_magic, _version, kind, cluster, epoch, sequence, number, count, size, fencer, nonce, crc) = HEADER.unpack_from(
+    (_magic, version, kind, cluster, epoch, sequence, number, count, size, fencer, nonce, crc) = HEADER.unpack_from(
         data
     )
     if (cluster, epoch, sequence) != (_cluster(cluster_id), position.epoch, position.sequence) or kind not in kinds:
         raise CorruptData(key=key, offset=0, length=HEADER_BYTES, what="identity of the metadata slot")
     payload = data[HEADER_BYTES:]
-    if len(payload) != size or crc32c(payload) != crc:
+    if len(payload) != size:
         raise CorruptData(key=key, offset=HEADER_BYTES, length=len(payload), what="metadata payload")
-    return _Verified(Kind(kind), number, count, ControllerEpoch(fencer), nonce, payload)
+    return Header(version, Kind(kind), number, count, ControllerEpoch(fencer), nonce, crc, payload)
 
 
-def _is_of_version_1(data: memoryview) -> bool:
+def _is_of_known_version(data: memoryview, newest: int) -> bool:
     """Whether the checksum of the header says that its version was another: then the version is what is damaged."""
     if len(data) < HEADER_BYTES:
         return False
     header = bytearray(data[: HEADER.size])
-    header[4] = VERSION
-    return bool(_CRC.unpack_from(data, HEADER.size)[0] == crc32c(header))
+    for version in range(1, newest + 1):
+        header[4] = version
+        if _CRC.unpack_from(data, HEADER.size)[0] == crc32c(header):
+            return True
+    return False
 
 
-def _decode_payload(key: str, payload: memoryview) -> list[MetadataRecord]:
+def decode_payload(key: str, payload: memoryview) -> list[MetadataRecord]:
+    """A MessagePack array of records. Raises CorruptData, FormatTooNew; both name the key."""
     try:
         return decode_records(payload)
     except UnknownRecord as error:

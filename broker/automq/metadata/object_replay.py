@@ -41,9 +41,8 @@ RANGES_A_TURN: Final = 500
 class ObjectReplay(ImageUnderChange):
     """The part of `MetadataMachine` that knows of streams, objects and what logs are still needed for."""
 
-    def __init__(self, image: MetadataImage, *, remembers: bool = False, ranges_a_turn: int = RANGES_A_TURN) -> None:
+    def __init__(self, image: MetadataImage, *, remembers: bool = False) -> None:
         super().__init__(image, remembers=remembers)
-        self.ranges_a_turn = ranges_a_turn
         self._restored: dict[ObjectId, dict[StreamId, StreamRange]] = {}
         """Of a snapshot that lists ranges by stream: those of objects that are not packed yet."""
 
@@ -112,7 +111,7 @@ class ObjectReplay(ImageUnderChange):
         references = 0
         for number, (held, checkpoint) in enumerate(ranges_of(committed), start=1):
             references += self._extend(committed.object_id, held.stream, held, held.end, checkpoint, released)
-            if not number % self.ranges_a_turn:
+            if not number % RANGES_A_TURN:
                 yield
         for other in committed.others:
             references += self._extend(committed.object_id, other.stream, None, other.end, other.checkpoint, released)

@@ -7,7 +7,6 @@ Rules that live here, each a function of its own: `is_durable_state`, `below_bou
 `newest_of_each_epoch`.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -19,26 +18,23 @@ from automq.metadata.log_format import (
     HEADER_BYTES,
     NONCE_BYTES,
     LogPosition,
-    encode_snapshot,
     log_folder,
     parse_slot_key,
     parse_snapshot_key,
     snapshot_folder,
     snapshot_key,
-    verify_snapshot,
 )
 from automq.metadata.patience import Patience
-from automq.metadata.records import encode_record
+from automq.metadata.snapshot_format import check_snapshot, encode_snapshot
 from automq.metadata.snapshot_records import to_records
 from automq.runtime.entropy import Entropy
+from automq.runtime.turns import in_turns
 from automq.s3stream.model import StoreDamaged
 from automq.s3stream.ports import ObjectInfo, ObjectNotFound, ObjectStorage
 from automq.s3stream.store.listing import Listed, list_own
 
 log = logging.getLogger(__name__)
 
-# Encoded in one turn of the event loop: less than a millisecond's work.
-BYTES_A_TURN: Final = 32 * 1024
 DELETES_AT_ONCE: Final = 1000
 
 
@@ -73,20 +69,14 @@ class Snapshots:
         position = self._log.durable
         if position is None or not is_durable_state(image, self._log):
             return False
-        encoded: list[bytes] = []
-        turn_bytes = 0
-        for record in to_records(image):
-            encoded.append(encode_record(record))
-            turn_bytes += len(encoded[-1])
-            if turn_bytes >= BYTES_A_TURN:
-                turn_bytes = 0
-                await asyncio.sleep(0)
-        body = encode_snapshot(
-            self._cluster_id,
-            position,
-            record_number=image.record_number,
-            encoded=encoded,
-            nonce=self._entropy.token(NONCE_BYTES),
+        body = await in_turns(
+            encode_snapshot(
+                self._cluster_id,
+                position,
+                record_number=image.record_number,
+                records=to_records(image),
+                nonce=self._entropy.token(NONCE_BYTES),
+            )
         )
         key = snapshot_key(self._cluster_id, position)
         await self._patience.insist(lambda: self._store.put(key, body))
@@ -128,7 +118,7 @@ class Snapshots:
         key = snapshot_key(self._cluster_id, position)
         try:
             data = await self._patience.insist(lambda: self._store.get(key))
-            verify_snapshot(self._cluster_id, position, data)
+            await in_turns(check_snapshot(self._cluster_id, position, data))
         except ObjectNotFound:
             return False
         except StoreDamaged as error:

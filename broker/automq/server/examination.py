@@ -5,6 +5,7 @@ answer. Without `deep` objects are compared with the metadata by name and size; 
 checked.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -14,11 +15,13 @@ from automq.metadata.cluster import read_cluster_key
 from automq.metadata.evidence import check_layout, check_tail, find_clusters, find_traces
 from automq.metadata.image import MetadataImage
 from automq.metadata.loader import LogLoader
-from automq.metadata.log_format import decode_snapshot, parse_snapshot_key, snapshot_folder
+from automq.metadata.log_format import parse_snapshot_key, snapshot_folder
 from automq.metadata.packed_ranges import StreamRange
 from automq.metadata.patience import Patience
+from automq.metadata.snapshot_format import check_snapshot
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
+from automq.runtime.turns import in_turns
 from automq.s3stream.model import CorruptData, FormatTooNew, StoreDamaged
 from automq.s3stream.objects.format import (
     FOOTER_BYTES,
@@ -121,7 +124,10 @@ class Examination:
         for listed in await list_own(self._store, snapshot_folder(cluster_id), parse_snapshot_key):
             key = listed.info.key
             try:
-                decode_snapshot(cluster_id, listed.parsed, await self._store.get(key))
+                data = await self._store.get(key)
+                checked = await in_turns(check_snapshot(cluster_id, listed.parsed, data))
+                for _records in checked.blocks():
+                    await asyncio.sleep(0)
             except ObjectNotFound:
                 continue
             except (StoreDamaged, FormatTooNew) as error:

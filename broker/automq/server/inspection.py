@@ -13,6 +13,7 @@ import msgspec
 
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId
 from automq.metadata import log_format as metadata
+from automq.metadata import snapshot_format
 from automq.metadata.sealed import NotSealed, unseal
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects import format as objects
@@ -165,7 +166,7 @@ def _inspect_metadata_slot(name: str, data: bytes) -> Inspection:
 
 def _inspect_snapshot(name: str, data: bytes) -> Inspection:
     cluster_id, position = _metadata_identity(name, data)
-    return _metadata_view("snapshot", cluster_id, metadata.decode_snapshot(cluster_id, position, data), data)
+    return _metadata_view("snapshot", cluster_id, snapshot_format.decode_snapshot(cluster_id, position, data), data)
 
 
 def _metadata_identity(name: str, data: bytes) -> tuple[ClusterId, metadata.LogPosition]:
@@ -209,5 +210,5 @@ _READERS: Final[Mapping[bytes, Callable[[str, bytes], Inspection]]] = {
     objects.MAGIC: _inspect_object,
     wal.MAGIC: _inspect_wal_slot,
     metadata.SLOT_MAGIC: _inspect_metadata_slot,
-    metadata.SNAPSHOT_MAGIC: _inspect_snapshot,
+    snapshot_format.MAGIC: _inspect_snapshot,
 }

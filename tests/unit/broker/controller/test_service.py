@@ -2,15 +2,17 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
+from automq.controller import commit_check
 from automq.controller.local import LocalObjects, LocalStreams
 from automq.controller.model import ControllerSettings, TopicSpec
 from automq.controller.service import Controller
 from automq.ids import BrokerEpoch, ObjectId, Offset, StreamEpoch, StreamId
 from automq.metadata import log as log_module
+from automq.metadata import object_replay
 from automq.metadata.lease import lease_key
 from automq.metadata.log_format import log_folder, snapshot_folder
 from automq.metadata.publisher import MetadataPublisher
@@ -24,6 +26,9 @@ from automq.s3stream.model import (
     CommitObject,
     CommitRange,
     CommitRequest,
+    CommitResult,
+    ObjectRefused,
+    RangeVerdict,
     RetentionClass,
     StreamNotFound,
     deleted_class,
@@ -49,17 +54,22 @@ async def world() -> AsyncIterator[ServiceWorld]:
     await made.close()
 
 
-def a_commit(object_id: int, start: int, end: int, *, epoch: int = 1, trim_to: int = 1) -> CommitRequest:
-    item = CommitRange(
-        stream=StreamId(1),
-        epoch=StreamEpoch(epoch),
-        start=Offset(start),
-        end=Offset(end),
-        size=1,
-        max_timestamp_ms=1,
-    )
+def a_commit(
+    object_id: int, start: int, end: int, *, epoch: int = 1, trim_to: int = 1, streams: Sequence[int] = (1,)
+) -> CommitRequest:
+    ranges = [
+        CommitRange(
+            stream=StreamId(stream),
+            epoch=StreamEpoch(epoch),
+            start=Offset(start),
+            end=Offset(end),
+            size=1,
+            max_timestamp_ms=1,
+        )
+        for stream in streams
+    ]
     return CommitRequest(
-        objects=[CommitObject(object_id=ObjectId(object_id), size=9, ranges=[item])],
+        objects=[CommitObject(object_id=ObjectId(object_id), size=9, ranges=ranges)],
         node=NODE,
         epoch=BrokerEpoch(1),
         trim_to=trim_to,
@@ -270,6 +280,55 @@ async def test_snapshots_bound_what_a_start_reads(world: ServiceWorld) -> None:
     assert len(await world.store.list(log_folder(CLUSTER))) <= 60
     _, successor = await world.started("b")
     assert successor.image == publisher.image
+
+
+async def test_b1_snapshots_bound_the_ranges_that_a_start_replays(world: ServiceWorld) -> None:
+    """One record may have ten thousand of them, whatever it is in bytes: what was replayed at a start counts, too."""
+    settings = ControllerSettings(snapshot_ranges=5)
+    controller, _publisher = await with_a_topic(world)
+    for number in range(3):
+        (object_id,) = await controller.prepare_objects(NODE, BrokerEpoch(1), 1)
+        await controller.commit_objects(a_commit(object_id, number, number + 1))
+    await asyncio.sleep(1)
+    await controller.close()
+    controller, publisher = await world.started("b", settings=settings)
+    await asyncio.sleep(1)
+    assert not await world.store.list(snapshot_folder(CLUSTER))
+
+    for number in range(3, 5):
+        (object_id,) = await controller.prepare_objects(NODE, BrokerEpoch(1), 1)
+        await controller.commit_objects(a_commit(object_id, number, number + 1))
+    await asyncio.sleep(1)
+
+    assert len(await world.store.list(snapshot_folder(CLUSTER))) == 1
+    _, successor = await world.started("c")
+    assert successor.image.streams == publisher.image.streams
+    assert len(successor.image.spans_of(StreamId(1))) == 5
+
+
+async def test_a_commit_in_several_turns_is_one_command(world: ServiceWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trim, a deletion and another commit come while it is judged and applied: each sees all of it or nothing."""
+    monkeypatch.setattr(commit_check, "RANGES_A_TURN", 1)
+    monkeypatch.setattr(object_replay, "RANGES_A_TURN", 1)
+    controller, publisher = await with_a_topic(world)
+    us = (NODE, BrokerEpoch(1))
+    first, second = await controller.prepare_objects(*us, 2)
+
+    results = await asyncio.gather(
+        controller.commit_objects(a_commit(first, 0, 10, streams=(1, 2))),
+        controller.trim_stream(*us, StreamId(2), StreamEpoch(1), Offset(7)),
+        controller.commit_objects(a_commit(second, 10, 20, streams=(1, 2), trim_to=2)),
+        controller.delete_topics(["t"]),
+        controller.commit_objects(a_commit(first, 0, 10, streams=(1, 2))),
+        return_exceptions=True,
+    )
+
+    accepted = CommitResult(verdicts=[RangeVerdict.ACCEPTED] * 2, trimmed_to=1)
+    assert results[0] == accepted
+    assert results[2] == dataclasses.replace(accepted, trimmed_to=2)
+    assert isinstance(results[4], ObjectRefused)
+    check(publisher.image)
+    assert set(publisher.image.unreferenced) == {first, second}
 
 
 async def test_many_short_lives_end_in_a_snapshot_too(world: ServiceWorld) -> None:

@@ -12,10 +12,8 @@ from automq.metadata.log_format import (
     LogPosition,
     claim_key,
     decode_slot,
-    decode_snapshot,
     encode_fence,
     encode_slot,
-    encode_snapshot,
     parse_claim_key,
     parse_slot_key,
     parse_snapshot_key,
@@ -46,11 +44,6 @@ def test_fence_keeps_its_bytes() -> None:
     assert len(fence) == HEADER_BYTES
 
 
-def test_snapshot_keeps_its_bytes() -> None:
-    snapshot = b"".join(encode_snapshot(CLUSTER, HERE, record_number=40, encoded=[RECORD], nonce=NONCE))
-    golden.check_bytes("metadata/snapshot.hex", snapshot)
-
-
 def test_keys_are_of_fixed_width() -> None:
     assert slot_key(CLUSTER, HERE) == f"{CLUSTER}/meta/log/00000000000000000003/00000000000000000012"
     assert snapshot_key(CLUSTER, HERE) == f"{CLUSTER}/meta/snapshots/00000000000000000003-00000000000000000012"
@@ -75,12 +68,6 @@ def test_fence_says_whom_it_is_for() -> None:
     fence = b"".join(encode_fence(CLUSTER, HERE, first_record=40, fencer=ControllerEpoch(5), nonce=NONCE))
     slot = decode_slot(CLUSTER, HERE, fence)
     assert (slot.kind, slot.fencer, slot.next_record) == (Kind.FENCE, 5, 40)
-
-
-def test_snapshot_says_how_many_records_it_includes() -> None:
-    snapshot = b"".join(encode_snapshot(CLUSTER, HERE, record_number=40, encoded=[RECORD], nonce=NONCE))
-    slot = decode_snapshot(CLUSTER, HERE, snapshot)
-    assert (slot.kind, slot.first_record, slot.next_record) == (Kind.SNAPSHOT, 40, 40)
 
 
 @pytest.mark.parametrize("place", [0, 5, 20, 40, 60, 100, 108, HEADER_BYTES, HEADER_BYTES + 9])
@@ -110,12 +97,6 @@ def test_a_torn_slot_is_corruption(length: int) -> None:
 def test_what_lies_under_the_wrong_key_is_corruption(cluster: ClusterId, position: LogPosition) -> None:
     with pytest.raises(CorruptData, match="identity"):
         decode_slot(cluster, position, a_slot())
-
-
-def test_a_snapshot_is_no_slot() -> None:
-    snapshot = b"".join(encode_snapshot(CLUSTER, HERE, record_number=40, encoded=[RECORD], nonce=NONCE))
-    with pytest.raises(CorruptData):
-        decode_slot(CLUSTER, HERE, snapshot)
 
 
 def test_a_record_of_a_newer_program_is_a_newer_format() -> None:

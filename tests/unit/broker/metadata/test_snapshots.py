@@ -10,7 +10,6 @@ from automq.metadata.image import EMPTY
 from automq.metadata.log import MetadataLog
 from automq.metadata.log_format import (
     LogPosition,
-    decode_snapshot,
     encode_fence,
     log_folder,
     slot_key,
@@ -19,6 +18,7 @@ from automq.metadata.log_format import (
 )
 from automq.metadata.records import FeatureLevelSet
 from automq.metadata.replay import replay_all
+from automq.metadata.snapshot_format import decode_snapshot
 from automq.metadata.snapshots import Snapshots, superfluous_slots
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import StoreDamaged

@@ -9,6 +9,8 @@ from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId
 from automq.metadata import log_format as metadata
 from automq.metadata.records import TopicCreated, encode_record
 from automq.metadata.sealed import seal
+from automq.metadata.snapshot_format import encode_snapshot
+from automq.runtime.turns import at_once
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects import format as objects
 from automq.s3stream.ports import ObjectInfo
@@ -82,7 +84,7 @@ def test_metadata_slot_shows_its_records() -> None:
 
 def test_snapshot_is_told_from_a_slot() -> None:
     position = metadata.LogPosition(ControllerEpoch(1), 2)
-    data = metadata.encode_snapshot(CLUSTER, position, record_number=11, encoded=[], nonce=NONCE)
+    data = at_once(encode_snapshot(CLUSTER, position, record_number=11, records=[], nonce=NONCE))
 
     assert inspect("x", b"".join(data)).title == "snapshot"
 
