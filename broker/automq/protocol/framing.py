@@ -23,6 +23,8 @@ import mmap
 import struct
 from typing import Final
 
+from automq.runtime.budget import ByteBudget
+
 _SIZE = struct.Struct(">i").unpack_from
 
 SIZE_BYTES: Final = 4
@@ -34,11 +36,16 @@ MIB: Final = 1024 * KIB
 SHARED_BYTES: Final = 256 * KIB
 """One read: larger ones were not faster, and this much stays in a core's own cache."""
 
+SHORT_BYTES_MAX: Final = SHARED_BYTES // 2
+"""A frame up to this size is completed in the shared buffer; a larger one gets a buffer of its own."""
+
 OWN_BYTES_MIN: Final = 256 * KIB
 SPARE_BUFFER_BYTES_MAX: Final = 2 * MIB
 """Buffers up to this size are kept for the next frame; a fresh one costs page faults, a kept one memory."""
 
 SPARE_BYTES_MAX: Final = 16 * MIB
+
+LATE_BYTES_MAX: Final = 4 * KIB
 
 
 class FrameRefused(Exception):
@@ -58,20 +65,23 @@ class ReceiveBuffers:
         shared_bytes: int = SHARED_BYTES,
         spare_buffer_bytes_max: int = SPARE_BUFFER_BYTES_MAX,
         spare_bytes_max: int = SPARE_BYTES_MAX,
+        account: ByteBudget | None = None,
     ) -> None:
+        """`account` is told of the spare buffers."""
         assert shared_bytes >= 64
         self.shared = memoryview(mmap.mmap(-1, shared_bytes))
         self._spare_buffer_bytes_max = spare_buffer_bytes_max
         self._spare_bytes_max = spare_bytes_max
+        self._account = account
         self._spare: dict[int, list[memoryview]] = {}
         self.spare_bytes = 0
 
     def take(self, size: int) -> memoryview:
         """A buffer of at least `size` bytes, a power of two."""
-        rounded = max(OWN_BYTES_MIN, 1 << (size - 1).bit_length())
+        rounded = buffer_bytes(size)
         spare = self._spare.get(rounded)
         if spare:
-            self.spare_bytes -= rounded
+            self._count_spare(-rounded)
             return spare.pop()
         return memoryview(mmap.mmap(-1, rounded))
 
@@ -79,14 +89,28 @@ class ReceiveBuffers:
         """Keep `buffer` for the next `take`, or let it go if it is big or enough are kept."""
         size = len(buffer)
         if size <= self._spare_buffer_bytes_max and self.spare_bytes + size <= self._spare_bytes_max:
-            self.spare_bytes += size
+            self._count_spare(size)
             self._spare.setdefault(size, []).append(buffer)
+
+    def _count_spare(self, difference: int) -> None:
+        self.spare_bytes += difference
+        if self._account is None:
+            return
+        if difference > 0:
+            self._account.charge(difference)
+        else:
+            self._account.release(-difference)
+
+
+def buffer_bytes(size: int) -> int:
+    """Size of the buffer for a frame that takes `size` bytes with its own size."""
+    return max(OWN_BYTES_MIN, 1 << (size - 1).bit_length())
 
 
 class FrameReader:
     """One connection's incoming bytes. Unread bytes are [start, end) of the current buffer."""
 
-    __slots__ = ("_buffer", "_buffers", "_end", "_frame_bytes_max", "_is_own", "_shared", "_start")
+    __slots__ = ("_buffer", "_buffers", "_end", "_frame_bytes_max", "_is_own", "_shared", "_start", "read_to")
 
     def __init__(self, buffers: ReceiveBuffers, *, frame_bytes_max: int) -> None:
         assert frame_bytes_max >= FRAME_BYTES_MIN
@@ -97,6 +121,8 @@ class FrameReader:
         self._is_own = False
         self._start = 0
         self._end = 0
+        self.read_to = 0
+        """How far a frame in a buffer of its own may be read; whoever counts its memory moves it on."""
 
     @property
     def held_bytes(self) -> int:
@@ -108,15 +134,21 @@ class FrameReader:
         """Bytes that arrived and were not handed out as frames."""
         return self._end - self._start
 
-    def get_buffer(self) -> memoryview:
-        """Where the next read goes; never empty."""
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the next frame, its size included; as far as that is known."""
+        return self._frame_end() - self._start
+
+    def get_buffer(self, bytes_max: int = SHARED_BYTES) -> memoryview:
+        """Where the next read goes, which brings at most `bytes_max` beyond the next frame; never empty."""
         unread = self._end - self._start
         if not unread:
             self._use_shared()
-            return self._shared
+            return self._shared[:bytes_max]
         if self._is_own and self._start == 0 and self._end < (needed := self._frame_end()):
-            return self._buffer[self._end : needed]
-        return self._make_room(unread)
+            # A read that was under way when reading was paused is taken in, too.
+            return self._buffer[self._end : min(needed, max(self.read_to, self._end + LATE_BYTES_MAX))]
+        return self._make_room(unread, bytes_max)
 
     def buffer_updated(self, count: int) -> None:
         """`count` bytes were written to the front of what `get_buffer` gave."""
@@ -138,6 +170,14 @@ class FrameReader:
         self.retain()
         return None
 
+    def put_back(self, frame: memoryview) -> None:
+        """The frame that `next_frame` has just handed out may not start yet: it is the next one again.
+
+        `retain` is to be called before anything else is.
+        """
+        self._start -= SIZE_BYTES + len(frame)
+        assert self._start >= 0
+
     def retain(self) -> None:
         """Keep what is unread until it is asked for: call it before control returns to the event loop.
 
@@ -146,7 +186,7 @@ class FrameReader:
         unread = self._end - self._start
         if not unread:
             self._use_shared()
-        elif self._buffer is self._shared:
+        elif self._buffer is self._shared or (not self._is_own and 2 * self._start >= self._end):
             needed = self._frame_end() - self._start
             if needed > unread and needed > len(self._shared) // 2:
                 self._move_to_own(needed)
@@ -169,7 +209,7 @@ class FrameReader:
             raise FrameRefused(size, frame_bytes_max=self._frame_bytes_max)
         return start + SIZE_BYTES + size
 
-    def _make_room(self, unread: int) -> memoryview:
+    def _make_room(self, unread: int, bytes_max: int) -> memoryview:
         """Move what is unread to where the next read has room behind it."""
         needed = self._frame_end() - self._start
         if needed <= unread:
@@ -183,7 +223,7 @@ class FrameReader:
         self._shared[:unread] = self._buffer[self._start : self._end]
         self._use_shared()
         self._end = unread
-        return self._shared[unread:]
+        return self._shared[unread : max(needed, unread + bytes_max)]
 
     def _move_to_own(self, size: int) -> None:
         """Move what is unread to the front of a buffer of this connection's own."""
@@ -192,6 +232,7 @@ class FrameReader:
         own[:unread] = self._buffer[self._start : self._end]
         self._use_shared()
         self._buffer, self._is_own, self._end = own, True, unread
+        self.read_to = size
 
     def _use_shared(self) -> None:
         if self._is_own:

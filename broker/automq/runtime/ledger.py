@@ -46,7 +46,7 @@ class Account(enum.Enum):
 
 SHARES: Final[Mapping[Account, int]] = {
     Account.ARENAS: 250,
-    Account.RECEIVE: 200,
+    Account.RECEIVE: 185,
     Account.BLOCK_CACHE: 125,
     Account.UPLOADS: 125,
     Account.COLD_READS: 60,
@@ -55,7 +55,7 @@ SHARES: Final[Mapping[Account, int]] = {
     Account.LOG_CACHE_INDEX: 40,
     Account.CHECKPOINTS: 30,
     Account.INDEX_CACHE: 30,
-    Account.CONNECTIONS: 20,
+    Account.CONNECTIONS: 35,
 }
 """Of a thousand. Two uploads of a quarter of the arenas each fit; what is received may be a request of 100 MiB where
 the total is a gibibyte."""

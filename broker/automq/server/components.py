@@ -222,7 +222,7 @@ class Components:
             services=services,
             storage=self.storage,
             ledger=self._ledger,
-            settings=listener_settings(self._settings),
+            settings=listener_settings(self._settings, descriptors=platform.descriptors),
             workers=platform.workers,
             tasks=self._tasks,
             metrics=self._metrics,

@@ -24,6 +24,7 @@ from automq.protocol.schema import Message
 from automq.security.session import Session
 from automq.server.dispatch import Route, decode_request, respond
 from automq.server.outbox import Outbox
+from automq.server.receiving import Hold
 
 if TYPE_CHECKING:
     from automq.server.listener import KafkaServer
@@ -49,6 +50,13 @@ class UnsupportedVersion(Exception):
         self.client_id = head.client_id
 
 
+class StalledRequest(Exception):
+    """A request that has begun does not come in; sizes in bytes."""
+
+    def __init__(self, *, size: int, arrived: int) -> None:
+        super().__init__(f"a request of {size} bytes does not come in: {arrived} have arrived")
+
+
 class _Started:
     """Requests of one API that one read brought. Counted together: one by one takes as long as parsing them."""
 
@@ -65,8 +73,9 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_blocked",
-        "_blocked_head",
         "_exclusive",
+        "_frames",
+        "_hold",
         "_idle_since",
         "_is_flush_wanted",
         "_is_processing",
@@ -99,16 +108,21 @@ class Connection(asyncio.BufferedProtocol):
         self._mute_timer: asyncio.TimerHandle | None = None
         """Set while the client is not listened to, because of its quotas."""
         self._peer = ""
-        self._reader = FrameReader(server.buffers, frame_bytes_max=server.settings.request_bytes_max)
+        receiving = server.receiving
+        self._reader = FrameReader(
+            server.buffers, frame_bytes_max=min(server.settings.request_bytes_max, receiving.frame_bytes_max)
+        )
+        self._hold = Hold(receiving, self.proceed)
+        self._frames = 0
+        """Requests started."""
         self._queue = ResponseQueue(self._on_ready, in_flight_max=server.settings.in_flight_max)
         self._started: deque[_Started] = deque()
         """Of the requests in the queue, oldest first."""
         self._exclusive: ResponseSlot | Appending | None = None
         """The request that runs alone."""
         self._waiting: DelayedFetch | None = None
-        self._blocked: memoryview | None = None
-        """A copy of the next frame, which may not start yet."""
-        self._blocked_head: RequestHead | None = None
+        self._blocked: RequestHead | None = None
+        """The head of the next frame, which may not start yet."""
         self._is_reading = True
         self._is_processing = False
         self._is_flush_wanted = False
@@ -137,12 +151,13 @@ class Connection(asyncio.BufferedProtocol):
             self._mute_timer.cancel()
         self._blocked = None
         self._reader.close()
+        self._hold.clear()
         self._outbox.close()
         self._queue.close()
         self._server.remove(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._reader.get_buffer()
+        return self._reader.get_buffer(self._server.receiving.read_bytes)
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.is_closed:
@@ -186,7 +201,7 @@ class Connection(asyncio.BufferedProtocol):
             self._is_processing = False
         if self.is_closed:
             return
-        may_read = is_all and self._mute_timer is None
+        may_read = self._hold.update(self._reader) and is_all and self._mute_timer is None
         if may_read != self._is_reading:
             self._is_reading = may_read
             if may_read:
@@ -201,13 +216,11 @@ class Connection(asyncio.BufferedProtocol):
         # Produce requests that may start, and bytes they may have, without asking again.
         quota = room = 0
         for _ in range(FRAMES_PER_TURN_MAX):
-            frame, head = self._blocked, self._blocked_head
-            if frame is None or head is None:
-                frame = reader.next_frame()
-                if frame is None:
-                    self._flush_wanted()
-                    return True
-                head = parse_head(frame)
+            frame = reader.next_frame()
+            if frame is None:
+                self._flush_wanted()
+                return True
+            head = parse_head(frame) if self._blocked is None else self._blocked
             size = len(frame)
             if quota and size <= room and head.api.key is _PRODUCE:
                 quota -= 1
@@ -219,9 +232,9 @@ class Connection(asyncio.BufferedProtocol):
                 # The answer it waits for may be ready already.
                 if not self._flush_wanted() or self.is_closed or not self._may_start(head, size):
                     return False
-                frame = cast(memoryview, self._blocked)
+                frame = cast(memoryview, reader.next_frame())
                 quota = 0
-            self._blocked = self._blocked_head = None
+            self._blocked = None
             if not self._start(head, frame, now) or self._mute_timer is not None:
                 quota = 0
             if self.is_closed:
@@ -291,14 +304,15 @@ class Connection(asyncio.BufferedProtocol):
         self.proceed()
 
     def _put_aside(self, frame: memoryview, head: RequestHead) -> None:
-        if self._blocked is None:
-            self._blocked, self._blocked_head = memoryview(bytearray(frame)), head
-            self._reader.retain()
+        self._blocked = head
+        self._reader.put_back(frame)
+        self._reader.retain()
 
     def _start(self, head: RequestHead, frame: memoryview, now: float) -> bool:
         """False when the request runs alone. Raises MalformedMessage, UnsupportedVersion."""
         server = self._server
         key = head.api.key
+        self._frames += 1
         session = self._session
         session.client_id = head.client_id
         slot = self._queue.open_slot()
@@ -396,6 +410,11 @@ class Connection(asyncio.BufferedProtocol):
         self.close()
 
     @property
+    def host(self) -> str:
+        """Where the client is; "" where nobody knows."""
+        return self._peer
+
+    @property
     def is_answered(self) -> bool:
         """Every request that was started is answered, whether the client has taken the answers or not."""
         return not len(self._queue)
@@ -419,6 +438,12 @@ class Connection(asyncio.BufferedProtocol):
         self._queue.sent(unsent_bytes=self._outbox.pinned_bytes)
         if not is_taking:
             self._refuse(TimeoutError("the client does not take its answers"))
+        elif not self._is_reading:
+            self._hold.pause()
+        elif self._hold.is_stalled(self._reader, now, frames=self._frames):
+            self._server.metrics.requests_stalled += 1
+            reader = self._reader
+            self._refuse(StalledRequest(size=reader.frame_bytes, arrived=reader.unread_bytes))
         elif idle_s_max is not None and now - self._idle_since > idle_s_max:
             log.info("connection from %s closed: idle for %d s", self._peer, int(idle_s_max))
             self.close()

@@ -20,9 +20,11 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import Workers
 from automq.s3stream.stream import Storage
+from automq.server.admission import Admission, ConnectionLimits
 from automq.server.audit import Audit
 from automq.server.connection import Connection
 from automq.server.dispatch import DispatchTable
+from automq.server.receiving import Receiving
 from automq.server.request_metrics import RequestMetrics
 
 log = logging.getLogger(__name__)
@@ -41,8 +43,8 @@ class ListenerSettings:
     """socket.request.max.bytes"""
     idle_ms_max: int | None = 600_000
     """connections.max.idle.ms; None means never."""
-    connections_max: int = 20_000
-    """About 5 KB each; beyond it new ones are closed at once."""
+    connections: ConnectionLimits = ConnectionLimits(connections_max=20_000)
+    """Beyond them new ones are closed at once."""
     in_flight_max: int = IN_FLIGHT_MAX
     """Requests of one connection that are started and not answered."""
     fetch: FetchSettings = FetchSettings()
@@ -68,8 +70,13 @@ class KafkaServer:
         self.storage = storage
         self.settings = settings
         self.metrics = RequestMetrics(metrics)
+        self.admission = Admission(settings.connections, ledger[Account.CONNECTIONS])
+        self.metrics.connections_over_limit = self.admission.refused
         self.now = services.clock.monotonic
-        self.buffers = ReceiveBuffers()
+        self.receiving = Receiving(
+            ledger[Account.RECEIVE], call_soon=lambda turn: asyncio.get_running_loop().call_soon(turn)
+        )
+        self.buffers = ReceiveBuffers(spare_bytes_max=self.receiving.spare_bytes_max, account=ledger[Account.RECEIVE])
         self.copies = ledger[Account.READER_PINS]
         """Answers copied out of the arenas because their readers are slow; beyond it such a connection is closed."""
         self.audit = Audit()
@@ -96,14 +103,25 @@ class KafkaServer:
             tasks=tasks,
         )
         self._tasks = tasks
-        self._connections: dict[Connection, None] = {}
+        self._connections: dict[Connection, bool] = {}
+        """With whether they were admitted: the others are being closed."""
         # A request larger than this is let in as soon as there is this much room: it may never be more.
         self._room_bytes_max = storage.settings.arena_bytes // 4
         gauge = metrics.gauge("automq_connections", "Open client connections")
-        gauge.set_function(lambda: len(self._connections))
+        gauge.set_function(lambda: self.admission.count)
 
     def start(self) -> None:
         """Look after connections from now on."""
+        limits = self.settings.connections
+        log.info(
+            "connections are taken",
+            extra={
+                "connections_max": limits.connections_max,
+                "limited_by": limits.limited_by,
+                "descriptors": limits.descriptors,
+                "request_bytes_max": min(self.settings.request_bytes_max, self.receiving.frame_bytes_max),
+            },
+        )
         _ = self._tasks.spawn(self._look_after(), name="connections")
 
     def protocol_factory(self, listener_name: str) -> Callable[[], asyncio.BaseProtocol]:
@@ -148,18 +166,16 @@ class KafkaServer:
 
     def add(self, connection: Connection) -> None:
         """A client has come."""
-        self._connections[connection] = None
-        if self.is_draining:
-            # Between the end of listening and the end of the process; the state's own line says why.
-            connection.close()
-        elif len(self._connections) > self.settings.connections_max:
-            self.metrics.connections_refused += 1
-            log.warning("connection closed: %d are open already", len(self._connections) - 1)
+        # Between the end of listening and the end of the process; the state's own line says why.
+        is_admitted = not self.is_draining and self.admission.admit(connection.host, self.now())
+        self._connections[connection] = is_admitted
+        if not is_admitted:
             connection.close()
 
     def remove(self, connection: Connection) -> None:
         """A client has gone."""
-        self._connections.pop(connection, None)
+        if self._connections.pop(connection, False):
+            self.admission.leave(connection.host)
         self._forget(connection)
 
     def progressed(self, connection: Connection) -> None:

@@ -3,14 +3,21 @@
 from collections.abc import Mapping
 from typing import Final
 
-from automq.runtime.ledger import LEAST, MIB, SHARES, Account, MemoryTooSmall, split_memory
+from automq.runtime.ledger import KIB, LEAST, MIB, SHARES, Account, MemoryTooSmall, split_memory
 from automq.server.sections import EngineSettings, ServerSettings
-from automq.server.setting import Machine
+from automq.server.setting import INT32_MAX, Machine
 
 # Of the limit. The rest is the interpreter's and its libraries' (100 MiB), the metadata's, and what an allocator loses.
 MEMORY_SHARE: Final = 0.45
 # More than this is taken only where somebody says so: it carries 256 MiB of arenas and a request of 100 MiB.
 MEMORY_DEFAULT_MAX: Final = 1024 * MIB
+
+# What an open connection takes: its own objects, the transport's and the socket's, and what it may keep of a request
+# without asking (`receiving.ALLOWANCE_BYTES`).
+CONNECTION_BYTES: Final = 6 * KIB
+
+# Six tenths of it are for requests above 2 MiB, and one batch may be 4 MiB.
+RECEIVE_BYTES_MIN: Final = 8 * MIB
 
 UPLOAD_BYTES_DEFAULT_MAX: Final = 64 * MIB
 
@@ -18,6 +25,7 @@ NAMES: Final[Mapping[Account, str]] = {
     Account.ARENAS: "automq.arena.bytes",
     Account.BLOCK_CACHE: "automq.block.cache.bytes",
     Account.RECEIVE: "queued.max.request.bytes",
+    Account.CONNECTIONS: "max.connections",
 }
 """Accounts whose limit is a setting of its own."""
 
@@ -33,6 +41,12 @@ class MemoryRefused(Exception):
 def plan_memory(engine: EngineSettings, server: ServerSettings, machine: Machine) -> dict[Account, int]:
     """The limit of every account, in bytes. Raises MemoryRefused."""
     fixed = _fixed(engine, server)
+    if fixed.get(Account.RECEIVE, RECEIVE_BYTES_MIN) < RECEIVE_BYTES_MIN:
+        raise MemoryRefused(
+            NAMES[Account.RECEIVE],
+            f"{NAMES[Account.RECEIVE]}={fixed[Account.RECEIVE]} does not carry one full batch: at least "
+            f"{RECEIVE_BYTES_MIN}, or -1 for a share of automq.memory.bytes",
+        )
     # An upload in the making and its object are drawn as a whole.
     least = {} if engine.upload_bytes_asked is None else {Account.UPLOADS: engine.upload_bytes_asked}
     total = engine.memory_bytes_asked
@@ -56,6 +70,10 @@ def _fixed(engine: EngineSettings, server: ServerSettings) -> dict[Account, int]
         Account.ARENAS: engine.arena_bytes_asked,
         Account.BLOCK_CACHE: engine.block_cache_bytes_asked,
         Account.RECEIVE: server.queued_request_bytes_max if server.queued_request_bytes_max > 0 else None,
+        # Kafka's default means no limit: then memory and descriptors decide.
+        Account.CONNECTIONS: server.connections_max_asked * CONNECTION_BYTES
+        if server.connections_max_asked < INT32_MAX
+        else None,
     }
     return {account: limit for account, limit in asked.items() if limit is not None}
 
@@ -76,7 +94,7 @@ def _default_total(fixed: Mapping[Account, int], least: Mapping[Account, int], m
 
 def _refused(error: MemoryTooSmall, engine: EngineSettings, machine: Machine) -> MemoryRefused:
     """In words, with every number that matters and a remedy."""
-    taken = "".join(f", {NAMES[account]}={limit}" for account, limit in error.fixed.items())
+    taken = "".join(f", {limit} for {NAMES[account]}" for account, limit in error.fixed.items())
     others = sum(LEAST[account] for account in Account if account not in error.fixed)
     if engine.memory_bytes_asked is not None:
         total = f"automq.memory.bytes={error.total}"

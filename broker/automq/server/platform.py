@@ -19,6 +19,7 @@ from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import ThreadWorkers, Workers
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.uri import open_store, parse_store_uri
+from automq.server.admission import raise_descriptor_limit
 from automq.server.lifecycle import Reason, Refused
 from automq.server.setting import Address
 from automq.server.settings import Settings
@@ -132,6 +133,8 @@ class Platform:
     open_store: Callable[[Settings, Metrics], ObjectStorage]
     store_workers: Workers | None = None
     """The store's own, where it has any: what hangs there must not keep anything else waiting."""
+    descriptors: int | None = None
+    """How many files and sockets may be open; None where there is no limit."""
     boot_id: str = ""
     """Names this boot of this machine; "" where nothing does."""
     stall_watch: Callable[[Metrics], StallWatch] = lambda _metrics: NoStallWatch()
@@ -165,6 +168,7 @@ def system_platform() -> Platform:
         store_workers=store_workers,
         network=SystemNetwork(),
         open_store=lambda settings, _metrics: _open_store(settings, workers=store_workers, entropy=entropy),
+        descriptors=raise_descriptor_limit(),
         boot_id=_boot_id(),
         stall_watch=ThreadStallWatch,
     )

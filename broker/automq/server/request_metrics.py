@@ -4,7 +4,7 @@ Counting one request with the registry's own counters takes longer than parsing 
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -31,6 +31,9 @@ class RequestMetrics(Collector):
         self.bytes_in = 0
         self.bytes_out = 0
         self.connections_refused = 0
+        self.requests_stalled = 0
+        self.connections_over_limit: Mapping[str, int] = {}
+        """By the setting whose limit was reached."""
         metrics.registry.register(self)
 
     def answered(self, key: int, seconds: float, count: int = 1) -> None:
@@ -51,6 +54,15 @@ class RequestMetrics(Collector):
             "automq_connections_refused",
             "Connections closed for a limit or a malformed request",
             self.connections_refused,
+        )
+        over_limit = CounterMetricFamily(
+            "automq_connections_over_limit", "Connections closed because there are too many", labels=["setting"]
+        )
+        for name, count in self.connections_over_limit.items():
+            over_limit.add_metric([name], count)
+        yield over_limit
+        yield CounterMetricFamily(
+            "automq_requests_stalled", "Connections closed because a request did not come in", self.requests_stalled
         )
         family = HistogramMetricFamily("automq_request_seconds", "From parsed request to answer", labels=["api"])
         for key, latency in self._by_api.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq.server.setting import (
+    INT32_MAX,
     INT64_MAX,
     KIB,
     MIB,
@@ -16,6 +17,7 @@ from automq.server.setting import (
     Listener,
     address,
     boolean,
+    count_map,
     integer,
     listener_list,
     one_of,
@@ -289,6 +291,31 @@ class ServerSettings:
         doc="Memory for requests that are still coming in or may not start yet, of all connections together. A quarter "
         "of it is for requests up to 2 MiB, the rest for larger ones; a request that does not fit is refused, "
         "connections beyond it are not read until there is room.",
+        used_by="server/listener",
+    )
+    connections_max_asked: int = setting(
+        "max.connections",
+        integer(least=1),
+        default=INT32_MAX,
+        default_text="2147483647: as many as descriptors and memory carry",
+        doc="Most connections; a new one beyond them is closed at once. Fewer where the process may not open so many "
+        "files, less a reserve for the store, or where `automq.memory.bytes` does not carry them: the log says how "
+        "many at start.",
+        used_by="server/listener",
+    )
+    connections_per_host_max: int = setting(
+        "max.connections.per.ip",
+        integer(least=0),
+        default=INT32_MAX,
+        doc="Most connections of one address; a new one beyond them is closed at once.",
+        used_by="server/listener",
+    )
+    connections_per_host_overrides: dict[str, int] = setting(
+        "max.connections.per.ip.overrides",
+        count_map(),
+        default=lambda _machine: {},
+        default_text="none",
+        doc="The same for some addresses, as in `10.0.0.7:200,[2001:db8::1]:50`. Names are not looked up.",
         used_by="server/listener",
     )
     idle_ms_max: int = setting(

@@ -6,6 +6,7 @@ loader, the contradictions' messages, DescribeConfigs and the table in docs/brok
 
 import dataclasses
 import enum
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -235,3 +236,22 @@ def protocol_map() -> tuple[Kind, Callable[[str], dict[str, str]], str]:
         return entries
 
     return Kind.STRING, parse, "NAME:PLAINTEXT,..."
+
+
+def count_map() -> tuple[Kind, Callable[[str], dict[str, int]], str]:
+    """ADDRESS:COUNT, comma separated."""
+
+    def parse(text: str) -> dict[str, int]:
+        entries: dict[str, int] = {}
+        for entry in filter(None, (part.strip() for part in text.split(","))):
+            host, _, count = entry.rpartition(":")
+            try:
+                where = ipaddress.ip_address(host.strip().removeprefix("[").removesuffix("]"))
+            except ValueError:
+                raise ValueRefused(f"{entry} is not ADDRESS:COUNT with an IP address, as in 10.0.0.7:200") from None
+            if not count.isascii() or not count.isdigit() or int(count) > INT32_MAX:
+                raise ValueRefused(f"{entry} does not end with a number of connections")
+            entries[str(where)] = int(count)
+        return entries
+
+    return Kind.STRING, parse, "ADDRESS:COUNT,..."

@@ -14,6 +14,7 @@ from automq.partition.manager import PartitionSettings
 from automq.runtime.ledger import Account
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.uri import StoreKind, parse_store_uri
+from automq.server.admission import connection_limits
 from automq.server.listener import ListenerSettings
 from automq.server.memory import NAMES
 from automq.server.setting import Kind
@@ -89,11 +90,18 @@ def group_settings(settings: Settings) -> GroupSettings:
     )
 
 
-def listener_settings(settings: Settings) -> ListenerSettings:
-    """The connections'."""
+def listener_settings(settings: Settings, *, descriptors: int | None) -> ListenerSettings:
+    """The connections'. `descriptors` is how many the process may open; None where nothing says."""
     server = settings.server
     return ListenerSettings(
         request_bytes_max=server.request_bytes_max,
+        connections=connection_limits(
+            asked=server.connections_max_asked,
+            descriptors=descriptors,
+            memory_bytes=settings.memory[Account.CONNECTIONS],
+            per_host_max=server.connections_per_host_max,
+            per_host_overrides=server.connections_per_host_overrides,
+        ),
         idle_ms_max=None if server.idle_ms_max < 0 else server.idle_ms_max,
         fetch=FetchSettings(request_bytes_max=server.fetch_bytes_max),
     )
@@ -129,7 +137,7 @@ def default_value(settings: Settings, name: str) -> str | None:
     computed = {
         "automq.memory.bytes": sum(settings.memory.values()),
         "automq.upload.bytes": settings.upload_bytes,
-        **{key: settings.memory[account] for account, key in NAMES.items()},
+        **{NAMES[account]: settings.memory[account] for account in (Account.ARENAS, Account.BLOCK_CACHE)},
     }
     if name in computed:
         return str(computed[name])

@@ -8,6 +8,7 @@ import pytest
 from automq.protocol.apis import ApiKey
 from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
+from automq.server.admission import ConnectionLimits
 from automq.server.listener import LAST_ANSWERS_S, ListenerSettings
 from tests.support.batches import build_batch
 from tests.support.data_path import TOPIC, DataPath, fetch_request, produce_request
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.looptime
 
 
 async def test_connections_are_bounded() -> None:
-    path = await DataPath(listener=ListenerSettings(connections_max=2)).start()
+    path = await DataPath(listener=ListenerSettings(connections=ConnectionLimits(connections_max=2))).start()
     clients = [path.connect() for _ in range(3)]
     await asyncio.sleep(0)
 

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from automq.runtime.ledger import LEAST, TOTAL_LEAST, Account
+from automq.server.memory import CONNECTION_BYTES
 from automq.server.sections import UPLOAD_INTERVAL_MS
 from automq.server.setting import Address, Listener, Machine
 from automq.server.settings import (
@@ -228,7 +229,12 @@ def test_settings_that_exceed_the_total_together_are_refused_by_name() -> None:
             f"queued.max.request.bytes={99 * MIB}",
         )
 
-    for words in (f"automq.arena.bytes={200 * MIB}", f"queued.max.request.bytes={99 * MIB}", str(256 * MIB), "lower"):
+    for words in (
+        f"{200 * MIB} for automq.arena.bytes",
+        f"{99 * MIB} for queued.max.request.bytes",
+        str(256 * MIB),
+        "lower",
+    ):
         assert words in str(caught.value)
 
 
@@ -238,6 +244,30 @@ def test_an_upload_that_is_set_fits_its_account() -> None:
     )
 
     assert settings.memory[Account.UPLOADS] >= 100 * MIB
+
+
+def test_connections_that_somebody_set_are_an_account() -> None:
+    settings = load("max.connections=20000", "max.connections.per.ip.overrides=10.0.0.7:200, [2001:DB8::1]:5")
+
+    assert settings.memory[Account.CONNECTIONS] == 20_000 * CONNECTION_BYTES
+    assert settings.server.connections_per_host_overrides == {"10.0.0.7": 200, "2001:db8::1": 5}
+    with pytest.raises(InvalidSettings, match="max.connections"):
+        load(f"automq.memory.bytes={256 * MIB}", "max.connections=1000000")
+
+
+def test_kafkas_default_number_of_connections_means_as_many_as_fit() -> None:
+    assert load("max.connections=2147483647").memory == load().memory
+
+
+@pytest.mark.parametrize("text", ["host:5", "10.0.0.1", "10.0.0.1:x", "10.0.0.1:-1", "10.0.0.1:99999999999"])
+def test_limits_of_an_address_must_be_addresses_and_numbers(text: str) -> None:
+    with pytest.raises(InvalidSettings, match="max.connections.per.ip.overrides"):
+        load(f"max.connections.per.ip.overrides={text}")
+
+
+def test_memory_for_requests_carries_a_full_batch() -> None:
+    with pytest.raises(InvalidSettings, match="queued.max.request.bytes=5 .*at least"):
+        load("queued.max.request.bytes=5")
 
 
 def test_memory_limit_is_the_lowest_of_version_2(tmp_path: pathlib.Path) -> None:
