@@ -21,9 +21,8 @@ returned to the event loop.
 
 import mmap
 import struct
+from collections.abc import Callable
 from typing import Final
-
-from automq.runtime.budget import ByteBudget
 
 _SIZE = struct.Struct(">i").unpack_from
 
@@ -65,14 +64,14 @@ class ReceiveBuffers:
         shared_bytes: int = SHARED_BYTES,
         spare_buffer_bytes_max: int = SPARE_BUFFER_BYTES_MAX,
         spare_bytes_max: int = SPARE_BYTES_MAX,
-        account: ByteBudget | None = None,
+        on_spare: Callable[[int], None] = lambda _bytes: None,
     ) -> None:
-        """`account` is told of the spare buffers."""
+        """`on_spare` is told by how many bytes the spare buffers become more, or fewer."""
         assert shared_bytes >= 64
         self.shared = memoryview(mmap.mmap(-1, shared_bytes))
         self._spare_buffer_bytes_max = spare_buffer_bytes_max
         self._spare_bytes_max = spare_bytes_max
-        self._account = account
+        self._on_spare = on_spare
         self._spare: dict[int, list[memoryview]] = {}
         self.spare_bytes = 0
 
@@ -94,12 +93,7 @@ class ReceiveBuffers:
 
     def _count_spare(self, difference: int) -> None:
         self.spare_bytes += difference
-        if self._account is None:
-            return
-        if difference > 0:
-            self._account.charge(difference)
-        else:
-            self._account.release(-difference)
+        self._on_spare(difference)
 
 
 def buffer_bytes(size: int) -> int:

@@ -76,7 +76,9 @@ class KafkaServer:
         self.receiving = Receiving(
             ledger[Account.RECEIVE], call_soon=lambda turn: asyncio.get_running_loop().call_soon(turn)
         )
-        self.buffers = ReceiveBuffers(spare_bytes_max=self.receiving.spare_bytes_max, account=ledger[Account.RECEIVE])
+        self.buffers = ReceiveBuffers(
+            spare_bytes_max=self.receiving.spare_bytes_max, on_spare=self.receiving.change_spares
+        )
         self.copies = ledger[Account.READER_PINS]
         """Answers copied out of the arenas because their readers are slow; beyond it such a connection is closed."""
         self.audit = Audit()

@@ -320,6 +320,7 @@ class Receiving:
 
     def __init__(self, account: ByteBudget, *, call_soon: Callable[[Callable[[], None]], object]) -> None:
         limit = account.limit
+        self._account = account
         self.call_soon = call_soon
         self.spare_bytes_max = min(SPARE_BYTES_MAX, int(limit * MEDIUM_SHARE) // 4)
         """Of spare buffers, which come out of the medium pool's share."""
@@ -356,6 +357,13 @@ class Receiving:
         else:
             heads.release(-difference)
         self.read_bytes = max(ALLOWANCE_BYTES, min(SHARED_BYTES, (heads.limit - heads.used) // READ_PART))
+
+    def change_spares(self, difference: int) -> None:
+        """More or less is kept for medium frames to come: a share of their own."""
+        if difference >= 0:
+            self._account.charge(difference)
+        else:
+            self._account.release(-difference)
 
     def admit(self) -> None:
         """Something was let go of: serve those that wait."""

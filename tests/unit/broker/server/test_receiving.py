@@ -28,7 +28,9 @@ class World:
         self.account = ByteBudget(limit)
         self.turns: list[Callable[[], None]] = []
         self.receiving = Receiving(self.account, call_soon=self.turns.append)
-        self.buffers = ReceiveBuffers(spare_bytes_max=self.receiving.spare_bytes_max, account=self.account)
+        self.buffers = ReceiveBuffers(
+            spare_bytes_max=self.receiving.spare_bytes_max, on_spare=self.receiving.change_spares
+        )
         self.peers: list[Peer] = []
 
     def peer(self) -> "Peer":
