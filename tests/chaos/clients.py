@@ -10,6 +10,7 @@ import asyncio
 import pathlib
 import signal
 import sys
+import threading
 import time
 from typing import Any, TextIO
 
@@ -17,6 +18,10 @@ LIBRARIES = ("librdkafka", "aiokafka", "kafka-python")
 GIVE_UP_S = 180
 LARGE_BYTES = 1000
 """Records of that size are gathered into batches of a megabyte, where the library can."""
+
+
+QUEUED_BYTES_MAX = 4_000_000
+"""What a producer may have asked for and not been told of."""
 
 
 class Journal:
@@ -153,9 +158,15 @@ def produce_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
     def follow(sequence: int, future: Any) -> None:
         future.add_callback(lambda _: journal.line("acked", sequence))
         future.add_errback(lambda error: journal.line("failed", sequence, repr(error)))
+        future.add_both(lambda _: room.release())
+
+    # This library queues without end, and what has waited for `delivery_timeout_ms` is given up.
+    room = threading.Semaphore(QUEUED_BYTES_MAX // max(options.record_bytes, 100))
 
     sequence = 0
     while not stop.asked:
+        if not room.acquire(timeout=0.1):
+            continue
         follow(
             sequence,
             producer.send(
