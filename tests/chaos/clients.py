@@ -149,6 +149,7 @@ def produce_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
                 delivery_timeout_ms=GIVE_UP_S * 1000,
                 request_timeout_ms=5000,
                 retry_backoff_ms=50,
+                reconnect_backoff_max_ms=500,
                 max_block_ms=GIVE_UP_S * 1000,
             )
             break
@@ -251,6 +252,7 @@ def consume_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
                 auto_commit_interval_ms=500,
                 session_timeout_ms=10_000,
                 retry_backoff_ms=100,
+                reconnect_backoff_max_ms=500,
                 partition_assignment_strategy=[RangePartitionAssignor],
             )
             break

@@ -33,6 +33,8 @@ class Sent:
     offset: int | None = None
     acknowledged: bool = False
     acknowledged_at: float = 0.0
+    least_offset: int = 0
+    """Everything below it was durable before the batch was sent."""
 
     @property
     def values(self) -> list[bytes]:
@@ -79,7 +81,7 @@ class History:
         name = f"{producer}/{partition}"
         lane = self.lanes.setdefault(name, [])
         first = lane[-1].first + lane[-1].count if lane else 0
-        sent = Sent(name, partition, first, count)
+        sent = Sent(name, partition, first, count, least_offset=self.high_watermarks[partition])
         lane.append(sent)
         return sent
 
@@ -167,11 +169,15 @@ def _judge_lanes(history: History, partition: int, start: int, log: list[bytes])
         found = numbers.pop(name, [])
         if any(after != before + 1 for before, after in zip(found, found[1:], strict=False)):
             history.violation(f"{name}: duplicate, missing or out of order: {_first_break(found)}")
-        last = max((sent.first + sent.count - 1 for sent in lane if sent.acknowledged), default=-1)
-        if last >= 0 and (not found or found[-1] < last) and start == 0:
-            history.violation(f"{name}: record {last} was acknowledged and is missing")
-        if start == 0 and found and found[0] != 0:
-            history.violation(f"{name}: records before {found[0]} are missing")
+        acknowledged = [sent for sent in lane if sent.acknowledged]
+        # What was sent when the log was as long as its start is now cannot lie below that; nor can what comes after it.
+        kept = [sent for sent in acknowledged if sent.least_offset >= start]
+        if acknowledged and (kept or found):
+            last = acknowledged[-1].first + acknowledged[-1].count - 1
+            if not found or found[-1] < last:
+                history.violation(f"{name}: record {last} was acknowledged and is missing")
+        if found and kept and found[0] > kept[0].first:
+            history.violation(f"{name}: records from {kept[0].first} to {found[0]} are missing")
         sent_to = lane[-1].first + lane[-1].count
         if found and found[-1] >= sent_to:
             history.violation(f"{name}: record {found[-1]} was never sent")

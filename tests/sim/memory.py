@@ -7,6 +7,8 @@ The engine's own counters are not asked: a budget that forgets to count would ag
     indexes       of objects                                             `index_cache_bytes`, or one index
     cold reads    ranged GETs that are under way                         `cold_read_bytes`, or one of them alone
 
+and then every account of the broker's memory by what it says itself, where its limit is above what one thing may be.
+
 `watch` is to be called once in a process, before any broker is made.
 """
 
@@ -16,11 +18,14 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+from automq.runtime.ledger import Account, MemoryLedger
 from automq.s3stream.arena import Arena, ArenaPool
 from automq.s3stream.objects.reader import ObjectReader
 from tests.support.cluster import Cluster
 
 LOOK_S = 0.25
+# No upload, recovery group, block or request of a seed is so large.
+ALONE_BYTES_MAX = 1 << 20
 
 _ARENAS: "weakref.WeakKeyDictionary[ArenaPool, int]" = weakref.WeakKeyDictionary()
 """Bytes of the arenas that each pool has made."""
@@ -58,7 +63,7 @@ async def look_on(cluster: Cluster) -> None:
             storage = components.storage if components is not None else None
             if storage is None:
                 continue
-            for account, held, limit in accounts(storage):
+            for account, held, limit in (*accounts(storage), *booked(storage.ledger)):
                 if held > limit and account not in known:
                     known.add(account)
                     cluster.violation(f"{made.process.name} holds {held} bytes of {account}, its limit is {limit}")
@@ -76,6 +81,14 @@ def accounts(storage: Any) -> Iterable[tuple[str, int, int]]:
     indexes = [index.size for index in storage.reader._indexes.values()]
     yield "indexes", *_or_one(indexes, settings.index_cache_bytes)
     yield "cold reads", *_or_one(_LOADS.get(storage.reader, {}).values(), settings.cold_read_bytes)
+
+
+def booked(ledger: MemoryLedger) -> Iterable[tuple[str, int, int]]:
+    """The same, as the ledger says it: whoever is larger than an account's limit is let in alone."""
+    for account in Account:
+        budget = ledger[account]
+        if budget.limit >= ALONE_BYTES_MAX:
+            yield f"account {account.value}", budget.used, budget.limit
 
 
 def _or_one(sizes: Iterable[int], limit: int) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from tests.sim.rules_logs import LOG_RULES
 from tests.sim.rules_prefix import PREFIX_RULES
 from tests.sim.schedules import run_schedule
 from tests.sim.world import run_seed
+from tests.support.rewrite import NotInSource
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROOFS = pathlib.Path(__file__).with_name("removed_rules.json")
@@ -42,7 +43,11 @@ def apply(rule: Rule) -> None:
             owner = getattr(owner, parent)
         if not hasattr(owner, name):
             raise NotThere(place)
-        setattr(owner, name, rule.removed(getattr(owner, name)))
+        try:
+            replacement = rule.removed(getattr(owner, name))
+        except NotInSource as error:
+            raise NotThere(f"{place}: {error}") from error
+        setattr(owner, name, replacement)
 
 
 class NotThere(Exception):

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.support.rewrite import rewritten
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -15,6 +17,16 @@ class Rule:
     removed: Callable[[Any], Any]
     schedule: str | None = None
     """A directed schedule that fails without it; None asks the seeds."""
+
+
+def without(*changes: tuple[str, str]) -> Callable[[Any], Any]:
+    """A function with each text of `changes` replaced by another (`tests.support.rewrite`), under all of its names."""
+
+    def removed(original: Any) -> Any:
+        original.__code__ = rewritten(original, *changes).__code__
+        return original
+
+    return removed
 
 
 def returns(value: Any) -> Callable[[Any], Any]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.sim.rules import Rule, does_nothing, returns
+from tests.support.rewrite import rewritten
 
 CHECK = "automq.controller.commit_check:"
 
@@ -16,11 +17,8 @@ def _any_epoch(original: Any) -> Any:
 
 
 def _refused_like_any_other(original: Any) -> Any:
-    if original.__name__ == "judge_deleted":
-        from automq.controller.commit_check import Judgement
-        from automq.s3stream.model import RangeVerdict
-
-        return lambda: Judgement(RangeVerdict.REFUSED, None)
+    if original.__name__ == "judge_range":
+        return rewritten(original, ("RangeVerdict.DROPPED", "RangeVerdict.REFUSED"))
     # And no range of it has another owner.
     return lambda image, request, refused: (
         image.wals[request.node, request.epoch].trim_to if refused else request.trim_to
@@ -90,7 +88,7 @@ COMMIT_RULES: tuple[Rule, ...] = (
     Rule(
         "deleted stream",
         "Commit check: the stream is deleted: dropped.",
-        (CHECK + "judge_deleted", CHECK + "position_after"),
+        (CHECK + "judge_range", CHECK + "position_after"),
         _refused_like_any_other,
         "deleted_stream",
     ),

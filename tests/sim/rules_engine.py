@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 from typing import Any
 
-from tests.sim.rules import Rule, does_nothing, does_nothing_async, returns
+from tests.sim.rules import Rule, does_nothing, does_nothing_async, returns, without
 
 QUEUE = "automq.s3stream.append_queue:AppendQueue."
 WAL = "automq.s3stream.wal.object_wal:"
@@ -75,10 +75,6 @@ def _sweeps_fences(original: Any) -> Any:
         await self._store.delete([self._log.slot_id(fence).key])
 
     return sweep
-
-
-def _all_written(original: Any) -> Any:
-    return lambda self, trimmed_to: self.next_sequence
 
 
 def _capture_at_the_tail(original: Any) -> Any:
@@ -160,8 +156,8 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "recovery starts at T",
         "Fence first, then read; trim is a record: recovery starts at T and never looks below it.",
-        (RECOVERER + "first_of_run",),
-        returns(0),
+        (RECOVERER + "Recoverer.run",),
+        without(("read_group(self._committed_to,", "read_group(0,")),
         "restarted",
     ),
     Rule(
@@ -188,8 +184,8 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "trim is a record before it is a delete",
         "Trim is a record before it is a delete: the owner deletes only below a committed T.",
-        (WAL + "ObjectWal.deletable_below",),
-        _all_written,
+        (WAL + "ObjectWal.trim",),
+        without(("trim(trimmed_to)", "trim(self.next_sequence)")),
         "trimmed_behind_an_upload",
     ),
     Rule(
@@ -230,8 +226,8 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "an error waits",
         "An error is an answer too: a refusal waits for the state that it was decided on.",
-        (DRIVER + "_refuse_when_durable",),
-        does_nothing_async,
+        (DRIVER + "_answer",),
+        without(("await self._answer_when_durable(last)\n        raise", "raise")),
         "refused_because_of_a_lost_fact",
     ),
     Rule(

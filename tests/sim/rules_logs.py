@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.sim.rules import Rule, does_nothing, returns
+from tests.sim.rules import Rule, does_nothing, returns, without
 
 
 def _landed(original: Any) -> Any:
@@ -63,20 +63,23 @@ def _nobody_waits(original: Any) -> Any:
 LOADER = "automq.metadata.loader:"
 SNAPSHOTS = "automq.metadata.snapshots:"
 CONDITIONAL = "automq.s3stream.store.conditional:"
+_UNKNOWN = "verdict, failure = (Verdict.UNKNOWN, error)"
+CONFLICT = f"except StoreConflict as error:\n            {_UNKNOWN}"
+NO_ANSWER = f"{CONFLICT}\n        except StoreError as error:\n            {_UNKNOWN}"
 
 LOG_RULES: tuple[Rule, ...] = (
     Rule(
         "unknown outcome",
         "In order: no answer is no outcome; the same bytes are asked for again.",
-        (CONDITIONAL + "judge_failure",),
-        _landed,
+        (CONDITIONAL + "create_once",),
+        without((NO_ANSWER, NO_ANSWER.replace("UNKNOWN", "LANDED"))),
         "refused_append",
     ),
     Rule(
         "409 is no loss",
         "In order: 409 means that nothing happened; the same bytes are asked for again.",
-        (CONDITIONAL + "judge_conflict",),
-        _taken,
+        (CONDITIONAL + "create_once",),
+        without((CONFLICT, CONFLICT.replace("UNKNOWN", "TAKEN"))),
         "conflict_on_an_append",
     ),
     Rule(
@@ -96,8 +99,8 @@ LOG_RULES: tuple[Rule, ...] = (
     Rule(
         "fence lower epochs",
         "Controller epochs: a new controller fences every lower epoch, in ascending order, before its own slot 0.",
-        (LOADER + "fences_lower_epochs",),
-        returns(False),
+        (LOADER + "LogLoader._replay_epoch",),
+        without(("if fencer is None:", "if True:")),
         "claimant_dies_before_it_fences",
     ),
     Rule(

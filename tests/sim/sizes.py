@@ -34,6 +34,8 @@ class Sizes:
 
     record_bytes: int = 0
     """Padding of each record."""
+    read_bytes: int = 250_000
+    """What a reader asks for at a time, of each partition."""
     storage: Mapping[str, int] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
 
@@ -63,6 +65,10 @@ def draw_sizes(dice: random.Random) -> Sizes:
         "block_cache_bytes": dice.choice((0, 8 * KIB, 100 * KIB)),
         "cold_read_bytes": dice.choice((4 * KIB, 64 * KIB)),
         "index_cache_bytes": dice.choice((1, 1500, 8000)),
+        "log_cache_index_bytes": dice.choice((16 * KIB, 256 * KIB, KIB * KIB)),
+        "checkpoint_bytes": dice.choice((KIB, 16 * KIB, KIB * KIB)),
+        "upload_memory_bytes": dice.choice((64 * KIB, KIB * KIB)),
+        "recovery_bytes": dice.choice((64 * KIB, KIB * KIB)),
         "wal_eager_bytes": dice.choice((1, 4 * KIB, KIB * KIB)),
     }
     record_bytes = dice.choice((0, 200, 1500))
@@ -76,7 +82,9 @@ def draw_sizes(dice: random.Random) -> Sizes:
         "listed slots": dice.choice((8, 32, 256)),
         "slot of the metadata log": dice.choice((1, 500, KIB * KIB)),
     }
-    return Sizes(record_bytes=record_bytes, storage=storage, limits=limits)
+    # One fetch is one batch at the least, so a reader of many gets on.
+    read_bytes = dice.choice((10_000, 250_000))
+    return Sizes(record_bytes=record_bytes, read_bytes=read_bytes, storage=storage, limits=limits)
 
 
 def apply_limits(limits: Mapping[str, int]) -> None:

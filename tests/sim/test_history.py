@@ -75,6 +75,26 @@ def test_what_was_deleted_on_request_need_not_be_there():
     assert judged(history, a_log(4), start=4) != []
 
 
+def test_a_trimmed_log_keeps_what_follows_what_it_has():
+    history = a_history()
+    history.trims[0] = 3
+    history.acknowledge(history.send("p", 0, 1), None)
+    assert judged(history, a_log(3, 4, 5), start=3) == []
+    assert "record 5 was acknowledged and is missing" in judged(history, a_log(3, 4), start=3)[0]
+
+
+def test_a_trimmed_log_keeps_what_was_sent_when_it_was_as_long_as_that():
+    history = a_history()
+    history.trims[0] = 5
+    history.saw_high_watermark(0, 5)
+    history.acknowledge(history.send("q", 0, 2), None)
+    log = [b"q/0/0", b"q/0/1"]
+    assert judged(history, log, start=5) == []
+    assert "records from 0 to 1 are missing" in judged(history, log[1:], start=5)[0]
+    history.violations.clear()
+    assert "record 1 was acknowledged and is missing" in judged(history, [], start=5)[0]
+
+
 def test_what_a_reader_saw_must_stay():
     history = a_history()
     assert history.read(0, 5, a_batch(5, 5), reader="r") == 6

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from tests.sim.coverage import PROBES
-from tests.sim.removed_rules import ALL
+from tests.sim.removed_rules import ALL, NotThere, apply
+from tests.sim.rules import Rule, without
 from tests.sim.sizes import LIMITS
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -40,6 +41,13 @@ def owner_of(place):
 def test_the_places_of_a_rule_exist(rule):
     for owner, name in map(owner_of, rule.places):
         assert hasattr(owner, name), (owner, name)
+
+
+def test_what_a_rule_takes_out_must_be_there():
+    rule = Rule("no rule", "", ("tests.sim.rules:does_nothing",), without(("what is not there", "")))
+
+    with pytest.raises(NotThere, match="does_nothing"):
+        apply(rule)
 
 
 @pytest.mark.parametrize("place", [*PROBES, *(place for places in LIMITS.values() for place in places)])

@@ -117,7 +117,9 @@ class World:
         for number in range(dice.randint(1, 2)):
             name = f"r{number}"
             process, client = self.client(name)
-            process.spawn(Reader(client, random.Random(f"{name}! {self.seed}"), history, name=name, topic=TOPIC).run())
+            reader = Reader(client, random.Random(f"{name}! {self.seed}"), history, name=name, topic=TOPIC)
+            reader.max_bytes = self.sizes.read_bytes
+            process.spawn(reader.run())
         for number in range(dice.choice((0, 1, 2))):
             name = f"g{number}"
             process, client = self.client(name)

@@ -150,7 +150,8 @@ def judge_range(
     """One range. `end_before` is the stream's end after earlier ranges of the same request."""
     stream = image.stream(item.stream)
     if stream is None:
-        return judge_deleted()
+        # Clause: what belongs to a deleted stream is dropped. Stream ids are never given twice.
+        return Judgement(RangeVerdict.DROPPED, None)
     if not is_owned(stream, request, item) or is_quarantined(image, request, item):
         return Judgement(RangeVerdict.REFUSED, None)
     if is_wholly_trimmed(stream, item):
@@ -160,11 +161,6 @@ def judge_range(
         return Judgement(RangeVerdict.REFUSED, None)
     verdict = RangeVerdict.ACCEPTED if start == item.start else RangeVerdict.CLIPPED
     return Judgement(verdict, recorded_range(stream, item, start=start))
-
-
-def judge_deleted() -> Judgement:
-    """Clause: what belongs to a deleted stream is dropped. Stream ids are never given twice."""
-    return Judgement(RangeVerdict.DROPPED, None)
 
 
 def is_owned(stream: StreamImage, request: CommitRequest, item: CommitRange) -> bool:

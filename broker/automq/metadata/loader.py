@@ -10,7 +10,7 @@ passed over for the one before, and the slots must then reach as far as it did.
 
 What was read before the claim is gone on with after it, unless a snapshot is newer by then: the log is read once.
 
-Rules that live here, each a function of its own: `fences_lower_epochs`, `check_contiguous`, `check_not_void`,
+Rules that live here, each a function of its own: `check_contiguous`, `check_not_void`,
 `fence_counts`.
 """
 
@@ -244,7 +244,8 @@ class LogLoader:
                 await in_turns(_apply(machine, slot.records))
                 position = LogPosition(position.epoch, position.sequence + 1)
             if not present:
-                if fencer is None or not fences_lower_epochs():
+                # Rule: a new controller fences every lower epoch that has no fence before it uses its own slot 0.
+                if fencer is None:
                     return position, False
                 if await self._win(position, machine.record_number, fencer):
                     return position, True
@@ -375,11 +376,6 @@ def _apply(machine: MetadataMachine, records: Sequence[MetadataRecord]) -> Steps
         for _turn in machine.turns(record):
             yield None
         yield RECORD_US
-
-
-def fences_lower_epochs() -> bool:
-    """Rule: a new controller fences every lower epoch that has no fence before it uses its own slot 0."""
-    return True
 
 
 def check_format_level(cluster_id: ClusterId, image: MetadataImage) -> None:

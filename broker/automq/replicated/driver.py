@@ -8,8 +8,8 @@ drops the machine and loads it anew.
 A command that is long is decided and applied in several turns of the event loop (`call_in_turns`). It is one command
 all the same: its records are one append, and no other command is decided, and nothing captured, between its parts.
 
-Rules that live here, each in a method of its own: `_one_at_a_time`, `_speculate`, `_publish_durable`,
-`_answer_when_durable`, `_refuse_when_durable`.
+Rules that live here, each in a method of its own: `_one_at_a_time`, `_speculate`, `_publish_durable`, `_answer`,
+`_answer_when_durable`.
 """
 
 import asyncio
@@ -105,8 +105,8 @@ class Driver(Generic[R, S]):
     async def _answer(self, outcome: Decision[R, T] | Exception, last: asyncio.Future[None] | None) -> T:
         """`last` is the append that was the newest when the command had been decided."""
         if isinstance(outcome, Exception):
-            # Whatever it is, it may tell of state that could still be lost.
-            await self._refuse_when_durable(last)
+            # Rule: an error is an answer too. It may tell of state that could still be lost.
+            await self._answer_when_durable(last)
             raise outcome
         await self._answer_when_durable(last)
         return outcome.response
@@ -140,10 +140,6 @@ class Driver(Generic[R, S]):
             raise LogFailed("the log was closed")
         appended.result()
         self._check_alive()
-
-    async def _refuse_when_durable(self, appended: asyncio.Future[None] | None) -> None:
-        """Rule: an error is an answer too."""
-        await self._answer_when_durable(appended)
 
     def _check_alive(self) -> None:
         if self._failure is not None:

@@ -19,11 +19,6 @@ from automq.s3stream.wal.format import Slot, SlotKind
 IN_FLIGHT_MAX: Final = 64
 
 
-def first_of_run(trim_to: int) -> int:
-    """Rule of the log: recovery starts at T and never looks below it. What is missing there was trimmed."""
-    return trim_to
-
-
 def lowest_missing(present: AbstractSet[int], first: int) -> int:
     """Rule of the log: the slot to win as a fence is the lowest missing one at or above `first`."""
     position = first

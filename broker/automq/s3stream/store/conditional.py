@@ -14,8 +14,7 @@ the store gives an answer that decides:
 
 The body must carry a nonce, so that equal bytes can only be our own, and must not change until this returns: buffers
 handed over are frozen. What does not decode is nobody's: a store that keeps half a PUT shows a writer the half of its
-own body, and taking that for a fence would blame a process that does not exist. Each row's rule is a function of its
-own, to be taken out in tests one at a time.
+own body, and taking that for a fence would blame a process that does not exist.
 """
 
 import asyncio
@@ -89,13 +88,16 @@ async def create_once(
                 if verdict is Verdict.TAKEN:
                     verdict = judge_foreign(key, found, body, decode)
             except ObjectNotFound:
-                verdict = judge_vanished()
+                # Rule: a key that was there and is gone was deleted by a successor; creating it anew proves nothing.
+                verdict = Verdict.TAKEN
             except StoreError as error:
                 verdict, failure = Verdict.UNKNOWN, error
         except StoreConflict as error:
-            verdict, failure = judge_conflict(), error
+            # Rule: 409 means that nothing happened, not that somebody else won. The same bytes again.
+            verdict, failure = Verdict.UNKNOWN, error
         except StoreError as error:
-            verdict, failure = judge_failure(), error
+            # Rule: no answer is no outcome. The same bytes again, never a success and never a loss.
+            verdict, failure = Verdict.UNKNOWN, error
         if on_trouble is not None and (failure is not None or backoff.attempts):
             on_trouble(failure)
         match verdict:
@@ -130,18 +132,3 @@ def judge_foreign(key: str, found: bytes, body: Sequence[Buffer], decode: Callab
     except FormatTooNew:
         return Verdict.TAKEN
     return Verdict.LANDED if found != ours and value == decode(ours) else Verdict.TAKEN
-
-
-def judge_vanished() -> Verdict:
-    """Rule: a key that was there and is gone was deleted by a successor; creating it anew would prove nothing."""
-    return Verdict.TAKEN
-
-
-def judge_conflict() -> Verdict:
-    """Rule: 409 means that nothing happened, not that somebody else won. The same bytes again."""
-    return Verdict.UNKNOWN
-
-
-def judge_failure() -> Verdict:
-    """Rule: no answer is no outcome. The same bytes again, never a success and never a loss."""
-    return Verdict.UNKNOWN

@@ -27,7 +27,7 @@ from automq.s3stream.model import (
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage, StreamManager
-from automq.s3stream.recovery import RecoveredRun, UploadPlan, first_of_run, merged, plan_upload
+from automq.s3stream.recovery import RecoveredRun, UploadPlan, merged, plan_upload
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.upload.dead_log import DeadLog, Group
 from automq.s3stream.upload.parts import in_commits, put_object
@@ -87,7 +87,8 @@ class Recoverer:
         Nothing was deleted then, and what lies before the damage is committed; what `sweep` deletes comes later.
         """
         await self._log.list()
-        group = await self._log.read_group(first_of_run(self._committed_to), GROUP_BYTES)
+        # Rule of the log: recovery starts at T and never looks below it. What is missing there was trimmed.
+        group = await self._log.read_group(self._committed_to, GROUP_BYTES)
         while not group.ended and group.damage is None:
             # Not cancelled half-way by the other's failure: what was begun is finished, then the failure is raised.
             following, uploaded = await asyncio.gather(

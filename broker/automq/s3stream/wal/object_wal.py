@@ -224,13 +224,12 @@ class ObjectWal:
         self._send_ready()
 
     def trim(self, trimmed_to: int) -> None:
-        """Delete what a commit has made superfluous, some time: nothing waits for it."""
-        if not self.stopped:
-            self.trimmer.trim(self.deletable_below(trimmed_to))
+        """Delete what a commit has made superfluous, some time: nothing waits for it.
 
-    def deletable_below(self, trimmed_to: int) -> int:
-        """Rule of the log: trim is a record before it is a delete. `trimmed_to` is the T a commit has made durable."""
-        return trimmed_to
+        Rule of the log: trim is a record before it is a delete. `trimmed_to` is the T a commit has made durable.
+        """
+        if not self.stopped:
+            self.trimmer.trim(trimmed_to)
 
     def stop(self) -> None:
         """No new PUT from now on: fenced, or closed for good."""

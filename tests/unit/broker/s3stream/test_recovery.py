@@ -14,7 +14,6 @@ from automq.s3stream.recovery import (
     UploadPlan,
     Witness,
     ends_run,
-    first_of_run,
     is_committed,
     is_suspicious,
     lowest_missing,
@@ -50,10 +49,6 @@ def a_state(end: int = 0, *, start: int = 0, stream: int = 1) -> StreamState:
     return StreamState(
         stream=StreamId(stream), epoch=StreamEpoch(0), owner=NodeId(1), start=Offset(start), end=Offset(end)
     )
-
-
-def test_recovery_starts_at_the_trim_position() -> None:
-    assert first_of_run(17) == 17
 
 
 def test_fence_goes_into_the_lowest_missing_slot() -> None:

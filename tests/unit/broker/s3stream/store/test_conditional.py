@@ -23,6 +23,7 @@ from automq.s3stream.ports import (
 from automq.s3stream.store import conditional
 from automq.s3stream.store.conditional import KeyTaken, Verdict, create_once
 from automq.s3stream.store.memory import MemoryStore
+from tests.support.rewrite import rewritten
 
 pytestmark = pytest.mark.looptime
 
@@ -306,6 +307,17 @@ def test_of_any_writers_with_any_failures_exactly_one_is_told_that_the_key_is_it
     assert stored == b"writer %d" % outcomes.index(True)
 
 
+_UNKNOWN = "verdict, failure = (Verdict.UNKNOWN, error)"
+CONFLICT = f"except StoreConflict as error:\n            {_UNKNOWN}"
+NO_ANSWER = f"{CONFLICT}\n        except StoreError as error:\n            {_UNKNOWN}"
+
+
+def _told(answer: str, verdict: Verdict) -> Callable[..., None]:
+    """`create_once` that takes `answer` for `verdict`."""
+    made: Callable[..., None] = rewritten(create_once, (answer, answer.replace("Verdict.UNKNOWN", str(verdict))))
+    return made
+
+
 @pytest.mark.parametrize(
     ("rule", "instead", "creates", "held"),
     [
@@ -313,9 +325,9 @@ def test_of_any_writers_with_any_failures_exactly_one_is_told_that_the_key_is_it
         ("judge_found", lambda found, body: Verdict.LANDED, [], b"theirs"),
         ("judge_foreign", lambda key, found, body, decode: Verdict.TAKEN, [], b"our"),
         ("judge_foreign", lambda key, found, body, decode: Verdict.LANDED, [], b"theirs"),
-        ("judge_conflict", lambda: Verdict.TAKEN, [StoreConflict("409")], None),
-        ("judge_failure", lambda: Verdict.LANDED, [StoreUnavailable("503")], None),
-        ("judge_failure", lambda: Verdict.TAKEN, [StoreUnavailable("503")], None),
+        ("create_once", _told(CONFLICT, Verdict.TAKEN), [StoreConflict("409")], None),
+        ("create_once", _told(NO_ANSWER, Verdict.LANDED), [StoreUnavailable("503")], None),
+        ("create_once", _told(NO_ANSWER, Verdict.TAKEN), [StoreUnavailable("503")], None),
     ],
 )
 async def test_every_rule_is_needed(
@@ -338,6 +350,9 @@ async def test_every_rule_is_needed(
             return type(error).__name__, bool(await store.list("key"))
 
     right = await outcome()
-    monkeypatch.setattr(conditional, rule, instead)
+    if rule == create_once.__name__:
+        monkeypatch.setattr(create_once, "__code__", instead.__code__)
+    else:
+        monkeypatch.setattr(conditional, rule, instead)
 
     assert await outcome() != right
