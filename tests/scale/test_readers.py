@@ -103,7 +103,7 @@ async def test_a5_results_are_built_once_for_an_answer() -> None:
     found = [partition for partition in parts(client.answers()[sent]) if partition.records]
     assert len(found) > 40
     assert calls.by_name["FetchHandler._collect"] == 1
-    assert calls.by_name["Partition.read_cached"] == len(found)
+    assert calls.by_name["Partition.measure_cached"] == len(found)
     await path.close()
 
 

@@ -9,12 +9,12 @@ import asyncio
 from typing import Final, Protocol
 
 from automq.handlers.leaders import Leader
+from automq.handlers.record_range import RecordRange
 from automq.partition.fetch_session import FetchPlan, FetchTarget
 from automq.partition.partition import Partition
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.fetch_codec import REPLICA_STATE_SINCE, TOPIC_IDS_SINCE, FetchResult
 from automq.protocol.messages.fetch import FetchRequest
-from automq.s3stream.stream import ReadResult
 from automq.security.session import Session
 
 CONSUMER_MAX: Final = -1
@@ -114,11 +114,10 @@ class DelayedFetch:
 class Collected:
     """What there is to answer at one moment. Not frozen: one is made for every answer."""
 
-    __slots__ = ("cold", "has_news", "leaders", "reads", "results", "size")
+    __slots__ = ("cold", "has_news", "leaders", "results", "size")
 
     def __init__(self) -> None:
         self.results: list[tuple[FetchTarget, FetchResult]] = []
-        self.reads: list[ReadResult] = []
         self.cold: list[tuple[FetchTarget, Partition]] = []
         """Partitions with data that are not in memory."""
         self.leaders: list[Leader] = []
@@ -126,14 +125,8 @@ class Collected:
         self.has_news = False
         """An error or a diverging epoch: answered without waiting for data."""
 
-    def add(self, result: FetchResult, read: ReadResult) -> None:
-        """`read` goes into the answer."""
-        result.records = read.batches
-        result.size = read.size
-        self.size += read.size
-        self.reads.append(read)
-
-    def release(self) -> None:
-        """The bytes have left, or are not wanted."""
-        for read in self.reads:
-            read.release()
+    def add(self, result: FetchResult, records: RecordRange) -> None:
+        """`records` go into the answer."""
+        result.records = (records,)
+        result.size = len(records)
+        self.size += result.size

@@ -1,20 +1,22 @@
 """Fetch: synchronous where the data are in memory, without a task for each request.
 
 What is available is counted first, in the session's order, until it is enough. A request that lacks something is
-parked, and what its partitions bring is counted (`partition.purgatory`): results are built once, for the answer. What
-the log cache has is answered as views of its arenas, pinned until the socket has taken them. Only what must be read
-from objects gets a task, with a byte budget of its own, so that readers of old data disturb neither producers nor
-readers of new data.
+parked, and what its partitions bring is counted (`partition.purgatory`): results are built once, for the answer. The
+answer is a plan: what of the log cache it announces is taken from there when the socket takes it (`record_range`). Only
+what must be read from objects gets a task, on a budget that is held while reading and no longer, so that readers of old
+data disturb neither producers nor readers of new data, nor one another.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from automq.handlers.delayed_fetch import Collected, DelayedFetch
 from automq.handlers.errors import error_code_of
 from automq.handlers.leaders import Leader, leader_of
+from automq.handlers.reader_pins import ReaderPins
+from automq.handlers.record_range import RecordRange, client_of
 from automq.ids import Offset
 from automq.metadata.publisher import MetadataPublisher
 from automq.partition.fetch_session import FetchSessions, FetchTarget
@@ -33,13 +35,11 @@ from automq.protocol.fetch_codec import (
     parse_fetch_request,
 )
 from automq.protocol.messages.fetch import FetchRequest, NodeEndpoint
-from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.model import StreamError
 from automq.s3stream.ports import StoreError
-from automq.s3stream.stream import ReadResult
 from automq.security.authorizer import Operation, ResourceType
 from automq.security.session import Session
 
@@ -67,9 +67,7 @@ class FetchSettings:
     request_bytes_max: int = 57_671_680
     """Most bytes that one request may ask for (fetch.max.bytes)."""
     response_bytes_max: int = 8 * MIB
-    """Most bytes of one answer, whatever is asked: it pins arenas until it is sent; a first batch may be larger."""
-    cold_bytes: int = 64 * MIB
-    """Bytes of cold answers that are being read."""
+    """Most bytes of one answer, whatever is asked: it may have to be read at once; a first batch may be larger."""
 
 
 class FetchHandler:
@@ -82,6 +80,7 @@ class FetchHandler:
         sessions: FetchSessions,
         metadata: MetadataPublisher,
         settings: FetchSettings,
+        pins: ReaderPins,
         clock: Clock,
         entropy: Entropy,
         tasks: Tasks,
@@ -92,7 +91,7 @@ class FetchHandler:
         self._metadata = metadata
         self._settings = settings
         self._clock, self._entropy, self._tasks = clock, entropy, tasks
-        self._cold_budget = ByteBudget(settings.cold_bytes)
+        self._pins = pins
 
     def start(
         self, head: RequestHead, frame: memoryview, slot: ResponseSlot, *, session: Session
@@ -173,11 +172,10 @@ class FetchHandler:
         if not found.cold:
             self._complete(fetch, found)
             return
-        found.release()
         wait_s = COLD_WAIT_WITH_HOT_S if found.has_news or found.size >= max(1, fetch.min_bytes) else COLD_WAIT_S
         _ = self._tasks.spawn(self._answer_cold(fetch, found.cold, wait_s), name="cold fetch")
 
-    def _collect(self, fetch: DelayedFetch, cold: dict[FetchTarget, ReadResult | Exception]) -> Collected:
+    def _collect(self, fetch: DelayedFetch, cold: Mapping[FetchTarget, RecordRange | Exception]) -> Collected:
         """Every partition's state, and its data if they are in memory or in `cold`."""
         found = Collected()
         plan = fetch.plan
@@ -232,7 +230,7 @@ class FetchHandler:
         fetch: DelayedFetch,
         target: FetchTarget,
         partition: Partition,
-        cold: ReadResult | Exception | None,
+        cold: RecordRange | Exception | None,
         found: Collected,
     ) -> FetchResult:
         """One partition. Raises ApiError, StreamError, StoreError."""
@@ -256,14 +254,13 @@ class FetchHandler:
             found.add(result, cold)
         elif offset < end and (room > 0 or not found.size):
             limit = min(target.max_bytes, room)
-            read = partition.read_cached(Offset(offset), limit)
-            if read is None:
+            measured = partition.measure_cached(Offset(offset), limit)
+            if measured is None:
                 found.cold.append((target, partition))
-            elif found.size and read.size > limit:
+            elif not found.size or measured[2] <= limit:
                 # A batch larger than the limit is given only when it is the first thing in the answer.
-                read.release()
-            else:
-                found.add(result, read)
+                first, stop, size = measured
+                found.add(result, self._range(fetch, partition, first, stop, size))
         return result
 
     def _refuse(self, fetch: DelayedFetch, target: FetchTarget, found: Collected) -> FetchResult:
@@ -315,23 +312,20 @@ class FetchHandler:
         self, fetch: DelayedFetch, cold: Sequence[tuple[FetchTarget, Partition]], wait_s: float
     ) -> None:
         """Read what is not in memory, then answer with that and with what is."""
-        results: dict[FetchTarget, ReadResult | Exception] = {}
+        results: dict[FetchTarget, RecordRange | Exception] = {}
         fetch.reading = self._tasks.spawn(self._read_cold(fetch, cold, results), name="cold read")
         # Where the store is slow, what has not come by then is asked for again by the next request.
         await asyncio.wait((fetch.reading,), timeout=0 if fetch.is_hastened else wait_s)
         fetch.reading.cancel()
         fetch.reading = None
-        found = self._collect(fetch, results)
-        for outcome in results.values():
-            if isinstance(outcome, ReadResult) and outcome not in found.reads:
-                outcome.release()
-        self._complete(fetch, found)
+        if not fetch.is_done:
+            self._complete(fetch, self._collect(fetch, results))
 
     async def _read_cold(
         self,
         fetch: DelayedFetch,
         cold: Sequence[tuple[FetchTarget, Partition]],
-        results: dict[FetchTarget, ReadResult | Exception],
+        results: dict[FetchTarget, RecordRange | Exception],
     ) -> None:
         """Read some of `cold`, each into `results` as it comes. The budget is held while reading, and no longer."""
         chosen = cold[:COLD_PARTITIONS_MAX]
@@ -340,25 +334,43 @@ class FetchHandler:
 
         async def read_one(target: FetchTarget, partition: Partition, size: int) -> None:
             try:
-                results[target] = await partition.read(Offset(target.fetch_offset), size)
+                read = await partition.read(Offset(target.fetch_offset), size)
             except (StreamError, StoreError) as error:
                 results[target] = error
+                return
+            if read.size:
+                # What came into the log cache in the meantime is taken from there when it is sent.
+                loaded = () if read.is_pinned else read.batches
+                results[target] = self._range(
+                    fetch, partition, read.start_offset, read.end_offset, read.size, loaded=loaded
+                )
+            read.release()
 
-        taken = sum(sizes)
-        await self._cold_budget.acquire(taken)
-        try:
+        async with self._pins.reading(client_of(fetch.session), sum(sizes)):
             await asyncio.gather(*(read_one(*of, size) for of, size in zip(chosen, sizes, strict=True)))
-        finally:
-            self._cold_budget.release(taken)
+
+    def _range(
+        self,
+        fetch: DelayedFetch,
+        partition: Partition,
+        start: Offset,
+        end: Offset,
+        size: int,
+        *,
+        loaded: Sequence[memoryview] = (),
+    ) -> RecordRange:
+        return RecordRange(
+            partition, start=start, end=end, size=size, pins=self._pins, session=fetch.session, loaded=loaded
+        )
 
     # Answers.
 
     def _complete(self, fetch: DelayedFetch, found: Collected) -> None:
-        """Complete the slot with what was found; its reads stay pinned until the bytes have left."""
+        """Complete the slot with what was found."""
         fetch.is_done = True
         chosen = fetch.plan.to_send(found.results)
         head = fetch.head
-        buffers = encode_fetch_response(
+        parts = encode_fetch_response(
             version=head.version,
             correlation_id=head.correlation_id,
             topics=_by_topic(chosen),
@@ -366,7 +378,7 @@ class FetchHandler:
             throttle_time=fetch.session.throttle(_FETCH, found.size),
             node_endpoints=_endpoints(found.leaders),
         )
-        fetch.slot.complete(buffers, found.release if found.reads else None)
+        fetch.slot.complete(parts)
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1000)

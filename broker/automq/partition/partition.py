@@ -6,6 +6,7 @@ because a checkpoint may be captured between any two. What is read is below the 
 confirmed offset. Opening costs the checkpoint and the records written since, however long the log is.
 """
 
+import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -329,6 +330,20 @@ class Partition:
         """Batches from `start` on that are in memory; None when they are not. Raises as `Stream.read_cached`."""
         stream = self._stream
         return stream.read_cached(start, stream.confirmed_offset, max_bytes)
+
+    def measure_cached(self, start: Offset, max_bytes: int) -> tuple[Offset, Offset, int] | None:
+        """What `read_cached` would return, without pinning it: first base offset, end offset, bytes. Raises as it."""
+        stream = self._stream
+        return stream.measure_cached(start, stream.confirmed_offset, max_bytes)
+
+    def cached_views(
+        self, start: Offset, end: Offset, max_bytes: int, *, batches_max: int = sys.maxsize
+    ) -> list[memoryview] | None:
+        """Batches of [start, end) that were readable once; None when they are not in memory.
+
+        At least one, then as many as fit. Good for this turn of the loop: nothing is pinned.
+        """
+        return self._stream.tail.views(start, end, max_bytes, batches_max=batches_max)
 
     def bytes_available(self, start: int, *, bytes_max: int, end: int | None = None) -> int | None:
         """Bytes that may be read from `start` up to the high watermark, or to `end`; None when they are not in memory.

@@ -4,21 +4,55 @@ Kafka clients pipeline: several requests are on their way at once, and the answe
 whenever each of them is ready. `framing` turns received bytes into frames; a frame's head says which API and version it
 is; for every request a slot is taken in the connection's `ResponseQueue`, which is completed later, from anywhere.
 
-Buffers of an answer may be views of memory that somebody else wants back (log cache arenas). Such an answer is
-completed with a `release`, called once its bytes have really left: the transport is asked how many bytes it still
-holds, and everything handed over before those is gone.
+An answer is a list of parts: buffers of its own, and `PulledPart`s, whose length is known and whose bytes are asked for
+when they can be sent. What the log cache has is sent from where it lies, and an answer that is not taken keeps nothing
+of it.
 """
 
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from automq.protocol.apis import APIS, Api
 from automq.protocol.codec import MalformedMessage
 from automq.protocol.decoder_source import skip_tags
 
 Buffer = bytes | bytearray | memoryview
+
+
+class PulledPart(Protocol):
+    """Bytes of an answer that somebody else keeps, or can read again."""
+
+    def __len__(self) -> int:
+        """Bytes that are not sent yet."""
+        ...
+
+    def peek(self, bytes_max: int, buffers_max: int) -> Sequence[Buffer] | None:
+        """The next bytes, good for this turn of the event loop: at most so many, but for the first buffer.
+
+        None when they have to be loaded first. Raises what ends the connection.
+        """
+        ...
+
+    def advance(self, sent: int) -> None:
+        """The first `sent` bytes of what was peeked at have left; what was peeked at is not used any more."""
+        ...
+
+    async def load(self) -> None:
+        """Make the next bytes ready to be peeked at. Raises what ends the connection."""
+        ...
+
+    def settle(self) -> None:
+        """It is not sent in this turn: keep no more than there is room for."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more of it is wanted."""
+        ...
+
+
+Part = Buffer | PulledPart
 
 IN_FLIGHT_MAX: Final = 1024
 """Requests of one connection that wait for their answers. Clients send 5 by default, load generators hundreds."""
@@ -98,31 +132,26 @@ def _malformed(reason: str, frame: memoryview) -> MalformedMessage:
 class ResponseSlot:
     """The place of one answer. Completed or discarded exactly once, at any time, also after the connection is gone."""
 
-    __slots__ = ("_queue", "buffers", "release")
+    __slots__ = ("_queue", "parts")
 
     def __init__(self, queue: "ResponseQueue") -> None:
         self._queue: ResponseQueue | None = queue
-        self.buffers: Sequence[Buffer] | None = None
-        self.release: Callable[[], None] | None = None
+        self.parts: Sequence[Part] | None = None
 
     @property
     def is_done(self) -> bool:
         """Whether it was completed or discarded."""
-        return self.buffers is not None
+        return self.parts is not None
 
-    def complete(self, buffers: Sequence[Buffer], release: Callable[[], None] | None = None) -> None:
-        """The whole answer, size and header included. `release` is called when the bytes are no longer needed."""
-        assert self.buffers is None, "an answer is given once"
-        self.buffers = buffers
+    def complete(self, parts: Sequence[Part]) -> None:
+        """The whole answer, size and header included."""
+        assert self.parts is None, "an answer is given once"
+        self.parts = parts
         queue = self._queue
         self._queue = None
         assert queue is not None
-        if queue.is_closed:
-            if release is not None:
-                release()
-            return
-        self.release = release
-        queue.slot_done(self)
+        if not queue.is_closed:
+            queue.slot_done(self)
 
     def discard(self) -> None:
         """There is no answer (Produce with acks=0): the slot only keeps later answers from overtaking it."""
@@ -136,15 +165,13 @@ class ResponseQueue:
     of the event loop, so that answers that become ready together leave in one write.
     """
 
-    __slots__ = ("_handed_bytes", "_in_flight_max", "_on_ready", "_releases", "_slots", "_was_told", "is_closed")
+    __slots__ = ("_in_flight_max", "_on_ready", "_slots", "_was_told", "is_closed")
 
     def __init__(self, on_ready: Callable[[], None], *, in_flight_max: int = IN_FLIGHT_MAX) -> None:
         self._on_ready = on_ready
         self._in_flight_max = in_flight_max
         self._slots: deque[ResponseSlot] = deque()
         self._was_told = False
-        self._handed_bytes = 0
-        self._releases: deque[tuple[int, int, Callable[[], None]]] = deque()
         self.is_closed = False
 
     def __len__(self) -> int:
@@ -155,11 +182,6 @@ class ResponseQueue:
     def is_full(self) -> bool:
         """No more requests may be read from this connection until answers are taken."""
         return len(self._slots) >= self._in_flight_max
-
-    @property
-    def pinned_bytes(self) -> int:
-        """Bytes of answers that were taken but whose `release` was not called yet."""
-        return sum(size for _, size, _ in self._releases)
 
     def open_slot(self) -> ResponseSlot:
         """A slot for the request just read."""
@@ -175,40 +197,23 @@ class ResponseQueue:
             self._was_told = True
             self._on_ready()
 
-    def take_ready(self) -> list[Buffer]:
-        """The buffers of all answers that may leave now, in order, for one `writelines`."""
+    def take_ready(self) -> list[Part]:
+        """The parts of all answers that may leave now, in order."""
         self._was_told = False
-        ready: list[Buffer] = []
+        ready: list[Part] = []
         slots = self._slots
         while slots:
-            buffers = slots[0].buffers
-            if buffers is None:
+            parts = slots[0].parts
+            if parts is None:
                 break
-            slot = slots.popleft()
-            if len(buffers) == 1:
-                ready.append(buffers[0])
-                size = len(buffers[0])
+            slots.popleft()
+            if len(parts) == 1:
+                ready.append(parts[0])
             else:
-                ready.extend(buffers)
-                size = sum(map(len, buffers))
-            self._handed_bytes += size
-            if slot.release is not None:
-                self._releases.append((self._handed_bytes, size, slot.release))
+                ready.extend(parts)
         return ready
 
-    def sent(self, *, unsent_bytes: int) -> None:
-        """The transport holds `unsent_bytes` of all that was taken: release what has left."""
-        releases = self._releases
-        gone = self._handed_bytes - unsent_bytes
-        while releases and releases[0][0] <= gone:
-            releases.popleft()[2]()
-
     def close(self) -> None:
-        """The connection is gone: release everything; answers that come later are dropped."""
+        """The connection is gone: answers that come later are dropped."""
         self.is_closed = True
-        releases = [release for _, _, release in self._releases]
-        releases += [slot.release for slot in self._slots if slot.release is not None]
-        self._releases.clear()
         self._slots.clear()
-        for release in releases:
-            release()

@@ -1,7 +1,7 @@
-"""Fetch by hand: requests parsed, answers as a list of buffers for one `writelines`, records not copied.
+"""Fetch by hand: requests parsed, answers as a list of parts, records not copied.
 
-Requests become the classes of `messages.fetch`. An answer is made of `FetchResult`s, whose records are any views of
-whole batches (log cache arenas, blocks of objects); between them come small buffers with everything else. Tests hold
+Requests become the classes of `messages.fetch`. An answer is made of `FetchResult`s, whose records are any parts of an
+answer that are whole batches together; between them come small buffers with everything else. Tests hold
 both functions against the compiled codec.
 """
 
@@ -12,6 +12,7 @@ from typing import Final
 
 from automq.binary import read_unsigned_varint, write_unsigned_varint
 from automq.protocol.codec import decode_whole
+from automq.protocol.connection import Part
 from automq.protocol.decoder_source import uuid_of
 from automq.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, NodeEndpoint, ReplicaState
 from automq.protocol.schema import ZERO_UUID
@@ -183,7 +184,7 @@ class FetchResult:
         high_watermark: int = NO_OFFSET,
         last_stable_offset: int = NO_OFFSET,
         log_start_offset: int = NO_OFFSET,
-        records: Sequence[memoryview] = (),
+        records: Sequence[Part] = (),
         size: int = 0,
         aborted_transactions: Sequence[tuple[int, int]] | None = None,
     ) -> None:
@@ -223,8 +224,8 @@ def encode_fetch_response(
     error_code: int = 0,
     throttle_time: int = 0,
     node_endpoints: Sequence[NodeEndpoint] = (),
-) -> list[bytearray | memoryview]:
-    """A whole frame as buffers in order. The records' views are among them: they are read until the frame has left.
+) -> list[Part]:
+    """A whole frame as parts in order. The records are among them: their sizes count, they are not looked at.
 
     What a version has no room for (leaders, endpoints, the error and session of versions below 7) is left out.
     """
@@ -232,7 +233,7 @@ def encode_fetch_response(
         return _encode_classic(version, correlation_id, topics, session_id, error_code, throttle_time)
     out = bytearray(_pack_top_v12(0, correlation_id, 0, throttle_time, error_code, session_id))
     first = out
-    buffers: list[bytearray | memoryview] = []
+    buffers: list[Part] = []
     record_bytes = 0
     small_bytes = 0
     write_unsigned_varint(out, len(topics) + 1)
@@ -330,13 +331,13 @@ def _encode_classic(
     session_id: int,
     error_code: int,
     throttle_time: int,
-) -> list[bytearray | memoryview]:
+) -> list[Part]:
     if version >= 7:
         out = bytearray(_pack_top_v7(0, correlation_id, throttle_time, error_code, session_id))
     else:
         out = bytearray(_pack_top_v4(0, correlation_id, throttle_time))
     first = out
-    buffers: list[bytearray | memoryview] = []
+    buffers: list[Part] = []
     record_bytes = 0
     small_bytes = 0
     out += _pack_int32(len(topics))

@@ -137,6 +137,11 @@ class ReadResult:
             arena.hold()
         self._arenas = arenas
 
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the views are of arenas, and keep them until `release`."""
+        return bool(self._arenas)
+
     def release(self) -> None:
         """Unpin; the views must not be used any more. Idempotent."""
         arenas, self._arenas = self._arenas, ()

@@ -142,16 +142,25 @@ class Stream:
         when the log cache no longer has `start`: use `read`. Raises OffsetOutOfRange outside [start_offset,
         confirmed_offset], BrokerFenced, StreamFenced, StreamClosed.
         """
+        end = self._check_readable(start, end)
+        if start >= end:
+            return ReadResult([], start_offset=start, end_offset=start, size=0)
+        return self.tail.read(start, end, max_bytes)
+
+    def measure_cached(self, start: Offset, end: Offset, max_bytes: int) -> tuple[Offset, Offset, int] | None:
+        """What `read_cached` would return, without pinning it: first base offset, end offset, bytes. Raises as it."""
+        end = self._check_readable(start, end)
+        return (start, start, 0) if start >= end else self.tail.measure(start, end, max_bytes)
+
+    def _check_readable(self, start: Offset, end: Offset) -> Offset:
+        """How far a read from `start` may go."""
         if self._dead is not None:
             raise self._dead
-        end = self._readable_end(end)
         if not self.start_offset <= start <= self.confirmed_offset:
             raise OffsetOutOfRange(
                 f"offset {start} of stream {self.stream_id} is outside [{self.start_offset}, {self.confirmed_offset}]"
             )
-        if start >= end:
-            return ReadResult([], start_offset=start, end_offset=start, size=0)
-        return self.tail.read(start, end, max_bytes)
+        return self._readable_end(end)
 
     async def read(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult:
         """As `read_cached`, but from wherever the batches are. May return less than there is: read on at `end_offset`.

@@ -10,6 +10,7 @@ take its answers.
 import asyncio
 import logging
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from automq.handlers.context import RequestContext
@@ -138,7 +139,13 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         # With no room at all the transport says at once when it could not send everything, and again when it has.
         self._transport.set_write_buffer_limits(high=0)
-        self._outbox = Outbox(self._transport, self._server.copies)
+        self._outbox = Outbox(
+            self._transport,
+            pins=self._server.pins,
+            spawn=partial(self._server.spawn, name="load for an answer"),
+            on_progress=self._on_progress,
+            on_broken=self._refuse,
+        )
         peer = transport.get_extra_info("peername")
         self._peer = self._session.client_host = str(peer[0]) if peer else ""
         self._server.add(self)
@@ -177,10 +184,13 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         if not self.is_closed:
             self._outbox.on_writable()
-            self._queue.sent(unsent_bytes=self._outbox.pinned_bytes)
-            if self._server.is_draining:
-                self._server.progressed(self)
-            self.proceed()
+            self._on_progress()
+
+    def _on_progress(self) -> None:
+        """The client has taken something."""
+        if self._server.is_draining:
+            self._server.progressed(self)
+        self.proceed()
 
     # Requests.
 
@@ -337,7 +347,7 @@ class Connection(asyncio.BufferedProtocol):
                 raise UnsupportedVersion(head, "is not served here")
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
-            server.spawn(self._run(route, head, request, slot, size=len(frame)), name=head.api.name)
+            _ = server.spawn(self._run(route, head, request, slot, size=len(frame)), name=head.api.name)
         return False
 
     def _answer_unsupported(self, head: RequestHead, slot: ResponseSlot) -> None:
@@ -372,7 +382,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send every answer whose turn it is."""
         queue, outbox, metrics = self._queue, self._outbox, self._server.metrics
         waiting = len(queue)
-        buffers = queue.take_ready()
+        parts = queue.take_ready()
         now = self._server.now()
         started = self._started
         left = waiting - len(queue)
@@ -384,9 +394,8 @@ class Connection(asyncio.BufferedProtocol):
             oldest.count -= count
             if not oldest.count:
                 started.popleft()
-        if buffers:
-            metrics.bytes_out += outbox.send(buffers)
-        queue.sent(unsent_bytes=outbox.pinned_bytes)
+        if parts:
+            metrics.bytes_out += outbox.send(parts)
         if self._server.is_draining:
             self._server.progressed(self)
 
@@ -434,9 +443,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.reads != self._seen_reads or not self._idle_since or len(self._queue):
             self._seen_reads = self.reads
             self._idle_since = now
-        is_taking = self._outbox.check(now)
-        self._queue.sent(unsent_bytes=self._outbox.pinned_bytes)
-        if not is_taking:
+        if not self._outbox.check(now):
             self._refuse(TimeoutError("the client does not take its answers"))
         elif not self._is_reading:
             self._hold.pause()

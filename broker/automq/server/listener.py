@@ -13,6 +13,7 @@ from typing import Any, Final
 from automq.handlers.context import Services
 from automq.handlers.fetch import FetchHandler, FetchSettings
 from automq.handlers.produce import ProduceHandler
+from automq.handlers.reader_pins import ReaderPins
 from automq.protocol.connection import IN_FLIGHT_MAX
 from automq.protocol.framing import ReceiveBuffers
 from automq.runtime.ledger import Account, MemoryLedger
@@ -79,8 +80,7 @@ class KafkaServer:
         self.buffers = ReceiveBuffers(
             spare_bytes_max=self.receiving.spare_bytes_max, on_spare=self.receiving.change_spares
         )
-        self.copies = ledger[Account.READER_PINS]
-        """Answers copied out of the arenas because their readers are slow; beyond it such a connection is closed."""
+        self.pins = ReaderPins(ledger[Account.READER_PINS])
         self.audit = Audit()
         self.is_draining = False
         self._awaited: dict[Connection, None] = {}
@@ -100,6 +100,7 @@ class KafkaServer:
             sessions=services.fetch_sessions,
             metadata=services.metadata,
             settings=settings.fetch,
+            pins=self.pins,
             clock=services.clock,
             entropy=services.entropy,
             tasks=tasks,
@@ -194,9 +195,9 @@ class KafkaServer:
         """Whether the engine takes a Produce request of `size` bytes."""
         return self.storage.has_room(size if size < self._room_bytes_max else self._room_bytes_max)
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
-        """Run a handler."""
-        _ = self._tasks.spawn(coroutine, name=name)
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Run a handler, or what an answer needs."""
+        return self._tasks.spawn(coroutine, name=name)
 
     async def _look_after(self) -> None:
         idle_ms_max = self.settings.idle_ms_max

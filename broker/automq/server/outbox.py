@@ -1,92 +1,134 @@
-"""What leaves a connection, and who holds its memory until it has.
+"""What leaves a connection: answers are pulled by the socket, a piece at a time.
 
-Answers are lists of buffers, some of them views of memory that is wanted back. Such a view must not be handed to a
-transport, which keeps what the socket does not take for as long as the peer pleases and does not say when it lets go
-(uvloop drops its references while the bytes are still queued). So buffers are written to the socket directly, as one
-gather write, while the transport holds nothing; what the socket does not take stays here. Then one copied piece is left
-to the transport, which says when that has gone and the socket takes more.
+Parts of an answer that are not buffers of its own are asked for their bytes when the socket can take them, as one
+gather write from where they lie; between two turns of the event loop nothing of them is kept here. Their bytes must not
+be handed to a transport, which keeps what the socket does not take for as long as the peer pleases and does not say
+when it lets go (uvloop drops its references while the bytes are still queued). So a small copied piece is left to the
+transport when the socket is full, which says when that has gone and the socket takes more.
 
-A reader that is too slow keeps nobody's memory: after `PINNED_S_MAX` what is still here is copied, within a budget that
-all connections share, and after `UNSENT_S_MAX` without that, the connection is closed.
+What a client does not take of an answer's own buffers is held in memory, on the account that all connections share
+(`handlers.reader_pins`). A connection that takes nothing for `UNSENT_S_MAX` is closed, whatever it holds.
 """
 
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
-from itertools import islice
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, cast
 
-from automq.protocol.connection import Buffer
-from automq.runtime.budget import ByteBudget
+from automq.handlers.reader_pins import ReaderPins
+from automq.handlers.record_range import RecordsChanged
+from automq.protocol.connection import Buffer, Part, PulledPart
+from automq.s3stream.model import StreamError
+from automq.s3stream.ports import StoreError
 
 KIB: Final = 1024
 
-# Linux takes 1024 buffers in one gather write.
+# Linux takes 1024 buffers in one gather write; a part may bring one more than is asked for.
 BUFFERS_MAX: Final = 1000
 
-# Copied to wake us up when the socket takes more: a small part of what it takes then.
-PIECE_BYTES: Final = 64 * KIB
+# Asked for at once: more than most sockets take, and little to ask for in vain.
+WRITE_BYTES: Final = 1024 * KIB
 
-# A consumer that reads at all takes its answer in this time.
-PINNED_S_MAX: Final = 2.0
+# Copied to wake us up when the socket takes more; of no use to the socket itself.
+PIECE_BYTES: Final = 4 * KIB
 
-# No budget to copy into, and still no end: the peer is slower than anyone can wait for.
-UNSENT_S_MAX: Final = 30.0
+# Where everything goes through the transport (TLS, a simulation), a piece at a time.
+COPIED_BYTES: Final = 64 * KIB
+
+# A Java consumer reads when it polls, and polls every five minutes at the latest (max.poll.interval.ms).
+UNSENT_S_MAX: Final = 300.0
+
+_BUFFERS: Final = (bytes, bytearray, memoryview)
 
 
 class Outbox:
     """The way out of one connection."""
 
     __slots__ = (
-        "_budget",
-        "_chunks",
-        "_copied_bytes",
-        "_copied_left",
+        "_checked",
         "_fd",
+        "_held_bytes",
         "_is_waiting",
+        "_loading",
+        "_on_broken",
+        "_on_progress",
+        "_parts",
+        "_pins",
+        "_pulled",
+        "_sent_bytes",
         "_since",
+        "_spawn",
         "_transport",
         "unsent_bytes",
     )
 
-    def __init__(self, transport: asyncio.Transport, budget: ByteBudget) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        pins: ReaderPins,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        on_progress: Callable[[], None],
+        on_broken: Callable[[Exception], None],
+    ) -> None:
+        """`on_progress` is told when bytes were sent that nobody waits for, `on_broken` why the connection must end.
+
+        That is when an answer cannot be completed, or is in the way of others.
+        """
         self._transport = transport
-        self._budget = budget
+        self._pins = pins
+        self._spawn = spawn
+        self._on_progress = on_progress
+        self._on_broken = on_broken
         self._fd = _socket_of(transport)
-        self._chunks: deque[Buffer] = deque()
-        self._copied_bytes = 0
-        """Of the budget, until everything is sent."""
-        self._copied_left = 0
-        """Bytes in front that are copies of ours."""
+        self._parts: deque[Part] = deque()
+        self._pulled = 0
+        """Of the parts, those that are pulled."""
+        self._held_bytes = 0
+        """Of the parts' bytes, those of their own."""
         self._is_waiting = False
         """The transport still holds the piece it was given."""
+        self._loading: asyncio.Task[None] | None = None
+        """Brings the first part's next bytes."""
+        self._sent_bytes = self._checked = 0
         self._since: float | None = None
+        """When it was first seen that `_checked` bytes had been sent and no more."""
         self.unsent_bytes = 0
-        """Bytes that are still here."""
+        """Bytes that are still to be sent."""
 
-    def send(self, buffers: Sequence[Buffer]) -> int:
-        """Send `buffers` after everything before them; `pinned_bytes` says how much of them is still needed.
-
-        Returns the bytes of `buffers`.
-        """
-        size = sum(map(len, buffers))
-        if not self._chunks and not self._is_waiting and len(buffers) <= BUFFERS_MAX:
-            sent = self._write_now(buffers)
+    def send(self, parts: Sequence[Part]) -> int:
+        """Send `parts` after everything before them; returns their bytes."""
+        size = pulled_bytes = 0
+        for part in parts:
+            length = len(part)
+            size += length
+            if not isinstance(part, _BUFFERS):
+                self._pulled += 1
+                pulled_bytes += length
+        if not (self._pulled or self._parts or self._is_waiting) and len(parts) <= BUFFERS_MAX:
+            sent = self._write_now(cast(Sequence[Buffer], parts))
             if sent == size:
+                self._sent_bytes += size
                 return size
         else:
             sent = 0
-        self._chunks.extend(filter(len, buffers))
+        self._parts.extend(filter(len, parts))
         self.unsent_bytes += size
+        self._held_bytes += size - pulled_bytes
         self._drop(sent)
-        if not self._is_waiting:
-            self._write()
+        self._write()
+        if self._pulled:
+            for part in parts:
+                if not isinstance(part, _BUFFERS):
+                    part.settle()
         return size
 
     def on_writable(self) -> None:
         """The transport has sent what it held."""
         self._is_waiting = False
+        # Of the piece, which counted as sent when it was handed over.
+        self._sent_bytes += 1
         self._write()
 
     def on_full(self) -> None:
@@ -95,24 +137,17 @@ class Outbox:
 
     def check(self, now: float) -> bool:
         """To be called once a second. False when the connection must be closed."""
-        pinned = self.pinned_bytes
-        if not pinned:
+        if not self.unsent_bytes and not self._is_waiting:
             self._since = None
-        elif self._since is None:
-            self._since = now
-        elif now - self._since >= PINNED_S_MAX and self._budget.try_acquire(pinned):
-            self._copied_bytes += pinned
-            self._copied_left = self.unsent_bytes
-            self._chunks = deque((b"".join(self._chunks),))
-            self._since = None
+        elif self._since is None or self._sent_bytes != self._checked:
+            self._since, self._checked = now, self._sent_bytes
         elif now - self._since >= UNSENT_S_MAX:
             return False
         return True
 
-    @property
-    def pinned_bytes(self) -> int:
-        """Bytes of others' memory that are still needed: always the newest ones."""
-        return self.unsent_bytes - self._copied_left
+    def give_up(self) -> None:
+        """Others need the room of what is held for this client, which has taken nothing for longest."""
+        self._on_broken(TimeoutError("the client does not take its answers, and others need the room"))
 
     def close(self) -> None:
         """The connection is gone."""
@@ -121,19 +156,74 @@ class Outbox:
         self._clear()
 
     def _write(self) -> None:
-        """Send until everything is gone or the transport holds something."""
-        chunks = self._chunks
-        while chunks and not self._is_waiting:
-            if self._transport.is_closing():
-                self._clear()
-                return
-            if self._fd is not None:
-                self._drop(self._write_now(list(islice(chunks, BUFFERS_MAX))))
-            if chunks:
-                # May call `on_full` before it returns.
-                self._transport.write(self._take_piece())
-        if not chunks:
-            self._give_budget_back()
+        """Send until everything is gone, the transport holds something, or bytes have to be loaded."""
+        parts = self._parts
+        try:
+            while parts and not self._is_waiting and self._loading is None:
+                if self._transport.is_closing():
+                    self._clear()
+                    return
+                if (self._fd is None or not self._write_some()) and parts:
+                    self._hand_over()
+        except RecordsChanged as error:
+            self._on_broken(error)
+            return
+        self._pins.hold(self, self._held_bytes)
+
+    def _write_some(self) -> bool:
+        """Write as much as the socket takes of the next bytes; whether it took them all. Raises RecordsChanged."""
+        buffers, peeked = self._gather(WRITE_BYTES)
+        sent = self._write_now(buffers) if buffers else 0
+        self._drop(sent, peeked)
+        return bool(buffers) and sent == sum(map(len, buffers))
+
+    def _hand_over(self) -> None:
+        """Leave a piece to the transport, or have it loaded first. Raises RecordsChanged."""
+        size = PIECE_BYTES if self._fd is not None else COPIED_BYTES
+        buffers, peeked = self._gather(size)
+        if buffers:
+            piece = b"".join(buffers)[:size] if len(buffers) > 1 else bytes(memoryview(buffers[0])[:size])
+            self._drop(len(piece), peeked)
+            # May call `on_full` before it returns.
+            self._transport.write(piece)
+        else:
+            self._loading = self._spawn(self._load(cast(PulledPart, self._parts[0])))
+
+    def _gather(self, bytes_max: int) -> tuple[list[Buffer], int]:
+        """The next bytes, as many as may go in one write, and how many parts were peeked at.
+
+        No bytes when the first part's have to be loaded. Raises RecordsChanged.
+        """
+        buffers: list[Buffer] = []
+        size = peeked = 0
+        for part in self._parts:
+            if isinstance(part, _BUFFERS):
+                buffers.append(part)
+                size += len(part)
+            else:
+                found = part.peek(bytes_max - size, BUFFERS_MAX - len(buffers))
+                if found is None:
+                    break
+                peeked += 1
+                buffers.extend(found)
+                found_bytes = sum(map(len, found))
+                size += found_bytes
+                if found_bytes < len(part):
+                    break
+            if size >= bytes_max or len(buffers) >= BUFFERS_MAX:
+                break
+        return buffers, peeked
+
+    async def _load(self, part: PulledPart) -> None:
+        try:
+            await part.load()
+        except (RecordsChanged, StreamError, StoreError) as error:
+            self._on_broken(error)
+            return
+        finally:
+            self._loading = None
+        self._write()
+        self._on_progress()
 
     def _write_now(self, buffers: Sequence[Buffer]) -> int:
         """Bytes of `buffers` that the socket took at once."""
@@ -148,40 +238,46 @@ class Outbox:
             self._transport.abort()
             return 0
 
-    def _take_piece(self) -> bytes:
-        """The first bytes that wait, copied."""
-        chunks = self._chunks
-        parts: list[Buffer] = []
-        size = 0
-        while chunks and size < PIECE_BYTES:
-            part = memoryview(chunks[0])[: PIECE_BYTES - size]
-            parts.append(part)
-            size += len(part)
-            self._drop(len(part))
-        return b"".join(parts)
-
-    def _drop(self, sent: int) -> None:
-        """The first `sent` bytes have gone. No chunk is empty."""
-        chunks = self._chunks
+    def _drop(self, sent: int, peeked: int = 0) -> None:
+        """The first `sent` bytes have gone; the first `peeked` pulled parts are not looked at any more."""
+        parts = self._parts
+        self._sent_bytes += sent
         self.unsent_bytes -= sent
-        self._copied_left = max(0, self._copied_left - sent)
         while sent:
-            size = len(chunks[0])
+            part = parts[0]
+            size = len(part)
+            is_own = isinstance(part, _BUFFERS)
             if sent < size:
-                chunks[0] = memoryview(chunks[0])[sent:]
-                return
+                if is_own:
+                    parts[0] = memoryview(cast(Buffer, part))[sent:]
+                    self._held_bytes -= sent
+                    sent = 0
+                break
             sent -= size
-            chunks.popleft()
+            parts.popleft()
+            if is_own:
+                self._held_bytes -= size
+            else:
+                cast(PulledPart, part).close()
+                self._pulled -= 1
+                peeked -= 1
+        for part in parts:
+            if peeked <= 0:
+                break
+            if not isinstance(part, _BUFFERS):
+                part.advance(sent)
+                sent = 0
+                peeked -= 1
 
     def _clear(self) -> None:
-        self._chunks.clear()
-        self.unsent_bytes = self._copied_left = 0
-        self._give_budget_back()
-
-    def _give_budget_back(self) -> None:
-        if self._copied_bytes:
-            self._budget.release(self._copied_bytes)
-            self._copied_bytes = 0
+        if self._loading is not None:
+            self._loading.cancel()
+        for part in self._parts:
+            if not isinstance(part, _BUFFERS):
+                part.close()
+        self._parts.clear()
+        self.unsent_bytes = self._held_bytes = self._pulled = 0
+        self._pins.hold(self, 0)
 
 
 def _socket_of(transport: asyncio.Transport) -> int | None:

@@ -9,6 +9,7 @@ batch in it and its size, in one integer.
 """
 
 import enum
+import sys
 from array import array
 from bisect import bisect_right
 from collections import deque
@@ -113,65 +114,103 @@ class StreamTail:
         return self.runs[0].start if self.runs else None
 
     def read(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult | None:
-        """Batches from the one that holds `start` to the last that begins below `end`; None when `start` is gone.
+        """Batches from the one that holds `start` to the last that begins below `end`, pinned; None when it is gone.
 
         At least one, then as many as fit `max_bytes`. `start < end` and `end` is at most the tail's end.
         """
+        measured = self.measure(start, end, max_bytes)
+        if measured is None:
+            return None
+        first, stop, size = measured
+        pinned: list[Arena] = []
+        batches = self.views(first, stop, size, pinned=pinned)
+        assert batches is not None
+        return ReadResult(batches, start_offset=first, end_offset=stop, size=size, arenas=pinned)
+
+    def measure(self, start: Offset, end: Offset, max_bytes: int) -> tuple[Offset, Offset, int] | None:
+        """What `read` would return, without it: base offset of the first batch, end of the last one, bytes of all."""
+        place = self._place_of(start)
+        if place is None:
+            return None
+        number, begin = place
+        runs = self.runs
+        run = runs[number]
+        first = run.bases[begin]
+        total = 0
+        while True:
+            bases, places = run.bases, run.places
+            for index in range(begin, len(bases)):
+                size = places[index] & SIZE_MASK
+                if bases[index] >= end or (total and total + size > max_bytes):
+                    return Offset(first), Offset(bases[index]), total
+                total += size
+            number += 1
+            if number == len(runs) or run.end >= end:
+                return Offset(first), run.end, total
+            run, begin = runs[number], 0
+
+    def views(
+        self,
+        start: Offset,
+        end: Offset,
+        max_bytes: int,
+        *,
+        batches_max: int = sys.maxsize,
+        pinned: list[Arena] | None = None,
+    ) -> list[memoryview] | None:
+        """The batches from the one that holds `start` to the last that begins below `end`; None when `start` is gone.
+
+        At least one, then as many as fit. The views are good for this turn of the loop, or for as long as somebody
+        holds their arenas, which are added to `pinned`.
+        """
+        place = self._place_of(start)
+        if place is None:
+            return None
+        number, begin = place
+        runs = self.runs
+        batches: list[memoryview] = []
+        total = 0
+        while number < len(runs):
+            run = runs[number]
+            bases, places, arenas = run.bases, run.places, run.block.arenas
+            pinned_number = -1
+            for index in range(begin, len(bases)):
+                found = places[index]
+                size = found & SIZE_MASK
+                if bases[index] >= end or (total and (total + size > max_bytes or len(batches) >= batches_max)):
+                    return batches
+                arena_number = found >> ARENA_SHIFT
+                if pinned is not None and arena_number != pinned_number:
+                    pinned_number = arena_number
+                    pinned.append(arenas[arena_number])
+                position = (found >> SIZE_BITS) & POSITION_MASK
+                batches.append(arenas[arena_number].view[position : position + size])
+                total += size
+            number, begin = number + 1, 0
+        return batches
+
+    def _place_of(self, start: Offset) -> tuple[int, int] | None:
+        """The run and the batch that hold `start`; None when they are not in memory."""
         runs = self.runs
         if not runs or start < runs[0].start:
             return None
         number = len(runs) - 1
         while runs[number].start > start:
             number -= 1
-        batches: list[memoryview] = []
-        pinned: list[Arena] = []
-        total = 0
-        run = runs[number]
-        begin = bisect_right(run.bases, start) - 1
-        first = run.bases[begin]
-        stop: int = end
-        while True:
-            bases, places, arenas = run.bases, run.places, run.block.arenas
-            pinned_number = -1
-            for index in range(begin, len(bases)):
-                if bases[index] >= end:
-                    stop = bases[index]
-                    break
-                place = places[index]
-                size = place & SIZE_MASK
-                if total and total + size > max_bytes:
-                    stop = bases[index]
-                    break
-                arena_number = place >> ARENA_SHIFT
-                arena = arenas[arena_number]
-                if arena_number != pinned_number:
-                    pinned_number = arena_number
-                    pinned.append(arena)
-                position = (place >> SIZE_BITS) & POSITION_MASK
-                batches.append(arena.view[position : position + size])
-                total += size
-            else:
-                number += 1
-                stop = run.end
-                if number < len(runs) and stop < end:
-                    run, begin = runs[number], 0
-                    continue
-            return ReadResult(batches, start_offset=Offset(first), end_offset=Offset(stop), size=total, arenas=pinned)
+        return number, bisect_right(runs[number].bases, start) - 1
 
     def bytes_between(self, start: Offset, end: Offset, *, bytes_max: int) -> int | None:
         """Bytes of the batches from the one that holds `start` to the last that begins below `end`.
 
         Counting ends at `bytes_max`: what is returned may be less than there is then. None when `start` is gone.
         """
-        runs = self.runs
         if start >= end:
             return 0
-        if not runs or start < runs[0].start:
+        place = self._place_of(start)
+        if place is None:
             return None
-        number = len(runs) - 1
-        while runs[number].start > start:
-            number -= 1
-        index = bisect_right(runs[number].bases, start) - 1
+        number, index = place
+        runs = self.runs
         total = 0
         while number < len(runs):
             bases, places = runs[number].bases, runs[number].places

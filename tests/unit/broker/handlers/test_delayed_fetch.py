@@ -157,9 +157,9 @@ async def test_cold_budget_is_given_back_when_the_client_is_gone() -> None:
     store.before = before
     client.send(ApiKey.FETCH, VERSION, fetch_request(0, max_wait=10_000))
     await asyncio.sleep(0.1)
-    assert path.server.fetch._cold_budget.used > 0
+    assert path.server.pins.budget.used > 0
     client.disconnect()
     await asyncio.sleep(0.01)
 
-    assert path.server.fetch._cold_budget.used == 0
+    assert path.server.pins.budget.used == 0
     await path.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from automq.ids import Offset
 from automq.protocol.apis import APIS, ApiKey, encode_request
 from automq.protocol.codec import decode_whole
 from automq.protocol.errors import ErrorCode
@@ -17,7 +18,8 @@ from automq.runtime.ledger import Account
 from automq.s3stream.store.memory import MemoryStore
 from automq.server import connection as connection_module
 from automq.server.listener import ListenerSettings
-from tests.support.batches import build_batch
+from automq.server.outbox import UNSENT_S_MAX
+from tests.support.batches import build_batch, parse_batches
 from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_request, produce_request
 from tests.support.engine import HeldStore
 
@@ -194,38 +196,85 @@ async def test_client_that_takes_no_answers_is_asked_for_no_more_requests() -> N
     await path.close()
 
 
-async def test_slow_reader_does_not_keep_the_arenas() -> None:
+async def stalled(path: DataPath, count: int, **fields: Any) -> list[MemoryTransport]:
+    """So many consumers that ask for what there is, and take nothing."""
+    clients = []
+    for _ in range(count):
+        client = path.connect()
+        client.is_slow = True
+        client.send(ApiKey.FETCH, 12, fetch_request(0, partition_max_bytes=400_000, **fields))
+        clients.append(client)
+    await asyncio.sleep(0.1)
+    return clients
+
+
+async def test_a2_producers_go_on_however_many_consumers_do_not_read() -> None:
     path, client = await a_path()
     for _ in range(10):
         await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
-    await path.engine.storage.upload_now()
-    held = path.engine.storage._pool.held
-    client.is_slow = True
-    sent = client.send(ApiKey.FETCH, 12, fetch_request(4, partition_max_bytes=400_000))
-    assert path.engine.storage._pool.held > held
-    await asyncio.sleep(4)
+    readers = await stalled(path, 100)
+    loop = asyncio.get_running_loop()
+    for _ in range(40):
+        start = loop.time()
+        await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
+        assert loop.time() - start < 1
 
-    assert path.engine.storage._pool.held == held
-    assert path.server.copies.used > 100_000
-    client.drain()
-    assert len(client.answers()[sent].responses[0].partitions[0].records) > 200_000
-    assert path.server.copies.used == 0
+    assert not any(reader.was_lost for reader in readers)
+    await path.engine.storage.upload_now()
+    assert path.engine.storage._pool.held <= 1
     await path.close()
 
 
-async def test_slow_reader_is_closed_when_nothing_can_be_copied() -> None:
-    path, client = await a_path(memory={Account.READER_PINS: 1000})
+async def test_answer_whose_records_were_evicted_meanwhile_is_completed_from_objects() -> None:
+    path, client = await a_path()
+    for number in range(10):
+        await client.call(ApiKey.PRODUCE, 9, produce(bytes([number]) * 40_000))
+    (reader,) = await stalled(path, 1)
+    for _ in range(40):
+        await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
+    await path.engine.storage.upload_now()
+    assert path.partitions.get(TOPIC, 0).read_cached(Offset(0), 1) is None
+    for _ in range(20):
+        reader.drain()
+        await asyncio.sleep(0.1)
+
+    (answer,) = reader.answers().values()
+    records = answer.responses[0].partitions[0].records
+    found = [value for batch in parse_batches(records) for value in batch.values]
+    assert found == [bytes([number]) * 40_000 for number in range(len(found))]
+    assert len(found) >= 9
+    assert path.server.pins.budget.used == 0
+    await path.close()
+
+
+async def test_answer_whose_records_are_gone_ends_the_connection_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    path, client = await a_path()
     for _ in range(10):
         await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
-    assert path.server.copies.try_acquire(1)
-    client.is_slow = True
-    client.send(ApiKey.FETCH, 12, fetch_request(4, partition_max_bytes=400_000))
-    await asyncio.sleep(20)
-    assert not client.was_lost
-    await asyncio.sleep(20)
+    (reader,) = await stalled(path, 1)
+    for _ in range(40):
+        await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
+    await path.engine.storage.upload_now()
+    await path.partitions.get(TOPIC, 0).delete_records(30)
+    for _ in range(3):
+        reader.drain()
+        await asyncio.sleep(0.1)
 
-    assert client.was_lost
-    path.server.copies.release(1)
+    assert reader.was_lost
+    assert "connection from client closed" in caplog.text
+    await path.close()
+
+
+async def test_client_that_takes_nothing_for_long_is_closed() -> None:
+    path, client = await a_path()
+    for _ in range(10):
+        await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
+    (reader,) = await stalled(path, 1)
+    await asyncio.sleep(UNSENT_S_MAX - 2)
+    assert not reader.was_lost
+    await asyncio.sleep(4)
+
+    assert reader.was_lost
     await path.close()
 
 

@@ -1,62 +1,126 @@
-"""The outbox on real sockets: bytes arrive whole and in order, and memory is never let go too early."""
+"""The outbox on real sockets: bytes arrive whole and in order, and nothing that is pulled is looked at too late."""
 
 import asyncio
+import contextlib
 import random
 import socket
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import uvloop
 
+from automq.handlers.reader_pins import ReaderPins
+from automq.handlers.record_range import RecordsChanged
+from automq.protocol.connection import Buffer, Part
 from automq.runtime.budget import ByteBudget
-from automq.server.outbox import PIECE_BYTES, PINNED_S_MAX, UNSENT_S_MAX, Outbox
+from automq.s3stream.ports import StoreUnavailable
+from automq.server.outbox import PIECE_BYTES, UNSENT_S_MAX, Outbox
+
+
+class Pulled:
+    """Random bytes that are lent for a turn: what was lent is overwritten as soon as the turn is over."""
+
+    def __init__(self, size: int, *, cold: float = 0.0) -> None:
+        self.data = random.randbytes(size)
+        self.sent = 0
+        self.cold = cold
+        self.is_loaded = False
+        self.is_closed = False
+        self.lent: list[bytearray] = []
+        self.error: Exception | None = None
+
+    def __len__(self) -> int:
+        return len(self.data) - self.sent
+
+    def peek(self, bytes_max: int, buffers_max: int) -> Sequence[Buffer] | None:
+        if self.error is not None:
+            raise self.error
+        if not self.is_loaded and random.random() < self.cold:
+            return None
+        self.is_loaded = False
+        buffers, position = [], self.sent
+        while position < len(self.data) and (not buffers or (position - self.sent < bytes_max and len(buffers) < 9)):
+            size = random.randint(1, 70_000)
+            buffers.append(bytearray(self.data[position : position + size]))
+            position += size
+        self.lend(buffers)
+        return buffers
+
+    def lend(self, buffers: list[bytearray]) -> None:
+        self.lent += buffers
+        asyncio.get_running_loop().call_soon(self.spoil)
+
+    def spoil(self) -> None:
+        for buffer in self.lent:
+            buffer[:] = b"\xff" * len(buffer)
+        self.lent.clear()
+
+    def advance(self, sent: int) -> None:
+        self.sent += sent
+        self.spoil()
+
+    async def load(self) -> None:
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+        self.is_loaded = True
+
+    def settle(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.spoil()
 
 
 class Server(asyncio.Protocol):
-    """The broker's end. Memory that the outbox does not need any more is overwritten at once."""
+    """The broker's end."""
 
-    def __init__(self, budget: ByteBudget) -> None:
-        self.budget = budget
-        self.pinned: list[tuple[int, bytearray]] = []
-        self.handed = 0
+    def __init__(self, pins: ReaderPins) -> None:
+        self.pins = pins
+        self.broken: list[Exception] = []
+        self.progress = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
         self.transport.set_write_buffer_limits(high=0)
-        self.outbox = Outbox(self.transport, self.budget)
+        self.outbox = Outbox(
+            self.transport,
+            pins=self.pins,
+            spawn=lambda coroutine: asyncio.get_running_loop().create_task(coroutine),
+            on_progress=self.on_progress,
+            on_broken=self.on_broken,
+        )
+
+    def on_progress(self) -> None:
+        self.progress += 1
+
+    def on_broken(self, error: Exception) -> None:
+        self.broken.append(error)
+        self.transport.abort()
 
     def pause_writing(self) -> None:
         self.outbox.on_full()
 
     def resume_writing(self) -> None:
         self.outbox.on_writable()
-        self.recycle()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.outbox.close()
 
-    def send(self, sizes: list[int], expected: bytearray) -> None:
-        """Buffers of these sizes, with random bytes."""
-        buffers = [bytearray(random.randbytes(size)) for size in sizes]
-        for buffer in buffers:
-            expected += buffer
-            self.handed += len(buffer)
-            self.pinned.append((self.handed, buffer))
-        self.outbox.send([memoryview(buffer) for buffer in buffers])
-        self.recycle()
-
-    def recycle(self) -> None:
-        while self.pinned and self.pinned[0][0] <= self.handed - self.outbox.pinned_bytes:
-            buffer = self.pinned.pop(0)[1]
-            buffer[:] = b"\xff" * len(buffer)
+    def send(self, parts: list[Part], expected: bytearray) -> None:
+        for part in parts:
+            expected += part.data if isinstance(part, Pulled) else part  # type: ignore[operator]
+        self.outbox.send(parts)
 
 
-async def connected(budget: ByteBudget) -> tuple[Server, socket.socket]:
+async def connected(limit: int = 1_000_000) -> tuple[Server, socket.socket]:
     loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
-    _, server = await loop.create_connection(lambda: Server(budget), sock=near)
+    _, server = await loop.create_connection(lambda: Server(ReaderPins(ByteBudget(limit))), sock=near)
     return server, far
 
 
@@ -64,81 +128,163 @@ async def read(far: socket.socket, count: int) -> bytes:
     loop = asyncio.get_running_loop()
     data = bytearray()
     while len(data) < count:
-        data += await loop.sock_recv(far, random.randint(1, 300_000))
+        received = await loop.sock_recv(far, random.randint(1, 300_000))
+        assert received, "the connection was closed"
+        data += received
     return bytes(data)
 
 
-async def whole_and_in_order() -> None:
+async def end(server: Server, far: socket.socket) -> None:
+    server.transport.abort()
+    await asyncio.sleep(0.01)
+    far.close()
+    assert server.outbox.unsent_bytes == 0
+    assert server.pins.budget.used == 0
+
+
+def some_parts(cold: float) -> list[Part]:
+    parts: list[Part] = []
+    for _ in range(random.randint(1, 20)):
+        size = random.choice((1, 100, 70_000, 300_000))
+        parts.append(
+            Pulled(size, cold=cold) if random.random() < 0.6 else random.randbytes(random.choice((0, 1, size)))
+        )
+    return parts
+
+
+async def whole_and_in_order(cold: float) -> None:
     random.seed(5)
-    server, far = await connected(ByteBudget(1))
+    server, far = await connected()
     expected = bytearray()
     for _ in range(20):
-        server.send([random.choice((0, 1, 100, 70_000)) for _ in range(random.randint(1, 30))], expected)
-    server.send([3] * 2500, expected)
+        server.send(some_parts(cold), expected)
+    server.send([random.randbytes(3) for _ in range(2500)], expected)
     received = await asyncio.wait_for(read(far, len(expected)), 20)
     await asyncio.sleep(0.01)
 
     assert received == expected
-    assert server.outbox.unsent_bytes == 0
-    assert server.pinned == []
-    server.transport.abort()
-    far.close()
+    assert (server.outbox.unsent_bytes, server.pins.budget.used, server.broken) == (0, 0, [])
+    await end(server, far)
 
 
-async def copied_when_slow() -> None:
-    random.seed(6)
-    budget = ByteBudget(50_000_000)
-    server, far = await connected(budget)
-    expected = bytearray()
-    server.send([100_000] * 30, expected)
-    assert server.outbox.check(0.0)
-    assert server.pinned
-    assert server.outbox.check(PINNED_S_MAX)
-    server.recycle()
-    assert server.pinned == []
-    assert budget.used == server.outbox.unsent_bytes > 0
-    server.send([100_000] * 3, expected)
-    server.recycle()
-    assert server.outbox.pinned_bytes == 300_000
-    received = await asyncio.wait_for(read(far, len(expected)), 20)
-    await asyncio.sleep(0.01)
-
-    assert received == expected
-    assert (budget.used, server.outbox.pinned_bytes) == (0, 0)
-    server.transport.abort()
-    far.close()
+async def hot_is_pulled() -> None:
+    await whole_and_in_order(0.0)
 
 
-async def closed_when_nothing_can_be_copied() -> None:
-    budget = ByteBudget(10)
-    assert budget.try_acquire(1)
-    server, far = await connected(budget)
-    server.send([100_000] * 30, bytearray())
+async def cold_is_loaded() -> None:
+    await whole_and_in_order(0.7)
 
+
+async def own_bytes_are_held_on_the_account() -> None:
+    server, far = await connected()
+    pulled = Pulled(2_000_000)
+    server.send([pulled, b"x" * 300_000], bytearray())
+
+    assert server.outbox.unsent_bytes > 300_000
+    assert server.pins.budget.used == 300_000
     assert server.outbox.check(0.0)
     assert server.outbox.check(UNSENT_S_MAX - 1)
     assert not server.outbox.check(UNSENT_S_MAX)
-    server.transport.abort()
+    await end(server, far)
+    assert pulled.is_closed
+
+
+async def progress_is_seen() -> None:
+    server, far = await connected()
+    expected = bytearray()
+    server.send([Pulled(3_000_000)], expected)
+    assert server.outbox.check(0.0)
+    received = await read(far, 1_000_000)
+    await asyncio.sleep(0.05)
+    assert server.outbox.check(UNSENT_S_MAX)
+    assert server.outbox.check(2 * UNSENT_S_MAX - 1)
+    received += await read(far, len(expected) - len(received))
+
+    assert received == expected
     await asyncio.sleep(0.01)
-    assert server.outbox.unsent_bytes == 0
-    far.close()
+    assert server.outbox.check(9 * UNSENT_S_MAX)
+    await end(server, far)
+
+
+async def broken_by(error: Exception, change: Callable[[Pulled, Exception], None]) -> None:
+    server, far = await connected()
+    pulled = Pulled(3_000_000)
+    server.send([pulled], bytearray())
+    change(pulled, error)
+    with contextlib.suppress(ConnectionError):
+        while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(far, 1_000_000), 5):
+            pass
+
+    assert server.broken == [error]
+    await end(server, far)
+
+
+def change(pulled: Pulled, error: Exception) -> None:
+    pulled.error = error
+
+
+def evict(pulled: Pulled, error: Exception) -> None:
+    pulled.cold = 1.0
+
+    async def load() -> None:
+        raise error
+
+    pulled.load = load  # type: ignore[method-assign]
+
+
+async def broken_when_records_changed() -> None:
+    await broken_by(RecordsChanged("a test"), change)
+
+
+async def broken_when_nothing_can_be_loaded() -> None:
+    await broken_by(StoreUnavailable("a test"), evict)
+
+
+async def oldest_is_given_up_for_room() -> None:
+    first, far = await connected(limit=2_000_000)
+    loop = asyncio.get_running_loop()
+    near, other_far = socket.socketpair()
+    near.setblocking(False)
+    _, second = await loop.create_connection(lambda: Server(first.pins), sock=near)
+    first.send([bytes(1_800_000)], bytearray())
+    assert first.broken == []
+    second.send([bytes(1_800_000)], bytearray())
+    await asyncio.sleep(0.01)
+
+    assert len(first.broken) == 1
+    assert second.broken == []
+    assert 0 < first.pins.budget.used <= 1_800_000
+    second.transport.abort()
+    other_far.close()
+    await asyncio.sleep(0.01)
+    await end(first, far)
 
 
 async def peer_is_gone() -> None:
-    server, far = await connected(ByteBudget(1))
-    server.send([100_000] * 30, bytearray())
+    server, far = await connected()
+    server.send([Pulled(3_000_000)], bytearray())
     far.close()
     await asyncio.sleep(0.05)
-    server.send([PIECE_BYTES] * 3, bytearray())
+    server.send([bytes(PIECE_BYTES)] * 3, bytearray())
     await asyncio.sleep(0.05)
 
     assert server.outbox.unsent_bytes == 0
     assert server.transport.is_closing()
 
 
+CASES = [
+    hot_is_pulled,
+    cold_is_loaded,
+    own_bytes_are_held_on_the_account,
+    progress_is_seen,
+    broken_when_records_changed,
+    broken_when_nothing_can_be_loaded,
+    oldest_is_given_up_for_room,
+    peer_is_gone,
+]
+
+
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-@pytest.mark.parametrize(
-    "case", [whole_and_in_order, copied_when_slow, closed_when_nothing_can_be_copied, peer_is_gone]
-)
+@pytest.mark.parametrize("case", CASES)
 def test_outbox(runner: Any, case: Any) -> None:
     runner(case())
