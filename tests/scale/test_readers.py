@@ -48,6 +48,8 @@ class Calls:
 async def a_wide_path(partitions: int) -> DataPath:
     path = await DataPath().start()
     path.create_topic(partitions=partitions)
+    while len(path.partitions.all()) < partitions:
+        await asyncio.sleep(0.01)
     return path
 
 

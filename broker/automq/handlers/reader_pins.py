@@ -101,12 +101,16 @@ class ReaderPins:
 
     def keep(self, pin: Pin) -> None:
         """Keep `pin` for as long as nobody else needs the room; it may be gone when this returns."""
-        self._pins.pop(pin, None)
+        before = self._pins.pop(pin, 0)
+        if before:
+            self.budget.release(before)
         size = pin.pinned_bytes
         if self._make_room(size):
             self._pins[pin] = size
         else:
             pin.unpin()
+        if before > size:
+            self._admit()
 
     def forget(self, pin: Pin) -> None:
         """`pin` keeps nothing any more. Idempotent."""

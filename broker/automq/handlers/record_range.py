@@ -77,8 +77,8 @@ class RecordRange:
         """Bytes that are not sent yet."""
         return self._left
 
-    def peek(self, bytes_max: int, buffers_max: int) -> Sequence[Buffer] | None:
-        """The next bytes, good for this turn of the loop: at least a batch, then as many as fit.
+    def peek(self, bytes_max: int, buffers_max: int) -> tuple[Sequence[Buffer], int] | None:
+        """The next bytes and how many, good for this turn of the loop: at least a batch, then as many as fit.
 
         None when they have to be loaded first. Raises RecordsChanged.
         """
@@ -87,11 +87,11 @@ class RecordRange:
             batches = self._partition.cached_views(self._next, self._end, bytes_max, batches_max=buffers_max)
             if batches is None:
                 return None
-        self._check(batches)
+        size = self._check(batches)
         self._peeked = batches
         if not self._skip:
-            return batches
-        return [batches[0][self._skip :], *batches[1:]]
+            return batches, size
+        return [batches[0][self._skip :], *batches[1:]], size
 
     def advance(self, sent: int) -> None:
         """The first `sent` bytes of what was peeked have left; they are not all that is left."""
@@ -144,8 +144,8 @@ class RecordRange:
         self._loaded = self._peeked = ()
         self._pins.forget(self)
 
-    def _check(self, batches: Sequence[memoryview]) -> None:
-        """Raises RecordsChanged where `batches` do not go on with what was announced."""
+    def _check(self, batches: Sequence[memoryview]) -> int:
+        """Bytes of `batches` that are to be sent. Raises RecordsChanged where they do not go on as announced."""
         if not batches:
             raise RecordsChanged(f"{self._partition.name} has nothing at offset {self._next} any more")
         base_offset, checksum, end = _head_of(batches[0])
@@ -156,6 +156,7 @@ class RecordRange:
             end = _head_of(batches[-1])[2]
         if size > self._left or (size < self._left and end >= self._end):
             raise RecordsChanged(f"{self._partition.name} has {size} bytes from offset {self._next}, not {self._left}")
+        return size
 
 
 def _head_of(batch: memoryview) -> tuple[int, int, int]:

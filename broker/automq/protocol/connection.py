@@ -28,8 +28,8 @@ class PulledPart(Protocol):
         """Bytes that are not sent yet."""
         ...
 
-    def peek(self, bytes_max: int, buffers_max: int) -> Sequence[Buffer] | None:
-        """The next bytes, good for this turn of the event loop: at most so many, but for the first buffer.
+    def peek(self, bytes_max: int, buffers_max: int) -> tuple[Sequence[Buffer], int] | None:
+        """The next bytes, and how many: good for this turn of the event loop, at most so many but for the first buffer.
 
         None when they have to be loaded first. Raises what ends the connection.
         """

@@ -27,8 +27,8 @@ KIB: Final = 1024
 # Linux takes 1024 buffers in one gather write; a part may bring one more than is asked for.
 BUFFERS_MAX: Final = 1000
 
-# Asked for at once: more than most sockets take, and little to ask for in vain.
-WRITE_BYTES: Final = 1024 * KIB
+# Asked for at once: a whole answer, as every write wakes the peer.
+WRITE_BYTES: Final = 8192 * KIB
 
 # Copied to wake us up when the socket takes more; of no use to the socket itself.
 PIECE_BYTES: Final = 4 * KIB
@@ -172,15 +172,15 @@ class Outbox:
 
     def _write_some(self) -> bool:
         """Write as much as the socket takes of the next bytes; whether it took them all. Raises RecordsChanged."""
-        buffers, peeked = self._gather(WRITE_BYTES)
+        buffers, size, peeked = self._gather(WRITE_BYTES)
         sent = self._write_now(buffers) if buffers else 0
         self._drop(sent, peeked)
-        return bool(buffers) and sent == sum(map(len, buffers))
+        return bool(buffers) and sent == size
 
     def _hand_over(self) -> None:
         """Leave a piece to the transport, or have it loaded first. Raises RecordsChanged."""
         size = PIECE_BYTES if self._fd is not None else COPIED_BYTES
-        buffers, peeked = self._gather(size)
+        buffers, _, peeked = self._gather(size)
         if buffers:
             piece = b"".join(buffers)[:size] if len(buffers) > 1 else bytes(memoryview(buffers[0])[:size])
             self._drop(len(piece), peeked)
@@ -189,8 +189,8 @@ class Outbox:
         else:
             self._loading = self._spawn(self._load(cast(PulledPart, self._parts[0])))
 
-    def _gather(self, bytes_max: int) -> tuple[list[Buffer], int]:
-        """The next bytes, as many as may go in one write, and how many parts were peeked at.
+    def _gather(self, bytes_max: int) -> tuple[list[Buffer], int, int]:
+        """The next buffers, as many as may go in one write, their bytes, and how many parts were peeked at.
 
         No bytes when the first part's have to be loaded. Raises RecordsChanged.
         """
@@ -205,14 +205,13 @@ class Outbox:
                 if found is None:
                     break
                 peeked += 1
-                buffers.extend(found)
-                found_bytes = sum(map(len, found))
-                size += found_bytes
-                if found_bytes < len(part):
+                buffers.extend(found[0])
+                size += found[1]
+                if found[1] < len(part):
                     break
             if size >= bytes_max or len(buffers) >= BUFFERS_MAX:
                 break
-        return buffers, peeked
+        return buffers, size, peeked
 
     async def _load(self, part: PulledPart) -> None:
         try:

@@ -11,9 +11,10 @@ batch in it and its size, in one integer.
 import enum
 import sys
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Final
 
 from automq.ids import Offset, StreamEpoch, StreamId
@@ -138,12 +139,16 @@ class StreamTail:
         first = run.bases[begin]
         total = 0
         while True:
-            bases, places = run.bases, run.places
-            for index in range(begin, len(bases)):
-                size = places[index] & SIZE_MASK
-                if bases[index] >= end or (total and total + size > max_bytes):
-                    return Offset(first), Offset(bases[index]), total
+            count = len(run.bases) if run.end <= end else bisect_left(run.bases, end)
+            index = begin
+            for found in islice(run.places, begin, count):
+                size = found & SIZE_MASK
+                if total + size > max_bytes and total:
+                    return Offset(first), Offset(run.bases[index]), total
                 total += size
+                index += 1
+            if count < len(run.bases):
+                return Offset(first), Offset(run.bases[count]), total
             number += 1
             if number == len(runs) or run.end >= end:
                 return Offset(first), run.end, total
@@ -169,23 +174,28 @@ class StreamTail:
         number, begin = place
         runs = self.runs
         batches: list[memoryview] = []
-        total = 0
+        left = max_bytes
         while number < len(runs):
             run = runs[number]
-            bases, places, arenas = run.bases, run.places, run.block.arenas
-            pinned_number = -1
-            for index in range(begin, len(bases)):
-                found = places[index]
+            arenas = run.block.arenas
+            view = memoryview(b"")
+            count = len(run.bases) if run.end <= end else bisect_left(run.bases, end)
+            arena_number = -1
+            for found in islice(run.places, begin, min(count, begin + batches_max - len(batches))):
                 size = found & SIZE_MASK
-                if bases[index] >= end or (total and (total + size > max_bytes or len(batches) >= batches_max)):
+                if size > left and batches:
                     return batches
-                arena_number = found >> ARENA_SHIFT
-                if pinned is not None and arena_number != pinned_number:
-                    pinned_number = arena_number
-                    pinned.append(arenas[arena_number])
+                left -= size
+                if found >> ARENA_SHIFT != arena_number:
+                    arena_number = found >> ARENA_SHIFT
+                    arena = arenas[arena_number]
+                    if pinned is not None:
+                        pinned.append(arena)
+                    view = arena.view
                 position = (found >> SIZE_BITS) & POSITION_MASK
-                batches.append(arenas[arena_number].view[position : position + size])
-                total += size
+                batches.append(view[position : position + size])
+            if count < len(run.bases) or len(batches) >= batches_max:
+                break
             number, begin = number + 1, 0
         return batches
 

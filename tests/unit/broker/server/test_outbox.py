@@ -33,7 +33,7 @@ class Pulled:
     def __len__(self) -> int:
         return len(self.data) - self.sent
 
-    def peek(self, bytes_max: int, buffers_max: int) -> Sequence[Buffer] | None:
+    def peek(self, bytes_max: int, buffers_max: int) -> tuple[Sequence[Buffer], int] | None:
         if self.error is not None:
             raise self.error
         if not self.is_loaded and random.random() < self.cold:
@@ -45,7 +45,7 @@ class Pulled:
             buffers.append(bytearray(self.data[position : position + size]))
             position += size
         self.lend(buffers)
-        return buffers
+        return buffers, sum(map(len, buffers))
 
     def lend(self, buffers: list[bytearray]) -> None:
         self.lent += buffers
