@@ -132,4 +132,4 @@ def new_cluster(partitions: int, *, remembers: bool = False) -> Growth:
             )
         )
     # Partitions are not as old as each other.
-    return Growth(partitions, machine, dice, starts=[0] * partitions)
+    return Growth(partitions, machine, dice, starts=[dice.randint(0, WEEK_S) for _ in range(partitions)])
