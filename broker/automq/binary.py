@@ -5,6 +5,7 @@ are zigzag-encoded first (0, -1, 1, -2 become 0, 1, 2, 3). That is also how Kafk
 A Reader never reads past its end and never allocates by a length it has not checked against what is left.
 """
 
+import functools
 import struct
 import uuid
 from typing import Final
@@ -23,6 +24,8 @@ _FLOAT64 = struct.Struct(">d")
 
 # Mode 0: the call keeps the interpreter's lock. Giving it up for microseconds costs more than it frees.
 _KEEP_LOCK: Final = 0
+# Castagnoli's, reflected.
+_POLYNOMIAL: Final = 0x82F63B78
 
 
 class MalformedBytes(Exception):
@@ -37,6 +40,41 @@ def crc32c(data: bytes | bytearray | memoryview, value: int = 0) -> int:
     """CRC-32C of `data`, or of what gave `value` followed by `data`. Does not copy."""
     checksum: int = crc32c_library.crc32c(data, value, _KEEP_LOCK)
     return checksum
+
+
+def crc32c_joined(first: int, second: int, second_bytes: int) -> int:
+    """CRC-32C of two byte strings one after the other, from that of each and the length of the second.
+
+    What a zero bit behind a message makes of its CRC is a linear map over GF(2): many zero bits are a power of it.
+    """
+    number = 0
+    while second_bytes:
+        if second_bytes & 1:
+            first = _times(_zero_bytes(number), first)
+        second_bytes >>= 1
+        number += 1
+    return first ^ second
+
+
+@functools.cache
+def _zero_bytes(number: int) -> tuple[int, ...]:
+    """The map that appends 2 ** `number` zero bytes, as what becomes of each bit."""
+    if number:
+        half = _zero_bytes(number - 1)
+        return tuple(_times(half, bit) for bit in half)
+    byte = (_POLYNOMIAL, *(1 << bit for bit in range(31)))
+    for _ in range(3):
+        byte = tuple(_times(byte, bit) for bit in byte)
+    return byte
+
+
+def _times(columns: tuple[int, ...], vector: int) -> int:
+    total = 0
+    for column in columns:
+        if vector & 1:
+            total ^= column
+        vector >>= 1
+    return total
 
 
 def read_unsigned_varint(

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from typing import Final
 
-from automq.controller.model import ConfigAlteration, ConfigChange, ConfigResult
+from automq.controller.model import ConfigAlteration, ConfigChange, ConfigResult, MessageLimit
 from automq.metadata.config_types import ConfigDefinition, ConfigType, split_list
 from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS, TOPIC_CONFIGS
 from automq.metadata.image import BROKER_RESOURCE, DRAINING_CONFIG, TOPIC_RESOURCE, MetadataImage
@@ -27,7 +27,7 @@ def alter_configs(
     image: MetadataImage,
     alterations: Sequence[ConfigAlteration],
     *,
-    message_bytes_max: int,
+    message_limit: MessageLimit,
     validate_only: bool,
 ) -> Generator[int, None, Decision[MetadataRecord, list[ConfigResult]]]:
     """Each resource alone: what is refused changes nothing, the others are changed together. One part a resource."""
@@ -40,7 +40,7 @@ def alter_configs(
         try:
             if key in seen:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "the same resource is altered twice in one request")
-            record = _alter(image, alteration, message_bytes_max)
+            record = _alter(image, alteration, message_limit)
             if record is not None:
                 records.append(record)
         except ApiError as raised:
@@ -53,7 +53,7 @@ def alter_configs(
     return Decision(() if validate_only else records, results)
 
 
-def _alter(image: MetadataImage, alteration: ConfigAlteration, message_bytes_max: int) -> ConfigChanged | None:
+def _alter(image: MetadataImage, alteration: ConfigAlteration, message_limit: MessageLimit) -> ConfigChanged | None:
     definitions = _definitions(image, alteration)
     before = image.config(alteration.resource_type, alteration.resource_name)
     if alteration.replacement is not None:
@@ -63,7 +63,7 @@ def _alter(image: MetadataImage, alteration: ConfigAlteration, message_bytes_max
         after = _changed(
             {name: before[name] for name in before if name in definitions}, alteration.changes, definitions
         )
-    check_configs(after, definitions, message_bytes_max=message_bytes_max)
+    check_configs(after, definitions, message_limit=message_limit)
     after = canonical_configs(after, definitions)
     changes = [(name, None) for name in sorted(before) if name not in after]
     sets = [(name, value) for name, value in sorted(after.items()) if before.get(name) != value]
@@ -131,7 +131,7 @@ def _edited_list(definition: ConfigDefinition, before: str | None, value: str, o
 
 
 def check_configs(
-    values: Mapping[str, str | None], definitions: Mapping[str, ConfigDefinition], *, message_bytes_max: int
+    values: Mapping[str, str | None], definitions: Mapping[str, ConfigDefinition], *, message_limit: MessageLimit
 ) -> None:
     """Every name is known and every value is one of its. Raises ApiError with INVALID_CONFIG."""
     for name in sorted(values):
@@ -142,12 +142,11 @@ def check_configs(
         problem = definition.problem(value)
         if problem is not None:
             raise ApiError(ErrorCode.INVALID_CONFIG, f"Invalid value {value} for configuration {name}: {problem}")
-        if name in MESSAGE_BYTES_CONFIGS and int(value) > message_bytes_max:
+        if name in MESSAGE_BYTES_CONFIGS and int(value) > message_limit.bytes_max:
             raise ApiError(
                 ErrorCode.INVALID_CONFIG,
-                f"Invalid value {value} for configuration {name}: one slot of the write-ahead log carries at most "
-                f"{message_bytes_max} bytes "
-                "(automq.wal.batch.bytes)",
+                f"Invalid value {value} for configuration {name}: a batch has at most "
+                f"{message_limit.bytes_max} bytes here, {message_limit.reason}",
             )
     _check_together(values)
 

@@ -2,9 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from automq.ids import BrokerEpoch, NodeId, TopicId
 from automq.protocol.errors import ApiError
+
+
+class MessageLimit(NamedTuple):
+    """The upper bound of `max.message.bytes`: the largest batch that is taken."""
+
+    bytes_max: int
+    reason: str = ""
+    """Which numbers it is the smallest of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,8 +22,7 @@ class ControllerSettings:
 
     partitions_default: int = 1
     replication_factor_default: int = 1
-    message_bytes_max: int = 4 * 1024 * 1024 - 4096
-    """Upper bound of `max.message.bytes`: the largest batch that a write-ahead log slot can carry."""
+    message_limit: MessageLimit = MessageLimit(64 * 1024 * 1024)
     lease_interval_s: float = 5.0
     """One PUT of the lease at most this often; the only write of an idle cluster."""
     poll_interval_s: float = 1.0

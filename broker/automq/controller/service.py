@@ -442,7 +442,7 @@ class Controller:
             lambda image: configs.alter_configs(
                 image,
                 alterations,
-                message_bytes_max=self._settings.message_bytes_max,
+                message_limit=self._settings.message_limit,
                 validate_only=validate_only,
             )
         )

@@ -122,7 +122,7 @@ def create_topics(
 
 def _create_topic(batch: _Batch, spec: TopicSpec, new_id: Callable[[], uuid.UUID]) -> Generator[int, None, TopicResult]:
     configs = spec.configs
-    check_configs(configs, TOPIC_CONFIGS, message_bytes_max=batch.settings.message_bytes_max)
+    check_configs(configs, TOPIC_CONFIGS, message_limit=batch.settings.message_limit)
     assignments: Sequence[Sequence[NodeId]] | None = None
     if spec.assignments is not None:
         assignments = _check_assignments(batch, spec)

@@ -5,18 +5,22 @@ durable, from the engine's callback. Replies that only depend on state which is 
 refused sequence, wait for that state in the same way. acks=1 and acks=-1 mean the same: durable. acks=0 has no answer;
 an error closes the connection instead. `min.insync.replicas` never refuses: the object store replicates.
 
-Large batches whose records must be walked or compressed are the exception: a worker does that, and the connection
-starts its next request when they are appended, so that order is kept; it does not wait until they are durable.
+What takes longer than a turn of the event loop is the exception: a request of many megabytes, a batch of many records,
+one that must be compressed or needs a slot of its own. It is done in turns, and the connection starts its next request
+when it is appended, so that order is kept; it does not wait until it is durable.
 """
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from automq.handlers.errors import error_message_of, write_error_code_of
 from automq.handlers.leaders import Leader, leader_of
+from automq.handlers.pending_produce import STATE_CODES, Appending, PendingProduce
 from automq.ids import TopicId
 from automq.metadata.publisher import MetadataPublisher
+from automq.partition.large_batch import LargeBatch, fill_in_turns, prepare_in_turns
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
 from automq.partition.record_validation import RecordsRefused
@@ -28,22 +32,21 @@ from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.produce import (
     LeaderIdAndEpoch,
     NodeEndpoint,
-    PartitionProduceResponse,
     TopicProduceData,
 )
 from automq.protocol.produce_codec import (
     TOPIC_IDS_SINCE,
     ProduceResult,
     TopicResults,
-    change_produce_response,
-    encode_produce_response,
     parse_produce_request,
 )
+from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
+from automq.runtime.turns import Pace
 from automq.runtime.workers import Workers
-from automq.s3stream.model import StreamError
-from automq.s3stream.stream import Storage
+from automq.s3stream.model import StorageFull, StreamError
+from automq.s3stream.stream import StagedBatch, Storage
 from automq.security.authorizer import Operation, ResourceType
 from automq.security.session import Session
 
@@ -58,97 +61,17 @@ _WRITE: Final = Operation.WRITE
 _TOPIC: Final = ResourceType.TOPIC
 _PRODUCE: Final = ApiKey.PRODUCE
 
-# Codes that say something about state: they are given when that state is durable.
-_STATE_CODES: Final = frozenset(
-    (ErrorCode.NONE, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.INVALID_PRODUCER_EPOCH)
-)
 
+# One request's batches are appended in one turn of the loop up to here: about a millisecond.
+IN_PLACE_BYTES_MAX: Final = 1 << 20
+BYTES_PER_US: Final = 800
+"""Checked and copied in a microsecond."""
 
-class PendingProduce:
-    """One request whose batches are appended and not durable yet. Not frozen: made for every request.
+# Room that is made is looked at again this often: less than a large batch needs may come at a time.
+ROOM_CHECK_S: Final = 0.1
 
-    The answer is encoded when the batches are appended and kept as bytes: what it is made of is in the processor's
-    cache then, and would be gone from there, and still take memory, when the batches are durable.
-    """
-
-    __slots__ = (
-        "_answer",
-        "_watched",
-        "acks",
-        "close",
-        "correlation_id",
-        "deadline",
-        "is_done",
-        "position",
-        "slot",
-        "throttle_ms",
-        "timeout_ms",
-        "version",
-    )
-
-    def __init__(
-        self,
-        head: RequestHead,
-        slot: ResponseSlot,
-        acks: int,
-        timeout_ms: int,
-        close: Callable[[], None],
-        watched: "dict[PendingProduce, None]",
-        throttle_ms: int = 0,
-    ) -> None:
-        self._watched = watched
-        """Those whose time-out is looked at, of which this one may be one."""
-        self.version = head.version
-        self.correlation_id = head.correlation_id
-        self.slot = slot
-        self.acks = acks
-        self.timeout_ms = timeout_ms
-        self.throttle_ms = throttle_ms
-        """For how long the client is not listened to."""
-        self.close = close
-        """Closes the connection."""
-        self._answer: bytes | bytearray = b""
-        self.position = -1
-        """The newest WAL slot that the answer depends on."""
-        self.deadline = 0
-        """The sweep at which it is answered REQUEST_TIMED_OUT."""
-        self.is_done = False
-
-    def on_durable(self, error: Exception | None) -> None:
-        """Everything the answer depends on is durable, or will never be known to be."""
-        if self.is_done:
-            return
-        if error is not None:
-            self.override(write_error_code_of(error), str(error))
-        self.answer()
-
-    def override(self, code: ErrorCode, message: str) -> None:
-        """What depended on state that is not durable is answered with `code` instead."""
-
-        def change(result: PartitionProduceResponse) -> None:
-            if result.error_code in _STATE_CODES:
-                result.error_code = code
-                result.error_message = message
-                result.base_offset = result.log_append_time = result.log_start_offset = -1
-
-        self._answer = change_produce_response(self._answer, self.version, change)
-
-    def prepare(self, topics: list[TopicResults], endpoints: list[NodeEndpoint]) -> None:
-        """Encode the answer; nothing refers to `topics` after that."""
-        self._answer = encode_produce_response(
-            version=self.version,
-            correlation_id=self.correlation_id,
-            topics=topics,
-            throttle_time=self.throttle_ms,
-            node_endpoints=endpoints,
-        )
-
-    def answer(self) -> None:
-        """Complete the slot."""
-        self.is_done = True
-        # At once, not when time-outs are looked at next: its memory is still in the processor's cache.
-        self._watched.pop(self, None)
-        self.slot.complete((self._answer,))
+Deferred = tuple[ProduceResult, Partition, memoryview]
+"""A batch that is appended in a later turn, and where its outcome goes."""
 
 
 class ProduceHandler:
@@ -163,7 +86,10 @@ class ProduceHandler:
         clock: Clock,
         workers: Workers,
         tasks: Tasks,
+        receive: ByteBudget,
     ) -> None:
+        """`receive` is told of copies of what was received."""
+        self._receive = receive
         self._partitions = partitions
         self._storage = storage
         self._metadata = metadata
@@ -181,10 +107,12 @@ class ProduceHandler:
         *,
         close: Callable[[], None],
         on_appended: Callable[[], None],
-    ) -> "Appending | None":
+        keep_frame: Callable[[], Callable[[], None] | None],
+    ) -> Appending | None:
         """Append what the request brings; the slot is completed now or later. Raises MalformedMessage.
 
         Something when the connection must not start another request before it is done; `on_appended` is called then.
+        `keep_frame` makes `frame` valid until its result is called, or says with None that it cannot.
         """
         version = head.version
         request = parse_produce_request(frame, head.body_offset, version)
@@ -196,15 +124,14 @@ class ProduceHandler:
         has_ids = version >= TOPIC_IDS_SINCE
         may_write_all = session.allows_every(_WRITE, _TOPIC)
         topics: list[TopicResults] = []
-        deferred: list[tuple[ProduceResult, Partition, memoryview]] = []
+        deferred: list[Deferred] = []
         leaders: list[Leader] = []
+        in_place_bytes = 0
         for topic in request.topic_data:
             results: list[ProduceResult] = []
             topics.append((topic, results))
             if not may_write_all and not self._may_write(session, topic, has_ids):
-                for asked in topic.partition_data:
-                    asked.records = None
-                    results.append(ProduceResult(asked.index, ErrorCode.TOPIC_AUTHORIZATION_FAILED))
+                results += _refused(topic, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
                 continue
             for asked in topic.partition_data:
                 index = asked.index
@@ -222,20 +149,38 @@ class ProduceHandler:
                     continue
                 if records is None:
                     records = memoryview(b"")
-                rules = partition.rules.append
-                if rules.reads_records and not is_small(records, rules):
-                    deferred.append((result, partition, memoryview(bytearray(records))))
-                elif rules.compression is None:
-                    self._append(pending, result, partition, records, version)
-                else:
-                    self._append_compressed(pending, result, partition, records, version)
-        if deferred:
-            appending = Appending(on_appended)
-            work = self._append_deferred(pending, topics, leaders, deferred, appending)
-            _ = self._tasks.spawn(work, name="produce in a worker")
-            return appending
-        self._finish(pending, topics, leaders)
-        return None
+                if deferred or in_place_bytes > IN_PLACE_BYTES_MAX or self._needs_turns(records, partition):
+                    # What comes behind is deferred, too: a partition's batches stay in their order.
+                    deferred.append((result, partition, records))
+                    continue
+                in_place_bytes += len(records)
+                self._append_in_place(pending, result, partition, records)
+        if not deferred:
+            self._finish(pending, topics, leaders)
+            return None
+        appending = Appending(on_appended)
+        release = keep_frame()
+        if release is None:
+            deferred = [(result, partition, memoryview(bytearray(records))) for result, partition, records in deferred]
+            copied = sum(len(records) for _, _, records in deferred)
+            self._receive.charge(copied)
+            release = partial(self._receive.release, copied)
+        work = self._append_deferred(pending, topics, leaders, deferred, appending, release)
+        _ = self._tasks.spawn(work, name="produce in turns")
+        return appending
+
+    def _needs_turns(self, records: memoryview, partition: Partition) -> bool:
+        """Whether it takes longer to check and append the batch than a turn of the loop may."""
+        rules = partition.rules.append
+        return not is_small(records, rules) or len(records) > self._storage.append_bytes_max
+
+    def _append_in_place(
+        self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview
+    ) -> None:
+        if partition.rules.append.compression is None:
+            self._append(pending, result, partition, records)
+        else:
+            self._append_compressed(pending, result, partition, records)
 
     def _append(
         self,
@@ -243,21 +188,17 @@ class ProduceHandler:
         result: ProduceResult,
         partition: Partition,
         records: memoryview,
-        version: int,
         *,
         is_prepared: bool = False,
+        large: LargeBatch | None = None,
     ) -> None:
         """One batch; its outcome goes into `result`."""
         try:
-            if version < ZSTD_SINCE_PRODUCE:
-                check_produce_version(records, version)
-            appended = partition.append(records, is_prepared=is_prepared)
+            if pending.version < ZSTD_SINCE_PRODUCE:
+                check_produce_version(records, pending.version)
+            appended = partition.append(records, is_prepared=is_prepared, large=large)
         except (ApiError, StreamError) as error:
-            _fail(result, error)
-            code = result.error_code
-            pending.position = max(pending.position, awaited_position(partition, ErrorCode(code)))
-            if code in _STATE_CODES:  # the log was looked at: Kafka says where it begins
-                result.log_start_offset = partition.log_start_offset
+            self._fail(pending, result, partition, error)
             return
         result.base_offset = appended.base_offset
         result.log_append_time = appended.log_append_time_ms
@@ -265,8 +206,16 @@ class ProduceHandler:
         if appended.position > pending.position:
             pending.position = appended.position
 
+    @staticmethod
+    def _fail(pending: PendingProduce, result: ProduceResult, partition: Partition, error: Exception) -> None:
+        _fail(result, error)
+        code = ErrorCode(result.error_code)
+        pending.position = max(pending.position, awaited_position(partition, code))
+        if code in STATE_CODES:  # the log was looked at: Kafka says where it begins
+            result.log_start_offset = partition.log_start_offset
+
     def _append_compressed(
-        self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview, version: int
+        self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview
     ) -> None:
         """One small batch of a topic that has a compression of its own."""
         try:
@@ -274,27 +223,71 @@ class ProduceHandler:
         except ApiError as error:
             _fail(result, error)
             return
-        self._append(pending, result, partition, records, version, is_prepared=True)
+        self._append(pending, result, partition, records, is_prepared=True)
 
     async def _append_deferred(
         self,
         pending: PendingProduce,
         topics: list[TopicResults],
         leaders: list[Leader],
-        deferred: list[tuple[ProduceResult, Partition, memoryview]],
-        appending: "Appending",
+        deferred: list[Deferred],
+        appending: Appending,
+        release: Callable[[], None],
     ) -> None:
-        for result, partition, records in deferred:
-            rules, now_ms = partition.rules.append, self._clock.wall_ms()
-            try:
-                prepared = await self._workers.run(prepare, records, rules, now_ms)
-            except ApiError as error:
-                _fail(result, error)
-                continue
-            # The partition may be gone, or open at another epoch, by now: its append says so.
-            self._append(pending, result, partition, prepared, pending.version, is_prepared=True)
+        pace = Pace()
+        deadline = self._clock.monotonic() + max(0, pending.timeout_ms) / 1000
+        try:
+            for result, partition, records in deferred:
+                if self._needs_turns(records, partition):
+                    await self._append_in_turns(pending, result, partition, records, deadline)
+                else:
+                    self._append_in_place(pending, result, partition, records)
+                    await pace.spend(len(records) // BYTES_PER_US)
+        finally:
+            release()
         self._finish(pending, topics, leaders)
         appending.finish()
+
+    async def _append_in_turns(
+        self,
+        pending: PendingProduce,
+        result: ProduceResult,
+        partition: Partition,
+        records: memoryview,
+        deadline: float,
+    ) -> None:
+        """One batch that takes longer than a turn. The partition may be gone, or open at another epoch, at its end."""
+        large: LargeBatch | None = None
+        try:
+            rules = partition.rules.append
+            records = await prepare_in_turns(records, rules, self._clock.wall_ms(), self._workers)
+            if len(records) > self._storage.append_bytes_max:
+                staged = await self._stage(partition, len(records), deadline)
+                large = await fill_in_turns(staged, records)
+                records = staged.payload
+            if self._partitions.find_by_id(partition.topic_id, partition.name.partition) is not partition:
+                raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{partition.name} was closed meanwhile")
+        except (ApiError, StreamError) as error:
+            self._fail(pending, result, partition, error)
+        else:
+            self._append(pending, result, partition, records, is_prepared=True, large=large)
+        finally:
+            if large is not None:
+                large.discard()
+
+    async def _stage(self, partition: Partition, size: int, deadline: float) -> StagedBatch:
+        """Memory for a large batch, once there is room. Raises as `Partition.stage`, StorageFull at the deadline."""
+        while True:
+            try:
+                return partition.stage(size)
+            except StorageFull:
+                left_s = deadline - self._clock.monotonic()
+                if left_s <= 0:
+                    raise
+                room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._storage.when_room(partial(_set_once, room))
+                # Room is told of once there is some, which need not be enough.
+                await asyncio.wait([room], timeout=min(left_s, ROOM_CHECK_S))
 
     def _finish(self, pending: PendingProduce, topics: list[TopicResults], leaders: list[Leader]) -> None:
         """All batches are appended: answer when they are durable."""
@@ -345,12 +338,7 @@ class ProduceHandler:
     @staticmethod
     def _refuse(pending: PendingProduce, topics: list[TopicProduceData]) -> None:
         """The whole request asks for what Kafka does not have."""
-        answers: list[TopicResults] = []
-        for topic in topics:
-            codes = [ProduceResult(asked.index, ErrorCode.INVALID_REQUIRED_ACKS) for asked in topic.partition_data]
-            for asked in topic.partition_data:
-                asked.records = None
-            answers.append((topic, codes))
+        answers: list[TopicResults] = [(topic, _refused(topic, ErrorCode.INVALID_REQUIRED_ACKS)) for topic in topics]
         pending.prepare(answers, [])
         pending.answer()
 
@@ -379,25 +367,22 @@ class ProduceHandler:
                 leaders.append(leader)
 
 
-class Appending:
-    """A request whose batches are with a worker. Done when they are appended or refused."""
-
-    __slots__ = ("_on_appended", "is_done")
-
-    def __init__(self, on_appended: Callable[[], None]) -> None:
-        self._on_appended = on_appended
-        self.is_done = False
-
-    def finish(self) -> None:
-        """The connection may go on."""
-        self.is_done = True
-        self._on_appended()
-
-
 def _fail(result: ProduceResult, error: Exception) -> None:
     result.error_code, result.error_message = write_error_code_of(error), error_message_of(error)
     if isinstance(error, RecordsRefused):
         result.record_errors = error.record_errors
+
+
+def _refused(topic: TopicProduceData, code: ErrorCode) -> list[ProduceResult]:
+    """Nothing of the topic is looked at; the frame's memory is used again."""
+    for asked in topic.partition_data:
+        asked.records = None
+    return [ProduceResult(asked.index, code) for asked in topic.partition_data]
+
+
+def _set_once(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def awaited_position(partition: Partition, code: ErrorCode) -> int:
@@ -405,7 +390,7 @@ def awaited_position(partition: Partition, code: ErrorCode) -> int:
 
     -1 when the refusal depends on nothing but the batch itself.
     """
-    return partition.last_position if code in _STATE_CODES else -1
+    return partition.last_position if code in STATE_CODES else -1
 
 
 def _endpoints(leaders: list[Leader]) -> list[NodeEndpoint]:

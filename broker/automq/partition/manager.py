@@ -316,6 +316,7 @@ class PartitionManager:
         found = image.topic(topic)
         return rules_of(
             effective_topic_config(image, topic, self._node, self._defaults),
+            batch_bytes_max=self._storage.batch_bytes_max,
             append_bytes_max=self._storage.append_bytes_max,
             is_internal=found is not None and found.is_internal,
             validates_records=self._validates_records,

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.metadata.image import QuarantineCause
 from automq.partition import checkpoint
+from automq.partition.appended import Appended
 from automq.partition.checkpoint import Section
 from automq.partition.damage import DamageLog, Quarantine
+from automq.partition.large_batch import LargeBatch
 from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
 from automq.partition.loading import SCAN_BYTES, load_state
 from automq.partition.producer_state import ProducerEntry, ProducerState
@@ -24,11 +26,11 @@ from automq.partition.retention import RetentionRules, trim_point
 from automq.partition.time_lookup import SearchedLog, find_newest, find_timestamp
 from automq.partition.validation import AppendRules, check_batch
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, build_empty_batch
+from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, RecordBatch, build_empty_batch
 from automq.runtime.clock import Clock
 from automq.runtime.workers import Workers
 from automq.s3stream.model import DataMissing, StorageFull, StoreDamaged, StreamQuarantined
-from automq.s3stream.stream import ReadResult, Stream
+from automq.s3stream.stream import ReadResult, StagedBatch, Stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +40,6 @@ class PartitionRules:
     append: AppendRules = AppendRules()
     retention: RetentionRules = RetentionRules()
     is_compact_only: bool = False
-
-
-class Appended:
-    """Where a batch is now. Not frozen: one is made for every produced batch."""
-
-    __slots__ = ("base_offset", "log_append_time_ms", "position")
-
-    def __init__(self, base_offset: Offset, position: int, log_append_time_ms: int) -> None:
-        self.base_offset = base_offset
-        self.position = position
-        """WAL slot: answer when it is durable."""
-        self.log_append_time_ms = log_append_time_ms
-        """-1 when the records have their producer's time."""
 
 
 def _ignore(partition: "Partition") -> None:
@@ -242,14 +231,23 @@ class Partition:
 
     # Appending.
 
-    def append(self, records: memoryview, *, internal: bool = False, is_prepared: bool = False) -> Appended:
+    def append(
+        self,
+        records: memoryview,
+        *,
+        internal: bool = False,
+        is_prepared: bool = False,
+        large: LargeBatch | None = None,
+    ) -> Appended:
         """Append the only batch in `records`, which must be writable: offsets and leader epoch are patched in.
 
         `internal` is the broker itself, which is trusted with control batches and size. The records of a batch that
-        `records_work.prepare` has seen are not walked again. Answer only when `position` is
-        durable; that holds for what the producer state decided (a duplicate, a refused sequence) as well, for which
-        `last_position` is the position. Raises ApiError, StorageFull, BrokerFenced, StreamFenced, StreamClosed,
-        StreamQuarantined.
+        `records_work.prepare` or `prepare_in_turns` has seen are not walked again. A batch above the engine's
+        `append_bytes_max` is prepared and `large`, and `records` are those; it is the caller's to discard.
+
+        Answer only when `position` is durable; that holds for what the producer state decided (a duplicate, a refused
+        sequence) as well, for which `last_position` is the position. Raises ApiError, StorageFull, BrokerFenced,
+        StreamFenced, StreamClosed, StreamQuarantined.
         """
         stream = self._stream
         if self.quarantine is not None:
@@ -258,7 +256,7 @@ class Partition:
         if rules.is_internal_only and not internal:
             raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{self.name.topic} is written by the broker alone")
         now_ms = self._clock.wall_ms()
-        batch = check_batch(records, rules, now_ms, internal)
+        batch = check_batch(records, rules, now_ms, internal, has_checked_crc=is_prepared)
         if rules.reads_records and not internal and not is_prepared:
             correct_max_timestamp(batch, validate_records(batch, rules, now_ms))
         producer_id = batch.producer_id
@@ -271,11 +269,15 @@ class Partition:
         append_time_ms = NO_TIMESTAMP
         if rules.is_log_append_time:
             append_time_ms = now_ms
-            batch.stamp(max_timestamp=now_ms, is_log_append_time=True)
+            records_crc = None if large is None else large.records_crc
+            batch.stamp(max_timestamp=now_ms, is_log_append_time=True, records_crc=records_crc)
         base_offset = stream.next_offset
         batch.place(base_offset=base_offset, leader_epoch=self.leader_epoch)
         try:
-            position = stream.append(records, count=batch.record_count, max_timestamp_ms=batch.max_timestamp)
+            if large is None:
+                position = stream.append(records, count=batch.record_count, max_timestamp_ms=batch.max_timestamp)
+            else:
+                position = self._append_large(large, batch)
         except StorageFull:
             if producer_id >= 0:
                 self._producers.expect(producer_id, batch.producer_epoch, batch.base_sequence, now_ms)
@@ -291,6 +293,20 @@ class Partition:
                 now_ms=now_ms,
             )
         return Appended(base_offset, position, append_time_ms)
+
+    def stage(self, size: int) -> StagedBatch:
+        """Memory for a large batch. Raises as `Stream.stage`."""
+        return self._stream.stage(size)
+
+    def _append_large(self, large: LargeBatch, batch: RecordBatch) -> int:
+        staged = large.staged
+        assert staged is not None, "a large batch is appended once"
+        crc = batch.whole_crc(large.records_crc)
+        position = self._stream.append_staged(
+            staged, count=batch.record_count, max_timestamp_ms=batch.max_timestamp, crc=crc
+        )
+        large.staged = None
+        return position
 
     def duplicate_position(self) -> int:
         """Rule of both logs, an error is an answer too: a duplicate is answered when what it repeats is durable."""

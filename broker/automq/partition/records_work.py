@@ -16,7 +16,7 @@ from automq.protocol.compression import CorruptCompression, DecompressedTooLarge
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import COMPRESSION_MASK, CRC_START, HEADER_BYTES, LENGTH_END, NO_TIMESTAMP, RecordBatch
 
-# Up to here a batch is walked in place, in about a millisecond: a worker's round trip costs more.
+# Up to here a batch is walked in place, in about a millisecond.
 IN_PLACE_RECORDS_MAX: Final = 1000
 COMPRESSED_IN_PLACE_BYTES_MAX: Final = 16 << 10
 
@@ -56,19 +56,30 @@ def prepare(records: memoryview, rules: AppendRules, now_ms: int) -> memoryview:
     batch = check_batch(records, rules, now_ms)
     data = content_of(batch)
     correct_max_timestamp(batch, validate_content(data, batch, rules, now_ms))
-    if rules.compression is None or batch.compression is rules.compression:
-        return records
-    changed = bytearray(records[:HEADER_BYTES]) + compress(rules.compression, data, rules.compression_level)
+    return compressed(batch, data, rules) if needs_compression(batch, rules) else records
+
+
+def needs_compression(batch: RecordBatch, rules: AppendRules) -> bool:
+    """Whether the topic has a compression of its own, and the batch another."""
+    return rules.compression is not None and batch.compression is not rules.compression
+
+
+def compressed(batch: RecordBatch, data: bytes | bytearray | memoryview, rules: AppendRules) -> memoryview:
+    """The batch with its records, `data`, compressed the topic's way."""
+    assert rules.compression is not None
+    changed = bytearray(batch.view[:HEADER_BYTES]) + compress(rules.compression, data, rules.compression_level)
     _INT32.pack_into(changed, LENGTH_END - _INT32.size, len(changed) - LENGTH_END)
     _INT16.pack_into(changed, CRC_START, batch.attributes & ~COMPRESSION_MASK | rules.compression)
     _UINT32.pack_into(changed, CRC_START - _UINT32.size, crc32c(memoryview(changed)[CRC_START:]))
     return memoryview(changed)
 
 
-def correct_max_timestamp(batch: RecordBatch, max_timestamp_ms: int) -> None:
+def correct_max_timestamp(batch: RecordBatch, max_timestamp_ms: int, *, records_crc: int | None = None) -> None:
     """Rule: what retention and lookups by time rest on is what the records say; the header follows, with its CRC."""
     if batch.max_timestamp != max_timestamp_ms:
-        batch.stamp(max_timestamp=max_timestamp_ms, is_log_append_time=batch.is_log_append_time)
+        batch.stamp(
+            max_timestamp=max_timestamp_ms, is_log_append_time=batch.is_log_append_time, records_crc=records_crc
+        )
 
 
 def first_record_at(batch: memoryview, timestamp_ms: int, *, from_offset: Offset) -> FoundOffset | None:

@@ -19,12 +19,17 @@ _COMPRESSIONS: Final = {
 
 
 def rules_of(
-    config: TopicConfig, *, append_bytes_max: int, is_internal: bool = False, validates_records: bool = True
+    config: TopicConfig,
+    *,
+    batch_bytes_max: int,
+    append_bytes_max: int,
+    is_internal: bool = False,
+    validates_records: bool = True,
 ) -> PartitionRules:
-    """`append_bytes_max` is what the write-ahead log takes, whatever the topic allows."""
+    """`batch_bytes_max` is what the engine takes, whatever the topic allows; `append_bytes_max` in a shared slot."""
     return PartitionRules(
         append=AppendRules(
-            batch_bytes_max=min(config.max_message_bytes, append_bytes_max),
+            batch_bytes_max=min(config.max_message_bytes, batch_bytes_max),
             internal_bytes_max=append_bytes_max,
             is_log_append_time=config.message_timestamp_type == "LogAppendTime",
             before_ms_max=config.message_timestamp_before_max_ms,

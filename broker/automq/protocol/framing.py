@@ -22,6 +22,7 @@ returned to the event loop.
 import mmap
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 _SIZE = struct.Struct(">i").unpack_from
@@ -171,6 +172,18 @@ class FrameReader:
         """
         self._start -= SIZE_BYTES + len(frame)
         assert self._start >= 0
+
+    def detach(self) -> Callable[[], None] | None:
+        """Let the frame handed out last be valid until the result is called, whatever the reader does meanwhile.
+
+        None when that cannot be: it lies in the shared buffer, or more was read behind it. Such frames are small.
+        """
+        if not self._is_own or self._start != self._end:
+            return None
+        buffer = self._buffer
+        self._is_own = False
+        self._use_shared()
+        return partial(self._buffers.give_back, buffer)
 
     def retain(self) -> None:
         """Keep what is unread until it is asked for: call it before control returns to the event loop.

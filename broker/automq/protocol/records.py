@@ -20,7 +20,7 @@ from typing import Final
 
 from crc32c import crc32c as crc32c_of
 
-from automq.binary import crc32c, read_varint, write_varint
+from automq.binary import crc32c, crc32c_joined, read_varint, write_varint
 from automq.protocol.compression import Compression, CorruptCompression, DecompressedTooLarge, compress, decompress
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -171,17 +171,26 @@ class RecordBatch:
         self.leader_epoch = leader_epoch
         _OFFSET_LENGTH_EPOCH.pack_into(self.view, 0, base_offset, self.length, leader_epoch)
 
-    def stamp(self, *, max_timestamp: int, is_log_append_time: bool) -> None:
+    def crc_with(self, records_crc: int) -> int:
+        """The batch's CRC as it should be, from that of its records: of what lies behind the header."""
+        return crc32c_joined(crc32c(self.view[CRC_START:HEADER_BYTES]), records_crc, self.size - HEADER_BYTES)
+
+    def whole_crc(self, records_crc: int) -> int:
+        """CRC-32C of all bytes of the batch, from that of its records."""
+        return crc32c_joined(crc32c(self.view[:HEADER_BYTES]), records_crc, self.size - HEADER_BYTES)
+
+    def stamp(self, *, max_timestamp: int, is_log_append_time: bool, records_crc: int | None = None) -> None:
         """Change the largest timestamp and its kind, in the batch's own bytes, and make the CRC anew.
 
-        With log append time readers report that timestamp for every record; the records themselves stay.
+        With log append time readers report that timestamp for every record; the records themselves stay. With
+        `records_crc`, that of what lies behind the header, this takes as long for a large batch as for a small one.
         """
         self.max_timestamp = max_timestamp
         self.attributes = (self.attributes & ~LOG_APPEND_TIME) | (LOG_APPEND_TIME if is_log_append_time else 0)
         view = self.view
         _ATTRIBUTES.pack_into(view, CRC_START, self.attributes)
         _INT64.pack_into(view, _MAX_TIMESTAMP_POSITION, max_timestamp)
-        self.crc = crc32c(view[CRC_START:])
+        self.crc = crc32c(view[CRC_START:]) if records_crc is None else self.crc_with(records_crc)
         _CRC.pack_into(view, _CRC_POSITION, self.crc)
 
 

@@ -7,7 +7,9 @@ refers to it any more. Two kinds of reference:
   or send;
 - a *cached* reference is that of a log-cache block already committed: its bytes may go whenever the room is needed.
 
-Memory is allocated lazily and never given back: a fresh page costs eight times the copy that fills it.
+Memory is allocated lazily and never given back: a fresh page costs eight times the copy that fills it. Only a batch
+that is too large for a shared slot gets memory of its own, which goes when nothing refers to it, and counts as so many
+arenas.
 """
 
 import mmap
@@ -22,10 +24,14 @@ PAGE_BYTES = 4096
 class Arena:
     """One buffer of the pool. Not frozen, no property: every produced batch passes here."""
 
-    __slots__ = ("_pool", "cached", "holds", "size", "view")
+    __slots__ = ("_pool", "cached", "holds", "is_own", "size", "units", "view")
 
-    def __init__(self, pool: "ArenaPool", size: int) -> None:
+    def __init__(self, pool: "ArenaPool", size: int, *, units: int = 1, is_own: bool = False) -> None:
         self._pool = pool
+        self.units = units
+        """So many arenas of the pool it counts as."""
+        self.is_own = is_own
+        """It holds one batch, and is not used again."""
         self.view = memoryview(mmap.mmap(-1, size))
         self.size = size
         self.holds = 0
@@ -34,7 +40,7 @@ class Arena:
     def hold(self) -> None:
         """Keep the bytes until `release`."""
         if not self.holds:
-            self._pool.held += 1
+            self._pool.held += self.units
         self.holds += 1
 
     def release(self) -> None:
@@ -95,9 +101,31 @@ class ArenaPool:
         arena.hold()
         return arena
 
+    def units_of(self, size: int) -> int:
+        """How many arenas `size` bytes in memory of their own count as."""
+        return -(-size // self.arena_bytes)
+
+    def take_own(self, size: int) -> Arena | None:
+        """Memory of its own for `size` bytes, with one hold, in place of arenas; None when too many are held."""
+        units = self.units_of(size)
+        if self.held + units > self.arenas_max:
+            return None
+        while self.allocated + units > self.arenas_max:
+            if self._free:
+                self._free.pop()
+                self.allocated -= 1
+                self._account.release(self.arena_bytes)
+            elif not self.evict():
+                raise AssertionError("an arena is neither held, cached nor free")
+        self.allocated += units
+        arena = Arena(self, (size + PAGE_BYTES - 1) & -PAGE_BYTES, units=units, is_own=True)
+        self._account.charge(arena.size)
+        arena.hold()
+        return arena
+
     def on_let_go(self, arena: Arena) -> None:
         """The last hold of `arena` is gone."""
-        self.held -= 1
+        self.held -= arena.units
         if not arena.cached:
             self.recycle(arena)
         self.on_room()
@@ -106,7 +134,11 @@ class ArenaPool:
         """Nothing refers to `arena` any more."""
         assert not arena.holds
         assert not arena.cached
-        self._free.append(arena)
+        if not arena.is_own:
+            self._free.append(arena)
+        else:
+            self.allocated -= arena.units
+            self._account.release(arena.size)
 
 
 class ReadResult:

@@ -12,6 +12,10 @@ MIB = 1024 * KIB
 # The unit of recycling. Sixteen of them at least, so that one pinned by a slow reader is a small share of the budget.
 ARENA_BYTES_MAX: Final = 8 * MIB
 ARENAS_MIN: Final = 16
+# What the log cache's index has bits for, and what one PUT or GET of a slot may take.
+BATCH_BYTES_MAX: Final = 64 * MIB
+# Others must be able to produce beside the largest batch: it takes this part of the arenas at most.
+ARENAS_PER_BATCH: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,9 @@ class StorageSettings:
     wal_interval_ms: float = 250.0
     """Under load a WAL slot is started at most this often, unless it is full."""
     wal_batch_bytes: int = 4 * MIB
-    """Largest slot, and so the largest batch that can be appended."""
+    """Largest slot that several batches share."""
+    batch_bytes_max: int = 64 * MIB
+    """Largest batch; one that does not fit a shared slot gets one of its own. A quarter of the arenas at most."""
     wal_inflight: int = 8
     """Slots that may be on their way to the store at once."""
     wal_eager_bytes: int = MIB
@@ -67,6 +73,11 @@ class StorageSettings:
     def arenas_max(self) -> int:
         """Arenas in the budget."""
         return max(4, self.arena_bytes // self.arena_unit_bytes)
+
+    @property
+    def own_slot_bytes_max(self) -> int:
+        """The largest batch that is taken, in a slot of its own."""
+        return min(self.batch_bytes_max, BATCH_BYTES_MAX, self.arena_bytes // ARENAS_PER_BATCH)
 
     @property
     def reserve_bytes(self) -> int:

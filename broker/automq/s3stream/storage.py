@@ -23,6 +23,7 @@ from automq.s3stream.model import (
     FencedBy,
     RecoveredLog,
     SlotsLost,
+    StorageFull,
     StoreDamaged,
     StreamClosed,
     StreamFenced,
@@ -34,8 +35,10 @@ from automq.s3stream.settings import StorageSettings
 from automq.s3stream.upload.recoverer import Recoverer
 from automq.s3stream.upload.sweeper import Sweeper
 from automq.s3stream.upload.uploader import UPLOADS_INFLIGHT, Uploader, UploadEvents
-from automq.s3stream.wal.object_wal import ObjectWal, OpenSlot, WalSettings
+from automq.s3stream.wal.object_wal import BATCH_POSITION, ObjectWal, OpenSlot, StagedBatch, WalSettings
 
+# The log cache numbers them in ten bits.
+ARENAS_OF_A_BLOCK: Final = 900
 # How long an orderly end waits for its last deletes.
 TRIM_AT_END_S: Final = 2.0
 
@@ -153,9 +156,19 @@ class StorageEngine:
         """The largest batch `Stream.append` takes."""
         return self.wal.append_bytes_max
 
+    @property
+    def batch_bytes_max(self) -> int:
+        """The largest batch of all: beyond `append_bytes_max` with `Stream.stage`."""
+        return max(self.wal.append_bytes_max, self.settings.own_slot_bytes_max)
+
     def has_room(self, size: int) -> bool:
         """Whether a Produce request of `size` bytes fits; what is internal may use the reserve above that."""
         room = self._pool.room_bytes - self._reserve_bytes
+        if size > self.wal.append_bytes_max:
+            # It may be one batch, in whole arenas of its own; as much as there can be, all the same.
+            whole = self._pool.units_of(size + BATCH_POSITION) * self._pool.arena_bytes
+            most = (self._pool.arenas_max - 1) * self._pool.arena_bytes - self._reserve_bytes
+            size = max(size, min(whole, most))
         # What is left of the arena that is being filled seldom decides.
         return room >= size or room + self.wal.arena_room >= size
 
@@ -246,18 +259,39 @@ class StorageEngine:
         """Sequences of acknowledged slots that must be in the store: nobody has asked yet to delete them."""
         return range(self.wal.trimmer.trimmed_to, self._queue.acknowledged_below)
 
-    def roll(self, size: int) -> OpenSlot:
-        """A slot with room for a batch of `size` bytes. Raises BrokerFenced, StreamClosed, StorageFull, ValueError."""
+    def stage(self, size: int) -> StagedBatch:
+        """Memory of its own for a batch of `size` bytes. Raises BrokerFenced, StreamClosed, StorageFull, ValueError."""
+        self._check_open()
+        if size > self.batch_bytes_max:
+            raise ValueError(f"a batch of {size} bytes; at most {self.batch_bytes_max} are taken")
+        arena = self._pool.take_own(BATCH_POSITION + size)
+        self._relieve()
+        if arena is None:
+            raise StorageFull(f"too many arenas are held for a batch of {size} bytes; try again later")
+        return StagedBatch(arena, size)
+
+    def roll_staged(self, staged: StagedBatch) -> OpenSlot:
+        """A slot for `staged` alone. Raises BrokerFenced, StreamClosed: `staged` is its owner's then, as before."""
+        self._check_open()
+        return self._opened(self.wal.open_staged(staged))
+
+    def _check_open(self) -> None:
         if self.halted is not None:
             raise self.halted
         if self._closing:
             raise StreamClosed("the broker is shutting down")
         assert self._started
+
+    def roll(self, size: int) -> OpenSlot:
+        """A slot with room for a batch of `size` bytes. Raises BrokerFenced, StreamClosed, StorageFull, ValueError."""
+        self._check_open()
         if size > self.wal.append_bytes_max:
             raise ValueError(
                 f"a batch of {size} bytes does not fit a WAL slot; the limit is {self.wal.append_bytes_max}"
             )
-        slot = self.wal.open_slot(size)
+        return self._opened(self.wal.open_slot(size))
+
+    def _opened(self, slot: OpenSlot) -> OpenSlot:
         slot.place = self.cache.open.place_of(slot.arena)
         self._queue.push(slot)
         if self._upload_timer is None:
@@ -336,7 +370,7 @@ class StorageEngine:
         block.size += slot.size
         block.slots += 1
         is_long = block.slots >= self.settings.upload_slots and not self._is_behind
-        if block.size >= self.settings.upload_bytes or is_long:
+        if block.size >= self.settings.upload_bytes or len(block.arenas) >= ARENAS_OF_A_BLOCK or is_long:
             self._request_seal()
 
     def _on_slot_written(self, slot: OpenSlot) -> None:

@@ -29,8 +29,9 @@ from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.settings import MIB
 from automq.s3stream.storage import StorageEngine
 from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
+from automq.s3stream.wal.object_wal import OpenSlot, StagedBatch
 
-__all__ = ["ReadResult", "Storage", "Stream"]
+__all__ = ["ReadResult", "StagedBatch", "Storage", "Stream"]
 
 _PACK_RECORD: Final = RECORD_HEADER.pack_into
 
@@ -119,6 +120,33 @@ class Stream:
         crc = crc32c(payload, 0, 0)
         _PACK_RECORD(view, position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size, crc)
         view[body : body + size] = payload
+        return self._appended(slot, size, count=count, max_timestamp_ms=max_timestamp_ms)
+
+    def stage(self, size: int) -> StagedBatch:
+        """Memory for a batch larger than `Storage.append_bytes_max`: fill it, then `append_staged` or discard it.
+
+        Raises BrokerFenced, StreamFenced, StreamClosed, StorageFull, ValueError above `Storage.batch_bytes_max`.
+        """
+        if self._dead is not None:
+            raise self._dead
+        return self._engine.stage(size)
+
+    def append_staged(self, staged: StagedBatch, *, count: int, max_timestamp_ms: int, crc: int) -> int:
+        """As `append`, of what lies in its place already. `crc` is that of the payload.
+
+        Raises BrokerFenced, StreamFenced, StreamClosed: the batch is the caller's to discard then, as it was before.
+        """
+        if self._dead is not None:
+            raise self._dead
+        slot = self._engine.roll_staged(staged)
+        size, base = len(staged.payload), self.next_offset
+        _PACK_RECORD(slot.view, slot.position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size, crc)
+        return self._appended(slot, size, count=count, max_timestamp_ms=max_timestamp_ms)
+
+    def _appended(self, slot: OpenSlot, size: int, *, count: int, max_timestamp_ms: int) -> int:
+        """The batch lies at the slot's position, behind its record header."""
+        view, position, base = slot.view, slot.position, self.next_offset
+        body = position + RECORD_HEADER_BYTES
         slot.crc = crc32c(view[position:body], slot.crc, 0)
         slot.position = body + size
         slot.records += 1

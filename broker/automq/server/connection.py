@@ -10,12 +10,13 @@ take its answers.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from automq.handlers.context import RequestContext
 from automq.handlers.delayed_fetch import DelayedFetch
-from automq.handlers.produce import Appending
+from automq.handlers.pending_produce import Appending
 from automq.protocol.apis import ApiKey
 from automq.protocol.codec import MalformedMessage
 from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot, UnknownApi, parse_head
@@ -78,6 +79,7 @@ class Connection(asyncio.BufferedProtocol):
         "_frames",
         "_hold",
         "_idle_since",
+        "_is_frame_kept",
         "_is_flush_wanted",
         "_is_processing",
         "_is_reading",
@@ -114,6 +116,8 @@ class Connection(asyncio.BufferedProtocol):
             server.buffers, frame_bytes_max=min(server.settings.request_bytes_max, receiving.frame_bytes_max)
         )
         self._hold = Hold(receiving, self.proceed)
+        self._is_frame_kept = False
+        """A request that is worked on in turns lies where it was received."""
         self._frames = 0
         """Requests started."""
         self._queue = ResponseQueue(self._on_ready, in_flight_max=server.settings.in_flight_max)
@@ -158,7 +162,8 @@ class Connection(asyncio.BufferedProtocol):
             self._mute_timer.cancel()
         self._blocked = None
         self._reader.close()
-        self._hold.clear()
+        if not self._is_frame_kept:
+            self._hold.clear()
         self._outbox.close()
         self._queue.close()
         self._server.remove(self)
@@ -211,7 +216,9 @@ class Connection(asyncio.BufferedProtocol):
             self._is_processing = False
         if self.is_closed:
             return
-        may_read = self._hold.update(self._reader) and is_all and self._mute_timer is None
+        # A kept frame's memory stays drawn, and nothing is read behind it.
+        may_read = not self._is_frame_kept and self._hold.update(self._reader)
+        may_read = may_read and is_all and self._mute_timer is None
         if may_read != self._is_reading:
             self._is_reading = may_read
             if may_read:
@@ -226,6 +233,12 @@ class Connection(asyncio.BufferedProtocol):
         # Produce requests that may start, and bytes they may have, without asking again.
         quota = room = 0
         for _ in range(FRAMES_PER_TURN_MAX):
+            appending = self._exclusive
+            if isinstance(appending, Appending) and not appending.is_done:
+                # Nothing may start: what has arrived stays where it is.
+                self._flush_wanted()
+                reader.retain()
+                return False
             frame = reader.next_frame()
             if frame is None:
                 self._flush_wanted()
@@ -334,7 +347,15 @@ class Connection(asyncio.BufferedProtocol):
         if not head.is_supported:
             self._answer_unsupported(head, slot)
         elif key is _PRODUCE:
-            appending = server.produce.start(head, frame, slot, session, close=self.close, on_appended=self.proceed)
+            appending = server.produce.start(
+                head,
+                frame,
+                slot,
+                session,
+                close=self.close,
+                on_appended=self.proceed,
+                keep_frame=self._keep_frame,
+            )
             if appending is None:
                 return True
             self._exclusive = appending
@@ -349,6 +370,21 @@ class Connection(asyncio.BufferedProtocol):
             self._exclusive = slot
             _ = server.spawn(self._run(route, head, request, slot, size=len(frame)), name=head.api.name)
         return False
+
+    def _keep_frame(self) -> Callable[[], None] | None:
+        """Let the frame of the request that is being started stay valid until the result is called; None: it cannot."""
+        give_back = self._reader.detach()
+        if give_back is None:
+            return None
+        self._is_frame_kept = True
+
+        def release() -> None:
+            give_back()
+            self._is_frame_kept = False
+            if self.is_closed:
+                self._hold.clear()
+
+        return release
 
     def _answer_unsupported(self, head: RequestHead, slot: ResponseSlot) -> None:
         if head.api.key is not ApiKey.API_VERSIONS:

@@ -94,6 +94,7 @@ class KafkaServer:
             clock=services.clock,
             workers=workers,
             tasks=tasks,
+            receive=ledger[Account.RECEIVE],
         )
         self.fetch = FetchHandler(
             partitions=services.partitions,

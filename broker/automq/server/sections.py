@@ -176,8 +176,8 @@ class EngineSettings:
         "automq.wal.batch.bytes",
         integer(least=64 * KIB, most=WAL_BATCH_BYTES_MAX),
         default=WAL_BATCH_BYTES_MAX,
-        doc="Largest write-ahead log slot: reaching it writes at once. 4 MiB fit the time-out of one request at "
-        "1 MB/s, and a lost one is cheap to ask again.",
+        doc="Largest write-ahead log slot that batches share: reaching it writes at once, and a larger batch has one "
+        "of its own. 4 MiB fit the time-out of one request at 1 MB/s, and a lost one is cheap to ask again.",
         used_by="s3stream/wal",
     )
     wal_in_flight: int = setting(

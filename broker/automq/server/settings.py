@@ -18,10 +18,10 @@ from automq.metadata.configs import TOPIC_CONFIGS, ConfigDefinition
 from automq.runtime.ledger import Account
 from automq.server.lifecycle import Reason, Refused
 from automq.server.memory import MemoryRefused, plan_memory, upload_bytes
+from automq.server.message_limit import message_limit
 from automq.server.properties import PropertiesError, parse_properties
 from automq.server.sections import (
     REMEDIES,
-    WAL_BATCH_BYTES_MAX,
     ClusterSettings,
     EngineSettings,
     GroupServerSettings,
@@ -31,8 +31,6 @@ from automq.server.sections import (
 )
 from automq.server.setting import Address, Listener, Machine, Setting, ValueRefused
 
-# Of a write-ahead log slot, what is not left for one batch: headers and padding, rounded up.
-SLOT_OVERHEAD_BYTES: Final = 4096
 UNSERVED_PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 """Kafka's other protocols: a listener of that name is meant to speak it."""
 ENVIRONMENT_PREFIXES: Final = ("KAFKA_", "AUTOMQ_")
@@ -300,7 +298,7 @@ def _check_topic_default(key: str, definition: ConfigDefinition, text: str) -> N
 
 def check_contradictions(settings: Settings) -> None:
     """Settings that are fine alone and impossible together."""
-    node, engine, groups, cluster = settings.node, settings.engine, settings.groups, settings.cluster
+    node, groups, cluster = settings.node, settings.groups, settings.cluster
     names = [listener.name for listener in node.listeners]
     if not names:
         raise InvalidSettings("listeners", "listeners is empty: name one, as in PLAINTEXT://:9092")
@@ -313,14 +311,12 @@ def check_contradictions(settings: Settings) -> None:
             "records must be able to arrive while an upload runs; lower the first or raise the second",
         )
     largest = int(settings.topic_defaults.get("message.max.bytes", "0"))
-    if largest > engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES:
-        fits = engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES
-        may_grow = engine.wal_batch_bytes < WAL_BATCH_BYTES_MAX
-        other = f" or raise the second, to at most {WAL_BATCH_BYTES_MAX}" if may_grow else "; the second is at its most"
+    limit = message_limit(settings)
+    if largest > limit.bytes_max:
         raise InvalidSettings(
             "message.max.bytes",
-            f"message.max.bytes={largest} does not fit a write-ahead log slot of automq.wal.batch.bytes="
-            f"{engine.wal_batch_bytes}: lower the first to {fits}{other}",
+            f"message.max.bytes={largest} is more than the largest batch, {limit.bytes_max} bytes: {limit.reason}; "
+            "lower the first or raise what bounds it",
         )
     if groups.session_timeout_ms_min > groups.session_timeout_ms_max:
         raise InvalidSettings(

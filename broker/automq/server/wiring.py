@@ -17,8 +17,9 @@ from automq.s3stream.store.uri import StoreKind, parse_store_uri
 from automq.server.admission import connection_limits
 from automq.server.listener import ListenerSettings
 from automq.server.memory import NAMES
+from automq.server.message_limit import message_limit
 from automq.server.setting import Kind
-from automq.server.settings import SLOT_OVERHEAD_BYTES, Settings, declared_settings
+from automq.server.settings import Settings, declared_settings
 
 # A PUT to S3 takes tens of milliseconds and costs money, one to a folder neither.
 WAL_INTERVAL_MS: Final[Mapping[StoreKind, int]] = {StoreKind.S3: 250, StoreKind.FILE: 2, StoreKind.MEMORY: 2}
@@ -50,6 +51,7 @@ def storage_settings(settings: Settings) -> StorageSettings:
         upload_interval_ms=engine.upload_interval_ms,
         wal_interval_ms=WAL_INTERVAL_MS[kind] if engine.wal_interval_ms is None else engine.wal_interval_ms,
         wal_batch_bytes=engine.wal_batch_bytes,
+        batch_bytes_max=message_limit(settings).bytes_max,
         wal_inflight=engine.wal_in_flight,
     )
 
@@ -59,7 +61,7 @@ def controller_settings(settings: Settings) -> ControllerSettings:
     return ControllerSettings(
         partitions_default=settings.topics.partitions_default,
         replication_factor_default=settings.topics.replication_factor_default,
-        message_bytes_max=settings.engine.wal_batch_bytes - SLOT_OVERHEAD_BYTES,
+        message_limit=message_limit(settings),
         orphan_sweep_interval_s=settings.engine.orphan_sweep_interval_ms / 1000,
     )
 

@@ -14,6 +14,8 @@ from automq.binary import (
     MalformedBytes,
     Reader,
     Writer,
+    crc32c,
+    crc32c_joined,
     read_unsigned_varint,
     read_varint,
     write_unsigned_varint,
@@ -145,3 +147,11 @@ def test_random_bytes_are_harmless() -> None:
             getattr(reader, name)()
         except MalformedBytes:
             pass
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 5), (5, 0), (1, 1), (61, 4096), (40, 1_000_003)])
+def test_checksum_of_two_parts_is_that_of_both_together(first: int, second: int) -> None:
+    source = random.Random(first + second)
+    one, other = source.randbytes(first), source.randbytes(second)
+
+    assert crc32c_joined(crc32c(one), crc32c(other), second) == crc32c(one + other)

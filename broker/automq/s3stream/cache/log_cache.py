@@ -5,7 +5,7 @@ it holds its arenas; after that it stays readable for as long as nobody needs th
 
 The index of a stream's batches in a block is two integers a batch in `array('q')`: a million live memoryviews would
 cost the garbage collector 138 ms a round. A place is the number of the arena within the block, the position of the
-batch in it and its size, in one integer.
+batch in it and its size, in one integer: batches of 64 MiB, arenas of 64 MiB, and a thousand of these in a block.
 """
 
 import enum
@@ -21,7 +21,7 @@ from automq.ids import Offset, StreamEpoch, StreamId
 from automq.s3stream.arena import Arena, ReadResult
 from automq.s3stream.model import Segment
 
-SIZE_BITS: Final = 26
+SIZE_BITS: Final = 27
 POSITION_BITS: Final = 26
 ARENA_SHIFT: Final = SIZE_BITS + POSITION_BITS
 SIZE_MASK: Final = (1 << SIZE_BITS) - 1

@@ -40,6 +40,7 @@ from automq.s3stream.wal.format import (
 )
 
 READS_INFLIGHT: Final = 8
+READ_BYTES_INFLIGHT: Final = 64 * 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,6 +81,8 @@ class DeadLog:
         self._entropy = entropy
         self._present: set[int] = set()
         """Slots seen in the listing, or found while fencing."""
+        self._sizes: dict[int, int] = {}
+        """Of slots seen in the listing, in bytes."""
 
     @property
     def present(self) -> Sequence[int]:
@@ -113,6 +116,7 @@ class DeadLog:
         """Look what there is. Raises StoreError."""
         listing = await list_own(self._store, slot_prefix(self._cluster_id, self._node, self._epoch), parse_slot_key)
         self._present = {listed.parsed.sequence for listed in listing}
+        self._sizes = {listed.parsed.sequence: listed.info.size for listed in listing}
 
     async def read_group(self, position: int, bytes_max: int) -> Group:
         """The slots from `position` on, up to some bytes or to the first that is damaged.
@@ -166,6 +170,12 @@ class DeadLog:
     async def _read_some(self, group: Group, missing: int) -> bool:
         """Read on below `missing`; False when a fence ended the group."""
         stop = min(missing, group.next + READS_INFLIGHT, *(s.start for s in self._lost if s.start > group.next))
+        size = self._sizes.get(group.next, 0)
+        for sequence in range(group.next + 1, stop):
+            size += self._sizes.get(sequence, 0)
+            if size > READ_BYTES_INFLIGHT:
+                stop = sequence
+                break
         reads = (self._read(sequence) for sequence in range(group.next, stop))
         for read in await asyncio.gather(*reads, return_exceptions=True):
             if isinstance(read, BaseException):

@@ -45,6 +45,10 @@ _PADDING: Final = bytes(PAGE_BYTES)
 _EAGER_WAIT_S: Final = 0.002
 
 
+# Where a batch begins that has a slot, and an arena, of its own.
+BATCH_POSITION: Final = SLOT_HEADER_BYTES + RECORD_HEADER_BYTES
+
+
 class Appender(Protocol):
     """Whoever appends: told up to where its batches are durable. Hashed by identity."""
 
@@ -93,6 +97,21 @@ class OpenSlot:
     def size(self) -> int:
         """Bytes so far, header included."""
         return self.position - self.start
+
+
+class StagedBatch:
+    """A batch too large for a shared slot, in memory of its own, before it has a slot. `payload` is to be filled."""
+
+    __slots__ = ("arena", "payload")
+
+    def __init__(self, arena: Arena, size: int) -> None:
+        self.arena = arena
+        """Held once: until the slot's bytes are durable, or until `discard`."""
+        self.payload = arena.view[BATCH_POSITION : BATCH_POSITION + size]
+
+    def discard(self) -> None:
+        """It was not appended."""
+        self.arena.release()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +189,8 @@ class ObjectWal:
         """Bytes left in the arena that is being filled."""
         if self._arena is None:
             return 0
-        return self._arena.size - (self._arena_position if self.slot is None else self.slot.position)
+        is_open = self.slot is not None and self.slot.arena is self._arena
+        return self._arena.size - (self.slot.position if is_open and self.slot is not None else self._arena_position)
 
     def open_slot(self, size: int) -> OpenSlot:
         """Close the open slot if there is one, and open one with room for a batch of `size`. Raises StorageFull."""
@@ -189,6 +209,16 @@ class ObjectWal:
             limit=min(arena.size, start + self._settings.slot_bytes_max),
         )
         arena.hold()
+        self.next_sequence += 1
+        self.slot = slot
+        self._schedule()
+        return slot
+
+    def open_staged(self, staged: StagedBatch) -> OpenSlot:
+        """Close the open slot if there is one, and open one for `staged` alone, whose hold becomes the slot's."""
+        assert not self.stopped
+        self.close_slot()
+        slot = OpenSlot(staged.arena, sequence=self.next_sequence, start=0, limit=-1)
         self.next_sequence += 1
         self.slot = slot
         self._schedule()
@@ -217,7 +247,8 @@ class ObjectWal:
         )
         end = (slot.position + PAGE_BYTES - 1) & -PAGE_BYTES
         slot.view[slot.position : end] = _PADDING[: end - slot.position]
-        self._arena_position = end
+        if slot.arena is self._arena:
+            self._arena_position = end
         slot.limit = -1
         self._ready.append(slot)
         self._on_closed(slot)

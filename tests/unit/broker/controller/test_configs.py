@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from automq.controller.configs import alter_configs
-from automq.controller.model import ConfigAlteration, ConfigChange
+from automq.controller.model import ConfigAlteration, ConfigChange, MessageLimit
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import ConfigChanged, TopicCreated
 from automq.metadata.replay import replay_all
@@ -26,7 +26,7 @@ BASE = replay_all(
 def alter(
     image: MetadataImage, *alterations: ConfigAlteration, validate_only: bool = False
 ) -> tuple[MetadataImage, list[ErrorCode]]:
-    decision = finish(alter_configs(image, alterations, message_bytes_max=2**20, validate_only=validate_only))
+    decision = finish(alter_configs(image, alterations, message_limit=MessageLimit(2**20), validate_only=validate_only))
     codes = [ErrorCode.NONE if result.error is None else result.error.code for result in decision.response]
     return replay_all(image, decision.records), codes
 
@@ -62,7 +62,7 @@ def test_lists_are_appended_to_and_subtracted_from_beginning_with_the_default() 
 def test_what_changes_nothing_records_nothing() -> None:
     assert (
         finish(
-            alter_configs(BASE, [steps(("retention.ms", SET, "5"))], message_bytes_max=1, validate_only=False)
+            alter_configs(BASE, [steps(("retention.ms", SET, "5"))], message_limit=MessageLimit(1), validate_only=False)
         ).records
         == []
     )

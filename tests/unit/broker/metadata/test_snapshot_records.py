@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from automq.controller import brokers, damage, objects, streams, topics
 from automq.controller.commit_check import judge
 from automq.controller.configs import alter_configs
-from automq.controller.model import ConfigAlteration, ControllerSettings, PartitionsSpec, TopicSpec
+from automq.controller.model import ConfigAlteration, ControllerSettings, MessageLimit, PartitionsSpec, TopicSpec
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata import object_ids
 from automq.metadata import snapshot_records as module
@@ -100,7 +100,7 @@ def configure(image: MetadataImage, a: int, b: int, _c: int) -> Decision[Metadat
             resource_type=4, resource_name=str(a % 3), replacement={"automq.broker.draining": "false" if b else "true"}
         ),
     ]
-    return finish(alter_configs(image, alterations, message_bytes_max=2**20, validate_only=False))
+    return finish(alter_configs(image, alterations, message_limit=MessageLimit(2**20), validate_only=False))
 
 
 def prepare(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:

@@ -16,7 +16,7 @@ def config(**overrides: str) -> TopicConfig:
 
 
 def test_defaults_are_kafkas() -> None:
-    rules = rules_of(config(), append_bytes_max=4_000_000)
+    rules = rules_of(config(), batch_bytes_max=8_000_000, append_bytes_max=4_000_000)
 
     assert rules.append.batch_bytes_max == 1_048_588
     assert rules.append.compression is None
@@ -28,15 +28,15 @@ def test_defaults_are_kafkas() -> None:
     assert not rules.is_compact_only
 
 
-def test_write_ahead_log_limits_what_the_topic_allows() -> None:
-    rules = rules_of(config(max_message_bytes="10000000"), append_bytes_max=4_000_000)
+def test_engine_limits_what_the_topic_allows() -> None:
+    rules = rules_of(config(max_message_bytes="10000000"), batch_bytes_max=8_000_000, append_bytes_max=4_000_000)
 
-    assert rules.append.batch_bytes_max == 4_000_000
+    assert rules.append.batch_bytes_max == 8_000_000
     assert rules.append.internal_bytes_max == 4_000_000
 
 
 def test_compacted_topic_needs_keys_and_loses_nothing() -> None:
-    rules = rules_of(config(cleanup_policy="compact"), append_bytes_max=1)
+    rules = rules_of(config(cleanup_policy="compact"), batch_bytes_max=1, append_bytes_max=1)
 
     assert rules.append.is_compacted
     assert rules.append.reads_records
@@ -55,13 +55,13 @@ def test_compacted_topic_needs_keys_and_loses_nothing() -> None:
     ],
 )
 def test_topics_compression(name: str, kind: Compression, level: int | None) -> None:
-    rules = rules_of(config(compression_type=name), append_bytes_max=1)
+    rules = rules_of(config(compression_type=name), batch_bytes_max=1, append_bytes_max=1)
 
     assert (rules.append.compression, rules.append.compression_level) == (kind, level)
     assert rules.append.reads_records
 
 
 def test_compression_level_of_gzip() -> None:
-    rules = rules_of(config(compression_type="gzip", compression_gzip_level="5"), append_bytes_max=1)
+    rules = rules_of(config(compression_type="gzip", compression_gzip_level="5"), batch_bytes_max=1, append_bytes_max=1)
 
     assert rules.append.compression_level == 5

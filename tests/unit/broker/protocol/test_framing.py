@@ -177,3 +177,40 @@ def test_closed_reader_gives_its_buffer_back() -> None:
     reader.close()
 
     assert (reader.held_bytes, reader.unread_bytes, buffers.spare_bytes) == (0, 0, 1 << 20)
+
+
+def receive(reader: FrameReader, data: bytes) -> None:
+    """All of `data`, without a look at the frames."""
+    while data:
+        buffer = reader.get_buffer()
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        reader.buffer_updated(count)
+        data = data[count:]
+        reader.retain()
+
+
+def test_detached_frame_stays_as_it_is_while_the_reader_goes_on() -> None:
+    buffers = ReceiveBuffers(shared_bytes=256)
+    reader = FrameReader(buffers, frame_bytes_max=100_000)
+    first, second = (bytes([value]) * 5000 for value in (1, 2))
+    receive(reader, framed(first))
+    frame = reader.next_frame()
+    assert frame is not None
+    release = reader.detach()
+    assert release is not None
+    assert (reader.unread_bytes, reader.held_bytes) == (0, 0)
+    receive(reader, framed(second))
+    assert reader.next_frame() == second
+    assert frame == first
+
+    assert buffers.spare_bytes == 0
+    release()
+    assert buffers.spare_bytes > 0
+
+
+def test_frame_in_the_shared_buffer_cannot_be_detached() -> None:
+    reader = FrameReader(ReceiveBuffers(), frame_bytes_max=1000)
+    receive(reader, framed(bytes(20)))
+    assert reader.next_frame() is not None
+    assert reader.detach() is None

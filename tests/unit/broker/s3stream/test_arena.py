@@ -1,10 +1,12 @@
 """Arenas: bounded, held while anybody needs the bytes, recycled as a whole."""
 
+import random
+
 import pytest
 
 from automq.ids import Offset
 from automq.runtime.budget import ByteBudget
-from automq.s3stream.arena import PAGE_BYTES, ArenaPool, ReadResult
+from automq.s3stream.arena import PAGE_BYTES, Arena, ArenaPool, ReadResult
 
 
 def a_pool(arenas_max: int = 3) -> ArenaPool:
@@ -102,3 +104,62 @@ def test_read_result_pins_its_arenas_until_released_once() -> None:
     result.release()
 
     assert pool.held == 0
+
+
+def test_memory_of_its_own_takes_the_place_of_arenas_and_goes() -> None:
+    account = ByteBudget(0)
+    pool = ArenaPool(arenas_max=4, arena_bytes=PAGE_BYTES, account=account)
+    arenas = [pool.take() for _ in range(3)]
+    for arena in arenas:
+        assert arena is not None
+        arena.release()
+    assert account.used == 3 * PAGE_BYTES
+
+    own = pool.take_own(2 * PAGE_BYTES + 1)
+    assert own is not None
+    assert (own.units, own.size, pool.held, pool.room_bytes) == (3, 3 * PAGE_BYTES, 3, PAGE_BYTES)
+    assert account.used == 4 * PAGE_BYTES
+    assert pool.take_own(PAGE_BYTES + 1) is None
+    assert pool.take() is not None
+    assert pool.take() is None
+
+    own.release()
+    assert account.used == PAGE_BYTES
+    assert (pool.held, pool.allocated) == (1, 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_arenas_and_memory_of_its_own_together_stay_within_the_pool(seed: int) -> None:
+    draw = random.Random(seed)
+    account = ByteBudget(0)
+    pool = ArenaPool(arenas_max=8, arena_bytes=PAGE_BYTES, account=account)
+    held: list[Arena] = []
+    cached: list[Arena] = []
+
+    def evict() -> bool:
+        if not cached:
+            return False
+        cached.pop(0).forget()
+        return True
+
+    pool.evict = evict
+    for _ in range(400):
+        match draw.randint(0, 3):
+            case 0:
+                arena = pool.take()
+                held += [arena] if arena is not None else []
+            case 1:
+                arena = pool.take_own(draw.randint(1, 4 * PAGE_BYTES))
+                held += [arena] if arena is not None else []
+            case 2 if held:
+                held.pop(draw.randrange(len(held))).release()
+            case _ if held:
+                arena = held.pop(draw.randrange(len(held)))
+                arena.cache()
+                arena.release()
+                cached.append(arena)
+        used = sum(arena.units for arena in held)
+        assert pool.held == used
+        assert pool.room_bytes == (8 - used) * PAGE_BYTES
+        assert used <= pool.allocated <= 8
+        assert account.used <= 8 * PAGE_BYTES

@@ -80,7 +80,11 @@ def test_unknown_variables_only_warn() -> None:
         ("listener.security.protocol.map=CLIENTS:SSL", "listener.security.protocol.map", "not served yet"),
         ("automq.upload.bytes=268435456", "automq.upload.bytes", "lower the first"),
         ("group.min.session.timeout.ms=1800001", "group.min.session.timeout.ms", "lower the first"),
-        ("message.max.bytes=4194304", "message.max.bytes", "lower the first to 4190208; the second is at its most"),
+        (
+            "message.max.bytes=67108865",
+            "message.max.bytes",
+            "the largest batch, 67108864 bytes: the smallest of 67108864",
+        ),
         ("listeners=SSL://:9093", "listeners", "TLS and SASL are not served yet"),
         ("listeners=SASL_SSL://:9093", "listeners", "TLS and SASL are not served yet"),
         ("automq.http.address=9404", "automq.http.address", "HOST:PORT"),
