@@ -9,6 +9,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -268,6 +269,33 @@ def test_f8_a_damaged_wal_slot_quarantines_its_broker_s_partitions_and_the_broke
         assert killed.metric("automq_quarantined_partitions") == 2
         stop(killed, signal.SIGKILL)
         assert set(slots) <= set(store(killed).glob("*/wal/**/*")), "nothing is deleted because of damage"
+
+
+def test_f1_half_a_put_of_a_killed_broker_is_named_and_only_repair_ends_the_log_there(killed: Broker) -> None:
+    newest = max(path for path in store(killed).glob("*/wal/**/*") if path.is_file())
+    half = newest.with_name(f"{int(newest.name) + 1:0{len(newest.name)}d}")
+    half.write_bytes(newest.read_bytes()[:100])
+    key = str(half.relative_to(store(killed)))
+
+    for _ in range(2):
+        killed.start()
+        body = readyz(killed)
+        assert (body["state"], body["reason"]) == ("Serving", "StoreDamaged")
+        assert log_lines(killed, key)
+        for topic in ("orders", "payments"):
+            assert read_librdkafka(killed, topic)[0] == names(topic, 0, RECORDS)
+            assert len(produce(killed, topic, 1, first=RECORDS, timeout_ms=3000)) == 1
+        stop(killed, signal.SIGKILL)
+        assert half.stat().st_size == 100
+
+    command = [sys.executable, "-m", "automq", "repair", store(killed).as_uri(), "--end-log", key]
+    subprocess.run(command, check=True, timeout=120)
+    killed.start()
+
+    assert readyz(killed)["reason"] is None
+    for topic in ("orders", "payments"):
+        assert read_librdkafka(killed, topic)[0] == names(topic, 0, RECORDS)
+        assert produce(killed, topic, 1, first=RECORDS) == []
 
 
 def test_f8_a_wal_slot_that_is_put_back_lifts_the_quarantine_and_nothing_was_lost(killed: Broker) -> None:

@@ -10,7 +10,7 @@ A key without a checksum is from before there were any: it is good where claims 
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,7 +37,7 @@ from automq.runtime.tasks import Tasks
 from automq.s3stream.model import CorruptData, FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
-from automq.s3stream.store.doctor import DoctorReport
+from automq.s3stream.store.doctor import DoctorReport, Outcome
 from automq.s3stream.store.layout import CLUSTER_KEY, KeyKind, is_folder_marker, parse_key_of
 
 FORMAT_VERSION: Final = 1
@@ -78,6 +78,8 @@ class OpenedCluster:
     """The highest controller epoch that anything knows of: the next claim is above it."""
     others: Sequence[NodeId] = ()
     """Other node ids that are registered, of a former version that let several in."""
+    weaknesses: str = ""
+    """What the doctor required in vain when the prefix was formatted; empty when there is nothing."""
 
 
 def decode_cluster_key(data: bytes) -> ClusterKey:
@@ -95,6 +97,16 @@ def decode_cluster_key(data: bytes) -> ClusterKey:
         raise damaged
     return ClusterKey(
         cluster_id=ClusterId(cluster_id), format_version=version, verdict=verdict, has_checksum=has_checksum
+    )
+
+
+def weaknesses_of(verdict: Mapping[str, Any]) -> str:
+    """Required checks of the doctor that had failed, from its recorded report; empty when there is none."""
+    checks = verdict.get("checks", ())
+    return "; ".join(
+        f"{check.get('name')}: {check.get('detail')}, so {check.get('consequence')}"
+        for check in (checks if isinstance(checks, list) else ())
+        if isinstance(check, dict) and check.get("required") and check.get("outcome") == Outcome.FAILED
     )
 
 
@@ -198,6 +210,7 @@ class Prefix:
             loaded=loaded,
             newest_epoch=newest_epoch,
             others=tuple(other_brokers(image, node)),
+            weaknesses=weaknesses_of(found.verdict),
         )
 
     async def _load(self, cluster_id: ClusterId) -> tuple[Loaded, ControllerEpoch]:

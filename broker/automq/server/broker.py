@@ -224,6 +224,8 @@ class Broker:
             opened = await self._open_prefix()
             self.cluster_id = opened.cluster_id
             self._journal.cluster_found(opened.cluster_id, is_new=opened.formatted)
+            if opened.weaknesses:
+                log.warning("the store is unsuitable, and used all the same: %s", opened.weaknesses)
             await self._take_over(opened)
         except Refused as refused:
             self._end(refused)
@@ -287,8 +289,6 @@ class Broker:
             self._is_examining = False
         # What it was refused is in its report.
         self._health.forget()
-        if report.is_usable and not report.suitable:
-            log.warning("the store is unsuitable, and used all the same: %s", report.failures)
         return report
 
     def _on_hopeless(self, refused: Refused) -> None:

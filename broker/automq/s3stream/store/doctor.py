@@ -1,8 +1,9 @@
 """Whether a store can be trusted: writers race each other against it, and every check says what it found.
 
-Required checks decide: a store that fails one of them loses acknowledged records sooner or later, and a broker refuses
-it. Advisory checks name what a failure costs. Everything is written below `doctor/<time>-<token>/` and removed again,
-with what doctors that died left behind.
+Required checks decide: a store that fails one of them is unsuitable, and `automq doctor` ends with an error. Most of
+them keep a store from losing acknowledged records sooner or later: a broker refuses to format a prefix there. The
+others (`ENDURED`) keep a broker from work for a person: it says so at every start. Advisory checks name what a failure
+costs. Everything is written below `doctor/<time>-<token>/` and removed again, with what doctors that died left behind.
 """
 
 import asyncio
@@ -124,9 +125,12 @@ REQUIRED: Final[Mapping[str, str]] = {
     "read after write": "a recovering broker could miss acknowledged records",
     "list after write": "a recovering broker could miss acknowledged records, or delete what is in use",
     "ranged GET": "no record could be read back from the objects that hold it",
-    "half a PUT is not stored": "a broker that is killed while it writes leaves damage, and the next start is refused",
+    "half a PUT is not stored": (
+        "a broker that is killed while it writes may leave half a slot: its partitions take no records then until "
+        "somebody has ended its log with `automq repair`"
+    ),
 }
-# Damage of this kind is noticed, and nothing that was acknowledged is lost by it: a broker warns of it and starts.
+# Half a slot is taken for damage, never for a fence or for the end of a log, so nothing acknowledged is lost by it.
 ENDURED: Final = frozenset({"half a PUT is not stored"})
 ADVISORY: Final[Mapping[str, str]] = {
     "conditional replace": "nothing rests on it today; features that swap a key atomically will not work on this store",

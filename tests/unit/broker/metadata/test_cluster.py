@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from automq.metadata.cluster import (
     decode_cluster_key,
     erasing_key,
     new_cluster_id,
+    weaknesses_of,
 )
 from automq.metadata.lease import lease_key
 from automq.metadata.log_format import claim_key
@@ -32,16 +34,17 @@ class PrefixWorld(World):
         assert isinstance(self.store, FlakyStore)
         self.flaky = self.store
         self.suitable = True
+        self.check_name = "create-if-absent"
         self.examined = 0
 
     async def examine(self) -> DoctorReport:
         self.examined += 1
         check = CheckResult(
-            name="create-if-absent",
+            name=self.check_name,
             required=True,
             outcome=Outcome.PASSED if self.suitable else Outcome.FAILED,
             detail="2 of 8 won",
-            consequence="",
+            consequence="somebody has work",
         )
         return DoctorReport(store="memory", suitable=self.suitable, checks=(check,), latencies=(), seconds=0.1)
 
@@ -79,6 +82,21 @@ def test_cluster_key_keeps_its_text() -> None:
     key = ClusterKey(cluster_id=CLUSTER, format_version=1, verdict={"suitable": True})
     golden.check_text("metadata/cluster.json", key.encode().decode())
     assert decode_cluster_key(key.encode()) == key
+
+
+@pytest.mark.parametrize(
+    "verdict", [{}, {"suitable": True}, {"checks": 5}, {"checks": [7]}, {"checks": [{"required": False}]}]
+)
+def test_a_verdict_without_failures_has_no_weaknesses(verdict: dict[str, Any]) -> None:
+    assert weaknesses_of(verdict) == ""
+
+
+async def test_f1_what_the_doctor_required_in_vain_is_said_at_every_start(world: PrefixWorld) -> None:
+    world.suitable, world.check_name = False, "half a PUT is not stored"
+
+    weaknesses = [(await world.open()).weaknesses for _ in range(2)]
+
+    assert weaknesses == ["half a PUT is not stored: 2 of 8 won, so somebody has work"] * 2
 
 
 def test_a_cluster_key_from_before_there_were_checksums_is_read() -> None:
