@@ -26,6 +26,7 @@ CALM: Mapping[str, str] = {
     "automq.wal.in.flight": "4",
     "automq.upload.interval.ms": "3600000",
     "log.retention.check.interval.ms": "3600000",
+    "automq.compaction.enable": "false",
 }
 
 

@@ -115,6 +115,23 @@ def _overtaken(init: Any) -> Any:
     return counted
 
 
+def _compacted(range_of: Any) -> Any:
+    def counted(stream: Any, spans: Any) -> Any:
+        _COUNTS["ranges replaced by compaction"] += 1
+        return range_of(stream, spans)
+
+    return counted
+
+
+def _compacted_away(superfluous: Any) -> Any:
+    def counted(image: Any, released: Any) -> Any:
+        gone = superfluous(image, released)
+        _COUNTS["objects compacted away"] += len(gone)
+        return gone
+
+    return counted
+
+
 PROBES: Mapping[str, Callable[[Any], Any]] = {
     "automq.s3stream.arena:ArenaPool.take": _refused,
     "automq.s3stream.storage:StorageEngine.has_room": _no_room,
@@ -125,6 +142,8 @@ PROBES: Mapping[str, Callable[[Any], Any]] = {
     "automq.s3stream.objects.writer:ObjectWriter.add_block": _several_blocks,
     "automq.s3stream.upload.recoverer:Recoverer.run": _groups,
     "automq.controller.commit_check:judge_range": _refused_ranges,
+    "automq.controller.compaction_check:range_of": _compacted,
+    "automq.controller.compaction_check:superfluous": _compacted_away,
     "automq.metadata.loader:Overtaken.__init__": _overtaken,
 }
 """Where to look, and how."""
@@ -137,6 +156,8 @@ IN_EVERY_BATCH = (
     "blocks sealed because memory runs out",
     "objects with several blocks of a stream",
     "recoveries with several groups",
+    "ranges replaced by compaction",
+    "objects compacted away",
 )
 """What some dozens of seeds must have reached."""
 IN_LARGE_BATCHES = ("loaders overtaken",)

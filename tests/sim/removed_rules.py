@@ -17,6 +17,7 @@ from tests.sim import world_version
 from tests.sim.isolation import Finished, run_all
 from tests.sim.rules import Rule
 from tests.sim.rules_commit import COMMIT_RULES
+from tests.sim.rules_compaction import COMPACTION_RULES
 from tests.sim.rules_damage import DAMAGE_RULES
 from tests.sim.rules_engine import ENGINE_RULES
 from tests.sim.rules_limits import LIMIT_RULES
@@ -64,7 +65,15 @@ def run_proof(argument: tuple[str | None, str | int]) -> list[str]:
     return run_schedule(proof)
 
 
-ALL: tuple[Rule, ...] = (*LOG_RULES, *ENGINE_RULES, *PREFIX_RULES, *COMMIT_RULES, *DAMAGE_RULES, *LIMIT_RULES)
+ALL: tuple[Rule, ...] = (
+    *LOG_RULES,
+    *ENGINE_RULES,
+    *PREFIX_RULES,
+    *COMMIT_RULES,
+    *COMPACTION_RULES,
+    *DAMAGE_RULES,
+    *LIMIT_RULES,
+)
 RULES = {rule.name: rule for rule in ALL}
 assert len(RULES) == len(ALL)
 

@@ -9,6 +9,7 @@ from tests.sim.broker_schedules import SCHEDULES as BROKER_SCHEDULES
 from tests.sim.broker_world import BrokerWorld
 from tests.sim.commit_schedules import SCHEDULES as COMMIT_SCHEDULES
 from tests.sim.commit_world import CommitWorld
+from tests.sim.compaction_schedules import SCHEDULES as COMPACTION_SCHEDULES
 from tests.sim.damage_schedules import SCHEDULES as DAMAGE_SCHEDULES
 from tests.sim.damage_world import DamageWorld
 from tests.sim.limit_schedules import SCHEDULES as LIMIT_SCHEDULES
@@ -22,7 +23,7 @@ from tests.support.sim_loop import run_world
 # Simulated: a story that does not end is a finding, not a hang.
 STORY_S_MAX = 600.0
 
-STORIES = {**BROKER_SCHEDULES, **WAL_SCHEDULES, **LIMIT_SCHEDULES, **UPLOAD_SCHEDULES}
+STORIES = {**BROKER_SCHEDULES, **WAL_SCHEDULES, **LIMIT_SCHEDULES, **UPLOAD_SCHEDULES, **COMPACTION_SCHEDULES}
 NAMES = (*METADATA_SCHEDULES, *COMMIT_SCHEDULES, *STORIES, *DAMAGE_SCHEDULES)
 assert len(set(NAMES)) == len(NAMES)
 

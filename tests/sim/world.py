@@ -326,6 +326,9 @@ def draw_settings(dice: random.Random) -> dict[str, str]:
         "automq.wal.interval.ms": str(dice.choice((5, 40, 250))),
         "automq.wal.in.flight": str(dice.choice((1, 2, 4, 8))),
         "automq.upload.interval.ms": str(dice.choice((700, 2500, 6000))),
+        "automq.compaction.enable": dice.choice(("true", "true", "false")),
+        "automq.compaction.objects": str(dice.choice((2, 3, 8))),
+        "automq.compaction.interval.ms": str(dice.choice((100, 1000, 5000))),
     }
 
 

@@ -14,6 +14,7 @@ from automq.controller import brokers, configs, damage, objects, streams, topics
 from automq.controller.background import Background
 from automq.controller.commands import Commands
 from automq.controller.commit_check import judge_in_turns
+from automq.controller.compaction_check import CompactionRequest, CompactionResult, judge_compaction
 from automq.controller.model import (
     ConfigAlteration,
     ConfigResult,
@@ -470,6 +471,11 @@ class Controller:
     async def commit_objects(self, request: CommitRequest) -> CommitResult:
         """See `ObjectManager.commit`. Raises ObjectRefused, CommitTooLarge."""
         return await self._call_in_turns(lambda image: judge_in_turns(image, request))
+
+    async def commit_compaction(self, request: CompactionRequest) -> CompactionResult:
+        """Swap ranges for those of compacted objects. Raises CompactionRefused, ObjectRefused, CommitTooLarge."""
+        now_ms = self._clock.wall_ms()
+        return await self._call_in_turns(lambda image: judge_compaction(image, request, now_ms=now_ms))
 
     async def confirm(self, node: NodeId, epoch: BrokerEpoch) -> None:
         """See `ObjectManager.confirm`. Raises BrokerFenced, StoreError."""

@@ -157,6 +157,8 @@ class ObjectImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Destroyed only: when the grace period began."""
     ranges: PackedRanges = NONE
     """Committed only: what it held when it was committed. A stream that was trimmed or deleted refers to it no more."""
+    generation: int = 0
+    """Committed only: how often its bytes were rewritten by compaction since they were uploaded."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ wrote, range by range, becomes the same packed values.
 """
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -17,13 +18,15 @@ from automq.metadata.committed_object import CommittedRanges, join, ranges_of
 from automq.metadata.image import MetadataImage, ObjectImage, StreamImage
 from automq.metadata.image_under_change import ImageUnderChange
 from automq.metadata.object_ids import check_chunks
-from automq.metadata.packed_ranges import NONE, PackedRanges, StreamRange, check, pack
+from automq.metadata.packed_ranges import NONE, PackedRanges, StreamRange, check, count_of, pack, unpack
 from automq.metadata.records import (
     CommittedObject,
+    CompactedObject,
     NewestCommit,
     ObjectCommitted,
     ObjectRestored,
     ObjectsCommitted,
+    ObjectsCompacted,
     ObjectsDeleted,
     ObjectsDestroyed,
     ObjectsPrepared,
@@ -33,6 +36,7 @@ from automq.metadata.records import (
     StreamTrimmed,
 )
 from automq.metadata.spans import Holding, Spans, extended
+from automq.s3stream.model import ObjectSpan
 
 # Ranges applied in one turn of the event loop: a few milliseconds' work.
 RANGES_A_TURN: Final = 500
@@ -164,6 +168,47 @@ class ObjectReplay(ImageUnderChange):
         )
         return references
 
+    def objects_compacted(self, record: ObjectsCompacted) -> Iterator[None]:
+        """Outputs in their order: one stream may have neighbouring ranges in several of them."""
+        released = Counter[ObjectId]()
+        replaced = 0
+        for compacted in record.objects:
+            ranges = check(compacted.ranges)
+            for held in unpack(ranges):
+                self._replace(compacted, held, released)
+                replaced += 1
+                if not replaced % RANGES_A_TURN:
+                    yield
+            del self.prepared[compacted.object_id]
+            self.committed[compacted.object_id] = ObjectImage(
+                object_id=compacted.object_id,
+                node=record.node,
+                epoch=record.epoch,
+                size=compacted.size,
+                references=count_of(ranges),
+                ranges=ranges,
+                generation=record.generation,
+            )
+            if not count_of(ranges):
+                self.unreferenced[compacted.object_id] = None
+        self._release(released)
+
+    def _replace(self, compacted: CompactedObject, by: StreamRange, released: Counter[ObjectId]) -> None:
+        """One stream's spans between the ends of `by`; `released` counts whose they were."""
+        stream = self.streams[by.stream]
+        spans = Spans(by.stream, stream.held, self.committed)
+        named = list(itertools.takewhile(lambda span: span.start < by.end, spans.above(by.start)))
+        new = ObjectSpan(
+            object_id=compacted.object_id,
+            object_size=compacted.size,
+            start=by.start,
+            end=by.end,
+            size=by.size,
+            max_timestamp_ms=by.max_timestamp_ms,
+        )
+        self.streams[by.stream] = structs.replace(stream, held=spans.replaced(named, [new]))
+        released.update(span.object_id for span in named)
+
     def _release(self, released: Mapping[ObjectId, int]) -> None:
         """So many references to each object are gone."""
         for object_id, count in released.items():
@@ -237,6 +282,7 @@ class ObjectReplay(ImageUnderChange):
             size=record.size,
             references=record.references,
             ranges=check(record.ranges),
+            generation=record.generation,
         )
         if not record.references:
             self.unreferenced[record.object_id] = None

@@ -326,6 +326,7 @@ class PackedObjectRestored(msgspec.Struct, frozen=True, array_like=True, tag=32)
     epoch: BrokerEpoch
     references: int
     ranges: bytes
+    generation: int = 0
 
 
 class PackedStreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=33):
@@ -342,6 +343,27 @@ class PackedStreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=33)
     stored_bytes: int
     stored_offsets: int
     objects: tuple[bytes, ...]
+
+
+class CompactedObject(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One object that compaction wrote, and the packed ranges it holds: each takes the place of what lay there."""
+
+    object_id: ObjectId
+    size: int
+    ranges: bytes
+
+
+class ObjectsCompacted(msgspec.Struct, frozen=True, array_like=True, tag=34):
+    """Prepared objects are readable instead of others: for each of their ranges, all spans between its ends are gone.
+
+    The compaction check saw that those spans hold exactly the range's offsets. `generation` is how often the objects'
+    bytes were rewritten.
+    """
+
+    node: NodeId
+    epoch: BrokerEpoch
+    generation: int
+    objects: tuple[CompactedObject, ...]
 
 
 MetadataRecord = (
@@ -378,13 +400,14 @@ MetadataRecord = (
     | NewestCommit
     | PackedObjectRestored
     | PackedStreamRestored
+    | ObjectsCompacted
 )
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
 FORMAT_LEVEL: Final = 2
 """The newest that this program reads, and what it raises a cluster to. Level 1 knew records up to tag 29, whole
 checkpoints only, and ranges one by one; level 0 knew records up to tag 23, and WAL slots of version 1."""
-NEWEST_TAG: Final = 33
+NEWEST_TAG: Final = 34
 
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _DECODER: Final = msgspec.msgpack.Decoder(list[MetadataRecord])

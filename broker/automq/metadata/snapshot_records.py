@@ -142,6 +142,7 @@ def _restored(image: ObjectImage) -> PackedObjectRestored:
         epoch=image.epoch,
         references=image.references,
         ranges=image.ranges,
+        generation=image.generation,
     )
 
 

@@ -36,6 +36,8 @@ class Account(enum.Enum):
     """Ranged GETs on their way."""
     RECOVERY = "recovery"
     """Slots of a dead broker's log, between being read and being committed."""
+    COMPACTION = "compaction"
+    """One object in the making and what is read for it, in a process of its own; its interpreter is not counted."""
     RECEIVE = "receive"
     """What clients have sent of requests that are not started yet."""
     READER_PINS = "reader_pins"
@@ -46,12 +48,13 @@ class Account(enum.Enum):
 
 SHARES: Final[Mapping[Account, int]] = {
     Account.ARENAS: 250,
-    Account.RECEIVE: 185,
+    Account.RECEIVE: 135,
     Account.BLOCK_CACHE: 125,
     Account.UPLOADS: 125,
     Account.COLD_READS: 60,
     Account.READER_PINS: 60,
     Account.RECOVERY: 60,
+    Account.COMPACTION: 50,
     Account.LOG_CACHE_INDEX: 40,
     Account.CHECKPOINTS: 30,
     Account.INDEX_CACHE: 30,
@@ -68,6 +71,7 @@ LEAST: Final[Mapping[Account, int]] = {
     Account.COLD_READS: 8 * MIB,
     Account.READER_PINS: 4 * MIB,
     Account.RECOVERY: 12 * MIB,
+    Account.COMPACTION: 8 * MIB,
     Account.LOG_CACHE_INDEX: 2 * MIB,
     Account.CHECKPOINTS: 2 * MIB,
     Account.INDEX_CACHE: 1 * MIB,

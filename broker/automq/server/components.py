@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from automq.controller.compactor import Compactor
 from automq.controller.damage import Damage, damage_of
 from automq.controller.local import LocalObjects, LocalStreams
 from automq.controller.model import ProducerIdBlock, Registration, TopicSpec, WalToRecover
@@ -19,10 +20,11 @@ from automq.partition.damage import REMEDY
 from automq.partition.fetch_session import FetchSessions
 from automq.partition.manager import PartitionManager
 from automq.runtime.backoff import Backoff
-from automq.runtime.ledger import MemoryLedger
+from automq.runtime.ledger import Account, MemoryLedger
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import LOOK_S, TrustedTime, WallTimeGuard
+from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import BrokerFenced, FencedBy, RecoveredLog, SlotsLost, StoreDamaged, Unplaced
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import ObjectStorage, StoreError
@@ -35,6 +37,8 @@ from automq.server.presence import PresenceWatch, expectations
 from automq.server.settings import Settings
 from automq.server.wiring import (
     broker_configs,
+    compaction_read_bytes,
+    compaction_settings,
     controller_settings,
     group_settings,
     listener_settings,
@@ -96,6 +100,7 @@ class Components:
         self.partitions: PartitionManager | None = None
         self.groups: GroupCoordinator | None = None
         self.server: KafkaServer | None = None
+        self._compaction: asyncio.Task[None] | None = None
 
     async def claim(self, opened: OpenedCluster) -> None:
         """Become the controller. From here on a former process of this cluster is being fenced."""
@@ -173,6 +178,7 @@ class Components:
         assert self.storage is not None
         self.storage.start()
         self._watch_presence(self.storage)
+        self._start_compaction(self.storage.epoch)
         platform = self._platform
         aging = self._aging
         _ = self._tasks.spawn(_look_at(aging), name="wall time")
@@ -232,6 +238,7 @@ class Components:
 
     def halt(self, error: BrokerFenced | StoreDamaged) -> None:
         """Nothing of this incarnation may answer, acknowledge or write any more. Synchronous, idempotent."""
+        self._stop_compaction()
         if self.server is not None:
             self.server.close()
         if self.groups is not None:
@@ -246,6 +253,7 @@ class Components:
 
         The upload does not wait for clients to take their answers.
         """
+        self._stop_compaction()
         if self.groups is not None:
             # First: members that wait for their group's other members would keep the drain waiting, too.
             self.groups.close()
@@ -261,6 +269,7 @@ class Components:
 
     async def close(self) -> None:
         """End what still runs, timers included; nothing waits for the store here."""
+        self._stop_compaction()
         if self.server is not None:
             self.server.close()
         if self.groups is not None:
@@ -273,6 +282,42 @@ class Components:
 
     def _make_objects(self, epoch: BrokerEpoch) -> LocalObjects:
         return LocalObjects(controller=self.controller, metadata=self.metadata, node=self.node, epoch=epoch)
+
+    def _make_streams(self, epoch: BrokerEpoch) -> LocalStreams:
+        return LocalStreams(
+            controller=self.controller,
+            metadata=self.metadata,
+            node=self.node,
+            epoch=epoch,
+            topic_defaults=self._settings.topic_defaults,
+        )
+
+    def _start_compaction(self, epoch: BrokerEpoch) -> None:
+        """Small objects are merged for as long as this incarnation lives; a job that is cut short changed nothing."""
+        section, platform = self._settings.compaction, self._platform
+        if not section.enabled:
+            return
+        read_bytes = compaction_read_bytes(self._settings)
+        compactor = Compactor(
+            settings=compaction_settings(self._settings),
+            bytes_per_second=section.bytes_per_second,
+            cluster_id=self.cluster_id,
+            node=self.node,
+            epoch=epoch,
+            controller=self.controller,
+            metadata=self.metadata,
+            class_of=self._make_streams(epoch).retention_class,
+            worker=platform.compaction_worker(self._settings, read_bytes)
+            or InProcessWorker(store=self._store, clock=platform.clock, read_bytes=read_bytes),
+            memory=self._ledger[Account.COMPACTION],
+            metrics=self._metrics,
+        )
+        work = compactor.run(interval_s=section.interval_ms / 1000)
+        self._compaction = self._tasks.spawn(work, name="compaction")
+
+    def _stop_compaction(self) -> None:
+        if self._compaction is not None:
+            self._compaction.cancel()
 
     def _watch_presence(self, storage: Storage) -> None:
         """Nothing is acknowledged for long once the store has lost what must be there."""
@@ -294,13 +339,7 @@ class Components:
             epoch=epoch,
             store=self._store,
             objects=self._make_objects(epoch),
-            streams=LocalStreams(
-                controller=self.controller,
-                metadata=self.metadata,
-                node=self.node,
-                epoch=epoch,
-                topic_defaults=self._settings.topic_defaults,
-            ),
+            streams=self._make_streams(epoch),
             clock=self._platform.clock,
             entropy=self._platform.entropy,
             tasks=self._tasks,

@@ -17,9 +17,11 @@ from automq.runtime.entropy import Entropy, SystemEntropy
 from automq.runtime.stalls import NoStallWatch, StallWatch, ThreadStallWatch
 from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import ThreadWorkers, Workers
+from automq.s3stream.compaction.worker import CompactionWorker
 from automq.s3stream.ports import ObjectStorage
-from automq.s3stream.store.uri import open_store, parse_store_uri
+from automq.s3stream.store.uri import StoreKind, open_store, parse_store_uri
 from automq.server.admission import raise_descriptor_limit
+from automq.server.compaction_process import ProcessWorker
 from automq.server.lifecycle import Reason, Refused
 from automq.server.setting import Address
 from automq.server.settings import Settings
@@ -138,6 +140,8 @@ class Platform:
     boot_id: str = ""
     """Names this boot of this machine; "" where nothing does."""
     stall_watch: Callable[[Metrics], StallWatch] = lambda _metrics: NoStallWatch()
+    compaction_worker: Callable[[Settings, int], CompactionWorker | None] = lambda _settings, _read_bytes: None
+    """Makes who does compaction jobs, reading so many bytes at once; None: this very process does."""
 
 
 def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> ObjectStorage:
@@ -146,6 +150,17 @@ def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> Ob
         workers=workers,
         entropy=entropy,
         credentials_folder=settings.cluster.credentials_folder,
+    )
+
+
+def _compaction_worker(settings: Settings, read_bytes: int) -> CompactionWorker | None:
+    """A process of its own, where the store can be reached from one."""
+    if parse_store_uri(settings.cluster.storage_uri).kind is StoreKind.MEMORY:
+        return None
+    return ProcessWorker(
+        storage_uri=settings.cluster.storage_uri,
+        credentials_folder=settings.cluster.credentials_folder,
+        read_bytes=read_bytes,
     )
 
 
@@ -171,4 +186,5 @@ def system_platform() -> Platform:
         descriptors=raise_descriptor_limit(),
         boot_id=_boot_id(),
         stall_watch=ThreadStallWatch,
+        compaction_worker=_compaction_worker,
     )

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from automq.metadata.configs import TOPIC_CONFIGS, ConfigDefinition
 from automq.runtime.ledger import Account
+from automq.server.compaction_section import CompactionSection
 from automq.server.lifecycle import Reason, Refused
 from automq.server.memory import MemoryRefused, plan_memory, upload_bytes
 from automq.server.message_limit import message_limit
@@ -38,6 +39,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "node": NodeSettings,
     "cluster": ClusterSettings,
     "engine": EngineSettings,
+    "compaction": CompactionSection,
     "topics": TopicSettings,
     "groups": GroupServerSettings,
     "server": ServerSettings,
@@ -61,6 +63,7 @@ class Settings:
     node: NodeSettings
     cluster: ClusterSettings
     engine: EngineSettings
+    compaction: CompactionSection
     topics: TopicSettings
     groups: GroupServerSettings
     server: ServerSettings

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from automq.controller.compaction_plan import CompactionSettings
 from automq.controller.model import ControllerSettings
 from automq.coordinators.group.model import GroupSettings
 from automq.handlers.broker_configs import BrokerConfig, BrokerConfigs, ConfigSource
@@ -23,6 +24,11 @@ from automq.server.settings import Settings, declared_settings
 
 # A PUT to S3 takes tens of milliseconds and costs money, one to a folder neither.
 WAL_INTERVAL_MS: Final[Mapping[StoreKind, int]] = {StoreKind.S3: 250, StoreKind.FILE: 2, StoreKind.MEMORY: 2}
+
+COMPACTED_BYTES_MAX: Final = 64 * 1024 * 1024
+COMPACTION_READ_BYTES_MAX: Final = 8 * 1024 * 1024
+# Smaller ones would be requests without end; with very many sources a job takes more memory than its account says.
+COMPACTION_READ_BYTES_MIN: Final = 256 * 1024
 
 CONFIG_TYPES: Final[Mapping[Kind, ConfigType]] = {
     Kind.BOOLEAN: ConfigType.BOOLEAN,
@@ -64,6 +70,21 @@ def controller_settings(settings: Settings) -> ControllerSettings:
         message_limit=message_limit(settings),
         orphan_sweep_interval_s=settings.engine.orphan_sweep_interval_ms / 1000,
     )
+
+
+def compaction_settings(settings: Settings) -> CompactionSettings:
+    """Object compaction's. Half of its memory is for the object in the making, half for what is read."""
+    memory = settings.memory[Account.COMPACTION]
+    return CompactionSettings(
+        sources=settings.compaction.sources,
+        object_bytes=min(COMPACTED_BYTES_MAX, memory // 2),
+    )
+
+
+def compaction_read_bytes(settings: Settings) -> int:
+    """One GET of compaction: the sources of a job share what is for reading."""
+    share = settings.memory[Account.COMPACTION] // 2 // settings.compaction.sources
+    return min(COMPACTION_READ_BYTES_MAX, max(COMPACTION_READ_BYTES_MIN, share))
 
 
 def partition_settings(settings: Settings) -> PartitionSettings:

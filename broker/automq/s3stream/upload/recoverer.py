@@ -24,13 +24,14 @@ from automq.s3stream.model import (
     StreamState,
     Unplaced,
 )
+from automq.s3stream.objects.creation import put_object
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage, StreamManager
 from automq.s3stream.recovery import RecoveredRun, UploadPlan, merged, plan_upload
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.upload.dead_log import DeadLog, Group
-from automq.s3stream.upload.parts import in_commits, put_object
+from automq.s3stream.upload.parts import in_commits
 from automq.s3stream.wal.format import SlotKind
 from automq.s3stream.wal.trimmer import DELETES_AT_ONCE
 

@@ -29,11 +29,12 @@ from automq.s3stream.model import (
     RetentionClass,
     StoreDamaged,
 )
+from automq.s3stream.objects.creation import put_object
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError
 from automq.s3stream.upload.builder import ObjectBuilder
-from automq.s3stream.upload.parts import in_commits, put_object
+from automq.s3stream.upload.parts import in_commits
 from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from automq.metadata.records import (
     BrokerRegistered,
     BrokerUnregistered,
     CommittedObject,
+    CompactedObject,
     ConfigChanged,
     CountersAdvanced,
     Endpoint,
@@ -28,6 +29,7 @@ from automq.metadata.records import (
     ObjectCommitted,
     ObjectRestored,
     ObjectsCommitted,
+    ObjectsCompacted,
     ObjectsDeleted,
     ObjectsDestroyed,
     ObjectsPrepared,
@@ -177,6 +179,16 @@ EXAMPLES: list[MetadataRecord] = [
         stored_bytes=7,
         stored_offsets=8,
         objects=ObjectIds().append(O1, Offset(1)).append(ObjectId(O1 + 300), Offset(5)).chunks,
+    ),
+    ObjectsCompacted(
+        node=N,
+        epoch=E,
+        generation=2,
+        objects=(
+            CompactedObject(
+                object_id=O1, size=99, ranges=pack([StreamRange(S, Offset(1), Offset(9), 7, 1_700_000_000_000)])
+            ),
+        ),
     ),
 ]
 

@@ -1,0 +1,250 @@
+"""Pure: which committed objects are rewritten next, and as what.
+
+Uploads come often and hold a little of many streams, so their number and that of the ranges in them grow with time.
+Objects of one retention class and one generation (how often their bytes were rewritten) are merged when there are
+enough of them: what a byte costs to keep is a rewrite a generation, and generations grow with the logarithm of time.
+
+    candidates      small objects, and uploads whose ranges are short: a stream is read by many GETs there
+    wasteful        objects that streams have mostly left (deleted topics, trimmed parts): rewritten by themselves
+    outputs         by retention class and stream; a stream that is large in the job has objects of its own
+
+A job names each span it replaces exactly as the image shows it. Spans of one stream that are no neighbours go to
+different outputs: an object has at most one range of a stream.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from automq.ids import ObjectId, StreamId
+from automq.metadata.image import MetadataImage, ObjectImage
+from automq.metadata.packed_ranges import count_of, find, unpack
+from automq.s3stream.model import ObjectSpan, RetentionClass
+
+GENERATION_MAX: Final = 255
+# Looked at in one turn of the event loop: a few milliseconds' work.
+OBJECTS_A_TURN: Final = 500
+STREAMS_A_TURN: Final = 200
+# Of an object that streams have left, so much may be left before it is rewritten for what it wastes.
+WASTE_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionSettings:
+    """What a job may be."""
+
+    sources: int = 16
+    """So many objects of one generation are merged at once: a byte is rewritten once a generation."""
+    object_bytes: int = 64 * 1024 * 1024
+    """What outputs are filled up to; what the worker holds in memory."""
+    job_bytes: int = 1024 * 1024 * 1024
+    """Read by one job at most, but for one source that is larger by itself."""
+    range_bytes: int = 1024 * 1024
+    """An upload whose ranges are shorter, on the average, is merged however large it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRange:
+    """Neighbouring spans of one stream that become one range of an output."""
+
+    stream: StreamId
+    spans: tuple[ObjectSpan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOutput:
+    """One object to be: its ranges, by stream."""
+
+    ranges: tuple[PlannedRange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionPlan:
+    """One job. `reason` says for people why."""
+
+    sources: tuple[ObjectId, ...]
+    outputs: tuple[PlannedOutput, ...]
+    generation: int
+    """Of the outputs."""
+    source_bytes: int
+    reason: str
+
+
+@dataclass(slots=True)
+class _Group:
+    """Objects of one class and generation, the oldest first, until they are enough."""
+
+    objects: list[ObjectId] = field(default_factory=list)
+    size: int = 0
+
+
+def plan(
+    image: MetadataImage,
+    *,
+    class_of: Callable[[StreamId], RetentionClass],
+    settings: CompactionSettings,
+    excluded: Collection[ObjectId] = (),
+) -> Generator[None, None, CompactionPlan | None]:
+    """The next job, in turns; None when nothing is worth one. `excluded` are objects that failed a job."""
+    chosen = yield from _choose(image, class_of=class_of, settings=settings, excluded=excluded)
+    if chosen is None:
+        return None
+    sources, generation, reason = chosen
+    by_row = yield from _ranges(image, sources)
+    outputs = [
+        PlannedOutput(tuple(part))
+        for ranges in by_row
+        for of_class in _by_class(ranges, class_of)
+        for part in _cut(of_class, object_bytes=settings.object_bytes)
+    ]
+    if not outputs:
+        return None
+    return CompactionPlan(
+        sources=sources,
+        outputs=tuple(outputs),
+        generation=min(generation, GENERATION_MAX),
+        source_bytes=sum(image.committed[source].size for source in sources),
+        reason=reason,
+    )
+
+
+def _choose(
+    image: MetadataImage,
+    *,
+    class_of: Callable[[StreamId], RetentionClass],
+    settings: CompactionSettings,
+    excluded: Collection[ObjectId],
+) -> Generator[None, None, tuple[tuple[ObjectId, ...], int, str] | None]:
+    """Sources of the next job, the outputs' generation, and why; the lowest generation first."""
+    groups: dict[tuple[int, RetentionClass], _Group] = defaultdict(_Group)
+    complete: dict[int, tuple[ObjectId, ...]] = {}
+    for number, object_id in enumerate(sorted(image.committed), start=1):
+        if not number % OBJECTS_A_TURN:
+            yield
+        found = image.committed.get(object_id)
+        if found is None or not found.references or object_id in excluded:
+            continue
+        if is_wasteful(image, found):
+            return (object_id,), found.generation, "most of it is trimmed or deleted"
+        if found.generation in complete or not is_candidate(found, settings):
+            continue
+        group = groups[found.generation, class_of(_first_stream(found))]
+        if group.objects and group.size + found.size > settings.job_bytes:
+            complete[found.generation] = tuple(group.objects)
+            continue
+        group.objects.append(object_id)
+        group.size += found.size
+        if len(group.objects) == settings.sources:
+            complete[found.generation] = tuple(group.objects)
+    if not complete:
+        return None
+    generation = min(complete)
+    sources = complete[generation]
+    if len(sources) == 1:
+        return sources, generation + 1, "its ranges are short"
+    return sources, generation + 1, f"{len(sources)} objects of generation {generation}"
+
+
+def is_candidate(found: ObjectImage, settings: CompactionSettings) -> bool:
+    """Whether it is small, or an upload of short ranges."""
+    if found.size <= settings.object_bytes // 2:
+        return True
+    return found.generation == 0 and found.size < settings.range_bytes * count_of(found.ranges)
+
+
+def is_wasteful(image: MetadataImage, found: ObjectImage) -> bool:
+    """Whether streams have left most of it. Counted first, which is cheap, then weighed."""
+    count = count_of(found.ranges)
+    if found.references >= count * WASTE_SHARE:
+        return False
+    held = sum(item.size for item in image.ranges_of(found.object_id))
+    return 0 < held < sum(item.size for item in unpack(found.ranges)) * WASTE_SHARE
+
+
+def _first_stream(found: ObjectImage) -> StreamId:
+    """An upload's objects hold one retention class each: any stream tells it."""
+    for item in unpack(found.ranges):
+        return item.stream
+    raise AssertionError(f"object {found.object_id} is referred to and holds nothing")
+
+
+def _ranges(
+    image: MetadataImage, sources: Sequence[ObjectId]
+) -> Generator[None, None, Sequence[Sequence[PlannedRange]]]:
+    """What streams hold in the sources, by stream: first everybody's first neighbours, then second ones, and so on."""
+    wanted = frozenset(sources)
+    streams = sorted({item.stream for source in sources for item in unpack(image.committed[source].ranges)})
+    rows: list[list[PlannedRange]] = []
+    for number, stream in enumerate(streams, start=1):
+        if not number % STREAMS_A_TURN:
+            yield
+        for row, spans in enumerate(_neighbours(image, stream, wanted)):
+            if row == len(rows):
+                rows.append([])
+            rows[row].append(PlannedRange(stream, tuple(spans)))
+    return rows
+
+
+def _neighbours(image: MetadataImage, stream: StreamId, wanted: Collection[ObjectId]) -> Iterable[Sequence[ObjectSpan]]:
+    """Its spans in the wanted objects, those that follow each other without a hole together."""
+    first = min(
+        (found.start for source in wanted if (found := find(image.committed[source].ranges, stream)) is not None),
+    )
+    left = len(wanted)
+    group: list[ObjectSpan] = []
+    for span in image.spans_of(stream).above(first):
+        if span.object_id in wanted:
+            left -= 1
+            if group and group[-1].end != span.start:
+                yield group
+                group = []
+            group.append(span)
+        elif group:
+            yield group
+            group = []
+        if not left:
+            break
+    if group:
+        yield group
+
+
+def _by_class(
+    ranges: Sequence[PlannedRange], class_of: Callable[[StreamId], RetentionClass]
+) -> Iterable[Sequence[PlannedRange]]:
+    """No output mixes retention classes, whatever the sources did before a topic's configuration changed."""
+    by_class: dict[RetentionClass, list[PlannedRange]] = defaultdict(list)
+    for planned in ranges:
+        by_class[class_of(planned.stream)].append(planned)
+    return [of_class for _, of_class in sorted(by_class.items())]
+
+
+def _cut(ranges: Sequence[PlannedRange], *, object_bytes: int) -> Iterable[Sequence[PlannedRange]]:
+    """Outputs of `object_bytes`, but for a single span that is larger; a large stream does not share them."""
+    part: list[PlannedRange] = []
+    size = 0
+    for planned in ranges:
+        total = sum(span.size for span in planned.spans)
+        if total > object_bytes:
+            for spans in _split(planned.spans, object_bytes):
+                yield [PlannedRange(planned.stream, spans)]
+            continue
+        if part and size + total > object_bytes:
+            yield part
+            part, size = [], 0
+        part.append(planned)
+        size += total
+    if part:
+        yield part
+
+
+def _split(spans: Sequence[ObjectSpan], object_bytes: int) -> Iterable[tuple[ObjectSpan, ...]]:
+    part: list[ObjectSpan] = []
+    size = 0
+    for span in spans:
+        if part and size + span.size > object_bytes:
+            yield tuple(part)
+            part, size = [], 0
+        part.append(span)
+        size += span.size
+    yield tuple(part)

@@ -1,0 +1,89 @@
+"""Compaction jobs done by a process of their own, at the lowest priority: the event loop of the broker never feels one.
+
+The process lives for one job. It is asked on its standard input and answers on its standard output, both in
+MessagePack; when its input ends before the job does, the broker is gone, and so is it.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from automq.s3stream.compaction.job import CompactionJob, Written, encode_job
+from automq.s3stream.model import DataMissing
+from automq.s3stream.ports import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+# A job that takes longer is hopeless: its outputs expire after an hour.
+DEADLINE_S: Final = 1800.0
+_LENGTH_BYTES: Final = 4
+MODULE: Final = "automq.server.compaction_main"
+
+
+class WorkOrder(msgspec.Struct, frozen=True, array_like=True):
+    """What the process is told: where the store is, and the job."""
+
+    storage_uri: str
+    credentials_folder: str | None
+    read_bytes: int
+    job: bytes
+
+
+def frame(body: bytes) -> bytes:
+    """A message on a pipe: its length, then itself."""
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+class ProcessWorker:
+    """Implements `CompactionWorker`."""
+
+    def __init__(self, *, storage_uri: str, credentials_folder: str | None, read_bytes: int) -> None:
+        self._storage_uri = storage_uri
+        self._credentials_folder = credentials_folder
+        self._read_bytes = read_bytes
+
+    async def run(self, job: CompactionJob) -> Sequence[int]:
+        order = WorkOrder(self._storage_uri, self._credentials_folder, self._read_bytes, encode_job(job))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            MODULE,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return _sizes(await _ask(process, order))
+        except TimeoutError:
+            raise StoreUnavailable(f"a compaction job took more than {DEADLINE_S:.0f} s") from None
+        finally:
+            # Cancelled, too: whoever stops the broker does not wait for a job.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+async def _ask(process: asyncio.subprocess.Process, order: WorkOrder) -> Written:
+    """What the process answers. Raises StoreUnavailable when it ends without an answer."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(frame(msgspec.msgpack.encode(order)))
+        await process.stdin.drain()
+        length = int.from_bytes(await process.stdout.readexactly(_LENGTH_BYTES), "big")
+        return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=Written)
+    except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError) as error:
+        raise StoreUnavailable(f"the compaction process ended without an answer: {error}") from error
+
+
+def _sizes(written: Written) -> Sequence[int]:
+    if written.damaged is not None:
+        raise DataMissing(key=written.damaged, what=written.error or "a source")
+    if written.error is not None:
+        raise StoreUnavailable(f"a compaction job failed: {written.error}")
+    return written.sizes

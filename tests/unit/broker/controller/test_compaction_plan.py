@@ -1,0 +1,206 @@
+"""What is compacted next: bounded objects and ranges, few rewrites, nothing touched without need."""
+
+import dataclasses
+import random
+
+from automq.controller.compaction_plan import CompactionSettings, plan
+from automq.ids import ObjectId, StreamId
+from automq.runtime.turns import at_once
+from automq.s3stream.model import KEPT, RetentionClass
+from tests.support.compaction_world import SMALL, CompactionWorld
+from tests.support.metadata_worlds import check
+
+SHORT, LONG = RetentionClass(1), RetentionClass(5)
+
+
+def test_nothing_is_planned_for_a_few_small_objects() -> None:
+    world = CompactionWorld()
+    world.upload({1: 5})
+    world.upload({1: 5})
+
+    assert world.plan() is None
+
+
+def test_the_oldest_of_a_generation_are_merged() -> None:
+    world = CompactionWorld()
+    for _ in range(5):
+        world.upload({1: 5, 2: 1})
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert planned.sources == (1, 2, 3)
+    assert planned.generation == 1
+    assert [[item.stream for item in output.ranges] for output in planned.outputs] == [[1, 2]]
+
+
+def test_generations_are_not_mixed() -> None:
+    world = CompactionWorld()
+    for _ in range(5):
+        world.upload({1: 5})
+    world.compact()
+
+    assert world.plan() is None
+    world.upload({1: 5})
+    planned = world.plan()
+
+    assert planned is not None
+    assert planned.sources == (4, 5, 7)
+
+
+def test_outputs_do_not_mix_retention_classes_even_when_sources_did() -> None:
+    world = CompactionWorld()
+    for _ in range(3):
+        world.upload({1: 5, 2: 5, 3: 5})
+    world.classes = {StreamId(1): LONG, StreamId(2): SHORT, StreamId(3): LONG}
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert [[item.stream for item in output.ranges] for output in planned.outputs] == [[2], [1, 3]]
+
+
+def test_objects_of_two_classes_are_not_sources_of_one_job() -> None:
+    world = CompactionWorld(classes={StreamId(1): LONG, StreamId(2): SHORT})
+    for _ in range(3):
+        world.upload({1: 5})
+        world.upload({2: 5})
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert planned.sources == (1, 3, 5)
+
+
+def test_large_stream_has_objects_of_its_own() -> None:
+    world = CompactionWorld(settings=dataclasses.replace(SMALL, sources=5))
+    for _ in range(5):
+        world.upload({1: 1, 2: 25, 3: 1})
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert sorted([item.stream for item in output.ranges] for output in planned.outputs) == [[1, 3], [2], [2]]
+    world.compact()
+    check(world.image)
+    assert world.held(2) == list(range(125))
+
+
+def test_large_object_of_short_ranges_is_merged_though_it_is_large() -> None:
+    world = CompactionWorld(streams=200)
+    for _ in range(3):
+        world.upload(dict.fromkeys(range(1, 201), 1))
+    assert world.image.committed[ObjectId(1)].size > SMALL.object_bytes
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert planned.sources == (1, 2, 3)
+
+
+def test_large_object_of_long_ranges_is_left_alone() -> None:
+    world = CompactionWorld()
+    for _ in range(4):
+        world.upload({1: 60, 2: 60})
+
+    assert world.plan() is None
+
+
+def test_object_that_streams_have_left_is_rewritten_by_itself() -> None:
+    world = CompactionWorld()
+    world.upload({1: 50, 2: 50, 3: 10})
+    world.delete(1)
+    world.delete(2)
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert (planned.sources, planned.generation) == ((1,), 0)
+    assert [[item.stream for item in output.ranges] for output in planned.outputs] == [[3]]
+
+
+def test_excluded_objects_are_left_alone() -> None:
+    world = CompactionWorld()
+    for _ in range(4):
+        world.upload({1: 5})
+
+    planned = world.plan(excluded={ObjectId(2)})
+
+    assert planned is not None
+    assert planned.sources == (1, 3, 4)
+    # Of stream 1 the object between them holds something: what lies on both sides becomes two ranges.
+    assert [[(item.spans[0].start, item.spans[-1].end) for item in output.ranges] for output in planned.outputs] == [
+        [(0, 5)],
+        [(10, 20)],
+    ]
+    assert world.commit(world.request(planned)).destroyed == [1, 3, 4]
+    check(world.image)
+
+
+def test_job_is_not_larger_than_it_may_be() -> None:
+    world = CompactionWorld(streams=20, settings=dataclasses.replace(SMALL, sources=16, job_bytes=1500))
+    for _ in range(8):
+        world.upload(dict.fromkeys(range(1, 21), 1))
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert planned.source_bytes <= 1500
+    assert len(planned.sources) == 3
+
+
+def test_many_objects_are_looked_at_in_turns() -> None:
+    world = CompactionWorld()
+    for _ in range(3000):
+        world.upload({1: 1})
+
+    turns = list(plan(world.image, class_of=world.class_of, settings=CompactionSettings(sources=10_000)))
+
+    assert len(turns) >= 5
+
+
+def test_a_year_of_uploads_is_bounded() -> None:
+    """10,000 uploads, kept for ever: objects grow with the logarithm, and each byte is rewritten a few times."""
+    world = CompactionWorld(settings=CompactionSettings(sources=10, object_bytes=1_000_000, range_bytes=0))
+    written = uploaded = 0
+    drawn = random.Random(7)
+    for _ in range(10_000):
+        object_id = world.upload({stream: drawn.randint(1, 3) for stream in (1, 2, 3)})
+        uploaded += world.image.committed[object_id].size
+        while (planned := world.plan()) is not None:
+            request = world.request(planned)
+            written += sum(output.size for output in request.outputs)
+            world.commit(request)
+
+    check(world.image)
+    assert len(world.image.committed) <= 4 * 10
+    assert all(len(world.image.spans_of(StreamId(stream))) <= 4 * 10 for stream in (1, 2, 3))
+    assert written <= 4 * uploaded
+
+
+def test_retention_of_ten_uploads_and_more_wastes_little() -> None:
+    """Bytes stored at most half more than can be read, on the average, and each byte written at most 2.5 times."""
+    settings = CompactionSettings(sources=16, object_bytes=1_000_000, range_bytes=0)
+    for kept in (10, 30, 100, 400):
+        world = CompactionWorld(settings=settings, classes={StreamId(1): KEPT})
+        stored = readable = uploaded = written = 0
+        for number in range(1, 6 * kept):
+            object_id = world.upload({1: 20})
+            uploaded += world.image.committed[object_id].size
+            if number > kept:
+                world.trim(1, (number - kept) * 20)
+            world.sweep()
+            while (planned := world.plan()) is not None:
+                request = world.request(planned)
+                written += sum(output.size for output in request.outputs)
+                world.commit(request)
+            if number > 2 * kept:
+                stored += sum(item.size for item in world.image.committed.values())
+                readable += kept * 400
+        check(world.image)
+        assert stored <= 1.5 * readable, kept
+        assert written + uploaded <= 2.5 * uploaded, kept
+
+
+def test_plan_of_an_empty_cluster_is_none() -> None:
+    assert at_once(plan(CompactionWorld().image, class_of=lambda _: KEPT, settings=SMALL)) is None

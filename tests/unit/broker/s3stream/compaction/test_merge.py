@@ -1,0 +1,197 @@
+"""Pieces of many objects become few: every batch once, in order, checked; whatever is damaged stops the job."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from automq.ids import ObjectId, Offset, StreamId
+from automq.runtime.budget import ByteBudget
+from automq.s3stream.compaction.job import (
+    VERSION,
+    CompactionJob,
+    FormatMismatch,
+    Output,
+    Piece,
+    Source,
+    decode_job,
+    encode_job,
+)
+from automq.s3stream.compaction.merge import Merge
+from automq.s3stream.model import CorruptData, DataMissing
+from automq.s3stream.objects.format import object_key
+from automq.s3stream.objects.reader import ObjectReader
+from automq.s3stream.objects.writer import ObjectWriter
+from automq.s3stream.ports import ObjectNotFound
+from automq.s3stream.store.memory import MemoryStore
+from tests.support.engine import CLUSTER, LoopClock, a_batch, stored
+
+COUNT = 2
+"""Records in a batch of these tests."""
+
+
+async def put_source(store: MemoryStore, number: int, streams: Sequence[tuple[int, int, int]]) -> Source:
+    """An object with (stream, first offset, batches) each in a block of its own, and a checkpoint behind each."""
+    writer = ObjectWriter(CLUSTER, ObjectId(number))
+    for stream, start, batches in streams:
+        bases = range(start, start + batches * COUNT, COUNT)
+        writer.add_block(StreamId(stream), [stored(StreamId(stream), base, COUNT, base) for base in bases])
+        writer.add_checkpoint(StreamId(stream), Offset(start + batches * COUNT), b"state")
+    await store.put(object_key(CLUSTER, ObjectId(number)), writer.finish())
+    return Source(ObjectId(number), writer.size)
+
+
+def a_job(sources: Sequence[Source], outputs: Sequence[Output]) -> CompactionJob:
+    return CompactionJob(VERSION, CLUSTER, tuple(sources), tuple(outputs), 0)
+
+
+async def run(store: MemoryStore, job: CompactionJob, *, read_bytes: int = 1 << 20) -> tuple[Sequence[int], int]:
+    """The sizes of the outputs, and how many GETs of data it took."""
+    reads = 0
+
+    async def pace(_size: int) -> None:
+        nonlocal reads
+        reads += 1
+
+    reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1 << 30))
+    return await Merge(job, store=store, reader=reader, pace=pace, read_bytes=read_bytes).run(), reads
+
+
+async def read_stream(store: MemoryStore, object_id: int, size: int, stream: int) -> list[memoryview]:
+    reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1 << 30))
+    index = await reader.index(ObjectId(object_id), size)
+    batches: list[memoryview] = []
+    for entry in index.data_entries(StreamId(stream), Offset(0)):
+        (block,) = await reader.load(ObjectId(object_id), [entry])
+        assert block.damage is None
+        batches += block.read(block.start, block.end, 1 << 30).batches
+    return batches
+
+
+async def test_pieces_of_one_stream_become_one_block() -> None:
+    store = MemoryStore()
+    sources = [await put_source(store, number, [(5, number * 4, 2), (9, number * 2, 1)]) for number in range(1, 4)]
+    pieces = [Piece(StreamId(5), at, Offset(4 + at * 4), Offset(8 + at * 4)) for at in range(3)]
+    pieces += [Piece(StreamId(9), at, Offset(2 + at * 2), Offset(4 + at * 2)) for at in range(3)]
+
+    (size,), reads = await run(store, a_job(sources, [Output(ObjectId(10), tuple(pieces))]))
+
+    assert await read_stream(store, 10, size, 5) == [a_batch(StreamId(5), base) for base in range(4, 16, 2)]
+    assert await read_stream(store, 10, size, 9) == [a_batch(StreamId(9), base) for base in range(2, 8, 2)]
+    index = await ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1 << 30)).index(
+        ObjectId(10), size
+    )
+    assert [entry.stream for entry in index.entries()] == [5, 9]
+    assert reads == len(sources)
+
+
+@given(
+    objects=st.lists(st.lists(st.integers(0, 4), min_size=4, max_size=4), min_size=1, max_size=5),
+    cut=st.integers(0, 20),
+    read_bytes=st.sampled_from([1, 300, 5000]),
+)
+def test_every_batch_is_written_once_and_in_order(objects: list[list[int]], cut: int, read_bytes: int) -> None:
+    async def body() -> None:
+        store = MemoryStore()
+        ends = [0, 0, 0, 0]
+        sources: list[Source] = []
+        pieces: list[Piece] = []
+        for number, counts in enumerate(objects):
+            laid = [(stream, ends[stream], count) for stream, count in enumerate(counts) if count]
+            sources.append(await put_source(store, number + 1, laid))
+            for stream, start, count in laid:
+                ends[stream] = start + count * COUNT
+                pieces.append(Piece(StreamId(stream), number, Offset(start), Offset(ends[stream])))
+        pieces.sort(key=lambda piece: (piece.stream, piece.start))
+        outputs = [
+            Output(ObjectId(100 + at), tuple(part)) for at, part in enumerate((pieces[:cut], pieces[cut:])) if part
+        ]
+
+        sizes, _ = await run(store, a_job(sources, outputs), read_bytes=read_bytes)
+
+        found: dict[int, list[memoryview]] = {stream: [] for stream in range(4)}
+        for output, size in zip(outputs, sizes, strict=True):
+            for stream in range(4):
+                found[stream] += await read_stream(store, output.object_id, size, stream)
+        for stream, end in enumerate(ends):
+            assert found[stream] == [a_batch(StreamId(stream), base) for base in range(0, end, COUNT)]
+
+    asyncio.run(body())
+
+
+async def test_source_is_read_front_to_end_by_few_requests() -> None:
+    """10 objects of 1,000 streams: not a GET a stream."""
+    store = MemoryStore()
+    sources = [await put_source(store, at + 1, [(stream, at * 2, 1) for stream in range(1000)]) for at in range(10)]
+    pieces = [
+        Piece(StreamId(stream), at, Offset(at * 2), Offset(at * 2 + 2)) for stream in range(1000) for at in range(10)
+    ]
+
+    _, reads = await run(store, a_job(sources, [Output(ObjectId(99), tuple(pieces))]))
+
+    assert reads == 10
+
+
+async def test_what_lies_outside_a_piece_stays_behind() -> None:
+    store = MemoryStore()
+    source = await put_source(store, 1, [(5, 0, 10)])
+
+    (size,), _ = await run(
+        store, a_job([source], [Output(ObjectId(2), (Piece(StreamId(5), 0, Offset(5), Offset(12)),))])
+    )
+
+    # Offset 5 lies in the batch that begins at 4.
+    assert await read_stream(store, 2, size, 5) == [a_batch(StreamId(5), base) for base in range(4, 12, 2)]
+
+
+@pytest.mark.parametrize("at", [60, 90])
+async def test_damaged_source_stops_the_job(at: int) -> None:
+    store = MemoryStore()
+    source = await put_source(store, 1, [(5, 0, 3)])
+    key = object_key(CLUSTER, ObjectId(1))
+    data = bytearray(await store.get(key))
+    data[at] ^= 1
+    await store.put(key, [bytes(data)])
+
+    with pytest.raises(CorruptData) as caught:
+        await run(store, a_job([source], [Output(ObjectId(2), (Piece(StreamId(5), 0, Offset(0), Offset(6)),))]))
+
+    assert caught.value.key == key
+    with pytest.raises(ObjectNotFound):
+        await store.get(object_key(CLUSTER, ObjectId(2)))
+
+
+async def test_source_that_lacks_what_the_metadata_say_is_damage() -> None:
+    store = MemoryStore()
+    source = await put_source(store, 1, [(5, 4, 3)])
+
+    for start, end in ((0, 8), (4, 12), (20, 22)):
+        with pytest.raises(CorruptData, match="which lacks some of"):
+            await run(
+                store, a_job([source], [Output(ObjectId(2), (Piece(StreamId(5), 0, Offset(start), Offset(end)),))])
+            )
+
+
+async def test_missing_source_stops_the_job() -> None:
+    with pytest.raises(DataMissing):
+        await run(
+            MemoryStore(),
+            a_job([Source(ObjectId(1), 500)], [Output(ObjectId(2), (Piece(StreamId(5), 0, Offset(0), Offset(2)),))]),
+        )
+
+
+def test_job_goes_over_a_wire() -> None:
+    job = a_job([Source(ObjectId(1), 500)], [Output(ObjectId(2), (Piece(StreamId(5), 0, Offset(0), Offset(2)),))])
+
+    assert decode_job(encode_job(job)) == job
+
+
+def test_job_of_another_release_is_refused() -> None:
+    job = CompactionJob(VERSION + 1, CLUSTER, (), (), 0)
+
+    with pytest.raises(FormatMismatch, match="version 2"):
+        decode_job(encode_job(job))
+    with pytest.raises(FormatMismatch, match="no compaction job"):
+        decode_job(b"\x93")
