@@ -22,7 +22,7 @@ from automq.partition.loading import SCAN_BYTES, load_state
 from automq.partition.producer_state import ProducerEntry, ProducerState
 from automq.partition.record_validation import validate_records
 from automq.partition.records_work import FoundOffset, correct_max_timestamp
-from automq.partition.retention import RetentionRules, trim_point
+from automq.partition.retention import RetentionRules, append_time_mark, trim_point
 from automq.partition.time_lookup import SearchedLog, find_newest, find_timestamp
 from automq.partition.validation import AppendRules, check_batch
 from automq.protocol.errors import ApiError, ErrorCode
@@ -271,13 +271,14 @@ class Partition:
             append_time_ms = now_ms
             records_crc = None if large is None else large.records_crc
             batch.stamp(max_timestamp=now_ms, is_log_append_time=True, records_crc=records_crc)
+        newest_ms = batch.max_timestamp if batch.max_timestamp >= 0 else append_time_mark(now_ms)
         base_offset = stream.next_offset
         batch.place(base_offset=base_offset, leader_epoch=self.leader_epoch)
         try:
             if large is None:
-                position = stream.append(records, count=batch.record_count, max_timestamp_ms=batch.max_timestamp)
+                position = stream.append(records, count=batch.record_count, max_timestamp_ms=newest_ms)
             else:
-                position = self._append_large(large, batch)
+                position = self._append_large(large, batch, newest_ms)
         except StorageFull:
             if producer_id >= 0:
                 self._producers.expect(producer_id, batch.producer_epoch, batch.base_sequence, now_ms)
@@ -298,13 +299,11 @@ class Partition:
         """Memory for a large batch. Raises as `Stream.stage`."""
         return self._stream.stage(size)
 
-    def _append_large(self, large: LargeBatch, batch: RecordBatch) -> int:
+    def _append_large(self, large: LargeBatch, batch: RecordBatch, newest_ms: int) -> int:
         staged = large.staged
         assert staged is not None, "a large batch is appended once"
         crc = batch.whole_crc(large.records_crc)
-        position = self._stream.append_staged(
-            staged, count=batch.record_count, max_timestamp_ms=batch.max_timestamp, crc=crc
-        )
+        position = self._stream.append_staged(staged, count=batch.record_count, max_timestamp_ms=newest_ms, crc=crc)
         large.staged = None
         return position
 

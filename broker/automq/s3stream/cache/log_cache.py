@@ -41,7 +41,7 @@ class Run:
         self.start = start
         self.end = start
         self.size = 0
-        self.max_timestamp_ms = -1
+        self.max_timestamp_ms = -(1 << 63)
         self.bases = array("q")
         self.places = array("q")
 

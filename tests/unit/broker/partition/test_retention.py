@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automq.ids import Offset
-from automq.partition.retention import RetentionRules, trim_point
+from automq.partition.retention import RetentionRules, age_begins_ms, append_time_mark, trim_point
 from automq.s3stream.model import Segment
 
 NOW_MS = 1_000_000
@@ -106,3 +106,13 @@ def test_b1_retention_takes_no_segment_beyond_the_first_that_stays(rules: Retent
     found = trim_point(lazily(), kept, stored_bytes=300_010, start=Offset(0), confirmed=Offset(10**6), now_ms=NOW_MS)
 
     assert (found, len(taken)) == ((20, 3) if rules.age_ms_max else (0, 1))
+
+
+def test_k1_segment_without_timestamps_is_as_old_as_its_newest_append() -> None:
+    marks = [append_time_mark(NOW_MS - age) for age in (500, 50)]
+    parts = [Segment(start=Offset(n), end=Offset(n + 1), size=1, max_timestamp_ms=mark) for n, mark in enumerate(marks)]
+
+    assert point(parts, RetentionRules(age_ms_max=100)) == 1
+    assert max(marks) == marks[1]
+    assert max(*marks, 0) == 0
+    assert [age_begins_ms(mark) for mark in (*marks, -1, 0, 7)] == [NOW_MS - 500, NOW_MS - 50, None, 0, 7]

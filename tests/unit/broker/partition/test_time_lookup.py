@@ -111,6 +111,27 @@ async def test_records_without_timestamps_have_no_newest_one() -> None:
     await put(path, partition, a_batch(-1, -1))
 
     assert await partition.find_newest() is None
+    assert await partition.find_timestamp(0) is None
+    await put(path, partition, a_batch(5))
+    await path.engine.storage.upload_now()
+    assert await partition.find_newest() == (5, 2)
+    assert await partition.find_timestamp(0) == (5, 2)
+    await path.close()
+
+
+async def test_k1_records_without_timestamps_expire_by_their_append_time() -> None:
+    path, partition, _ = await a_partition()
+    path.set_configs(TOPIC, {"retention.ms": "60000"})
+    for is_uploaded in (False, True):
+        await put(path, partition, a_batch(-1, -1))
+        if is_uploaded:
+            await path.engine.storage.upload_now()
+        await asyncio.sleep(30)
+        now_ms = path.clock.wall_ms()
+        await partition.retain(now_ms)
+        assert partition.log_start_offset < partition.next_offset
+        await partition.retain(now_ms + 31_000)
+        assert partition.log_start_offset == partition.next_offset
     await path.close()
 
 
