@@ -3,16 +3,42 @@
 `python -m tests.support.generate_docs`, or `make docs`; a test compares.
 """
 
+import asyncio
 import pathlib
 from collections.abc import Callable, Mapping
 
+from automq.runtime.stalls import ThreadStallWatch
+from automq.s3stream.store.memory import MemoryStore
 from automq.server.face import SECTIONS_OF_DOCUMENT
+from automq.server.lifecycle import State
+from automq.server.metrics_document import metrics_tables
 from automq_operator.catalogue import CLUSTER
 from automq_operator.generate import field_table, reason_table
+from tests.support.quiet_platform import quiet_broker
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
+
+
+def metrics_of_a_broker() -> str:
+    """Of one that serves: every component has declared its metrics by then."""
+    return asyncio.run(_declared())
+
+
+async def _declared() -> str:
+    broker = quiet_broker(MemoryStore())
+    broker.metrics.watch_process()
+    ThreadStallWatch(broker.metrics)
+    running = asyncio.ensure_future(broker.run())
+    while broker.lifecycle.state is not State.SERVING:
+        await asyncio.sleep(0.01)
+    broker.stop()
+    await running
+    return metrics_tables(broker.metrics.families.values())
+
+
 GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "broker.md": SECTIONS_OF_DOCUMENT,
+    "metrics.md": {"metrics": metrics_of_a_broker},
     "kubernetes.md": {
         "spec-fields": lambda: field_table(CLUSTER, "spec"),
         "status-fields": lambda: field_table(CLUSTER, "status"),

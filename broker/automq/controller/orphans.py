@@ -27,6 +27,7 @@ from prometheus_client import Counter
 
 from automq.ids import ClusterId, ObjectId
 from automq.metadata.image import MetadataImage
+from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import DataMissing, StoreDamaged
 from automq.s3stream.objects.format import object_folder, object_key, parse_object_key
 from automq.s3stream.ports import ObjectInfo, ObjectNotFound, ObjectStorage, StoreError
@@ -34,6 +35,18 @@ from automq.s3stream.store.listing import list_own
 from automq.s3stream.wal.format import SLOT_HEADER_BYTES, SlotId, is_data, parse_slot_key
 
 log = logging.getLogger(__name__)
+
+ORPHAN_KINDS: Final = ("wal slot", "object", "upload")
+"""What may be swept, as the metric names it."""
+
+
+def orphans_counter(metrics: Metrics) -> Counter:
+    """Counts what is swept; every kind is there from the start."""
+    counter = metrics.counter("automq_orphans_deleted", "What nothing referred to and was swept, by kind", ["kind"])
+    for kind in ORPHAN_KINDS:
+        counter.labels(kind)
+    return counter
+
 
 PAGE_KEYS: Final = 1000
 # Between pages: whoever serves has the store and the loop to itself.

@@ -26,7 +26,7 @@ from automq.controller.model import (
     TopicSpec,
     WalToRecover,
 )
-from automq.controller.orphans import Orphans
+from automq.controller.orphans import Orphans, orphans_counter
 from automq.controller.reports import DamageReports
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.change import MetadataChange
@@ -108,9 +108,7 @@ class Controller:
         )
         self._renewals_metric = metrics.counter("automq_lease_renewals", "PUTs of the controller's lease")
         self._active_metric = metrics.gauge("automq_controller_active", "1 while this process holds the claim")
-        self._orphans_metric = metrics.counter(
-            "automq_orphans_deleted", "What nothing referred to and was swept, by kind", ["kind"]
-        )
+        self._orphans_metric = orphans_counter(metrics)
         self._reports = DamageReports(metrics=metrics)
         self._machine = MetadataMachine(publisher.image)
         self._epoch = ControllerEpoch(0)

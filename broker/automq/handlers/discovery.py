@@ -92,10 +92,10 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
             MetadataResponseTopic(error_code=ErrorCode.INVALID_REQUEST, name=asked.name or "", topic_id=asked.topic_id)
             for asked in request.topics
         ]
-        return EncodedMetadata(response, await encoder.each(refused), len(refused))
+        return EncodedMetadata(response, await encoder.each(refused), len(refused), codes=_codes(refused))
     if any(asked.topic_id != ZERO_UUID for asked in request.topics):
         found = _topics_by_id(context, image, request.topics)
-        return EncodedMetadata(response, await encoder.each(found), len(found))
+        return EncodedMetadata(response, await encoder.each(found), len(found), codes=_codes(found))
     names = list(dict.fromkeys(asked.name or "" for asked in request.topics))
     failures: dict[str, ErrorCode] = {}
     if not context.allows_every(Operation.DESCRIBE, ResourceType.TOPIC):
@@ -114,7 +114,12 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
         or _missing_topic(context, name, failures, with_operations)
         for name in names
     ]
-    return EncodedMetadata(response, await encoder.each(topics), len(topics))
+    return EncodedMetadata(response, await encoder.each(topics), len(topics), codes=_codes(topics))
+
+
+def _codes(topics: Sequence[TopicImage | MetadataResponseTopic]) -> list[int]:
+    """What is wrong with those that there are not, to be counted."""
+    return [topic.error_code for topic in topics if isinstance(topic, MetadataResponseTopic)]
 
 
 async def _create_missing(context: RequestContext, names: Sequence[str]) -> dict[str, ErrorCode]:

@@ -8,7 +8,7 @@ data disturb neither producers nor readers of new data, nor one another.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,7 +84,12 @@ class FetchHandler:
         clock: Clock,
         entropy: Entropy,
         tasks: Tasks,
+        on_error: Callable[[int], None] = lambda _code: None,
     ) -> None:
+        """`on_error` is told of every code that is answered."""
+        self._on_error = on_error
+        self.reads = self.cold_reads = 0
+        """Partitions that were read for an answer, and those whose data had to be read from objects."""
         self._partitions = partitions
         self._purgatory = partitions.purgatory
         self._sessions = sessions
@@ -100,6 +105,7 @@ class FetchHandler:
         request = parse_fetch_request(frame, head.body_offset, head.version)
         plan = self._sessions.begin(request, head.version, now_ms=self._now_ms(), draw_id=self._draw_id)
         if plan.error:
+            self._on_error(plan.error)
             slot.complete(
                 encode_fetch_response(
                     version=head.version, correlation_id=head.correlation_id, topics=(), error_code=plan.error
@@ -290,6 +296,7 @@ class FetchHandler:
 
     def _refuse_whole(self, head: RequestHead, slot: ResponseSlot, request: FetchRequest, code: ErrorCode) -> None:
         """As Kafka: one code for everything, and from version 13 on no partitions beside it."""
+        self._on_error(code)
         topics = [
             FetchTopicResult(
                 topic.topic, topic.topic_id, [FetchResult(one.partition, code) for one in topic.partitions]
@@ -329,6 +336,7 @@ class FetchHandler:
     ) -> None:
         """Read some of `cold`, each into `results` as it comes. The budget is held while reading, and no longer."""
         chosen = cold[:COLD_PARTITIONS_MAX]
+        self.cold_reads += len(chosen)
         share = max(COLD_BYTES_MIN, fetch.bytes_max // len(chosen))
         sizes = [min(max(target.max_bytes, 1), share) for target, _ in chosen]
 
@@ -368,6 +376,13 @@ class FetchHandler:
     def _complete(self, fetch: DelayedFetch, found: Collected) -> None:
         """Complete the slot with what was found."""
         fetch.is_done = True
+        for target, result in found.results:
+            if result.size:
+                self.reads += 1
+                assert target.partition is not None
+                target.partition.traffic.out_bytes += result.size
+            elif result.error_code:
+                self._on_error(result.error_code)
         chosen = fetch.plan.to_send(found.results)
         head = fetch.head
         parts = encode_fetch_response(

@@ -87,9 +87,11 @@ class ProduceHandler:
         workers: Workers,
         tasks: Tasks,
         receive: ByteBudget,
+        on_error: Callable[[int], None] = lambda _code: None,
     ) -> None:
-        """`receive` is told of copies of what was received."""
+        """`receive` is told of copies of what was received, `on_error` of every code that is answered."""
         self._receive = receive
+        self._on_error = on_error
         self._partitions = partitions
         self._storage = storage
         self._metadata = metadata
@@ -291,6 +293,7 @@ class ProduceHandler:
 
     def _finish(self, pending: PendingProduce, topics: list[TopicResults], leaders: list[Leader]) -> None:
         """All batches are appended: answer when they are durable."""
+        self._count_errors(topics)
         if pending.acks == 0:
             pending.is_done = True
             pending.slot.discard()
@@ -317,6 +320,7 @@ class ProduceHandler:
         self._tick += 1
         for pending in list(self._watched):
             if pending.deadline <= self._tick:
+                self._on_error(ErrorCode.REQUEST_TIMED_OUT)
                 pending.override(ErrorCode.REQUEST_TIMED_OUT, _TIMED_OUT_MESSAGE)
                 pending.answer()
         self._is_sweeping = bool(self._watched)
@@ -335,10 +339,16 @@ class ProduceHandler:
             name = known.name
         return session.allows(_WRITE, (_TOPIC, name))
 
-    @staticmethod
-    def _refuse(pending: PendingProduce, topics: list[TopicProduceData]) -> None:
+    def _count_errors(self, topics: list[TopicResults]) -> None:
+        for _, results in topics:
+            for result in results:
+                if result.error_code:
+                    self._on_error(result.error_code)
+
+    def _refuse(self, pending: PendingProduce, topics: list[TopicProduceData]) -> None:
         """The whole request asks for what Kafka does not have."""
         answers: list[TopicResults] = [(topic, _refused(topic, ErrorCode.INVALID_REQUIRED_ACKS)) for topic in topics]
+        self._count_errors(answers)
         pending.prepare(answers, [])
         pending.answer()
 

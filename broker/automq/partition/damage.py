@@ -35,12 +35,17 @@ class Quarantine:
     """Acknowledged records may lie behind the end, in what is damaged."""
 
 
+_NAMED: Final = ("checkpoint", "index", "footer", "block")
+KINDS: Final = ("missing", *_NAMED, "object")
+"""What `kind_of` may say."""
+
+
 def kind_of(error: StoreDamaged) -> str:
     """What is damaged, of few words: a metric's label."""
     if isinstance(error, DataMissing):
         return "missing"
     what = error.what if isinstance(error, CorruptData) else ""
-    for word in ("checkpoint", "index", "footer", "block", "batch"):
+    for word in (*_NAMED, "batch"):
         if word in what:
             return "block" if word == "batch" else word
     return "object"
@@ -56,6 +61,8 @@ class DamageLog:
         self._reads = metrics.counter(
             "automq_damaged_reads", "Reads that met something damaged or missing in the store", ["what"]
         )
+        for what in KINDS:
+            self._reads.labels(what)
         keys = metrics.gauge("automq_damaged_keys", "Keys of the store that are known to be damaged or missing")
         keys.set_function(lambda: len(self._lines))
 

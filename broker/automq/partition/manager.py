@@ -24,6 +24,7 @@ from automq.partition.damage import REMEDY, DamageLog, Quarantine
 from automq.partition.partition import Partition, PartitionRules
 from automq.partition.purgatory import Purgatory
 from automq.partition.rules import rules_of
+from automq.partition.traffic import UNCOUNTED, TrafficMeter
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.backoff import Backoff
@@ -79,6 +80,8 @@ class PartitionSettings:
     producer_id_expiration_ms: int = 86_400_000
     topic_defaults: Mapping[str, str] = NO_DEFAULTS
     """The broker's own defaults of topic configs, under the broker's names."""
+    metric_topics_max: int = 200
+    """Topics that have metrics of their own."""
     validates_records: bool = True
     """Whether the records of every produced batch are walked, as Kafka does."""
 
@@ -120,11 +123,12 @@ class PartitionManager:
         self.quarantine_changes = 0
         """Raised whenever `is_quarantined` may answer otherwise than before: for whoever keeps its answers."""
         self._damage = DamageLog(clock=clock, metrics=metrics)
+        self._traffic = TrafficMeter(metrics, topics_max=settings.metric_topics_max)
         self._loading = asyncio.Semaphore(LOADS_MAX)
         self._following = WorkQueue(tasks, name="follow the metadata")
         self._unsubscribe: Callable[[], None] = lambda: None
         gauge = metrics.gauge("automq_open_partitions", "Partitions that this broker owns and serves")
-        gauge.set_function(lambda: sum(map(len, self._by_name.values())))
+        gauge.set_function(lambda: self.open_count)
         quarantined = metrics.gauge(
             "automq_quarantined_partitions", "Partitions of this broker that take no records because of damage"
         )
@@ -166,6 +170,11 @@ class PartitionManager:
         self._wanted.clear()
         for partition in self.all():
             self._drop(partition)
+
+    @property
+    def open_count(self) -> int:
+        """Partitions that are served."""
+        return len(self._by_stream)
 
     # Lookup.
 
@@ -398,6 +407,7 @@ class PartitionManager:
     def _publish(self, partition: Partition) -> None:
         partition.on_advance = self.purgatory.advance
         partition.on_lost = self._drop
+        partition.traffic = self._traffic.of(partition.name.topic)
         partition.begin()
         if partition.quarantine is not None:
             self.quarantine_changes += 1
@@ -416,6 +426,8 @@ class PartitionManager:
         if self._by_stream.get(partition.stream_id) is partition:
             del self._by_stream[partition.stream_id]
         partition.close()
+        self._traffic.leave(partition.name.topic, partition.traffic)
+        partition.traffic = UNCOUNTED
 
     async def reopen_restored(self) -> None:
         """Open anew what could not be read when it was opened, and can be by now: somebody has restored it."""

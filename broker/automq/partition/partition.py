@@ -24,6 +24,7 @@ from automq.partition.record_validation import validate_records
 from automq.partition.records_work import FoundOffset, correct_max_timestamp
 from automq.partition.retention import RetentionRules, append_time_mark, trim_point
 from automq.partition.time_lookup import SearchedLog, find_newest, find_timestamp
+from automq.partition.traffic import UNCOUNTED
 from automq.partition.validation import AppendRules, check_batch
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, RecordBatch, build_empty_batch
@@ -69,6 +70,7 @@ class Partition:
         "quarantine",
         "rules",
         "topic_id",
+        "traffic",
     )
 
     def __init__(
@@ -82,18 +84,14 @@ class Partition:
         workers: Workers,
         damage: DamageLog,
     ) -> None:
-        self.name = name
-        self.topic_id = topic_id
-        self.rules = rules
+        self.name, self.topic_id, self.rules = name, topic_id, rules
         self.leader_epoch: StreamEpoch = stream.epoch
         self.is_open = True
         self.on_advance: Callable[[Partition], None] = _ignore
         """Called when the high watermark moved, and when the partition is closed or lost."""
         self.on_lost: Callable[[Partition], None] = _ignore
         """Called once when the stream is not ours any more."""
-        self._clock = clock
-        self._workers = workers
-        self._damage = damage
+        self._clock, self._workers, self._damage = clock, workers, damage
         self._damaged: StoreDamaged | None = None
         """Records that could not be read when the partition was opened."""
         self._met: dict[str, int] = {}
@@ -106,6 +104,7 @@ class Partition:
         self._epochs = LeaderEpochs()
         self._sections: dict[str, Section] = {}
         self._captures: dict[str, Callable[[], bytes]] = {}
+        self.traffic = UNCOUNTED
 
     # Opening and closing.
 
@@ -293,6 +292,7 @@ class Partition:
                 append_time_ms=append_time_ms,
                 now_ms=now_ms,
             )
+        self.traffic.appended(len(records), batch.record_count)
         return Appended(base_offset, position, append_time_ms)
 
     def stage(self, size: int) -> StagedBatch:

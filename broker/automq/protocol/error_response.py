@@ -55,6 +55,32 @@ def _fill(target: Any, asked: Any, version: int, code: int, message: str | None)
             setattr(target, name, parts)
 
 
+def error_codes(response: Message, version: int, *, parts_max: int) -> list[int]:
+    """The error codes in an answer that are errors, looked for in at most `parts_max` of its parts."""
+    codes: list[int] = []
+    waiting: list[Any] = [response]
+    seen = 0
+    while waiting and seen < parts_max:
+        part = waiting.pop()
+        seen += 1
+        code = getattr(part, ERROR_CODE, 0)
+        if code:
+            codes.append(code)
+        for name in _arrays_with_codes(_class(part), version):
+            waiting.extend((getattr(part, name) or ())[:parts_max])
+    return codes
+
+
+@functools.cache
+def _arrays_with_codes(kind: Hashable, version: int) -> tuple[str, ...]:
+    """The arrays of `kind` whose parts have error codes, in them or below."""
+    return tuple(
+        name
+        for name, wire in _fields(kind, version).items()
+        if wire.is_array and isinstance(wire.kind, type) and _has_code(wire.kind, version)
+    )
+
+
 def _counterpart(asked: Any, name: str, version: int) -> list[Any]:
     """The parts of `asked` that the response's array `name` answers; none where the request named none."""
     arrays = [field for field, wire in _fields(_class(asked), version).items() if wire.is_array]

@@ -32,10 +32,16 @@ def encode_metadata_topic(topic: MetadataResponseTopic, version: int) -> bytes:
 class EncodedMetadata:
     """An answer whose topics are encoded already, in the version that it is asked in."""
 
-    __slots__ = ("response", "topics", "topics_count")
+    __slots__ = ("codes", "response", "topics", "topics_count")
 
-    def __init__(self, response: MetadataResponse, topics: Sequence[bytes], topics_count: int) -> None:
-        """`topics` are those of `encode_metadata_topic`, any number of them in a piece; `response` has none itself."""
+    def __init__(
+        self, response: MetadataResponse, topics: Sequence[bytes], topics_count: int, *, codes: Sequence[int] = ()
+    ) -> None:
+        """`topics` are those of `encode_metadata_topic`, any number of them in a piece; `response` has none itself.
+
+        `codes` are the error codes in them.
+        """
+        self.codes = codes
         assert not response.topics
         self.response = response
         self.topics = topics

@@ -362,13 +362,13 @@ class StorageEngine:
     def _watch_memory(self, metrics: Metrics) -> None:
         held = metrics.gauge("automq_arena_held_bytes", "Bytes of arenas that uploads, slots or reads keep")
         held.set_function(lambda: self._pool.held * self._pool.arena_bytes)
+        self.cache.watch(metrics, self._clock.monotonic)
         cached = metrics.gauge("automq_block_cache_bytes", "Bytes of data blocks in the block cache")
         cached.set_function(lambda: self.ledger[Account.BLOCK_CACHE].used)
 
     def _on_slot_closed(self, slot: OpenSlot) -> None:
         block = self.cache.open
-        block.size += slot.size
-        block.slots += 1
+        block.add_slot(slot.size, self._clock.monotonic())
         is_long = block.slots >= self.settings.upload_slots and not self._is_behind
         if block.size >= self.settings.upload_bytes or len(block.arenas) >= ARENAS_OF_A_BLOCK or is_long:
             self._request_seal()

@@ -9,6 +9,7 @@ import asyncio
 import enum
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from automq.ids import ClusterId
@@ -33,6 +34,7 @@ from automq.server.probes import Probes
 from automq.server.refusals import damage_refusal, fenced_message, format_refusal
 from automq.server.setting import Address
 from automq.server.settings import Settings
+from automq.server.state_metrics import StateMetrics
 from automq.server.store_health import StoreHealth
 from automq.server.wiring import endpoints, node_of
 
@@ -42,6 +44,16 @@ log = logging.getLogger(__name__)
 SUCCESSOR_IS_GONE_S: Final = 15.0
 # With the time that draining may take (20 s) still within the 30 s that Kubernetes gives a process.
 CLOSE_S: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """A broker's work in four numbers; bytes are totals."""
+
+    connections: int = 0
+    partitions: int = 0
+    in_bytes: int = 0
+    out_bytes: int = 0
 
 
 class _Ending(enum.Enum):
@@ -75,7 +87,9 @@ class Broker:
             node=self._node,
             cluster_id=lambda: self.cluster_id,
             damage=self._damage_summary,
+            spawn=self._tasks.spawn,
         )
+        StateMetrics(self.metrics, lifecycle=self.lifecycle, image=lambda: self.image)
         self._journal = Journal(
             lifecycle=self.lifecycle, clock=platform.clock, settings=settings, facts=self._ready_facts
         )
@@ -101,6 +115,20 @@ class Broker:
     def image(self) -> MetadataImage | None:
         """The newest durable image; None before the claim."""
         return None if self._components is None else self._components.metadata.image
+
+    @property
+    def activity(self) -> Activity:
+        """What goes on, for a line on a terminal."""
+        parts = self._components
+        if parts is None or parts.server is None or parts.partitions is None:
+            return Activity()
+        requests = parts.server.metrics
+        return Activity(
+            connections=sum(requests.connections.values()),
+            partitions=parts.partitions.open_count,
+            in_bytes=requests.bytes_in,
+            out_bytes=requests.bytes_out,
+        )
 
     @property
     def bootstrap_address(self) -> Address:

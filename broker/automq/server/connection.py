@@ -9,7 +9,6 @@ take its answers.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
@@ -23,10 +22,12 @@ from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot,
 from automq.protocol.framing import SHARED_BYTES as READ_BYTES
 from automq.protocol.framing import FrameReader, FrameRefused
 from automq.protocol.schema import Message
+from automq.runtime.cpu import metered
 from automq.security.session import Session
-from automq.server.dispatch import Route, decode_request, respond
+from automq.server.dispatch import Route, StalledRequest, UnsupportedVersion, cause_of, decode_request, respond
 from automq.server.outbox import Outbox
 from automq.server.receiving import Hold
+from automq.server.started import Started, StartedRequests
 
 if TYPE_CHECKING:
     from automq.server.listener import KafkaServer
@@ -44,37 +45,12 @@ _PRODUCE: Final = ApiKey.PRODUCE
 _FETCH: Final = ApiKey.FETCH
 
 
-class UnsupportedVersion(Exception):
-    """A version we cannot read or answer in: the connection is closed, as Kafka does."""
-
-    def __init__(self, head: RequestHead, why: str) -> None:
-        super().__init__(f"{head.api.name} {why}")
-        self.client_id = head.client_id
-
-
-class StalledRequest(Exception):
-    """A request that has begun does not come in; sizes in bytes."""
-
-    def __init__(self, *, size: int, arrived: int) -> None:
-        super().__init__(f"a request of {size} bytes does not come in: {arrived} have arrived")
-
-
-class _Started:
-    """Requests of one API that one read brought. Counted together: one by one takes as long as parsing them."""
-
-    __slots__ = ("count", "key", "since")
-
-    def __init__(self, key: ApiKey, since: float) -> None:
-        self.key = key
-        self.since = since
-        self.count = 1
-
-
 class Connection(asyncio.BufferedProtocol):
     """Driven by any transport: a socket's, or one in memory."""
 
     __slots__ = (
         "_blocked",
+        "_blocked_since",
         "_exclusive",
         "_frames",
         "_hold",
@@ -93,6 +69,8 @@ class Connection(asyncio.BufferedProtocol):
         "_session",
         "_started",
         "_transport",
+        "_unsent_key",
+        "_unsent_since",
         "_waiting",
         "_waits_for_room",
         "is_closed",
@@ -121,13 +99,16 @@ class Connection(asyncio.BufferedProtocol):
         self._frames = 0
         """Requests started."""
         self._queue = ResponseQueue(self._on_ready, in_flight_max=server.settings.in_flight_max)
-        self._started: deque[_Started] = deque()
-        """Of the requests in the queue, oldest first."""
+        self._started = StartedRequests(server.metrics)
         self._exclusive: ResponseSlot | Appending | None = None
         """The request that runs alone."""
         self._waiting: DelayedFetch | None = None
         self._blocked: RequestHead | None = None
         """The head of the next frame, which may not start yet."""
+        self._blocked_since = 0.0
+        self._unsent_since = 0.0
+        self._unsent_key = 0
+        """Of the oldest answer that its client has not taken; the time is 0 while there is none."""
         self._is_reading = True
         self._is_processing = False
         self._is_flush_wanted = False
@@ -193,6 +174,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _on_progress(self) -> None:
         """The client has taken something."""
+        if self._unsent_since and not self._outbox.unsent_bytes:
+            self._server.metrics.sent(self._unsent_key, self._server.now() - self._unsent_since)
+            self._unsent_since = 0.0
         if self._server.is_draining:
             self._server.progressed(self)
         self.proceed()
@@ -216,6 +200,8 @@ class Connection(asyncio.BufferedProtocol):
             self._is_processing = False
         if self.is_closed:
             return
+        if self._started.is_working:
+            self._started.end_turn(self._server.now())
         # A kept frame's memory stays drawn, and nothing is read behind it.
         may_read = not self._is_frame_kept and self._hold.update(self._reader)
         may_read = may_read and is_all and self._mute_timer is None
@@ -243,6 +229,7 @@ class Connection(asyncio.BufferedProtocol):
             if frame is None:
                 self._flush_wanted()
                 return True
+            was_blocked = self._blocked is not None
             head = parse_head(frame) if self._blocked is None else self._blocked
             size = len(frame)
             if quota and size <= room and head.api.key is _PRODUCE:
@@ -258,6 +245,8 @@ class Connection(asyncio.BufferedProtocol):
                 frame = cast(memoryview, reader.next_frame())
                 quota = 0
             self._blocked = None
+            if was_blocked:
+                self._server.metrics.queued(head.api.key, now - self._blocked_since)
             if not self._start(head, frame, now) or self._mute_timer is not None:
                 quota = 0
             if self.is_closed:
@@ -327,6 +316,8 @@ class Connection(asyncio.BufferedProtocol):
         self.proceed()
 
     def _put_aside(self, frame: memoryview, head: RequestHead) -> None:
+        if self._blocked is None:
+            self._blocked_since = self._server.now()
         self._blocked = head
         self._reader.put_back(frame)
         self._reader.retain()
@@ -339,11 +330,7 @@ class Connection(asyncio.BufferedProtocol):
         session = self._session
         session.client_id = head.client_id
         slot = self._queue.open_slot()
-        started = self._started
-        if started and (newest := started[-1]).since == now and newest.key is key:
-            newest.count += 1
-        else:
-            started.append(_Started(key, now))
+        started = self._started.begin(key, now)
         if not head.is_supported:
             self._answer_unsupported(head, slot)
         elif key is _PRODUCE:
@@ -368,7 +355,8 @@ class Connection(asyncio.BufferedProtocol):
                 raise UnsupportedVersion(head, "is not served here")
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
-            _ = server.spawn(self._run(route, head, request, slot, size=len(frame)), name=head.api.name)
+            work = self._run(route, head, request, slot, started, size=len(frame))
+            _ = server.spawn(work, name=head.api.name)
         return False
 
     def _keep_frame(self) -> Callable[[], None] | None:
@@ -391,9 +379,21 @@ class Connection(asyncio.BufferedProtocol):
             raise UnsupportedVersion(head, f"version {head.version} is not supported")
         slot.complete((self._server.table.refuse_api_versions(head.correlation_id),))
 
-    async def _run(self, route: Route, head: RequestHead, request: Message, slot: ResponseSlot, *, size: int) -> None:
+    async def _run(
+        self, route: Route, head: RequestHead, request: Message, slot: ResponseSlot, started: Started, *, size: int
+    ) -> None:
         context = RequestContext(services=self._server.services, version=head.version, session=self._session)
-        answer = await respond(route, context, head.correlation_id, request, size=size, audit=self._server.audit)
+        server = self._server
+        work = respond(
+            route,
+            context,
+            head.correlation_id,
+            request,
+            size=size,
+            audit=server.audit,
+            on_error=server.metrics.failed,
+        )
+        answer = await metered(work, started.add_worked)
         if answer is None:
             slot.discard()
             self.close()
@@ -420,18 +420,12 @@ class Connection(asyncio.BufferedProtocol):
         waiting = len(queue)
         parts = queue.take_ready()
         now = self._server.now()
-        started = self._started
-        left = waiting - len(queue)
-        while left:
-            oldest = started[0]
-            count = min(left, oldest.count)
-            metrics.answered(oldest.key, now - oldest.since, count)
-            left -= count
-            oldest.count -= count
-            if not oldest.count:
-                started.popleft()
+        answered = waiting - len(queue)
+        key = self._started.answered(answered, now) if answered else 0
         if parts:
             metrics.bytes_out += outbox.send(parts)
+            if outbox.unsent_bytes and not self._unsent_since:
+                self._unsent_key, self._unsent_since = key, now
         if self._server.is_draining:
             self._server.progressed(self)
 
@@ -445,7 +439,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: Exception) -> None:
         """Nothing behind this can be understood."""
-        self._server.metrics.connections_refused += 1
+        self._server.metrics.refused[cause_of(error)] += 1
         host = self._peer or "an unknown host"
         if isinstance(error, UnsupportedVersion):
             remedy = "its connection is closed, as Kafka does; `ApiVersions` lists what is served"
@@ -458,6 +452,11 @@ class Connection(asyncio.BufferedProtocol):
     def host(self) -> str:
         """Where the client is; "" where nobody knows."""
         return self._peer
+
+    @property
+    def listener_name(self) -> str:
+        """The listener it came in on."""
+        return self._session.listener_name
 
     @property
     def is_answered(self) -> bool:

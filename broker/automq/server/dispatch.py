@@ -5,7 +5,7 @@ own.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -30,7 +30,8 @@ from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of, error_message_of
 from automq.protocol.apis import APIS, Api, ApiKey, encode_response
 from automq.protocol.codec import UnsupportedField, decode
-from automq.protocol.error_response import error_response
+from automq.protocol.connection import RequestHead, UnknownApi
+from automq.protocol.error_response import error_codes, error_response
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
 from automq.protocol.metadata_codec import EncodedMetadata
@@ -38,6 +39,9 @@ from automq.protocol.schema import Message
 from automq.server.audit import Audit
 
 log = logging.getLogger(__name__)
+
+COUNTED_PARTS_MAX: Final = 2_000
+"""Of one answer, looked at for error codes: a tenth of a millisecond."""
 
 HandlerTable = Mapping[type[Message], Handler]
 
@@ -112,11 +116,18 @@ def decode_request(route: Route, version: int, body: memoryview, offset: int) ->
 
 
 async def respond(
-    route: Route, context: RequestContext, correlation_id: int, request: Message, *, size: int, audit: Audit
+    route: Route,
+    context: RequestContext,
+    correlation_id: int,
+    request: Message,
+    *,
+    size: int,
+    audit: Audit,
+    on_error: Callable[[int, int], None],
 ) -> bytes | None:
     """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes.
 
-    `size` is that of the request's frame.
+    `size` is that of the request's frame; `on_error` is told of API and code of every error that is answered.
     """
     api = route.api
     try:
@@ -124,6 +135,8 @@ async def respond(
     except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
         response = answer_failure(api, context.version, request, error)
     audit.answered(api, context, request, response)
+    for code in codes_in(response, context.version):
+        on_error(api.key, code)
     throttle_ms = context.session.throttle(api.key, size)
     if throttle_ms:
         set_throttle_time(response, throttle_ms)
@@ -148,8 +161,41 @@ def answer_failure(api: Api, version: int, request: Message, error: Exception) -
     return error_response(api.response_class, request, version, code=int(code), message=error_message_of(error))
 
 
+def codes_in(response: Message | EncodedMetadata, version: int) -> Sequence[int]:
+    """The errors that an answer has."""
+    if isinstance(response, EncodedMetadata):
+        return [code for code in (response.response.error_code, *response.codes) if code]
+    return error_codes(response, version, parts_max=COUNTED_PARTS_MAX)
+
+
 def set_throttle_time(response: Message | EncodedMetadata, throttle_ms: int) -> None:
     """Have the answer say how long its client is not listened to, if it has room for that."""
     target: Any = response.response if isinstance(response, EncodedMetadata) else response
     if hasattr(target, "throttle_time"):
         target.throttle_time = throttle_ms
+
+
+class UnsupportedVersion(Exception):
+    """A version we cannot read or answer in: the connection is closed, as Kafka does."""
+
+    def __init__(self, head: RequestHead, why: str) -> None:
+        super().__init__(f"{head.api.name} {why}")
+        self.client_id = head.client_id
+
+
+class StalledRequest(Exception):
+    """A request that has begun does not come in; sizes in bytes."""
+
+    def __init__(self, *, size: int, arrived: int) -> None:
+        super().__init__(f"a request of {size} bytes does not come in: {arrived} have arrived")
+
+
+def cause_of(error: Exception) -> str:
+    """Why a connection is closed, as `automq_connections_refused` names it."""
+    match error:
+        case TimeoutError():
+            return "slow reader"
+        case UnsupportedVersion() | UnknownApi():
+            return "unsupported"
+        case _:
+            return "malformed"

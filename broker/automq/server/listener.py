@@ -6,14 +6,17 @@ looks after all connections once a second, in place of a timer for each.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+
+from prometheus_client.core import Metric
 
 from automq.handlers.context import Services
 from automq.handlers.fetch import FetchHandler, FetchSettings
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
+from automq.protocol.apis import ApiKey
 from automq.protocol.connection import IN_FLIGHT_MAX
 from automq.protocol.framing import ReceiveBuffers
 from automq.runtime.ledger import Account, MemoryLedger
@@ -70,7 +73,7 @@ class KafkaServer:
         self.services = services
         self.storage = storage
         self.settings = settings
-        self.metrics = RequestMetrics(metrics)
+        self.metrics = RequestMetrics(metrics, table.api_versions)
         self.admission = Admission(settings.connections, ledger[Account.CONNECTIONS])
         self.metrics.connections_over_limit = self.admission.refused
         self.now = services.clock.monotonic
@@ -95,6 +98,7 @@ class KafkaServer:
             workers=workers,
             tasks=tasks,
             receive=ledger[Account.RECEIVE],
+            on_error=self.metrics.error_counter(ApiKey.PRODUCE),
         )
         self.fetch = FetchHandler(
             partitions=services.partitions,
@@ -105,14 +109,26 @@ class KafkaServer:
             clock=services.clock,
             entropy=services.entropy,
             tasks=tasks,
+            on_error=self.metrics.error_counter(ApiKey.FETCH),
+        )
+        metrics.export(self._collect_reads)
+        self._reads = metrics.declare(
+            "automq_fetch_reads",
+            "counter",
+            "Partitions that Fetch read, from memory (log cache) or from objects (block cache and store)",
+            ["source"],
         )
         self._tasks = tasks
         self._connections: dict[Connection, bool] = {}
         """With whether they were admitted: the others are being closed."""
         # A request larger than this is let in as soon as there is this much room: it may never be more.
         self._room_bytes_max = storage.settings.arena_bytes // 4
-        gauge = metrics.gauge("automq_connections", "Open client connections")
-        gauge.set_function(lambda: self.admission.count)
+
+    def _collect_reads(self) -> Iterator[Metric]:
+        reads = self._reads.counters()
+        reads.add_metric(["memory"], max(0, self.fetch.reads - self.fetch.cold_reads))
+        reads.add_metric(["objects"], self.fetch.cold_reads)
+        yield reads
 
     def start(self) -> None:
         """Look after connections from now on."""
@@ -130,6 +146,7 @@ class KafkaServer:
 
     def protocol_factory(self, listener_name: str) -> Callable[[], asyncio.BaseProtocol]:
         """Makes the protocol of a connection that came in on `listener_name`."""
+        self.metrics.connections.setdefault(listener_name, 0)
         return lambda: Connection(self, listener_name)
 
     async def drain(self) -> None:
@@ -173,6 +190,7 @@ class KafkaServer:
         # Between the end of listening and the end of the process; the state's own line says why.
         is_admitted = not self.is_draining and self.admission.admit(connection.host, self.now())
         self._connections[connection] = is_admitted
+        self.metrics.connections[connection.listener_name] += is_admitted
         if not is_admitted:
             connection.close()
 
@@ -180,6 +198,7 @@ class KafkaServer:
         """A client has gone."""
         if self._connections.pop(connection, False):
             self.admission.leave(connection.host)
+            self.metrics.connections[connection.listener_name] -= 1
         self._forget(connection)
 
     def progressed(self, connection: Connection) -> None:

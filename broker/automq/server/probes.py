@@ -7,8 +7,8 @@ every start a third of a second.
 
 import asyncio
 import json
-from collections.abc import Callable
-from typing import Final, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, cast
 
 from automq import __version__
 from automq.ids import ClusterId, NodeId
@@ -31,9 +31,16 @@ _PHRASES: Final = {
 }
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain; charset=utf-8"
+_SCRAPE: Final = (b"GET /metrics ", b"GET /metrics?")
 _METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 Answer = tuple[int, str, bytes]
+
+
+class Spawn(Protocol):
+    """Starts a task."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, None], /, *, name: str) -> object: ...
 
 
 def ready_body(
@@ -65,7 +72,10 @@ class Probes:
         node: NodeId,
         cluster_id: Callable[[], ClusterId | None],
         damage: Callable[[], str | None] = lambda: None,
+        spawn: Spawn | None = None,
     ) -> None:
+        """`spawn` runs what takes several turns of the event loop; without it `/metrics` is written in one."""
+        self.spawn = spawn
         self._lifecycle = lifecycle
         self._metrics = metrics
         self._node = node
@@ -81,6 +91,10 @@ class Probes:
         """Break the connections that are open."""
         for transport in list(self.connections.values()):
             transport.abort()
+
+    async def metrics_page(self) -> bytes:
+        """What `/metrics` answers, written in turns."""
+        return await self._metrics.render_in_turns()
 
     def answer(self, request: bytes) -> Answer:
         """Status, content type and body for a request's first line."""
@@ -111,6 +125,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclass of asyncio's.
@@ -131,9 +146,19 @@ class _Connection(asyncio.Protocol):
             return
         self._received += data
         if b"\r\n\r\n" in self._received:
-            self._send(self._transport, self._probes.answer(bytes(self._received)))
+            spawn = self._probes.spawn
+            if spawn is not None and self._received.startswith(_SCRAPE) and not self._is_answering:
+                self._is_answering = True
+                spawn(self._answer_scrape(self._transport), name="scrape")
+            elif not self._is_answering:
+                self._send(self._transport, self._probes.answer(bytes(self._received)))
         elif len(self._received) > REQUEST_BYTES_MAX:
             self._send(self._transport, (431, _TEXT, b"the request is too long\n"))
+
+    async def _answer_scrape(self, transport: asyncio.Transport) -> None:
+        page = await self._probes.metrics_page()
+        if not transport.is_closing():
+            self._send(transport, (200, _METRICS, page))
 
     def _send(self, transport: asyncio.Transport, answer: Answer) -> None:
         status, content_type, body = answer

@@ -67,6 +67,7 @@ async def _run(
     on_stuck: Callable[[Broker], None],
 ) -> None:
     broker = Broker(settings, platform)
+    broker.metrics.watch_process()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, broker.stop)

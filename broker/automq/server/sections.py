@@ -340,6 +340,20 @@ class ServerSettings:
         used_by="partition/fetch_session",
     )
 
+    metric_topics_max: int = setting(
+        "automq.metrics.topics.max",
+        integer(most=10_000),
+        default=200,
+        doc="Topics that have metrics of their own; the others share one series. 0 leaves only that.",
+        used_by="partition/traffic",
+    )
+    metric_groups_max: int = setting(
+        "automq.metrics.groups.max",
+        integer(most=10_000),
+        default=200,
+        doc="Groups that have metrics of their own (lag, members, rebalances), the longest known first. 0: none.",
+        used_by="coordinators/group",
+    )
     log_format: str = setting(
         "automq.log.format",
         one_of("text", "json"),

@@ -23,14 +23,15 @@ class StatusLine:
         state = broker.lifecycle.state
         if state is not State.SERVING:
             return f"{state.value}: {broker.lifecycle.message}"
-        into, out = self._rates()
+        activity = broker.activity
+        into, out = self._rates((activity.in_bytes, activity.out_bytes))
         image = broker.image
         topics = 0 if image is None else sum(not topic.is_internal for topic in image.topics())
         parts = [
             f"Serving {broker.bootstrap_address}",
             f"{topics} topics",
-            f"{self._number('automq_open_partitions'):.0f} partitions",
-            f"{self._number('automq_connections'):.0f} connections",
+            f"{activity.partitions} partitions",
+            f"{activity.connections} connections",
             f"in {into:.1f} MB/s",
             f"out {out:.1f} MB/s",
             f"{puts_so_far(broker.metrics)} PUTs",
@@ -39,14 +40,10 @@ class StatusLine:
             parts.append(f"{broker.lifecycle.reason.value}: {broker.lifecycle.message}")
         return ", ".join(parts)
 
-    def _rates(self) -> tuple[float, float]:
+    def _rates(self, totals: tuple[float, float]) -> tuple[float, float]:
         """MB/s in and out."""
         now = self._clock.monotonic()
-        totals = (self._number("automq_network_in_bytes_total"), self._number("automq_network_out_bytes_total"))
         passed_s = max(now - self._at, 0.001)
         into, out = ((total - before) / MB / passed_s for total, before in zip(totals, self._bytes, strict=True))
         self._at, self._bytes = now, totals
         return into, out
-
-    def _number(self, name: str) -> float:
-        return self._broker.metrics.registry.get_sample_value(name) or 0.0

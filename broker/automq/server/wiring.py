@@ -93,6 +93,7 @@ def partition_settings(settings: Settings) -> PartitionSettings:
         retention_check_interval_ms=settings.topics.retention_check_interval_ms,
         producer_id_expiration_ms=settings.topics.producer_id_expiration_ms,
         topic_defaults=settings.topic_defaults,
+        metric_topics_max=settings.server.metric_topics_max,
         validates_records=settings.topics.produce_validation == "records",
     )
 
@@ -107,6 +108,7 @@ def group_settings(settings: Settings) -> GroupSettings:
         session_timeout_ms_min=groups.session_timeout_ms_min,
         session_timeout_ms_max=groups.session_timeout_ms_max,
         members_max=groups.members_max,
+        metric_groups_max=settings.server.metric_groups_max,
         offset_metadata_length_max=groups.offset_metadata_bytes_max,
         offsets_retention_ms=groups.offsets_retention_minutes * 60_000,
         offsets_retention_check_interval_ms=groups.offsets_retention_check_interval_ms,

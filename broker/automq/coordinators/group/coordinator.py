@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from automq.coordinators.group.group_metrics import GroupMetrics
 from automq.coordinators.group.model import GroupSettings, JoinCommand, shard_of
 from automq.coordinators.group.ports import CreateInternalTopic, OffsetsPartition, OffsetsPartitions, WhenDurable
 from automq.coordinators.group.record_log import PartitionRecordLog
@@ -102,13 +103,23 @@ class GroupCoordinator:
         self._unsubscribe: Callable[[], None] = lambda: None
         shards = metrics.gauge("automq_group_shards", "Partitions of __consumer_offsets whose groups are served here")
         shards.set_function(lambda: len(self._active()))
-        groups = metrics.gauge("automq_groups", "Groups that are coordinated here")
-        groups.set_function(lambda: sum(len(runner.shard.groups) for runner in self._active()))
+        self.metrics = GroupMetrics(
+            metrics,
+            groups_max=settings.metric_groups_max,
+            sources=lambda: [runner.shard for runner in self._active()],
+            end_offset=self._end_offset,
+        )
 
     def start(self) -> None:
         """Load what is ours, and follow the metadata from now on."""
         self._unsubscribe = self._metadata.subscribe(self._on_change, to=(Aspect.TOPICS,))
         self._follow(self._metadata.image)
+
+    def _end_offset(self, topic: str, index: int) -> int | None:
+        try:
+            return self._partitions.get(topic, index).high_watermark
+        except ApiError:
+            return None
 
     def fence(self) -> None:
         """Rule: a fenced process stops serving group answers and heartbeats. This one never answers again."""

@@ -218,6 +218,7 @@ class GroupSettings:
     session_timeout_ms_min: int = 6_000
     session_timeout_ms_max: int = 1_800_000
     members_max: int = 2**31 - 1
+    metric_groups_max: int = 200
     # A member that never learned its id cannot send heartbeats: it is dropped when its JoinGroup is this old.
     new_member_join_timeout_ms: int = 300_000
     offset_metadata_length_max: int = 4096

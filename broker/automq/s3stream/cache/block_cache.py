@@ -51,6 +51,7 @@ class BlockCache:
         self._loads: dict[BlockKey, asyncio.Future[DataBlock]] = {}
         self._warming: dict[tuple[ObjectId, StreamId], None] = {}
         self._hits: Counter = metrics.counter("automq_block_cache_hits", "Blocks found in the block cache")
+        self._misses: Counter = metrics.counter("automq_block_cache_misses", "Blocks not found in the block cache")
         self._loaded: Counter = metrics.counter("automq_block_cache_loaded_bytes", "Bytes loaded into the block cache")
 
     async def block(self, object_id: ObjectId, entry: IndexEntry) -> DataBlock:
@@ -61,6 +62,7 @@ class BlockCache:
             self._blocks.move_to_end(key)
             self._hits.inc()
             return cached
+        self._misses.inc()
         self.preload(object_id, [entry])
         return await asyncio.shield(self._loads[key])
 

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Final
 
 from automq.ids import Offset, StreamEpoch, StreamId
+from automq.runtime.telemetry import Metrics
 from automq.s3stream.arena import Arena, ReadResult
 from automq.s3stream.model import Segment
 
@@ -74,7 +75,7 @@ class BlockState(enum.Enum):
 class CacheBlock:
     """What is uploaded together."""
 
-    __slots__ = ("arenas", "checkpoints", "end_sequence", "runs", "size", "slots", "state")
+    __slots__ = ("arenas", "checkpoints", "end_sequence", "runs", "since_s", "size", "slots", "state")
 
     def __init__(self) -> None:
         self.state = BlockState.OPEN
@@ -86,8 +87,17 @@ class CacheBlock:
         """Bytes of closed WAL slots."""
         self.slots = 0
         """How many."""
+        self.since_s = 0.0
+        """When the first of them was closed, monotonic."""
         self.end_sequence = 0
         """One past the last WAL slot whose batches are in this block."""
+
+    def add_slot(self, size: int, now: float) -> None:
+        """A WAL slot with `size` bytes of this block was closed."""
+        if not self.slots:
+            self.since_s = now
+        self.size += size
+        self.slots += 1
 
     def place_of(self, arena: Arena) -> int:
         """The place of the arena that is being filled from now on, to which position and size are to be added."""
@@ -269,6 +279,23 @@ class LogCache:
     def uncommitted(self) -> int:
         """Sealed blocks that hold their arenas."""
         return sum(1 for block in self._blocks if block.state is BlockState.SEALED)
+
+    def watch(self, metrics: Metrics, now: Callable[[], float]) -> None:
+        """Measure what a restart would have to recover."""
+
+        def age_s() -> float:
+            waiting = self.waiting()
+            return now() - waiting[0].since_s if waiting else 0.0
+
+        size = metrics.gauge("automq_not_uploaded_bytes", "Bytes of the write-ahead log that are in no object yet")
+        size.set_function(lambda: sum(block.size for block in self.waiting()))
+        age = metrics.gauge("automq_not_uploaded_age_seconds", "Age of the oldest of them; 0 when there are none")
+        age.set_function(age_s)
+
+    def waiting(self) -> list[CacheBlock]:
+        """Blocks whose records are not in objects yet, oldest first."""
+        sealed = [block for block in self._blocks if block.state is BlockState.SEALED]
+        return [*sealed, self.open] if self.open.slots else sealed
 
     def begin_run(self, tail: StreamTail, start: Offset) -> Run:
         """The first append of a stream to the open block."""

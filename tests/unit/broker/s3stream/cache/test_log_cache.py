@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from automq.ids import Offset, StreamEpoch, StreamId
 from automq.runtime.budget import ByteBudget
+from automq.runtime.telemetry import Metrics
 from automq.s3stream.arena import PAGE_BYTES, ArenaPool, ReadResult
 from automq.s3stream.cache.log_cache import SIZE_BITS, BlockState, CacheBlock, LogCache, StreamTail
 from tests.support.engine import a_batch
@@ -171,3 +172,25 @@ def test_segments_skip_what_is_trimmed() -> None:
         (10, 20, 10, 1),
         (20, 30, 10, 2),
     ]
+
+
+def test_what_is_not_uploaded_is_measured_with_its_age() -> None:
+    metrics, cache = Metrics(), LogCache()
+    now = 100.0
+    cache.watch(metrics, lambda: now)
+
+    def measured() -> tuple[float | None, float | None]:
+        value = metrics.registry.get_sample_value
+        return value("automq_not_uploaded_bytes"), value("automq_not_uploaded_age_seconds")
+
+    assert measured() == (0, 0)
+    cache.begin_run(StreamTail(StreamId(1), StreamEpoch(1)), Offset(0))
+    cache.open.add_slot(1000, 100.0)
+    now = 103.0
+    cache.open.add_slot(500, 103.0)
+    assert measured() == (1500, 3)
+    sealed = cache.seal()
+    now = 110.0
+    assert measured() == (1500, 10)
+    sealed.state = BlockState.COMMITTED
+    assert measured() == (0, 0)

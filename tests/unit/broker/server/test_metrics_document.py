@@ -1,0 +1,75 @@
+"""docs/metrics.md says what a broker shows, and a broker shows what it says."""
+
+import asyncio
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from automq.s3stream.store.memory import MemoryStore
+from automq.server.broker import Broker
+from automq.server.lifecycle import State
+from automq.server.metrics_document import OTHERS, subject_of
+from tests.support.generate_docs import DOCS
+from tests.support.quiet_platform import QuietNetwork, quiet_broker
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+
+NAMES = re.compile(r"^\| `(automq_\w+)` \| (\w+) \|", re.MULTILINE)
+
+
+async def serving() -> "tuple[Broker, asyncio.Task[None]]":
+    broker = quiet_broker(MemoryStore(), network=QuietNetwork())
+    task = asyncio.ensure_future(broker.run())
+    while broker.lifecycle.state is not State.SERVING:
+        await asyncio.sleep(0.01)
+    return broker, task
+
+
+async def test_every_family_on_the_page_is_documented_with_its_type() -> None:
+    broker, task = await serving()
+    page = (await broker.metrics.render_in_turns()).decode()
+    broker.stop()
+    await task
+    documented = dict(NAMES.findall((DOCS / "metrics.md").read_text()))
+    shown = {
+        f"{family.name}_total" if family.type == "counter" else family.name: family.type
+        for family in text_string_to_metric_families(page)
+    }
+
+    # The event loop's are those of a real one.
+    real_only = {name for name in documented if name.startswith("automq_event_loop")}
+    assert shown == {name: kind for name, kind in documented.items() if name not in real_only}
+    assert all(family.help_text.strip() for family in broker.metrics.families.values())
+
+
+async def test_families_without_series_are_those_of_topics_and_groups() -> None:
+    """Everything else is there before its first event."""
+    broker, task = await serving()
+    page = (await broker.metrics.render_in_turns()).decode()
+    broker.stop()
+    await task
+
+    empty = {family.name for family in text_string_to_metric_families(page) if not family.samples}
+    assert empty == {"automq_group_members", "automq_group_rebalances", "automq_group_lag"}
+
+
+async def test_every_metric_has_its_heading() -> None:
+    broker, task = await serving()
+    broker.stop()
+    await task
+
+    assert [name for name in broker.metrics.families if subject_of(name) == OTHERS] == []
+
+
+async def test_names_follow_prometheus_conventions() -> None:
+    broker, task = await serving()
+    broker.stop()
+    await task
+    for name, family in broker.metrics.families.items():
+        assert re.fullmatch(r"automq_[a-z][a-z0-9_]*", name)
+        assert (family.kind == "counter") == name.endswith("_total"), name
+        if family.kind == "histogram":
+            assert name.endswith("_seconds"), name
+        assert not re.search(r"_(ms|kb|mb|millis\w*)(_|$)", name), "seconds and bytes"
+        assert all(re.fullmatch(r"[a-z][a-z_]*", label) for label in family.labels)
