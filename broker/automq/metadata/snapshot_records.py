@@ -55,8 +55,9 @@ def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
     for topic in image.topics():
         yield from _topic(topic)
     yield from _objects(image)
-    for stream_id in sorted(image.streams):
-        yield from _stream(image.streams[stream_id])
+    for topic in image.topics():
+        for part in topic.partitions:
+            yield from _stream(image.streams[part.stream])
     for stream_id in sorted(image.lost_ranges):
         yield from image.lost_ranges[stream_id]
     for stream_id in sorted(image.quarantines):

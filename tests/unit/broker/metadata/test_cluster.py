@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from automq.ids import ClusterId, ControllerEpoch, NodeId
+from automq.controller.model import ControllerSettings
+from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId
 from automq.metadata.cluster import (
     ClusterKey,
     OpenedCluster,
@@ -264,3 +266,34 @@ async def test_an_outage_is_waited_out(world: PrefixWorld) -> None:
 def test_the_tests_cluster_id_is_one() -> None:
     assert ClusterId(CLUSTER) == CLUSTER
     assert len(CLUSTER) == 22
+
+
+async def test_b1_a_start_reads_every_slot_and_snapshot_once(world: PrefixWorld) -> None:
+    """The owner and all else that is checked before the claim come from the log that is gone on with after it."""
+    await world.make(owner="uid")
+    settings = ControllerSettings(snapshot_records=15)
+    before, _ = world.controller("before", settings=settings)
+    await before.start(owner="uid")
+    for _ in range(20):
+        await before.allocate_producer_ids(NodeId(1), BrokerEpoch(1))
+        await asyncio.sleep(0.1)
+    await before.close()
+    reads: Counter[str] = Counter()
+    get = world.flaky.get
+
+    async def counted(key: str) -> bytes:
+        reads[key] += 1
+        return await get(key)
+
+    world.flaky.get = counted  # type: ignore[method-assign]
+    opened = await world.open(owner="uid")
+    controller, publisher = world.controller("next")
+    await controller.start(
+        owner="uid", recorded_owner=opened.recorded_owner, known=opened.loaded, above=opened.newest_epoch
+    )
+
+    read = {key: count for key, count in reads.items() if "/meta/log/" in key or "/meta/snapshots/" in key}
+    assert any("/meta/snapshots/" in key for key in read)
+    assert len(read) > 1
+    assert set(read.values()) == {1}
+    assert publisher.image.prefix_owner == "uid"
