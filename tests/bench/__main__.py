@@ -9,7 +9,8 @@ import shutil
 import sys
 import tempfile
 
-from tests.bench.rows import Row, all_rows
+from tests.bench.report import Row
+from tests.bench.rows import all_rows
 from tests.support.process import ROOT
 
 
@@ -30,7 +31,9 @@ def show(row: Row) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("groups", nargs="*", help="throughput, requests, latency, consumer, idle, bill, restart")
+    parser.add_argument(
+        "groups", nargs="*", help="throughput, requests, latency, consumer, idle, bill, restart, growth"
+    )
     parser.add_argument("--quick", action="store_true", help="once and briefly: shows that it works, not how fast")
     parser.add_argument(
         "--folder", type=pathlib.Path, help="where brokers keep their data (default: a temporary folder)"

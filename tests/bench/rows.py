@@ -9,7 +9,6 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -17,33 +16,13 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from tests.bench import idle_bill, load
+from tests.bench.growth import growth
+from tests.bench.report import Row, at_least, at_most
 from tests.support.process import Broker, Kafka
 
 PARTITIONS = 16
 IDLE_PARTITIONS = 1000
 UPLOAD_INTERVAL_S = 10
-
-
-@dataclass(frozen=True)
-class Row:
-    """One figure. `holds` is None where there is no goal or nothing to compare with."""
-
-    name: str
-    value: float
-    unit: str
-    goal: str = ""
-    holds: bool | None = None
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self) | {"value": round(self.value, 4)}
-
-
-def at_most(name: str, value: float, unit: str, limit: float) -> Row:
-    return Row(name, value, unit, f"<= {limit:g}", value <= limit)
-
-
-def at_least(name: str, value: float, unit: str, limit: float) -> Row:
-    return Row(name, value, unit, f">= {limit:g}", value >= limit)
 
 
 def create_topic(address: str, topic: str, partitions: int = PARTITIONS) -> None:
@@ -330,4 +309,5 @@ def all_rows(folder: pathlib.Path, *, quick: bool) -> dict[str, Callable[[], Ite
         "idle": lambda: idle(folder),
         "bill": lambda: bill(folder, seconds=20 if quick else 120),
         "restart": lambda: restart(folder, runs=runs),
+        "growth": lambda: growth(quick=quick),
     }

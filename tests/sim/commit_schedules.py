@@ -7,6 +7,7 @@ from automq.ids import Offset, StreamEpoch
 from automq.metadata.records import PartitionLeaderChanged
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import Decision
+from automq.s3stream.model import StreamTrim
 from tests.sim.commit_world import BrokerFenced, CommitWorld, ObjectRefused, RangeVerdict
 
 ACCEPTED, REFUSED = RangeVerdict.ACCEPTED, RangeVerdict.REFUSED
@@ -94,7 +95,7 @@ async def trimmed_in_the_middle(world: CommitWorld) -> None:
     owner = await world.broker(1)
     stream = await world.stream(owner)
     owner.hold((stream, 0, 10))
-    await world.controller.trim_stream(*owner.name, stream, StreamEpoch(0), Offset(4))
+    await world.controller.trim_streams(*owner.name, [StreamTrim(stream, StreamEpoch(0), Offset(4))])
     await world.expect(CLIPPED, await owner.commit((stream, 0, 0, 10), trim_to=1), "a range over the trim point")
     await world.expect(ACCEPTED, await owner.commit((stream, 0, 10, 12)), "the next range")
 
@@ -104,7 +105,7 @@ async def wholly_trimmed(world: CommitWorld) -> None:
     owner = await world.broker(1)
     stream = await world.stream(owner)
     owner.hold((stream, 0, 10))
-    await world.controller.trim_stream(*owner.name, stream, StreamEpoch(0), Offset(10))
+    await world.controller.trim_streams(*owner.name, [StreamTrim(stream, StreamEpoch(0), Offset(10))])
     await world.expect(CLIPPED, await owner.commit((stream, 0, 0, 10), trim_to=1), "a range below the trim point")
     found = world.controller_image.stream(stream)
     assert found is not None

@@ -29,6 +29,7 @@ from automq.s3stream.model import (
     StreamFenced,
     StreamNotFound,
     StreamState,
+    StreamTrim,
     deleted_class,
 )
 from automq.s3stream.objects.writer import Batch
@@ -186,12 +187,18 @@ class LedgerStreams:
             raise StreamNotFound(f"stream {stream}")
         return self._ledger.streams[stream]
 
-    async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
+    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[StreamFenced | StreamNotFound | None]:
         await asyncio.sleep(0)
-        state = self.state(stream)
-        if epoch != state.epoch:
-            raise StreamFenced(stream=stream, ours=epoch, current=state.epoch)
-        self._ledger.streams[stream] = replace(state, start=max(state.start, new_start))
+        return [self._trim(trim) for trim in trims]
+
+    def _trim(self, trim: StreamTrim) -> StreamFenced | StreamNotFound | None:
+        state = self._ledger.streams.get(trim.stream)
+        if state is None:
+            return StreamNotFound(f"stream {trim.stream}")
+        if trim.epoch != state.epoch:
+            return StreamFenced(stream=trim.stream, ours=trim.epoch, current=state.epoch)
+        self._ledger.streams[trim.stream] = replace(state, start=max(state.start, trim.new_start))
+        return None
 
     def retention_class(self, stream: StreamId) -> RetentionClass:
         return self._ledger.classes.get(stream, deleted_class(604_800_000))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from immutables import Map
 
 from automq.controller.service import Controller
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
 from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
 from automq.metadata.publisher import MetadataPublisher
 from automq.replicated.machine import LogFailed, LogFenced
@@ -22,8 +22,10 @@ from automq.s3stream.model import (
     FencedBy,
     ObjectSpan,
     RetentionClass,
+    StreamFenced,
     StreamNotFound,
     StreamState,
+    StreamTrim,
     deleted_class,
 )
 from automq.s3stream.ports import StoreUnavailable
@@ -102,8 +104,8 @@ class LocalStreams:
             raise StreamNotFound(f"stream {stream} was deleted or never was")
         return state
 
-    async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
-        await self._controller.trim_stream(self._node, self._epoch, stream, epoch, new_start)
+    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[StreamFenced | StreamNotFound | None]:
+        return await self._controller.trim_streams(self._node, self._epoch, trims)
 
     def retention_class(self, stream: StreamId) -> RetentionClass:
         image = self._metadata.image

@@ -28,7 +28,7 @@ from automq.controller.model import (
 )
 from automq.controller.orphans import Orphans, orphans_counter
 from automq.controller.reports import DamageReports
-from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata.change import MetadataChange
 from automq.metadata.claim import NO_EPOCH, claim_next_epoch
 from automq.metadata.image import MetadataImage
@@ -49,7 +49,16 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.turns import Steps
 from automq.runtime.wall_time import TrustedTime
-from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged, Unplaced
+from automq.s3stream.model import (
+    CommitRequest,
+    CommitResult,
+    RecoveredLog,
+    StoreDamaged,
+    StreamFenced,
+    StreamNotFound,
+    StreamTrim,
+    Unplaced,
+)
 from automq.s3stream.ports import ObjectStorage, StoreError
 
 T = TypeVar("T")
@@ -448,15 +457,11 @@ class Controller:
 
     # Streams and objects: what LocalStreams and LocalObjects call.
 
-    async def trim_stream(
-        self, node: NodeId, epoch: BrokerEpoch, stream: StreamId, stream_epoch: StreamEpoch, new_start: Offset
-    ) -> None:
-        """See `StreamManager.trim`. Raises StreamFenced, StreamNotFound."""
-        await self._call(
-            lambda image: streams.trim_stream(
-                image, node, epoch, stream, stream_epoch=stream_epoch, new_start=new_start
-            )
-        )
+    async def trim_streams(
+        self, node: NodeId, epoch: BrokerEpoch, trims: Sequence[StreamTrim]
+    ) -> Sequence[StreamFenced | StreamNotFound | None]:
+        """See `StreamManager.trim`."""
+        return await self._call_in_turns(lambda image: streams.trim_streams(image, node, epoch, trims))
 
     async def prepare_objects(self, node: NodeId, epoch: BrokerEpoch, count: int) -> Sequence[ObjectId]:
         """See `ObjectManager.prepare`."""

@@ -1,12 +1,18 @@
 """Pure: opening and trimming streams. Streams are created and deleted with their partitions, in `topics`."""
 
+from collections.abc import Generator, Sequence
+from typing import Final
+
 from automq.controller.brokers import check_alive
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata.image import MetadataImage
 from automq.metadata.records import MetadataRecord, StreamOpening, StreamsOpened, StreamTrimmed
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
-from automq.s3stream.model import StreamFenced, StreamNotFound
+from automq.s3stream.model import StreamFenced, StreamNotFound, StreamTrim
+
+TRIM_US: Final = 5
+"""About how long one stream takes."""
 
 
 def open_streams(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Decision[MetadataRecord, None]:
@@ -39,22 +45,22 @@ def check_recovered(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> N
             )
 
 
-def trim_stream(
-    image: MetadataImage,
-    node: NodeId,
-    epoch: BrokerEpoch,
-    stream_id: StreamId,
-    *,
-    stream_epoch: StreamEpoch,
-    new_start: Offset,
-) -> Decision[MetadataRecord, None]:
-    """Move the stream's start forward; never back."""
+def trim_streams(
+    image: MetadataImage, node: NodeId, epoch: BrokerEpoch, trims: Sequence[StreamTrim]
+) -> Generator[int, None, Decision[MetadataRecord, list[StreamFenced | StreamNotFound | None]]]:
+    """Move starts forward, never back; each alone. One part a stream, and one result, in order: why not, or None."""
     check_alive(image, node, epoch)
-    stream = image.stream(stream_id)
-    if stream is None:
-        raise StreamNotFound(f"stream {stream_id} was deleted or never was")
-    if stream.owner != node or stream.epoch != stream_epoch:
-        raise StreamFenced(stream=stream_id, ours=stream_epoch, current=stream.epoch)
-    if new_start <= stream.start:
-        return Decision((), None)
-    return Decision((StreamTrimmed(stream=stream_id, start=new_start),), None)
+    starts: dict[StreamId, Offset] = {}
+    results: list[StreamFenced | StreamNotFound | None] = []
+    for trim in trims:
+        stream = image.stream(trim.stream)
+        refused: StreamFenced | StreamNotFound | None = None
+        if stream is None:
+            refused = StreamNotFound(f"stream {trim.stream} was deleted or never was")
+        elif stream.owner != node or stream.epoch != trim.epoch:
+            refused = StreamFenced(stream=trim.stream, ours=trim.epoch, current=stream.epoch)
+        elif trim.new_start > max(stream.start, starts.get(trim.stream, stream.start)):
+            starts[trim.stream] = trim.new_start
+        results.append(refused)
+        yield TRIM_US
+    return Decision([StreamTrimmed(stream=stream, start=start) for stream, start in starts.items()], results)

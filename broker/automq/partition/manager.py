@@ -19,14 +19,15 @@ from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
 from automq.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, MetadataImage, PartitionImage, TopicImage
 from automq.metadata.publisher import MetadataPublisher
+from automq.partition import retention_round
 from automq.partition.checkpoint import CheckpointTooNew
 from automq.partition.damage import REMEDY, DamageLog, Quarantine
 from automq.partition.partition import Partition, PartitionRules
 from automq.partition.purgatory import Purgatory
+from automq.partition.retention_round import PUT_OFF_BY
 from automq.partition.rules import rules_of
 from automq.partition.traffic import UNCOUNTED, TrafficMeter
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.backoff import Backoff
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
@@ -52,9 +53,6 @@ log = logging.getLogger(__name__)
 
 # Each holds one checkpoint and one read of its tail (1 MiB) at a time.
 LOADS_MAX: Final = 32
-TRIMS_MAX: Final = 32
-# What may happen to one partition at retention: the next round does it.
-PUT_OFF_BY: Final = (StreamError, StoreError, LogFailed, LogFenced, ApiError)
 
 # A broker serves what it has opened after so long; what takes longer, or fails, follows when it is ready.
 OPENING_S_MAX: Final = 30.0
@@ -155,12 +153,18 @@ class PartitionManager:
                 )
         interval_s = self._settings.retention_check_interval_ms / 1000
         _ = self._tasks.spawn(
-            repeat(self.retain, name="retention", pause=partial(asyncio.sleep, interval_s), survives=PUT_OFF_BY),
+            repeat(
+                self.retain,
+                name="retention",
+                pause=partial(asyncio.sleep, interval_s),
+                survives=PUT_OFF_BY,
+            ),
             name="retention",
         )
         look = partial(asyncio.sleep, REEXAMINE_S * 2)
         _ = self._tasks.spawn(
-            repeat(self.reopen_restored, name="look at damage", pause=look, survives=PUT_OFF_BY), name="look at damage"
+            repeat(self.reopen_restored, name="look at damage", pause=look, survives=PUT_OFF_BY),
+            name="look at damage",
         )
 
     def close(self) -> None:
@@ -447,22 +451,12 @@ class PartitionManager:
 
     async def retain(self) -> None:
         """One round over all partitions: records and producers that are too old go."""
-        partitions = self.all()
-        for start in range(0, len(partitions), TRIMS_MAX):
-            chunk = partitions[start : start + TRIMS_MAX]
-            results = await asyncio.gather(*map(self._retain_one, chunk), return_exceptions=True)
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
-            await asyncio.sleep(0)
-
-    async def _retain_one(self, partition: Partition) -> None:
-        now_ms = self._aging.aging_ms()
-        try:
-            partition.expire_producers(now_ms, self._settings.producer_id_expiration_ms)
-            await partition.retain(now_ms)
-        except PUT_OFF_BY as error:
-            log.info("retention of %s is put off: %s", partition.name, error)
+        await retention_round.retain(
+            list(self._by_stream.values()),
+            self._storage,
+            aging=self._aging,
+            producer_id_expiration_ms=self._settings.producer_id_expiration_ms,
+        )
 
 
 Name = TypeVar("Name", str, TopicId)

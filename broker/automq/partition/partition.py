@@ -127,6 +127,11 @@ class Partition:
     # Damage.
 
     @property
+    def stream(self) -> Stream:
+        """For what concerns many streams at once."""
+        return self._stream
+
+    @property
     def stream_id(self) -> StreamId:
         """The stream that holds the records."""
         return self._stream.stream_id
@@ -462,27 +467,23 @@ class Partition:
         await self._trim(target)
         return self.log_start_offset
 
-    async def retain(self, now_ms: int) -> None:
-        """Forget what retention allows to. Raises StreamFenced, StreamNotFound, StoreError."""
-        rules = self.rules.retention
-        if self.quarantine is not None:
-            # Nothing goes while somebody may have to look at it.
-            return
-        if rules.deletes and (rules.age_ms_max is not None or rules.size_bytes_max is not None):
-            point = trim_point(
-                self._stream.segments(),
-                rules,
-                stored_bytes=self._stream.stored_bytes,
-                start=self.log_start_offset,
-                confirmed=self.high_watermark,
-                now_ms=now_ms,
-            )
-            await self._trim(point)
+    def retained_from(self, now_ms: int) -> Offset:
+        """What retention allows to forget lies below; the log's start when that is nothing. Raises StreamNotFound."""
+        start, rules, stream = self.log_start_offset, self.rules.retention, self._stream
+        # Nothing goes while somebody may have to look at it.
+        if self.quarantine is not None or (rules.age_ms_max, rules.size_bytes_max) == (None, None):
+            return start
+        size, end = 0 if rules.size_bytes_max is None else stream.stored_bytes, self.high_watermark
+        return trim_point(stream.segments(), rules, stored_bytes=size, start=start, confirmed=end, now_ms=now_ms)
 
     async def _trim(self, target: Offset) -> None:
         if target > self.log_start_offset:
             await self._stream.trim(target)
-            self._epochs.trim(self.log_start_offset)
+            self.trimmed()
+
+    def trimmed(self) -> None:
+        """The stream's start has moved."""
+        self._epochs.trim(self.log_start_offset)
 
     @property
     def uncommitted_bytes(self) -> int:

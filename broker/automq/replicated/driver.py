@@ -24,7 +24,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
-REPLAY_US: Final = 20
+REPLAY_US: Final = 50
 """A small record's; a large one yields of its own accord."""
 
 

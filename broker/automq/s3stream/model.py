@@ -203,6 +203,15 @@ class CommitRequest:
         return [item for committed in self.objects for item in committed.ranges]
 
 
+@dataclass(frozen=True, slots=True)
+class StreamTrim:
+    """The owner at `epoch` forgets what lies below `new_start`."""
+
+    stream: StreamId
+    epoch: StreamEpoch
+    new_start: Offset
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unplaced:
     """Offsets [start, end) of one stream that recovery found in slots [first_slot, end_slot) and could not commit.

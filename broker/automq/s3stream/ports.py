@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
 from automq.s3stream.model import (
     CommitRequest,
     CommitResult,
     ObjectSpan,
     RetentionClass,
+    StreamFenced,
+    StreamNotFound,
     StreamState,
+    StreamTrim,
 )
 
 Buffer = bytes | bytearray | memoryview
@@ -241,8 +244,11 @@ class StreamManager(Protocol):
         """Start, end, owner, epoch and newest checkpoint, from the durable image. Raises StreamNotFound."""
         ...
 
-    async def trim(self, stream: StreamId, epoch: StreamEpoch, new_start: Offset) -> None:
-        """Move the stream's start forward; never back. Raises StreamFenced, StreamNotFound."""
+    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[StreamFenced | StreamNotFound | None]:
+        """Move the streams' starts forward, never back; each alone, and all by one change.
+
+        For each, in order, None once it is durable, or why not.
+        """
         ...
 
     def retention_class(self, stream: StreamId) -> RetentionClass:

@@ -23,6 +23,7 @@ from automq.s3stream.model import (
     StreamError,
     StreamFenced,
     StreamState,
+    StreamTrim,
 )
 from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.ports import ObjectNotFound
@@ -334,7 +335,9 @@ class Stream:
             raise self._dead
         assert new_start <= self.confirmed_offset
         if new_start > self.start_offset:
-            await self._engine.streams.trim(self.stream_id, self.epoch, new_start)
+            (refused,) = await self._engine.streams.trim([StreamTrim(self.stream_id, self.epoch, new_start)])
+            if refused is not None:
+                raise refused
             self.start_offset = max(self.start_offset, new_start)
 
     def close(self) -> None:
@@ -444,3 +447,15 @@ class Storage(StorageEngine):
         stream = Stream(self, state)
         self.add_stream(stream_id, stream)
         return stream
+
+    async def trim(self, trims: Sequence[tuple[Stream, Offset]]) -> Sequence[Exception | None]:
+        """`Stream.trim` of many by one change: for each None, or what it would have raised."""
+        results: list[Exception | None] = [stream._dead for stream, _ in trims]
+        wanted = [number for number, dead in enumerate(results) if dead is None]
+        asked = [StreamTrim(trims[number][0].stream_id, trims[number][0].epoch, trims[number][1]) for number in wanted]
+        for number, refused in zip(wanted, await self.streams.trim(asked), strict=True):
+            stream, new_start = trims[number]
+            results[number] = refused
+            if refused is None:
+                stream.start_offset = max(stream.start_offset, new_start)
+        return results

@@ -31,6 +31,7 @@ from automq.s3stream.model import (
     RangeVerdict,
     RetentionClass,
     StreamNotFound,
+    StreamTrim,
     deleted_class,
 )
 from automq.s3stream.objects.format import object_key
@@ -164,7 +165,7 @@ async def test_a_former_incarnation_is_refused_by_every_command(world: ServiceWo
     for call in (
         controller.prepare_objects(NODE, BrokerEpoch(1), 1),
         controller.commit_objects(a_commit(object_id, 0, 5)),
-        controller.trim_stream(NODE, BrokerEpoch(1), StreamId(1), StreamEpoch(1), Offset(1)),
+        controller.trim_streams(NODE, BrokerEpoch(1), [StreamTrim(StreamId(1), StreamEpoch(1), Offset(1))]),
         controller.open_streams(NODE, BrokerEpoch(1)),
         controller.allocate_producer_ids(NODE, BrokerEpoch(1)),
     ):
@@ -198,7 +199,7 @@ async def test_local_objects_and_streams_answer_from_the_durable_image(world: Se
     streams = LocalStreams(controller=controller, metadata=publisher, node=NODE, epoch=BrokerEpoch(1))
     (object_id,) = await objects.prepare(1)
     await objects.commit(a_commit(object_id, 0, 5))
-    await streams.trim(StreamId(1), StreamEpoch(1), Offset(2))
+    assert await streams.trim([StreamTrim(StreamId(1), StreamEpoch(1), Offset(2))]) == [None]
 
     state = streams.state(StreamId(1))
     assert (state.start, state.end, state.owner, state.epoch) == (2, 5, NODE, 1)
@@ -245,7 +246,7 @@ async def test_the_bytes_of_a_superfluous_object_go_after_the_grace_period(world
     key = f"{CLUSTER}/data/{object_id:020d}"
     await world.flaky.inner.put(key, [b"x"])
     await controller.commit_objects(a_commit(object_id, 0, 5))
-    await controller.trim_stream(NODE, BrokerEpoch(1), StreamId(1), StreamEpoch(1), Offset(5))
+    await controller.trim_streams(NODE, BrokerEpoch(1), [StreamTrim(StreamId(1), StreamEpoch(1), Offset(5))])
     await asyncio.sleep(15)
     assert object_id in publisher.image.destroyed
     assert await world.store.get(key) == b"x"
@@ -316,7 +317,7 @@ async def test_a_commit_in_several_turns_is_one_command(world: ServiceWorld, mon
 
     results = await asyncio.gather(
         controller.commit_objects(a_commit(first, 0, 10, streams=(1, 2))),
-        controller.trim_stream(*us, StreamId(2), StreamEpoch(1), Offset(7)),
+        controller.trim_streams(*us, [StreamTrim(StreamId(2), StreamEpoch(1), Offset(7))]),
         controller.commit_objects(a_commit(second, 10, 20, streams=(1, 2), trim_to=2)),
         controller.delete_topics(["t"]),
         controller.commit_objects(a_commit(first, 0, 10, streams=(1, 2))),

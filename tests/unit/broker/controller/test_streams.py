@@ -5,13 +5,14 @@ import uuid
 import pytest
 
 from automq.controller.brokers import register_broker, wal_recovered
-from automq.controller.streams import open_streams, trim_stream
+from automq.controller.streams import open_streams, trim_streams
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import NewPartition, PartitionsCreated, StreamTrimmed, TopicCreated
 from automq.metadata.replay import replay_all
 from automq.protocol.errors import ApiError
-from automq.s3stream.model import BrokerFenced, StreamFenced, StreamNotFound
+from automq.replicated.machine import finish
+from automq.s3stream.model import BrokerFenced, StreamFenced, StreamNotFound, StreamTrim
 from tests.support.metadata_worlds import NODE, check
 
 TOPIC = TopicId(uuid.UUID(int=1))
@@ -66,10 +67,32 @@ def test_a_former_incarnation_opens_and_trims_nothing() -> None:
 
 
 def trim(image: MetadataImage, *, stream: int, epoch: int, start: int) -> MetadataImage:
-    decision = trim_stream(
-        image, NODE, FIRST, StreamId(stream), stream_epoch=StreamEpoch(epoch), new_start=Offset(start)
+    decision = finish(
+        trim_streams(image, NODE, FIRST, [StreamTrim(StreamId(stream), StreamEpoch(epoch), Offset(start))])
     )
+    (refused,) = decision.response
+    if refused is not None:
+        raise refused
     return replay_all(image, decision.records)
+
+
+def test_many_are_trimmed_together_each_alone() -> None:
+    trims = [(1, 0, 5), (9, 0, 1), (1, 0, 3), (2, 0, 1), (1, 0, 7), (1, 1, 9)]
+    decision = finish(
+        trim_streams(
+            BASE, NODE, FIRST, [StreamTrim(StreamId(s), StreamEpoch(e), Offset(start)) for s, e, start in trims]
+        )
+    )
+    assert [type(refused) for refused in decision.response] == [
+        type(None),
+        StreamNotFound,
+        type(None),
+        StreamFenced,
+        type(None),
+        StreamFenced,
+    ]
+    assert decision.records == [StreamTrimmed(stream=StreamId(1), start=Offset(7))]
+    assert finish(trim_streams(BASE, NODE, FIRST, [])).records == []
 
 
 def test_the_start_moves_forward_and_never_back() -> None:

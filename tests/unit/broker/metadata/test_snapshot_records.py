@@ -27,6 +27,7 @@ from automq.s3stream.model import (
     CommitRange,
     CommitRequest,
     StreamError,
+    StreamTrim,
     Unplaced,
 )
 from tests.support.metadata_worlds import check
@@ -88,9 +89,8 @@ def trim(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataReco
     stream = image.streams[known[a % len(known)]]
     broker = image.broker(stream.owner)
     epoch = BrokerEpoch(0) if broker is None else broker.epoch
-    return streams.trim_stream(
-        image, stream.owner, epoch, stream.stream, stream_epoch=stream.epoch, new_start=Offset(stream.start + b % 30)
-    )
+    wanted = StreamTrim(stream.stream, stream.epoch, Offset(stream.start + b % 30))
+    return finish(streams.trim_streams(image, stream.owner, epoch, [wanted]))
 
 
 def configure(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:

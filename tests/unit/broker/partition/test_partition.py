@@ -4,6 +4,7 @@ import pytest
 
 from automq.ids import Offset
 from automq.partition.partition import Partition
+from automq.partition.retention_round import forget
 from automq.protocol.compression import Compression
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import Record, RecordBatch, build_batch
@@ -303,13 +304,17 @@ async def test_records_of_a_compacted_topic_cannot_be_deleted() -> None:
     await path.close()
 
 
+async def retain(path: DataPath, partition: Partition, now_ms: int) -> None:
+    await forget(path.engine.storage, [(partition, partition.retained_from(now_ms))])
+
+
 async def test_records_past_their_age_go() -> None:
     path, partition = await a_partition(retention_ms="1000")
     await put(path, partition, a_batch(0))
     await path.engine.storage.upload_now()
-    await partition.retain(1000)
+    await retain(path, partition, 1000)
     assert partition.log_start_offset == 0
-    await partition.retain(1001)
+    await retain(path, partition, 1001)
 
     assert partition.log_start_offset == 1
     await path.close()
@@ -319,7 +324,7 @@ async def test_compacted_topic_loses_nothing_to_age_or_size() -> None:
     path, partition = await a_partition(cleanup_policy="compact", retention_ms="1", retention_bytes="1")
     await put(path, partition, a_batch(0))
     await path.engine.storage.upload_now()
-    await partition.retain(10**12)
+    await retain(path, partition, 10**12)
 
     assert partition.log_start_offset == 0
     await path.close()

@@ -1,0 +1,110 @@
+"""What grows with time and count: rows of synthetic worlds, by CPU time of the loop's thread and the longest turn.
+
+Nothing here waits for a disk or the network, and no other process counts: the figures are what the code does.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from automq.controller.model import TopicSpec
+from automq.metadata.records import ObjectsPrepared
+from automq.metadata.replay import MetadataMachine
+from tests.bench.report import Row, at_most
+from tests.support.growth_world import GrowthWorld, growth_world
+from tests.support.handler_world import NODE
+from tests.support.turns import Longest, measure
+
+T = TypeVar("T")
+
+DAY_MS = 86_400_000
+Work = Callable[[], Awaitable[object]]
+
+
+def growth(*, quick: bool) -> Iterator[Row]:
+    """Each world is made anew for each of three repetitions; the least counts."""
+    count = 1_000 if quick else 10_000
+    yield from asyncio.run(publish(count))
+    yield from asyncio.run(creation(count))
+    yield from asyncio.run(retention(count))
+
+
+async def publish(topics: int) -> list[Row]:
+    """A record that touches no topic: applied, taken and told to every subscriber of a broker."""
+    async with growth_world() as world:
+        await with_topics(world, topics)
+        machine = MetadataMachine(world.metadata.image, remembers=True)
+        best_s = float("inf")
+        for number in range(300):
+            record = ObjectsPrepared(first=10**6 + number, count=1, node=NODE, epoch=world.epoch, expires_ms=0)
+            begun = time.thread_time()
+            machine.replay(record)
+            world.metadata.publish(machine.take_change())
+            best_s = min(best_s, time.thread_time() - begun)
+    return [at_most(f"publish of an unrelated record, {topics} topics", best_s * 1000, "ms", 0.1)]
+
+
+async def creation(topics: int) -> list[Row]:
+    """One request, until every partition is open."""
+    specs = [TopicSpec(name=f"topic-{number}", partitions=1) for number in range(topics)]
+
+    async def prepare(world: GrowthWorld) -> Work:
+        async def work() -> None:
+            await world.controller.create_topics(specs)
+            await world.opened(topics)
+
+        return work
+
+    longest = await in_worlds(prepare)
+    return [
+        Row(f"creation of {topics} topics by one request: CPU", longest.cpu_ms, "ms"),
+        at_most(f"creation of {topics} topics by one request: longest turn", longest.turn_ms, "ms", 10),
+    ]
+
+
+async def retention(partitions: int) -> list[Row]:
+    """After a week of uploads: a round that finds nothing, and one in which every partition forgets its oldest."""
+
+    async def quiet(world: GrowthWorld) -> Work:
+        await a_week(world, partitions)
+        return world.partitions.retain
+
+    async def due(world: GrowthWorld) -> Work:
+        await a_week(world, partitions)
+        world.clock.now_ms += DAY_MS // 3
+        return world.partitions.retain
+
+    rows: list[Row] = []
+    for name, prepare in (("nothing to forget", quiet), ("every partition forgets", due)):
+        longest = await in_worlds(prepare)
+        what = f"retention round, {partitions} partitions after a week, {name}"
+        rows.append(at_most(f"{what}: CPU", longest.cpu_ms, "ms", 1000))
+        rows.append(at_most(f"{what}: longest turn", longest.turn_ms, "ms", 5))
+    return rows
+
+
+async def with_topics(world: GrowthWorld, count: int) -> None:
+    """Open topics of one partition each, with a config of their own."""
+    await world.create_topics(count, configs={"retention.ms": str(7 * DAY_MS)})
+    await world.opened(count)
+
+
+async def a_week(world: GrowthWorld, partitions: int) -> None:
+    """What retention sees of it: of objects that compaction has made larger, 21 for each stream."""
+    await with_topics(world, partitions)
+    for _ in range(21):
+        await world.upload()
+        world.clock.now_ms += DAY_MS // 3
+
+
+async def in_worlds(prepare: Callable[[GrowthWorld], Coroutine[Any, Any, Work]]) -> Longest:
+    """`measure` in a world of its own for each repetition."""
+    async with AsyncExitStack() as stack:
+
+        async def prepared() -> Work:
+            await stack.aclose()
+            return await prepare(await stack.enter_async_context(growth_world()))
+
+        return await measure(prepared)

@@ -1,0 +1,148 @@
+"""A broker's partitions over a real controller, with as many topics and uploads as a test asks for.
+
+Uploads are synthetic: what is committed is only what the metadata would know of an object.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from automq.controller.local import LocalObjects, LocalStreams
+from automq.controller.model import ControllerSettings, TopicSpec
+from automq.ids import BrokerEpoch, Offset, StreamEpoch, StreamId
+from automq.partition.manager import PartitionManager, PartitionSettings
+from automq.runtime.entropy import SeededEntropy
+from automq.runtime.ledger import MemoryLedger, split_memory
+from automq.runtime.tasks import Tasks
+from automq.runtime.telemetry import Metrics
+from automq.runtime.wall_time import WallTimeGuard
+from automq.runtime.workers import InlineWorkers
+from automq.s3stream.model import CommitObject, CommitRange, CommitRequest
+from automq.s3stream.store.memory import MemoryStore
+from automq.s3stream.stream import Storage
+from tests.support.controller_world import ControllerWorld, controller_world
+from tests.support.engine import GIB, SMALL, LoopClock
+from tests.support.handler_world import CLUSTER, NODE
+
+QUIET = ControllerSettings(snapshot_records=10**9, snapshot_bytes=10**12, snapshot_slots=10**9, sweep_interval_s=10**9)
+"""No work in the background that would be measured, too."""
+
+
+class ManualClock(LoopClock):
+    """Wall time is what the test says."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000_000_000_000
+
+    def wall_ms(self) -> int:
+        return self.now_ms
+
+    def boottime(self) -> float:
+        return self.now_ms / 1000
+
+
+class GrowthWorld:
+    """See the module's docstring."""
+
+    def __init__(
+        self,
+        world: ControllerWorld,
+        storage: Storage,
+        clock: ManualClock,
+        partitions: PartitionManager,
+    ) -> None:
+        self.controller, self.metadata = world.controller, world.metadata
+        self.storage, self.clock = storage, clock
+        self.partitions = partitions
+        self.epoch: BrokerEpoch = storage.epoch
+        self._objects = storage.objects
+
+    async def create_topics(self, count: int, *, configs: dict[str, str | None] | None = None) -> None:
+        """Topics of one partition each, open."""
+        first = len(self.metadata.image.topic_map)
+        specs = [TopicSpec(name=f"t{first + number}", partitions=1, configs=configs or {}) for number in range(count)]
+        await self.controller.create_topics(specs)
+
+    async def opened(self, count: int) -> None:
+        """Return when so many partitions are open."""
+        while len(self.partitions.all()) < count:
+            await asyncio.sleep(0)
+
+    @property
+    def streams(self) -> Sequence[StreamId]:
+        """All of them, ascending."""
+        return sorted(self.metadata.image.streams)
+
+    async def upload(self, *, records: int = 1) -> None:
+        """One object with the next records of every stream, written just now."""
+        image = self.metadata.image
+        ranges = []
+        for stream in self.streams:
+            end = image.streams[stream].end
+            ranges.append(
+                CommitRange(
+                    stream=stream,
+                    epoch=StreamEpoch(image.streams[stream].epoch),
+                    start=end,
+                    end=Offset(end + records),
+                    size=100 * records,
+                    max_timestamp_ms=self.clock.now_ms,
+                )
+            )
+        (object_id,) = await self._objects.prepare(1)
+        committed = CommitObject(object_id=object_id, size=100 * len(ranges), ranges=ranges)
+        await self._objects.commit(CommitRequest(objects=[committed], node=NODE, epoch=self.epoch, trim_to=0))
+        for partition in self.partitions.all():
+            # As if it had been appended here.
+            stream = partition._stream
+            stream.next_offset = stream.confirmed_offset = self.metadata.image.streams[stream.stream_id].end
+
+
+@contextlib.asynccontextmanager
+async def growth_world() -> AsyncIterator[GrowthWorld]:
+    """Started and serving."""
+    crashes: list[str] = []
+    tasks = Tasks("growth", on_crash=lambda name, error: crashes.append(f"{name}: {error!r}"))
+    store, clock, metrics = MemoryStore(), ManualClock(), Metrics()
+    async with controller_world(store, settings=QUIET) as world:
+        broker = world.metadata.image.broker(NODE)
+        assert broker is not None
+        where = {"controller": world.controller, "metadata": world.metadata, "node": NODE, "epoch": broker.epoch}
+        storage = Storage(
+            settings=SMALL,
+            ledger=MemoryLedger({**split_memory(GIB), **SMALL.limits()}, metrics),
+            cluster_id=CLUSTER,
+            node=NODE,
+            epoch=broker.epoch,
+            store=store,
+            objects=LocalObjects(**where),
+            streams=LocalStreams(**where),
+            clock=clock,
+            entropy=SeededEntropy("growth"),
+            tasks=tasks,
+            metrics=metrics,
+            on_fenced=lambda fenced: crashes.append(str(fenced)),
+            on_damaged=lambda damaged: crashes.append(str(damaged)),
+        )
+        storage.start()
+        partitions = PartitionManager(
+            node=NODE,
+            storage=storage,
+            metadata=world.metadata,
+            settings=PartitionSettings(),
+            clock=clock,
+            entropy=SeededEntropy("partitions"),
+            tasks=tasks,
+            workers=InlineWorkers(),
+            metrics=metrics,
+            aging=WallTimeGuard(clock, metrics),
+        )
+        await partitions.start()
+        growth = GrowthWorld(world, storage, clock, partitions)
+        try:
+            yield growth
+        finally:
+            partitions.close()
+            await storage.close(upload=False)
+            await tasks.close()
+            assert crashes == []
