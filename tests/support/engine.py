@@ -30,6 +30,7 @@ from automq.s3stream.model import (
     StreamNotFound,
     StreamState,
     StreamTrim,
+    Trimmed,
     deleted_class,
 )
 from automq.s3stream.objects.writer import Batch
@@ -187,11 +188,11 @@ class LedgerStreams:
             raise StreamNotFound(f"stream {stream}")
         return self._ledger.streams[stream]
 
-    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[StreamFenced | StreamNotFound | None]:
+    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[Trimmed]:
         await asyncio.sleep(0)
         return [self._trim(trim) for trim in trims]
 
-    def _trim(self, trim: StreamTrim) -> StreamFenced | StreamNotFound | None:
+    def _trim(self, trim: StreamTrim) -> Trimmed:
         state = self._ledger.streams.get(trim.stream)
         if state is None:
             return StreamNotFound(f"stream {trim.stream}")

@@ -22,10 +22,10 @@ from automq.s3stream.model import (
     FencedBy,
     ObjectSpan,
     RetentionClass,
-    StreamFenced,
     StreamNotFound,
     StreamState,
     StreamTrim,
+    Trimmed,
     deleted_class,
 )
 from automq.s3stream.ports import StoreUnavailable
@@ -104,7 +104,7 @@ class LocalStreams:
             raise StreamNotFound(f"stream {stream} was deleted or never was")
         return state
 
-    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[StreamFenced | StreamNotFound | None]:
+    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[Trimmed]:
         return await self._controller.trim_streams(self._node, self._epoch, trims)
 
     def retention_class(self, stream: StreamId) -> RetentionClass:

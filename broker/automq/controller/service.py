@@ -49,16 +49,7 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.turns import Steps
 from automq.runtime.wall_time import TrustedTime
-from automq.s3stream.model import (
-    CommitRequest,
-    CommitResult,
-    RecoveredLog,
-    StoreDamaged,
-    StreamFenced,
-    StreamNotFound,
-    StreamTrim,
-    Unplaced,
-)
+from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged, StreamTrim, Trimmed, Unplaced
 from automq.s3stream.ports import ObjectStorage, StoreError
 
 T = TypeVar("T")
@@ -457,9 +448,7 @@ class Controller:
 
     # Streams and objects: what LocalStreams and LocalObjects call.
 
-    async def trim_streams(
-        self, node: NodeId, epoch: BrokerEpoch, trims: Sequence[StreamTrim]
-    ) -> Sequence[StreamFenced | StreamNotFound | None]:
+    async def trim_streams(self, node: NodeId, epoch: BrokerEpoch, trims: Sequence[StreamTrim]) -> Sequence[Trimmed]:
         """See `StreamManager.trim`."""
         return await self._call_in_turns(lambda image: streams.trim_streams(image, node, epoch, trims))
 

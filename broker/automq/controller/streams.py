@@ -9,7 +9,7 @@ from automq.metadata.image import MetadataImage
 from automq.metadata.records import MetadataRecord, StreamOpening, StreamsOpened, StreamTrimmed
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
-from automq.s3stream.model import StreamFenced, StreamNotFound, StreamTrim
+from automq.s3stream.model import StreamFenced, StreamNotFound, StreamTrim, Trimmed
 
 TRIM_US: Final = 5
 """About how long one stream takes."""
@@ -47,14 +47,14 @@ def check_recovered(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> N
 
 def trim_streams(
     image: MetadataImage, node: NodeId, epoch: BrokerEpoch, trims: Sequence[StreamTrim]
-) -> Generator[int, None, Decision[MetadataRecord, list[StreamFenced | StreamNotFound | None]]]:
+) -> Generator[int, None, Decision[MetadataRecord, list[Trimmed]]]:
     """Move starts forward, never back; each alone. One part a stream, and one result, in order: why not, or None."""
     check_alive(image, node, epoch)
     starts: dict[StreamId, Offset] = {}
-    results: list[StreamFenced | StreamNotFound | None] = []
+    results: list[Trimmed] = []
     for trim in trims:
         stream = image.stream(trim.stream)
-        refused: StreamFenced | StreamNotFound | None = None
+        refused: Trimmed = None
         if stream is None:
             refused = StreamNotFound(f"stream {trim.stream} was deleted or never was")
         elif stream.owner != node or stream.epoch != trim.epoch:

@@ -212,6 +212,10 @@ class StreamTrim:
     new_start: Offset
 
 
+Trimmed = StreamFenced | StreamNotFound | None
+"""What became of one: None, or why nothing did."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unplaced:
     """Offsets [start, end) of one stream that recovery found in slots [first_slot, end_slot) and could not commit.

@@ -13,10 +13,9 @@ from automq.s3stream.model import (
     CommitResult,
     ObjectSpan,
     RetentionClass,
-    StreamFenced,
-    StreamNotFound,
     StreamState,
     StreamTrim,
+    Trimmed,
 )
 
 Buffer = bytes | bytearray | memoryview
@@ -244,7 +243,7 @@ class StreamManager(Protocol):
         """Start, end, owner, epoch and newest checkpoint, from the durable image. Raises StreamNotFound."""
         ...
 
-    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[StreamFenced | StreamNotFound | None]:
+    async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[Trimmed]:
         """Move the streams' starts forward, never back; each alone, and all by one change.
 
         For each, in order, None once it is durable, or why not.

@@ -32,7 +32,19 @@ POSITION_MASK: Final = (1 << POSITION_BITS) - 1
 class Run:
     """One stream's consecutive batches in one block. The hot path writes its fields directly."""
 
-    __slots__ = ("bases", "block", "end", "epoch", "max_timestamp_ms", "places", "size", "start", "stream", "tail")
+    __slots__ = (
+        "bases",
+        "block",
+        "end",
+        "epoch",
+        "max_timestamp_ms",
+        "peaks",
+        "places",
+        "size",
+        "start",
+        "stream",
+        "tail",
+    )
 
     def __init__(self, tail: "StreamTail", block: "CacheBlock", start: Offset) -> None:
         self.tail = tail
@@ -45,6 +57,8 @@ class Run:
         self.max_timestamp_ms = -(1 << 63)
         self.bases = array("q")
         self.places = array("q")
+        self.peaks: dict[int, int] | None = None
+        """Greatest timestamps of whole groups of batches, as far as somebody has looked: see `time_lookup`."""
 
     def size_from(self, start: Offset) -> int:
         """Bytes of the batches from the one that holds `start` on."""
@@ -252,19 +266,6 @@ class StreamTail:
                     size=run.size if run.start >= start else run.size_from(start),
                     max_timestamp_ms=run.max_timestamp_ms,
                 )
-
-    def find_timestamp(
-        self, timestamp_ms: int, start: Offset, timestamp_of: Callable[[Arena, int], int]
-    ) -> Offset | None:
-        """Base offset of the first batch that ends above `start` and whose max timestamp is >= `timestamp_ms`."""
-        for run in self.runs:
-            if run.end <= start or run.max_timestamp_ms < timestamp_ms:
-                continue
-            first = max(0, bisect_right(run.bases, start) - 1)
-            for index, (base, arena, position, _) in enumerate(run.batches()):
-                if index >= first and timestamp_of(arena, position) >= timestamp_ms:
-                    return base
-        return None
 
 
 class LogCache:

@@ -3,20 +3,30 @@
 Rule: an answer concerns what readers see, offsets [start, end) without what was given up. The greatest timestamp of a
 span, a block or a run is that of all its batches; where only a part of them is seen (below the start a trim has cut,
 above the end nothing is durable yet) it is a bound, and the batches themselves are asked.
+
+A run in the cache has half a million batches, perhaps, so it is looked through in several turns of the loop, and what
+was learned of each group of batches is kept with it: who asks again looks at one group.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from automq.ids import Offset, StreamId
+from automq.runtime.turns import Pace, in_turns
 from automq.s3stream.arena import Arena
 from automq.s3stream.cache.block_cache import BlockCache
-from automq.s3stream.cache.log_cache import Run, StreamTail
+from automq.s3stream.cache.log_cache import ARENA_SHIFT, POSITION_MASK, SIZE_BITS, BlockState, Run, StreamTail
 from automq.s3stream.cache.lost_ranges import hides, past_lost
 from automq.s3stream.model import DataMissing, ObjectSpan, StoreDamaged
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectNotFound
+
+GROUP_BATCHES: Final = 256
+GROUP_US: Final = 100
+"""About how long it takes to look at a group of batches."""
+SPAN_US: Final = 10
 
 
 class LookedUpStream(Protocol):
@@ -70,8 +80,9 @@ class TimeLookup:
                 continue
 
     async def _first_at(self, timestamp_ms: int, start: Offset) -> Offset | None:
-        stream = self._stream
+        stream, pace = self._stream, Pace()
         for span in self._spans(start, stream.confirmed_offset):
+            await pace.spend(SPAN_US)
             first = past_lost(stream.lost, max(start, span.start))
             if span.max_timestamp_ms < timestamp_ms or span.end <= first:
                 continue
@@ -79,8 +90,12 @@ class TimeLookup:
                 found = await self._first_in(span, timestamp_ms, first)
             if found is not None:
                 return found
-        found = stream.tail.find_timestamp(timestamp_ms, start, self._timestamp_of)
-        return found if found is not None and found < stream.confirmed_offset else None
+        for run in tuple(stream.tail.runs):
+            if run.end > start and run.max_timestamp_ms >= timestamp_ms:
+                found = await in_turns(_first_in_run(run, timestamp_ms, start, self._timestamp_of))
+                if found is not None:
+                    return found if found < stream.confirmed_offset else None
+        return None
 
     async def greatest(self, start: Offset) -> int | None:
         """The greatest max timestamp of the batches seen that begin at or after `start`; None when there are none."""
@@ -91,10 +106,11 @@ class TimeLookup:
                 continue
 
     async def _greatest(self, start: Offset) -> int | None:
-        stream = self._stream
+        stream, pace = self._stream, Pace()
         greatest: int | None = None
         cut: list[ObjectSpan] = []
         for span in self._spans(start, stream.confirmed_offset):
+            await pace.spend(SPAN_US)
             if not self._is_whole(span.start, span.end, start):
                 cut.append(span)
             elif greatest is None or span.max_timestamp_ms > greatest:
@@ -104,9 +120,13 @@ class TimeLookup:
             if first < span.end and (greatest is None or span.max_timestamp_ms > greatest):
                 with self._reading(span, first):
                     greatest = await self._greatest_in(span, first, greatest)
-        for run in stream.tail.runs:
+        for run in tuple(stream.tail.runs):
             if run.end > start and (greatest is None or run.max_timestamp_ms > greatest):
-                greatest = self._greatest_of_run(run, start, greatest)
+                if self._is_whole(run.start, run.end, start):
+                    greatest = run.max_timestamp_ms
+                else:
+                    seen = await in_turns(_greatest_in_run(run, start, stream.confirmed_offset, self._timestamp_of))
+                    greatest = seen if greatest is None else max(greatest, greatest if seen is None else seen)
         return greatest
 
     def _is_whole(self, first: Offset, end: Offset, start: Offset) -> bool:
@@ -114,16 +134,6 @@ class TimeLookup:
         if first < start or end > self._stream.confirmed_offset:
             return False
         return not any(lost_start < end and lost_end > first for lost_start, lost_end in self._stream.lost)
-
-    def _greatest_of_run(self, run: Run, start: Offset, greatest: int | None) -> int | None:
-        if self._is_whole(run.start, run.end, start):
-            return run.max_timestamp_ms
-        end = self._stream.confirmed_offset
-        for base, arena, position, _ in run.batches():
-            if start <= base < end:
-                timestamp_ms = self._timestamp_of(arena, position)
-                greatest = timestamp_ms if greatest is None else max(greatest, timestamp_ms)
-        return greatest
 
     async def _greatest_in(self, span: ObjectSpan, start: Offset, greatest: int | None) -> int | None:
         """Of the part of an object that is seen, or `greatest`. Raises as `_first_in` does."""
@@ -173,4 +183,72 @@ class TimeLookup:
 
 
 class _SpanReplaced(Exception):
-    """The image names other objects by now: begin anew."""
+    """The image names other objects by now, or a run has left the cache: begin anew."""
+
+
+def _first_in_run(
+    run: Run, timestamp_ms: int, start: Offset, timestamp_of: Callable[[Arena, int], int]
+) -> Generator[int, None, Offset | None]:
+    """Base offset of the first batch that ends above `start` and whose timestamp is >= `timestamp_ms`."""
+    _check_cached(run)
+    peaks, bases = _peaks(run), run.bases
+    index = max(0, bisect_right(bases, start) - 1)
+    while index < len(bases):
+        group, skipped = divmod(index, GROUP_BATCHES)
+        stop = min(index - skipped + GROUP_BATCHES, len(bases))
+        known = peaks.get(group)
+        if known is None or known >= timestamp_ms:
+            timestamps = _timestamps(run, index, stop, timestamp_of)
+            for number, timestamp in enumerate(timestamps, index):
+                if timestamp >= timestamp_ms:
+                    return Offset(bases[number])
+            if not skipped and stop - index == GROUP_BATCHES:
+                peaks[group] = max(timestamps)
+            yield GROUP_US
+            _check_cached(run)
+        index = stop
+    return None
+
+
+def _greatest_in_run(
+    run: Run, start: Offset, end: Offset, timestamp_of: Callable[[Arena, int], int]
+) -> Generator[int, None, int | None]:
+    """Of the batches that begin in [start, end)."""
+    _check_cached(run)
+    peaks = _peaks(run)
+    index, last = bisect_left(run.bases, start), bisect_left(run.bases, end)
+    greatest: int | None = None
+    while index < last:
+        group, skipped = divmod(index, GROUP_BATCHES)
+        stop = min(index - skipped + GROUP_BATCHES, last)
+        is_whole = not skipped and stop - index == GROUP_BATCHES
+        peak = peaks.get(group) if is_whole else None
+        if peak is None:
+            peak = max(_timestamps(run, index, stop, timestamp_of))
+            if is_whole:
+                peaks[group] = peak
+            yield GROUP_US
+            _check_cached(run)
+        greatest = peak if greatest is None else max(greatest, peak)
+        index = stop
+    return greatest
+
+
+def _peaks(run: Run) -> dict[int, int]:
+    if run.peaks is None:
+        run.peaks = {}
+    return run.peaks
+
+
+def _timestamps(run: Run, index: int, stop: int, timestamp_of: Callable[[Arena, int], int]) -> list[int]:
+    arenas = run.block.arenas
+    return [
+        timestamp_of(arenas[place >> ARENA_SHIFT], (place >> SIZE_BITS) & POSITION_MASK)
+        for place in run.places[index:stop]
+    ]
+
+
+def _check_cached(run: Run) -> None:
+    """Between two turns the run may have been evicted, and its arenas filled anew. Raises _SpanReplaced."""
+    if run.block.state is BlockState.EVICTED:
+        raise _SpanReplaced

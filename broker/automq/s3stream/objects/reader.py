@@ -11,6 +11,7 @@ from crc32c import crc32c
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
 from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
+from automq.runtime.turns import Pace
 from automq.s3stream.arena import ReadResult
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects.format import (
@@ -34,6 +35,8 @@ BLOCK_OVERHEAD_BYTES: Final = 900
 INDEX_OVERHEAD_BYTES: Final = 500
 # Whoever mends the store by hand is believed after so long at the latest.
 REEXAMINE_S: Final = 30.0
+# Checked in a microsecond, about.
+BATCHES_A_US: Final = 2
 # Damaged objects that are remembered at once; beyond them the oldest is looked at again when it is asked for.
 KNOWN_MAX: Final = 1000
 
@@ -217,10 +220,12 @@ class ObjectReader:
         end = entries[-1].position + entries[-1].size
         data = memoryview(await self._store.get_range(key, start, end))
         blocks: list[DataBlock] = []
+        pace = Pace()
         for entry in entries:
             block = data[entry.position - start : entry.position - start + entry.size]
             # Several blocks of one answer are copied apart: else the last one cached would keep all of it.
             blocks.append(DataBlock(key, entry, block if len(entries) == 1 else memoryview(bytes(block))))
+            await pace.spend(entry.batches // BATCHES_A_US)
         return blocks
 
     async def checkpoint(self, object_id: ObjectId, object_size: int, stream: StreamId) -> tuple[Offset, bytes] | None:

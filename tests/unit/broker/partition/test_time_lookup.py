@@ -7,6 +7,7 @@ import pytest
 
 from automq.ids import Offset
 from automq.partition.partition import Partition
+from automq.partition.retention_round import forget
 from automq.protocol.compression import Compression
 from automq.protocol.records import Record, build_batch
 from automq.s3stream.store.memory import MemoryStore
@@ -128,9 +129,9 @@ async def test_k1_records_without_timestamps_expire_by_their_append_time() -> No
             await path.engine.storage.upload_now()
         await asyncio.sleep(30)
         now_ms = path.clock.wall_ms()
-        await partition.retain(now_ms)
+        await forget(path.engine.storage, [(partition, partition.retained_from(now_ms))])
         assert partition.log_start_offset < partition.next_offset
-        await partition.retain(now_ms + 31_000)
+        await forget(path.engine.storage, [(partition, partition.retained_from(now_ms + 31_000))])
         assert partition.log_start_offset == partition.next_offset
     await path.close()
 

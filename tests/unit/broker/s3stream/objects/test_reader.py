@@ -1,8 +1,10 @@
 """Reading objects: lookups by offset and time, and nothing served that fails a check."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
+from crc32c import crc32c
 
 from automq.ids import ObjectId, Offset, StreamId
 from automq.runtime.budget import ByteBudget
@@ -13,6 +15,7 @@ from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.store.memory import MemoryStore
 from tests.support.engine import CLUSTER, HeldStore, LoopClock, a_batch, stored
+from tests.support.turns import check_turns
 
 OBJECT = ObjectId(7)
 STREAM = StreamId(1)
@@ -249,3 +252,23 @@ async def test_an_object_without_a_checkpoint_of_the_stream_has_none() -> None:
 async def test_missing_object_is_told_apart_from_a_damaged_one() -> None:
     with pytest.raises(ObjectNotFound):
         await a_reader(MemoryStore()).index(OBJECT, 1000)
+
+
+async def test_b6_many_blocks_of_small_batches_are_checked_in_bounded_turns() -> None:
+    """Eight blocks of the smallest batches there are, by one ranged GET of four megabytes."""
+    store = MemoryStore()
+    batch = memoryview(bytes(61))
+    crc = crc32c(batch)
+    writer = ObjectWriter(CLUSTER, ObjectId(1))
+    count = 512 * 1024 // 61
+    entries = [
+        writer.add_block(StreamId(1), [(block * count + number, 1, 7, crc, batch) for number in range(count)])
+        for block in range(8)
+    ]
+    await store.create_bulk(object_key(CLUSTER, ObjectId(1)), writer.finish())
+
+    async def prepare() -> Callable[[], Awaitable[object]]:
+        reader = a_reader(store)
+        return lambda: reader.load(ObjectId(1), entries)
+
+    await check_turns(prepare)
