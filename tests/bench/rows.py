@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
-from tests.bench import idle_bill, load
+from tests.bench import idle_bill, load, memory
 from tests.bench.growth import growth
 from tests.bench.report import Row, at_least, at_most
 from tests.support.process import Broker, Kafka
@@ -256,6 +256,12 @@ def bill(folder: pathlib.Path, *, seconds: float) -> Iterator[Row]:
         yield at_most(name, value, unit, idle_bill.DOLLARS_A_MONTH_MAX) if goal else Row(name, value, unit)
 
 
+def memory_rows(folder: pathlib.Path, *, seconds: float) -> Iterator[Row]:
+    """A broker with the memory of a small pod, under everything that holds memory at once."""
+    for name, value, unit in memory.measure(folder, seconds=seconds):
+        yield at_most(name, value, unit, 460) if "most RSS" in name else Row(name, value, unit)
+
+
 def restart(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
     """kill -9 with 500 MB in the WAL; until a produce is acknowledged and the last old record read."""
     times = []
@@ -308,6 +314,7 @@ def all_rows(folder: pathlib.Path, *, quick: bool) -> dict[str, Callable[[], Ite
         "consumer": lambda: consumer(folder, runs=runs),
         "idle": lambda: idle(folder),
         "bill": lambda: bill(folder, seconds=20 if quick else 120),
+        "memory": lambda: memory_rows(folder, seconds=20 if quick else 180),
         "restart": lambda: restart(folder, runs=runs),
         "growth": lambda: growth(quick=quick),
     }

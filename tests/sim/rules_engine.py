@@ -157,7 +157,7 @@ ENGINE_RULES: tuple[Rule, ...] = (
         "recovery starts at T",
         "Fence first, then read; trim is a record: recovery starts at T and never looks below it.",
         (RECOVERER + "Recoverer.run",),
-        without(("read_group(self._committed_to,", "read_group(0,")),
+        without(("self._read(self._committed_to)", "self._read(0)")),
         "restarted",
     ),
     Rule(

@@ -14,7 +14,6 @@ KIB = 1024
 SLOT_BYTES = 64 * KIB
 
 LIMITS: Mapping[str, tuple[str, ...]] = {
-    "recovery group": ("automq.s3stream.upload.recoverer:GROUP_BYTES",),
     "data block": (
         "automq.s3stream.objects.writer:DATA_BLOCK_BYTES",
         "automq.s3stream.upload.builder:DATA_BLOCK_BYTES",
@@ -65,15 +64,14 @@ def draw_sizes(dice: random.Random) -> Sizes:
         "block_cache_bytes": dice.choice((0, 8 * KIB, 100 * KIB)),
         "cold_read_bytes": dice.choice((4 * KIB, 64 * KIB)),
         "index_cache_bytes": dice.choice((1, 1500, 8000)),
-        "log_cache_index_bytes": dice.choice((16 * KIB, 256 * KIB, KIB * KIB)),
-        "checkpoint_bytes": dice.choice((KIB, 16 * KIB, KIB * KIB)),
-        "upload_memory_bytes": dice.choice((64 * KIB, KIB * KIB)),
-        "recovery_bytes": dice.choice((64 * KIB, KIB * KIB)),
+        "recovery_bytes": dice.choice((1, 16 * KIB, 128 * KIB)),
+        "log_cache_index_bytes": dice.choice((3, 20, 1000)) * KIB,
+        "checkpoint_bytes": dice.choice((1, 20, 1000)) * KIB,
+        "upload_memory_bytes": dice.choice((1, 64, 256)) * KIB,
         "wal_eager_bytes": dice.choice((1, 4 * KIB, KIB * KIB)),
     }
     record_bytes = dice.choice((0, 200, 1500))
     limits = {
-        "recovery group": dice.choice((1, 8 * KIB, 64 * KIB)),
         # One read is one block: smaller ones would make reading everything back a matter of minutes.
         "data block": max(dice.choice((KIB, 4 * KIB, 16 * KIB)), 40 * record_bytes),
         "object tail": dice.choice((100, KIB, 64 * KIB)),

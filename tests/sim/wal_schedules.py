@@ -281,9 +281,8 @@ async def nobody_writes(world: BrokerWorld) -> None:
 
 async def recovered_in_groups(world: BrokerWorld) -> None:
     """What a dead broker's log holds does not fit into memory at once."""
-    apply_limits({"recovery group": 1})
+    world.cluster.tuning = {"storage": {"recovery_bytes": 1}}
     first = await world.broker()
-    # Eight slots are read together.
     await world.produce(10)
     await world.produce(10, partition=1)
     first.process.kill()

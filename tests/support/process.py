@@ -90,10 +90,14 @@ class Broker:
         except (urllib.error.URLError, OSError):
             return False
 
+    def page(self, path: str) -> str:
+        """What the HTTP address answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=10) as answer:
-            text = answer.read().decode()
+        text = self.page("/metrics")
         total = 0.0
         for match in re.finditer(rf"^{re.escape(name)}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE):
             have = dict(re.findall(r'(\w+)="([^"]*)"', match[1] or ""))

@@ -1,7 +1,6 @@
 """The engine of one broker incarnation: WAL, log cache, upload and caches, wired into an append and a read path."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
@@ -17,6 +16,7 @@ from automq.s3stream.append_queue import AppendQueue
 from automq.s3stream.arena import ArenaPool
 from automq.s3stream.cache.block_cache import BlockCache
 from automq.s3stream.cache.log_cache import CacheBlock, LogCache, StreamTail
+from automq.s3stream.cache.room import Room
 from automq.s3stream.model import (
     BrokerFenced,
     DataMissing,
@@ -97,15 +97,19 @@ class StorageEngine:
         self._open_streams: dict[StreamId, EngineStream] = {}
         self._upload_timer: asyncio.TimerHandle | None = None
         self._seal_handle: asyncio.Handle | None = None
-        self._room_handle: asyncio.Handle | None = None
-        self._room_waiters: deque[Callable[[], None]] = deque()
-        self.cache = LogCache()
-        self._reserve_bytes = settings.reserve_bytes
+        index, checkpoints = ledger[Account.LOG_CACHE_INDEX], ledger[Account.CHECKPOINTS]
+        self.cache = LogCache(index=index, checkpoints=checkpoints)
         self._pool = ArenaPool(
             arenas_max=settings.arenas_max, arena_bytes=settings.arena_unit_bytes, account=ledger[Account.ARENAS]
         )
-        self._pool.evict = self.cache.evict
-        self._pool.on_room = self._schedule_room
+        self._room = Room(
+            pool=self._pool,
+            cache=self.cache,
+            index=index,
+            checkpoints=checkpoints,
+            reserve_bytes=settings.reserve_bytes,
+        )
+        self._room.is_there = lambda: self.halted is not None or self.has_room(1)
         self._queue: AppendQueue[OpenSlot] = AppendQueue()
         self.wal = self._make_wal(metrics)
         self._uploader = self._make_uploader(metrics)
@@ -141,9 +145,13 @@ class StorageEngine:
             store=self.store,
             objects=self.objects,
             streams=self.streams,
+            account=self.ledger[Account.RECOVERY],
             entropy=self._entropy,
         )
-        recovered = await recoverer.run()
+        try:
+            recovered = await recoverer.run()
+        finally:
+            recoverer.close()
         self._sweeper.add(partial(recoverer.sweep, recovered.fence))
         return recovered
 
@@ -163,18 +171,18 @@ class StorageEngine:
 
     def has_room(self, size: int) -> bool:
         """Whether a Produce request of `size` bytes fits; what is internal may use the reserve above that."""
-        room = self._pool.room_bytes - self._reserve_bytes
+        if self._room.is_crowded(uploads_pending=self._uploader.pending > 0):
+            return False
+        room = self._room.free_bytes
         if size > self.wal.append_bytes_max:
             # It may be one batch, in whole arenas of its own; as much as there can be, all the same.
-            whole = self._pool.units_of(size + BATCH_POSITION) * self._pool.arena_bytes
-            most = (self._pool.arenas_max - 1) * self._pool.arena_bytes - self._reserve_bytes
-            size = max(size, min(whole, most))
+            size = max(size, self._room.whole_bytes(size + BATCH_POSITION))
         # What is left of the arena that is being filled seldom decides.
         return room >= size or room + self.wal.arena_room >= size
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when room has been made since; ask `has_room` again then."""
-        self._room_waiters.append(callback)
+        self._room.wait(callback)
         self._relieve()
 
     def when_durable(self, position: int, callback: Callable[[Exception | None], None]) -> None:
@@ -223,7 +231,7 @@ class StorageEngine:
                 waiter(error)
         for stream in list(self._open_streams.values()):
             stream.lose(error)
-        self._schedule_room()
+        self._room.schedule()
 
     async def close(self, upload: bool) -> None:
         """Refuse appends, make what was appended durable, with `upload` commit it too, and end. Cancel to cut short."""
@@ -348,6 +356,7 @@ class StorageEngine:
             trim_wal=self.wal.trim,
             owner_of=self.streams.owner,
             class_of=self.streams.retention_class,
+            account=self.ledger[Account.UPLOADS],
             events=UploadEvents(
                 committed=self._on_committed,
                 refused=self._on_refused,
@@ -369,6 +378,7 @@ class StorageEngine:
     def _on_slot_closed(self, slot: OpenSlot) -> None:
         block = self.cache.open
         block.add_slot(slot.size, self._clock.monotonic())
+        self.cache.count_batches(slot.records)
         is_long = block.slots >= self.settings.upload_slots and not self._is_behind
         if block.size >= self.settings.upload_bytes or len(block.arenas) >= ARENAS_OF_A_BLOCK or is_long:
             self._request_seal()
@@ -421,7 +431,7 @@ class StorageEngine:
         for run in block.runs:
             stream = self._open_streams.get(run.stream)
             if stream is not None and stream.tail is run.tail and stream.checkpoint_source is not None:
-                block.checkpoints[(run.stream, run.epoch)] = stream.checkpoint_source()
+                self.cache.keep_checkpoint(run, stream.checkpoint_source())
         self._uploader.submit(self.cache.seal(), self._durable(block.end_sequence - 1))
 
     def _durable(self, position: int) -> asyncio.Future[None]:
@@ -441,8 +451,10 @@ class StorageEngine:
         return future
 
     def _on_committed(self, block: CacheBlock) -> None:
-        self.cache.committed(block)
+        now = self._clock.monotonic()
+        self.cache.committed(block, now)
         self._relieve()
+        self._room.after_commit(now, upload_interval_s=self.settings.upload_interval_ms / 1000)
 
     def _on_refused(self, stream_id: StreamId, epoch: StreamEpoch) -> None:
         stream = self._open_streams.get(stream_id)
@@ -480,16 +492,5 @@ class StorageEngine:
 
     def _relieve(self) -> None:
         """Under memory pressure upload early, unless an upload that will make room is under way already."""
-        if self._pool.held * 2 > self._pool.arenas_max and not self._uploader.pending and self.cache.open.runs:
+        if self._room.is_tight and not self._uploader.pending and self.cache.open.runs:
             self._request_seal()
-
-    def _schedule_room(self) -> None:
-        if self._room_waiters and self._room_handle is None:
-            self._room_handle = asyncio.get_running_loop().call_soon(self._call_room_waiters)
-
-    def _call_room_waiters(self) -> None:
-        self._room_handle = None
-        for _ in range(len(self._room_waiters)):
-            if self.halted is None and not self.has_room(1):
-                return
-            self._room_waiters.popleft()()

@@ -3,6 +3,9 @@
 A block takes appends, is sealed, committed, and evicted, in that order and strictly oldest first. Until it is committed
 it holds its arenas; after that it stays readable for as long as nobody needs the room.
 
+Arenas are one thing that a block takes; the index of its batches and the checkpoints that wait for their upload are two
+others, each with an account of its own. Committed blocks go when any of them runs out, and when they are old.
+
 The index of a stream's batches in a block is two integers a batch in `array('q')`: a million live memoryviews would
 cost the garbage collector 138 ms a round. A place is the number of the arena within the block, the position of the
 batch in it and its size, in one integer: batches of 64 MiB, arenas of 64 MiB, and a thousand of these in a block.
@@ -18,6 +21,7 @@ from itertools import islice
 from typing import Final
 
 from automq.ids import Offset, StreamEpoch, StreamId
+from automq.runtime.budget import ByteBudget
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.arena import Arena, ReadResult
 from automq.s3stream.model import Segment
@@ -27,6 +31,13 @@ POSITION_BITS: Final = 26
 ARENA_SHIFT: Final = SIZE_BITS + POSITION_BITS
 SIZE_MASK: Final = (1 << SIZE_BITS) - 1
 POSITION_MASK: Final = (1 << POSITION_BITS) - 1
+
+# What a run takes beside its batches: itself, two arrays, its places in the block and in the stream's tail.
+RUN_BYTES: Final = 500
+# Two integers, and what a growing array keeps in reserve.
+BATCH_BYTES: Final = 18
+# An entry of a dictionary, its key, and the bytes' own header.
+CHECKPOINT_BYTES: Final = 300
 
 
 class Run:
@@ -89,7 +100,19 @@ class BlockState(enum.Enum):
 class CacheBlock:
     """What is uploaded together."""
 
-    __slots__ = ("arenas", "checkpoints", "end_sequence", "runs", "since_s", "size", "slots", "state")
+    __slots__ = (
+        "arenas",
+        "checkpoint_bytes",
+        "checkpoints",
+        "committed_at",
+        "index_bytes",
+        "end_sequence",
+        "runs",
+        "since_s",
+        "size",
+        "slots",
+        "state",
+    )
 
     def __init__(self) -> None:
         self.state = BlockState.OPEN
@@ -97,6 +120,10 @@ class CacheBlock:
         self.runs: list[Run] = []
         self.checkpoints: dict[tuple[StreamId, StreamEpoch], bytes] = {}
         """Captured when the block was sealed: each describes its stream at exactly the end of its run."""
+        self.checkpoint_bytes = 0
+        self.index_bytes = 0
+        """Of runs and batches, as far as they were counted."""
+        self.committed_at = 0.0
         self.size = 0
         """Bytes of closed WAL slots."""
         self.slots = 0
@@ -271,10 +298,14 @@ class StreamTail:
 class LogCache:
     """All blocks that are in memory, oldest first; the newest takes appends."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, index: ByteBudget, checkpoints: ByteBudget) -> None:
+        """The accounts of what blocks take beside arenas."""
+        self._index, self._checkpoints = index, checkpoints
         self.open = CacheBlock()
         self._blocks: deque[CacheBlock] = deque()
         """Sealed and committed ones."""
+        self.uncommitted_index_bytes = 0
+        """Of the open block and of sealed ones."""
 
     @property
     def uncommitted(self) -> int:
@@ -305,7 +336,25 @@ class LogCache:
         self.open.runs.append(run)
         tail.runs.append(run)
         tail.current = run
+        self._count_index(RUN_BYTES)
         return run
+
+    def count_batches(self, count: int) -> None:
+        """So many batches were added to runs of the open block."""
+        self._count_index(count * BATCH_BYTES)
+
+    def _count_index(self, size: int) -> None:
+        self.open.index_bytes += size
+        self.uncommitted_index_bytes += size
+        self._index.charge(size)
+
+    def keep_checkpoint(self, run: Run, checkpoint: bytes) -> None:
+        """What is to be uploaded with the open block, which is about to be sealed."""
+        block = self.open
+        block.checkpoints[(run.stream, run.epoch)] = checkpoint
+        size = len(checkpoint) + CHECKPOINT_BYTES
+        block.checkpoint_bytes += size
+        self._checkpoints.charge(size)
 
     def seal(self) -> CacheBlock:
         """The open block takes no more appends; a new one does."""
@@ -317,11 +366,15 @@ class LogCache:
         self._blocks.append(block)
         return block
 
-    def committed(self, block: CacheBlock) -> None:
+    def committed(self, block: CacheBlock, now: float) -> None:
         """The block is in an object now (or will never be): it may be evicted. What only the upload needed goes."""
         assert block.state is BlockState.SEALED
         block.state = BlockState.COMMITTED
+        block.committed_at = now
         block.checkpoints.clear()
+        self._checkpoints.release(block.checkpoint_bytes)
+        block.checkpoint_bytes = 0
+        self.uncommitted_index_bytes -= block.index_bytes
         for arena in block.arenas:
             arena.cache()
             arena.release()
@@ -335,6 +388,14 @@ class LogCache:
         for run in block.runs:
             evicted = run.tail.runs.popleft()
             assert evicted is run
+        self._index.release(block.index_bytes)
         for arena in block.arenas:
             arena.forget()
         return True
+
+    def shrink(self, *, committed_before: float) -> None:
+        """Evict what is committed while the index has no room, and what was committed before that time."""
+        blocks = self._blocks
+        while blocks and (self._index.is_full or blocks[0].committed_at < committed_before):
+            if not self.evict():
+                return

@@ -1,4 +1,4 @@
-"""Lays streams' batches out as one object: a list of views, nothing copied.
+"""Lays streams' batches out as one object: a list of views, nothing copied but small batches.
 
 The writer works in steps of one data block, so that its caller can let the event loop turn in between.
 """
@@ -10,8 +10,10 @@ from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
 from automq.s3stream.objects.format import (
+    ENTRY_BYTES,
     HEADER_BYTES,
     ROW,
+    ROW_BYTES,
     BlockKind,
     IndexEntry,
     encode_footer,
@@ -24,8 +26,19 @@ from automq.s3stream.ports import Buffer
 # checksum and one cache entry are nothing beside it.
 DATA_BLOCK_BYTES: Final = 512 * 1024
 
+# Batches that are smaller on average are copied together: a view takes 200 bytes, and each store makes one or two more.
+JOINED_BELOW_BYTES: Final = 4 * 1024
+VIEW_BYTES: Final = 400
+
 Batch = tuple[int, int, int, int, memoryview]
 """Base offset, count, max timestamp in ms, crc32c of the bytes, bytes."""
+
+
+def writing_bytes(size: int, batches: int) -> int:
+    """About what laying out `batches` of one stream, `size` bytes together, takes in memory."""
+    views = size if size < JOINED_BELOW_BYTES * batches else VIEW_BYTES * batches
+    # Rows grow in place, with a reserve of an eighth.
+    return views + ROW_BYTES * batches * 9 // 8 + 2 * ENTRY_BYTES
 
 
 class ObjectWriter:
@@ -80,7 +93,10 @@ class ObjectWriter:
         )
         self._entries.append(entry)
         self.body.append(rows)
-        self.body.extend(views)
+        if size < JOINED_BELOW_BYTES * len(views):
+            self.body.append(b"".join(views))
+        else:
+            self.body.extend(views)
         self._position += entry.size
         return entry
 

@@ -40,7 +40,10 @@ from automq.s3stream.wal.format import (
 )
 
 READS_INFLIGHT: Final = 8
-READ_BYTES_INFLIGHT: Final = 64 * 1024 * 1024
+# What a decoded batch takes beside its bytes: its description, a view, its place in lists.
+RECORD_BYTES: Final = 500
+# What a slot is taken to be in memory before one was seen, as a multiple of its size.
+FIRST_EXPANSION: Final = 4.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Group:
     """Why nothing behind the group can be read."""
     slots: list[Slot] = field(default_factory=list)
     size: int = 0
+    """What it takes in memory."""
 
 
 class DeadLog:
@@ -83,6 +87,8 @@ class DeadLog:
         """Slots seen in the listing, or found while fencing."""
         self._sizes: dict[int, int] = {}
         """Of slots seen in the listing, in bytes."""
+        self._expansion = FIRST_EXPANSION
+        """How much more the slots read last took in memory."""
 
     @property
     def present(self) -> Sequence[int]:
@@ -119,7 +125,7 @@ class DeadLog:
         self._sizes = {listed.parsed.sequence: listed.info.size for listed in listing}
 
     async def read_group(self, position: int, bytes_max: int) -> Group:
-        """The slots from `position` on, up to some bytes or to the first that is damaged.
+        """The slots from `position` on, up to so much memory, one at least, or to the first that is damaged.
 
         Raises BrokerFenced, StoreDamaged when there is none before it, FormatTooNew, StoreError.
         """
@@ -151,7 +157,7 @@ class DeadLog:
                 # A race lost here, or a slot that no listing showed, is one slot more to read.
                 self._present.add(missing)
                 continue
-            if not await self._read_some(group, missing):
+            if not await self._read_some(group, missing, bytes_max - group.size):
                 return
 
     async def peek(self, sequence: int) -> SlotHeader | None:
@@ -167,15 +173,16 @@ class DeadLog:
         """One slot of this log."""
         return SlotId(cluster_id=self._cluster_id, node=self._node, epoch=self._epoch, sequence=sequence)
 
-    async def _read_some(self, group: Group, missing: int) -> bool:
-        """Read on below `missing`; False when a fence ended the group."""
+    async def _read_some(self, group: Group, missing: int, bytes_left: int) -> bool:
+        """Read on below `missing`, as many as fit if they are like those before. False: a fence ended the group."""
         stop = min(missing, group.next + READS_INFLIGHT, *(s.start for s in self._lost if s.start > group.next))
-        size = self._sizes.get(group.next, 0)
+        size = self._sizes.get(group.next, 0) * self._expansion
         for sequence in range(group.next + 1, stop):
-            size += self._sizes.get(sequence, 0)
-            if size > READ_BYTES_INFLIGHT:
+            size += self._sizes.get(sequence, 0) * self._expansion
+            if size > bytes_left:
                 stop = sequence
                 break
+        self._expansion = 1.0
         reads = (self._read(sequence) for sequence in range(group.next, stop))
         for read in await asyncio.gather(*reads, return_exceptions=True):
             if isinstance(read, BaseException):
@@ -185,7 +192,9 @@ class DeadLog:
                 group.ended = True
                 return False
             group.slots.append(slot)
-            group.size += size
+            taken = size + RECORD_BYTES * len(slot.records)
+            self._expansion = max(self._expansion, taken / size)
+            group.size += taken
             group.next += 1
         return True
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
+from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import Entropy
 from automq.s3stream.model import (
     CommitObject,
@@ -37,8 +38,8 @@ from automq.s3stream.wal.trimmer import DELETES_AT_ONCE
 
 log = logging.getLogger(__name__)
 
-# Two groups are in memory at once: one being read, one being uploaded.
-GROUP_BYTES: Final = 64 * 1024 * 1024
+# One being read, one being uploaded.
+GROUPS_AT_ONCE: Final = 2
 
 
 class Recoverer:
@@ -59,8 +60,11 @@ class Recoverer:
         store: ObjectStorage,
         objects: ObjectManager,
         streams: StreamManager,
+        account: ByteBudget,
         entropy: Entropy,
     ) -> None:
+        self._account = account
+        self._group_bytes = max(1, account.limit // GROUPS_AT_ONCE)
         self._cluster_id, self._node, self._epoch = cluster_id, node, epoch
         self._recoverer = recoverer
         self._store = store
@@ -70,6 +74,7 @@ class Recoverer:
         self._trim_limit: int | None = None
         self._unplaced: dict[tuple[StreamId, StreamEpoch], Unplaced] = {}
         self._continued: set[StreamId] = set()
+        self._charged = 0
         self._log = DeadLog(
             cluster_id=cluster_id,
             node=node,
@@ -89,16 +94,18 @@ class Recoverer:
         """
         await self._log.list()
         # Rule of the log: recovery starts at T and never looks below it. What is missing there was trimmed.
-        group = await self._log.read_group(self._committed_to, GROUP_BYTES)
+        group = await self._read(self._committed_to)
         while not group.ended and group.damage is None:
             # Not cancelled half-way by the other's failure: what was begun is finished, then the failure is raised.
             following, uploaded = await asyncio.gather(
-                self._log.read_group(group.next, GROUP_BYTES), self._upload(group), return_exceptions=True
+                self._read(group.next), self._upload(group), return_exceptions=True
             )
             if isinstance(uploaded, BaseException):
                 raise uploaded
             if isinstance(following, BaseException):
                 raise following
+            self._account.release(group.size)
+            self._charged -= group.size
             group = following
         await self._upload(group)
         if group.damage is not None:
@@ -109,6 +116,11 @@ class Recoverer:
             given_up=self._log.given_up(group.next),
             continued=frozenset(self._continued),
         )
+
+    def close(self) -> None:
+        """After `run`, however it ended: nothing is in memory any more."""
+        self._account.release(self._charged)
+        self._charged = 0
 
     async def sweep(self, fence: int) -> None:
         """Delete what is committed, and data slots beyond the fence. Fences stay, and what does not decode.
@@ -134,6 +146,13 @@ class Recoverer:
         except ObjectNotFound:
             return False
         return header is not None and header.kind is SlotKind.DATA
+
+    async def _read(self, position: int) -> Group:
+        group = await self._log.read_group(position, self._group_bytes)
+        # Counted when it is there: how large a slot is shows when it is read.
+        self._account.charge(group.size)
+        self._charged += group.size
+        return group
 
     async def _upload(self, group: Group) -> None:
         """Commit the group's batches, if any, and T."""

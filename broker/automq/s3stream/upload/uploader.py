@@ -15,6 +15,7 @@ from prometheus_client import Counter
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
 from automq.runtime.backoff import Backoff
+from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
@@ -31,7 +32,7 @@ from automq.s3stream.model import (
 )
 from automq.s3stream.objects.creation import put_object
 from automq.s3stream.objects.format import object_key
-from automq.s3stream.objects.writer import Batch
+from automq.s3stream.objects.writer import Batch, writing_bytes
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.upload.parts import in_commits
@@ -72,6 +73,7 @@ class Uploader:
         trim_wal: Callable[[int], None],
         owner_of: Callable[[StreamId], NodeId | None],
         class_of: Callable[[StreamId], RetentionClass],
+        account: ByteBudget,
         events: UploadEvents,
         entropy: Entropy,
         tasks: Tasks,
@@ -83,6 +85,8 @@ class Uploader:
         self._trim_wal = trim_wal
         self._owner_of = owner_of
         self._class_of = class_of
+        self._account = account
+        """Of objects that are built or put; each is drawn whole before it is begun."""
         self._events = events
         self._entropy = entropy
         self._tasks = tasks
@@ -185,13 +189,18 @@ class Uploader:
             return result.trimmed_to
 
     async def _put(self, block: CacheBlock, runs: Sequence[Run], object_id: ObjectId) -> CommitObject:
-        builder = ObjectBuilder(self._cluster_id, object_id)
-        for run in runs:
-            checkpoint = block.checkpoints.get((run.stream, run.epoch))
-            await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
-        key = object_key(self._cluster_id, object_id)
-        await self._persist(partial(put_object, self._store, key, builder.finish()), "put")
-        return builder.committed
+        size = sum(writing_bytes(run.size, len(run.bases)) for run in runs)
+        await self._account.acquire(size)
+        try:
+            builder = ObjectBuilder(self._cluster_id, object_id)
+            for run in runs:
+                checkpoint = block.checkpoints.get((run.stream, run.epoch))
+                await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
+            key = object_key(self._cluster_id, object_id)
+            await self._persist(partial(put_object, self._store, key, builder.finish()), "put")
+            return builder.committed
+        finally:
+            self._account.release(size)
 
     async def _commit(self, request: CommitRequest) -> CommitResult:
         """Rule: all objects of a block are one commit. T moves with all that it makes superfluous, or not at all."""

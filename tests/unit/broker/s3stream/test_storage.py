@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 
 from automq.ids import Offset
+from automq.runtime.ledger import Account
+from automq.s3stream.cache.log_cache import BATCH_BYTES, RUN_BYTES
 from automq.s3stream.model import BrokerFenced, StorageFull, StreamClosed
 from automq.s3stream.settings import MIB, StorageSettings
 from automq.s3stream.store.memory import MemoryStore
@@ -21,6 +23,14 @@ def an_engine(settings: StorageSettings = SMALL) -> tuple[Engine, Stream, HeldSt
     engine = Engine(ledger, store, settings=settings)
     engine.storage.start()
     return engine, engine.storage.open_stream(ledger.create_stream(1)), store
+
+
+def a_wide_engine(settings: StorageSettings, *, streams: int) -> tuple[Engine, list[Stream], HeldStore]:
+    ledger = Ledger()
+    store = HeldStore(MemoryStore())
+    engine = Engine(ledger, store, settings=settings)
+    engine.storage.start()
+    return engine, [engine.storage.open_stream(ledger.create_stream(number + 1)) for number in range(streams)], store
 
 
 def stop_writes(store: HeldStore) -> asyncio.Event:
@@ -264,3 +274,88 @@ async def test_hundreds_of_streams_share_slots_and_objects() -> None:
     assert len(engine.ledger.commits) == 1
     for stream in streams:
         assert await read_all(stream) == [0]
+
+
+async def test_b4_index_of_trickling_streams_stays_within_its_account() -> None:
+    settings = replace(SMALL, log_cache_index_bytes=40 * RUN_BYTES, upload_interval_ms=600_000)
+    engine, streams, store = a_wide_engine(settings, streams=30)
+    account = engine.memory[Account.LOG_CACHE_INDEX]
+    most = 0
+    for _ in range(20):
+        for stream in streams:
+            append(stream, size=10)
+            most = max(most, account.used)
+        await durable(engine.storage, streams[-1].last_position)
+        await asyncio.sleep(1)
+
+    assert len(engine.ledger.commits) >= 10, "uploaded early"
+    assert most <= account.limit + 30 * (RUN_BYTES + BATCH_BYTES)
+    assert engine.storage._pool.held * 2 < engine.storage._pool.arenas_max, "not for want of arenas"
+
+
+async def test_b4_producers_wait_while_the_index_is_full_and_go_on_when_it_is_not() -> None:
+    settings = replace(SMALL, log_cache_index_bytes=20 * RUN_BYTES, upload_interval_ms=600_000)
+    engine, streams, store = a_wide_engine(settings, streams=30)
+    gate = stop_writes(store)
+    called: list[bool] = []
+    for stream in streams:
+        append(stream, size=10)
+    assert not engine.storage.has_room(10)
+    engine.storage.when_room(lambda: called.append(engine.storage.has_room(10)))
+    await asyncio.sleep(5)
+    assert called == []
+
+    gate.set()
+    await asyncio.sleep(5)
+
+    assert called == [True]
+    assert engine.memory[Account.LOG_CACHE_INDEX].used < 20 * RUN_BYTES
+
+
+async def test_b3_checkpoints_that_wait_for_the_store_stop_producers() -> None:
+    settings = replace(SMALL, checkpoint_bytes=50_000)
+    engine, (stream,), store = a_wide_engine(settings, streams=1)
+    stream.checkpoint_source = lambda: bytes(60_000)
+    append(stream)
+    gate = stop_writes(store)
+    uploading = asyncio.ensure_future(engine.storage.upload_now())
+    await asyncio.sleep(0)
+    assert engine.memory[Account.CHECKPOINTS].used > 60_000
+    assert not engine.storage.has_room(10)
+
+    gate.set()
+    await uploading
+    assert engine.memory[Account.CHECKPOINTS].used == 0
+    assert engine.storage.has_room(10)
+
+
+async def test_second_upload_waits_for_the_memory_of_the_first() -> None:
+    settings = replace(SMALL, upload_memory_bytes=100_000, upload_interval_ms=600_000)
+    engine, (stream,), store = a_wide_engine(settings, streams=1)
+    account = engine.memory[Account.UPLOADS]
+    held: list[int] = []
+    bulk: list[str] = []
+    gate = asyncio.Event()
+
+    async def before(name: str, key: str) -> None:
+        if name == "create_bulk":
+            bulk.append(key)
+            held.append(account.used)
+            await gate.wait()
+
+    store.before = before
+    uploads = []
+    for _ in range(2):
+        for _ in range(60):
+            append(stream, size=1000)
+        await durable(engine.storage, stream.last_position)
+        uploads.append(asyncio.ensure_future(engine.storage.upload_now()))
+        await asyncio.sleep(0.1)
+
+    assert len(bulk) == 1
+    assert 60_000 < account.used <= 100_000
+    gate.set()
+    await asyncio.gather(*uploads)
+    assert len(bulk) == 2
+    assert max(held) <= 100_000
+    assert account.used == 0

@@ -10,7 +10,16 @@ from automq.ids import Offset, StreamEpoch, StreamId
 from automq.runtime.budget import ByteBudget
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.arena import PAGE_BYTES, ArenaPool, ReadResult
-from automq.s3stream.cache.log_cache import SIZE_BITS, BlockState, CacheBlock, LogCache, StreamTail
+from automq.s3stream.cache.log_cache import (
+    BATCH_BYTES,
+    CHECKPOINT_BYTES,
+    RUN_BYTES,
+    SIZE_BITS,
+    BlockState,
+    CacheBlock,
+    LogCache,
+    StreamTail,
+)
 from tests.support.engine import a_batch
 
 STREAMS = (1, 2, 3)
@@ -31,7 +40,8 @@ class LogCacheMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pool = ArenaPool(arenas_max=6, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
-        self.cache = LogCache()
+        self.index, self.checkpoints = ByteBudget(4 * RUN_BYTES), ByteBudget(1 << 20)
+        self.cache = LogCache(index=self.index, checkpoints=self.checkpoints)
         self.pool.evict = self.cache.evict
         self.models = {n: Model(StreamTail(StreamId(n), StreamEpoch(0))) for n in STREAMS}
         self.sealed: list[CacheBlock] = []
@@ -62,18 +72,26 @@ class LogCacheMachine(RuleBasedStateMachine):
         run.end = Offset(model.end)
 
     @precondition(lambda self: self.cache.open.runs)
-    @rule()
-    def seal(self) -> None:
+    @rule(checkpoint=st.binary(max_size=50))
+    def seal(self, checkpoint: bytes) -> None:
+        self.cache.count_batches(sum(len(run.bases) for run in self.cache.open.runs))
+        self.cache.keep_checkpoint(self.cache.open.runs[0], checkpoint)
         self.sealed.append(self.cache.seal())
 
     @precondition(lambda self: self.sealed)
     @rule()
     def commit(self) -> None:
-        self.cache.committed(self.sealed.pop(0))
+        self.cache.committed(self.sealed.pop(0), 0.0)
 
     @rule()
     def evict(self) -> None:
         self.cache.evict()
+
+    @rule()
+    def shrink(self) -> None:
+        self.cache.shrink(committed_before=0.0)
+        blocks = list(self.cache._blocks)
+        assert not self.index.is_full or not blocks or blocks[0].state is BlockState.SEALED
 
     @rule(stream=st.sampled_from(STREAMS), data=st.data(), max_bytes=st.integers(1, 3000), pin=st.booleans())
     def read(self, stream: int, data: st.DataObject, max_bytes: int, pin: bool) -> None:
@@ -120,6 +138,17 @@ class LogCacheMachine(RuleBasedStateMachine):
             assert [bytes(view) for view in result.batches] == expected
 
     @invariant()
+    def accounts_are_what_the_blocks_hold(self) -> None:
+        blocks = [*self.cache._blocks, self.cache.open]
+        sealed = [block for block in blocks if block is not self.cache.open]
+        batches = sum(len(run.bases) for block in sealed for run in block.runs)
+        assert self.index.used == RUN_BYTES * sum(len(block.runs) for block in blocks) + BATCH_BYTES * batches
+        uncommitted = [block for block in blocks if block.state is not BlockState.COMMITTED]
+        assert self.cache.uncommitted_index_bytes == sum(block.index_bytes for block in uncommitted)
+        held = [data for block in blocks for data in block.checkpoints.values()]
+        assert self.checkpoints.used == sum(map(len, held)) + CHECKPOINT_BYTES * len(held)
+
+    @invariant()
     def uncommitted_batches_are_in_memory(self) -> None:
         for block in [*self.sealed, self.cache.open]:
             for run in block.runs:
@@ -133,7 +162,7 @@ TestLogCache = LogCacheMachine.TestCase
 
 def test_blocks_are_evicted_oldest_first_and_only_when_committed() -> None:
     pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
-    cache = LogCache()
+    cache = LogCache(index=ByteBudget(1 << 20), checkpoints=ByteBudget(1 << 20))
     tail = StreamTail(StreamId(1), StreamEpoch(0))
     arena = pool.take()
     assert arena is not None
@@ -146,7 +175,7 @@ def test_blocks_are_evicted_oldest_first_and_only_when_committed() -> None:
         run.end = Offset(number + 1)
         blocks.append(cache.seal())
     assert cache.uncommitted == 2
-    cache.committed(blocks[0])
+    cache.committed(blocks[0], 0.0)
 
     assert cache.evict()
     assert not cache.evict()
@@ -155,7 +184,7 @@ def test_blocks_are_evicted_oldest_first_and_only_when_committed() -> None:
 
 
 def test_segments_skip_what_is_trimmed() -> None:
-    cache = LogCache()
+    cache = LogCache(index=ByteBudget(1 << 20), checkpoints=ByteBudget(1 << 20))
     tail = StreamTail(StreamId(1), StreamEpoch(0))
     pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
     arena = pool.take()
@@ -174,8 +203,26 @@ def test_segments_skip_what_is_trimmed() -> None:
     ]
 
 
+def test_old_blocks_go_and_young_ones_stay() -> None:
+    index = ByteBudget(1 << 20)
+    cache = LogCache(index=index, checkpoints=ByteBudget(1 << 20))
+    pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
+    tail = StreamTail(StreamId(1), StreamEpoch(0))
+    arena = pool.take()
+    assert arena is not None
+    for number in range(3):
+        cache.open.place_of(arena)
+        cache.begin_run(tail, Offset(number)).end = Offset(number + 1)
+        cache.committed(cache.seal(), float(number * 100))
+
+    cache.shrink(committed_before=150.0)
+
+    assert tail.start == 2
+    assert index.used == RUN_BYTES
+
+
 def test_what_is_not_uploaded_is_measured_with_its_age() -> None:
-    metrics, cache = Metrics(), LogCache()
+    metrics, cache = Metrics(), LogCache(index=ByteBudget(1 << 20), checkpoints=ByteBudget(1 << 20))
     now = 100.0
     cache.watch(metrics, lambda: now)
 

@@ -1,10 +1,12 @@
-"""Writing objects: golden bytes, order, nothing copied."""
+"""Writing objects: golden bytes, order, what is copied."""
+
+import tracemalloc
 
 import pytest
 from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
-from automq.s3stream.objects.writer import Batch, ObjectWriter
+from automq.s3stream.objects.writer import JOINED_BELOW_BYTES, Batch, ObjectWriter, writing_bytes
 from tests.support import golden
 
 CLUSTER = ClusterId("ODgzMTQ5OTI3NjE0NTU2Mg")
@@ -36,12 +38,37 @@ def test_object_is_golden() -> None:
     golden.check_bytes("s3stream/object_v1.hex", body)
 
 
-def test_batches_are_views_of_the_callers_memory() -> None:
+def test_large_batches_are_views_of_the_callers_memory() -> None:
     writer = a_writer()
-    batch = memoryview(bytearray(b"batch"))
+    batch = memoryview(bytearray(JOINED_BELOW_BYTES))
     writer.add_block(StreamId(5), [(0, 1, 0, 1, batch)])
 
-    assert batch in writer.body
+    assert any(part is batch for part in writer.body)
+
+
+def test_b4_small_batches_are_copied_together_and_take_no_view_each() -> None:
+    writer = a_writer()
+    batches = [stored(number, 1, 0, b"%4d" % number * 40) for number in range(3000)]
+    tracemalloc.start()
+    writer.add_block(StreamId(5), batches)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert len(writer.body) == 3
+    assert writer.body[2] == b"".join(bytes(view) for *_, view in batches)
+    assert taken <= 1.05 * writing_bytes(160 * 3000, 3000)
+
+
+@pytest.mark.parametrize(("size", "count"), [(100, 4000), (5000, 300), (100_000, 10)])
+def test_what_writing_takes_is_known_before(size: int, count: int) -> None:
+    batches = [stored(number, 1, 0, bytes(size)) for number in range(count)]
+    writer = a_writer()
+    tracemalloc.start()
+    writer.add_block(StreamId(5), batches)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert taken <= writing_bytes(size * count, count) + 2000
 
 
 def test_streams_out_of_order_are_a_bug() -> None:

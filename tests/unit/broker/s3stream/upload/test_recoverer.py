@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
+from automq.runtime.ledger import Account
 from automq.s3stream.model import BrokerFenced, CommitRequest, CommitResult, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import StoreAccessDenied, StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
-from automq.s3stream.upload import dead_log, parts, recoverer
+from automq.s3stream.upload import dead_log, parts
 from automq.s3stream.wal.format import SlotId, SlotKind, decode_slot
 from automq.s3stream.wal.trimmer import LONGEST_PAUSE_S
 from tests.support.engine import (
@@ -167,10 +168,9 @@ async def test_zombie_that_wakes_up_hits_the_fence() -> None:
 
 
 async def test_large_log_is_committed_group_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recoverer, "GROUP_BYTES", 3 * 4096)
     monkeypatch.setattr(dead_log, "READS_INFLIGHT", 2)
     dead, store = await a_dead_engine(slots=8)
-    successor = Engine(dead.ledger, store, epoch=2)
+    successor = Engine(dead.ledger, store, epoch=2, settings=replace(SMALL, recovery_bytes=6 * 4096))
 
     await successor.recover(dead)
 
@@ -179,9 +179,7 @@ async def test_large_log_is_committed_group_by_group(monkeypatch: pytest.MonkeyP
     assert len(dead.ledger.commits) > 1
 
 
-async def test_interrupted_between_groups_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recoverer, "GROUP_BYTES", 1)
-    monkeypatch.setattr(dead_log, "READS_INFLIGHT", 2)
+async def test_interrupted_between_groups_goes_on_where_it_was() -> None:
     dead, store = await a_dead_engine(slots=8)
     puts = []
 
@@ -192,8 +190,8 @@ async def test_interrupted_between_groups_goes_on_where_it_was(monkeypatch: pyte
 
     store.before = before
     with pytest.raises(StoreUnavailable):
-        await Engine(dead.ledger, store, epoch=2).recover(dead)
-    assert dead.ledger.trimmed[dead.me] == 4
+        await Engine(dead.ledger, store, epoch=2, settings=replace(SMALL, recovery_bytes=1)).recover(dead)
+    assert dead.ledger.trimmed[dead.me] == 2
     store.before = HeldStore(store).before
     successor = Engine(dead.ledger, store, epoch=3)
     await successor.recover(dead)
@@ -238,14 +236,12 @@ async def test_b16_what_does_not_fit_is_handed_back_and_its_slots_stay() -> None
     assert dead.ledger.streams[StreamId(2)].end == 10
 
 
-async def test_b16_gap_is_found_again_after_a_kill_before_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recoverer, "GROUP_BYTES", 1)
-    monkeypatch.setattr(dead_log, "READS_INFLIGHT", 1)
+async def test_b16_gap_is_found_again_after_a_kill_before_its_record() -> None:
     dead, store = await a_dead_engine(slots=5)
     dead.ledger.streams[StreamId(1)] = replace(dead.ledger.streams[StreamId(1)], end=Offset(3))
     found = []
     for epoch in (2, 3):
-        engine = Engine(dead.ledger, store, epoch=epoch)
+        engine = Engine(dead.ledger, store, epoch=epoch, settings=replace(SMALL, recovery_bytes=1))
         recovered = await engine.storage.recover(*dead.me, dead.ledger.fence(dead.me, engine.me))
         await swept(engine)
         found.append(recovered.unplaced)
@@ -350,3 +346,58 @@ async def test_another_node_recovers_for_the_dead_one() -> None:
 
     assert stream.next_offset == Offset(6)
     await durable(survivor.storage, append(stream))
+
+
+async def test_b6_recovery_reads_no_more_than_its_account_and_one_slot() -> None:
+    dead, store = await a_dead_engine(slots=40, streams=10)
+    settings = replace(SMALL, recovery_bytes=60_000)
+    successor = Engine(dead.ledger, store, epoch=2, settings=settings)
+    account = successor.memory[Account.RECOVERY]
+    most = 0
+    reading = 0
+
+    async def before(name: str, key: str) -> None:
+        nonlocal most, reading
+        most = max(most, account.used)
+
+    store.before = before
+    await successor.recover(dead)
+
+    slot = 10 * (dead_log.RECORD_BYTES + 200)
+    assert 2 * slot < most <= account.limit + 2 * slot
+    assert account.used == 0
+    await check_recovered(successor, end=80)
+
+
+async def test_small_slots_are_read_many_at_once() -> None:
+    dead, store = await a_dead_engine(slots=40, streams=1)
+    reading: list[int] = [0]
+    most = 0
+
+    async def before(name: str, key: str) -> None:
+        nonlocal most
+        if name == "get":
+            reading[0] += 1
+            most = max(most, reading[0])
+            await asyncio.sleep(0.01)
+            reading[0] -= 1
+
+    store.before = before
+    await Engine(dead.ledger, store, epoch=2).recover(dead)
+
+    assert most == dead_log.READS_INFLIGHT
+
+
+async def test_failed_recovery_gives_its_memory_back() -> None:
+    dead, store = await a_dead_engine(slots=8)
+    successor = Engine(dead.ledger, store, epoch=2)
+
+    async def before(name: str, key: str) -> None:
+        if name == "create_bulk":
+            raise StoreUnavailable("no store")
+
+    store.before = before
+    with pytest.raises(StoreUnavailable):
+        await successor.recover(dead)
+
+    assert successor.memory[Account.RECOVERY].used == 0
