@@ -48,16 +48,16 @@ class Account(enum.Enum):
 
 SHARES: Final[Mapping[Account, int]] = {
     Account.ARENAS: 250,
-    Account.RECEIVE: 135,
+    Account.RECEIVE: 185,
     Account.BLOCK_CACHE: 125,
     Account.UPLOADS: 125,
-    Account.COLD_READS: 60,
-    Account.READER_PINS: 60,
-    Account.RECOVERY: 60,
+    Account.COLD_READS: 50,
+    Account.READER_PINS: 50,
+    Account.RECOVERY: 40,
     Account.COMPACTION: 50,
     Account.LOG_CACHE_INDEX: 40,
-    Account.CHECKPOINTS: 30,
-    Account.INDEX_CACHE: 30,
+    Account.CHECKPOINTS: 25,
+    Account.INDEX_CACHE: 25,
     Account.CONNECTIONS: 35,
 }
 """Of a thousand. Two uploads of a quarter of the arenas each fit; what is received may be a request of 100 MiB where
