@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from automq.metadata.configs import TOPIC_CONFIGS
+from automq.runtime.ledger import LEAST, MIB, SHARES, Account
 from automq.server.lifecycle import EXIT_CODES, HEALING, MEANINGS, ExitCode, Reason
 from automq.server.settings import declared_settings, environment_name
 
@@ -81,7 +82,35 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+ACCOUNT_MEANINGS = {
+    Account.ARENAS: "records, until they are uploaded and for as long as nobody needs the room: uploads begin early, "
+    "then Produce requests wait",
+    Account.RECEIVE: "requests that are still coming in or may not start yet: connections are not read",
+    Account.BLOCK_CACHE: "blocks read back from objects, with their tables: the least recently used go",
+    Account.UPLOADS: "objects that are built or put: the second of two waits",
+    Account.COLD_READS: "ranged GETs on their way: the next ones wait",
+    Account.READER_PINS: "answers that clients have not taken: those that are too slow are disconnected",
+    Account.COMPACTION: "what compaction reads and writes at once: its objects are smaller, or it waits",
+    Account.RECOVERY: "slots of a former process's write-ahead log: they are read in smaller groups",
+    Account.LOG_CACHE_INDEX: "where in the arenas each partition's batches are: blocks go, uploads begin early, then "
+    "Produce requests wait",
+    Account.CHECKPOINTS: "state of partitions and groups that goes with an upload: Produce requests wait",
+    Account.INDEX_CACHE: "indexes of objects: the least recently used go",
+    Account.CONNECTIONS: "open connections, 6 KiB each: new ones are closed",
+}
+
+
+def accounts_table() -> str:
+    """Every account of the memory ledger."""
+    rows = [
+        (f"`{account.value}`", f"{share / 10:.1f} %", f"{LEAST[account] // MIB} MiB", ACCOUNT_MEANINGS[account])
+        for account, share in sorted(SHARES.items(), key=lambda item: -item[1])
+    ]
+    return markdown(("account", "share", "at least", "what draws on it, and what happens when it is full"), rows)
+
+
 SECTIONS_OF_DOCUMENT = {
+    "accounts": accounts_table,
     "settings": settings_table,
     "topic-defaults": topic_defaults_table,
     "reasons": reasons_table,
