@@ -85,7 +85,9 @@ def _capture_at_the_tail(original: Any) -> Any:
         for run in block.runs:
             stream = engine._open_streams.get(run.stream)
             if stream is not None and stream.checkpoint_source is not None:
-                block.checkpoints[(run.stream, run.epoch)] = stream.checkpoint_source()
+                piece = stream.checkpoint_source(True)
+                if piece is not None:
+                    block.checkpoints[(run.stream, run.epoch)] = piece
         return await original(self, block, *args)
 
     return put

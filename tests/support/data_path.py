@@ -53,6 +53,8 @@ SIZE = struct.Struct(">i")
 def _image(engine: Engine) -> MetadataImage:
     """Two brokers: this one, and another."""
     return MetadataImage(
+        # Producers of tests make their ids up.
+        next_producer_id=1_000_000,
         broker_map=Map(
             {
                 NODE: BrokerImage(
@@ -65,7 +67,7 @@ def _image(engine: Engine) -> MetadataImage:
                     endpoints=(Endpoint("CLIENT", "there", 1),),
                 ),
             }
-        )
+        ),
     )
 
 

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import (
     BrokerFenced,
+    CheckpointPiece,
     CheckpointRef,
     CommitObject,
     CommitRequest,
@@ -65,9 +66,7 @@ class Ledger:
     def create_stream(self, stream: int, *, owner: NodeId = NODE) -> StreamId:
         """A new, empty stream at epoch 0."""
         made = StreamId(stream)
-        self.streams[made] = StreamState(
-            stream=made, epoch=StreamEpoch(0), owner=owner, start=Offset(0), end=Offset(0), checkpoint=None
-        )
+        self.streams[made] = StreamState(stream=made, epoch=StreamEpoch(0), owner=owner, start=Offset(0), end=Offset(0))
         return made
 
     def fence(self, dead: Incarnation, recoverer: Incarnation) -> int:
@@ -127,10 +126,21 @@ class Ledger:
             max_timestamp_ms=commit.max_timestamp_ms,
         )
         self.objects[request.object_id].append((commit.stream, span))
-        checkpoint = state.checkpoint
+        checkpoints = tuple(state.checkpoints)
         if commit.checkpoint:
-            checkpoint = CheckpointRef(object_id=request.object_id, object_size=request.size, offset=commit.end)
-        self.streams[commit.stream] = replace(state, end=commit.end, checkpoint=checkpoint)
+            made = CheckpointRef(object_id=request.object_id, object_size=request.size, offset=commit.end)
+            checkpoints = (*checkpoints, made)[-commit.checkpoint :]
+        self.streams[commit.stream] = replace(state, end=commit.end, checkpoints=checkpoints)
+
+
+def a_piece(data: bytes, *, kept: int = 1) -> CheckpointPiece:
+    """A piece of a checkpoint that is just these bytes."""
+
+    def encode() -> Generator[None, None, list[bytes]]:
+        yield
+        return [data[:1], data[1:]]
+
+    return CheckpointPiece(kept=kept, size=len(data), encode=encode)
 
 
 class LedgerObjects:
@@ -163,9 +173,6 @@ class LedgerObjects:
     def spans_from(self, stream: StreamId, start: Offset) -> Iterator[ObjectSpan]:
         spans = [span for spans in self._ledger.objects.values() for of, span in spans if of == stream]
         return iter(sorted((span for span in spans if span.end > start), key=lambda span: span.start))
-
-    def spans_newest_first(self, stream: StreamId) -> Iterator[ObjectSpan]:
-        return reversed(list(self.spans_from(stream, Offset(0))))
 
     def stored_bytes(self, stream: StreamId) -> int:
         return sum(span.size for span in self.spans_from(stream, self._ledger.streams[stream].start))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from automq.controller.model import ControllerSettings, Registration
 from automq.controller.service import Controller
 from automq.ids import ClusterId, NodeId, Offset
+from automq.metadata.checkpoint_refs import unpack_refs
 from automq.metadata.image import MetadataImage, collision_key, may_collide
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
@@ -194,14 +195,18 @@ class World:
 def check(image: MetadataImage) -> None:
     """What holds for every image."""
     references: Counter[int] = Counter()
+    checkpoints: Counter[int] = Counter()
     for stream_id, stream in image.streams.items():
         assert stream.stream == stream_id < image.next_stream
         part = image.topic_map[stream.topic_id].partitions[stream.partition]
         assert (part.stream, part.leader, part.leader_epoch) == (stream_id, stream.owner, stream.epoch)
         references.update(stream.held.objects)
-        if stream.checkpoint_object is not None:
-            references[stream.checkpoint_object] += 1
-            assert 0 <= stream.checkpoint_offset <= stream.end
+        pieces = list(unpack_refs(stream.checkpoints))
+        references.update(object_id for object_id, _ in pieces)
+        checkpoints.update(object_id for object_id, _ in pieces)
+        offsets = [offset for _, offset in pieces]
+        assert offsets == sorted(offsets)
+        assert all(0 <= offset <= stream.end for offset in offsets)
         spans = list(image.spans_of(stream_id))
         assert stream.held.stored_bytes == sum(span.size for span in spans)
         assert stream.held.stored_offsets == sum(span.end - span.start for span in spans)
@@ -224,6 +229,7 @@ def check(image: MetadataImage) -> None:
     assert len(image.streams) == sum(len(topic.partitions) for topic in image.topics())
     for object_id, committed in image.committed.items():
         assert committed.references == references.pop(object_id, 0)
+        assert committed.checkpoints == checkpoints[object_id]
         assert (committed.references == 0) == (object_id in image.unreferenced)
     assert not references, "an object is referenced that is not committed"
     ids = [*image.prepared, *image.committed, *image.destroyed]

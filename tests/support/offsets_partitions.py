@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from automq.ids import Offset, StreamEpoch
+from automq.partition.checkpoint import Section
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import RecordBatch
+from automq.replicated.entries import Entries
 
 WhenDurableCallback = Callable[[Exception | None], None]
 
@@ -27,7 +29,8 @@ class Disk:
     def __init__(self, *, is_instant: bool = True) -> None:
         self.is_instant = is_instant
         self.batches: dict[int, list[bytes]] = {}
-        self.checkpoints: dict[tuple[int, str], tuple[Offset, bytes]] = {}
+        self.checkpoints: dict[tuple[int, str], list[Section]] = {}
+        """By partition and section: all pieces."""
         self.appends = 0
         self._under_way: list[tuple[int, int, bytes, list[WhenDurableCallback]]] = []
         self._done = 0
@@ -86,8 +89,7 @@ class MemoryPartition:
         self.damage: Exception | None = None
         """What a read of it meets."""
         self.log_start_offset = Offset(0)
-        self.captures: dict[str, Callable[[], bytes]] = {}
-        self._sections = {name: found for (at, name), found in disk.checkpoints.items() if at == index}
+        self.attached: dict[str, tuple[Entries[bytes], Callable[[int], bytes]]] = {}
 
     @property
     def high_watermark(self) -> Offset:
@@ -108,16 +110,19 @@ class MemoryPartition:
         batch.place(base_offset=self.next_offset, leader_epoch=self.leader_epoch)
         return Position(self._disk.take(self._index, bytes(records)))
 
-    def attach_checkpoint(self, section: str, capture: Callable[[], bytes]) -> None:
-        self.captures[section] = capture
+    def attach_checkpoint(self, section: str, entries: Entries[bytes], head: Callable[[int], bytes]) -> None:
+        self.attached[section] = entries, head
 
-    def checkpoint_section(self, section: str) -> tuple[Offset, bytes] | None:
-        return self._sections.get(section)
+    async def checkpoint_section(self, section: str) -> list[tuple[int | None, Section]]:
+        return list(enumerate(self._disk.checkpoints.get((self._index, section), []), start=1))
 
     def upload(self) -> None:
-        """Checkpoint at the tail, as an upload does."""
-        for name, capture in self.captures.items():
-            self._disk.checkpoints[self._index, name] = (self.next_offset, capture())
+        """Another piece of the checkpoint at the tail, as an upload does."""
+        for name, (entries, head) in self.attached.items():
+            pieces = self._disk.checkpoints.setdefault((self._index, name), [])
+            captured = entries.capture(len(pieces) + 1)
+            payload = head(len(captured)) + b"".join(captured.entries())
+            pieces.append(Section(self.next_offset, payload))
 
     async def read_batches(self, start: Offset, end: Offset) -> AsyncIterator[memoryview]:
         if self.damage is not None:

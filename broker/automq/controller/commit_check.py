@@ -23,13 +23,13 @@ from typing import Final
 
 from automq.controller.brokers import check_alive
 from automq.ids import Offset, StreamId
+from automq.metadata.checkpoint_refs import newest_ref
 from automq.metadata.committed_object import CommittedRanges
 from automq.metadata.image import MetadataImage, StreamImage
 from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange, WalTrimmed
 from automq.replicated.machine import Decision, finish
 from automq.s3stream.model import (
     BrokerFenced,
-    CheckpointKind,
     CommitRange,
     CommitRequest,
     CommitResult,
@@ -203,13 +203,14 @@ def recorded_range(stream: StreamImage, item: CommitRange, *, start: Offset) -> 
         end=item.end,
         size=item.size,
         max_timestamp_ms=item.max_timestamp_ms,
-        checkpoint=item.checkpoint if is_newest_checkpoint(stream, item) else CheckpointKind.NONE,
+        checkpoint=item.checkpoint if is_newest_checkpoint(stream, item) else 0,
     )
 
 
 def is_newest_checkpoint(stream: StreamImage, item: CommitRange) -> bool:
     """Clause: a checkpoint replaces only an older one."""
-    return stream.checkpoint_object is None or item.end >= stream.checkpoint_offset
+    newest = newest_ref(stream.checkpoints)
+    return newest is None or item.end >= newest[1]
 
 
 def position_after(image: MetadataImage, request: CommitRequest, refused: Sequence[StreamId]) -> int:

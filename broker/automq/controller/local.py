@@ -71,9 +71,6 @@ class LocalObjects:
     def spans_from(self, stream: StreamId, start: Offset) -> Iterator[ObjectSpan]:
         return self._metadata.image.spans_of(stream).above(start)
 
-    def spans_newest_first(self, stream: StreamId) -> Iterator[ObjectSpan]:
-        return reversed(self._metadata.image.spans_of(stream))
-
     def stored_bytes(self, stream: StreamId) -> int:
         found = self._metadata.image.stream(stream)
         return 0 if found is None else found.held.stored_bytes

@@ -80,13 +80,13 @@ def _producers(context: RequestContext, name: str, index: int) -> PartitionRespo
         partition_index=index,
         active_producers=[
             ProducerState(
-                producer_id=producer_id,
+                producer_id=entry.producer_id,
                 producer_epoch=entry.epoch,
-                last_sequence=entry.batches[-1].last_sequence if entry.batches else -1,
+                last_sequence=entry.batches[-1].last_sequence,
                 last_timestamp=entry.last_ms,
                 coordinator_epoch=-1,
             )
-            for producer_id, entry in partition.producers()
+            for entry in partition.producers()
         ],
     )
 

@@ -57,7 +57,10 @@ class CommittedRanges:
 
 
 def ranges_of(committed: CommittedObject) -> Iterator[tuple[StreamRange, int]]:
-    """Each range, and the kind of checkpoint captured at its end in the object. Raises ValueError if damaged."""
+    """Each range, and how many pieces of its checkpoint are kept with the one that the object has, or 0.
+
+    Raises ValueError if damaged.
+    """
     kinds = committed.checkpoints
     for place, held in enumerate(unpack(check(committed.ranges))):
         yield held, kinds[place] if kinds else 0

@@ -15,6 +15,7 @@ import msgspec
 from immutables import Map
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.checkpoint_refs import NO_CHECKPOINT, CheckpointRefs, unpack_refs
 from automq.metadata.packed_ranges import NONE, PackedRanges, StreamRange, unpack
 from automq.metadata.records import Endpoint, RangeLost, UnplacedRange, WalDamaged, WalSlotsLost
 from automq.metadata.spans import NOTHING_HELD, Holding, Spans
@@ -118,7 +119,7 @@ class QuarantineCause(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class StreamImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One stream. Invariants: 0 <= start; `end` covers every span; the checkpoint's offset is at most `end`.
+    """One stream. Invariants: 0 <= start; `end` covers every span; checkpoints' offsets are at most `end`.
 
     Which spans there are is for the image to tell: it takes the objects, too.
     """
@@ -131,8 +132,8 @@ class StreamImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     start: Offset = Offset(0)
     end: Offset = Offset(0)
     """One past the last committed offset. The trim point may be above: then what follows begins at the trim point."""
-    checkpoint_object: ObjectId | None = None
-    checkpoint_offset: Offset = Offset(0)
+    checkpoints: CheckpointRefs = NO_CHECKPOINT
+    """Where the pieces of its newest two whole checkpoints lie."""
     held: Holding = NOTHING_HELD
     """What committed objects hold of it."""
 
@@ -152,7 +153,9 @@ class ObjectImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_ms: int = 0
     """Prepared only: when it may be destroyed."""
     references: int = 0
-    """Committed only: spans and newest checkpoints that lie in it. At none it is destroyed."""
+    """Committed only: spans and pieces of checkpoints that lie in it. At none it is destroyed."""
+    checkpoints: int = 0
+    """Of those references: how many are pieces of checkpoints."""
     destroyed_ms: int = 0
     """Destroyed only: when the grace period began."""
     ranges: PackedRanges = NONE
@@ -225,22 +228,21 @@ class MetadataImage:
         found = self.streams.get(stream)
         if found is None:
             return None
-        checkpoint = None
-        if found.checkpoint_object is not None:
-            checkpoint = CheckpointRef(
-                object_id=found.checkpoint_object,
-                object_size=self.committed[found.checkpoint_object].size,
-                offset=found.checkpoint_offset,
-            )
         return StreamState(
             stream=stream,
             epoch=found.epoch,
             owner=found.owner,
             start=found.start,
             end=found.end,
-            checkpoint=checkpoint,
+            checkpoints=tuple(map(self._checkpoint_ref, unpack_refs(found.checkpoints))),
             lost=tuple((lost.start, lost.end) for lost in self.lost_ranges.get(stream, ())),
         )
+
+    def _checkpoint_ref(self, piece: tuple[ObjectId, Offset]) -> CheckpointRef:
+        object_id, offset = piece
+        held = self.committed[object_id]
+        is_alone = held.checkpoints == held.references
+        return CheckpointRef(object_id=object_id, object_size=held.size, offset=offset, is_alone=is_alone)
 
     @property
     def pinned(self) -> Mapping[tuple[NodeId, BrokerEpoch], Sequence[UnplacedRange]]:

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
 from automq.metadata import damage
+from automq.metadata.checkpoint_refs import CheckpointRefs, check_refs, one_ref, unpack_refs, with_piece
 from automq.metadata.committed_object import CommittedRanges, join, ranges_of
 from automq.metadata.image import MetadataImage, ObjectImage, StreamImage
 from automq.metadata.image_under_change import ImageUnderChange
@@ -40,6 +41,7 @@ from automq.s3stream.model import ObjectSpan
 
 # Ranges applied in one turn of the event loop: a few milliseconds' work.
 RANGES_A_TURN: Final = 500
+NOTHING: Final[Mapping[ObjectId, int]] = {}
 
 
 class ObjectReplay(ImageUnderChange):
@@ -72,9 +74,8 @@ class ObjectReplay(ImageUnderChange):
         stream = self.streams.pop(stream_id)
         self.lost_ranges.pop(stream_id, None)
         released = Counter(stream.held.objects)
-        if stream.checkpoint_object is not None:
-            released[stream.checkpoint_object] += 1
-        self._release(released)
+        dropped = Counter(object_id for object_id, _ in unpack_refs(stream.checkpoints))
+        self._release(released + dropped, dropped)
 
     # Objects.
 
@@ -111,25 +112,29 @@ class ObjectReplay(ImageUnderChange):
     def _commit(self, node: NodeId, epoch: BrokerEpoch, committed: CommittedObject) -> Iterator[None]:
         """One object, some ranges a turn."""
         del self.prepared[committed.object_id]
-        released = Counter[ObjectId]()
-        references = 0
-        for number, (held, checkpoint) in enumerate(ranges_of(committed), start=1):
-            references += self._extend(committed.object_id, held.stream, held, held.end, checkpoint, released)
+        dropped = Counter[ObjectId]()
+        references = checkpoints = 0
+        for number, (held, kept) in enumerate(ranges_of(committed), start=1):
+            references += self._extend(committed.object_id, held.stream, held, held.end, kept, dropped)
+            checkpoints += kept > 0
             if not number % RANGES_A_TURN:
                 yield
         for other in committed.others:
-            references += self._extend(committed.object_id, other.stream, None, other.end, other.checkpoint, released)
+            kept = int(other.checkpoint)
+            references += self._extend(committed.object_id, other.stream, None, other.end, kept, dropped)
+            checkpoints += kept > 0
         self.committed[committed.object_id] = ObjectImage(
             object_id=committed.object_id,
             node=node,
             epoch=epoch,
             size=committed.size,
             references=references,
+            checkpoints=checkpoints,
             ranges=PackedRanges(committed.ranges),
         )
         if references == 0:
             self.unreferenced[committed.object_id] = None
-        self._release(released)
+        self._release(dropped, dropped)
 
     def _extend(
         self,
@@ -137,23 +142,24 @@ class ObjectReplay(ImageUnderChange):
         stream_id: StreamId,
         added: StreamRange | None,
         end: Offset,
-        kind: int,
-        released: Counter[ObjectId],
+        kept: int,
+        dropped: Counter[ObjectId],
     ) -> int:
-        """Move one stream's end, and say how often it now refers to the object; `released` counts what it let go."""
+        """Move one stream's end, and say how often it now refers to the object.
+
+        With a piece of its checkpoint so many are `kept`; `dropped` counts the others by object.
+        """
         stream = self.streams[stream_id]
         references = 0
         held = stream.held
         if added is not None:
             held = extended(held, object_id, added)
             references += 1
-        checkpoint, checkpoint_offset = stream.checkpoint_object, stream.checkpoint_offset
-        if kind:
-            if checkpoint != object_id:
-                references += 1
-                if checkpoint is not None:
-                    released[checkpoint] += 1
-            checkpoint, checkpoint_offset = object_id, end
+        checkpoints = stream.checkpoints
+        if kept:
+            references += 1
+            checkpoints, older = with_piece(checkpoints, object_id, end, kept=kept)
+            dropped.update(older)
         self.streams[stream_id] = StreamImage(
             stream=stream_id,
             topic_id=stream.topic_id,
@@ -162,8 +168,7 @@ class ObjectReplay(ImageUnderChange):
             epoch=stream.epoch,
             start=stream.start,
             end=max(stream.end, end),
-            checkpoint_object=checkpoint,
-            checkpoint_offset=checkpoint_offset,
+            checkpoints=checkpoints,
             held=held,
         )
         return references
@@ -209,12 +214,16 @@ class ObjectReplay(ImageUnderChange):
         self.streams[by.stream] = structs.replace(stream, held=spans.replaced(named, [new]))
         released.update(span.object_id for span in named)
 
-    def _release(self, released: Mapping[ObjectId, int]) -> None:
-        """So many references to each object are gone."""
+    def _release(self, released: Mapping[ObjectId, int], checkpoints: Mapping[ObjectId, int] = NOTHING) -> None:
+        """So many references to each object are gone, and so many of them were pieces of checkpoints."""
         for object_id, count in released.items():
             found = self.committed[object_id]
             assert found.references >= count
-            self.committed[object_id] = structs.replace(found, references=found.references - count)
+            self.committed[object_id] = structs.replace(
+                found,
+                references=found.references - count,
+                checkpoints=found.checkpoints - checkpoints.get(object_id, 0),
+            )
             if found.references == count:
                 self.unreferenced[object_id] = None
 
@@ -263,14 +272,16 @@ class ObjectReplay(ImageUnderChange):
                     stored_bytes=held.stored_bytes + more.size,
                     stored_offsets=held.stored_offsets + more.end - more.start,
                 )
-        if record.checkpoint_object is not None and stream.checkpoint_object is None:
+        checkpoints = stream.checkpoints
+        if record.checkpoint_object is not None and not checkpoints:
+            checkpoints = one_ref(record.checkpoint_object, Offset(record.checkpoint_offset))
             self._retain(record.checkpoint_object)
+            self._count_checkpoints(checkpoints)
         self.streams[record.stream] = structs.replace(
             stream,
             start=record.start,
             end=record.end,
-            checkpoint_object=record.checkpoint_object,
-            checkpoint_offset=Offset(record.checkpoint_offset),
+            checkpoints=checkpoints,
             held=held,
         )
 
@@ -289,18 +300,27 @@ class ObjectReplay(ImageUnderChange):
 
     def packed_stream_restored(self, record: PackedStreamRestored) -> None:
         stream = self.streams[record.stream]
+        checkpoints = check_refs(record.checkpoints)
+        if not checkpoints and record.checkpoint_object is not None:
+            checkpoints = one_ref(record.checkpoint_object, record.checkpoint_offset)
+        if not stream.checkpoints:
+            self._count_checkpoints(checkpoints)
         self.streams[record.stream] = structs.replace(
             stream,
             start=record.start,
             end=record.end,
-            checkpoint_object=record.checkpoint_object,
-            checkpoint_offset=Offset(record.checkpoint_offset),
+            checkpoints=checkpoints,
             held=Holding(
                 check_chunks((*stream.held.objects.chunks, *record.objects)),
                 record.stored_bytes,
                 record.stored_offsets,
             ),
         )
+
+    def _count_checkpoints(self, refs: CheckpointRefs) -> None:
+        for object_id, _ in unpack_refs(refs):
+            found = self.committed[object_id]
+            self.committed[object_id] = structs.replace(found, checkpoints=found.checkpoints + 1)
 
     def _retain(self, object_id: ObjectId) -> None:
         found = self.committed[object_id]

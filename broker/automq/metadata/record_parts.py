@@ -44,7 +44,8 @@ class RecordedRange(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size: int
     max_timestamp_ms: int
     checkpoint: int | bool
-    """A `CheckpointKind`. Records of format level 1 and below have True where there is a whole checkpoint."""
+    """With a piece of the stream's checkpoint captured at `end`: how many of its newest pieces are kept, this one
+    included; else 0. Records of format level 1 and below have True where there is a whole checkpoint."""
 
 
 class SpanRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -66,7 +67,7 @@ class CommittedObject(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ranges: bytes
     """What it holds, as `packed_ranges` packs it. The streams' ends move to those of their ranges."""
     checkpoints: bytes = b""
-    """A `CheckpointKind` for each range, in their order: of the checkpoint captured at its end. Or nothing: none."""
+    """`RecordedRange.checkpoint` for each range, in their order. Or nothing: none has any."""
     others: tuple[RecordedRange, ...] = ()
     """Empty ranges: those of streams that only have a checkpoint in the object, or that were trimmed beyond it."""
 

@@ -343,6 +343,8 @@ class PackedStreamRestored(msgspec.Struct, frozen=True, array_like=True, tag=33)
     stored_bytes: int
     stored_offsets: int
     objects: tuple[bytes, ...]
+    checkpoints: bytes = b""
+    """As in `checkpoint_refs`; `checkpoint_object` and `checkpoint_offset` are the newest of them."""
 
 
 class CompactedObject(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -7,7 +7,8 @@ The order matters: what is referred to comes first.
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from automq.ids import StreamId
+from automq.ids import Offset, StreamId
+from automq.metadata.checkpoint_refs import newest_ref
 from automq.metadata.image import MetadataImage, ObjectImage, QuarantineCause, StreamImage, TopicImage
 from automq.metadata.records import (
     BrokerFenced,
@@ -150,14 +151,16 @@ def _restored(image: ObjectImage) -> PackedObjectRestored:
 def _stream(stream: StreamImage) -> Iterator[MetadataRecord]:
     """One record, or several for a stream in many objects."""
     held = stream.held
+    newest = newest_ref(stream.checkpoints) or (None, Offset(0))
     chunks = held.objects.chunks
     for first in range(0, max(1, len(chunks)), CHUNKS_A_RECORD):
         yield PackedStreamRestored(
             stream=stream.stream,
             start=stream.start,
             end=stream.end,
-            checkpoint_object=stream.checkpoint_object,
-            checkpoint_offset=stream.checkpoint_offset,
+            checkpoint_object=newest[0],
+            checkpoint_offset=newest[1],
+            checkpoints=stream.checkpoints,
             stored_bytes=held.stored_bytes,
             stored_offsets=held.stored_offsets,
             objects=chunks[first : first + CHUNKS_A_RECORD],

@@ -12,10 +12,10 @@ from automq.partition.record_validation import content_of, validation_steps
 from automq.partition.records_work import compressed, correct_max_timestamp, needs_compression
 from automq.partition.validation import AppendRules, check_frame, check_header, wrong_crc
 from automq.protocol.compression import Compression
-from automq.protocol.records import HEADER_BYTES
+from automq.protocol.records import HEADER_BYTES, RecordBatch
 from automq.runtime.turns import Pace, in_turns
 from automq.runtime.workers import Workers
-from automq.s3stream.stream import StagedBatch
+from automq.s3stream.stream import StagedBatch, Stream
 
 PIECE_BYTES: Final = 512 * 1024
 """Copied, or summed up, in one part."""
@@ -33,6 +33,15 @@ class LargeBatch:
         """None once it is appended."""
         self.records_crc = records_crc
         """CRC-32C of what lies behind the header."""
+
+    def append_to(self, stream: Stream, batch: RecordBatch, newest_ms: int) -> int:
+        """The WAL slot it will be durable with; `batch` is its header. Raises as `Stream.append_staged`."""
+        staged = self.staged
+        assert staged is not None, "a large batch is appended once"
+        crc = batch.whole_crc(self.records_crc)
+        position = stream.append_staged(staged, count=batch.record_count, max_timestamp_ms=newest_ms, crc=crc)
+        self.staged = None
+        return position
 
     def discard(self) -> None:
         """It will not be appended. Idempotent, and without effect on what is."""

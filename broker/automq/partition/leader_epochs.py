@@ -77,12 +77,17 @@ class LeaderEpochs:
             return EpochEnd(epoch, self._starts[0])
         return EpochEnd(self._epochs[index - 1], self._starts[index])
 
+    @property
+    def size(self) -> int:
+        """Bytes of `encode`."""
+        return _COUNT.size + _ENTRY.size * len(self._epochs)
+
     def encode(self) -> bytes:
         """For the checkpoint: format u8, count u32, then each epoch i32 and first offset i64."""
         return _COUNT.pack(FORMAT, len(self._epochs)) + b"".join(_ENTRY.pack(*entry) for entry in self.entries())
 
     @classmethod
-    def decode(cls, data: bytes) -> "LeaderEpochs":
+    def decode(cls, data: bytes | memoryview) -> "LeaderEpochs":
         """What `encode` wrote. Raises ValueError or struct.error when it is something else."""
         version, count = _COUNT.unpack_from(data)
         if version != FORMAT:

@@ -22,10 +22,10 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.partition import retention_round
 from automq.partition.checkpoint import CheckpointTooNew
 from automq.partition.damage import REMEDY, DamageLog, Quarantine
-from automq.partition.partition import Partition, PartitionRules
+from automq.partition.partition import Partition
 from automq.partition.purgatory import Purgatory
 from automq.partition.retention_round import PUT_OFF_BY
-from automq.partition.rules import rules_of
+from automq.partition.rules import PartitionRules, rules_of
 from automq.partition.traffic import UNCOUNTED, TrafficMeter
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.runtime.backoff import Backoff
@@ -351,7 +351,7 @@ class PartitionManager:
         return self._tasks.spawn(self._load(partition, topic, image), name=f"open {partition.name}")
 
     def _make(self, topic: TopicImage, image: PartitionImage) -> Partition:
-        return Partition(
+        partition = Partition(
             name=TopicPartition(topic.name, image.index),
             topic_id=topic.topic_id,
             stream=self._storage.open_stream(image.stream),
@@ -360,6 +360,8 @@ class PartitionManager:
             workers=self._workers,
             damage=self._damage,
         )
+        partition.producer_ids_below = lambda: self._metadata.image.next_producer_id
+        return partition
 
     def _set_causes(self, partition: Partition, image: MetadataImage) -> None:
         before = partition.quarantine

@@ -6,41 +6,34 @@ because a checkpoint may be captured between any two. What is read is below the 
 confirmed offset. Opening costs the checkpoint and the records written since, however long the log is.
 """
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
 
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.metadata.image import QuarantineCause
-from automq.partition import checkpoint
 from automq.partition.appended import Appended
 from automq.partition.checkpoint import Section
+from automq.partition.checkpointing import Checkpointing, LoadedPieces
 from automq.partition.damage import DamageLog, Quarantine
 from automq.partition.large_batch import LargeBatch
 from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
-from automq.partition.loading import SCAN_BYTES, load_state
+from automq.partition.loading import SCAN_BYTES, load_sections, load_state
 from automq.partition.producer_state import ProducerEntry, ProducerState
 from automq.partition.record_validation import validate_records
 from automq.partition.records_work import FoundOffset, correct_max_timestamp
-from automq.partition.retention import RetentionRules, append_time_mark, trim_point
+from automq.partition.retention import append_time_mark, trim_point
+from automq.partition.rules import PartitionRules
 from automq.partition.time_lookup import SearchedLog, find_newest, find_timestamp
 from automq.partition.traffic import UNCOUNTED
-from automq.partition.validation import AppendRules, check_batch
+from automq.partition.validation import check_batch
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, RecordBatch, build_empty_batch
+from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, build_empty_batch
+from automq.replicated.entries import Entries
 from automq.runtime.clock import Clock
 from automq.runtime.workers import Workers
-from automq.s3stream.model import DataMissing, StorageFull, StoreDamaged, StreamQuarantined
+from automq.s3stream.model import CheckpointPiece, DataMissing, StorageFull, StoreDamaged, StreamQuarantined
 from automq.s3stream.stream import ReadResult, StagedBatch, Stream
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartitionRules:
-    """What the topic's config says about one partition."""
-
-    append: AppendRules = AppendRules()
-    retention: RetentionRules = RetentionRules()
-    is_compact_only: bool = False
 
 
 def _ignore(partition: "Partition") -> None:
@@ -51,15 +44,14 @@ class Partition:
     """One open partition. Its identity, `rules` and `log_start_offset` are for everyone to read."""
 
     __slots__ = (
-        "_captures",
         "_causes",
+        "_checkpointing",
         "_clock",
         "_damage",
         "_damaged",
         "_epochs",
         "_met",
         "_producers",
-        "_sections",
         "_stream",
         "_workers",
         "is_open",
@@ -67,6 +59,7 @@ class Partition:
         "name",
         "on_advance",
         "on_lost",
+        "producer_ids_below",
         "quarantine",
         "rules",
         "topic_id",
@@ -91,6 +84,8 @@ class Partition:
         """Called when the high watermark moved, and when the partition is closed or lost."""
         self.on_lost: Callable[[Partition], None] = _ignore
         """Called once when the stream is not ours any more."""
+        self.producer_ids_below: Callable[[], int] | None = None
+        """Which producer ids were given out so far; None where nobody knows."""
         self._clock, self._workers, self._damage = clock, workers, damage
         self._damaged: StoreDamaged | None = None
         """Records that could not be read when the partition was opened."""
@@ -102,8 +97,7 @@ class Partition:
         self._stream = stream
         self._producers = ProducerState()
         self._epochs = LeaderEpochs()
-        self._sections: dict[str, Section] = {}
-        self._captures: dict[str, Callable[[], bytes]] = {}
+        self._checkpointing = Checkpointing(self._producers, self._epochs, LoadedPieces())
         self.traffic = UNCOUNTED
 
     # Opening and closing.
@@ -120,7 +114,9 @@ class Partition:
         begins anew.
         """
         state = await load_state(self.name, self._stream, self._damage, now_ms=self._clock.wall_ms())
-        self._producers, self._epochs, self._sections = state.producers, state.epochs, state.sections
+        self._producers, self._epochs = state.producers, state.epochs
+        self._checkpointing = Checkpointing(state.producers, state.epochs, state.loaded)
+        self._checkpointing.tail_bytes = state.tail_bytes
         self._damaged = state.damaged
         self._quarantine()
 
@@ -212,26 +208,34 @@ class Partition:
 
     # Checkpoints.
 
-    def capture(self) -> bytes:
-        """The checkpoint at exactly the stream's next offset: called between two turns of the loop."""
-        offset = self._stream.next_offset
-        sections = dict(self._sections)
-        sections[checkpoint.PRODUCERS] = Section(offset, self._producers.encode())
-        sections[checkpoint.LEADER_EPOCHS] = Section(offset, self._epochs.encode())
-        for name, capture in self._captures.items():
-            sections[name] = Section(offset, capture())
-        return checkpoint.encode(sections)
+    def capture(self, is_forced: bool) -> CheckpointPiece | None:
+        """A piece at exactly the stream's next offset, if one is due: called between two turns of the loop."""
+        return self._checkpointing.capture(self._stream, is_forced=is_forced)
 
-    def attach_checkpoint(self, section: str, capture: Callable[[], bytes]) -> None:
-        """From now on checkpoints carry what `capture` returns, in place of what was loaded.
+    def attach_checkpoint(self, section: str, entries: Entries[bytes], head: Callable[[int], bytes]) -> None:
+        """From now on checkpoints have these entries, in place of what was loaded: `head` of their number before them.
 
-        It must describe the state after every record appended so far, whether durable or not.
+        They must be the state after every record appended so far, durable or not, and earn what those take.
         """
-        self._captures[section] = capture
+        self._checkpointing.attach(section, entries, head)
 
-    def checkpoint_section(self, section: str) -> tuple[Offset, bytes] | None:
-        """What the newest checkpoint said when this partition was opened, and the offset it describes."""
-        return self._sections.get(section)
+    async def checkpoint_section(self, section: str) -> Sequence[tuple[int | None, Section]]:
+        """What the newest checkpoint says, to be read in order; the last one has the offset that it describes.
+
+        Each comes with the number of its piece for `Entries`; with None, everything is to be written anew. No piece is
+        written from now on until `attach_checkpoint`. Raises StreamError, StoreError, CheckpointTooNew.
+        """
+        found = self._checkpointing.sections(section)
+        if found is not None:
+            return found
+        return [(None, read) for read in await load_sections(self.name, self._stream, self._damage, section)]
+
+    async def renew_checkpoint(self) -> None:
+        """Where objects live for checkpoints alone, write ours anew with the next upload."""
+        if self._stream.is_checkpoint_alone:
+            for _ in self._checkpointing.carry_all():
+                await asyncio.sleep(0)
+            self._stream.renew_checkpoint()
 
     # Appending.
 
@@ -265,6 +269,8 @@ class Partition:
             correct_max_timestamp(batch, validate_records(batch, rules, now_ms))
         producer_id = batch.producer_id
         if producer_id >= 0:
+            if self.producer_ids_below is not None and producer_id >= self.producer_ids_below():
+                raise ApiError(ErrorCode.UNKNOWN_PRODUCER_ID, f"producer id {producer_id} was never given out here")
             duplicate = self._producers.check(
                 producer_id, batch.producer_epoch, batch.base_sequence, batch.record_count
             )
@@ -282,7 +288,7 @@ class Partition:
             if large is None:
                 position = stream.append(records, count=batch.record_count, max_timestamp_ms=newest_ms)
             else:
-                position = self._append_large(large, batch, newest_ms)
+                position = large.append_to(stream, batch, newest_ms)
         except StorageFull:
             if producer_id >= 0:
                 self._producers.expect(producer_id, batch.producer_epoch, batch.base_sequence, now_ms)
@@ -296,21 +302,15 @@ class Partition:
                 first_offset=base_offset,
                 append_time_ms=append_time_ms,
                 now_ms=now_ms,
+                batch_bytes=len(records),
             )
         self.traffic.appended(len(records), batch.record_count)
+        self._checkpointing.tail_bytes += len(records)
         return Appended(base_offset, position, append_time_ms)
 
     def stage(self, size: int) -> StagedBatch:
         """Memory for a large batch. Raises as `Stream.stage`."""
         return self._stream.stage(size)
-
-    def _append_large(self, large: LargeBatch, batch: RecordBatch, newest_ms: int) -> int:
-        staged = large.staged
-        assert staged is not None, "a large batch is appended once"
-        crc = batch.whole_crc(large.records_crc)
-        position = self._stream.append_staged(staged, count=batch.record_count, max_timestamp_ms=newest_ms, crc=crc)
-        large.staged = None
-        return position
 
     def duplicate_position(self) -> int:
         """Rule of both logs, an error is an answer too: a duplicate is answered when what it repeats is durable."""
@@ -490,10 +490,11 @@ class Partition:
         """Bytes of batches that lie in no object yet."""
         return self._stream.uncommitted_bytes
 
-    def producers(self) -> list[tuple[int, ProducerEntry]]:
-        """The producers that are remembered, by id: DescribeProducers asks."""
+    def producers(self) -> list[ProducerEntry]:
+        """The producers that are remembered: DescribeProducers asks."""
         return list(self._producers)
 
-    def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
+    async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget producers that have been silent for long."""
-        self._producers.expire(now_ms, expiration_ms)
+        for _ in self._producers.expire(now_ms, expiration_ms):
+            await asyncio.sleep(0)

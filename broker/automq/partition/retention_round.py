@@ -34,7 +34,8 @@ async def retain(
     pace, due = Pace(), list[tuple[Partition, Offset]]()
     for partition in partitions:
         now_ms = aging.aging_ms()
-        partition.expire_producers(now_ms, producer_id_expiration_ms)
+        await partition.expire_producers(now_ms, producer_id_expiration_ms)
+        await _renew_checkpoint(partition)
         retained_from = _retained_from(partition, now_ms)
         if retained_from is not None:
             due.append((partition, retained_from))
@@ -43,6 +44,13 @@ async def retain(
             due.clear()
         await pace.spend(LOOK_US)
     await _forget_all(storage, due)
+
+
+async def _renew_checkpoint(partition: Partition) -> None:
+    try:
+        await partition.renew_checkpoint()
+    except PUT_OFF_BY as error:
+        log.info("the checkpoint of %s is not written anew: %s", partition.name, error)
 
 
 def _retained_from(partition: Partition, now_ms: int) -> Offset | None:

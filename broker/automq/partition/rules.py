@@ -1,12 +1,22 @@
 """Pure: from a topic's config to what its partitions check and keep."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from automq.metadata.configs import TopicConfig
-from automq.partition.partition import PartitionRules
 from automq.partition.retention import RetentionRules
 from automq.partition.validation import AppendRules
 from automq.protocol.compression import Compression
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionRules:
+    """What the topic's config says about one partition."""
+
+    append: AppendRules = AppendRules()
+    retention: RetentionRules = RetentionRules()
+    is_compact_only: bool = False
+
 
 # `producer` is not here: batches stay as they came.
 _COMPRESSIONS: Final = {

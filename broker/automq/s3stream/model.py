@@ -1,7 +1,7 @@
 """The engine's nouns and the errors it raises."""
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
@@ -144,12 +144,20 @@ def deleted_class(retention_ms: int) -> RetentionClass:
     return RetentionClass(1 + (max(0, retention_ms) // 60_000).bit_length())
 
 
-class CheckpointKind(enum.IntEnum):
-    """What an object holds of a stream's checkpoint. Persisted: never renumber, never reuse."""
+CHECKPOINTS_KEPT_MAX: Final = 255
+"""Pieces of a stream's checkpoints: a byte of a record."""
 
-    NONE = 0
-    BASE = 1
-    """Everything: what came before is not needed to read it."""
+
+@dataclass(frozen=True, slots=True)
+class CheckpointPiece:
+    """A piece of a stream's checkpoint, captured at exactly an offset."""
+
+    kept: int
+    """How many of the stream's newest pieces are needed from now on, this one included."""
+    size: int
+    """About how many bytes it has."""
+    encode: Callable[[], Generator[None, None, list[bytes]]]
+    """Its bytes, in buffers, some at a time; may be asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +171,8 @@ class CommitRange:
     size: int
     """Bytes of record batches."""
     max_timestamp_ms: int
-    checkpoint: CheckpointKind = CheckpointKind.NONE
-    """What the object also holds of the stream's checkpoint, captured at exactly `end`."""
+    checkpoint: int = 0
+    """Above 0: the object has a piece of the stream's checkpoint, captured at `end`. See `CheckpointPiece.kept`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,11 +307,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRef:
-    """Where a stream's newest checkpoint lies, and the end offset it was captured at."""
+    """Where a piece of a stream's checkpoint lies, and the end offset it was captured at."""
 
     object_id: ObjectId
     object_size: int
     offset: Offset
+    is_alone: bool = False
+    """The object lives for checkpoints alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,7 +325,8 @@ class StreamState:
     owner: NodeId
     start: Offset
     end: Offset
-    checkpoint: CheckpointRef | None = None
+    checkpoints: Sequence[CheckpointRef] = ()
+    """Oldest first."""
     lost: Sequence[tuple[Offset, Offset]] = ()
     """Ranges [start, end) that a person gave up, ascending: there are no records in them, readers pass over them."""
 

@@ -227,10 +227,6 @@ class ObjectManager(Protocol):
         """Those that hold offsets from `start` on, ascending: of the durable image now, each made when it is taken."""
         ...
 
-    def spans_newest_first(self, stream: StreamId) -> Iterator[ObjectSpan]:
-        """All of them, descending: as `spans_from`."""
-        ...
-
     def stored_bytes(self, stream: StreamId) -> int:
         """The sizes of all spans together. A number that is kept, not counted. From the durable image."""
         ...

@@ -19,6 +19,7 @@ from automq.s3stream.cache.log_cache import CacheBlock, LogCache, StreamTail
 from automq.s3stream.cache.room import Room
 from automq.s3stream.model import (
     BrokerFenced,
+    CheckpointPiece,
     DataMissing,
     FencedBy,
     RecoveredLog,
@@ -32,6 +33,7 @@ from automq.s3stream.model import (
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError, StreamManager
 from automq.s3stream.settings import StorageSettings
+from automq.s3stream.upload.capture import CheckpointCapture
 from automq.s3stream.upload.recoverer import Recoverer
 from automq.s3stream.upload.sweeper import Sweeper
 from automq.s3stream.upload.uploader import UPLOADS_INFLIGHT, Uploader, UploadEvents
@@ -48,7 +50,8 @@ class EngineStream(Protocol):
 
     confirmed_offset: Offset
     on_advance: Callable[[], None] | None
-    checkpoint_source: Callable[[], bytes] | None
+    next_offset: Offset
+    checkpoint_source: Callable[[bool], CheckpointPiece | None] | None
 
     @property
     def tail(self) -> StreamTail:
@@ -95,6 +98,7 @@ class StorageEngine:
         self._started = self._closing = False
         self._sweeper = Sweeper(entropy=entropy, tasks=tasks)
         self._open_streams: dict[StreamId, EngineStream] = {}
+        self.checkpoints = CheckpointCapture()
         self._upload_timer: asyncio.TimerHandle | None = None
         self._seal_handle: asyncio.Handle | None = None
         index, checkpoints = ledger[Account.LOG_CACHE_INDEX], ledger[Account.CHECKPOINTS]
@@ -428,10 +432,7 @@ class StorageEngine:
         self.wal.close_slot()
         self._cancel_timers()
         block.end_sequence = self.wal.next_sequence
-        for run in block.runs:
-            stream = self._open_streams.get(run.stream)
-            if stream is not None and stream.tail is run.tail and stream.checkpoint_source is not None:
-                self.cache.keep_checkpoint(run, stream.checkpoint_source())
+        self.checkpoints.capture(self.cache, self._open_streams)
         self._uploader.submit(self.cache.seal(), self._durable(block.end_sequence - 1))
 
     def _durable(self, position: int) -> asyncio.Future[None]:

@@ -1,7 +1,7 @@
 """Streams as their owner sees them: append, read, trim. `Storage` opens them."""
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from crc32c import crc32c
@@ -13,6 +13,8 @@ from automq.s3stream.cache.lost_ranges import before_lost, hides, pass_over
 from automq.s3stream.cache.read_ahead import ReadAhead
 from automq.s3stream.cache.time_lookup import TimeLookup
 from automq.s3stream.model import (
+    CheckpointPiece,
+    CheckpointRef,
     CorruptData,
     DataMissing,
     ObjectSpan,
@@ -20,7 +22,6 @@ from automq.s3stream.model import (
     Segment,
     StoreDamaged,
     StreamClosed,
-    StreamError,
     StreamFenced,
     StreamState,
     StreamTrim,
@@ -95,9 +96,10 @@ class Stream:
         """Called after `confirmed_offset` moved, and when the stream is lost."""
         self.on_lost: Callable[[], None] | None = None
         """Called once when the stream is not ours any more: a commit was refused, or this incarnation is fenced."""
-        self.checkpoint_source: Callable[[], bytes] | None = None
-        """Called between two turns of the loop, when everything below `next_offset` is about to be uploaded: the bytes
-        must describe the state at exactly `next_offset`, so state and append change in one turn. Must not raise."""
+        self.checkpoint_source: Callable[[bool], CheckpointPiece | None] | None = None
+        """Called between two turns of the loop, when everything below `next_offset` is about to be uploaded: the piece
+        must describe the state at exactly `next_offset`, so state and append change in one turn. With True it was asked
+        for (`renew_checkpoint`), else None says that none is due. Must not raise."""
         self.tail = StreamTail(state.stream, state.epoch)
 
     def append(self, payload: memoryview, *, count: int, max_timestamp_ms: int) -> int:
@@ -289,45 +291,32 @@ class Stream:
         committed = max(self._engine.streams.state(self.stream_id).end, self.start_offset)
         return sum(segment.size for segment in self.tail.segments(committed))
 
-    async def read_checkpoint(self) -> tuple[Offset, bytes] | None:
-        """The newest committed checkpoint and the offset it describes; None when there is none.
+    def checkpoints(self) -> Sequence[CheckpointRef]:
+        """The committed pieces of its checkpoints, oldest first. Raises StreamNotFound."""
+        return self._engine.streams.state(self.stream_id).checkpoints
 
-        Raises StreamNotFound, StoreDamaged, StoreError: go on with `older_checkpoints` after the second.
-        """
-        missing: ObjectId | None = None
-        while True:
-            checkpoint = self._engine.streams.state(self.stream_id).checkpoint
-            if checkpoint is None:
-                return None
-            try:
-                found = await self._engine.reader.checkpoint(
-                    checkpoint.object_id, checkpoint.object_size, self.stream_id
-                )
-            except ObjectNotFound:
-                if missing == checkpoint.object_id:
-                    raise self._missing(missing) from None
-                missing = checkpoint.object_id
-                continue
-            if found is None:
-                key = self._engine.reader.key(checkpoint.object_id)
-                raise CorruptData(key=key, offset=0, length=checkpoint.object_size, what="object index: no checkpoint")
-            return found
+    async def read_checkpoint(self, piece: CheckpointRef) -> bytes:
+        """One of them. Raises StreamNotFound, StoreDamaged, StoreError."""
+        try:
+            found = await self._engine.reader.checkpoint(
+                piece.object_id, piece.object_size, self.stream_id, piece.offset
+            )
+        except ObjectNotFound:
+            self._engine.reader.forget(piece.object_id)
+            raise self._missing(piece.object_id) from None
+        if found is None:
+            key = self._engine.reader.key(piece.object_id)
+            raise CorruptData(key=key, offset=0, length=piece.object_size, what="object index: no checkpoint")
+        return found
 
-    async def older_checkpoints(self) -> AsyncIterator[tuple[Offset, bytes]]:
-        """Checkpoints before the newest, newest first, of objects that still hold records of the stream.
+    @property
+    def is_checkpoint_alone(self) -> bool:
+        """Whether objects live for its checkpoints, and maybe others', alone. Raises StreamNotFound."""
+        return any(piece.is_alone for piece in self.checkpoints())
 
-        What is damaged is passed over. Raises StoreError.
-        """
-        newest = self._engine.streams.state(self.stream_id).checkpoint
-        for span in self._engine.objects.spans_newest_first(self.stream_id):
-            if newest is None or span.object_id == newest.object_id:
-                continue
-            try:
-                found = await self._engine.reader.checkpoint(span.object_id, span.object_size, self.stream_id)
-            except (ObjectNotFound, StreamError):
-                continue
-            if found is not None:
-                yield found
+    def renew_checkpoint(self) -> None:
+        """Ask `checkpoint_source` at the next upload even if the stream has no batches in it."""
+        self._engine.checkpoints.renew(self.stream_id)
 
     async def trim(self, new_start: Offset) -> None:
         """Forget everything below `new_start` (at most `confirmed_offset`). Raises StreamFenced, StreamNotFound."""

@@ -1,9 +1,10 @@
 """What group coordination needs from outside: a partition of `__consumer_offsets`, its durability, its making."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from automq.ids import Offset, StreamEpoch
+from automq.replicated.entries import Entries
 
 
 class AppendedAt(Protocol):
@@ -12,6 +13,20 @@ class AppendedAt(Protocol):
     @property
     def position(self) -> int:
         """The WAL slot it will be durable with."""
+        ...
+
+
+class CheckpointSection(Protocol):
+    """A part of a checkpoint."""
+
+    @property
+    def offset(self) -> Offset:
+        """What it describes: the records below."""
+        ...
+
+    @property
+    def payload(self) -> bytes | memoryview:
+        """Its bytes."""
         ...
 
 
@@ -47,12 +62,19 @@ class OffsetsPartition(Protocol):
         """Take one batch at once. Raises ApiError."""
         ...
 
-    def attach_checkpoint(self, section: str, capture: Callable[[], bytes]) -> None:
-        """Put what `capture` returns into every checkpoint; it is called when the state is that of the tail."""
+    def attach_checkpoint(self, section: str, entries: Entries[bytes], head: Callable[[int], bytes]) -> None:
+        """Put these entries into checkpoints, `head` of their number before them.
+
+        They are the state of the tail between any two turns of the loop.
+        """
         ...
 
-    def checkpoint_section(self, section: str) -> tuple[Offset, bytes] | None:
-        """The section as of the newest checkpoint, and the offset it describes."""
+    async def checkpoint_section(self, section: str) -> Sequence[tuple[int | None, CheckpointSection]]:
+        """The section as of the newest checkpoint, to be read in order; the last one has the offset it describes.
+
+        Each comes with the number of its piece for `Entries.restore`, or None: write it anew. No checkpoint is written
+        from now on until `attach_checkpoint`. Raises StreamError, StoreError.
+        """
         ...
 
     def read_batches(self, start: Offset, end: Offset) -> AsyncIterator[memoryview]:

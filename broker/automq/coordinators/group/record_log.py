@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from automq.coordinators.group.checkpoint import CheckpointUnreadable, CompactedLog
+from automq.coordinators.group.checkpoint import CheckpointUnreadable, CompactedLog, payload_head
 from automq.coordinators.group.model import GroupStored, Record
 from automq.coordinators.group.ports import OffsetsPartition, WhenDurable
 from automq.coordinators.group.records import RecordMalformed, decode, encode
@@ -59,14 +59,15 @@ class PartitionRecordLog:
 
         Raises LogFailed, StreamError, StoreError, CorruptRecords: nothing is attached then; load with a new object.
         """
-        start = self._restore_checkpoint()
+        start = await self._restore_checkpoint()
         end = await self._settled_end()
         async for data in self._partition.read_batches(start, end):
             for record in records_in(RecordBatch(data), decompressed_bytes_max=DECOMPRESSED_BYTES_MAX):
                 if record.key is not None:
                     self._compacted.apply(record.key, record.value)
+            self._compacted.entries.earn(len(data))
         assert end == self._partition.next_offset, "only the coordinator appends to its partition"
-        self._partition.attach_checkpoint(CHECKPOINT_SECTION, self._compacted.capture)
+        self._partition.attach_checkpoint(CHECKPOINT_SECTION, self._compacted.entries, payload_head)
         return await self._decode_all()
 
     async def _settled_end(self) -> Offset:
@@ -77,18 +78,21 @@ class PartitionRecordLog:
             await asyncio.sleep(SETTLE_POLL_S)
         raise LogFailed("appends of this partition's former coordinator here are not durable yet")
 
-    def _restore_checkpoint(self) -> Offset:
-        found = self._partition.checkpoint_section(CHECKPOINT_SECTION)
-        if found is None:
-            return self._partition.log_start_offset
-        offset, data = found
+    async def _restore_checkpoint(self) -> Offset:
+        """What the newest checkpoint says, some entries a turn; from where on records are to be read."""
+        log_start = self._partition.log_start_offset
+        offset = log_start
         try:
-            self._compacted = CompactedLog.restore(data)
+            for number, section in await self._partition.checkpoint_section(CHECKPOINT_SECTION):
+                for _ in self._compacted.restore(section.payload, number=number):
+                    await asyncio.sleep(0)
+                offset = max(section.offset, log_start)
         except CheckpointUnreadable as error:
             # Records are never trimmed from a compacted topic, so the whole state can be read from the start.
             log.error("group checkpoint unreadable, reading the partition from its start", exc_info=error)
-            return self._partition.log_start_offset
-        return max(offset, self._partition.log_start_offset)
+            self._compacted = CompactedLog()
+            return log_start
+        return offset
 
     async def _decode_all(self) -> list[Record]:
         records: list[Record] = []
@@ -141,6 +145,7 @@ class PartitionRecordLog:
             position = self._partition.append(memoryview(data), internal=True).position
             for key, value in batch:
                 self._compacted.apply(key, value)
+            self._compacted.entries.earn(len(data))
         return position
 
     def _settle(

@@ -17,6 +17,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -24,7 +25,7 @@ from automq.ids import Offset, StreamEpoch, StreamId
 from automq.runtime.budget import ByteBudget
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.arena import Arena, ReadResult
-from automq.s3stream.model import Segment
+from automq.s3stream.model import CheckpointPiece, Segment
 
 SIZE_BITS: Final = 27
 POSITION_BITS: Final = 26
@@ -97,6 +98,22 @@ class BlockState(enum.Enum):
     EVICTED = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A piece of the checkpoint of a stream that has no batches in the block."""
+
+    stream: StreamId
+    epoch: StreamEpoch
+    start: Offset
+    """What it describes, and where the stream ends."""
+    checkpoint: CheckpointPiece
+
+    @property
+    def size(self) -> int:
+        """Of batches: none."""
+        return 0
+
+
 class CacheBlock:
     """What is uploaded together."""
 
@@ -107,6 +124,7 @@ class CacheBlock:
         "committed_at",
         "index_bytes",
         "end_sequence",
+        "renewed",
         "runs",
         "since_s",
         "size",
@@ -118,12 +136,14 @@ class CacheBlock:
         self.state = BlockState.OPEN
         self.arenas: list[Arena] = []
         self.runs: list[Run] = []
-        self.checkpoints: dict[tuple[StreamId, StreamEpoch], bytes] = {}
+        self.checkpoints: dict[tuple[StreamId, StreamEpoch], CheckpointPiece] = {}
         """Captured when the block was sealed: each describes its stream at exactly the end of its run."""
         self.checkpoint_bytes = 0
         self.index_bytes = 0
         """Of runs and batches, as far as they were counted."""
         self.committed_at = 0.0
+        self.renewed: list[Renewed] = []
+        """Checkpoints of streams without a run in this block."""
         self.size = 0
         """Bytes of closed WAL slots."""
         self.slots = 0
@@ -348,12 +368,19 @@ class LogCache:
         self.uncommitted_index_bytes += size
         self._index.charge(size)
 
-    def keep_checkpoint(self, run: Run, checkpoint: bytes) -> None:
+    def keep_checkpoint(self, run: Run, piece: CheckpointPiece) -> None:
         """What is to be uploaded with the open block, which is about to be sealed."""
-        block = self.open
-        block.checkpoints[(run.stream, run.epoch)] = checkpoint
-        size = len(checkpoint) + CHECKPOINT_BYTES
-        block.checkpoint_bytes += size
+        self.open.checkpoints[(run.stream, run.epoch)] = piece
+        self._charge_checkpoint(piece)
+
+    def keep_renewed(self, renewed: Renewed) -> None:
+        """The same for a stream without a run in the block."""
+        self.open.renewed.append(renewed)
+        self._charge_checkpoint(renewed.checkpoint)
+
+    def _charge_checkpoint(self, piece: CheckpointPiece) -> None:
+        size = piece.size + CHECKPOINT_BYTES
+        self.open.checkpoint_bytes += size
         self._checkpoints.charge(size)
 
     def seal(self) -> CacheBlock:
@@ -375,6 +402,7 @@ class LogCache:
         self._checkpoints.release(block.checkpoint_bytes)
         block.checkpoint_bytes = 0
         self.uncommitted_index_bytes -= block.index_bytes
+        block.renewed.clear()
         for arena in block.arenas:
             arena.cache()
             arena.release()

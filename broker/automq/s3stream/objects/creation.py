@@ -1,9 +1,17 @@
 """How an object is put exactly once, under an id that was prepared for whoever puts it."""
 
+from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
-from automq.s3stream.model import StoreDamaged
+from crc32c import crc32c
+
+from automq.s3stream.model import CorruptData, StoreDamaged
+from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.ports import Buffer, ObjectExists, ObjectNotFound, ObjectStorage
+
+# One ranged GET, and the checksum that is computed in one turn of the loop.
+READ_BACK_BYTES: Final = 4 * 1024 * 1024
 
 
 async def put_object(store: ObjectStorage, key: str, body: Sequence[Buffer]) -> None:
@@ -21,6 +29,34 @@ async def put_object(store: ObjectStorage, key: str, body: Sequence[Buffer]) -> 
                 "what lies in the store, or the store keeps half a PUT",
                 key=key,
             ) from None
+
+
+async def read_back(store: ObjectStorage, key: str, pieces: Sequence[IndexEntry]) -> None:
+    """See that pieces of checkpoints are in the store: some megabytes a read. Raises CorruptData, StoreError.
+
+    They lie behind each other.
+    """
+    if not pieces:
+        return
+    end = pieces[-1].position + pieces[-1].size
+    position = pieces[0].position
+    unchecked, crc = deque(pieces), 0
+    while position < end:
+        data = memoryview(await store.get_range(key, position, min(position + READ_BACK_BYTES, end)))
+        while unchecked and len(data):
+            piece = unchecked[0]
+            part = data[: piece.position + piece.size - position]
+            crc = crc32c(part, crc)
+            position, data = position + len(part), data[len(part) :]
+            if position < piece.position + piece.size:
+                break
+            if crc != piece.crc:
+                raise CorruptData(key=key, offset=piece.position, length=piece.size, what="checkpoint block")
+            unchecked.popleft()
+            crc = 0
+        else:
+            if unchecked:
+                raise CorruptData(key=key, offset=position, length=end - position, what="checkpoint block")
 
 
 async def _is_ours(store: ObjectStorage, key: str, body: Sequence[Buffer]) -> bool:

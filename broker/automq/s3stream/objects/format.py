@@ -2,7 +2,7 @@
 
     header        48 bytes: magic "AQOB", version (1), 3 zeros, object id (8), cluster id (22, filled with zeros),
                   6 zeros, crc32c of the 44 bytes before
-    blocks        of one stream each, ordered by stream and offset
+    blocks        of one stream each: data blocks ordered by stream and offset, then checkpoint blocks
     index         one 64-byte entry a block, ordered by (stream, kind, start offset)
     footer        60 bytes: index position (8), index size (4), crc32c of the index (4), object id (8), cluster id (22),
                   2 zeros, version (1), 3 zeros, magic "AQOB", crc32c of the 56 bytes before
@@ -196,19 +196,19 @@ class ObjectIndex:
             yield entry
             low += 1
 
-    def checkpoint_entry(self, stream: StreamId) -> IndexEntry | None:
-        """The stream's checkpoint in this object."""
+    def checkpoint_entry(self, stream: StreamId, offset: Offset) -> IndexEntry | None:
+        """The piece of the stream's checkpoint in this object that describes `offset`."""
         low, high = 0, self.count
         while low < high:
             middle = (low + high) // 2
             entry = self.entry(middle)
-            if (entry.stream, entry.kind) < (stream, BlockKind.CHECKPOINT):
+            if (entry.stream, entry.kind, entry.start) < (stream, BlockKind.CHECKPOINT, offset):
                 low = middle + 1
             else:
                 high = middle
         if low < self.count:
             entry = self.entry(low)
-            if entry.stream == stream and entry.kind == BlockKind.CHECKPOINT:
+            if (entry.stream, entry.kind, entry.start) == (stream, BlockKind.CHECKPOINT, offset):
                 return entry
         return None
 

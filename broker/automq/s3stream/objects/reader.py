@@ -228,12 +228,12 @@ class ObjectReader:
             await pace.spend(entry.batches // BATCHES_A_US)
         return blocks
 
-    async def checkpoint(self, object_id: ObjectId, object_size: int, stream: StreamId) -> tuple[Offset, bytes] | None:
-        """The stream's checkpoint in this object, and the offset it describes; None when there is none in it.
+    async def checkpoint(self, object_id: ObjectId, object_size: int, stream: StreamId, offset: Offset) -> bytes | None:
+        """The piece of the stream's checkpoint in this object that describes `offset`; None when it is not in it.
 
         Raises ObjectNotFound, CorruptData, FormatTooNew, StoreError.
         """
-        entry = (await self.index(object_id, object_size)).checkpoint_entry(stream)
+        entry = (await self.index(object_id, object_size)).checkpoint_entry(stream, offset)
         if entry is None:
             return None
         found = entry
@@ -246,7 +246,7 @@ class ObjectReader:
             check_block(key, found, memoryview(data))
             return bytes(data)
 
-        return found.start, await self._examine(read)
+        return await self._examine(read)
 
     def forget(self, object_id: ObjectId) -> None:
         """The object is gone."""

@@ -3,7 +3,7 @@
 The writer works in steps of one data block, so that its caller can let the event loop turn in between.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from crc32c import crc32c
@@ -42,7 +42,10 @@ def writing_bytes(size: int, batches: int) -> int:
 
 
 class ObjectWriter:
-    """Streams must be added in ascending order; of one stream first its data, then its checkpoint."""
+    """Streams must be added in ascending order; of one stream first its data, then its checkpoint.
+
+    Checkpoints lie behind all data, so that one read fetches those of an object.
+    """
 
     def __init__(self, cluster_id: ClusterId, object_id: ObjectId) -> None:
         self._cluster_id = cluster_id
@@ -50,6 +53,7 @@ class ObjectWriter:
         self.body: list[Buffer] = [encode_header(cluster_id, object_id)]
         """What is to be put, in order."""
         self._entries: list[IndexEntry] = []
+        self._checkpoints: list[tuple[IndexEntry, Sequence[bytes]]] = []
         self._position = HEADER_BYTES
 
     @property
@@ -100,27 +104,34 @@ class ObjectWriter:
         self._position += entry.size
         return entry
 
-    def add_checkpoint(self, stream: StreamId, offset: Offset, checkpoint: bytes) -> None:
-        """The stream's checkpoint, which describes its state at exactly `offset`."""
-        self._entries.append(
-            IndexEntry(
-                stream=stream,
-                start=offset,
-                end=offset,
-                records=0,
-                batches=0,
-                position=self._position,
-                size=len(checkpoint),
-                crc=crc32c(checkpoint),
-                max_timestamp_ms=-1,
-                kind=BlockKind.CHECKPOINT,
-            )
+    def add_checkpoint(self, stream: StreamId, offset: Offset, buffers: Sequence[bytes], *, crc: int) -> None:
+        """A piece of the stream's checkpoint, which describes its state at exactly `offset`; `crc` is its CRC-32C."""
+        entry = IndexEntry(
+            stream=stream,
+            start=offset,
+            end=offset,
+            records=0,
+            batches=0,
+            position=0,
+            size=sum(map(len, buffers)),
+            crc=crc,
+            max_timestamp_ms=-1,
+            kind=BlockKind.CHECKPOINT,
         )
-        self.body.append(checkpoint)
-        self._position += len(checkpoint)
+        self._entries.append(entry)
+        self._checkpoints.append((entry, buffers))
+
+    @property
+    def checkpoints(self) -> Sequence[IndexEntry]:
+        """The pieces, which lie behind each other; complete once finished."""
+        return [entry for entry, _ in self._checkpoints]
 
     def finish(self) -> list[Buffer]:
-        """Index and footer; the whole body."""
+        """Pieces of checkpoints, index and footer; the whole body."""
+        for entry, buffers in self._checkpoints:
+            entry.position = self._position
+            self._position += entry.size
+            self.body += buffers
         keys = [(entry.stream, entry.kind, entry.start) for entry in self._entries]
         assert keys == sorted(keys)
         index = encode_index(self._entries)

@@ -1,11 +1,14 @@
 """Builds an object from runs of batches without keeping the event loop busy."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Final
 
+from crc32c import crc32c
+
 from automq.ids import ClusterId, ObjectId, Offset, StreamEpoch, StreamId
-from automq.s3stream.model import CheckpointKind, CommitObject, CommitRange
+from automq.s3stream.model import CheckpointPiece, CommitObject, CommitRange
+from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES, Batch, ObjectWriter
 from automq.s3stream.ports import Buffer
 
@@ -28,7 +31,12 @@ class ObjectBuilder:
         return CommitObject(object_id=self._object_id, size=self._writer.size, ranges=self.ranges)
 
     async def add_run(
-        self, stream: StreamId, epoch: StreamEpoch, batches: Iterable[Batch], *, checkpoint: bytes | None = None
+        self,
+        stream: StreamId,
+        epoch: StreamEpoch,
+        batches: Iterable[Batch],
+        *,
+        checkpoint: CheckpointPiece | None = None,
     ) -> None:
         """Consecutive batches of one stream, at least one; streams in ascending order."""
         start = end = -1
@@ -45,7 +53,7 @@ class ObjectBuilder:
                 self._in_turn = 0
                 await asyncio.sleep(0)
         if checkpoint is not None:
-            self._writer.add_checkpoint(stream, Offset(end), checkpoint)
+            await self._add_piece(stream, Offset(end), checkpoint)
         self.ranges.append(
             CommitRange(
                 stream=stream,
@@ -54,13 +62,51 @@ class ObjectBuilder:
                 end=Offset(end),
                 size=size,
                 max_timestamp_ms=max_timestamp,
-                checkpoint=CheckpointKind.NONE if checkpoint is None else CheckpointKind.BASE,
+                checkpoint=0 if checkpoint is None else checkpoint.kept,
             )
         )
+
+    async def add_checkpoint(
+        self, stream: StreamId, epoch: StreamEpoch, offset: Offset, checkpoint: CheckpointPiece
+    ) -> None:
+        """A piece of the checkpoint of a stream without batches here: an empty range at its end."""
+        await self._add_piece(stream, offset, checkpoint)
+        self.ranges.append(
+            CommitRange(
+                stream=stream,
+                epoch=epoch,
+                start=offset,
+                end=offset,
+                size=0,
+                max_timestamp_ms=-1,
+                checkpoint=checkpoint.kept,
+            )
+        )
+
+    async def _add_piece(self, stream: StreamId, offset: Offset, checkpoint: CheckpointPiece) -> None:
+        buffers = await _in_turns(checkpoint.encode())
+        crc = 0
+        for buffer in buffers:
+            crc = crc32c(buffer, crc)
+        self._writer.add_checkpoint(stream, offset, buffers, crc=crc)
+
+    @property
+    def checkpoints(self) -> Sequence[IndexEntry]:
+        """The pieces in the finished object, one behind the other."""
+        return self._writer.checkpoints
 
     def finish(self) -> Sequence[Buffer]:
         """The whole object."""
         return self._writer.finish()
+
+
+async def _in_turns(encoding: Generator[None, None, list[bytes]]) -> list[bytes]:
+    while True:
+        try:
+            next(encoding)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        await asyncio.sleep(0)
 
 
 def _groups(batches: Iterable[Batch]) -> Iterable[list[Batch]]:

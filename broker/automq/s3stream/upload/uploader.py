@@ -19,19 +19,20 @@ from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.cache.log_cache import CacheBlock, Run
+from automq.s3stream.cache.log_cache import CacheBlock, Renewed, Run
 from automq.s3stream.model import (
     BrokerFenced,
     CommitObject,
     CommitRequest,
     CommitResult,
+    CorruptData,
     ObjectRefused,
     RangeVerdict,
     RetentionClass,
     StoreDamaged,
 )
-from automq.s3stream.objects.creation import put_object
-from automq.s3stream.objects.format import object_key
+from automq.s3stream.objects.creation import put_object, read_back
+from automq.s3stream.objects.format import IndexEntry, object_key
 from automq.s3stream.objects.writer import Batch, writing_bytes
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError
 from automq.s3stream.upload.builder import ObjectBuilder
@@ -44,6 +45,17 @@ T = TypeVar("T")
 
 # Blocks whose object is built or put at once. Two hide the wait for a commit; more would only share the bandwidth.
 UPLOADS_INFLIGHT: Final = 2
+# A store that damages what it is given is no reason to upload without a pause.
+DAMAGED_UPLOAD_PAUSE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PutObject:
+    """An object in the store that is not committed yet."""
+
+    committed: CommitObject
+    checkpoints: Sequence[IndexEntry]
+    """Those of its pieces of checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +172,8 @@ class Uploader:
 
     async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> int:
         """T when all of the block is committed."""
-        runs = sorted(block.runs, key=lambda run: (run.stream, run.start))
+        runs: list[Run | Renewed] = [*block.runs, *block.renewed]
+        runs.sort(key=lambda run: (run.stream, run.start))
         return await in_commits(
             runs,
             lambda objects, is_last: self._upload_objects(block, objects, previous, is_last),
@@ -168,15 +181,21 @@ class Uploader:
         )
 
     async def _upload_objects(
-        self, block: CacheBlock, objects: Sequence[Sequence[Run]], previous: asyncio.Future[None] | None, is_last: bool
+        self,
+        block: CacheBlock,
+        objects: Sequence[Sequence[Run | Renewed]],
+        previous: asyncio.Future[None] | None,
+        is_last: bool,
     ) -> int:
         """Objects, and their one commit, which moves T unless another one of the block follows."""
         while True:
             ids = await self._persist(partial(self._objects.prepare, len(objects)), "prepare")
             put = [await self._put(block, runs, object_id) for object_id, runs in zip(ids, objects, strict=True)]
+            if not all([await self._is_whole(each) for each in put]):
+                continue
             await self._wait_turn(previous)
             request = CommitRequest(
-                objects=put,
+                objects=[each.committed for each in put],
                 node=self._node,
                 epoch=self._epoch,
                 trim_to=self._trim_target(block) if is_last else 0,
@@ -188,19 +207,35 @@ class Uploader:
                 continue
             return result.trimmed_to
 
-    async def _put(self, block: CacheBlock, runs: Sequence[Run], object_id: ObjectId) -> CommitObject:
-        size = sum(writing_bytes(run.size, len(run.bases)) for run in runs)
+    async def _put(self, block: CacheBlock, runs: Sequence[Run | Renewed], object_id: ObjectId) -> PutObject:
+        batches = [run for run in runs if isinstance(run, Run)]
+        size = sum(writing_bytes(run.size, len(run.bases)) for run in batches)
         await self._account.acquire(size)
         try:
             builder = ObjectBuilder(self._cluster_id, object_id)
             for run in runs:
-                checkpoint = block.checkpoints.get((run.stream, run.epoch))
-                await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
+                if isinstance(run, Renewed):
+                    await builder.add_checkpoint(run.stream, run.epoch, run.start, run.checkpoint)
+                else:
+                    checkpoint = block.checkpoints.get((run.stream, run.epoch))
+                    await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
             key = object_key(self._cluster_id, object_id)
             await self._persist(partial(put_object, self._store, key, builder.finish()), "put")
-            return builder.committed
+            return PutObject(builder.committed, builder.checkpoints)
         finally:
             self._account.release(size)
+
+    async def _is_whole(self, put: PutObject) -> bool:
+        """Rule: with a newer checkpoint an older one goes, so the newer one is read back before its commit."""
+        object_id = put.committed.object_id
+        key = object_key(self._cluster_id, object_id)
+        try:
+            await self._persist(partial(read_back, self._store, key, put.checkpoints), "read back")
+        except CorruptData as error:
+            log.error("checkpoint is not what was put, uploading again", extra={"object": object_id}, exc_info=error)
+            await asyncio.sleep(DAMAGED_UPLOAD_PAUSE_S)
+            return False
+        return True
 
     async def _commit(self, request: CommitRequest) -> CommitResult:
         """Rule: all objects of a block are one commit. T moves with all that it makes superfluous, or not at all."""

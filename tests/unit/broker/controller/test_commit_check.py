@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from automq.controller.commit_check import RANGES_MAX, judge
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.checkpoint_refs import unpack_refs
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.log import APPEND_BYTES_MAX
 from automq.metadata.packed_ranges import pack_columns
@@ -38,7 +39,6 @@ from automq.metadata.records import (
 from automq.metadata.replay import replay_all
 from automq.s3stream.model import (
     BrokerFenced,
-    CheckpointKind,
     CommitObject,
     CommitRange,
     CommitRequest,
@@ -87,7 +87,7 @@ def a_range(
         end=Offset(end),
         size=end - start,
         max_timestamp_ms=end,
-        checkpoint=CheckpointKind(checkpoint),
+        checkpoint=int(checkpoint),
     )
 
 
@@ -274,25 +274,24 @@ def test_an_object_with_the_newest_checkpoint_lives_until_a_newer_one() -> None:
     assert image.committed[ObjectId(1)].references == 1
 
     image, _ = commit(image, request(a_range(10, 20), object_id=2))
-    assert image.streams[STREAM].checkpoint_object == 1
+    assert pieces(image) == [(1, 10)]
 
     image, _ = commit(image, request(a_range(20, 30, checkpoint=True), object_id=3))
     assert ObjectId(1) in image.unreferenced
     state = image.stream_state(STREAM)
     assert state is not None
-    assert state.checkpoint is not None
-    assert (state.checkpoint.object_id, state.checkpoint.offset) == (3, 30)
+    assert [(piece.object_id, piece.offset) for piece in state.checkpoints] == [(3, 30)]
 
 
 def test_a_checkpoint_alone_is_an_empty_range_at_the_end() -> None:
     image, result = commit(committed(10), request(a_range(10, 10, checkpoint=True)))
-    assert (result.verdicts, image.streams[STREAM].checkpoint_offset) == ([ACCEPTED], 10)
+    assert (result.verdicts, pieces(image)) == ([ACCEPTED], [(1, 10)])
 
 
 def test_an_older_checkpoint_replaces_nothing() -> None:
     image, _ = commit(BASE, request(a_range(0, 50, checkpoint=True), object_id=1))
     image, _ = commit(trimmed(image, 30), request(a_range(10, 20, checkpoint=True), object_id=2))
-    assert (image.streams[STREAM].checkpoint_object, image.streams[STREAM].checkpoint_offset) == (1, 50)
+    assert pieces(image) == [(1, 50)]
 
 
 def test_ranges_of_one_stream_follow_each_other_in_one_request() -> None:
@@ -369,6 +368,34 @@ def test_a_commit_of_an_older_program_replays_to_the_same_image() -> None:
         refused=record.refused,
     )
     assert after(BASE, older) == after(BASE, record)
+
+
+def pieces(image: MetadataImage) -> list[tuple[int, int]]:
+    return list(unpack_refs(image.streams[STREAM].checkpoints))
+
+
+def test_so_many_pieces_of_checkpoints_are_kept_as_the_newest_says() -> None:
+    image = BASE
+    for number, kept in enumerate([1, 2, 3, 0, 9, 2], start=1):
+        item = dataclasses.replace(a_range(number, number + 1), start=Offset(number - 1), end=Offset(number))
+        image, _ = commit(image, request(dataclasses.replace(item, checkpoint=kept), object_id=number))
+        expected = {1: [1], 2: [1, 2], 3: [1, 2, 3], 4: [1, 2, 3], 5: [1, 2, 3, 5], 6: [5, 6]}[number]
+        assert pieces(image) == [(piece, piece) for piece in expected]
+    image = trimmed(image, 6)
+
+    assert sorted(image.unreferenced) == [1, 2, 3, 4]
+    state = image.stream_state(STREAM)
+    assert state is not None
+    assert [piece.is_alone for piece in state.checkpoints] == [True, True]
+
+
+def test_an_object_with_records_of_anybody_lives_not_for_its_checkpoints_alone() -> None:
+    wanted = request(a_range(0, 5, checkpoint=True), a_range(0, 5, stream=SECOND, checkpoint=True))
+    image, _ = commit(BASE, wanted)
+    image = trimmed(image, 5)
+    state = image.stream_state(STREAM)
+    assert state is not None
+    assert [piece.is_alone for piece in state.checkpoints] == [False]
 
 
 class Model:

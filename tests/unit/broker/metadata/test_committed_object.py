@@ -7,10 +7,9 @@ from automq.ids import ObjectId, Offset, StreamId
 from automq.metadata.committed_object import CommittedRanges, ranges_of
 from automq.metadata.packed_ranges import StreamRange
 from automq.metadata.records import CommittedObject, RecordedRange
-from automq.s3stream.model import CheckpointKind
 
 PARTS = st.tuples(st.integers(0, 5), st.integers(0, 1))
-BASE, NONE = CheckpointKind.BASE, CheckpointKind.NONE
+BASE, NONE = 1, 0
 
 
 def gathered(*recorded: RecordedRange) -> CommittedObject:

@@ -15,12 +15,12 @@ async def test_f8_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_recor
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = await World.made()
-    before = {number: list(entry.batches) for number, entry in world.partition()._producers}
+    before = {entry.producer_id: entry.batches for entry in world.partition()._producers}
     await world.damage_checkpoint(8)
 
     world = await world.restarted()
 
-    assert {number: list(entry.batches) for number, entry in world.partition()._producers} == before
+    assert {entry.producer_id: entry.batches for entry in world.partition()._producers} == before
     (line,) = lines(caplog, "checkpoint damaged")
     assert (line.partition, line.from_offset, line.producers_unknown_below) == (f"{TOPIC}-0", 8, "no offset")  # type: ignore[attr-defined]
     assert world.partition().append(a_payload(11)).base_offset == 11, "a duplicate is one still"
@@ -32,13 +32,13 @@ async def test_f8_a_damaged_checkpoint_gives_way_to_the_one_before_and_the_recor
 
 async def test_f8_without_a_whole_checkpoint_the_state_is_made_from_the_start_of_the_log() -> None:
     world = await World.made()
-    before = {number: list(entry.batches) for number, entry in world.partition()._producers}
+    before = {entry.producer_id: entry.batches for entry in world.partition()._producers}
     for offset in (0, 4, 8):
         await world.damage_checkpoint(offset)
 
     world = await world.restarted()
 
-    assert {number: list(entry.batches) for number, entry in world.partition()._producers} == before
+    assert {entry.producer_id: entry.batches for entry in world.partition()._producers} == before
     assert await world.consumed() == WHOLE
     await world.path.close()
 
@@ -47,6 +47,7 @@ async def test_f8_what_was_trimmed_and_cannot_be_made_anew_is_named_and_its_prod
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = await World.made()
+    await world.damage_checkpoint(4)
     await world.partition().delete_records(8)
     await world.damage_checkpoint(8)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from automq.coordinators.group.checkpoint import CompactedLog, payload_head
 from automq.ids import Offset
 from automq.partition.partition import Partition
 from automq.partition.retention_round import forget
@@ -48,7 +49,7 @@ async def reopened(path: DataPath) -> tuple[DataPath, Partition]:
     """The next incarnation of the broker, after the first one was killed."""
     await path.engine.die()
     await path.tasks.close()
-    engine = Engine(path.ledger, path.store, epoch=2)
+    engine = Engine(path.ledger, path.store, epoch=path.engine.me[1] + 1)
     await engine.recover(path.engine)
     image = path.metadata.image
     again = DataPath(engine=engine, store=path.store)
@@ -209,31 +210,79 @@ async def test_older_leader_epoch_is_fenced() -> None:
     await path.close()
 
 
+def attach(partition: Partition, state: CompactedLog) -> None:
+    partition.attach_checkpoint("group", state.entries, payload_head)
+
+
+async def read_section(partition: Partition) -> tuple[list[Offset], dict[bytes, bytes]]:
+    state = CompactedLog()
+    sections = await partition.checkpoint_section("group")
+    for number, section in sections:
+        for _ in state.restore(section.payload, number=number):
+            pass
+    return [section.offset for _, section in sections], dict(state.items())
+
+
 async def test_section_of_a_checkpoint_comes_back_with_its_offset() -> None:
     path, partition = await a_partition()
-    state = bytearray(b"before")
-    partition.attach_checkpoint("group", lambda: bytes(state))
+    state = CompactedLog()
+    attach(partition, state)
     await put(path, partition, a_batch(0))
-    state[:] = b"after"
+    state.apply(b"key", b"value")
     await path.engine.storage.upload_now()
     path, partition = await reopened(path)
 
-    assert partition.checkpoint_section("group") == (1, b"after")
-    assert partition.checkpoint_section("other") is None
+    assert await read_section(partition) == ([1], {b"key": b"value"})
+    assert await partition.checkpoint_section("other") == []
+    await path.close()
+
+
+async def test_section_that_was_attached_is_read_from_the_store_again() -> None:
+    path, partition = await a_partition()
+    state = CompactedLog()
+    attach(partition, state)
+    state.apply(b"key", b"value")
+    await put(path, partition, a_batch(0))
+    await path.engine.storage.upload_now()
+
+    assert await read_section(partition) == ([1], {b"key": b"value"})
     await path.close()
 
 
 async def test_section_nobody_renews_is_handed_on() -> None:
     path, partition = await a_partition()
-    partition.attach_checkpoint("group", lambda: b"state")
+    state = CompactedLog()
+    attach(partition, state)
+    state.apply(b"key", b"value")
     await put(path, partition, a_batch(0))
     await path.engine.storage.upload_now()
+    for _ in range(2):
+        path, partition = await reopened(path)
+        await put(path, partition, a_batch(0))
+        await path.engine.storage.upload_now()
     path, partition = await reopened(path)
-    await put(path, partition, a_batch(0))
-    await path.engine.storage.upload_now()
-    path.engine.me = (path.engine.me[0], path.engine.me[1])
 
-    assert partition.capture().count(b"state") == 1
+    assert await read_section(partition) == ([1], {b"key": b"value"})
+    await path.close()
+
+
+async def test_no_piece_is_written_while_a_section_is_being_loaded() -> None:
+    path, partition = await a_partition()
+    await partition.checkpoint_section("group")
+
+    assert partition.capture(True) is None
+    attach(partition, CompactedLog())
+    assert partition.capture(True) is not None
+    await path.close()
+
+
+async def test_b13_a_producer_id_that_was_never_given_out_is_refused() -> None:
+    path, partition = await a_partition()
+    partition.producer_ids_below = lambda: 8
+    await put(path, partition, a_batch(0, producer_id=7, producer_epoch=0, base_sequence=0))
+    with pytest.raises(ApiError) as caught:
+        partition.append(a_batch(0, producer_id=8, producer_epoch=0, base_sequence=0))
+    assert caught.value.code is ErrorCode.UNKNOWN_PRODUCER_ID
     await path.close()
 
 
@@ -333,7 +382,7 @@ async def test_compacted_topic_loses_nothing_to_age_or_size() -> None:
 async def test_silent_producers_expire() -> None:
     path, partition = await a_partition()
     await put(path, partition, idempotent(0))
-    partition.expire_producers(path.clock.wall_ms() + 100, 100)
+    await partition.expire_producers(path.clock.wall_ms() + 100, 100)
 
     assert partition.append(idempotent(41)).base_offset == 1
     await path.close()

@@ -1,6 +1,7 @@
 """Idempotent producers, against a model that remembers everything."""
 
 import dataclasses
+import struct
 
 import pytest
 from hypothesis import given
@@ -65,8 +66,20 @@ def test_producer_that_wrote_nothing_is_not_in_the_checkpoint_and_is_forgotten()
     state = ProducerState()
     state.expect(1, 0, 4711, now_ms=0)
 
-    assert state.encode() == ProducerState().encode()
-    assert state.expire(1000, 1000) == 1
+    assert payload_of(state) == payload_of(ProducerState())
+    assert refusal(state, 1, 0, 0) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert list(state.expire(1000, 1000)) == []
+    assert state.check(1, 0, 0, 1) is None
+
+
+def test_first_batches_that_were_refused_for_room_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_state, "EXPECTED_MAX", 2)
+    state = ProducerState()
+    for producer in range(3):
+        state.expect(producer, 0, 7, now_ms=0)
+
+    assert state.check(0, 0, 0, 1) is None
+    assert refusal(state, 2, 0, 0) == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
 
 
 def test_next_sequence_is_taken() -> None:
@@ -148,41 +161,85 @@ def test_batch_may_wrap_around() -> None:
     assert state.check(1, 0, 3, 1) is None
 
 
-def test_silent_producers_are_forgotten() -> None:
+def test_silent_producers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_state, "EXPIRED_A_TURN", 1)
     state = ProducerState()
     record(state, 1, 0, 0, 1, 0, now_ms=1000)
     record(state, 2, 0, 0, 1, 1, now_ms=1500)
 
-    assert state.expire(2000, 1000) == 1
+    assert len(list(state.expire(2000, 1000))) == 1, "a turn each"
     assert state.get(1) is None
     assert state.get(2) is not None
 
 
-def test_too_many_producers_lose_the_most_silent_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b13_one_producer_too_many_takes_the_place_of_the_most_silent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert PRODUCERS_MAX > 1000
     monkeypatch.setattr(producer_state, "PRODUCERS_MAX", 2)
     state = ProducerState()
     for number, now_ms in enumerate([30, 10, 20]):
         record(state, number, 0, 0, 1, 0, now_ms=now_ms)
 
-    assert state.expire(31, 1000) == 1
-    assert [producer for producer, _ in state] == [2, 0]
+    assert sorted(entry.producer_id for entry in state) == [0, 2]
 
 
-def test_format_of_the_checkpoint() -> None:
+def test_b13_a_flood_of_producers_takes_no_more_than_their_number() -> None:
+    state = ProducerState()
+    for number in range(PRODUCERS_MAX + 5_000):
+        record(state, number, 0, 0, 1, number, now_ms=number)
+
+    assert len(state) == PRODUCERS_MAX
+    assert state.get(0) is None
+    assert state.entries.size == PRODUCERS_MAX * 43
+
+
+def payload_of(state: ProducerState, number: int = 1) -> bytes:
+    captured = state.entries.capture(number)
+    return producer_state.payload_head(len(captured)) + b"".join(captured.entries())
+
+
+def restored(*payloads: bytes) -> ProducerState:
+    state = ProducerState()
+    for number, payload in enumerate(payloads, start=1):
+        for _ in state.restore(payload, number=number):
+            pass
+    return state
+
+
+def a_golden_state() -> ProducerState:
     state = ProducerState()
     record(state, 4000, 1, LAST, 2, 17, now_ms=1_700_000_000_000)
     state.record(4001, 0, 0, 1, first_offset=Offset(19), append_time_ms=1_700_000_000_001, now_ms=1_700_000_000_002)
+    return state
 
-    golden.check_bytes("partition/producers.hex", state.encode())
+
+def test_format_of_a_piece() -> None:
+    state = a_golden_state()
+    first = payload_of(state)
+    record(state, 4002, 0, 7, 1, 20)
+    state.entries.delete(4000)
+
+    golden.check_bytes("partition/producers_piece.hex", first)
+    golden.check_bytes("partition/producers_next_piece.hex", payload_of(state, 2))
+
+
+def test_what_earlier_programs_wrote_is_read() -> None:
+    whole = bytes.fromhex((golden.GOLDEN_FOLDER / "partition/producers.hex").read_text())
+    assert whole[0] == 1
+    assert list(restored(whole)) == list(a_golden_state())
+
+
+@pytest.mark.parametrize("cut", [0, 4, 20, 60])
+def test_a_payload_that_is_cut_is_noticed(cut: int) -> None:
+    with pytest.raises(struct.error):
+        restored(payload_of(a_golden_state())[:cut])
 
 
 def test_unknown_format_is_refused() -> None:
-    data = bytearray(ProducerState().encode())
+    data = bytearray(payload_of(ProducerState()))
     data[0] = 9
 
     with pytest.raises(ValueError, match="upgrade"):
-        ProducerState.decode(bytes(data))
+        restored(bytes(data))
 
 
 @dataclasses.dataclass
@@ -223,6 +280,7 @@ SEQUENCES = st.one_of(st.integers(0, 6), st.integers(LAST - 3, LAST))
 )
 def test_state_judges_as_the_model_does_whether_kept_or_restored(steps: list[tuple[int, int, int | None, int]]) -> None:
     state, model = ProducerState(), Model()
+    pieces: list[bytes] = []
     offset = 0
     for producer, epoch, sequence, count in steps:
         sent = model.sent.get(producer, [])
@@ -230,8 +288,8 @@ def test_state_judges_as_the_model_does_whether_kept_or_restored(steps: list[tup
         continuing = (sent[-1].first + sent[-1].count) % 2**31 if sent and sent[-1].epoch == epoch else 0
         first = continuing if sequence is None else sequence
         expected = model.judge(producer, epoch, first, count)
-        restored = ProducerState.decode(state.encode())
-        for candidate in (state, restored):
+        pieces.append(payload_of(state, len(pieces) + 1))
+        for candidate in (state, restored(*pieces)):
             try:
                 found = candidate.check(producer, epoch, first, count)
                 actual: str | int | None = None if found is None else found.first_offset

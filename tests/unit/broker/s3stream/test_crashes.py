@@ -13,7 +13,7 @@ from automq.s3stream.model import BrokerFenced, StorageFull, StreamError
 from automq.s3stream.ports import StoreError
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
-from tests.support.engine import Engine, Ledger, append, read_all
+from tests.support.engine import Engine, Ledger, a_piece, append, read_all
 from tests.support.faults import FaultRates, SimStore
 from tests.support.sim_loop import Process, SimLoop, run_world
 
@@ -85,7 +85,7 @@ class World:
         streams = [engine.storage.open_stream(stream_id) for stream_id in self.stream_ids]
         for stream in streams:
             assert stream.next_offset >= self.acknowledged[stream.stream_id]
-            stream.checkpoint_source = lambda stream=stream: b"%d" % stream.next_offset
+            stream.checkpoint_source = lambda forced, stream=stream: a_piece(b"%d" % stream.next_offset, kept=2)
         while True:
             for stream in streams:
                 for _ in range(dice.randrange(3)):
@@ -121,10 +121,9 @@ class World:
             assert bases[:1] in ([], [0])
             commits = [r for commit in self.ledger.commits for r in commit.ranges if r.stream == stream_id]
             assert commits
-            checkpoint = await stream.read_checkpoint()
-            if checkpoint is not None:
-                assert checkpoint[1] == b"%d" % checkpoint[0]
-                assert checkpoint[0] <= stream.next_offset
+            for piece in stream.checkpoints():
+                assert await stream.read_checkpoint(piece) == b"%d" % piece.offset
+                assert piece.offset <= stream.next_offset
 
 
 def run(seed: int) -> World:

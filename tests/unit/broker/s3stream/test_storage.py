@@ -12,7 +12,7 @@ from automq.s3stream.model import BrokerFenced, StorageFull, StreamClosed
 from automq.s3stream.settings import MIB, StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
-from tests.support.engine import SMALL, Engine, HeldStore, Ledger, append, durable, keys_of, read_all
+from tests.support.engine import SMALL, Engine, HeldStore, Ledger, a_piece, append, durable, keys_of, read_all
 
 pytestmark = pytest.mark.looptime
 
@@ -77,7 +77,7 @@ async def test_block_is_uploaded_after_so_many_slots() -> None:
 
 async def test_b3_checkpoints_go_when_their_block_is_committed_and_not_when_it_is_evicted() -> None:
     engine, stream, store = an_engine()
-    stream.checkpoint_source = lambda: bytes(100_000)
+    stream.checkpoint_source = lambda forced: a_piece(bytes(100_000))
     for _ in range(20):
         append(stream)
         await engine.storage.upload_now()
@@ -89,7 +89,7 @@ async def test_b3_checkpoints_go_when_their_block_is_committed_and_not_when_it_i
 async def test_checkpoint_is_captured_at_exactly_the_uploaded_end() -> None:
     engine, stream, store = an_engine()
     state = [0]
-    stream.checkpoint_source = lambda: b"state %d" % state[0]
+    stream.checkpoint_source = lambda forced: a_piece(b"state %d" % state[0])
 
     async def produce() -> None:
         for _ in range(400):
@@ -104,8 +104,9 @@ async def test_checkpoint_is_captured_at_exactly_the_uploaded_end() -> None:
     assert len(engine.ledger.commits) > 2
     for commit in engine.ledger.commits:
         (only,) = commit.objects
-        offset, checkpoint = await engine.storage.reader.checkpoint(only.object_id, only.size, stream.stream_id)
-        assert (offset, checkpoint) == (commit.ranges[0].end, b"state %d" % commit.ranges[0].end)
+        end = commit.ranges[0].end
+        checkpoint = await engine.storage.reader.checkpoint(only.object_id, only.size, stream.stream_id, end)
+        assert checkpoint == b"state %d" % end
 
 
 async def test_memory_limit_is_said_before_it_is_reached_and_keeps_a_reserve() -> None:
@@ -315,7 +316,7 @@ async def test_b4_producers_wait_while_the_index_is_full_and_go_on_when_it_is_no
 async def test_b3_checkpoints_that_wait_for_the_store_stop_producers() -> None:
     settings = replace(SMALL, checkpoint_bytes=50_000)
     engine, (stream,), store = a_wide_engine(settings, streams=1)
-    stream.checkpoint_source = lambda: bytes(60_000)
+    stream.checkpoint_source = lambda forced: a_piece(bytes(60_000))
     append(stream)
     gate = stop_writes(store)
     uploading = asyncio.ensure_future(engine.storage.upload_now())

@@ -20,7 +20,7 @@ from automq.s3stream.objects.format import FOOTER_BYTES, ROW_BYTES, object_key
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from automq.s3stream.upload.builder import ObjectBuilder
-from tests.support.engine import CLUSTER, Engine, HeldStore, Ledger, a_batch, append, durable, read_all, stored
+from tests.support.engine import CLUSTER, Engine, HeldStore, Ledger, a_batch, a_piece, append, durable, read_all, stored
 
 pytestmark = pytest.mark.looptime
 
@@ -313,18 +313,19 @@ async def test_f8_a_lookup_by_time_in_a_damaged_object_is_an_error_and_passes_wh
     assert (caught.value.key, caught.value.hidden) == (key, (8, 16))
 
 
-async def test_f8_checkpoints_before_a_damaged_one_are_found_newest_first() -> None:
+async def test_f8_pieces_of_a_checkpoint_are_read_each_for_itself() -> None:
     engine, stream, store = an_engine()
-    stream.checkpoint_source = lambda: f"state at {stream.next_offset}".encode()
+    stream.checkpoint_source = lambda forced: a_piece(b"state at %d" % stream.next_offset, kept=3)
     await cold(engine, stream, 16)
-    for offset in (24, 8):
-        await store.delete([await key_at(engine, stream, offset)])
+    await store.delete([await key_at(engine, stream, 23)])
     stream = engine.storage.open_stream(stream.stream_id)
 
+    pieces = stream.checkpoints()
+    assert [piece.offset for piece in pieces] == [16, 24, 32]
+    assert await stream.read_checkpoint(pieces[0]) == b"state at 16"
     with pytest.raises(DataMissing):
-        await stream.read_checkpoint()
-    found = [checkpoint async for checkpoint in stream.older_checkpoints()]
-    assert found == [(24, b"state at 24"), (8, b"state at 8")]
+        await stream.read_checkpoint(pieces[1])
+    assert await stream.read_checkpoint(pieces[2]) == b"state at 32"
 
 
 async def test_trim_moves_the_start_for_good() -> None:
@@ -375,14 +376,16 @@ async def test_segments_are_what_retention_sees() -> None:
 
 async def test_checkpoint_survives_the_next_opening() -> None:
     engine, stream, store = an_engine()
-    assert await stream.read_checkpoint() is None
-    stream.checkpoint_source = lambda: b"state at %d" % stream.next_offset
+    assert list(stream.checkpoints()) == []
+    stream.checkpoint_source = lambda forced: a_piece(b"state at %d" % stream.next_offset)
     await cold(engine, stream, 4)
     await engine.die()
     successor = Engine(engine.ledger, store, epoch=2)
     await successor.recover(engine)
 
-    assert await successor.storage.open_stream(stream.stream_id).read_checkpoint() == (8, b"state at 8")
+    stream = successor.storage.open_stream(stream.stream_id)
+    (piece,) = stream.checkpoints()
+    assert (piece.offset, await stream.read_checkpoint(piece)) == (8, b"state at 8")
 
 
 async def test_stream_of_another_owner_is_not_opened() -> None:

@@ -71,8 +71,8 @@ async def test_an_unreadable_checkpoint_costs_only_time(world: World) -> None:
     await world.coordinator.offset_commit(a_commit(7), knows_group_errors=True)
     index = shard_of("g", SHARDS)
     world.partitions.opened[index].upload()
-    offset, _ = world.disk.checkpoints[index, "group"]
-    world.disk.checkpoints[index, "group"] = (offset, b"\x07nonsense")
+    (section,) = world.disk.checkpoints[index, "group"]
+    world.disk.checkpoints[index, "group"] = [section._replace(payload=b"\x07nonsense")]
     world.restart()
     await until_loaded(world)
     assert await fetched(world) == [7]

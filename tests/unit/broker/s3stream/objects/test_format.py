@@ -74,10 +74,11 @@ def test_lookup_finds_the_block_that_holds_an_offset() -> None:
     assert [entry.start for entry in index.data_entries(StreamId(1), Offset(20))] == []
     assert [entry.start for entry in index.data_entries(StreamId(2), Offset(0))] == [5, 9]
     assert [entry.start for entry in index.data_entries(StreamId(3), Offset(0))] == []
-    checkpoint = index.checkpoint_entry(StreamId(1))
+    checkpoint = index.checkpoint_entry(StreamId(1), Offset(20))
     assert checkpoint is not None
     assert checkpoint.start == 20
-    assert index.checkpoint_entry(StreamId(2)) is None
+    assert index.checkpoint_entry(StreamId(1), Offset(19)) is None
+    assert index.checkpoint_entry(StreamId(2), Offset(20)) is None
     assert len(list(index.entries())) == 5
 
 

@@ -28,7 +28,7 @@ async def an_object(store: MemoryStore, *, blocks: int = 3, checkpoint: bytes = 
     for block in range(blocks):
         bases = range(block * 8, block * 8 + 8, 2)
         writer.add_block(STREAM, [stored(STREAM, base, 2, base * 10) for base in bases])
-    writer.add_checkpoint(STREAM, Offset(blocks * 8), checkpoint)
+    writer.add_checkpoint(STREAM, Offset(blocks * 8), [checkpoint], crc=crc32c(checkpoint))
     await store.put(KEY, writer.finish())
     return writer.size
 
@@ -105,7 +105,7 @@ async def test_checkpoint_comes_with_the_offset_it_describes(checkpoint: bytes) 
     store = MemoryStore()
     size = await an_object(store, checkpoint=checkpoint)
 
-    assert await a_reader(store).checkpoint(OBJECT, size, STREAM) == (24, checkpoint)
+    assert await a_reader(store).checkpoint(OBJECT, size, STREAM, Offset(24)) == checkpoint
 
 
 async def test_find_by_timestamp_inside_a_block() -> None:
@@ -186,7 +186,7 @@ async def test_a_bit_that_flips_on_its_way_is_no_damage() -> None:
     blocks = await reader.load(OBJECT, entries)
     assert [block.damage for block in blocks] == [None, None, None]
     store.flips = 1
-    assert await reader.checkpoint(OBJECT, size, STREAM) == (24, b"state")
+    assert await reader.checkpoint(OBJECT, size, STREAM, Offset(24)) == b"state"
 
 
 class FlippingStore:
@@ -246,7 +246,8 @@ async def test_an_object_without_a_checkpoint_of_the_stream_has_none() -> None:
     store = MemoryStore()
     size = await an_object(store)
 
-    assert await a_reader(store).checkpoint(OBJECT, size, StreamId(2)) is None
+    assert await a_reader(store).checkpoint(OBJECT, size, StreamId(2), Offset(24)) is None
+    assert await a_reader(store).checkpoint(OBJECT, size, STREAM, Offset(16)) is None
 
 
 async def test_missing_object_is_told_apart_from_a_damaged_one() -> None:

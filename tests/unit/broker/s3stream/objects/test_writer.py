@@ -30,7 +30,7 @@ def test_object_is_golden() -> None:
         ],
     )
     writer.add_block(StreamId(5), [stored(104, 2, -1, b"third")])
-    writer.add_checkpoint(StreamId(5), Offset(106), b"state at 106")
+    writer.add_checkpoint(StreamId(5), Offset(106), [b"state ", b"at 106"], crc=crc32c(b"state at 106"))
     writer.add_block(StreamId(6), [stored(2**40, 1, 9, b"fourth")])
     body = b"".join(writer.finish())
 

@@ -2,13 +2,13 @@
 
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.runtime.budget import ByteBudget
-from automq.s3stream.model import CheckpointKind, CommitRange
+from automq.s3stream.model import CommitRange
 from automq.s3stream.objects.format import ROW_BYTES, object_key
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.upload.builder import ObjectBuilder
-from tests.support.engine import CLUSTER, LoopClock, stored
+from tests.support.engine import CLUSTER, LoopClock, a_piece, stored
 
 
 async def test_long_run_is_cut_into_blocks() -> None:
@@ -28,7 +28,7 @@ async def test_long_run_is_cut_into_blocks() -> None:
 async def test_ranges_describe_runs_and_checkpoints() -> None:
     builder = ObjectBuilder(CLUSTER, ObjectId(1))
     await builder.add_run(StreamId(1), StreamEpoch(3), [stored(1, 5, 2, 70), stored(1, 7, 1, 60)])
-    await builder.add_run(StreamId(2), StreamEpoch(0), [stored(2, 0, 1, -1)], checkpoint=b"state")
+    await builder.add_run(StreamId(2), StreamEpoch(0), [stored(2, 0, 1, -1)], checkpoint=a_piece(b"state", kept=2))
 
     assert builder.ranges == [
         CommitRange(
@@ -46,6 +46,6 @@ async def test_ranges_describe_runs_and_checkpoints() -> None:
             end=Offset(1),
             size=100 + ROW_BYTES,
             max_timestamp_ms=-1,
-            checkpoint=CheckpointKind.BASE,
+            checkpoint=2,
         ),
     ]
