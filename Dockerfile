@@ -1,11 +1,13 @@
 # One image for broker and operator: `automq broker --config FILE`, `python -m automq_operator`.
 # BASE is any Debian-like image with Python 3.11 or newer; the build needs nothing else.
+# LOCK=requirements-broker.lock makes an image without what only the operator needs.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
 WORKDIR /src
 RUN python3 -m venv /opt/automq
-COPY requirements.lock ./
+ARG LOCK=requirements.lock
+COPY ${LOCK} ./requirements.lock
 # --no-compile: bytecode would be a third of the image; Python makes what it needs in memory.
 RUN /opt/automq/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./

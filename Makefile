@@ -72,9 +72,10 @@ golden: $(STAMP)  ## Write the golden files anew; commit only what you understan
 docs: $(STAMP)  ## Write the generated parts of docs/ anew
 	$(BIN)/python -m tests.support.generate_docs
 
-lock: $(STAMP)  ## Resolve the dependencies anew into requirements.lock and requirements-dev.lock
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --group dev -o requirements-dev.lock pyproject.toml
+lock: $(STAMP)  ## Resolve the dependencies anew into the requirements*.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header -o requirements-broker.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra operator -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra operator --group dev -o requirements-dev.lock pyproject.toml
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

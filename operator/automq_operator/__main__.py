@@ -6,7 +6,12 @@ import signal
 import sys
 
 import aiohttp
-import kopf
+
+try:
+    import kopf
+except ModuleNotFoundError as missing:
+    # The broker installs without it.
+    raise SystemExit("the operator needs more than the broker: pip install 'automq-py[operator]'") from missing
 from kopf._core.engines.peering import Identity
 
 from automq_operator import runtime, settings, telemetry

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
+from automq.testing import start_broker
 from tests.bench import idle_bill, load, memory
 from tests.bench.growth import growth
 from tests.bench.report import Row, at_least, at_most
@@ -304,6 +305,19 @@ def _first_produce_and_last_read(address: str) -> None:
     consumer.close()
 
 
+def test_brokers(*, runs: int) -> Iterator[Row]:
+    """Until a test's own broker serves: `automq.testing`, as anybody's tests use it."""
+    for name, in_process in (("a process", False), ("a thread", True)):
+        times = []
+        for _ in range(runs):
+            began = time.monotonic()
+            with start_broker(in_process=in_process):
+                times.append(time.monotonic() - began)
+        yield at_most(
+            f"automq.testing: a broker in {name} is ready (median of {runs})", statistics.median(times), "s", 2
+        )
+
+
 def all_rows(folder: pathlib.Path, *, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
     """Every group of rows by name. `quick` runs each once and briefly: it shows that they work, not how fast."""
     runs, seconds, gigabytes = (1, 1, 0.1) if quick else (3, 6, 1.0)
@@ -317,4 +331,5 @@ def all_rows(folder: pathlib.Path, *, quick: bool) -> dict[str, Callable[[], Ite
         "memory": lambda: memory_rows(folder, seconds=20 if quick else 180),
         "restart": lambda: restart(folder, runs=runs),
         "growth": lambda: growth(quick=quick),
+        "testing": lambda: test_brokers(runs=1 if quick else 10),
     }

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 ROOT = pathlib.Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME = PROJECT["project"]["dependencies"]
+OPERATOR = PROJECT["project"]["optional-dependencies"]["operator"]
 DEVELOPMENT = PROJECT["dependency-groups"]["dev"]
 
 
@@ -21,7 +22,11 @@ def locked(name: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("file", "requirements"),
-    [("requirements.lock", RUNTIME), ("requirements-dev.lock", RUNTIME + DEVELOPMENT)],
+    [
+        ("requirements-broker.lock", RUNTIME),
+        ("requirements.lock", RUNTIME + OPERATOR),
+        ("requirements-dev.lock", RUNTIME + OPERATOR + DEVELOPMENT),
+    ],
 )
 def test_every_dependency_is_locked_at_an_allowed_version(file: str, requirements: list[str]) -> None:
     versions = locked(file)
@@ -30,5 +35,12 @@ def test_every_dependency_is_locked_at_an_allowed_version(file: str, requirement
 
 
 def test_locks_name_no_host() -> None:
-    for file in ("requirements.lock", "requirements-dev.lock"):
+    for file in ("requirements-broker.lock", "requirements.lock", "requirements-dev.lock"):
         assert "://" not in (ROOT / file).read_text()
+
+
+def test_a_broker_needs_nothing_of_the_operators() -> None:
+    versions = locked("requirements-broker.lock")
+
+    assert {"kopf", "kubernetes"} & set(versions) == set()
+    assert versions.items() <= locked("requirements.lock").items()

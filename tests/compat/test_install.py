@@ -1,0 +1,123 @@
+"""`pip install` into a clean environment, then a broker, a client's round trip and the pytest plugin in it."""
+
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.process import ROOT
+
+INSTALL_S = 240.0
+
+TEST_FILE = """
+import pytest
+
+def test_round_trip(automq_broker, automq_topic):
+    automq_broker.produce(automq_topic, ["one", "two", None], key=b"k")
+    records = automq_broker.consume(automq_topic)
+    assert [record.value for record in records] == [b"one", b"two", None]
+    assert automq_topic.startswith("test_round_trip-")
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_data_outlive_a_restart(automq_broker_factory, in_process):
+    broker = automq_broker_factory(in_process=in_process, settings={"num.partitions": "2"})
+    topic = broker.create_topic("kept", partitions=3)
+    broker.produce(topic, [b"x"], partition=2)
+    before = broker.bootstrap
+    broker.stop() if in_process else broker.kill()
+    broker.start()
+    assert broker.bootstrap == before
+    assert [record.value for record in broker.consume(topic, partition=2)] == [b"x"]
+    broker.delete_topic(topic)
+
+def test_wrong_setting_is_told(automq_broker_factory):
+    from automq.testing import BrokerDidNotStart
+    with pytest.raises(BrokerDidNotStart, match="no.such"):
+        automq_broker_factory(settings={"no.such": "1"})
+"""
+
+
+def run(command: Sequence[str | pathlib.Path], folder: pathlib.Path, **options: object) -> str:
+    """Standard output; an error shows both streams."""
+    ended = subprocess.run(
+        [str(word) for word in command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_S,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+    assert ended.returncode == 0, f"{command}: {ended.stdout}{ended.stderr}"
+    return str(ended.stdout)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A virtual environment with the package and pytest, and nothing of ours besides."""
+    folder = tmp_path_factory.mktemp("clean")
+    uv = pathlib.Path(sys.executable).with_name("uv")
+    try:
+        run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], folder)
+        python = folder / "venv/bin/python"
+        # What every build needs: it tells whether an index can be reached at all.
+        run([uv, "pip", "install", "--quiet", "--python", python, "hatchling", "pytest"], folder)
+    except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"no package index is reachable here: {str(error)[-300:]}")
+    run([uv, "pip", "install", "--quiet", "--python", python, "--no-build-isolation", ROOT], folder)
+    return folder
+
+
+def test_broker_installs_without_what_the_operator_needs(environment: pathlib.Path) -> None:
+    python = environment / "venv/bin/python"
+    listed = run(
+        [python, "-c", "import importlib.metadata as m; print([d.name for d in m.distributions()])"], environment
+    )
+
+    assert "'automq-py'" in listed
+    assert "'kopf'" not in listed
+    assert "'kubernetes'" not in listed
+    ended = subprocess.run(
+        [python, "-m", "automq_operator"], cwd=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0
+    assert "automq-py[operator]" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_installed_broker_serves_and_the_command_line_uses_it(environment: pathlib.Path) -> None:
+    automq = environment / "venv/bin/automq"
+    broker = subprocess.Popen(
+        [automq, "up", "--port", "0", "--data-dir", environment / "data"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=environment,
+    )
+    try:
+        assert broker.stdout is not None
+        bootstrap = ""
+        while not bootstrap:
+            line = broker.stdout.readline()
+            assert line, "it ended"
+            bootstrap = line.removeprefix("bootstrap: ").strip() if line.startswith("bootstrap: ") else ""
+        run([automq, "produce", "greetings", "-b", bootstrap], environment, input="hello\n")
+        assert run([automq, "consume", "greetings", "-f", "-e", "-b", bootstrap], environment) == "hello\n"
+    finally:
+        broker.terminate()
+        broker.communicate(timeout=60)
+    assert broker.returncode == 0
+
+
+@pytest.mark.parametrize("mode", ["process", "thread"])
+def test_plugin_gives_a_broker_to_anybodys_tests(environment: pathlib.Path, mode: str) -> None:
+    folder = environment / f"project-{mode}"
+    folder.mkdir()
+    (folder / "test_it.py").write_text(TEST_FILE)
+    (folder / "pytest.ini").write_text(f"[pytest]\nautomq_broker_mode = {mode}\n")
+
+    shown = run([environment / "venv/bin/python", "-m", "pytest", "-q", "-p", "no:cacheprovider"], folder)
+
+    assert "4 passed" in shown
