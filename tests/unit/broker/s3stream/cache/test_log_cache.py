@@ -20,7 +20,7 @@ from automq.s3stream.cache.log_cache import (
     LogCache,
     StreamTail,
 )
-from tests.support.engine import a_batch
+from tests.support.engine import a_batch, a_piece
 
 STREAMS = (1, 2, 3)
 
@@ -75,7 +75,7 @@ class LogCacheMachine(RuleBasedStateMachine):
     @rule(checkpoint=st.binary(max_size=50))
     def seal(self, checkpoint: bytes) -> None:
         self.cache.count_batches(sum(len(run.bases) for run in self.cache.open.runs))
-        self.cache.keep_checkpoint(self.cache.open.runs[0], checkpoint)
+        self.cache.keep_checkpoint(self.cache.open.runs[0], a_piece(checkpoint))
         self.sealed.append(self.cache.seal())
 
     @precondition(lambda self: self.sealed)
@@ -145,8 +145,8 @@ class LogCacheMachine(RuleBasedStateMachine):
         assert self.index.used == RUN_BYTES * sum(len(block.runs) for block in blocks) + BATCH_BYTES * batches
         uncommitted = [block for block in blocks if block.state is not BlockState.COMMITTED]
         assert self.cache.uncommitted_index_bytes == sum(block.index_bytes for block in uncommitted)
-        held = [data for block in blocks for data in block.checkpoints.values()]
-        assert self.checkpoints.used == sum(map(len, held)) + CHECKPOINT_BYTES * len(held)
+        held = [piece.size for block in blocks for piece in block.checkpoints.values()]
+        assert self.checkpoints.used == sum(held) + CHECKPOINT_BYTES * len(held)
 
     @invariant()
     def uncommitted_batches_are_in_memory(self) -> None:
