@@ -195,6 +195,34 @@ def measure(folder: pathlib.Path, *, seconds: float) -> Iterator[tuple[str, floa
         broker.stop()
 
 
+def measure_half_sent(folder: pathlib.Path, *, seconds: float) -> Iterator[tuple[str, float, str]]:
+    """60 MB each of requests of 100 MB, on a broker with default settings, beside one healthy producer."""
+    broker = Broker(folder / "half-sent")
+    load = Load(broker)
+    try:
+        broker.start()
+        admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 2})
+        admin.create_topics([NewTopic("trickle-0", 1, 1)])["trickle-0"].result(60)
+        load.start(load.probe(), every_s=0.02)
+        time.sleep(seconds / 2)
+        quiet, load.latencies_s = sorted(load.latencies_s), []
+        for _ in range(HALF_SENT):
+            load.start(lambda: load.send_half(100_000_000), every_s=1.0)
+        peak, until = 0.0, time.monotonic() + seconds
+        while time.monotonic() < until:
+            peak = max(peak, broker.rss_mb())
+            time.sleep(0.2)
+        busy = sorted(load.latencies_s)
+        yield "half-sent: most RSS with 60 requests of 100 MB", peak, "MB"
+        for name, latencies in (("quiet", quiet), ("half-sent", busy)):
+            yield f"half-sent: produce p50, {name}", latencies[len(latencies) // 2] * 1000, "ms"
+            yield f"half-sent: produce p99, {name}", latencies[len(latencies) * 99 // 100] * 1000, "ms"
+        yield "half-sent: connections closed", broker.metric("automq_requests_stalled_total"), ""
+    finally:
+        load.end()
+        broker.stop()
+
+
 def _create_topics(broker: Broker) -> None:
     admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 2})
     topics = [NewTopic(f"trickle-{number}", PARTITIONS, 1) for number in range(TOPICS)]

@@ -5,6 +5,7 @@ there already and whoever holds them makes room by itself (a cache) or is told t
 """
 
 import asyncio
+from collections.abc import Callable
 
 
 class ByteBudget:
@@ -89,3 +90,27 @@ class ByteBudget:
             if not waiter.done():
                 self._used += size
                 waiter.set_result(None)
+
+
+class Share(ByteBudget):
+    """A part of another budget, with a limit of its own: what is counted here is counted there."""
+
+    def __init__(self, whole: ByteBudget, limit: int, *, on_release: Callable[[], None] = lambda: None) -> None:
+        super().__init__(limit)
+        self._whole = whole
+        self._on_release = on_release
+
+    def charge(self, size: int) -> None:
+        """Count `size` bytes that are held already."""
+        super().charge(size)
+        self._whole.charge(size)
+
+    def release(self, size: int) -> None:
+        """Give `size` bytes back."""
+        super().release(size)
+        self._whole.release(size)
+        self._on_release()
+
+    def try_acquire(self, size: int) -> bool:
+        """Take `size` bytes now, unless that would pass either limit."""
+        raise NotImplementedError("a share only counts")

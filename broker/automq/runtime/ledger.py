@@ -48,17 +48,17 @@ class Account(enum.Enum):
 
 SHARES: Final[Mapping[Account, int]] = {
     Account.ARENAS: 250,
-    Account.RECEIVE: 185,
+    Account.RECEIVE: 180,
     Account.BLOCK_CACHE: 125,
     Account.UPLOADS: 125,
-    Account.COLD_READS: 50,
+    Account.COLD_READS: 45,
     Account.READER_PINS: 50,
     Account.RECOVERY: 40,
     Account.COMPACTION: 50,
     Account.LOG_CACHE_INDEX: 40,
     Account.CHECKPOINTS: 25,
     Account.INDEX_CACHE: 25,
-    Account.CONNECTIONS: 35,
+    Account.CONNECTIONS: 45,
 }
 """Of a thousand. Two uploads of a quarter of the arenas each fit; what is received may be a request of 100 MiB where
 the total is a gibibyte."""

@@ -189,6 +189,10 @@ class StorageEngine:
         self._room.wait(callback)
         self._relieve()
 
+    def tell_room(self) -> None:
+        """Whoever waits for room may ask again: something else that it takes is there."""
+        self._room.schedule()
+
     def when_durable(self, position: int, callback: Callable[[Exception | None], None]) -> None:
         """Call `callback` once: with None when WAL slot `position` is durable, in slot order, at once if it is.
 

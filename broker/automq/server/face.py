@@ -96,7 +96,7 @@ ACCOUNT_MEANINGS = {
     "Produce requests wait",
     Account.CHECKPOINTS: "state of partitions and groups that goes with an upload: Produce requests wait",
     Account.INDEX_CACHE: "indexes of objects: the least recently used go",
-    Account.CONNECTIONS: "open connections, 6 KiB each: new ones are closed",
+    Account.CONNECTIONS: "open connections, 8 KiB each: new ones are closed",
 }
 
 

@@ -80,6 +80,7 @@ class KafkaServer:
         self.receiving = Receiving(
             ledger[Account.RECEIVE], call_soon=lambda turn: asyncio.get_running_loop().call_soon(turn)
         )
+        self.receiving.on_room = storage.tell_room
         self.buffers = ReceiveBuffers(
             spare_bytes_max=self.receiving.spare_bytes_max, on_spare=self.receiving.change_spares
         )
@@ -97,7 +98,7 @@ class KafkaServer:
             clock=services.clock,
             workers=workers,
             tasks=tasks,
-            receive=ledger[Account.RECEIVE],
+            receive=self.receiving.copies,
             on_error=self.metrics.error_counter(ApiKey.PRODUCE),
         )
         self.fetch = FetchHandler(
@@ -213,7 +214,9 @@ class KafkaServer:
 
     def has_room(self, size: int) -> bool:
         """Whether the engine takes a Produce request of `size` bytes."""
-        return self.storage.has_room(size if size < self._room_bytes_max else self._room_bytes_max)
+        return not self.receiving.copies.is_full and self.storage.has_room(
+            size if size < self._room_bytes_max else self._room_bytes_max
+        )
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run a handler, or what an answer needs."""

@@ -14,7 +14,7 @@ MEMORY_DEFAULT_MAX: Final = 1024 * MIB
 
 # What an open connection takes: its own objects, the transport's and the socket's, and what it may keep of a request
 # without asking (`receiving.ALLOWANCE_BYTES`).
-CONNECTION_BYTES: Final = 6 * KIB
+CONNECTION_BYTES: Final = 8 * KIB
 
 # Six tenths of it are for requests above 2 MiB, and one batch may be 4 MiB.
 RECEIVE_BYTES_MIN: Final = 8 * MIB

@@ -1,12 +1,13 @@
 """Memory for requests that are still coming in, or that may not start yet: who may read on, and who waits.
 
 A frame that a read brings whole, and that starts at once, takes no memory of its own. What else has arrived must be
-kept, within four pools that make up the account:
+kept, within pools that make up the account:
 
     short    frames up to 128 KiB that are there in part: drawn whole, so that whoever has begun can end
     medium   the same up to 2 MiB
     long     larger ones, which may be announced and never sent: drawn in steps, as their bytes arrive
     heads    what has arrived of frames that wait for one of these, and whole requests that may not start yet
+    copies   of requests that are worked on for longer than a turn of the loop: while they are full no Produce starts
 
 A connection that waits is not read. Those that wait for one pool are served in the order in which they began. A few
 bytes, `ALLOWANCE_BYTES`, belong to the connection itself and are never waited for. Reads become smaller as the heads
@@ -31,7 +32,7 @@ from automq.protocol.framing import (
     FrameReader,
     buffer_bytes,
 )
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import ByteBudget, Share
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -43,6 +44,7 @@ ALLOWANCE_BYTES: Final = 2 * KIB
 SHORT_SHARE: Final = 0.10
 MEDIUM_SHARE: Final = 0.20
 HEADS_SHARE: Final = 0.10
+COPIES_SHARE: Final = 0.05
 
 # Buffers of medium frames that are kept for the next one: fresh memory costs page faults.
 SPARE_BYTES_MAX: Final = 16 * MIB
@@ -327,9 +329,11 @@ class Receiving:
         self.short = Pool(int(limit * SHORT_SHARE), account)
         self.medium = Pool(int(limit * MEDIUM_SHARE) - self.spare_bytes_max, account)
         self.heads = Pool(int(limit * HEADS_SHARE), account)
-        self.long = LongPool(
-            limit - self.short.limit - self.medium.limit - self.spare_bytes_max - self.heads.limit, account
-        )
+        self.copies = Share(account, int(limit * COPIES_SHARE), on_release=self._on_copy_released)
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when a copy was let go of."""
+        others = self.short.limit + self.medium.limit + self.spare_bytes_max + self.heads.limit + self.copies.limit
+        self.long = LongPool(limit - others, account)
         self.read_bytes = SHARED_BYTES
         """How much a read may take from a socket that nothing is kept of."""
         self.change_heads(0)
@@ -357,6 +361,9 @@ class Receiving:
         else:
             heads.release(-difference)
         self.read_bytes = max(ALLOWANCE_BYTES, min(SHARED_BYTES, (heads.limit - heads.used) // READ_PART))
+
+    def _on_copy_released(self) -> None:
+        self.on_room()
 
     def change_spares(self, difference: int) -> None:
         """More or less is kept for medium frames to come: a share of their own."""

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import ByteBudget, Share
 
 
 async def test_waiters_are_served_in_order_of_arrival() -> None:
@@ -147,3 +147,16 @@ def test_what_is_counted_may_pass_the_limit_and_says_by_how_much() -> None:
     budget.release(8)
     assert budget.try_acquire(6)
     assert budget.is_full
+
+
+def test_share_counts_in_its_whole_and_tells_when_it_is_released() -> None:
+    told: list[int] = []
+    whole = ByteBudget(100)
+    share = Share(whole, 10, on_release=lambda: told.append(share.used))
+    share.charge(12)
+    assert (share.used, share.is_full, whole.used) == (12, True, 12)
+
+    share.release(5)
+    assert (share.used, share.is_full, whole.used, told) == (7, False, 7, [7])
+    with pytest.raises(NotImplementedError):
+        share.try_acquire(1)
