@@ -106,14 +106,14 @@ class StorageEngine:
         self._pool = ArenaPool(
             arenas_max=settings.arenas_max, arena_bytes=settings.arena_unit_bytes, account=ledger[Account.ARENAS]
         )
-        self._room = Room(
+        self.room = Room(
             pool=self._pool,
             cache=self.cache,
             index=index,
             checkpoints=checkpoints,
             reserve_bytes=settings.reserve_bytes,
         )
-        self._room.is_there = lambda: self.halted is not None or self.has_room(1)
+        self.room.is_there = lambda: self.halted is not None or self.has_room(1)
         self._queue: AppendQueue[OpenSlot] = AppendQueue()
         self.wal = self._make_wal(metrics)
         self._uploader = self._make_uploader(metrics)
@@ -175,23 +175,19 @@ class StorageEngine:
 
     def has_room(self, size: int) -> bool:
         """Whether a Produce request of `size` bytes fits; what is internal may use the reserve above that."""
-        if self._room.is_crowded(uploads_pending=self._uploader.pending > 0):
+        if self.room.is_crowded(uploads_pending=self._uploader.pending > 0):
             return False
-        room = self._room.free_bytes
+        room = self.room.free_bytes
         if size > self.wal.append_bytes_max:
             # It may be one batch, in whole arenas of its own; as much as there can be, all the same.
-            size = max(size, self._room.whole_bytes(size + BATCH_POSITION))
+            size = max(size, self.room.whole_bytes(size + BATCH_POSITION))
         # What is left of the arena that is being filled seldom decides.
         return room >= size or room + self.wal.arena_room >= size
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, when room has been made since; ask `has_room` again then."""
-        self._room.wait(callback)
+        self.room.wait(callback)
         self._relieve()
-
-    def tell_room(self) -> None:
-        """Whoever waits for room may ask again: something else that it takes is there."""
-        self._room.schedule()
 
     def when_durable(self, position: int, callback: Callable[[Exception | None], None]) -> None:
         """Call `callback` once: with None when WAL slot `position` is durable, in slot order, at once if it is.
@@ -239,7 +235,7 @@ class StorageEngine:
                 waiter(error)
         for stream in list(self._open_streams.values()):
             stream.lose(error)
-        self._room.schedule()
+        self.room.schedule()
 
     async def close(self, upload: bool) -> None:
         """Refuse appends, make what was appended durable, with `upload` commit it too, and end. Cancel to cut short."""
@@ -459,7 +455,7 @@ class StorageEngine:
         now = self._clock.monotonic()
         self.cache.committed(block, now)
         self._relieve()
-        self._room.after_commit(now, upload_interval_s=self.settings.upload_interval_ms / 1000)
+        self.room.after_commit(now, upload_interval_s=self.settings.upload_interval_ms / 1000)
 
     def _on_refused(self, stream_id: StreamId, epoch: StreamEpoch) -> None:
         stream = self._open_streams.get(stream_id)
@@ -497,5 +493,5 @@ class StorageEngine:
 
     def _relieve(self) -> None:
         """Under memory pressure upload early, unless an upload that will make room is under way already."""
-        if self._room.is_tight and not self._uploader.pending and self.cache.open.runs:
+        if self.room.is_tight and not self._uploader.pending and self.cache.open.runs:
             self._request_seal()

@@ -80,7 +80,7 @@ class KafkaServer:
         self.receiving = Receiving(
             ledger[Account.RECEIVE], call_soon=lambda turn: asyncio.get_running_loop().call_soon(turn)
         )
-        self.receiving.on_room = storage.tell_room
+        self.receiving.on_room = storage.room.schedule
         self.buffers = ReceiveBuffers(
             spare_bytes_max=self.receiving.spare_bytes_max, on_spare=self.receiving.change_spares
         )
