@@ -92,6 +92,7 @@ class ProduceHandler:
         """`receive` is told of copies of what was received, `on_error` of every code that is answered."""
         self._receive = receive
         self._on_error = on_error
+        self._append_bytes_max = storage.append_bytes_max
         self._partitions = partitions
         self._storage = storage
         self._metadata = metadata
@@ -174,7 +175,7 @@ class ProduceHandler:
     def _needs_turns(self, records: memoryview, partition: Partition) -> bool:
         """Whether it takes longer to check and append the batch than a turn of the loop may."""
         rules = partition.rules.append
-        return not is_small(records, rules) or len(records) > self._storage.append_bytes_max
+        return (rules.reads_records and not is_small(records, rules)) or len(records) > self._append_bytes_max
 
     def _append_in_place(
         self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview
@@ -263,7 +264,7 @@ class ProduceHandler:
         try:
             rules = partition.rules.append
             records = await prepare_in_turns(records, rules, self._clock.wall_ms(), self._workers)
-            if len(records) > self._storage.append_bytes_max:
+            if len(records) > self._append_bytes_max:
                 staged = await self._stage(partition, len(records), deadline)
                 large = await fill_in_turns(staged, records)
                 records = staged.payload
