@@ -9,7 +9,7 @@ IMAGE ?= automq:dev
 SEED_BASE ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run test check format sim removed-rules chaos differential bench crds e2e kind-up image golden docs lock clean
+.PHONY: help dev run test check format sim removed-rules chaos soak differential bench crds e2e kind-up image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ removed-rules: $(STAMP)  ## Find, for every rule, a seed that fails without it; 
 
 chaos: $(STAMP)  ## Kill -9 a real broker 50 times under real clients (STORE=uri for another store, LARGE=1 for 1 MB batches)
 	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),50) $(if $(STORE),--store '$(STORE)') $(if $(LARGE),--record-bytes 9000 --rate 2000)
+
+soak: $(STAMP)  ## 20 minutes of a load that never changes: what grows with time fails (SHORT=1: two minutes)
+	$(BIN)/python -m tests.soak $(if $(SHORT),--short)
 
 differential: $(STAMP)  ## Ask Apache Kafka (KAFKA=host:port) the recorded questions anew and rewrite the answers
 	$(BIN)/python -m tests.compat.differential --record $(or $(KAFKA),127.0.0.1:9092)
