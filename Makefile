@@ -9,7 +9,7 @@ IMAGE ?= automq:dev
 SEED_BASE ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run test check format sim removed-rules chaos soak differential bench crds e2e kind-up image golden docs lock clean
+.PHONY: help dev run test check format sim removed-rules chaos soak differential compat bench crds e2e kind-up image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ soak: $(STAMP)  ## 20 minutes of a load that never changes: what grows with time
 
 differential: $(STAMP)  ## Ask Apache Kafka (KAFKA=host:port) the recorded questions anew and rewrite the answers
 	$(BIN)/python -m tests.compat.differential --record $(or $(KAFKA),127.0.0.1:9092)
+
+compat: $(STAMP)  ## Run the tools that people use against a broker: TOOLS="connect kafkajs"; SKIPPED, why, without their packages
+	$(BIN)/python -m tests.tools $(TOOLS)
 
 bench: $(STAMP)  ## Measure; writes build/bench.json
 	$(BIN)/python -m tests.bench
