@@ -17,7 +17,7 @@ several ranges of one stream at the ranges judged before. A commit is the object
     T               moves, unless a range was refused whose stream has no other owner
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +27,8 @@ from automq.metadata.checkpoint_refs import newest_ref
 from automq.metadata.committed_object import CommittedRanges
 from automq.metadata.image import MetadataImage, StreamImage
 from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange, WalTrimmed
-from automq.replicated.machine import Decision, finish
+from automq.replicated.machine import Decision
+from automq.runtime.turns import Steps, at_once
 from automq.s3stream.model import (
     BrokerFenced,
     CommitRange,
@@ -42,6 +43,7 @@ from automq.s3stream.model import (
 RANGES_MAX: Final = 100_000
 # Judged in one turn of the event loop: a few milliseconds' work.
 RANGES_A_TURN: Final = 500
+RANGE_US: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,10 @@ class Judgement:
 
 def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataRecord, CommitResult]:
     """The whole check. Raises CommitTooLarge, BrokerFenced, ObjectRefused."""
-    return finish(judge_in_turns(image, request))
+    return at_once(judge_in_turns(image, request))
 
 
-def judge_in_turns(
-    image: MetadataImage, request: CommitRequest
-) -> Generator[None, None, Decision[MetadataRecord, CommitResult]]:
+def judge_in_turns(image: MetadataImage, request: CommitRequest) -> Steps[Decision[MetadataRecord, CommitResult]]:
     """As `judge`, so many ranges a turn: nothing may be decided or applied between two of them."""
     check_size(request)
     check_committer(image, request)
@@ -83,9 +83,10 @@ def judge_in_turns(
                 refused.append(item.stream)
             verdicts.append(judgement.verdict)
             if not len(verdicts) % RANGES_A_TURN:
-                yield
-        objects.append(ranges.finish(object_id=committed.object_id, size=committed.size))
-        yield
+                yield None
+        yield RANGE_US * (len(committed.ranges) % RANGES_A_TURN)
+        done = yield from ranges.finish_in_turns(object_id=committed.object_id, size=committed.size)
+        objects.append(done)
     trim_to = position_after(image, request, refused)
     return Decision(
         _records(image, request, objects, refused, trim_to), CommitResult(verdicts=verdicts, trimmed_to=trim_to)

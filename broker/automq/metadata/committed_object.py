@@ -5,10 +5,15 @@ the commit check lets nothing else through, and become one: an object has at mos
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from automq.ids import ObjectId, Offset, StreamId
-from automq.metadata.packed_ranges import PackedRanges, StreamRange, check, count_of, pack, unpack
+from automq.metadata.packed_ranges import PackedRanges, StreamRange, check, count_of, pack_in_turns, unpack
 from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange
+from automq.runtime.turns import Steps, at_once
+
+# About how long a thousand ranges take.
+CHECK_US: Final = 300
 
 
 class CommittedRanges:
@@ -32,12 +37,18 @@ class CommittedRanges:
 
     def finish(self, *, object_id: ObjectId, size: int) -> CommittedObject:
         """All of it."""
+        return at_once(self.finish_in_turns(object_id=object_id, size=size))
+
+    def finish_in_turns(self, *, object_id: ObjectId, size: int) -> Steps[CommittedObject]:
+        """As `finish`, for ranges by the ten thousand."""
+        packed = yield from pack_in_turns(self._ranges.values())
         kinds = bytearray(len(self._ranges) if self._checkpoints else 0)
         if self._checkpoints:
             for place, stream in enumerate(sorted(self._ranges)):
                 offset, kind = self._checkpoints.get(stream, (None, 0))
                 if offset == self._ranges[stream].end:
                     kinds[place] = kind
+            yield CHECK_US * len(kinds) // 1000
         others: list[RecordedRange] = []
         for stream, end in self._ends.items():
             held = self._ranges.get(stream)
@@ -47,12 +58,9 @@ class CommittedRanges:
                 others.append(RecordedRange(stream, at, at, 0, 0, kind))
                 if held is None and at < end:
                     others.append(RecordedRange(stream, end, end, 0, 0, 0))
+        yield CHECK_US * len(self._ends) // 1000
         return CommittedObject(
-            object_id=object_id,
-            size=size,
-            ranges=pack(self._ranges.values()),
-            checkpoints=bytes(kinds),
-            others=tuple(others),
+            object_id=object_id, size=size, ranges=packed, checkpoints=bytes(kinds), others=tuple(others)
         )
 
 

@@ -22,11 +22,15 @@ from typing import Final, NewType
 import msgspec
 
 from automq.ids import Offset, StreamId
+from automq.runtime.turns import Steps, at_once
 
 PackedRanges = NewType("PackedRanges", bytes)
 
 VERSION: Final = 1
 COLUMNS: Final = 5
+# About how long a thousand ranges take.
+SORT_US: Final = 100
+COLUMN_US: Final = 100
 _HEAD: Final = struct.Struct("<BI" + "qB" * COLUMNS)
 _CODES: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
@@ -43,14 +47,24 @@ class StreamRange(msgspec.Struct, frozen=True, gc=False):
 
 def pack(ranges: Iterable[StreamRange]) -> PackedRanges:
     """In any order."""
+    return at_once(pack_in_turns(ranges))
+
+
+def pack_in_turns(ranges: Iterable[StreamRange]) -> Steps[PackedRanges]:
+    """As `pack`: a column a turn, for ranges by the ten thousand."""
     ordered = sorted(ranges, key=attrgetter("stream"))
-    return pack_columns(
-        [item.stream for item in ordered],
-        [item.start for item in ordered],
-        [item.end - item.start for item in ordered],
-        [item.size for item in ordered],
-        [item.max_timestamp_ms for item in ordered],
-    )
+    yield SORT_US * len(ordered) // 1000
+    columns: list[Sequence[int]] = []
+    for column in (
+        (item.stream for item in ordered),
+        (item.start for item in ordered),
+        (item.end - item.start for item in ordered),
+        (item.size for item in ordered),
+        (item.max_timestamp_ms for item in ordered),
+    ):
+        columns.append(list(column))
+        yield COLUMN_US * len(ordered) // 1000
+    return pack_columns(*columns)
 
 
 def pack_columns(
