@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from automq.controller.model import TopicSpec
 from automq.metadata.records import ObjectsPrepared
 from automq.metadata.replay import MetadataMachine
+from tests.bench.metadata_growth import metadata_growth
 from tests.bench.report import Row, at_most
 from tests.support.growth_world import GrowthWorld, growth_world
 from tests.support.handler_world import NODE
@@ -29,6 +30,7 @@ def growth(*, quick: bool) -> Iterator[Row]:
     yield from asyncio.run(publish(count))
     yield from asyncio.run(creation(count))
     yield from asyncio.run(retention(count))
+    yield from metadata_growth(quick=quick)
 
 
 async def publish(topics: int) -> list[Row]:

@@ -18,6 +18,7 @@ from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import WallTimeGuard
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.model import CommitObject, CommitRange, CommitRequest
+from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Storage
 from tests.support.controller_world import ControllerWorld, controller_world
@@ -99,7 +100,7 @@ class GrowthWorld:
 
 
 @contextlib.asynccontextmanager
-async def growth_world() -> AsyncIterator[GrowthWorld]:
+async def growth_world(*, storage_settings: StorageSettings = SMALL) -> AsyncIterator[GrowthWorld]:
     """Started and serving."""
     crashes: list[str] = []
     tasks = Tasks("growth", on_crash=lambda name, error: crashes.append(f"{name}: {error!r}"))
@@ -109,8 +110,8 @@ async def growth_world() -> AsyncIterator[GrowthWorld]:
         assert broker is not None
         where = {"controller": world.controller, "metadata": world.metadata, "node": NODE, "epoch": broker.epoch}
         storage = Storage(
-            settings=SMALL,
-            ledger=MemoryLedger({**split_memory(GIB), **SMALL.limits()}, metrics),
+            settings=storage_settings,
+            ledger=MemoryLedger({**split_memory(GIB), **storage_settings.limits()}, metrics),
             cluster_id=CLUSTER,
             node=NODE,
             epoch=broker.epoch,

@@ -17,7 +17,7 @@ several ranges of one stream at the ranges judged before. A commit is the object
     T               moves, unless a range was refused whose stream has no other owner
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,8 +27,7 @@ from automq.metadata.checkpoint_refs import newest_ref
 from automq.metadata.committed_object import CommittedRanges
 from automq.metadata.image import MetadataImage, StreamImage
 from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange, WalTrimmed
-from automq.replicated.machine import Decision
-from automq.runtime.turns import Steps, at_once
+from automq.replicated.machine import Decision, finish
 from automq.s3stream.model import (
     BrokerFenced,
     CommitRange,
@@ -56,10 +55,12 @@ class Judgement:
 
 def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataRecord, CommitResult]:
     """The whole check. Raises CommitTooLarge, BrokerFenced, ObjectRefused."""
-    return at_once(judge_in_turns(image, request))
+    return finish(judge_in_turns(image, request))
 
 
-def judge_in_turns(image: MetadataImage, request: CommitRequest) -> Steps[Decision[MetadataRecord, CommitResult]]:
+def judge_in_turns(
+    image: MetadataImage, request: CommitRequest
+) -> Generator[int | None, None, Decision[MetadataRecord, CommitResult]]:
     """As `judge`, so many ranges a turn: nothing may be decided or applied between two of them."""
     check_size(request)
     check_committer(image, request)

@@ -1,7 +1,7 @@
 """Pure: topics are created, grown and deleted, each with its streams.
 
 Each topic alone: what is refused changes nothing, the others are changed together. Replication factors are nominal:
-any is accepted and shown, the object store replicates. A request may be large, so each is decided in parts (`at_once`
+any is accepted and shown, the object store replicates. A request may be large, so each is decided in parts (`finish`
 makes one of them); nothing else may be decided in between.
 """
 

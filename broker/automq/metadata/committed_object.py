@@ -4,13 +4,13 @@ A stream that was opened anew while a block was filled has several ranges in one
 the commit check lets nothing else through, and become one: an object has at most one range of a stream.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Final
 
 from automq.ids import ObjectId, Offset, StreamId
 from automq.metadata.packed_ranges import PackedRanges, StreamRange, check, count_of, pack_in_turns, unpack
 from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange
-from automq.runtime.turns import Steps, at_once
+from automq.replicated.machine import finish
 
 # About how long a thousand ranges take.
 CHECK_US: Final = 300
@@ -37,9 +37,9 @@ class CommittedRanges:
 
     def finish(self, *, object_id: ObjectId, size: int) -> CommittedObject:
         """All of it."""
-        return at_once(self.finish_in_turns(object_id=object_id, size=size))
+        return finish(self.finish_in_turns(object_id=object_id, size=size))
 
-    def finish_in_turns(self, *, object_id: ObjectId, size: int) -> Steps[CommittedObject]:
+    def finish_in_turns(self, *, object_id: ObjectId, size: int) -> Generator[int, None, CommittedObject]:
         """As `finish`, for ranges by the ten thousand."""
         packed = yield from pack_in_turns(self._ranges.values())
         kinds = bytearray(len(self._ranges) if self._checkpoints else 0)

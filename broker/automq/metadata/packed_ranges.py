@@ -15,14 +15,14 @@ range is empty.
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Final, NewType
 
 import msgspec
 
 from automq.ids import Offset, StreamId
-from automq.runtime.turns import Steps, at_once
+from automq.replicated.machine import finish
 
 PackedRanges = NewType("PackedRanges", bytes)
 
@@ -47,10 +47,10 @@ class StreamRange(msgspec.Struct, frozen=True, gc=False):
 
 def pack(ranges: Iterable[StreamRange]) -> PackedRanges:
     """In any order."""
-    return at_once(pack_in_turns(ranges))
+    return finish(pack_in_turns(ranges))
 
 
-def pack_in_turns(ranges: Iterable[StreamRange]) -> Steps[PackedRanges]:
+def pack_in_turns(ranges: Iterable[StreamRange]) -> Generator[int, None, PackedRanges]:
     """As `pack`: a column a turn, for ranges by the ten thousand."""
     ordered = sorted(ranges, key=attrgetter("stream"))
     yield SORT_US * len(ordered) // 1000

@@ -21,8 +21,7 @@ from automq.metadata.records import Endpoint, FeatureLevelSet, FormatLevelRaised
 from automq.metadata.replay import replay, replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError
-from automq.replicated.machine import Decision
-from automq.runtime.turns import at_once
+from automq.replicated.machine import Decision, finish
 from automq.s3stream.model import (
     BrokerFenced,
     CommitObject,
@@ -68,16 +67,16 @@ def recovered(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[Metada
 def create(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
     spec = TopicSpec(name=f"t{a % 4}", partitions=b % 3 + 1, configs={"retention.ms": str(b)})
     made = lambda: uuid.UUID(int=image.next_stream * 1000 + a)  # noqa: E731
-    return at_once(topics.create_topics(image, [spec], settings=SETTINGS, new_id=made, validate_only=False))
+    return finish(topics.create_topics(image, [spec], settings=SETTINGS, new_id=made, validate_only=False))
 
 
 def delete(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
-    return at_once(topics.delete_topics(image, [f"t{a % 4}"]))
+    return finish(topics.delete_topics(image, [f"t{a % 4}"]))
 
 
 def grow(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
     spec = PartitionsSpec(name=f"t{a % 4}", count=b % 4 + 1)
-    return at_once(topics.create_partitions(image, [spec], settings=SETTINGS, validate_only=False))
+    return finish(topics.create_partitions(image, [spec], settings=SETTINGS, validate_only=False))
 
 
 def open_all(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
@@ -102,7 +101,7 @@ def configure(image: MetadataImage, a: int, b: int, _c: int) -> Decision[Metadat
             resource_type=4, resource_name=str(a % 3), replacement={"automq.broker.draining": "false" if b else "true"}
         ),
     ]
-    return at_once(alter_configs(image, alterations, message_limit=MessageLimit(2**20), validate_only=False))
+    return finish(alter_configs(image, alterations, message_limit=MessageLimit(2**20), validate_only=False))
 
 
 def prepare(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
