@@ -32,7 +32,9 @@ def show(row: Row) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "groups", nargs="*", help="throughput, requests, latency, consumer, idle, bill, memory, restart, growth"
+        "groups",
+        nargs="*",
+        help="throughput, requests, latency, consumer, idle, bill, memory, restart, growth, readers",
     )
     parser.add_argument("--quick", action="store_true", help="once and briefly: shows that it works, not how fast")
     parser.add_argument(

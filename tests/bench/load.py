@@ -14,11 +14,19 @@ import time
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.support.process import TESTBED_HOME
 
 RECORD_BYTES = 1024
 COMPILED = TESTBED_HOME / "bench/load"
+
+
+def create_topic(address: str, topic: str, partitions: int = 16) -> None:
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 2})
+    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
+    while len(admin.list_topics(topic, timeout=10).topics[topic].partitions) < partitions:
+        time.sleep(0.01)
 
 
 def run(

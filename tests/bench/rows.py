@@ -11,26 +11,20 @@ import time
 from collections.abc import Callable, Iterator
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from automq.testing import start_broker
-from tests.bench import idle_bill, load, memory
+from tests.bench import idle_bill, load, memory, readers
 from tests.bench.growth import growth
+from tests.bench.load import create_topic
 from tests.bench.report import Row, at_least, at_most
 from tests.support.process import Broker, Kafka
 
 PARTITIONS = 16
 IDLE_PARTITIONS = 1000
 UPLOAD_INTERVAL_S = 10
-
-
-def create_topic(address: str, topic: str, partitions: int = PARTITIONS) -> None:
-    admin = AdminClient({"bootstrap.servers": address, "log_level": 2})
-    admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(60)
-    while len(admin.list_topics(topic, timeout=10).topics[topic].partitions) < partitions:
-        time.sleep(0.01)
 
 
 def delete_topic(address: str, topic: str) -> None:
@@ -328,6 +322,7 @@ def all_rows(folder: pathlib.Path, *, quick: bool) -> dict[str, Callable[[], Ite
         "requests": lambda: requests(folder, runs=runs, seconds=seconds),
         "latency": lambda: latency(folder, runs=runs, seconds=seconds),
         "consumer": lambda: consumer(folder, runs=runs),
+        "readers": lambda: readers.rows(folder, runs=runs, seconds=seconds),
         "idle": lambda: idle(folder),
         "bill": lambda: bill(folder, seconds=20 if quick else 120),
         "memory": lambda: memory_rows(folder, seconds=20 if quick else 180),

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 
 from automq.protocol.apis import ApiKey
+from tests.support.batches import parse_batches
 from tests.support.process import Broker
 from tests.support.raw_client import FETCH_VERSION, RawClient, fetch_of, stalled
 
@@ -53,3 +54,44 @@ def test_a4_stop_with_stalled_readers_is_quick_and_uploads_the_tail(broker: Brok
     assert not [path for path in (broker.folder / "store").rglob("*") if "/wal/" in str(path) and path.is_file()]
     for client in [*clients, reader]:
         client.close()
+
+
+def test_a2_producers_go_on_beside_consumers_that_do_not_read(broker: Broker) -> None:
+    produce(broker, "t", 20)
+    clients = [stalled(broker.address, "t", {0: number * 4 % 150}) for number in range(150)]
+
+    # More than the log cache holds: every arena has to be had again.
+    assert produce(broker, "t", 100) < 5
+    for client in clients:
+        client.close()
+
+
+def test_a3_old_data_are_read_beside_consumers_that_do_not_read(broker: Broker) -> None:
+    produce(broker, "t", 120)
+    clients = [stalled(broker.address, "t", {0: number}) for number in range(60)]
+    reader = RawClient(broker.address, client_id="healthy")
+    slowest = 0.0
+    for number in range(5):
+        began = time.monotonic()
+        response = reader.call(ApiKey.FETCH, FETCH_VERSION, fetch_of("t", {0: number * 10}))
+        slowest = max(slowest, time.monotonic() - began)
+        assert len(response.responses[0].partitions[0].records) > 1_000_000
+
+    assert slowest < 10
+    for client in [*clients, reader]:
+        client.close()
+
+
+def test_stalled_reader_that_goes_on_gets_what_was_announced(broker: Broker) -> None:
+    produce(broker, "t", 20)
+    client = stalled(broker.address, "t", {0: 0})
+    time.sleep(0.5)
+    produce(broker, "t", 100)
+    began = client.receive()
+
+    (partition,) = began.responses[0].partitions
+    records = bytes(partition.records)
+    assert len(records) > 5_000_000
+    batches = list(parse_batches(records))
+    assert [value for batch in batches for value in batch.values] == [bytes(VALUE_BYTES)] * len(batches)
+    client.close()

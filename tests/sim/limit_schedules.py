@@ -88,7 +88,7 @@ async def reader_that_stalls(world: BrokerWorld) -> None:
     connection.pause()
     answers = [connection.send(ApiKey.FETCH, 12, "staller", everything(5 * SLOT_BYTES)) for _ in range(3)]
     await asyncio.sleep(0.5)
-    # It has to be done before the broker loses its patience with the reader, and copies what is left.
+    # What it was announced is evicted by now, and must come from objects.
     await write(world, 2 * ARENAS * SLOT_BYTES)
     connection.resume()
     for sent in answers:

@@ -24,9 +24,14 @@ def _first_records_only(original: Any) -> Any:
     return upload
 
 
-def _pins_nothing(original: Any) -> Any:
-    def made(self: Any, batches: Any, **options: Any) -> None:
-        original(self, batches, **{**options, "arenas": ()})
+def _keeps_what_it_announced(original: Any) -> Any:
+    if original.__name__ == "_check":
+        return lambda self, batches: sum(map(len, batches)) - self._skip
+
+    def made(self: Any, partition: Any, **options: Any) -> None:
+        original(self, partition, **options)
+        if not self._loaded:
+            self._loaded = partition.cached_views(options["start"], options["end"], options["size"]) or ()
 
     return made
 
@@ -63,10 +68,10 @@ LIMIT_RULES: tuple[Rule, ...] = (
         "recovered_in_groups",
     ),
     Rule(
-        "reads pin",
-        "Memory is bounded: what a reader was given stays where it is until its socket has it.",
-        ("automq.s3stream.arena:ReadResult.__init__",),
-        _pins_nothing,
+        "answers are pulled",
+        "An answer's records are looked at when the socket takes them, and never again without asking where they are.",
+        ("automq.handlers.record_range:RecordRange.__init__", "automq.handlers.record_range:RecordRange._check"),
+        _keeps_what_it_announced,
         "reader_that_stalls",
     ),
     Rule(

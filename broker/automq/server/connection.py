@@ -127,6 +127,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox = Outbox(
             self._transport,
             pins=self._server.pins,
+            room=self._server.kernel_room,
             spawn=partial(self._server.spawn, name="load for an answer"),
             on_progress=self._on_progress,
             on_broken=self._refuse,
@@ -348,6 +349,7 @@ class Connection(asyncio.BufferedProtocol):
             self._exclusive = appending
         elif key is _FETCH:
             self._exclusive = slot
+            self._outbox.on_request()
             self._waiting = server.fetch.start(head, frame, slot, session=session)
         else:
             route = server.table.route(key, head.version)

@@ -28,6 +28,7 @@ from automq.server.admission import Admission, ConnectionLimits
 from automq.server.audit import Audit
 from automq.server.connection import Connection
 from automq.server.dispatch import DispatchTable
+from automq.server.outbox import KernelRoom
 from automq.server.receiving import Receiving
 from automq.server.request_metrics import RequestMetrics
 
@@ -85,6 +86,7 @@ class KafkaServer:
             spare_bytes_max=self.receiving.spare_bytes_max, on_spare=self.receiving.change_spares
         )
         self.pins = ReaderPins(ledger[Account.READER_PINS])
+        self.kernel_room = KernelRoom()
         self.audit = Audit()
         self.is_draining = False
         self._awaited: dict[Connection, None] = {}

@@ -12,6 +12,7 @@ What a client does not take of an answer's own buffers is held in memory, on the
 
 import asyncio
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, cast
@@ -36,10 +37,36 @@ PIECE_BYTES: Final = 4 * KIB
 # Where everything goes through the transport (TLS, a simulation), a piece at a time.
 COPIED_BYTES: Final = 64 * KIB
 
+# The kernel takes megabytes of an answer beyond what it may send to the peer, and a thousand clients that do not read
+# leave all others without buffers (net.ipv4.tcp_mem). So it may do that for a few clients at once; of the others it
+# takes little, which costs twice the CPU for each byte.
+WIDE_MAX: Final = 32
+NARROW_BYTES: Final = 128 * KIB
+
 # A Java consumer reads when it polls, and polls every five minutes at the latest (max.poll.interval.ms).
 UNSENT_S_MAX: Final = 300.0
 
 _BUFFERS: Final = (bytes, bytearray, memoryview)
+
+
+class KernelRoom:
+    """Whose answers the kernel may take as far as it likes: each client from a large answer to its next request."""
+
+    __slots__ = ("_wide",)
+
+    def __init__(self) -> None:
+        self._wide: dict[Outbox, None] = {}
+
+    def enter(self, outbox: "Outbox") -> bool:
+        """Whether there is room for one more."""
+        if outbox not in self._wide and len(self._wide) >= WIDE_MAX:
+            return False
+        self._wide[outbox] = None
+        return True
+
+    def leave(self, outbox: "Outbox") -> None:
+        """The client has taken its answers, or is gone. Idempotent."""
+        self._wide.pop(outbox, None)
 
 
 class Outbox:
@@ -50,16 +77,19 @@ class Outbox:
         "_fd",
         "_held_bytes",
         "_is_waiting",
+        "_is_wide",
         "_loading",
         "_on_broken",
         "_on_progress",
         "_parts",
         "_pins",
         "_pulled",
+        "_room",
         "_sent_bytes",
         "_since",
         "_spawn",
         "_transport",
+        "_write_bytes",
         "unsent_bytes",
     )
 
@@ -68,6 +98,7 @@ class Outbox:
         transport: asyncio.Transport,
         *,
         pins: ReaderPins,
+        room: KernelRoom,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         on_progress: Callable[[], None],
         on_broken: Callable[[Exception], None],
@@ -78,6 +109,10 @@ class Outbox:
         """
         self._transport = transport
         self._pins = pins
+        self._room = room
+        self._is_wide = True
+        self._write_bytes = WRITE_BYTES
+        """What is asked for at once: not much more than the socket took last."""
         self._spawn = spawn
         self._on_progress = on_progress
         self._on_broken = on_broken
@@ -106,6 +141,8 @@ class Outbox:
             if not isinstance(part, _BUFFERS):
                 self._pulled += 1
                 pulled_bytes += length
+        if size > NARROW_BYTES and self._fd is not None:
+            self._set_wide(self._room.enter(self))
         if not (self._pulled or self._parts or self._is_waiting) and len(parts) <= BUFFERS_MAX:
             sent = self._write_now(cast(Sequence[Buffer], parts))
             if sent == size:
@@ -131,6 +168,10 @@ class Outbox:
         self._sent_bytes += 1
         self._write()
 
+    def on_request(self) -> None:
+        """The client has taken what it was given: it asks for more."""
+        self._room.leave(self)
+
     def on_full(self) -> None:
         """The transport holds something."""
         self._is_waiting = True
@@ -153,7 +194,17 @@ class Outbox:
         """The connection is gone."""
         self._fd = None
         self._is_waiting = False
+        self._room.leave(self)
         self._clear()
+
+    def _set_wide(self, is_wide: bool) -> None:
+        """Let the kernel take as much as it likes of an answer, or little."""
+        if is_wide != self._is_wide:
+            self._is_wide = is_wide
+            found = self._transport.get_extra_info("socket")
+            if found.family in (socket.AF_INET, socket.AF_INET6) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                # 0 is the system's default: no limit.
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 0 if is_wide else NARROW_BYTES)
 
     def _write(self) -> None:
         """Send until everything is gone, the transport holds something, or bytes have to be loaded."""
@@ -172,9 +223,10 @@ class Outbox:
 
     def _write_some(self) -> bool:
         """Write as much as the socket takes of the next bytes; whether it took them all. Raises RecordsChanged."""
-        buffers, size, peeked = self._gather(WRITE_BYTES)
+        buffers, size, peeked = self._gather(self._write_bytes)
         sent = self._write_now(buffers) if buffers else 0
         self._drop(sent, peeked)
+        self._write_bytes = min(WRITE_BYTES, max(NARROW_BYTES, 2 * sent))
         return bool(buffers) and sent == size
 
     def _hand_over(self) -> None:

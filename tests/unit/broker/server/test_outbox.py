@@ -15,7 +15,7 @@ from automq.handlers.record_range import RecordsChanged
 from automq.protocol.connection import Buffer, Part
 from automq.runtime.budget import ByteBudget
 from automq.s3stream.ports import StoreUnavailable
-from automq.server.outbox import PIECE_BYTES, UNSENT_S_MAX, Outbox
+from automq.server.outbox import NARROW_BYTES, PIECE_BYTES, UNSENT_S_MAX, WIDE_MAX, KernelRoom, Outbox
 
 
 class Pulled:
@@ -77,17 +77,22 @@ class Pulled:
 class Server(asyncio.Protocol):
     """The broker's end."""
 
-    def __init__(self, pins: ReaderPins) -> None:
+    made: "list[Server]" = []
+
+    def __init__(self, pins: ReaderPins, room: KernelRoom | None = None) -> None:
         self.pins = pins
+        self.room = KernelRoom() if room is None else room
         self.broken: list[Exception] = []
         self.progress = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
+        self.made.append(self)
         self.transport.set_write_buffer_limits(high=0)
         self.outbox = Outbox(
             self.transport,
             pins=self.pins,
+            room=self.room,
             spawn=lambda coroutine: asyncio.get_running_loop().create_task(coroutine),
             on_progress=self.on_progress,
             on_broken=self.on_broken,
@@ -260,6 +265,41 @@ async def oldest_is_given_up_for_room() -> None:
     await end(first, far)
 
 
+async def kernel_takes_as_much_as_it_likes_of_a_few_clients_alone() -> None:
+    """What is left here of the same answer is more where the kernel may take little."""
+    loop = asyncio.get_running_loop()
+    pins, room = ReaderPins(ByteBudget(1_000_000)), KernelRoom()
+    listener = await loop.create_server(lambda: Server(pins, room), "127.0.0.1", 0)
+    address = listener.sockets[0].getsockname()
+    clients: list[socket.socket] = []
+    for _ in range(WIDE_MAX + 5):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        await loop.sock_connect(client, address)
+        clients.append(client)
+    while len(Server.made) < len(clients):
+        await asyncio.sleep(0.01)
+    servers, Server.made = Server.made, []
+    for server in servers:
+        server.send([Pulled(6_000_000)], bytearray())
+    taken = [6_000_000 - server.outbox.unsent_bytes for server in servers]
+    assert max(taken[WIDE_MAX:]) <= 3 * NARROW_BYTES < min(taken[:WIDE_MAX])
+
+    servers[0].outbox.on_request()
+    late = servers[-1]
+    assert late.outbox._is_wide is False
+    late.send([Pulled(6_000_000)], bytearray())
+    assert late.outbox._is_wide is True
+    for server in servers:
+        server.transport.abort()
+    await asyncio.sleep(0.01)
+    assert room.enter(late.outbox)
+    listener.close()
+    for client in clients:
+        client.close()
+
+
 async def peer_is_gone() -> None:
     server, far = await connected()
     server.send([Pulled(3_000_000)], bytearray())
@@ -280,6 +320,7 @@ CASES = [
     broken_when_records_changed,
     broken_when_nothing_can_be_loaded,
     oldest_is_given_up_for_room,
+    kernel_takes_as_much_as_it_likes_of_a_few_clients_alone,
     peer_is_gone,
 ]
 
@@ -287,4 +328,5 @@ CASES = [
 @pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("case", CASES)
 def test_outbox(runner: Any, case: Any) -> None:
+    Server.made.clear()
     runner(case())
