@@ -34,9 +34,7 @@ def main() -> int:
     parser.add_argument(
         "groups",
         nargs="*",
-        help="throughput, requests, latency, consumer, readers, idle, bill, memory, restart, growth",
-        nargs="*",
-        help="throughput, requests, latency, consumer, idle, bill, memory, restart, growth, readers",
+        help="throughput, requests, latency, consumer, readers, idle, bill, memory, restart, growth, testing",
     )
     parser.add_argument("--quick", action="store_true", help="once and briefly: shows that it works, not how fast")
     parser.add_argument(
