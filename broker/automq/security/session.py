@@ -31,6 +31,7 @@ class Session:
     """One connection's client. Not frozen: it says who it is by and by."""
 
     __slots__ = (
+        "__weakref__",
         "_authorizer",
         "_mute",
         "_quotas",

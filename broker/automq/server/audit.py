@@ -6,6 +6,7 @@ logged once for each client: it asks again and again.
 """
 
 import logging
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,8 +26,9 @@ from automq.protocol.messages.admin import (
 )
 from automq.protocol.messages.admin_cluster import AlterPartitionReassignmentsRequest
 from automq.protocol.messages.group_admin import DeleteGroupsRequest
-from automq.protocol.messages.offset import OffsetDeleteRequest
+from automq.protocol.messages.offset import OffsetCommitRequest, OffsetDeleteRequest
 from automq.protocol.schema import Message
+from automq.security.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,10 @@ LINES_MAX: Final = 50
 """Of one request: a tool that deletes ten thousand topics is told of in fifty lines and a number."""
 CLIENTS_MAX: Final = 1_000
 """Refusals remembered; the oldest is logged again when its client comes back."""
+OUTSIDER_GROUPS_MAX: Final = 100
+"""Of one connection."""
+NAMED_MAX: Final = 10
+"""Topics in a line."""
 NAME_CHARACTERS_MAX: Final = 200
 """Of what a client says of itself."""
 
@@ -150,12 +156,17 @@ class Audit:
 
     def __init__(self) -> None:
         self._refused: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._outsiders: weakref.WeakKeyDictionary[Session, set[str]] = weakref.WeakKeyDictionary()
+        """Groups for which each connection has committed without being a member."""
 
     def answered(self, api: Api, context: RequestContext, request: Message, response: object) -> None:
         """Log what `request` changed, or was refused."""
         changes = CHANGES.get(type(request))
         if changes is not None and not getattr(request, "validate_only", False):
             self._log_changes(api, context, list(changes(request, response)))
+        elif isinstance(request, OffsetCommitRequest):
+            if request.generation_id_or_member_epoch < 0 and not request.member_id:
+                self._log_outsider(context, request, response)
         elif is_transactional(request):
             self.refuse(
                 "transactions",
@@ -176,13 +187,27 @@ class Audit:
             self._refused.popitem(last=False)
         log.warning("refused", extra={"what": what, "client": name, "host": host, "remedy": remedy})
 
-    def _log_changes(self, api: Api, context: RequestContext, changes: list[Change]) -> None:
-        who = {
-            "principal": context.principal,
-            "client": _shown(context.client_id),
-            "host": context.client_host,
-            "listener": context.listener_name,
+    def _log_outsider(self, context: RequestContext, request: OffsetCommitRequest, response: Any) -> None:
+        """Whoever resets a group's offsets commits so, on a connection of its own.
+
+        So do consumers that assign partitions themselves, again and again: one line for each connection and group.
+        """
+        groups = self._outsiders.setdefault(context.session, set())
+        if request.group_id in groups or len(groups) >= OUTSIDER_GROUPS_MAX:
+            return
+        groups.add(request.group_id)
+        partitions = [part for topic in response.topics for part in topic.partitions]
+        refused = next((part.error_code for part in partitions if part.error_code), 0)
+        fields = {
+            "target": request.group_id,
+            "topics": ",".join(topic.name for topic in request.topics[:NAMED_MAX]),
+            "partitions": len(partitions),
+            **({"error": _name(refused)} if refused else {}),
         }
+        log.info("offsets committed by no member of the group", extra={**fields, **_who(context)})
+
+    def _log_changes(self, api: Api, context: RequestContext, changes: list[Change]) -> None:
+        who = _who(context)
         for change in changes[:LINES_MAX]:
             if change.code:
                 outcome = {"api": api.name, "asked": change.what, "error": _name(change.code)}
@@ -191,6 +216,17 @@ class Audit:
                 log.info(change.what, extra={"target": change.target, **change.details, **who})
         if len(changes) > LINES_MAX:
             log.info("more of the same request", extra={"api": api.name, "more": len(changes) - LINES_MAX, **who})
+
+
+def _who(context: RequestContext) -> dict[str, object]:
+    session = context.session
+    return {
+        "principal": context.principal,
+        "client": _shown(context.client_id),
+        "software": f"{session.software_name or 'unknown'} {session.software_version or ''}".strip(),
+        "host": context.client_host,
+        "listener": context.listener_name,
+    }
 
 
 def _shown(client_id: str | None) -> str:

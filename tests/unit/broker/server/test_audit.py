@@ -161,3 +161,38 @@ async def test_api_that_is_not_served_is_told_of_once_with_the_clients_name(capl
         ("SaslHandshake is not served here", "kminion"),
     ]
     await path.close()
+
+
+def commit(group: str, *, member: str = "", generation: int = -1) -> Message:
+    part = offset.OffsetCommitRequestPartition(partition_index=0, committed_offset=7)
+    topics = [offset.OffsetCommitRequestTopic(name="orders", partitions=[part])]
+    return offset.OffsetCommitRequest(
+        group_id=group, member_id=member, generation_id_or_member_epoch=generation, topics=topics
+    )
+
+
+def test_offsets_that_no_member_commits_are_told_once_a_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """A reset of offsets is an administrative change; a consumer without members commits so every few seconds."""
+    log = Audit()
+    parts = [offset.OffsetCommitResponsePartition(partition_index=0)]
+    response = offset.OffsetCommitResponse(topics=[offset.OffsetCommitResponseTopic(name="orders", partitions=parts)])
+    api = APIS[ApiKey.OFFSET_COMMIT]
+    connections = [context_of(image_of({}), version=8) for _ in range(2)]
+    for context in connections:
+        context.session.client_id = "reset-tool"
+        for _ in range(3):
+            log.answered(api, context, commit("billing"), response)
+            log.answered(api, context, commit("billing", member="m-1", generation=3), response)
+    log.answered(api, connections[0], commit("other"), response)
+
+    assert [vars(line)["target"] for line in caplog.records] == ["billing", "billing", "other"]
+    assert vars(caplog.records[0])["topics"] == "orders"
+    assert vars(caplog.records[0])["client"] == "reset-tool"
+
+
+def test_refused_reset_names_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    parts = [offset.OffsetCommitResponsePartition(partition_index=0, error_code=ErrorCode.UNKNOWN_MEMBER_ID)]
+    response = offset.OffsetCommitResponse(topics=[offset.OffsetCommitResponseTopic(name="orders", partitions=parts)])
+    answered(Audit(), commit("billing"), response)
+
+    assert vars(caplog.records[0])["error"] == "UNKNOWN_MEMBER_ID"
