@@ -54,6 +54,8 @@ class Broker:
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.name = "automq"
+        self.descriptors: int | None = None
+        """As many files and sockets may be open, and not more."""
 
     @property
     def address(self) -> str:
@@ -72,6 +74,8 @@ class Broker:
         began = time.monotonic()
         log = (self.folder / "broker.log").open("ab")
         command = [sys.executable, "-m", "automq", "broker", "--config", str(config)]
+        if self.descriptors is not None:
+            command = ["sh", "-c", f'ulimit -n {self.descriptors} && exec "$@"', "sh", *command]
         self.process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
         while not self.ready():
