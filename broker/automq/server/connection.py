@@ -26,7 +26,7 @@ from automq.runtime.cpu import metered
 from automq.security.session import Session
 from automq.server.dispatch import Route, StalledRequest, UnsupportedVersion, cause_of, decode_request, respond
 from automq.server.outbox import Outbox
-from automq.server.receiving import Hold
+from automq.server.receiving import Hold, decoded_bytes
 from automq.server.started import Started, StartedRequests
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class Connection(asyncio.BufferedProtocol):
             return False
         if head.api.key is _PRODUCE:
             return self._server.has_room(size) or self._wait_for_room()
-        return not len(self._queue)
+        return not len(self._queue) and (self._server.receiving.may_decode(size) or self._wait_for_room())
 
     def _wait_for_room(self) -> bool:
         """Rule of back-pressure: a Produce is not even taken in while the engine has no room for it. False."""
@@ -324,9 +324,11 @@ class Connection(asyncio.BufferedProtocol):
         self._reader.retain()
 
     def _start(self, head: RequestHead, frame: memoryview, now: float) -> bool:
-        """False when the request runs alone. Raises MalformedMessage, UnsupportedVersion."""
+        """False when the request runs alone. Raises MalformedMessage, UnsupportedVersion, FrameRefused."""
         server = self._server
         key = head.api.key
+        if key is not _PRODUCE:
+            server.receiving.check_decoded(len(frame))
         self._frames += 1
         session = self._session
         session.client_id = head.client_id
@@ -357,6 +359,7 @@ class Connection(asyncio.BufferedProtocol):
                 raise UnsupportedVersion(head, "is not served here")
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
+            server.receiving.decoded.charge(decoded_bytes(len(frame)))
             work = self._run(route, head, request, slot, started, size=len(frame))
             _ = server.spawn(work, name=head.api.name)
         return False
@@ -395,7 +398,10 @@ class Connection(asyncio.BufferedProtocol):
             audit=server.audit,
             on_error=server.metrics.failed,
         )
-        answer = await metered(work, started.add_worked)
+        try:
+            answer = await metered(work, started.add_worked)
+        finally:
+            server.receiving.decoded.release(decoded_bytes(size))
         if answer is None:
             slot.discard()
             self.close()

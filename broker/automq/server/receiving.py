@@ -8,6 +8,7 @@ kept, within pools that make up the account:
     long     larger ones, which may be announced and never sent: drawn in steps, as their bytes arrive
     heads    what has arrived of frames that wait for one of these, and whole requests that may not start yet
     copies   of requests that are worked on for longer than a turn of the loop: while they are full no Produce starts
+    decoded  requests without records that are answered, as objects: a large one waits until there is room, or alone
 
 A connection that waits is not read. Those that wait for one pool are served in the order in which they began. A few
 bytes, `ALLOWANCE_BYTES`, belong to the connection itself and are never waited for. Reads become smaller as the heads
@@ -30,6 +31,7 @@ from automq.protocol.framing import (
     SIZE_BYTES,
     SPARE_BUFFER_BYTES_MAX,
     FrameReader,
+    FrameRefused,
     buffer_bytes,
 )
 from automq.runtime.budget import ByteBudget, Share
@@ -41,10 +43,18 @@ MIB: Final = 1024 * KIB
 ALLOWANCE_BYTES: Final = 2 * KIB
 
 # Of the account.
-SHORT_SHARE: Final = 0.10
+SHORT_SHARE: Final = 0.08
 MEDIUM_SHARE: Final = 0.20
-HEADS_SHARE: Final = 0.10
+HEADS_SHARE: Final = 0.08
 COPIES_SHARE: Final = 0.05
+DECODED_SHARE: Final = 0.04
+
+# What a request becomes as objects: a name of one letter in an array is three bytes, and sixty here.
+DECODED_FACTOR: Final = 20
+# Smaller requests are not counted: so much is decoded in a turn and forgotten.
+DECODED_FREE_BYTES: Final = 64 * KIB
+# Requests without records are at most this part of the account: a commit of 100,000 partitions is 2 to 5 MB.
+DECODED_PART: Final = 16
 
 # Buffers of medium frames that are kept for the next one: fresh memory costs page faults.
 SPARE_BYTES_MAX: Final = 16 * MIB
@@ -57,6 +67,11 @@ READ_PART: Final = 8
 PARTS: Final = 60
 PATIENCE_S: Final = 30.0
 PATIENCE_UNDER_PRESSURE_S: Final = 2.0
+
+
+def decoded_bytes(size: int) -> int:
+    """Pure: what a request of `size` bytes is counted as while it is answered."""
+    return DECODED_FACTOR * size if size > DECODED_FREE_BYTES else 0
 
 
 class Pool:
@@ -331,8 +346,12 @@ class Receiving:
         self.heads = Pool(int(limit * HEADS_SHARE), account)
         self.copies = Share(account, int(limit * COPIES_SHARE), on_release=self._on_copy_released)
         self.on_room: Callable[[], None] = lambda: None
-        """Called when a copy was let go of."""
-        others = self.short.limit + self.medium.limit + self.spare_bytes_max + self.heads.limit + self.copies.limit
+        """Called when a copy, or what was decoded, was let go of."""
+        self.decoded = Share(account, int(limit * DECODED_SHARE), on_release=self._on_copy_released)
+        self.decoded_bytes_max = limit // DECODED_PART
+        """The largest request that is not a Produce."""
+        others = sum(pool.limit for pool in (self.short, self.medium, self.heads, self.copies, self.decoded))
+        others += self.spare_bytes_max
         self.long = LongPool(limit - others, account)
         self.read_bytes = SHARED_BYTES
         """How much a read may take from a socket that nothing is kept of."""
@@ -361,6 +380,16 @@ class Receiving:
         else:
             heads.release(-difference)
         self.read_bytes = max(ALLOWANCE_BYTES, min(SHARED_BYTES, (heads.limit - heads.used) // READ_PART))
+
+    def check_decoded(self, size: int) -> None:
+        """Raises FrameRefused for a request without records that is too large."""
+        if size > self.decoded_bytes_max:
+            raise FrameRefused(size, frame_bytes_max=self.decoded_bytes_max)
+
+    def may_decode(self, size: int) -> bool:
+        """Whether a request may become objects now; else ask again when there is room."""
+        cost, decoded = decoded_bytes(size), self.decoded
+        return not cost or not decoded.used or decoded.used + cost <= decoded.limit
 
     def _on_copy_released(self) -> None:
         self.on_room()

@@ -12,7 +12,12 @@ from automq.ids import Offset
 from automq.protocol.apis import APIS, ApiKey, encode_request
 from automq.protocol.codec import decode_whole
 from automq.protocol.errors import ErrorCode
-from automq.protocol.messages.discovery import ApiVersionsRequest, ApiVersionsResponse
+from automq.protocol.messages.discovery import (
+    ApiVersionsRequest,
+    ApiVersionsResponse,
+    MetadataRequest,
+    MetadataRequestTopic,
+)
 from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from automq.runtime.ledger import Account
 from automq.s3stream.store.memory import MemoryStore
@@ -473,4 +478,38 @@ async def test_pipelined_requests_that_wait_for_one_answer_are_bounded() -> None
         await asyncio.sleep(0.001)
         client.frames()
     assert path.engine.memory[Account.RECEIVE].used <= 256 * 1024
+    await path.close()
+
+
+def wide_metadata(names: int) -> MetadataRequest:
+    return MetadataRequest(
+        topics=[MetadataRequestTopic(name="a") for _ in range(names)], allow_auto_topic_creation=False
+    )
+
+
+async def test_requests_that_become_many_objects_are_answered_one_after_the_other() -> None:
+    path, client = await a_path(memory={Account.RECEIVE: 16 * 1024 * 1024})
+    decoded = path.server.receiving.decoded
+    clients = [path.connect() for _ in range(10)]
+    sent = [peer.send(ApiKey.METADATA, 9, wide_metadata(100_000)) for peer in clients]
+    one = decoded.used
+    assert 20 * 300_000 < one < 20 * 300_100
+    assert sum(peer.is_reading() for peer in clients) == 1
+
+    for peer, number in zip(clients, sent, strict=True):
+        assert len((await peer.answer(number)).topics) > 0
+        assert decoded.used <= one
+    assert decoded.used == 0
+    await path.close()
+
+
+async def test_request_without_records_is_refused_when_it_is_very_large(caplog: pytest.LogCaptureFixture) -> None:
+    path, client = await a_path(memory={Account.RECEIVE: 16 * 1024 * 1024})
+    with caplog.at_level(logging.WARNING):
+        client.send(ApiKey.METADATA, 9, wide_metadata(400_000))
+        await asyncio.sleep(0)
+
+    assert client.was_lost
+    assert "a frame of 12000" in caplog.text
+    assert "10 to 1048576 are accepted" in caplog.text
     await path.close()
