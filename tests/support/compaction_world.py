@@ -29,7 +29,7 @@ from automq.metadata.records import (
 )
 from automq.metadata.replay import replay_all
 from automq.runtime.turns import at_once
-from automq.s3stream.model import KEPT, CheckpointKind, CommitObject, CommitRange, CommitRequest, RetentionClass
+from automq.s3stream.model import KEPT, CommitObject, CommitRange, CommitRequest, RetentionClass
 
 NODE, EPOCH = NodeId(1), BrokerEpoch(1)
 SMALL = CompactionSettings(sources=3, object_bytes=1000, job_bytes=10_000, range_bytes=100)
@@ -84,7 +84,7 @@ class CompactionWorld:
                     end=Offset(start + count),
                     size=count * record_bytes,
                     max_timestamp_ms=start + count,
-                    checkpoint=CheckpointKind(stream in checkpoints),
+                    checkpoint=int(stream in checkpoints),
                 )
             )
         size = sum(item.size for item in ranges) + 200

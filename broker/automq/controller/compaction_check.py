@@ -21,14 +21,14 @@ from typing import Final
 from automq.controller.brokers import check_alive
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
 from automq.metadata.image import MetadataImage
-from automq.metadata.packed_ranges import StreamRange, pack
+from automq.metadata.packed_ranges import StreamRange, pack_in_turns
 from automq.metadata.records import CompactedObject, MetadataRecord, ObjectsCompacted, ObjectsDestroyed
 from automq.replicated.machine import Decision
 from automq.s3stream.model import CommitTooLarge, ObjectRefused, ObjectSpan
 
 RANGES_MAX: Final = 100_000
-# Judged in one turn of the event loop: a few milliseconds' work.
-RANGES_A_TURN: Final = 200
+# Spans looked at in one turn of the event loop: a few milliseconds' work.
+SPANS_A_TURN: Final = 300
 
 
 class CompactionRefused(Exception):
@@ -72,7 +72,7 @@ class CompactionResult:
 
 def judge_compaction(
     image: MetadataImage, request: CompactionRequest, *, now_ms: int
-) -> Generator[None, None, Decision[MetadataRecord, CompactionResult]]:
+) -> Generator[int | None, None, Decision[MetadataRecord, CompactionResult]]:
     """The whole check, in turns: nothing may be decided or applied between two of them.
 
     Raises BrokerFenced, ObjectRefused, CommitTooLarge, CompactionRefused.
@@ -92,11 +92,13 @@ def judge_compaction(
                 check_as_named(image, item.stream, left)
                 ranges.append(range_of(item.stream, left))
                 released.update(span.object_id for span in left)
-            judged += 1
-            if not judged % RANGES_A_TURN:
-                yield
+            judged += 1 + len(item.spans)
+            if judged >= SPANS_A_TURN:
+                judged = 0
+                yield None
         replaced += len(ranges)
-        compacted.append(CompactedObject(object_id=output.object_id, size=output.size, ranges=pack(ranges)))
+        packed = yield from pack_in_turns(ranges)
+        compacted.append(CompactedObject(object_id=output.object_id, size=output.size, ranges=packed))
     destroyed = superfluous(image, released)
     records: list[MetadataRecord] = [
         ObjectsCompacted(

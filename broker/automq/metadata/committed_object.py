@@ -9,9 +9,10 @@ from typing import Final
 
 from automq.ids import ObjectId, Offset, StreamId
 from automq.metadata.packed_ranges import PackedRanges, StreamRange, check, count_of, pack_in_turns, unpack
-from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange
+from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, ObjectsCompacted, RecordedRange
 from automq.replicated.machine import finish
 
+MERGED_RANGES: Final = 16
 # About how long a thousand ranges take.
 CHECK_US: Final = 300
 
@@ -87,10 +88,13 @@ def join(before: StreamRange, more: StreamRange) -> StreamRange:
 
 
 def ranges_committed(records: Sequence[MetadataRecord]) -> int:
-    """How many ranges these records add to streams: what takes long to replay."""
+    """How many ranges these records add to streams: what takes long to replay.
+
+    One that takes the place of others counts for as many as a merge usually replaces.
+    """
     return sum(
-        count_of(PackedRanges(committed.ranges))
+        count_of(PackedRanges(changed.ranges)) * (1 if isinstance(record, ObjectsCommitted) else MERGED_RANGES)
         for record in records
-        if isinstance(record, ObjectsCommitted)
-        for committed in record.objects
+        if isinstance(record, ObjectsCommitted | ObjectsCompacted)
+        for changed in record.objects
     )

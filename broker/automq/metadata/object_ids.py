@@ -71,7 +71,9 @@ class ObjectIds(msgspec.Struct, frozen=True, gc=False):
         if number < 0:
             return 0
         before = sum(map(_length, self.chunks[:number]))
-        return before + bisect_right(_ids(self.chunks[number]), offset, key=end_of)
+        ids = _ids(self.chunks[number])
+        # Who reads from the beginning, and who trims a little, is there already.
+        return before if end_of(ids[0]) > offset else before + bisect_right(ids, offset, key=end_of, lo=1)
 
     def iterate(self, place: int) -> Iterator[ObjectId]:
         """From the id at `place` on; a chunk at a time is unpacked."""

@@ -5,7 +5,6 @@ wrote, range by range, becomes the same packed values.
 """
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -37,7 +36,6 @@ from automq.metadata.records import (
     StreamTrimmed,
 )
 from automq.metadata.spans import Holding, Spans, extended
-from automq.s3stream.model import ObjectSpan
 
 # Ranges applied in one turn of the event loop: a few milliseconds' work.
 RANGES_A_TURN: Final = 500
@@ -180,9 +178,9 @@ class ObjectReplay(ImageUnderChange):
         for compacted in record.objects:
             ranges = check(compacted.ranges)
             for held in unpack(ranges):
-                self._replace(compacted, held, released)
-                replaced += 1
-                if not replaced % RANGES_A_TURN:
+                replaced += self._replace(compacted, held, released)
+                if replaced >= RANGES_A_TURN:
+                    replaced = 0
                     yield
             del self.prepared[compacted.object_id]
             self.committed[compacted.object_id] = ObjectImage(
@@ -198,21 +196,14 @@ class ObjectReplay(ImageUnderChange):
                 self.unreferenced[compacted.object_id] = None
         self._release(released)
 
-    def _replace(self, compacted: CompactedObject, by: StreamRange, released: Counter[ObjectId]) -> None:
-        """One stream's spans between the ends of `by`; `released` counts whose they were."""
+    def _replace(self, compacted: CompactedObject, by: StreamRange, released: Counter[ObjectId]) -> int:
+        """One stream's spans between the ends of `by`: how many. `released` counts whose they were."""
         stream = self.streams[by.stream]
-        spans = Spans(by.stream, stream.held, self.committed)
-        named = list(itertools.takewhile(lambda span: span.start < by.end, spans.above(by.start)))
-        new = ObjectSpan(
-            object_id=compacted.object_id,
-            object_size=compacted.size,
-            start=by.start,
-            end=by.end,
-            size=by.size,
-            max_timestamp_ms=by.max_timestamp_ms,
-        )
-        self.streams[by.stream] = structs.replace(stream, held=spans.replaced(named, [new]))
-        released.update(span.object_id for span in named)
+        held, gone = Spans(by.stream, stream.held, self.committed).replaced_by(compacted.object_id, by)
+        self.streams[by.stream] = structs.replace(stream, held=held)
+        for object_id in gone:
+            released[object_id] += 1
+        return len(gone)
 
     def _release(self, released: Mapping[ObjectId, int], checkpoints: Mapping[ObjectId, int] = NOTHING) -> None:
         """So many references to each object are gone, and so many of them were pieces of checkpoints."""

@@ -146,9 +146,12 @@ def find(packed: PackedRanges, stream: StreamId) -> StreamRange | None:
     def less(place: int) -> int:
         return int.from_bytes(packed[at + place * width : at + place * width + width], "little")
 
-    place = bisect_left(range(count), wanted, key=less)
-    if place == count or less(place) != wanted:
-        return None
+    # Ids ascend from the base, so the place is at most what is wanted; where an object has all of them it is just that.
+    place = min(wanted, count - 1)
+    if less(place) != wanted:
+        place = bisect_left(range(place), wanted, key=less)
+        if less(place) != wanted:
+            return None
     found: list[int] = []
     offset = at + count * width
     for base, width in ((heads[2], heads[3]), (heads[4], heads[5]), (heads[6], heads[7]), (heads[8], heads[9])):

@@ -126,6 +126,35 @@ class Spans:
         )
         return left, dropped
 
+    def replaced_by(self, object_id: ObjectId, by: StreamRange) -> tuple[Holding, Sequence[ObjectId]]:
+        """What is held once one range of an object that is not committed yet takes the place of all between its ends.
+
+        And whose ranges those were. For whoever knows that they are the right ones: what they begin and end with is the
+        caller's business, see `replaced`; here it is a bug when they do not fit.
+        """
+        objects = self._holding.objects
+        place = self._place_above(by.start)
+        gone: list[ObjectId] = []
+        size = offsets = 0
+        start, end = None, by.start
+        for other in objects.iterate(place):
+            found = self._range(other)
+            if found.start >= by.end:
+                break
+            start = found.start if start is None else start
+            gone.append(other)
+            size += found.size
+            offsets += found.end - found.start
+            end = found.end
+        assert (start, end) == (by.start, by.end), f"object {object_id} begins or ends within a span"
+        assert object_id not in self._objects
+        left = Holding(
+            objects.splice(place, len(gone), ((object_id, by.start),), self._start_of),
+            self._holding.stored_bytes + by.size - size,
+            self._holding.stored_offsets + (by.end - by.start) - offsets,
+        )
+        return left, gone
+
     def replaced(self, named: Sequence[ObjectSpan], by: Sequence[ObjectSpan]) -> Holding:
         """What is held once the spans `named` are swapped for those of objects that are not committed yet.
 

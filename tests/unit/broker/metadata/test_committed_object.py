@@ -3,10 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automq.ids import ObjectId, Offset, StreamId
-from automq.metadata.committed_object import CommittedRanges, ranges_of
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
+from automq.metadata.committed_object import MERGED_RANGES, CommittedRanges, ranges_committed, ranges_of
 from automq.metadata.packed_ranges import StreamRange
-from automq.metadata.records import CommittedObject, RecordedRange
+from automq.metadata.records import (
+    CommittedObject,
+    CompactedObject,
+    ObjectsCommitted,
+    ObjectsCompacted,
+    PrefixOwnerSet,
+    RecordedRange,
+)
 
 PARTS = st.tuples(st.integers(0, 5), st.integers(0, 1))
 BASE, NONE = 1, 0
@@ -88,3 +95,13 @@ def test_applied_one_by_one_or_as_one_record_ends_and_checkpoints_are_the_same(
     captured = {found.stream: found.end for found, kind in ranges if kind}
     captured.update({item.stream: item.end for item in made.others if item.checkpoint})
     assert captured == checkpoints
+
+
+def test_ranges_of_commits_count_and_those_that_replace_others_count_for_more() -> None:
+    committed = gathered(recorded(5, 0, 3), recorded(6, 0, 3))
+    commit = ObjectsCommitted(NodeId(1), BrokerEpoch(1), 1, (committed, committed))
+    compacted = CompactedObject(object_id=ObjectId(2), size=9, ranges=committed.ranges)
+    swap = ObjectsCompacted(node=NodeId(1), epoch=BrokerEpoch(1), generation=1, objects=(compacted,))
+
+    assert ranges_committed([commit, PrefixOwnerSet(owner="uid"), commit]) == 8
+    assert ranges_committed([swap]) == 2 * MERGED_RANGES
