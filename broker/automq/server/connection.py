@@ -201,8 +201,7 @@ class Connection(asyncio.BufferedProtocol):
             self._is_processing = False
         if self.is_closed:
             return
-        if self._started.is_working:
-            self._started.end_turn(self._server.now())
+        self._started.end_turn(self._server.now)
         # A kept frame's memory stays drawn, and nothing is read behind it.
         may_read = not self._is_frame_kept and self._hold.update(self._reader)
         may_read = may_read and is_all and self._mute_timer is None

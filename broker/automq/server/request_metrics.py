@@ -166,15 +166,19 @@ class RequestMetrics:
     def answered(self, key: int, seconds: float, count: int = 1, *, worked_s: float = 0.0) -> None:
         """`count` requests of API `key` were answered after `seconds`, of which each worked `worked_s`."""
         requests = self._by_api[key]
-        total, worked, waited = requests.total, requests.worked, requests.waited
+        total, waited = requests.total, requests.waited
         waited_s = seconds - worked_s
-        total.buckets[bisect_left(LATENCY_BUCKETS_S, seconds)] += count
+        index = bisect_left(LATENCY_BUCKETS_S, seconds)
+        total.buckets[index] += count
         total.sum_s += seconds * count
-        # Nearly all of them, and a quarter of the time that a search takes.
-        worked.buckets[0 if worked_s <= _SHORT_S else bisect_left(LATENCY_BUCKETS_S, worked_s)] += count
-        worked.sum_s += worked_s * count
-        waited.buckets[0 if waited_s <= _SHORT_S else bisect_left(LATENCY_BUCKETS_S, waited_s)] += count
+        # Mostly the same one: a search takes as long as all the rest.
+        is_same = not index or waited_s > LATENCY_BUCKETS_S[index - 1]
+        waited.buckets[index if is_same else bisect_left(LATENCY_BUCKETS_S, waited_s)] += count
         waited.sum_s += waited_s * count
+        # Who works shortly is not counted one by one, as in the phases that are mostly 0.
+        requests.worked.sum_s += worked_s * count
+        if worked_s > _SHORT_S:
+            requests.worked.buckets[bisect_left(LATENCY_BUCKETS_S, worked_s)] += count
 
     def queued(self, key: int, seconds: float) -> None:
         """One request may start now, after waiting for it."""
@@ -235,7 +239,7 @@ class RequestMetrics:
                 times: _Times = getattr(requests, phase)
                 sums.add_metric([name, phase], times.sum_s)
                 if key in DISTRIBUTED:
-                    # Who did not queue, and whose answer was taken at once, was not counted one by one.
+                    # Who was not counted one by one had none of it, or little.
                     at_once = max(0, answered - times.count)
                     counts = [times.buckets[0] + at_once, *times.buckets[1:]]
                     phases.add_metric([name, phase], buckets=_cumulative(counts), sum_value=times.sum_s)

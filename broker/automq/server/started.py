@@ -4,6 +4,7 @@ Those of one API that one read brought are counted together: one by one takes as
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from automq.protocol.apis import ApiKey
 from automq.server.request_metrics import RequestMetrics
@@ -45,14 +46,13 @@ class StartedRequests:
         waiting.append(started)
         return started
 
-    @property
-    def is_working(self) -> bool:
-        """Whether something began in this turn of the event loop and is not answered."""
-        return bool(self._waiting) and self._waiting[-1].worked_s < 0
-
-    def end_turn(self, now: float) -> None:
-        """What began in this turn and is not answered waits from now on."""
-        for started in reversed(self._waiting):
+    def end_turn(self, clock: Callable[[], float]) -> None:
+        """What began in this turn of the event loop and is not answered waits from now on."""
+        waiting = self._waiting
+        if not waiting or waiting[-1].worked_s >= 0:
+            return
+        now = clock()
+        for started in reversed(waiting):
             if started.worked_s >= 0:
                 return
             started.worked_s = (now - started.since) / started.count
