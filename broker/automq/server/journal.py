@@ -54,6 +54,8 @@ class Journal:
                 "listeners": ",".join(f"{each.name}://{each.address}" for each in settings.node.listeners),
                 "advertised": ",".join(f"{each.name}://{each.address}" for each in settings.advertised()),
                 "http": settings.server.http,
+                "memory": _mib(sum(settings.memory.values())),
+                "memory_limit": _mib(settings.machine.memory_limit_bytes),
                 "changed": "; ".join(f"{key}={text}" for key, text in settings.changed().items()) or "nothing",
             },
         )
@@ -121,3 +123,7 @@ class Journal:
 
 def _seconds(value: float) -> str:
     return f"{value:.2f}"
+
+
+def _mib(size: int | None) -> str:
+    return "unknown" if size is None else f"{size >> 20} MiB"

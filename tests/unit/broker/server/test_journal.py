@@ -59,6 +59,8 @@ async def test_start_names_version_store_listeners_and_what_was_changed(caplog: 
     assert (fields["node"], fields["store"]) == (1, "memory:")
     assert fields["listeners"] == "PLAINTEXT://here:9092"
     assert "group.max.size=7" in fields["changed"]
+    assert fields["memory"].endswith(" MiB")
+    assert fields["memory_limit"] == "unknown"
     assert "log.retention.ms=1000" in fields["changed"]
     # Set, and the same as the default.
     assert "num.partitions" not in fields["changed"]

@@ -1,10 +1,12 @@
 """The settings tree and its sources."""
 
+import os
 import pathlib
 
 import pytest
 
 from automq.runtime.ledger import LEAST, TOTAL_LEAST, Account
+from automq.server import settings as settings_module
 from automq.server.memory import CONNECTION_BYTES
 from automq.server.sections import UPLOAD_INTERVAL_MS
 from automq.server.setting import Address, Listener, Machine
@@ -15,6 +17,7 @@ from automq.server.settings import (
     environment_name,
     load_settings,
     memory_limit,
+    this_machine,
     topic_default_settings,
 )
 
@@ -299,6 +302,13 @@ def test_no_limit_is_none(tmp_path: pathlib.Path) -> None:
     (group / "memory.limit_in_bytes").write_text("9223372036854771712\n")
 
     assert memory_limit(tmp_path) is None
+
+
+def test_limit_of_the_machine_is_its_memory_where_no_cgroup_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for cgroup, expected in ((None, physical), (1 << 60, physical), (300 * MIB, 300 * MIB)):
+        monkeypatch.setattr(settings_module, "memory_limit", lambda _root, cgroup=cgroup: cgroup)
+        assert this_machine().memory_limit_bytes == expected
 
 
 def test_every_variable_names_one_setting() -> None:
