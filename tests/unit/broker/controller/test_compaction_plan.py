@@ -3,11 +3,12 @@
 import dataclasses
 import random
 
+from automq.controller.commit_check import judge
 from automq.controller.compaction_plan import CompactionSettings, plan
-from automq.ids import ObjectId, StreamId
+from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.runtime.turns import at_once
-from automq.s3stream.model import KEPT, RetentionClass
-from tests.support.compaction_world import SMALL, CompactionWorld
+from automq.s3stream.model import KEPT, CommitObject, CommitRange, CommitRequest, RetentionClass
+from tests.support.compaction_world import EPOCH, NODE, SMALL, CompactionWorld
 from tests.support.metadata_worlds import check
 
 SHORT, LONG = RetentionClass(1), RetentionClass(5)
@@ -19,6 +20,42 @@ def test_nothing_is_planned_for_a_few_small_objects() -> None:
     world.upload({1: 5})
 
     assert world.plan() is None
+
+
+def test_objects_that_are_there_for_a_checkpoint_alone_are_let_alone() -> None:
+    world = CompactionWorld()
+    for stream in (1, 2, 3):
+        world.trim(stream, 5)
+        (object_id,) = world.prepare(1)
+        item = CommitRange(
+            stream=StreamId(stream),
+            epoch=StreamEpoch(0),
+            start=Offset(0),
+            end=Offset(5),
+            size=50,
+            max_timestamp_ms=0,
+            checkpoint=1,
+        )
+        objects = [CommitObject(object_id=object_id, size=250, ranges=[item])]
+        request = CommitRequest(objects=objects, node=NODE, epoch=EPOCH, trim_to=0)
+        world.apply(judge(world.image, request).records)
+        assert world.image.committed[object_id].references == 1
+        assert list(world.image.ranges_of(object_id)) == []
+
+    assert world.plan() is None
+
+
+def test_sources_that_keep_checkpoints_do_not_hold_up_the_next_generation() -> None:
+    world = CompactionWorld()
+    for _ in range(9):
+        world.upload({1: 5}, checkpoints=[1])
+
+    generations = []
+    while (planned := world.plan()) is not None:
+        generations.append(planned.generation)
+        world.commit(world.request(planned))
+
+    assert generations == [1, 1, 1, 2]
 
 
 def test_the_oldest_of_a_generation_are_merged() -> None:
