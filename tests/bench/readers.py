@@ -180,9 +180,13 @@ def wide(folder: pathlib.Path, *, seconds: float) -> Iterator[Row]:
         with consumers("wide", broker.address, "t", WIDE_CONSUMERS):
             time.sleep(5)
             beside = cpu_percent(broker, seconds)
+        with consumers("wide-default", broker.address, "t", WIDE_CONSUMERS):
+            time.sleep(5)
+            often = cpu_percent(broker, seconds)
         name = f"{WIDE_CONSUMERS} consumers of {WIDE_PARTITIONS:,} partitions, min.bytes 1 MB, {WIDE_RATE:,} records/s"
         yield Row("1,000 records/s to 1,000 partitions: CPU", alone, "% of a core")
         yield at_most(f"{name}: CPU beside that", beside - alone, "% of a core", 10)
+        yield Row("- with a max.wait of 500 ms, which ends most waits", often - alone, "% of a core")
     finally:
         done.set()
         broker.stop()
@@ -292,6 +296,9 @@ def main() -> None:
             kept = _stall(address, topic, count, partitions=1, from_end=False)
         case "wide":
             options = {"max_wait": WIDE_WAIT_MS, "min_bytes": 1_000_000, "partition_max_bytes": 1_048_576}
+            pollers = [_Poller(address, topic, WIDE_PARTITIONS, **options) for _ in range(count)]
+        case "wide-default":
+            options = {"max_wait": 500, "min_bytes": 1_000_000, "partition_max_bytes": 1_048_576}
             pollers = [_Poller(address, topic, WIDE_PARTITIONS, **options) for _ in range(count)]
         case "idle":
             pollers = [_Poller(address, topic, 1) for _ in range(count)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from automq.ids import Offset
 from automq.protocol.apis import ApiKey
 from automq.s3stream.stream import Stream
 from tests.support.batches import build_batch
@@ -166,4 +167,32 @@ async def test_waiting_consumers_hold_nothing_of_the_log() -> None:
     assert isinstance(path.partitions.get(TOPIC, 0)._stream, Stream)
     assert path.engine.storage._pool.held == held
     assert len(path.partitions.purgatory) == CLIENTS
+    await path.close()
+
+
+async def test_a2_consumers_that_do_not_read_hold_no_arena_and_their_account_is_kept() -> None:
+    path = await a_wide_path(1)
+    producer = path.connect()
+    await put(producer, *[bytes(5_000)] * 20)
+    for _ in range(CLIENTS):
+        client = path.connect()
+        client.is_slow = True
+        client.send(ApiKey.FETCH, VERSION, fetch_request(0, partition_max_bytes=100_000))
+    await asyncio.sleep(0.1)
+    account = path.server.pins.budget
+    assert 0 < account.used <= account.limit
+    await path.engine.storage.upload_now()
+
+    pool = path.engine.storage._pool
+    # That which is being filled.
+    assert pool.held <= 1
+    evicted = path.partitions.get(TOPIC, 0)
+    while evicted.read_cached(Offset(0), 1) is not None:
+        await put(producer, *[bytes(20_000)] * 5)
+        await path.engine.storage.upload_now()
+    assert 0 < account.used <= account.limit
+    for connection in list(path.server._connections):
+        connection.close()
+    await asyncio.sleep(0.1)
+    assert account.used == 0
     await path.close()

@@ -28,6 +28,7 @@ from automq.handlers import (
 from automq.handlers.access import answer_allowed
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of, error_message_of
+from automq.handlers.record_range import RecordsChanged
 from automq.protocol.apis import APIS, Api, ApiKey, encode_response
 from automq.protocol.codec import UnsupportedField, decode
 from automq.protocol.connection import RequestHead, UnknownApi
@@ -36,6 +37,8 @@ from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
 from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import Message
+from automq.s3stream.model import StreamError
+from automq.s3stream.ports import StoreError
 from automq.server.audit import Audit
 
 log = logging.getLogger(__name__)
@@ -195,6 +198,8 @@ def cause_of(error: Exception) -> str:
     match error:
         case TimeoutError():
             return "slow reader"
+        case RecordsChanged() | StreamError() | StoreError():
+            return "answer lost"
         case UnsupportedVersion() | UnknownApi():
             return "unsupported"
         case _:

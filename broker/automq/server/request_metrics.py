@@ -27,7 +27,7 @@ PHASES: Final = (QUEUED, WORKED, WAITED, SENT)
 DISTRIBUTED: Final = (ApiKey.PRODUCE, ApiKey.FETCH)
 """APIs whose phases have histograms; of the others the sums are enough."""
 
-CAUSES: Final = ("malformed", "unsupported", "slow reader")
+CAUSES: Final = ("malformed", "unsupported", "slow reader", "answer lost")
 """Why connections are closed."""
 
 _GROUP_ERRORS: Final = (
