@@ -77,6 +77,7 @@ def stalled_hot(folder: pathlib.Path, *, runs: int, seconds: float) -> Iterator[
         for _ in range(runs):
             quiet.append(produce_p99_ms(broker, "t", seconds))
             with consumers("stalled", broker.address, "t", STALLED):
+                time.sleep(2)
                 loud.append(produce_p99_ms(broker, "t", seconds))
         ratio = statistics.median(loud) / statistics.median(quiet)
         yield Row("produce p99, quiet", statistics.median(quiet), "ms")
@@ -243,7 +244,8 @@ def _stall(address: str, topic: str, count: int, *, partitions: int, from_end: b
     clients = []
     for number in range(count):
         index = number % partitions
-        start = max(0, ends[index] - 5_000 - number * 100) if from_end else number * 1_000
+        # What is hot is some 200 MB; what was written first is cold.
+        start = max(0, ends[index] - 4_000) if from_end else number * 1_000
         clients.append(stalled(address, topic, {index: start}))
     return clients
 

@@ -40,6 +40,8 @@ _PACK_RECORD: Final = RECORD_HEADER.pack_into
 # A cold read returns at most this much, and a sequential reader has at most this much loaded ahead: at 100 ms a GET
 # that is 80 MB/s for each of them.
 READ_BYTES_MAX: Final = 8 * MIB
+# A first read returns no more than this: whoever asks once and takes nothing costs little. Then it follows the window.
+FIRST_READ_BYTES: Final = 1 * MIB
 # The object to read from, and the one a read-ahead window may reach into.
 SPANS_MAX: Final = 2
 
@@ -363,8 +365,8 @@ class Stream:
         """From the object that has `start`: the blocks asked for now, those of the read-ahead window on their way."""
         span = spans[0]
         end = min(end, span.end)
-        max_bytes = min(max_bytes, self._read_bytes_max)
         window = self._read_ahead.window(start)
+        max_bytes = min(max_bytes, self._read_bytes_max, max(FIRST_READ_BYTES, window))
         index = await self._engine.reader.index(span.object_id, span.object_size)
         wanted: list[IndexEntry] = []
         ahead: list[IndexEntry] = []

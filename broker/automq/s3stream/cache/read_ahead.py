@@ -10,7 +10,7 @@ from typing import Final
 from automq.ids import Offset
 
 # Readers of one stream that are told apart; one more pushes the one idle for longest out.
-READERS_MAX: Final = 16
+READERS_MAX: Final = 128
 FIRST_BYTES: Final = 512 * 1024
 
 

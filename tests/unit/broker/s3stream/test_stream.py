@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 
 from automq.ids import NodeId, ObjectId, Offset, StreamId
+from automq.s3stream import stream as stream_module
+from automq.s3stream.cache import read_ahead
 from automq.s3stream.model import (
     CorruptData,
     DataMissing,
@@ -438,3 +440,20 @@ async def test_stream_opens_above_its_end_when_it_was_trimmed_there() -> None:
     again = engine.storage.open_stream(stream.stream_id)
 
     assert (again.start_offset, again.next_offset, again.confirmed_offset) == (7, 7, 7)
+
+
+async def test_a3_first_cold_read_is_small_and_those_that_follow_it_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, stream, _ = an_engine()
+    await cold(engine, stream, 60, per_object=60)
+    batch_bytes = len(a_batch(1, 0))
+    monkeypatch.setattr(stream_module, "FIRST_READ_BYTES", 2 * batch_bytes)
+    monkeypatch.setattr(read_ahead, "FIRST_BYTES", batch_bytes)
+    counts, start = [], Offset(0)
+    for _ in range(5):
+        read = await stream.read(start, stream.confirmed_offset, 20 * batch_bytes)
+        counts.append(len(read.batches))
+        start = read.end_offset
+    jumped = await stream.read(Offset(100), stream.confirmed_offset, 20 * batch_bytes)
+
+    assert counts == [2, 2, 2, 4, 8]
+    assert len(jumped.batches) == 2
