@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
+import msgspec
+
 Ticket = NewType("Ticket", int)
 """A parked request: the shell keeps its caller waiting until a decision answers the ticket."""
 
@@ -81,9 +83,8 @@ class GroupSnapshot:
     members: tuple[MemberSnapshot, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommittedOffset:
-    """How far a group has read one partition."""
+class CommittedOffset(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How far a group has read one partition. There are millions: made in a fifth of the time of a dataclass."""
 
     offset: int
     leader_epoch: int | None
@@ -102,8 +103,7 @@ class GroupStored:
     snapshot: GroupSnapshot | None
 
 
-@dataclass(frozen=True, slots=True)
-class OffsetStored:
+class OffsetStored(msgspec.Struct, frozen=True, gc=False):
     """Record: a committed offset; None deletes it."""
 
     group_id: str

@@ -14,7 +14,7 @@ from typing import Final
 from automq.coordinators.group.checkpoint import CheckpointUnreadable, CompactedLog, payload_head
 from automq.coordinators.group.model import GroupStored, Record
 from automq.coordinators.group.ports import OffsetsPartition, WhenDurable
-from automq.coordinators.group.records import RecordMalformed, decode, encode
+from automq.coordinators.group.records import OffsetDecoder, RecordMalformed, encode
 from automq.ids import Offset
 from automq.protocol.errors import ApiError
 from automq.protocol.records import Record as LogRecord
@@ -25,7 +25,7 @@ from automq.s3stream.model import BrokerFenced, StreamClosed, StreamError, Strea
 
 CHECKPOINT_SECTION: Final = "group"
 # Decoding so many records takes about a millisecond: then others get their turn.
-LOAD_RECORDS_PER_TURN: Final = 200
+LOAD_RECORDS_PER_TURN: Final = 500
 SETTLE_POLL_S: Final = 0.05
 SETTLE_POLLS_MAX: Final = 200
 # Our own batches are not compressed; a tool may have written one that is.
@@ -66,9 +66,10 @@ class PartitionRecordLog:
                 if record.key is not None:
                     self._compacted.apply(record.key, record.value)
             self._compacted.entries.earn(len(data))
+        records = await self._decode_all()
         assert end == self._partition.next_offset, "only the coordinator appends to its partition"
         self._partition.attach_checkpoint(CHECKPOINT_SECTION, self._compacted.entries, payload_head)
-        return await self._decode_all()
+        return records
 
     async def _settled_end(self) -> Offset:
         """The partition's end once all of it is durable: a predecessor here may have left appends under way."""
@@ -96,11 +97,13 @@ class PartitionRecordLog:
 
     async def _decode_all(self) -> list[Record]:
         records: list[Record] = []
-        for number, (key, value) in enumerate(list(self._compacted.items())):
+        decoder = OffsetDecoder()
+        # Nothing changes meanwhile: only the coordinator appends, and no checkpoint is captured before it is attached.
+        for number, (key, value) in enumerate(self._compacted.items()):
             if number % LOAD_RECORDS_PER_TURN == 0:
                 await asyncio.sleep(0)
             try:
-                record = decode(key, value)
+                record = decoder.decode(key, value)
             except RecordMalformed as error:
                 log.error("group record unreadable, left alone", extra={"key": key.hex()}, exc_info=error)
                 continue

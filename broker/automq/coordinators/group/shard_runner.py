@@ -9,7 +9,7 @@ import asyncio
 import enum
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from automq.coordinators.group.model import GroupSettings, Record, Ticket, Timer
 from automq.coordinators.group.offsets import TopicExists
@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 # A timer that the clock says is not quite due yet is looked at again after this long.
 WAKEUP_DELAY_S_MIN = 0.001
+# Records of a loaded log that are replayed in one turn of the loop.
+REPLAYED_A_TURN: Final = 2_000
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +81,10 @@ class ShardRunner:
     async def load(self, record_log: PartitionRecordLog) -> None:
         """Read the log and begin to serve. Closed meanwhile, it stays closed."""
         shard = GroupShard()
-        for record in await record_log.load():
+        for number, record in enumerate(await record_log.load(), start=1):
             shard.replay(record)
+            if not number % REPLAYED_A_TURN:
+                await asyncio.sleep(0)
         if self.state is RunnerState.CLOSED:
             return
         self.shard = shard

@@ -1,6 +1,7 @@
 """The bytes of group records are Kafka's, every version of them."""
 
 import uuid
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 import pytest
@@ -14,7 +15,7 @@ from automq.coordinators.group.model import (
     OffsetStored,
     Record,
 )
-from automq.coordinators.group.records import RecordMalformed, decode, encode
+from automq.coordinators.group.records import OffsetDecoder, RecordMalformed, decode, encode
 from automq.protocol.codec import encode_versioned
 from automq.protocol.messages.group_records import (
     GroupMetadataValue,
@@ -143,3 +144,31 @@ def test_a_value_that_is_cut_or_too_new_is_malformed(value: bytes) -> None:
     key, _ = encode(EXAMPLES["group"])
     with pytest.raises(RecordMalformed):
         decode(key, value)
+
+
+@pytest.mark.parametrize("metadata", ["", "m", "é" * 200])
+@pytest.mark.parametrize("expire_ms", [None, 2])
+@pytest.mark.parametrize("topic_id", [None, uuid.UUID(int=7)])
+@pytest.mark.parametrize("epoch", [None, 0, 9])
+def test_plain_offsets_are_decoded_as_all_others(
+    metadata: str, expire_ms: int | None, topic_id: uuid.UUID | None, epoch: int | None
+) -> None:
+    decoder = OffsetDecoder()
+    for partition in (0, 2**31 - 1):
+        committed = CommittedOffset(
+            offset=2**62, leader_epoch=epoch, metadata=metadata, commit_ms=3, expire_ms=expire_ms, topic_id=topic_id
+        )
+        key, value = encode(OffsetStored("g", "t", partition, committed))
+        assert value is not None
+        assert decoder.decode(key, value) == decode(key, value)
+
+
+@given(st.binary(max_size=60), st.one_of(st.binary(max_size=60), st.binary(min_size=24, max_size=24)))
+def test_whatever_a_key_and_a_value_are_both_decoders_say_the_same(key: bytes, value: bytes) -> None:
+    def said(decoded: Callable[[bytes, bytes], Record | None]) -> object:
+        try:
+            return decoded(key, value)
+        except RecordMalformed:
+            return "malformed"
+
+    assert said(OffsetDecoder().decode) == said(decode)
