@@ -8,6 +8,7 @@ from automq.ids import NodeId, ObjectId, Offset
 from automq.s3stream.model import (
     KEPT,
     BrokerFenced,
+    CheckpointPiece,
     CommitRequest,
     CommitResult,
     CommitTooLarge,
@@ -27,6 +28,7 @@ from tests.support.engine import (
     HeldStore,
     Incarnation,
     Ledger,
+    a_piece,
     append,
     durable,
     keys_of,
@@ -411,3 +413,70 @@ async def test_f2_object_key_that_is_taken_by_other_bytes_is_damage_and_not_over
     with pytest.raises(StreamClosed):
         append(stream)
     assert slot_key(0) in [info.key for info in await store.list("")]
+
+
+async def test_checkpoint_that_the_store_damages_is_not_committed_and_is_uploaded_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine, stream, store = an_engine()
+    stream.checkpoint_source = lambda forced: a_piece(b"state at %d" % stream.next_offset, kept=1)
+
+    async def flip(name: str, key: str) -> None:
+        if name == "create_bulk" and engine.ledger.next_object == 2:
+            data = bytearray(await store.inner.get(key))
+            data[data.index(b"state")] ^= 1
+            await store.inner.put(key, [data])
+
+    store.after = flip
+    append(stream)
+    await engine.storage.upload_now()
+
+    assert [commit.object_ids for commit in engine.ledger.commits] == [(2,)]
+    (piece,) = stream.checkpoints()
+    assert await stream.read_checkpoint(piece) == b"state at 1"
+    assert "checkpoint is not what was put" in caplog.text
+
+
+async def test_checkpoints_of_an_object_are_read_back_in_one_request() -> None:
+    engine, stream, store = an_engine()
+    opened = [stream, *(engine.storage.open_stream(engine.ledger.create_stream(n)) for n in range(2, 30))]
+    for each in opened:
+        each.checkpoint_source = lambda forced: a_piece(bytes(500))
+        append(each)
+    await engine.storage.upload_now()
+
+    assert len([name for name, _ in store.calls if name == "get_range"]) == 1
+
+
+async def test_object_without_checkpoints_is_not_read_back() -> None:
+    engine, stream, store = an_engine()
+    append(stream)
+    await engine.storage.upload_now()
+
+    assert [name for name, _ in store.calls if name == "get_range"] == []
+
+
+async def test_checkpoint_that_was_asked_for_goes_with_the_next_upload_of_anybody() -> None:
+    engine, stream, store = an_engine()
+    idle = engine.storage.open_stream(engine.ledger.create_stream(2))
+    asked: list[bool] = []
+
+    def capture(forced: bool) -> CheckpointPiece | None:
+        asked.append(forced)
+        return a_piece(b"state at %d" % idle.next_offset, kept=1) if forced else None
+
+    idle.checkpoint_source = capture
+    append(idle)
+    await engine.storage.upload_now()
+    assert (asked, list(idle.checkpoints())) == ([False], [])
+
+    idle.renew_checkpoint()
+    await engine.storage.upload_now()
+    assert len(engine.ledger.commits) == 1, "an idle broker writes nothing"
+    append(stream)
+    await engine.storage.upload_now()
+
+    assert asked == [False, True]
+    (piece,) = idle.checkpoints()
+    assert (piece.offset, await idle.read_checkpoint(piece)) == (1, b"state at 1")
+    assert engine.ledger.streams[idle.stream_id].end == 1
