@@ -4,6 +4,7 @@ Nothing here waits for a disk or the network, and no other process counts: the f
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from tests.bench.metadata_growth import metadata_growth
 from tests.bench.report import Row, at_most
 from tests.support.growth_world import GrowthWorld, growth_world
 from tests.support.handler_world import NODE
+from tests.support.state_world import StateWorld, a_shard, loading
 from tests.support.turns import Longest, measure
 
 T = TypeVar("T")
@@ -30,6 +32,10 @@ def growth(*, quick: bool) -> Iterator[Row]:
     yield from asyncio.run(publish(count))
     yield from asyncio.run(creation(count))
     yield from asyncio.run(retention(count))
+    yield from asyncio.run(producers(count * 10))
+    for offsets, limit_s in ((100_000, 1.0), (1_000_000, 5.0)):
+        if not quick or offsets == 100_000:
+            yield from asyncio.run(offsets_loaded(offsets, limit_s))
     yield from metadata_growth(quick=quick)
 
 
@@ -85,6 +91,44 @@ async def retention(partitions: int) -> list[Row]:
         rows.append(at_most(f"{what}: CPU", longest.cpu_ms, "ms", 1000))
         rows.append(at_most(f"{what}: longest turn", longest.turn_ms, "ms", 5))
     return rows
+
+
+async def producers(count: int) -> list[Row]:
+    """Producers of one partition, then as many batches of any of them: what checkpoints of that cost."""
+    made = [StateWorld()]
+
+    async def prepare() -> Work:
+        made[0] = world = StateWorld()
+        dice = random.Random(count)
+        for producer in range(count):
+            world.produce(producer, 0, size=120)
+
+        async def work() -> None:
+            for number in range(count):
+                world.produce(dice.randrange(count), 1, size=120)
+                if number % 1_000 == 0:
+                    await asyncio.sleep(0)
+                if number % (count // 20) == 0:
+                    await world.upload()
+
+        return work
+
+    longest = await measure(prepare)
+    ratio = made[0].state_bytes / made[0].record_bytes
+    return [
+        at_most(f"checkpoints of {count} producers: bytes for each byte of records", ratio, "", 2),
+        at_most(f"checkpoints of {count} producers: longest turn", longest.turn_ms, "ms", 10),
+    ]
+
+
+async def offsets_loaded(offsets: int, limit_s: float) -> list[Row]:
+    """A coordinator takes over a shard with so many committed offsets."""
+    disk = a_shard(offsets)
+    longest = await measure(lambda: loading(disk))
+    return [
+        at_most(f"load of {offsets} committed offsets: CPU", longest.cpu_ms / 1000, "s", limit_s),
+        at_most(f"load of {offsets} committed offsets: longest turn", longest.turn_ms, "ms", 10),
+    ]
 
 
 async def with_topics(world: GrowthWorld, count: int) -> None:

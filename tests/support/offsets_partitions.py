@@ -11,7 +11,7 @@ from automq.ids import Offset, StreamEpoch
 from automq.partition.checkpoint import Section
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import RecordBatch
-from automq.replicated.entries import Entries
+from automq.replicated.sharded_entries import ShardedEntries
 
 WhenDurableCallback = Callable[[Exception | None], None]
 
@@ -89,7 +89,7 @@ class MemoryPartition:
         self.damage: Exception | None = None
         """What a read of it meets."""
         self.log_start_offset = Offset(0)
-        self.attached: dict[str, tuple[Entries[bytes], Callable[[int], bytes]]] = {}
+        self.attached: dict[str, tuple[ShardedEntries, Callable[[int], bytes]]] = {}
 
     @property
     def high_watermark(self) -> Offset:
@@ -110,7 +110,7 @@ class MemoryPartition:
         batch.place(base_offset=self.next_offset, leader_epoch=self.leader_epoch)
         return Position(self._disk.take(self._index, bytes(records)))
 
-    def attach_checkpoint(self, section: str, entries: Entries[bytes], head: Callable[[int], bytes]) -> None:
+    def attach_checkpoint(self, section: str, entries: ShardedEntries, head: Callable[[int], bytes]) -> None:
         self.attached[section] = entries, head
 
     async def checkpoint_section(self, section: str) -> list[tuple[int | None, Section]]:

@@ -13,7 +13,7 @@ its own.
 """
 
 import struct
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -67,7 +67,11 @@ class CapturedEntries(Protocol):
         ...
 
     def entries(self) -> Iterable[bytes]:
-        """Each of them, in order; may be asked for again."""
+        """Each of them, in order."""
+        ...
+
+    def release(self) -> Iterator[None]:
+        """Free what is held, some of it each time it is asked for more."""
         ...
 
 
@@ -90,6 +94,9 @@ class _Whole:
 
     def entries(self) -> Iterable[bytes]:
         return (self.payload,)
+
+    def release(self) -> Iterator[None]:
+        return iter(())
 
 
 def encode(pieces: int, sections: Sequence[CapturedSection]) -> Generator[None, None, list[bytes]]:

@@ -9,10 +9,9 @@ The pieces of two whole checkpoints are kept: those of the newest, and those of 
 piece is in both, so that damage of one costs the reading of some more records and not the state.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from automq.ids import Offset
 from automq.partition import checkpoint, producer_state
@@ -20,7 +19,10 @@ from automq.partition.checkpoint import CapturedSection, Section
 from automq.partition.leader_epochs import LeaderEpochs
 from automq.partition.producer_state import ProducerState
 from automq.replicated.entries import Entries
+from automq.replicated.sharded_entries import ShardedEntries
 from automq.s3stream.model import CHECKPOINTS_KEPT_MAX, CheckpointPiece
+
+AnyEntries = Entries[int] | ShardedEntries
 
 # A piece holds this share of the state at least.
 PIECES_OF_A_WHOLE: Final = 32
@@ -58,7 +60,7 @@ class LoadedPieces:
 
 @dataclass(frozen=True, slots=True)
 class _Attached:
-    entries: Entries[Any]
+    entries: AnyEntries
     head: Callable[[int], bytes]
 
 
@@ -83,7 +85,7 @@ class Checkpointing:
         self._taken.add(name)
         return [(number, section) for number, found, section in self._sections if found == name]
 
-    def attach(self, name: str, entries: Entries[bytes], head: Callable[[int], bytes]) -> None:
+    def attach(self, name: str, entries: ShardedEntries, head: Callable[[int], bytes]) -> None:
         """From now on pieces have these entries; see `Partition.attach_checkpoint`."""
         self._attached[name] = _Attached(entries, head)
         self._taken.discard(name)
@@ -91,7 +93,7 @@ class Checkpointing:
 
     def capture(self, stream: StreamEnds, *, is_forced: bool) -> CheckpointPiece | None:
         """The next piece, describing the state at exactly the stream's end; None when none is due."""
-        states: list[Entries[Any]] = [
+        states: list[AnyEntries] = [
             self._producers.entries,
             *(attached.entries for attached in self._attached.values()),
         ]
@@ -127,7 +129,7 @@ class Checkpointing:
         sections.append(checkpoint.whole_section(checkpoint.LEADER_EPOCHS, epochs))
         self._number, self._offset, self.tail_bytes = number, offset, 0
         self._pieces[number] = pieces
-        return CheckpointPiece(kept=self._kept(number), size=size, encode=partial(checkpoint.encode, pieces, sections))
+        return CheckpointPiece(kept=self._kept(number), size=size, encode=_EncodedOnce(pieces, sections))
 
     def _kept(self, number: int) -> int:
         """How many pieces the two whole checkpoints have together."""
@@ -146,7 +148,7 @@ class Checkpointing:
             while state.carry(CARRY_A_TURN):
                 yield
 
-    def _is_due(self, states: Sequence[Entries[Any]], held_bytes: int) -> bool:
+    def _is_due(self, states: Sequence[AnyEntries], held_bytes: int) -> bool:
         pending, credit = self._pending_bytes(states), sum(state.credit for state in states)
         if held_bytes <= SMALL_BYTES and pending <= SMALL_BYTES + OVERHEAD_BYTES:
             return True
@@ -154,9 +156,27 @@ class Checkpointing:
             return True
         return self.tail_bytes >= min(max(TAIL_BYTES_MIN, held_bytes), TAIL_BYTES_MAX)
 
-    def _pending_bytes(self, states: Sequence[Entries[Any]]) -> int:
+    def _pending_bytes(self, states: Sequence[AnyEntries]) -> int:
         return self._overhead_bytes() + sum(state.pending_bytes for state in states)
 
     def _overhead_bytes(self) -> int:
         handed_on = sum(len(section.payload) for _, _, section in self._sections)
         return OVERHEAD_BYTES + self._epochs.size + handed_on
+
+
+class _EncodedOnce:
+    """The bytes of a piece; what they were made of is freed in turns."""
+
+    __slots__ = ("_buffers", "_pieces", "_sections")
+
+    def __init__(self, pieces: int, sections: Sequence[CapturedSection]) -> None:
+        self._pieces, self._sections = pieces, sections
+        self._buffers: list[bytes] | None = None
+
+    def __call__(self) -> Generator[None, None, list[bytes]]:
+        if self._buffers is None:
+            self._buffers = yield from checkpoint.encode(self._pieces, self._sections)
+            for section in self._sections:
+                yield from section.captured.release()
+            self._sections = ()
+        return self._buffers

@@ -29,7 +29,7 @@ from automq.partition.traffic import UNCOUNTED
 from automq.partition.validation import check_batch
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, build_empty_batch
-from automq.replicated.entries import Entries
+from automq.replicated.sharded_entries import ShardedEntries
 from automq.runtime.clock import Clock
 from automq.runtime.workers import Workers
 from automq.s3stream.model import CheckpointPiece, DataMissing, StorageFull, StoreDamaged, StreamQuarantined
@@ -212,7 +212,7 @@ class Partition:
         """A piece at exactly the stream's next offset, if one is due: called between two turns of the loop."""
         return self._checkpointing.capture(self._stream, is_forced=is_forced)
 
-    def attach_checkpoint(self, section: str, entries: Entries[bytes], head: Callable[[int], bytes]) -> None:
+    def attach_checkpoint(self, section: str, entries: ShardedEntries, head: Callable[[int], bytes]) -> None:
         """From now on checkpoints have these entries, in place of what was loaded: `head` of their number before them.
 
         They must be the state after every record appended so far, durable or not, and earn what those take.

@@ -22,6 +22,8 @@ BYTES_A_RECORD_BYTE: Final = 2
 # With how many bytes of records one more entry is carried along: few pieces make a whole checkpoint then, however large
 # records are, and the time that takes is nothing beside that of the records.
 CARRY_BYTES: Final = 4096
+# Freed in one turn of the loop.
+RELEASED_A_TURN: Final = 5_000
 
 
 class _Mark:
@@ -48,6 +50,14 @@ class Capture:
         """All of them, in the order in which they are to be read."""
         yield from self.carried.values()
         yield from self.changed.values()
+
+    def release(self) -> Iterator[None]:
+        """Free what is held, some of it each time it is asked for more."""
+        for held in (self.carried, self.changed):
+            while held:
+                for _ in range(min(len(held), RELEASED_A_TURN)):
+                    held.popitem()
+                yield
 
 
 class Entries(Generic[K]):

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from automq.replicated.entries import Entries
+from automq.replicated.sharded_entries import ShardedEntries
 
 WHOLE_FORMAT: Final = 1
 CHECKPOINT_FORMAT: Final = 2
@@ -29,7 +29,7 @@ class CompactedLog:
     """The newest value of every key, kept as a checkpoint has it."""
 
     def __init__(self) -> None:
-        self.entries: Entries[bytes] = Entries(_gone)
+        self.entries = ShardedEntries(_gone)
         """By key."""
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class CompactedLog:
             self.entries.set(key, encode_entry(key, value))
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values, those not written to a checkpoint for longest first."""
+        """Keys and values, in no order that means anything."""
         return map(decode_entry, self.entries.values())
 
     def restore(self, payload: bytes | memoryview, *, number: int | None) -> Iterator[None]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 from automq.ids import Offset, StreamEpoch
-from automq.replicated.entries import Entries
+from automq.replicated.sharded_entries import ShardedEntries
 
 
 class AppendedAt(Protocol):
@@ -62,7 +62,7 @@ class OffsetsPartition(Protocol):
         """Take one batch at once. Raises ApiError."""
         ...
 
-    def attach_checkpoint(self, section: str, entries: Entries[bytes], head: Callable[[int], bytes]) -> None:
+    def attach_checkpoint(self, section: str, entries: ShardedEntries, head: Callable[[int], bytes]) -> None:
         """Put these entries into checkpoints, `head` of their number before them.
 
         They are the state of the tail between any two turns of the loop.

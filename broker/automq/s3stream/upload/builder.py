@@ -1,7 +1,7 @@
 """Builds an object from runs of batches without keeping the event loop busy."""
 
 import asyncio
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from crc32c import crc32c
@@ -84,7 +84,7 @@ class ObjectBuilder:
         )
 
     async def _add_piece(self, stream: StreamId, offset: Offset, checkpoint: CheckpointPiece) -> None:
-        buffers = await _in_turns(checkpoint.encode())
+        buffers = await encoded(checkpoint)
         crc = 0
         for buffer in buffers:
             crc = crc32c(buffer, crc)
@@ -100,7 +100,9 @@ class ObjectBuilder:
         return self._writer.finish()
 
 
-async def _in_turns(encoding: Generator[None, None, list[bytes]]) -> list[bytes]:
+async def encoded(piece: CheckpointPiece) -> list[bytes]:
+    """The bytes of a piece, made in turns."""
+    encoding = piece.encode()
     while True:
         try:
             next(encoding)

@@ -1,5 +1,7 @@
 """The format of the pieces of checkpoints."""
 
+from collections.abc import Iterator
+
 import pytest
 from crc32c import crc32c
 from hypothesis import given
@@ -54,6 +56,9 @@ class Many:
 
     def entries(self) -> list[bytes]:
         return [b"entry"] * len(self)
+
+    def release(self) -> Iterator[None]:
+        return iter(())
 
 
 def test_what_is_large_is_joined_in_turns() -> None:

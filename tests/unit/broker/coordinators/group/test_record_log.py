@@ -25,6 +25,11 @@ def a_log(disk: Disk, *, batch_bytes_max: int = 1_000_000) -> PartitionRecordLog
     )
 
 
+def in_order(records: list[Record]) -> list[Record]:
+    """A load gives the state, in no order that means anything."""
+    return sorted(records, key=lambda record: record.partition if isinstance(record, OffsetStored) else -1)
+
+
 async def test_records_are_durable_in_order_and_read_back() -> None:
     disk = Disk(is_instant=False)
     log = a_log(disk)
@@ -35,7 +40,7 @@ async def test_records_are_durable_in_order_and_read_back() -> None:
     assert not second.done()
     disk.make_durable()
     await second
-    assert await a_log(disk).load() == [an_offset(1), an_offset(2), an_offset(3)]
+    assert in_order(await a_log(disk).load()) == [an_offset(1), an_offset(2), an_offset(3)]
 
 
 async def test_more_than_a_batch_becomes_several() -> None:
@@ -46,7 +51,7 @@ async def test_more_than_a_batch_becomes_several() -> None:
     sizes = [RecordBatch(memoryview(batch)).last_offset_delta + 1 for batch in disk.batches[0]]
     assert sum(sizes) == 10
     assert len(sizes) > 1
-    assert await a_log(disk).load() == [an_offset(number) for number in range(10)]
+    assert in_order(await a_log(disk).load()) == [an_offset(number) for number in range(10)]
 
 
 @pytest.mark.parametrize(
