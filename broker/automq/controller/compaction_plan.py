@@ -123,7 +123,7 @@ def _choose(
         if not number % OBJECTS_A_TURN:
             yield
         found = image.committed.get(object_id)
-        if found is None or not found.references or object_id in excluded:
+        if found is None or not ranges_left(found) or object_id in excluded:
             continue
         if found.references == found.checkpoints:
             # Its records are trimmed, or in another object by now: it is there for checkpoints alone.
@@ -149,6 +149,11 @@ def _choose(
     return sources, generation + 1, f"{len(sources)} objects of generation {generation}"
 
 
+def ranges_left(found: ObjectImage) -> int:
+    """How many of its ranges streams still refer to: one that lives for checkpoints alone has nothing to be merged."""
+    return found.references - found.checkpoints
+
+
 def is_candidate(found: ObjectImage, settings: CompactionSettings) -> bool:
     """Whether it is small, or an upload of short ranges."""
     if found.size <= settings.object_bytes // 2:
@@ -159,7 +164,7 @@ def is_candidate(found: ObjectImage, settings: CompactionSettings) -> bool:
 def is_wasteful(image: MetadataImage, found: ObjectImage) -> bool:
     """Whether streams have left most of it. Counted first, which is cheap, then weighed."""
     count = count_of(found.ranges)
-    if found.references >= count * WASTE_SHARE:
+    if ranges_left(found) >= count * WASTE_SHARE:
         return False
     held = sum(item.size for item in image.ranges_of(found.object_id))
     return 0 < held < sum(item.size for item in unpack(found.ranges)) * WASTE_SHARE

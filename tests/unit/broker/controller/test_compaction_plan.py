@@ -85,6 +85,34 @@ def test_generations_are_not_mixed() -> None:
     assert planned.sources == (4, 5, 7)
 
 
+def test_objects_that_live_for_checkpoints_alone_hold_nothing_up() -> None:
+    """They are the oldest of their generation, and as many as it takes: chosen, they would be chosen for ever."""
+    world = CompactionWorld()
+    for stream in (1, 2, 3):
+        world.upload({stream: 5}, checkpoints=(stream,))
+    world.compact()
+    assert [found.references for object_id, found in sorted(world.image.committed.items())] == [1, 1, 1, 3]
+    for _ in range(3):
+        world.upload({1: 5})
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert planned.sources == (5, 6, 7)
+
+
+def test_checkpoints_are_no_reason_to_keep_what_streams_have_left() -> None:
+    world = CompactionWorld()
+    world.upload({1: 10, 2: 10, 3: 10, 4: 10}, checkpoints=(1, 2, 3, 4))
+    for stream in (1, 2, 3):
+        world.trim(stream, 10)
+
+    planned = world.plan()
+
+    assert planned is not None
+    assert (planned.sources, planned.reason) == ((1,), "most of it is trimmed or deleted")
+
+
 def test_outputs_do_not_mix_retention_classes_even_when_sources_did() -> None:
     world = CompactionWorld()
     for _ in range(3):
