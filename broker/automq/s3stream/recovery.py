@@ -6,7 +6,7 @@ because the store lost it. Then a later slot tells: its mark says below which sl
 sealed (`wal.format`). What is missing below a mark is damage: nothing is fenced, and nothing is deleted.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -17,6 +17,9 @@ from automq.s3stream.wal.format import Slot, SlotKind
 
 # What `automq.wal.in.flight` may be at most.
 IN_FLIGHT_MAX: Final = 64
+# Planned at one go, and about how long each takes.
+RECORDS_A_PART: Final = 256
+RECORD_US: Final = 3
 
 
 def lowest_missing(present: AbstractSet[int], first: int) -> int:
@@ -76,11 +79,8 @@ class RecoveredRun:
     batches: list[StreamRecordBatch] = field(default_factory=list)
     slots: tuple[int, int] = (0, 0)
     """They lie in slots [first, end)."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the batches."""
-        return sum(len(batch.payload) for batch in self.batches)
+    size: int = 0
+    """Bytes of the batches."""
 
     def unplaced(self, expected: Offset) -> Unplaced:
         """What is left of the run when the commit check refused it."""
@@ -106,8 +106,10 @@ class UploadPlan:
 
 def plan_upload(
     records: Iterable[tuple[int, StreamRecordBatch]], state_of: Callable[[StreamId], StreamState | None]
-) -> UploadPlan:
+) -> Generator[int, None, UploadPlan]:
     """Sort records, in WAL order, into what is committed already, what is to be uploaded, and what does not fit.
+
+    In parts: a log has any number of records.
 
     Each record comes with its slot's sequence. `state_of` gives None for a deleted stream. After a gap, or a batch that
     is damaged, nothing more of that stream and epoch is taken: better the end missing than a hole that nobody sees.
@@ -115,7 +117,9 @@ def plan_upload(
     states: dict[StreamId, StreamState | None] = {}
     runs: dict[StreamId, list[RecoveredRun]] = {}
     gaps: dict[tuple[StreamId, StreamEpoch], Unplaced] = {}
-    for sequence, record in records:
+    for number, (sequence, record) in enumerate(records, start=1):
+        if not number % RECORDS_A_PART:
+            yield RECORDS_A_PART * RECORD_US
         stream = record.stream
         if stream not in states:
             states[stream] = state_of(stream)
@@ -150,6 +154,7 @@ def plan_upload(
             of_stream.append(RecoveredRun(stream=stream, epoch=record.epoch, start=start, end=start, slots=slots))
         run = of_stream[-1]
         run.batches.append(record)
+        run.size += len(record.payload)
         run.end, run.slots = record.end_offset, (run.slots[0], sequence + 1)
     ordered = [run for stream in sorted(runs) for run in runs[stream] if run.batches]
     return UploadPlan(runs=ordered, gaps=list(gaps.values()))
@@ -192,5 +197,6 @@ def _cut(runs: list[RecoveredRun], offset: Offset) -> None:
     """A later opening of the stream began at `offset`: what an earlier one wrote from there on was refused."""
     for run in runs:
         run.batches = [batch for batch in run.batches if batch.end_offset <= offset]
+        run.size = sum(len(batch.payload) for batch in run.batches)
         run.end = run.batches[-1].end_offset if run.batches else run.start
     runs[:] = [run for run in runs if run.batches]

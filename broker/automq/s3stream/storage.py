@@ -56,11 +56,9 @@ class EngineStream(Protocol):
     @property
     def tail(self) -> StreamTail:
         """Its batches in the log cache."""
-        ...
 
     def lose(self, error: Exception) -> None:
         """No append or read from now on."""
-        ...
 
 
 class StorageEngine:
@@ -98,11 +96,11 @@ class StorageEngine:
         self._started = self._closing = False
         self._sweeper = Sweeper(entropy=entropy, tasks=tasks)
         self._open_streams: dict[StreamId, EngineStream] = {}
-        self.checkpoints = CheckpointCapture()
         self._upload_timer: asyncio.TimerHandle | None = None
         self._seal_handle: asyncio.Handle | None = None
         index, checkpoints = ledger[Account.LOG_CACHE_INDEX], ledger[Account.CHECKPOINTS]
         self.cache = LogCache(index=index, checkpoints=checkpoints)
+        self.checkpoints = CheckpointCapture(cache=self.cache, streams=self._open_streams, tasks=tasks)
         self._pool = ArenaPool(
             arenas_max=settings.arenas_max, arena_bytes=settings.arena_unit_bytes, account=ledger[Account.ARENAS]
         )
@@ -320,6 +318,7 @@ class StorageEngine:
 
     def remove_stream(self, stream_id: StreamId, stream: EngineStream) -> None:
         """`stream` is closed."""
+        self.checkpoints.before_append(stream.tail)
         if self._open_streams.get(stream_id) is stream:
             del self._open_streams[stream_id]
 
@@ -432,8 +431,8 @@ class StorageEngine:
         self.wal.close_slot()
         self._cancel_timers()
         block.end_sequence = self.wal.next_sequence
-        self.checkpoints.capture(self.cache, self._open_streams)
-        self._uploader.submit(self.cache.seal(), self._durable(block.end_sequence - 1))
+        captured = self.checkpoints.capture(self.cache.seal())
+        self._uploader.submit(block, self._durable(block.end_sequence - 1), captured)
 
     def _durable(self, position: int) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

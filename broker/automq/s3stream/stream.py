@@ -157,6 +157,7 @@ class Stream:
         slot.records += 1
         run = self.tail.current
         if run is None:
+            self._engine.checkpoints.before_append(self.tail)
             run = self._cache.begin_run(self.tail, base)
         run.bases.append(base)
         run.places.append(slot.place + (body << SIZE_BITS) + size)

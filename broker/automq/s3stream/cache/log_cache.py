@@ -369,18 +369,18 @@ class LogCache:
         self._index.charge(size)
 
     def keep_checkpoint(self, run: Run, piece: CheckpointPiece) -> None:
-        """What is to be uploaded with the open block, which is about to be sealed."""
-        self.open.checkpoints[(run.stream, run.epoch)] = piece
-        self._charge_checkpoint(piece)
+        """What is to be uploaded with the run's block, which waits for it."""
+        run.block.checkpoints[(run.stream, run.epoch)] = piece
+        self._charge_checkpoint(run.block, piece)
 
-    def keep_renewed(self, renewed: Renewed) -> None:
+    def keep_renewed(self, block: CacheBlock, renewed: Renewed) -> None:
         """The same for a stream without a run in the block."""
-        self.open.renewed.append(renewed)
-        self._charge_checkpoint(renewed.checkpoint)
+        block.renewed.append(renewed)
+        self._charge_checkpoint(block, renewed.checkpoint)
 
-    def _charge_checkpoint(self, piece: CheckpointPiece) -> None:
+    def _charge_checkpoint(self, block: CacheBlock, piece: CheckpointPiece) -> None:
         size = piece.size + CHECKPOINT_BYTES
-        self.open.checkpoint_bytes += size
+        block.checkpoint_bytes += size
         self._checkpoints.charge(size)
 
     def seal(self) -> CacheBlock:

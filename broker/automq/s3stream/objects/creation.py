@@ -6,12 +6,15 @@ from typing import Final
 
 from crc32c import crc32c
 
+from automq.runtime.turns import Pace
 from automq.s3stream.model import CorruptData, StoreDamaged
 from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.ports import Buffer, ObjectExists, ObjectNotFound, ObjectStorage
 
 # One ranged GET, and the checksum that is computed in one turn of the loop.
 READ_BACK_BYTES: Final = 4 * 1024 * 1024
+# About how long the check of a small one takes.
+PIECE_US: Final = 4
 
 
 async def put_object(store: ObjectStorage, key: str, body: Sequence[Buffer]) -> None:
@@ -40,7 +43,7 @@ async def read_back(store: ObjectStorage, key: str, pieces: Sequence[IndexEntry]
         return
     end = pieces[-1].position + pieces[-1].size
     position = pieces[0].position
-    unchecked, crc = deque(pieces), 0
+    unchecked, crc, pace = deque(pieces), 0, Pace()
     while position < end:
         data = memoryview(await store.get_range(key, position, min(position + READ_BACK_BYTES, end)))
         while unchecked and len(data):
@@ -54,6 +57,7 @@ async def read_back(store: ObjectStorage, key: str, pieces: Sequence[IndexEntry]
                 raise CorruptData(key=key, offset=piece.position, length=piece.size, what="checkpoint block")
             unchecked.popleft()
             crc = 0
+            await pace.spend(PIECE_US)
         else:
             if unchecked:
                 raise CorruptData(key=key, offset=position, length=end - position, what="checkpoint block")

@@ -18,7 +18,7 @@ data 1, checkpoint 2), 7 zeros.
 
 import enum
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -97,22 +97,19 @@ def encode_header(cluster_id: ClusterId, object_id: ObjectId) -> bytes:
     return header + _CRC.pack(crc32c(header))
 
 
-def encode_index(entries: Sequence[IndexEntry]) -> bytes:
-    """Entries must be ordered by (stream, kind, start)."""
-    return b"".join(
-        ENTRY.pack(
-            entry.stream,
-            entry.start,
-            entry.end,
-            entry.records,
-            entry.batches,
-            entry.position,
-            entry.size,
-            entry.crc,
-            entry.max_timestamp_ms,
-            entry.kind,
-        )
-        for entry in entries
+def encode_entry(entry: IndexEntry) -> bytes:
+    """One of the index, which is ordered by (stream, kind, start)."""
+    return ENTRY.pack(
+        entry.stream,
+        entry.start,
+        entry.end,
+        entry.records,
+        entry.batches,
+        entry.position,
+        entry.size,
+        entry.crc,
+        entry.max_timestamp_ms,
+        entry.kind,
     )
 
 

@@ -3,12 +3,13 @@
 The writer works in steps of one data block, so that its caller can let the event loop turn in between.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Final
 
 from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
+from automq.replicated.machine import finish
 from automq.s3stream.objects.format import (
     ENTRY_BYTES,
     HEADER_BYTES,
@@ -16,9 +17,9 @@ from automq.s3stream.objects.format import (
     ROW_BYTES,
     BlockKind,
     IndexEntry,
+    encode_entry,
     encode_footer,
     encode_header,
-    encode_index,
 )
 from automq.s3stream.ports import Buffer
 
@@ -29,6 +30,7 @@ DATA_BLOCK_BYTES: Final = 512 * 1024
 # Batches that are smaller on average are copied together: a view takes 200 bytes, and each store makes one or two more.
 JOINED_BELOW_BYTES: Final = 4 * 1024
 VIEW_BYTES: Final = 400
+PIECE_US: Final = 5
 
 Batch = tuple[int, int, int, int, memoryview]
 """Base offset, count, max timestamp in ms, crc32c of the bytes, bytes."""
@@ -52,8 +54,11 @@ class ObjectWriter:
         self._object_id = object_id
         self.body: list[Buffer] = [encode_header(cluster_id, object_id)]
         """What is to be put, in order."""
-        self._entries: list[IndexEntry] = []
-        self._checkpoints: list[tuple[IndexEntry, Sequence[bytes]]] = []
+        self._index = bytearray()
+        self._newest = (0, 0, 0)
+        """Stream, kind and start of the newest entry: the index is ordered by them."""
+        self._checkpoints: list[tuple[IndexEntry, Sequence[bytes], int]] = []
+        """Pieces, each with its place in the index: they lie behind all data."""
         self._position = HEADER_BYTES
 
     @property
@@ -95,7 +100,7 @@ class ObjectWriter:
             max_timestamp_ms=max_timestamp,
             kind=BlockKind.DATA,
         )
-        self._entries.append(entry)
+        self._add_entry(entry)
         self.body.append(rows)
         if size < JOINED_BELOW_BYTES * len(views):
             self.body.append(b"".join(views))
@@ -118,23 +123,33 @@ class ObjectWriter:
             max_timestamp_ms=-1,
             kind=BlockKind.CHECKPOINT,
         )
-        self._entries.append(entry)
-        self._checkpoints.append((entry, buffers))
+        self._checkpoints.append((entry, buffers, len(self._index)))
+        self._add_entry(entry)
 
     @property
     def checkpoints(self) -> Sequence[IndexEntry]:
         """The pieces, which lie behind each other; complete once finished."""
-        return [entry for entry, _ in self._checkpoints]
+        return [entry for entry, _, _ in self._checkpoints]
+
+    def _add_entry(self, entry: IndexEntry) -> None:
+        key = (entry.stream, entry.kind, entry.start)
+        assert self._newest <= key
+        self._newest = key
+        self._index += encode_entry(entry)
 
     def finish(self) -> list[Buffer]:
-        """Pieces of checkpoints, index and footer; the whole body."""
-        for entry, buffers in self._checkpoints:
+        """`finish_in_turns`, at one go."""
+        return finish(self.finish_in_turns())
+
+    def finish_in_turns(self) -> Generator[int, None, list[Buffer]]:
+        """Pieces of checkpoints, index and footer; the whole body. One part a piece: there may be thousands."""
+        for entry, buffers, place in self._checkpoints:
             entry.position = self._position
             self._position += entry.size
             self.body += buffers
-        keys = [(entry.stream, entry.kind, entry.start) for entry in self._entries]
-        assert keys == sorted(keys)
-        index = encode_index(self._entries)
+            self._index[place : place + ENTRY_BYTES] = encode_entry(entry)
+            yield PIECE_US
+        index = bytes(self._index)
         footer = encode_footer(self._cluster_id, self._object_id, index_position=self._position, index=index)
         self.body += [index, footer]
         self._position += len(index) + len(footer)

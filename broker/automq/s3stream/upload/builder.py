@@ -1,19 +1,20 @@
 """Builds an object from runs of batches without keeping the event loop busy."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.runtime.turns import Pace, in_turns
 from automq.s3stream.model import CheckpointPiece, CommitObject, CommitRange
 from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES, Batch, ObjectWriter
 from automq.s3stream.ports import Buffer
 
-# Batches handled in one turn of the loop: about a millisecond.
-_TURN_BATCHES: Final = 256
+# Batches collected at one go: each takes a microsecond, and another one when the block is laid out.
+BATCHES_A_PART: Final = 512
+RUN_US: Final = 20
 
 
 class ObjectBuilder:
@@ -22,7 +23,7 @@ class ObjectBuilder:
     def __init__(self, cluster_id: ClusterId, object_id: ObjectId) -> None:
         self._object_id = object_id
         self._writer = ObjectWriter(cluster_id, object_id)
-        self._in_turn = 0
+        self._pace = Pace()
         self.ranges: list[CommitRange] = []
 
     @property
@@ -43,15 +44,15 @@ class ObjectBuilder:
         size = 0
         max_timestamp = -(1 << 63)
         for group in _groups(batches):
+            if group is None:
+                await self._pace.spend(BATCHES_A_PART)
+                continue
             entry = self._writer.add_block(stream, group)
             start = entry.start if start < 0 else start
             end = entry.end
             size += entry.size
             max_timestamp = max(max_timestamp, entry.max_timestamp_ms)
-            self._in_turn += len(group)
-            if self._in_turn >= _TURN_BATCHES:
-                self._in_turn = 0
-                await asyncio.sleep(0)
+            await self._pace.spend(RUN_US + len(group))
         if checkpoint is not None:
             await self._add_piece(stream, Offset(end), checkpoint)
         self.ranges.append(
@@ -95,23 +96,18 @@ class ObjectBuilder:
         """The pieces in the finished object, one behind the other."""
         return self._writer.checkpoints
 
-    def finish(self) -> Sequence[Buffer]:
+    async def finish(self) -> Sequence[Buffer]:
         """The whole object."""
-        return self._writer.finish()
+        return await in_turns(self._writer.finish_in_turns())
 
 
 async def encoded(piece: CheckpointPiece) -> list[bytes]:
     """The bytes of a piece, made in turns."""
-    encoding = piece.encode()
-    while True:
-        try:
-            next(encoding)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        await asyncio.sleep(0)
+    return await in_turns(piece.encode())
 
 
-def _groups(batches: Iterable[Batch]) -> Iterable[list[Batch]]:
+def _groups(batches: Iterable[Batch]) -> Iterable[list[Batch] | None]:
+    """The batches of each block; None now and then, where others may run before the next block is complete."""
     group: list[Batch] = []
     size = 0
     for batch in batches:
@@ -120,5 +116,7 @@ def _groups(batches: Iterable[Batch]) -> Iterable[list[Batch]]:
         if size >= DATA_BLOCK_BYTES:
             yield group
             group, size = [], 0
+        elif not len(group) % BATCHES_A_PART:
+            yield None
     if group:
         yield group

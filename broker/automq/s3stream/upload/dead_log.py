@@ -7,13 +7,22 @@ then, or does not decode, is damage. Nobody but a person gives slots up (`SlotsL
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId
 from automq.runtime.entropy import Entropy
-from automq.s3stream.model import BrokerFenced, CorruptData, DataMissing, FencedBy, SlotsLost, StoreDamaged
+from automq.runtime.turns import Pace, in_turns
+from automq.s3stream.model import (
+    BrokerFenced,
+    CorruptData,
+    DataMissing,
+    FencedBy,
+    SlotsLost,
+    StoreDamaged,
+    StreamRecordBatch,
+)
 from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage
 from automq.s3stream.recovery import (
     IN_FLIGHT_MAX,
@@ -32,7 +41,7 @@ from automq.s3stream.wal.format import (
     Slot,
     SlotHeader,
     SlotId,
-    decode_slot,
+    decode_in_turns,
     encode_fence,
     parse_slot_key,
     peek_header,
@@ -40,6 +49,8 @@ from automq.s3stream.wal.format import (
 )
 
 READS_INFLIGHT: Final = 8
+# Records that are freed at one go.
+FREED_A_PART: Final = 1000
 # What a decoded batch takes beside its bytes: its description, a view, its place in lists.
 RECORD_BYTES: Final = 500
 # What a slot is taken to be in memory before one was seen, as a multiple of its size.
@@ -58,6 +69,19 @@ class Group:
     slots: list[Slot] = field(default_factory=list)
     size: int = 0
     """What it takes in memory."""
+
+    def records(self) -> Iterator[tuple[int, StreamRecordBatch]]:
+        """Every record, in the order of the log, with its slot's sequence."""
+        return ((slot.slot.sequence, record) for slot in self.slots for record in slot.records)
+
+    async def let_go(self) -> None:
+        """Free the slots in bounded turns: a log's records are hundreds of thousands of objects."""
+        pace = Pace()
+        while self.slots:
+            records = self.slots.pop().records
+            while records:
+                del records[-FREED_A_PART:]
+                await pace.spend(FREED_A_PART // 2)
 
 
 class DeadLog:
@@ -221,10 +245,11 @@ class DeadLog:
         """
         data = await self._store.get(slot.key)
         try:
-            return slot.decode(data), len(data)
+            return await in_turns(decode_in_turns(slot, memoryview(data))), len(data)
         except CorruptData:
             data = await self._store.get(slot.key)
-            return decode_slot(slot, memoryview(data), takes_damaged_batches=True), len(data)
+            decoding = decode_in_turns(slot, memoryview(data), takes_damaged_batches=True)
+            return await in_turns(decoding), len(data)
 
     async def _is_end(self, hole: int) -> bool:
         """Whether the log may be ended at a missing slot; False when it is not missing at all. Raises StoreDamaged."""
@@ -265,7 +290,9 @@ class DeadLog:
         except ObjectNotFound:
             return None
         try:
-            return Witness(key=slot.key, is_whole=True, mark=slot.decode(data).mark)
+            return Witness(
+                key=slot.key, is_whole=True, mark=(await in_turns(decode_in_turns(slot, memoryview(data)))).mark
+            )
         except CorruptData:
             header = peek_header(slot, data)
             return Witness(key=slot.key, is_whole=False, mark=sequence if header is None else header.mark)

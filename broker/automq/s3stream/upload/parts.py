@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from automq.ids import StreamId
+from automq.runtime.turns import Pace
 from automq.s3stream.model import KEPT, CommitTooLarge, RetentionClass
 
 
@@ -37,6 +38,8 @@ RANGES_MAX: Final = 50_000
 OBJECTS_MAX: Final = 4
 # A class with less than this share of an upload is no object of its own where a longer one takes it.
 SMALL_SHARE: Final = 8
+# About how long it takes to learn a stream's class.
+CLASS_US: Final = 20
 
 
 async def in_commits(
@@ -50,7 +53,11 @@ async def in_commits(
 
     What is too large for one commit is halved. `runs` are ordered by stream, and so are those of an object.
     """
-    commits = deque(_divided(objects_of(runs, class_of), ranges_max or RANGES_MAX))
+    classes, pace = list[RetentionClass](), Pace()
+    for run in runs:
+        classes.append(class_of(run.stream))
+        await pace.spend(CLASS_US)
+    commits = deque(_divided(objects_of(runs, classes), ranges_max or RANGES_MAX))
     while True:
         objects = commits.popleft()
         try:
@@ -65,9 +72,8 @@ async def in_commits(
             return result
 
 
-def objects_of(runs: Sequence[R], class_of: Callable[[StreamId], RetentionClass]) -> list[list[R]]:
-    """What becomes an object of its own: see `shared_classes`. Runs stay in their order."""
-    classes = [class_of(run.stream) for run in runs]
+def objects_of(runs: Sequence[R], classes: Sequence[RetentionClass]) -> list[list[R]]:
+    """What becomes an object of its own: see `shared_classes`. Runs stay in their order; each has its class."""
     sizes: dict[RetentionClass, int] = defaultdict(int)
     for run, retention in zip(runs, classes, strict=True):
         sizes[retention] += run.size

@@ -13,6 +13,7 @@ from typing import Final
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
 from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import Entropy
+from automq.runtime.turns import Pace, in_turns
 from automq.s3stream.model import (
     CommitObject,
     CommitRequest,
@@ -104,10 +105,12 @@ class Recoverer:
                 raise uploaded
             if isinstance(following, BaseException):
                 raise following
+            await group.let_go()
             self._account.release(group.size)
             self._charged -= group.size
             group = following
         await self._upload(group)
+        await group.let_go()
         if group.damage is not None:
             raise group.damage
         return RecoveredLog(
@@ -171,15 +174,16 @@ class Recoverer:
 
     async def _plan(self, group: Group) -> UploadPlan:
         """What of the group is to be uploaded. A hole that lost slots have left is recorded as lost first."""
-        records = [(slot.slot.sequence, record) for slot in group.slots for record in slot.records]
-        behind = self._log.given_up_to
-        if behind is not None:
-            self._continued.update(record.stream for sequence, record in records if sequence >= behind)
-        plan = plan_upload(records, self._state)
+        behind, pace = self._log.given_up_to, Pace()
+        for slot in group.slots:
+            if behind is not None and slot.slot.sequence >= behind:
+                self._continued.update(record.stream for record in slot.records)
+                await pace.spend(len(slot.records) // 10)
+        plan = await in_turns(plan_upload(group.records(), self._state))
         holes = [gap for gap in plan.gaps if gap.start > gap.expected and self._log.is_behind_loss(gap.first_slot)]
         for hole in holes:
             await self._streams.lose_before((self._node, self._epoch), hole.stream, hole.start)
-        return plan_upload(records, self._state) if holes else plan
+        return await in_turns(plan_upload(group.records(), self._state)) if holes else plan
 
     async def _upload_objects(self, objects: Sequence[Sequence[RecoveredRun]], trim_to: int) -> None:
         """Objects, and their one commit."""
@@ -197,7 +201,7 @@ class Recoverer:
         builder = ObjectBuilder(self._cluster_id, object_id)
         for run in runs:
             await builder.add_run(run.stream, run.epoch, (_batch(record) for record in run.batches))
-        await put_object(self._store, object_key(self._cluster_id, object_id), builder.finish())
+        await put_object(self._store, object_key(self._cluster_id, object_id), await builder.finish())
         return builder.committed
 
     async def _commit(self, objects: Sequence[CommitObject], runs: Sequence[RecoveredRun], *, trim_to: int) -> None:

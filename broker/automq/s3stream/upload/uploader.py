@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Final, TypeVar
 
 from prometheus_client import Counter
@@ -114,14 +115,14 @@ class Uploader:
         self._uploads: Counter = metrics.counter("automq_uploads", "Objects uploaded and committed")
         self._bytes: Counter = metrics.counter("automq_upload_bytes", "Bytes of objects uploaded and committed")
 
-    def submit(self, block: CacheBlock, durable: Awaitable[None]) -> None:
-        """Upload `block` once `durable` is done; committed after every block submitted before it."""
+    def submit(self, block: CacheBlock, *ready: Awaitable[None]) -> None:
+        """Upload `block` once all of `ready` are done; committed after every block submitted before it."""
         loop = asyncio.get_running_loop()
         previous, self._newest = self._newest, loop.create_future()
         may_begin, self._begun = self._begun, loop.create_future()
         self.pending += 1
         done, begun = self._newest, self._begun
-        task = self._tasks.spawn(self._run(block, durable, previous, done, may_begin, begun), name="upload")
+        task = self._tasks.spawn(self._run(block, ready, previous, done, may_begin, begun), name="upload")
         self._running[task] = None
         task.add_done_callback(lambda ended: self._on_ended(ended, done, begun))
 
@@ -138,14 +139,15 @@ class Uploader:
     async def _run(
         self,
         block: CacheBlock,
-        durable: Awaitable[None],
+        ready: Sequence[Awaitable[None]],
         previous: asyncio.Future[None] | None,
         done: asyncio.Future[None],
         may_begin: asyncio.Future[None] | None,
         begun: asyncio.Future[None],
     ) -> None:
         try:
-            await durable
+            for each in ready:
+                await each
             if may_begin is not None:
                 # In order: a later block keeps its place until the earlier one is committed, which would never get one.
                 await asyncio.shield(may_begin)
@@ -173,7 +175,7 @@ class Uploader:
     async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> int:
         """T when all of the block is committed."""
         runs: list[Run | Renewed] = [*block.runs, *block.renewed]
-        runs.sort(key=lambda run: (run.stream, run.start))
+        runs.sort(key=attrgetter("stream", "start"))
         return await in_commits(
             runs,
             lambda objects, is_last: self._upload_objects(block, objects, previous, is_last),
@@ -220,7 +222,8 @@ class Uploader:
                     checkpoint = block.checkpoints.get((run.stream, run.epoch))
                     await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
             key = object_key(self._cluster_id, object_id)
-            await self._persist(partial(put_object, self._store, key, builder.finish()), "put")
+            body = await builder.finish()
+            await self._persist(partial(put_object, self._store, key, body), "put")
             return PutObject(builder.committed, builder.checkpoints)
         finally:
             self._account.release(size)

@@ -38,12 +38,14 @@ Version 1 has no lag (zeros there): its data slots have no mark.
 
 import enum
 import struct
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Final
 
 from crc32c import crc32c
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
+from automq.replicated.machine import finish
 from automq.s3stream.model import CorruptData, FormatTooNew, StreamRecordBatch
 from automq.s3stream.ports import Buffer
 from automq.s3stream.store.layout import KeyKind, parse_key_of
@@ -58,6 +60,9 @@ SLOT_HEADER_BYTES: Final = CRC_POSITION + 4
 RECORD_HEADER: Final = struct.Struct(">QQQqIII")
 RECORD_HEADER_BYTES: Final = RECORD_HEADER.size
 NONCE_BYTES: Final = 16
+# Decoded at one go, and about how long each takes.
+RECORDS_A_PART: Final = 256
+RECORD_US: Final = 3
 _CRC: Final = struct.Struct(">I")
 _FENCE: Final = struct.Struct(">IQ")
 assert SLOT_HEADER_BYTES == 80
@@ -203,7 +208,14 @@ def encode_fence(slot: SlotId, *, nonce: bytes, recoverer: tuple[NodeId, BrokerE
 
 
 def decode_slot(slot: SlotId, data: memoryview, *, takes_damaged_batches: bool = False) -> Slot:
-    """Check every byte of a slot. Raises CorruptData, FormatTooNew.
+    """`decode_in_turns`, at one go."""
+    return finish(decode_in_turns(slot, data, takes_damaged_batches=takes_damaged_batches))
+
+
+def decode_in_turns(
+    slot: SlotId, data: memoryview, *, takes_damaged_batches: bool = False
+) -> Generator[int, None, Slot]:
+    """Check every byte of a slot. Raises CorruptData, FormatTooNew. A slot may hold tens of thousands of batches.
 
     With `takes_damaged_batches` a batch that fails its checksum is no error but marked, as long as the headers, which
     have a checksum of their own, say whose it is.
@@ -220,9 +232,10 @@ def decode_slot(slot: SlotId, data: memoryview, *, takes_damaged_batches: bool =
     if end > len(data):
         raise CorruptData(key=key, offset=SLOT_HEADER_BYTES, length=length, what="WAL slot body")
     body = data[SLOT_HEADER_BYTES:end]
-    records, body_crc = (
-        ([], crc32c(body)) if kind == SlotKind.FENCE else _decode_records(key, body, takes_damaged_batches)
-    )
+    if kind == SlotKind.FENCE:
+        records, body_crc = list[StreamRecordBatch](), crc32c(body)
+    else:
+        records, body_crc = yield from _decode_records(key, body, takes_damaged_batches)
     if crc32c(data[:CRC_POSITION], body_crc) != _CRC.unpack_from(data, CRC_POSITION)[0]:
         raise CorruptData(key=key, offset=0, length=end, what="WAL slot")
     if (node, epoch, sequence, cluster) != (slot.node, slot.epoch, slot.sequence, _cluster(slot.cluster_id)):
@@ -239,7 +252,9 @@ def decode_slot(slot: SlotId, data: memoryview, *, takes_damaged_batches: bool =
     return Slot(slot=slot, kind=SlotKind.DATA, nonce=nonce, records=records, mark=mark, recoverer=None)
 
 
-def _decode_records(key: str, body: memoryview, takes_damaged_batches: bool) -> tuple[list[StreamRecordBatch], int]:
+def _decode_records(
+    key: str, body: memoryview, takes_damaged_batches: bool
+) -> Generator[int, None, tuple[list[StreamRecordBatch], int]]:
     """The records, and the crc of their headers."""
     records: list[StreamRecordBatch] = []
     headers_crc = position = 0
@@ -267,6 +282,8 @@ def _decode_records(key: str, body: memoryview, takes_damaged_batches: bool) -> 
             )
         )
         position = at + length
+        if not len(records) % RECORDS_A_PART:
+            yield RECORDS_A_PART * RECORD_US
     return records, headers_crc
 
 

@@ -37,7 +37,7 @@ def an_object() -> bytes:
         max_timestamp_ms=1000,
         kind=objects.BlockKind.DATA,
     )
-    index = objects.encode_index([entry])
+    index = objects.encode_entry(entry)
     footer = objects.encode_footer(CLUSTER, ObjectId(9), index_position=len(header) + len(block), index=index)
     return header + block + index + footer
 

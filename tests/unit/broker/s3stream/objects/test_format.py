@@ -14,9 +14,9 @@ from automq.s3stream.objects.format import (
     IndexEntry,
     ObjectIndex,
     decode_footer,
+    encode_entry,
     encode_footer,
     encode_header,
-    encode_index,
     object_folder,
     object_key,
     parse_object_key,
@@ -41,7 +41,7 @@ def an_entry(stream: int, start: int, end: int, kind: BlockKind = BlockKind.DATA
 
 
 def an_index(entries: list[IndexEntry]) -> ObjectIndex:
-    index = encode_index(entries)
+    index = b"".join(map(encode_entry, entries))
     data = encode_footer(CLUSTER, ObjectId(9), index_position=HEADER_BYTES + 10, index=index)
     size = HEADER_BYTES + 10 + len(index) + len(data)
     footer = decode_footer("key", memoryview(data), size=size, cluster_id=CLUSTER, object_id=ObjectId(9))
@@ -111,7 +111,7 @@ def test_every_flipped_bit_of_the_footer_is_noticed(bit: int) -> None:
 
 
 def test_damaged_index_is_refused() -> None:
-    index = bytearray(encode_index([an_entry(1, 0, 10)]))
+    index = bytearray(encode_entry(an_entry(1, 0, 10)))
     footer = encode_footer(CLUSTER, ObjectId(9), index_position=HEADER_BYTES + 10, index=bytes(index))
     size = HEADER_BYTES + 10 + ENTRY_BYTES + FOOTER_BYTES
     where = decode_footer("key", memoryview(footer), size=size, cluster_id=CLUSTER, object_id=ObjectId(9))

@@ -17,7 +17,7 @@ async def test_long_run_is_cut_into_blocks() -> None:
         StreamId(1), StreamEpoch(3), [stored(1, base, 1, base, size=DATA_BLOCK_BYTES // 4) for base in range(10)]
     )
     store = MemoryStore()
-    await store.put(object_key(CLUSTER, ObjectId(1)), builder.finish())
+    await store.put(object_key(CLUSTER, ObjectId(1)), await builder.finish())
 
     reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1_000_000))
     index = await reader.index(ObjectId(1), builder.committed.size)

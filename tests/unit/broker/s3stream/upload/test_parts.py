@@ -64,7 +64,7 @@ def test_nothing_shares_with_a_shorter_class_or_with_what_is_kept(pieces: list[t
     runs = [Piece(StreamId(number), size) for number, (_, size) in enumerate(pieces)]
     classes = {StreamId(number): RetentionClass(retention) for number, (retention, _) in enumerate(pieces)}
 
-    objects = objects_of(runs, classes.__getitem__)
+    objects = objects_of(runs, [classes[run.stream] for run in runs])
 
     assert len(objects) <= OBJECTS_MAX
     assert sorted(run.stream for runs in objects for run in runs) == list(range(len(pieces)))
