@@ -15,6 +15,10 @@ STATE_CODES: Final = frozenset(
 )
 
 
+def _ignore(_code: int) -> None:
+    """Nobody counts."""
+
+
 class PendingProduce:
     """One request whose batches are appended and not durable yet. Not frozen: made for every request.
 
@@ -30,6 +34,7 @@ class PendingProduce:
         "correlation_id",
         "deadline",
         "is_done",
+        "on_error",
         "position",
         "slot",
         "throttle_ms",
@@ -49,6 +54,8 @@ class PendingProduce:
     ) -> None:
         self._watched = watched
         """Those whose time-out is looked at, of which this one may be one."""
+        self.on_error: Callable[[int], None] = _ignore
+        """Told of the codes that come after the batches were appended."""
         self.version = head.version
         self.correlation_id = head.correlation_id
         self.slot = slot
@@ -78,6 +85,8 @@ class PendingProduce:
 
         def change(result: PartitionProduceResponse) -> None:
             if result.error_code in STATE_CODES:
+                if not result.error_code:
+                    self.on_error(code)
                 result.error_code = code
                 result.error_message = message
                 result.base_offset = result.log_append_time = result.log_start_offset = -1

@@ -301,6 +301,7 @@ class ProduceHandler:
             if any(result.error_code for _, results in topics for result in results):
                 pending.close()
             return
+        pending.on_error = self._on_error
         pending.prepare(topics, _endpoints(leaders) if leaders else [])
         if pending.position < 0:
             pending.answer()
@@ -321,7 +322,6 @@ class ProduceHandler:
         self._tick += 1
         for pending in list(self._watched):
             if pending.deadline <= self._tick:
-                self._on_error(ErrorCode.REQUEST_TIMED_OUT)
                 pending.override(ErrorCode.REQUEST_TIMED_OUT, _TIMED_OUT_MESSAGE)
                 pending.answer()
         self._is_sweeping = bool(self._watched)

@@ -189,3 +189,23 @@ async def test_connections_are_counted_by_listener_and_cause_of_their_end() -> N
     clients[1].disconnect()
     assert connections() == 0
     await path.close()
+
+
+@pytest.mark.looptime
+async def test_produce_that_is_not_durable_in_time_is_an_error() -> None:
+    store = HeldStore(MemoryStore())
+    gate = asyncio.Event()
+
+    async def before(name: str, key: str) -> None:
+        await gate.wait()
+
+    path = await a_path(store=store)
+    store.before = before
+    batch = build_batch([b"v"], timestamp_ms=0)
+    answer = await path.connect().call(ApiKey.PRODUCE, 9, produce_request(batch, timeout=500))
+    gate.set()
+
+    assert answer.responses[0].partition_responses[0].error_code == ErrorCode.REQUEST_TIMED_OUT
+    labels = {"api": "Produce", "error": "REQUEST_TIMED_OUT"}
+    assert value(path.engine.metrics, "automq_request_errors_total", **labels) == 1
+    await path.close()
