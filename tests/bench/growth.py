@@ -11,10 +11,16 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from automq.controller.model import TopicSpec
+from automq.ids import BrokerEpoch
 from automq.metadata.records import ObjectsPrepared
 from automq.metadata.replay import MetadataMachine
+from automq.runtime.ledger import Account
+from automq.s3stream.settings import StorageSettings
+from automq.s3stream.store.memory import MemoryStore
 from tests.bench.metadata_growth import metadata_growth
 from tests.bench.report import Row, at_most
+from tests.support.dead_logs import fill_log
+from tests.support.engine import Engine, Ledger
 from tests.support.growth_world import GrowthWorld, growth_world
 from tests.support.handler_world import NODE
 from tests.support.state_world import StateWorld, a_shard, loading
@@ -22,6 +28,7 @@ from tests.support.turns import Longest, measure
 
 T = TypeVar("T")
 
+MIB = 1024 * 1024
 DAY_MS = 86_400_000
 Work = Callable[[], Awaitable[object]]
 
@@ -32,6 +39,7 @@ def growth(*, quick: bool) -> Iterator[Row]:
     yield from asyncio.run(publish(count))
     yield from asyncio.run(creation(count))
     yield from asyncio.run(retention(count))
+    yield from asyncio.run(recovery(MIB * (16 if quick else 256)))
     yield from asyncio.run(producers(count * 10))
     for offsets, limit_s in ((100_000, 1.0), (1_000_000, 5.0)):
         if not quick or offsets == 100_000:
@@ -128,6 +136,35 @@ async def offsets_loaded(offsets: int, limit_s: float) -> list[Row]:
     return [
         at_most(f"load of {offsets} committed offsets: CPU", longest.cpu_ms / 1000, "s", limit_s),
         at_most(f"load of {offsets} committed offsets: longest turn", longest.turn_ms, "ms", 10),
+    ]
+
+
+async def recovery(size: int) -> list[Row]:
+    """A dead broker's log of 120-byte batches, with the memory that the account may have."""
+    over = 0
+
+    async def prepare() -> Work:
+        ledger, store = Ledger(), MemoryStore()
+        await fill_log(store, ledger, size=size)
+        engine = Engine(ledger, store, epoch=2, settings=StorageSettings())
+        ledger.fence((NODE, BrokerEpoch(1)), engine.me)
+        account = engine.memory[Account.RECOVERY]
+        charge = account.charge
+
+        def watched(amount: int) -> None:
+            nonlocal over
+            charge(amount)
+            over = max(over, account.used - account.limit)
+
+        account.charge = watched  # type: ignore[method-assign]
+        return lambda: engine.storage.recover(NODE, BrokerEpoch(1), 0)
+
+    longest = await measure(prepare)
+    what = f"recovery of {size // MIB} MiB of 120-byte batches"
+    return [
+        Row(f"{what}: CPU", longest.cpu_ms, "ms"),
+        at_most(f"{what}: longest turn", longest.turn_ms, "ms", 10),
+        at_most(f"{what}: memory beyond its account", over, "bytes", 0),
     ]
 
 

@@ -181,7 +181,10 @@ class DeadLog:
                 # A race lost here, or a slot that no listing showed, is one slot more to read.
                 self._present.add(missing)
                 continue
-            if not await self._read_some(group, missing, bytes_max - group.size):
+            bytes_left = bytes_max - group.size
+            if group.slots and self._sizes.get(group.next, 0) * self._expansion > bytes_left:
+                return
+            if not await self._read_some(group, missing, bytes_left):
                 return
 
     async def peek(self, sequence: int) -> SlotHeader | None:
