@@ -237,7 +237,7 @@ def test_views_show_topics_and_groups(place: Place) -> None:
     assert "seen" in topics.text
     assert "__consumer_offsets" not in topics.text
     assert "readers" in groups.text
-    assert group.text.splitlines()[3].replace("│", " ").split() == ["readers", "seen", "0", "3", "5", "2"]
+    assert ["readers", "seen", "0", "3", "5", "2"] in [line.split() for line in group.text.splitlines()]
 
 
 def test_folder_in_use_is_an_error_that_names_the_process(place: Place) -> None:
