@@ -47,6 +47,8 @@ from automq.protocol.messages.offset import (
 CLASSIC_TYPE: Final = "classic"
 # One sweep writes at most this many records, so that it fits in a batch and in a moment; the rest follows at once.
 SWEEP_RECORDS_MAX: Final = 1_000
+# And looks at so many offsets, or at one group if that has more.
+SWEEP_OFFSETS_A_TURN: Final = 2_000
 
 
 class GroupShard:
@@ -56,6 +58,8 @@ class GroupShard:
         self.groups: dict[str, ClassicGroup] = {}
         self.stored: dict[str, GroupSnapshot] = {}
         self.offsets = offsets.OffsetTable()
+        self._to_sweep: list[str] = []
+        """Groups that this round of expiry has not looked at yet, the next one last."""
 
     def replay(self, record: Record) -> None:
         """Apply one record to stored state."""
@@ -129,7 +133,7 @@ class GroupShard:
     def fire(self, turn: Turn, timer: Timer, *, topic_exists: offsets.TopicExists) -> None:
         """A timer is due."""
         if isinstance(timer, ExpiryTimer):
-            self.sweep(turn, topic_exists)
+            self._sweep_on(turn, topic_exists)
             return
         group = self.groups.get(timer.group_id)
         if group is None:
@@ -168,18 +172,36 @@ class GroupShard:
         return offsets.delete(turn, self._existing(request.group_id), self.offsets, request)
 
     def sweep(self, turn: Turn, topic_exists: offsets.TopicExists) -> None:
-        """Delete offsets past their retention or without a topic, and empty groups that are left without offsets."""
-        for group in list(self.groups.values()):
-            gone = offsets.expired(
-                self.offsets, group, wall_ms=turn.aging_ms, settings=turn.settings, topic_exists=topic_exists
-            )
-            turn.store(gone[: SWEEP_RECORDS_MAX - len(turn.records)])
-            if len(turn.records) >= SWEEP_RECORDS_MAX:
+        """Delete offsets past their retention or without a topic, and empty groups that are left without offsets.
+
+        Some groups at a time: what is left of a round follows at once, and others get their turn in between.
+        """
+        self._to_sweep.clear()
+        self._sweep_on(turn, topic_exists)
+
+    def _sweep_on(self, turn: Turn, topic_exists: offsets.TopicExists) -> None:
+        left = self._to_sweep
+        if not left:
+            left.extend(reversed(self.groups))
+        looked_at = 0
+        while left:
+            group = self.groups.get(left[-1])
+            held = 0 if group is None else sum(map(len, self.offsets.topics(group.group_id).values()))
+            if looked_at and looked_at + held > SWEEP_OFFSETS_A_TURN:
                 turn.set_timer(ExpiryTimer(), after_ms=0)
                 return
-            remaining = sum(len(partitions) for partitions in self.offsets.topics(group.group_id).values()) - len(gone)
-            if group.is_idle and remaining == 0:
-                self._delete(turn, group)
+            looked_at += held + 1
+            if group is not None:
+                gone = offsets.expired(
+                    self.offsets, group, wall_ms=turn.aging_ms, settings=turn.settings, topic_exists=topic_exists
+                )
+                turn.store(gone[: SWEEP_RECORDS_MAX - len(turn.records)])
+                if len(turn.records) >= SWEEP_RECORDS_MAX:
+                    turn.set_timer(ExpiryTimer(), after_ms=0)
+                    return
+                if group.is_idle and held == len(gone):
+                    self._delete(turn, group)
+            left.pop()
         turn.set_timer(ExpiryTimer(), after_ms=turn.settings.offsets_retention_check_interval_ms)
 
     # Administration.

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from automq.coordinators.group.model import GroupSettings, GroupState, Protocol, Ticket
+from automq.coordinators.group import shard
+from automq.coordinators.group.model import GroupSettings, GroupState, OffsetStored, Protocol, Ticket
 from automq.coordinators.group.shard import SWEEP_RECORDS_MAX, GroupShard
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.group import (
@@ -249,6 +250,28 @@ def test_a_sweep_writes_no_more_than_fits_and_goes_on_at_once() -> None:
     turn = world.turn()
     world.shard.sweep(turn, lambda _name, _id: True)
     assert len(turn.records) == SWEEP_RECORDS_MAX
+    world.carry_out(turn)
+    world.advance(0)
+    assert world.shard.groups == {}
+    assert world.shard.offsets.groups() == []
+
+
+def test_a6_a_sweep_looks_at_some_groups_a_turn_and_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard, "SWEEP_OFFSETS_A_TURN", 25)
+    world = GroupWorld(GroupSettings(offsets_retention_ms=1_000))
+    partitions = [OffsetCommitRequestPartition(partition_index=index, committed_offset=1) for index in range(10)]
+    for number in range(7):
+        turn = world.turn()
+        topic = OffsetCommitRequestTopic(name="t", partitions=partitions)
+        request = OffsetCommitRequest(group_id=f"g{number}", topics=[topic])
+        world.shard.commit(turn, request, knows_group_errors=True)
+        world.carry_out(turn)
+    world.now_ms = 2_000
+    turn = world.turn()
+
+    world.shard.sweep(turn, lambda _name, _id: True)
+
+    assert len([record for record in turn.records if isinstance(record, OffsetStored)]) == 20
     world.carry_out(turn)
     world.advance(0)
     assert world.shard.groups == {}
