@@ -211,6 +211,7 @@ class Stream:
             skipped = pass_over(self.lost, start, self._readable_end(end))
             if skipped is not None:
                 return ReadResult([], start_offset=start, end_offset=skipped, size=0)
+            self._follow_trim(start)
             readable_end = before_lost(self.lost, start, self._readable_end(end))
             spans = self._spans(start, readable_end, limit=SPANS_MAX)
             if not spans:
@@ -235,6 +236,16 @@ class Stream:
                 raise self._dead
             self._read_ahead.advance(start, result.end_offset)
             return result
+
+    def _follow_trim(self, start: Offset) -> None:
+        """Objects go by the image. A trim may be durable there and not answered yet: that is a hole, no damage.
+
+        Raises OffsetOutOfRange, StreamNotFound.
+        """
+        trimmed_to = self._engine.streams.state(self.stream_id).start
+        if start < trimmed_to:
+            self.start_offset = max(self.start_offset, trimmed_to)
+            raise OffsetOutOfRange(f"offset {start} of stream {self.stream_id} was trimmed, it begins at {trimmed_to}")
 
     async def find_timestamp(self, timestamp_ms: int, start: Offset | None = None) -> Offset | None:
         """Base offset of the first batch from `start` (default: the log's) on whose max timestamp is >= `timestamp_ms`.

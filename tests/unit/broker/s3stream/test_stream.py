@@ -156,7 +156,7 @@ async def test_object_that_vanished_is_looked_up_again() -> None:
     async def compact(name: str, key: str) -> None:
         """The object is replaced between the lookup and the read."""
         if span.object_id in engine.ledger.objects:
-            body = successor.finish()
+            body = await successor.finish()
             await store.inner.put(object_key(CLUSTER, ObjectId(99)), body)
             moved = replace(span, object_id=ObjectId(99), object_size=sum(map(len, body)))
             await store.inner.delete([object_key(CLUSTER, span.object_id)])
@@ -340,6 +340,20 @@ async def test_trim_moves_the_start_for_good() -> None:
     assert stream.start_offset == engine.ledger.streams[stream.stream_id].start == 6
     with pytest.raises(OffsetOutOfRange):
         await stream.read(Offset(5), Offset(8), 1000)
+    assert await read_all(stream) == list(range(6, 16, 2))
+
+
+async def test_read_below_a_trim_that_is_not_answered_yet_is_out_of_range() -> None:
+    engine, stream, _ = an_engine()
+    await cold(engine, stream, 8)
+    state = engine.ledger.streams[stream.stream_id]
+    engine.ledger.streams[stream.stream_id] = replace(state, start=Offset(6))
+    assert stream.start_offset == 0
+
+    with pytest.raises(OffsetOutOfRange):
+        await stream.read(Offset(2), Offset(8), 1000)
+
+    assert stream.start_offset == 6
     assert await read_all(stream) == list(range(6, 16, 2))
 
 
