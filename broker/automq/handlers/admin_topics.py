@@ -90,7 +90,7 @@ def _created(context: RequestContext, result: TopicResult, configs: Mapping[str,
 
 def _not_created(name: str, error: Exception) -> CreatableTopicResult:
     return CreatableTopicResult(
-        name=name, error_code=error_code_of(error), error_message=error_message_of(error), configs=None
+        name=name, error_code=error_code_of(error), error_message=error_message_of(error), configs=[]
     )
 
 

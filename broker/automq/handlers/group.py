@@ -79,9 +79,8 @@ async def _find(context: RequestContext, key_type: int, key: str) -> Coordinator
             raise ApiError(ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, message)
         if key_type != _GROUP_KEY:
             raise ApiError(ErrorCode.INVALID_REQUEST, f"coordinators of key type {key_type} are not supported")
+        # A group without a name has a coordinator, too, as in Kafka: the consumers of old committed for it.
         require(context, Operation.DESCRIBE, (ResourceType.GROUP, key))
-        if not key:
-            raise ApiError(ErrorCode.INVALID_GROUP_ID, "a group needs a name")
         node = await context.services.groups.find_coordinator(key)
         broker = context.services.metadata.image.broker(node)
         endpoints = () if broker is None or broker.fenced else broker.endpoints

@@ -205,29 +205,28 @@ def _failed_topic(topic: OffsetFetchRequestTopics, code: int) -> OffsetFetchResp
 
 
 async def handle_offset_delete(context: RequestContext, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
-    """Deletes offsets of topics that no member of the group reads."""
-    response = OffsetDeleteResponse()
+    """Deletes offsets of topics that no member of the group reads; unknown partitions are told beside the others."""
     known: list[OffsetDeleteRequestTopic] = []
+    unknown: dict[str, list[OffsetDeleteResponsePartition]] = {}
     for topic in request.topics:
         partitions = [part for part in topic.partitions if _has_partition(context, topic.name, part.partition_index)]
         missing = [part for part in topic.partitions if part not in partitions]
         if missing:
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            response.topics.append(
-                OffsetDeleteResponseTopic(
-                    name=topic.name,
-                    partitions=[
-                        OffsetDeleteResponsePartition(partition_index=part.partition_index, error_code=code)
-                        for part in missing
-                    ],
-                )
+            unknown.setdefault(topic.name, []).extend(
+                OffsetDeleteResponsePartition(partition_index=part.partition_index, error_code=code) for part in missing
             )
         if partitions:
             known.append(OffsetDeleteRequestTopic(name=topic.name, partitions=partitions))
-    if not known:
+    # Whatever is known of the partitions, the group must be there.
+    response = await context.services.groups.offset_delete(OffsetDeleteRequest(group_id=request.group_id, topics=known))
+    if response.error_code:
         return response
-    deleted = await context.services.groups.offset_delete(OffsetDeleteRequest(group_id=request.group_id, topics=known))
-    response.topics = deleted.topics + response.topics
+    for done in response.topics:
+        done.partitions = unknown.pop(done.name, []) + done.partitions
+    response.topics += [
+        OffsetDeleteResponseTopic(name=name, partitions=partitions) for name, partitions in unknown.items()
+    ]
     return response
 
 

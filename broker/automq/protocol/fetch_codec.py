@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from automq.binary import read_unsigned_varint, write_unsigned_varint
-from automq.protocol.codec import decode_whole
+from automq.protocol.codec import decode
 from automq.protocol.connection import Part
 from automq.protocol.decoder_source import uuid_of
 from automq.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, NodeEndpoint, ReplicaState
@@ -64,7 +64,8 @@ def parse_fetch_request(frame: memoryview, offset: int, version: int) -> FetchRe
             request = None
         if request is not None:
             return request
-    return decode_whole(FetchRequest, version, frame, offset)
+    # What follows the message is ignored, as Kafka does.
+    return decode(FetchRequest, version, frame, offset)[0]
 
 
 def _parse_flexible(frame: memoryview, offset: int, version: int) -> FetchRequest | None:

@@ -55,14 +55,15 @@ _ONE_RESULT_BYTES: Final = struct.calcsize(">BihqqqBBBBiB")
 
 
 def parse_produce_request(frame: memoryview, offset: int, version: int) -> ProduceRequest:
-    """The Produce request (version 3 to 13) that fills `frame` from `offset`. Raises MalformedMessage."""
+    """The Produce request (version 3 to 13) in `frame` from `offset` on. Raises MalformedMessage.
+
+    What follows it is ignored, as Kafka does.
+    """
     try:
         if version >= FLEXIBLE_SINCE:
-            request, end = _parse_flexible(frame, offset, version)
+            request, _ = _parse_flexible(frame, offset, version)
         else:
-            request, end = _parse_classic(frame, offset)
-        if end != len(frame):
-            raise ValueError(f"{len(frame) - end} bytes behind the message")
+            request, _ = _parse_classic(frame, offset)
     except (IndexError, struct.error):
         raise _malformed(f"{len(frame)} bytes are too few", version, len(frame)) from None
     except UnicodeDecodeError:

@@ -100,8 +100,12 @@ class DispatchTable:
         return route if route is not None and version in route.api.versions else None
 
     def refuse_api_versions(self, correlation_id: int) -> bytes:
-        """The answer to an ApiVersions request newer than we are: in version 0, with what we could read instead."""
-        response = ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=self._listed())
+        """The answer to an ApiVersions request newer than we are: in version 0, with what we could read instead.
+
+        Of ApiVersions itself and nothing else, as Kafka does.
+        """
+        listed = [row for row in self._listed() if row.api_key == ApiKey.API_VERSIONS]
+        response = ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=listed)
         return encode_response(APIS[ApiKey.API_VERSIONS], 0, correlation_id, response)
 
     def _listed(self) -> list[ApiVersion]:

@@ -1,6 +1,7 @@
 """Offset requests in every version: topics by name and by id, and errors in their places."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -89,18 +90,18 @@ async def test_an_error_of_the_group_is_answered_for_every_partition() -> None:
     assert older[0][2] is ErrorCode.ILLEGAL_GENERATION
 
 
-async def test_without_a_topic_that_exists_the_group_is_not_asked() -> None:
+async def test_without_a_topic_that_exists_nothing_is_committed_and_deleting_asks_for_the_group() -> None:
     async with a_coordinator(IMAGE) as groups:
         commit = await handle_offset_commit(
             context_of(IMAGE, version=9, groups=groups), OffsetCommitRequest(group_id="g", member_id="nobody")
         )
         unknown = OffsetDeleteRequestTopic(name="u", partitions=[OffsetDeleteRequestPartition(partition_index=0)])
-        delete = await handle_offset_delete(
-            context_of(IMAGE, version=0, groups=groups), OffsetDeleteRequest(group_id="none", topics=[unknown])
-        )
+        for group_id, code in (("none", ErrorCode.GROUP_ID_NOT_FOUND), ("", ErrorCode.INVALID_GROUP_ID)):
+            request = OffsetDeleteRequest(group_id=group_id, topics=[unknown])
+            with pytest.raises(ApiError) as caught:
+                await handle_offset_delete(context_of(IMAGE, version=0, groups=groups), request)
+            assert caught.value.code is code
     assert commit.topics == []
-    assert delete.error_code == ErrorCode.NONE
-    assert delete.topics[0].partitions[0].error_code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
 @pytest.mark.parametrize("version", range(1, 8))
@@ -201,3 +202,21 @@ async def test_offsets_are_deleted_where_there_is_such_a_partition() -> None:
 
 def test_every_offset_request_is_handled() -> None:
     assert sorted(str(request.API_KEY) for request in HANDLERS) == ["47", "8", "9"]
+
+
+async def test_topic_with_known_and_unknown_partitions_is_answered_once() -> None:
+    async with a_coordinator(IMAGE) as groups:
+        context = context_of(IMAGE, version=0, groups=groups)
+        committed = OffsetCommitRequestTopic(name="t", partitions=[OffsetCommitRequestPartition(partition_index=0)])
+        await handle_offset_commit(
+            replace(context, version=7),
+            OffsetCommitRequest(group_id="g", generation_id_or_member_epoch=-1, topics=[committed]),
+        )
+        parts = [OffsetDeleteRequestPartition(partition_index=index) for index in (0, 99)]
+        topic = OffsetDeleteRequestTopic(name="t", partitions=parts)
+        response = await handle_offset_delete(context, OffsetDeleteRequest(group_id="g", topics=[topic]))
+    (answer,) = response.topics
+    assert {part.partition_index: part.error_code for part in answer.partitions} == {
+        0: ErrorCode.NONE,
+        99: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+    }

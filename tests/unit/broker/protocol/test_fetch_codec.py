@@ -5,7 +5,7 @@ import random
 import pytest
 
 from automq.protocol.apis import APIS, ApiKey, encode_response
-from automq.protocol.codec import MalformedMessage, decode_whole, encode
+from automq.protocol.codec import MalformedMessage, decode, encode
 from automq.protocol.fetch_codec import FetchResult, FetchTopicResult, encode_fetch_response, parse_fetch_request
 from automq.protocol.messages.fetch import (
     FetchableTopicResponse,
@@ -58,7 +58,7 @@ def test_mutated_request_is_judged_as_the_compiled_codec_does(version: int) -> N
             del data[source.randrange(len(data)) :]
         frame = memoryview(data)
         try:
-            expected = decode_whole(FetchRequest, version, frame)
+            expected, _ = decode(FetchRequest, version, frame)
         except MalformedMessage:
             with pytest.raises(MalformedMessage):
                 parse_fetch_request(frame, 0, version)

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from automq.protocol.apis import APIS, ApiKey, encode_response
-from automq.protocol.codec import MalformedMessage, decode_whole, encode
+from automq.protocol.codec import MalformedMessage, decode, encode
 from automq.protocol.messages.produce import (
     LeaderIdAndEpoch,
     NodeEndpoint,
@@ -55,7 +55,7 @@ def test_mutated_request_is_judged_as_the_compiled_codec_does(version: int) -> N
                     data.insert(source.randrange(len(data)), source.randrange(256))
         frame = memoryview(data)
         try:
-            expected = decode_whole(ProduceRequest, version, frame)
+            expected, _ = decode(ProduceRequest, version, frame)
         except MalformedMessage:
             with pytest.raises(MalformedMessage):
                 parse_produce_request(frame, 0, version)
