@@ -2,7 +2,7 @@
 
 `python -m tests.compat.differential --record HOST:PORT` asks Kafka anew; `--ask HOST:PORT` shows what another broker
 answers otherwise. A question is a conversation on one connection, written in `questions` as plain data; answers are
-compared as plain data, without what differs from run to run (ids, addresses, times, texts).
+compared as plain data, field by field; of what is of a run (ids, addresses) it is compared whether it is there.
 """
 
 import argparse
@@ -22,9 +22,12 @@ from automq.protocol.apis import APIS, ApiKey, encode_request
 from automq.protocol.codec import decode, decode_whole
 from automq.protocol.messages.header import ResponseHeader
 from automq.protocol.schema import Message
-from tests.compat.questions import QUESTIONS, Ask
+from tests.compat.log_questions import LOG_QUESTIONS
+from tests.compat.questions import QUESTIONS as FIRST_QUESTIONS
+from tests.compat.questions import Ask
 from tests.support.batches import build_batch
 
+QUESTIONS = {**FIRST_QUESTIONS, **LOG_QUESTIONS}
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden/differential"
 TIMEOUT_S = 20
 RANDOM_PART = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -32,15 +35,8 @@ TRIES_MAX = 50
 LATER = (14, 15, 16)
 """COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR."""
 
-# Differs between runs or between brokers without meaning anything.
-IGNORED = frozenset({
-    "throttle_time", "cluster_id", "controller_id", "brokers", "node_endpoints", "host", "port", "node_id",
-    "leader_id", "leader", "replica_nodes", "isr_nodes", "offline_replicas", "last_known_elr",
-    "eligible_leader_replicas", "error_message", "log_append_time", "session_id", "producer_id",
-    "documentation", "client_host", "coordinators_host", "leader_epoch", "current_leader",
-    "topic_authorized_operations", "preferred_read_replica", "synonyms", "records", "configs", "api_keys",
-    "finalized_features", "finalized_features_epoch", "supported_features", "zk_migration_ready", "timestamp",
-})  # fmt: skip
+# Whose values are of a run, or of a broker: that there is one is compared.
+OF_A_RUN = frozenset({"cluster_id", "finalized_features_epoch", "host", "port", "producer_id", "session_id"})
 
 
 class Conversation:
@@ -120,7 +116,10 @@ class Conversation:
 
     def _without_noise(self, value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: self._without_noise(item) for key, item in value.items() if key not in IGNORED}
+            return {
+                key: f"<{key}>" if key in OF_A_RUN and item not in (None, "", 0, -1) else self._without_noise(item)
+                for key, item in value.items()
+            }
         if isinstance(value, list):
             clean = [self._without_noise(item) for item in value]
             # Kafka answers about groups in an order of its own.
@@ -157,9 +156,9 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def _batch(*, values: list[str], damage: str = "", **fields: Any) -> memoryview:
+def _batch(*, values: list[str], damage: str = "", timestamp_ms: int = 1_700_000_000_000, **fields: Any) -> memoryview:
     """A record batch with these values; `damage` breaks it in one way."""
-    built = bytearray(build_batch([value.encode() for value in values], timestamp_ms=1_700_000_000_000, **fields))
+    built = bytearray(build_batch([value.encode() for value in values], timestamp_ms=timestamp_ms, **fields))
     if damage == "crc":
         built[-1] ^= 1
     elif damage == "magic":
@@ -202,6 +201,20 @@ def converse(address: str, name: str, run: str, *, settle_s: float = 0.0) -> lis
         conversation.close()
 
 
+def differences(ours: Any, theirs: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """What is not the same, by its path."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        parts = [(key, ours.get(key), theirs.get(key)) for key in {**theirs, **ours}]
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        parts = [(str(index), mine, other) for index, (mine, other) in enumerate(zip(ours, theirs, strict=True))]
+    else:
+        return {} if ours == theirs else {path: (ours, theirs)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for key, mine, other in parts:
+        found |= differences(mine, other, f"{path}.{key}" if path else key)
+    return found
+
+
 def recorded(name: str) -> list[Any]:
     """Kafka's answers as they were recorded."""
     answers: list[Any] = json.loads((GOLDEN / f"{name}.json").read_text())
@@ -222,7 +235,7 @@ def main() -> None:
             print(name, "recorded")
         elif options.ask:
             answers, expected = converse(options.ask, name, run), recorded(name)
-            print(name, "same" if json.loads(json.dumps(answers)) == expected else f"\n  {answers}\n  {expected}")
+            print(name, differences(json.loads(json.dumps(answers)), expected) or "same")
 
 
 if __name__ == "__main__":

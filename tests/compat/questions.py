@@ -39,6 +39,11 @@ def produce(
     return Ask("PRODUCE", version, {"acks": acks, "timeout": 5000, "topic_data": data})
 
 
+def producer_id() -> Ask:
+    body = {"transactional_id": None, "transaction_timeout": 1000}
+    return Ask("INIT_PRODUCER_ID", 4, body, {"producer_id": "producer_id"})
+
+
 def fetch(offset: int, *, topic: str = "$topic", version: int = 12, **more: Any) -> Ask:
     partition = {"partition": 0, "fetch_offset": offset, "partition_max_bytes": 1 << 20}
     partition |= {key: more.pop(key) for key in ("current_leader_epoch", "last_fetched_epoch") if key in more}
@@ -102,7 +107,7 @@ ONE: Mapping[str, Any] = {"values": ["a"]}
 
 def idempotent(sequence: int, *, epoch: int = 0, count: int = 1) -> Mapping[str, Any]:
     values = [str(number) for number in range(count)]
-    return {"values": values, "producer_id": 4711, "producer_epoch": epoch, "base_sequence": sequence}
+    return {"values": values, "producer_id": "$producer_id", "producer_epoch": epoch, "base_sequence": sequence}
 
 
 QUESTIONS: Mapping[str, Sequence[Ask]] = {
@@ -185,6 +190,7 @@ QUESTIONS: Mapping[str, Sequence[Ask]] = {
     ],
     "idempotent-producer": [
         create(),
+        producer_id(),
         produce(idempotent(0)),
         produce(idempotent(1, count=3)),
         produce(idempotent(1, count=3)),
@@ -198,6 +204,7 @@ QUESTIONS: Mapping[str, Sequence[Ask]] = {
     ],
     "idempotent-producer-first-sequence": [
         create(),
+        producer_id(),
         produce(idempotent(100)),
         produce(idempotent(101)),
         list_offsets(-1),
