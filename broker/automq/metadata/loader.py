@@ -178,6 +178,8 @@ class LogLoader:
                     snapshot, Overtaken(loaded.end, f"missing, while snapshot {snapshot.position} exists")
                 )
             check_format_level(self._cluster_id, loaded.image)
+            # To let go of the image that reading began with takes a turn of its own where there are many streams.
+            await asyncio.sleep(0)
             return loaded
 
     def _damage(self, snapshot: Snapshot, overtaken: Overtaken) -> StoreDamaged:
