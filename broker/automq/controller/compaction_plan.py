@@ -125,9 +125,6 @@ def _choose(
         found = image.committed.get(object_id)
         if found is None or not ranges_left(found) or object_id in excluded:
             continue
-        if found.references == found.checkpoints:
-            # Its records are trimmed, or in another object by now: it is there for checkpoints alone.
-            continue
         if is_wasteful(image, found):
             return (object_id,), found.generation, "most of it is trimmed or deleted"
         if found.generation in complete or not is_candidate(found, settings):
