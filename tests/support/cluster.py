@@ -174,7 +174,8 @@ class Cluster:
         self.trace_tail: collections.deque[str] = collections.deque(maxlen=TRACE_TAIL)
         self.events = 0
         self.serving_since = 0.0
-        """When a process last said that it serves."""
+        """When a process last began to serve."""
+        self._states: dict[str, State] = {}
         self._hash = hashlib.blake2b(digest_size=8)
         self._creators: dict[str, Process] = {}
         self._tries: dict[tuple[Process, str], bytes] = {}
@@ -279,8 +280,10 @@ class Cluster:
 
     def _on_state(self, name: str, state: State) -> None:
         self.trace("state", name, state.value)
-        if state is State.SERVING:
+        # Told of each new message, too.
+        if state is State.SERVING and self._states.get(name) is not state:
             self.serving_since = self.loop.time()
+        self._states[name] = state
 
     def kill(self, made: Incarnation) -> None:
         """SIGKILL."""
