@@ -4,6 +4,7 @@ import io
 import json
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,11 +55,21 @@ def loaded(cli: Cli, *arguments: str) -> Any:
     return json.loads(cli(*arguments, "--json"))
 
 
+def when_led(cli: Cli, topic: str) -> Any:
+    """The partitions of a topic, as soon as each has a leader that answers: Kafka is not there when it says created."""
+    deadline = time.monotonic() + 20
+    while True:
+        rows = loaded(cli, "topics", topic)
+        if all(row["latest"] is not None for row in rows) or time.monotonic() > deadline:
+            return rows
+        time.sleep(0.2)
+
+
 def test_topics_are_created_shown_and_deleted(cli: Cli) -> None:
     assert cli("topics", "create", "orders", "-p", "3", "-c", "retention.ms=1000") == "orders created\n"
     (topic,) = [row for row in loaded(cli, "topics") if row["topic"] == "orders"]
     assert (topic["partitions"], topic["internal"], len(topic["id"])) == (3, False, 22)
-    rows = loaded(cli, "topics", "orders")
+    rows = when_led(cli, "orders")
     assert [(row["partition"], row["earliest"], row["latest"], row["records_max"]) for row in rows] == [
         (0, 0, 0, 0),
         (1, 0, 0, 0),

@@ -70,16 +70,18 @@ def test_a3_old_data_are_read_beside_consumers_that_do_not_read(broker: Broker) 
     produce(broker, "t", 120)
     clients = [stalled(broker.address, "t", {0: number}) for number in range(60)]
     reader = RawClient(broker.address, client_id="healthy")
-    slowest = 0.0
+    slowest, given = 0.0, list[int]()
     for number in range(5):
         began = time.monotonic()
         response = reader.call(ApiKey.FETCH, FETCH_VERSION, fetch_of("t", {0: number * 10}))
         slowest = max(slowest, time.monotonic() - began)
-        assert len(response.responses[0].partitions[0].records) > 1_000_000
-
-    assert slowest < 10
+        # A reader's first cold read is a MiB at most, in whole batches.
+        given.append(len(response.responses[0].partitions[0].records))
     for client in [*clients, reader]:
         client.close()
+
+    assert min(given) > 500_000
+    assert slowest < 10
 
 
 def test_stalled_reader_that_goes_on_gets_what_was_announced(broker: Broker) -> None:

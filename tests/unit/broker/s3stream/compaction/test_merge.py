@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.store.memory import MemoryStore
 from tests.support.engine import CLUSTER, LoopClock, a_batch, stored
 
+STATE = b"state"
 COUNT = 2
 """Records in a batch of these tests."""
 
@@ -38,7 +40,7 @@ async def put_source(store: MemoryStore, number: int, streams: Sequence[tuple[in
     for stream, start, batches in streams:
         bases = range(start, start + batches * COUNT, COUNT)
         writer.add_block(StreamId(stream), [stored(StreamId(stream), base, COUNT, base) for base in bases])
-        writer.add_checkpoint(StreamId(stream), Offset(start + batches * COUNT), b"state")
+        writer.add_checkpoint(StreamId(stream), Offset(start + batches * COUNT), [STATE], crc=crc32c(STATE))
     await store.put(object_key(CLUSTER, ObjectId(number)), writer.finish())
     return Source(ObjectId(number), writer.size)
 
