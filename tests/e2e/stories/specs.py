@@ -44,11 +44,13 @@ def refused_child_is_named_and_heals(world: World) -> None:
 
 def out_of_memory_is_named_and_heals(world: World) -> None:
     small = {"requests": {"cpu": "50m", "memory": "48Mi"}, "limits": {"memory": "48Mi"}}
-    world.apply("oom", spec={"resources": small})
+    # As much as it asks for would be refused in so small a pod: somebody says that it has more than it has.
+    world.apply("oom", spec={"resources": small, "config": {"automq.memory.bytes": "268435456"}})
     wait_for("OOMKilled shows", lambda: "OOMKilled" in world.message("oom", "Ready"), 90)
     assert world.condition("oom", "Ready") == ("False", "BrokerDown"), world.condition("oom", "Ready")
     world.wait_event("oom", "BrokerDown")
-    world.patch("oom", {"spec": {"resources": {"requests": {"memory": "128Mi"}, "limits": {"memory": "1Gi"}}}})
+    larger = {"requests": {"memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+    world.patch("oom", {"spec": {"resources": larger, "config": {"automq.memory.bytes": None}}})
     world.wait_ready("oom", 120)
     world.delete("oom")
 
