@@ -303,7 +303,11 @@ class World:
         cluster = self.cluster
         for process in self.clients:
             process.kill()
-        grace_s = int(cluster.settings["automq.upload.interval.ms"]) / 1000 + QUIET_GRACE_S
+        settings, controller = cluster.settings, cluster.tuning["controller"]
+        grace_s = int(settings["automq.upload.interval.ms"]) / 1000 + QUIET_GRACE_S
+        # What compaction has replaced last is deleted, recorded, and in a snapshot by then.
+        grace_s += int(settings["automq.compaction.interval.ms"]) / 1000
+        grace_s += controller["object_grace_ms"] / 1000 + 2 * controller["sweep_interval_s"]
         ended = self.loop.time()
         # Somebody may take over even now: a process that was started long ago and woke up late.
         while self.loop.time() < max(ended, cluster.serving_since) + grace_s:
