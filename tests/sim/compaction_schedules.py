@@ -1,21 +1,19 @@
 """Directed schedules about object compaction: readers, kills and other jobs in the middle of one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from automq.controller.compaction_check import (
-    CompactedOutput,
-    CompactedRange,
     CompactionRefused,
     CompactionRequest,
 )
+from automq.controller.compaction_job import job_of, request_of
 from automq.controller.compaction_plan import CompactionPlan, CompactionSettings, plan
 from automq.controller.service import Controller
-from automq.ids import BrokerEpoch, NodeId, ObjectId
+from automq.ids import NodeId
 from automq.metadata.image import MetadataImage
 from automq.runtime.turns import at_once
-from automq.s3stream.compaction.job import VERSION, CompactionJob, Output, Piece, Source
 from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import KEPT, ObjectRefused
 from tests.sim.actors import Trimmer
@@ -187,37 +185,9 @@ async def carry_out(
     assert components.epoch is not None
     me = NodeId(made.node), components.epoch
     ids = await controller.prepare_objects(*me, len(planned.outputs))
-    places = {source: place for place, source in enumerate(planned.sources)}
-    job = CompactionJob(
-        version=VERSION,
-        cluster_id=components.cluster_id,
-        sources=tuple(Source(source, image.committed[source].size) for source in planned.sources),
-        outputs=tuple(
-            Output(
-                object_id,
-                tuple(
-                    Piece(item.stream, places[span.object_id], span.start, span.end)
-                    for item in output.ranges
-                    for span in item.spans
-                ),
-            )
-            for object_id, output in zip(ids, planned.outputs, strict=True)
-        ),
-        bytes_per_second=0,
-    )
+    job = job_of(planned, ids, image=image, cluster_id=components.cluster_id, bytes_per_second=0)
     sizes = await InProcessWorker(store=made.store, clock=made.clock).run(job)
-    return request_of(me, planned, ids, sizes)
-
-
-def request_of(
-    me: tuple[NodeId, BrokerEpoch], planned: CompactionPlan, ids: Sequence[ObjectId], sizes: Sequence[int]
-) -> CompactionRequest:
-    """What a compactor would ask for."""
-    outputs = [
-        CompactedOutput(object_id, size, [CompactedRange(item.stream, item.spans) for item in output.ranges])
-        for object_id, size, output in zip(ids, sizes, planned.outputs, strict=True)
-    ]
-    return CompactionRequest(node=me[0], epoch=me[1], generation=planned.generation, outputs=outputs)
+    return request_of(planned, ids, sizes, node=me[0], epoch=me[1])
 
 
 Story = Callable[[BrokerWorld], Awaitable[None]]

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 
 from automq.controller.commit_check import judge
 from automq.controller.compaction_check import (
-    CompactedOutput,
-    CompactedRange,
     CompactionRequest,
     CompactionResult,
     judge_compaction,
 )
+from automq.controller.compaction_job import request_of
 from automq.controller.compaction_plan import CompactionPlan, CompactionSettings, plan
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import EMPTY, MetadataImage
@@ -110,19 +109,8 @@ class CompactionWorld:
     def request(self, planned: CompactionPlan) -> CompactionRequest:
         """As if the worker were done."""
         ids = self.prepare(len(planned.outputs))
-        return CompactionRequest(
-            node=NODE,
-            epoch=EPOCH,
-            generation=planned.generation,
-            outputs=[
-                CompactedOutput(
-                    object_id,
-                    sum(span.size for item in output.ranges for span in item.spans) + 200,
-                    [CompactedRange(item.stream, item.spans) for item in output.ranges],
-                )
-                for object_id, output in zip(ids, planned.outputs, strict=True)
-            ],
-        )
+        sizes = [sum(span.size for item in output.ranges for span in item.spans) + 200 for output in planned.outputs]
+        return request_of(planned, ids, sizes, node=NODE, epoch=EPOCH)
 
     def commit(self, request: CompactionRequest) -> CompactionResult:
         """Judge and apply. Raises what the check raises."""

@@ -19,7 +19,7 @@ from typing import Final
 
 from automq.ids import ObjectId, StreamId
 from automq.metadata.image import MetadataImage, ObjectImage
-from automq.metadata.packed_ranges import count_of, find, unpack
+from automq.metadata.packed_ranges import count_of, find, first_stream, unpack
 from automq.s3stream.model import ObjectSpan, RetentionClass
 
 GENERATION_MAX: Final = 255
@@ -129,7 +129,7 @@ def _choose(
             return (object_id,), found.generation, "most of it is trimmed or deleted"
         if found.generation in complete or not is_candidate(found, settings):
             continue
-        group = groups[found.generation, class_of(_first_stream(found))]
+        group = groups[found.generation, class_of(first_stream(found.ranges))]
         if group.objects and group.size + found.size > settings.job_bytes:
             complete[found.generation] = tuple(group.objects)
             continue
@@ -165,13 +165,6 @@ def is_wasteful(image: MetadataImage, found: ObjectImage) -> bool:
         return False
     held = sum(item.size for item in image.ranges_of(found.object_id))
     return 0 < held < sum(item.size for item in unpack(found.ranges)) * WASTE_SHARE
-
-
-def _first_stream(found: ObjectImage) -> StreamId:
-    """An upload's objects hold one retention class each: any stream tells it."""
-    for item in unpack(found.ranges):
-        return item.stream
-    raise AssertionError(f"object {found.object_id} is referred to and holds nothing")
 
 
 def _ranges(

@@ -8,16 +8,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from automq.controller.compaction_check import (
-    CompactedOutput,
-    CompactedRange,
-    CompactionRefused,
-    CompactionRequest,
-)
+from automq.controller.compaction_check import CompactionRefused
+from automq.controller.compaction_job import job_of, request_of
 from automq.controller.compaction_plan import CompactionPlan, CompactionSettings, plan
 from automq.controller.service import Controller
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamId
-from automq.metadata.image import MetadataImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import LogFailed, LogFenced
@@ -25,7 +20,6 @@ from automq.runtime.budget import ByteBudget
 from automq.runtime.tasks import repeat
 from automq.runtime.telemetry import Metrics
 from automq.runtime.turns import in_turns
-from automq.s3stream.compaction.job import VERSION, CompactionJob, Output, Piece, Source
 from automq.s3stream.compaction.worker import CompactionWorker
 from automq.s3stream.model import BrokerFenced, CommitTooLarge, ObjectRefused, RetentionClass, StoreDamaged
 from automq.s3stream.objects.format import parse_object_key
@@ -109,7 +103,15 @@ class Compactor:
         held = self._memory.limit
         await self._memory.acquire(held)
         try:
-            sizes = await self._worker.run(self._job(image, planned, ids))
+            sizes = await self._worker.run(
+                job_of(
+                    planned,
+                    ids,
+                    image=image,
+                    cluster_id=self._cluster_id,
+                    bytes_per_second=self._bytes_per_second,
+                )
+            )
         except StoreDamaged as error:
             self._on_damaged(planned, error)
             return True
@@ -118,36 +120,8 @@ class Compactor:
         await self._commit(planned, ids, sizes)
         return True
 
-    def _job(self, image: MetadataImage, planned: CompactionPlan, ids: Sequence[ObjectId]) -> CompactionJob:
-        places = {source: place for place, source in enumerate(planned.sources)}
-        return CompactionJob(
-            version=VERSION,
-            cluster_id=self._cluster_id,
-            sources=tuple(Source(source, image.committed[source].size) for source in planned.sources),
-            outputs=tuple(
-                Output(
-                    object_id,
-                    tuple(
-                        Piece(item.stream, places[span.object_id], span.start, span.end)
-                        for item in output.ranges
-                        for span in item.spans
-                    ),
-                )
-                for object_id, output in zip(ids, planned.outputs, strict=True)
-            ),
-            bytes_per_second=self._bytes_per_second,
-        )
-
     async def _commit(self, planned: CompactionPlan, ids: Sequence[ObjectId], sizes: Sequence[int]) -> None:
-        request = CompactionRequest(
-            node=self._node,
-            epoch=self._epoch,
-            generation=planned.generation,
-            outputs=[
-                CompactedOutput(object_id, size, [CompactedRange(item.stream, item.spans) for item in output.ranges])
-                for object_id, size, output in zip(ids, sizes, planned.outputs, strict=True)
-            ],
-        )
+        request = request_of(planned, ids, sizes, node=self._node, epoch=self._epoch)
         try:
             result = await self._controller.commit_compaction(request)
         except (CompactionRefused, ObjectRefused, CommitTooLarge) as error:

@@ -117,6 +117,12 @@ def count_of(packed: PackedRanges) -> int:
     return int.from_bytes(packed[1:5], "little")
 
 
+def first_stream(packed: PackedRanges) -> StreamId:
+    """The lowest stream, without unpacking any: the base of the first column. Of values that hold a range."""
+    assert count_of(packed)
+    return StreamId(_HEAD.unpack_from(packed)[2])
+
+
 def unpack_columns(packed: PackedRanges) -> Sequence[Sequence[int]]:
     """Streams, starts, counts, sizes and timestamps, as `pack_columns` takes them."""
     _version, count, *heads = _HEAD.unpack_from(packed)

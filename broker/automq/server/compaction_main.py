@@ -14,7 +14,7 @@ from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import StoreError
 from automq.s3stream.store.uri import open_store, parse_store_uri
-from automq.server.compaction_process import WorkOrder, frame
+from automq.server.compaction_process import LENGTH_BYTES, WorkOrder, frame
 
 LOWEST_PRIORITY = 19
 
@@ -51,7 +51,7 @@ async def _run(order: WorkOrder) -> Written:
 def main() -> None:
     """The whole life of the process."""
     os.nice(LOWEST_PRIORITY)
-    length = int.from_bytes(sys.stdin.buffer.read(4), "big")
+    length = int.from_bytes(sys.stdin.buffer.read(LENGTH_BYTES), "big")
     order = msgspec.msgpack.decode(sys.stdin.buffer.read(length), type=WorkOrder)
     sys.stdout.buffer.write(frame(msgspec.msgpack.encode(asyncio.run(_run(order)))))
     sys.stdout.buffer.flush()

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # A job that takes longer is hopeless: its outputs expire after an hour.
 DEADLINE_S: Final = 1800.0
-_LENGTH_BYTES: Final = 4
+LENGTH_BYTES: Final = 4
 MODULE: Final = "automq.server.compaction_main"
 
 
@@ -36,7 +36,7 @@ class WorkOrder(msgspec.Struct, frozen=True, array_like=True):
 
 def frame(body: bytes) -> bytes:
     """A message on a pipe: its length, then itself."""
-    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 class ProcessWorker:
@@ -75,7 +75,7 @@ async def _ask(process: asyncio.subprocess.Process, order: WorkOrder) -> Written
     try:
         process.stdin.write(frame(msgspec.msgpack.encode(order)))
         await process.stdin.drain()
-        length = int.from_bytes(await process.stdout.readexactly(_LENGTH_BYTES), "big")
+        length = int.from_bytes(await process.stdout.readexactly(LENGTH_BYTES), "big")
         return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=Written)
     except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError) as error:
         raise StoreUnavailable(f"the compaction process ended without an answer: {error}") from error

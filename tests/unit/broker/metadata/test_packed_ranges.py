@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from automq.ids import Offset, StreamId
 from automq.metadata import packed_ranges
-from automq.metadata.packed_ranges import StreamRange, check, count_of, find, pack, unpack
+from automq.metadata.packed_ranges import StreamRange, check, count_of, find, first_stream, pack, unpack
 
 OFFSETS_MAX = 1 << 62
 
@@ -37,6 +37,11 @@ def test_ranges_come_back_whole_and_one_by_one(items: list[StreamRange], absent:
     if absent not in {item.stream for item in items}:
         assert find(packed, StreamId(absent)) is None
     assert check(packed) == packed
+
+
+@given(items=ranges().filter(bool))
+def test_lowest_stream_is_known_without_the_others(items: list[StreamRange]) -> None:
+    assert first_stream(pack(items)) == min(item.stream for item in items)
 
 
 def test_no_ranges() -> None:
