@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import struct
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,14 +16,11 @@ from automq.protocol.messages.discovery import (
     ApiVersionsResponse,
 )
 from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
-from automq.runtime.ledger import Account
-from automq.s3stream.store.memory import MemoryStore
 from automq.server import connection as connection_module
-from automq.server.listener import ListenerSettings
 from automq.server.outbox import UNSENT_S_MAX
 from tests.support.batches import build_batch, parse_batches
 from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_request, produce_request
-from tests.support.engine import HeldStore
+from tests.support.gated_path import Gate, a_path
 
 pytestmark = pytest.mark.looptime
 
@@ -36,27 +32,6 @@ def produce(value: bytes = b"v", *, partition: int = 0) -> Any:
 def list_offsets() -> ListOffsetsRequest:
     asked = ListOffsetsPartition(partition_index=0, timestamp=-1)
     return ListOffsetsRequest(replica_id=-1, topics=[ListOffsetsTopic(name=TOPIC, partitions=[asked])])
-
-
-class Gate:
-    """A store that holds every write until it is opened."""
-
-    def __init__(self) -> None:
-        self.store = HeldStore(MemoryStore())
-        self.open = asyncio.Event()
-        self.store.before = self._before
-
-    async def _before(self, name: str, key: str) -> None:
-        if name in ("create", "create_bulk"):
-            await self.open.wait()
-
-
-async def a_path(
-    *, store: Any = None, memory: Mapping[Account, int] | None = None, **settings: Any
-) -> tuple[DataPath, MemoryTransport]:
-    path = await DataPath(store=store, memory=memory, listener=ListenerSettings(**settings)).start()
-    path.create_topic()
-    return path, path.connect()
 
 
 async def test_answers_come_in_the_order_of_the_requests() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import struct
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -15,38 +14,15 @@ from automq.protocol.messages.discovery import (
     MetadataRequestTopic,
 )
 from automq.runtime.ledger import Account
-from automq.s3stream.store.memory import MemoryStore
-from automq.server.listener import ListenerSettings
 from tests.support.batches import build_batch
-from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_request, produce_request
-from tests.support.engine import HeldStore
+from tests.support.data_path import TOPIC, fetch_request, produce_request
+from tests.support.gated_path import Gate, a_path
 
 pytestmark = pytest.mark.looptime
 
 
 def produce(value: bytes = b"v", *, partition: int = 0) -> Any:
     return produce_request(build_batch([value], timestamp_ms=0), partition=partition)
-
-
-class Gate:
-    """A store that holds every write until it is opened."""
-
-    def __init__(self) -> None:
-        self.store = HeldStore(MemoryStore())
-        self.open = asyncio.Event()
-        self.store.before = self._before
-
-    async def _before(self, name: str, key: str) -> None:
-        if name in ("create", "create_bulk"):
-            await self.open.wait()
-
-
-async def a_path(
-    *, store: Any = None, memory: Mapping[Account, int] | None = None, **settings: Any
-) -> tuple[DataPath, MemoryTransport]:
-    path = await DataPath(store=store, memory=memory, listener=ListenerSettings(**settings)).start()
-    path.create_topic()
-    return path, path.connect()
 
 
 def half_sent(size: int, *, part: int) -> bytes:
