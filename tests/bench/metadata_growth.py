@@ -27,8 +27,8 @@ from automq.metadata.snapshot_format import encode_snapshot
 from automq.metadata.snapshot_records import to_records
 from automq.metadata.snapshots import Snapshots
 from automq.runtime.entropy import SeededEntropy
-from automq.runtime.turns import at_once
 from automq.s3stream.store.memory import MemoryStore
+from automq.steps import at_once
 from tests.bench.report import Row, at_most
 from tests.support.batches import build_batch
 from tests.support.engine import SMALL

@@ -13,9 +13,9 @@ from automq.controller.compaction_plan import CompactionPlan, CompactionSettings
 from automq.controller.service import Controller
 from automq.ids import NodeId
 from automq.metadata.image import MetadataImage
-from automq.runtime.turns import at_once
 from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import KEPT, ObjectRefused
+from automq.steps import at_once
 from tests.sim.actors import Trimmer
 from tests.sim.broker_world import TOPIC, BrokerWorld
 from tests.support.cluster import Incarnation

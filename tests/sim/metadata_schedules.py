@@ -11,7 +11,7 @@ from automq.metadata.log_format import LogPosition, slot_key
 from automq.metadata.records import ConfigChanged
 from automq.replicated.driver import Driver, GradualDriver
 from automq.replicated.machine import Decision
-from automq.runtime.turns import Steps
+from automq.steps import Steps
 from tests.sim.metadata_world import CLUSTER, RESOURCE, MetadataController, MetadataWorld
 from tests.support.faults import Fate, Operation
 

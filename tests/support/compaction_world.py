@@ -27,8 +27,8 @@ from automq.metadata.records import (
     TopicDeleted,
 )
 from automq.metadata.replay import replay_all
-from automq.runtime.turns import at_once
 from automq.s3stream.model import KEPT, CommitObject, CommitRange, CommitRequest, RetentionClass
+from automq.steps import at_once
 
 NODE, EPOCH = NodeId(1), BrokerEpoch(1)
 SMALL = CompactionSettings(sources=3, object_bytes=1000, job_bytes=10_000, range_bytes=100)

@@ -16,7 +16,7 @@ from automq.metadata.replay import MetadataMachine
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.driver import GradualDriver
 from automq.replicated.machine import Decision
-from automq.runtime.turns import Steps
+from automq.steps import Steps
 
 T = TypeVar("T")
 

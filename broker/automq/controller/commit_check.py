@@ -27,7 +27,7 @@ from automq.metadata.checkpoint_refs import newest_ref
 from automq.metadata.committed_object import CommittedRanges
 from automq.metadata.image import MetadataImage, StreamImage
 from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, RecordedRange, WalTrimmed
-from automq.replicated.machine import Decision, finish
+from automq.replicated.machine import Decision
 from automq.s3stream.model import (
     BrokerFenced,
     CommitRange,
@@ -37,6 +37,7 @@ from automq.s3stream.model import (
     ObjectRefused,
     RangeVerdict,
 )
+from automq.steps import at_once
 
 # A range takes at most 57 bytes of a record; a slot of the metadata log holds 7 MiB.
 RANGES_MAX: Final = 100_000
@@ -55,7 +56,7 @@ class Judgement:
 
 def judge(image: MetadataImage, request: CommitRequest) -> Decision[MetadataRecord, CommitResult]:
     """The whole check. Raises CommitTooLarge, BrokerFenced, ObjectRefused."""
-    return finish(judge_in_turns(image, request))
+    return at_once(judge_in_turns(image, request))
 
 
 def judge_in_turns(

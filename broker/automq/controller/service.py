@@ -47,10 +47,10 @@ from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.runtime.turns import Steps
 from automq.runtime.wall_time import TrustedTime
 from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged, StreamTrim, Trimmed, Unplaced
 from automq.s3stream.ports import ObjectStorage, StoreError
+from automq.steps import Steps
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Final
 from automq.ids import ObjectId, Offset, StreamId
 from automq.metadata.packed_ranges import PackedRanges, StreamRange, check, count_of, pack_in_turns, unpack
 from automq.metadata.records import CommittedObject, MetadataRecord, ObjectsCommitted, ObjectsCompacted, RecordedRange
-from automq.replicated.machine import finish
+from automq.steps import at_once
 
 MERGED_RANGES: Final = 16
 # About how long a thousand ranges take.
@@ -38,7 +38,7 @@ class CommittedRanges:
 
     def finish(self, *, object_id: ObjectId, size: int) -> CommittedObject:
         """All of it."""
-        return finish(self.finish_in_turns(object_id=object_id, size=size))
+        return at_once(self.finish_in_turns(object_id=object_id, size=size))
 
     def finish_in_turns(self, *, object_id: ObjectId, size: int) -> Generator[int, None, CommittedObject]:
         """As `finish`, for ranges by the ten thousand."""

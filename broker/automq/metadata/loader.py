@@ -46,11 +46,12 @@ from automq.metadata.snapshot_format import CheckedSnapshot, check_snapshot
 from automq.replicated.machine import LogFenced
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
-from automq.runtime.turns import Steps, in_turns
+from automq.runtime.turns import in_turns
 from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 from automq.s3stream.store.conditional import KeyTaken, create_once
 from automq.s3stream.store.listing import list_own
+from automq.steps import Steps
 
 log = logging.getLogger(__name__)
 

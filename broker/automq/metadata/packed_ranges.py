@@ -22,7 +22,7 @@ from typing import Final, NewType
 import msgspec
 
 from automq.ids import Offset, StreamId
-from automq.replicated.machine import finish
+from automq.steps import at_once
 
 PackedRanges = NewType("PackedRanges", bytes)
 
@@ -47,7 +47,7 @@ class StreamRange(msgspec.Struct, frozen=True, gc=False):
 
 def pack(ranges: Iterable[StreamRange]) -> PackedRanges:
     """In any order."""
-    return finish(pack_in_turns(ranges))
+    return at_once(pack_in_turns(ranges))
 
 
 def pack_in_turns(ranges: Iterable[StreamRange]) -> Generator[int, None, PackedRanges]:

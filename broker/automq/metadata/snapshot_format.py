@@ -28,9 +28,9 @@ from automq.metadata.log_format import (
     snapshot_key,
 )
 from automq.metadata.records import MetadataRecord, encode_record, join_records
-from automq.runtime.turns import Steps, at_once
 from automq.s3stream.model import CorruptData
 from automq.s3stream.ports import Buffer
+from automq.steps import Steps, at_once
 
 VERSION: Final = 2
 MAGIC: Final = b"AQMS"

@@ -18,7 +18,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, Generic, TypeVar
 
 from automq.replicated.machine import Decision, GradualLog, GradualMachine, LogFailed, Machine, RecordLog
-from automq.runtime.turns import Steps, in_turns
+from automq.runtime.turns import in_turns
+from automq.steps import Steps
 
 R = TypeVar("R")
 S = TypeVar("S")

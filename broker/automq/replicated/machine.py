@@ -22,15 +22,6 @@ class Decision(Generic[Record, Response]):
     response: Response
 
 
-def finish(turns: Generator[int | None, None, Response]) -> Response:
-    """What comes of work in turns, all of them at once."""
-    while True:
-        try:
-            next(turns)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-
-
 class LogFenced(Exception):
     """Somebody newer owns the log: this writer must never append or answer again."""
 

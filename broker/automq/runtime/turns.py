@@ -1,33 +1,20 @@
 """Long work in bounded turns of the event loop, so that nobody who is served at the same time waits for all of it.
 
-Work is a generator: after each part it yields about how many microseconds that part took on a slow core, or None where
-the part was a turn of its own. It is an estimate on purpose: a clock would make every simulated run another one. What
-must be done at one go is one part; between two parts everybody else may run.
+Work is a generator as `automq.steps` says: what must be done at one go is one part; between two parts everybody else
+may run.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Generator
 from typing import Final, TypeVar
 
 from automq.runtime.tasks import Tasks
+from automq.steps import Steps
 
 T = TypeVar("T")
 
-Steps = Generator[int | None, None, T]
-
 TURN_US: Final = 2_000
 """A client's request that comes meanwhile waits so long at most for each such work; ten times less than a slow PUT."""
-
-
-def at_once(steps: Steps[T]) -> T:
-    """All of it in this turn: for what is known to be short, and where nobody else is served."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: T = done.value
-            return result
 
 
 async def in_turns(steps: Steps[T], *, to_the_end: bool = False) -> T:

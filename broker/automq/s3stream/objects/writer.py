@@ -9,7 +9,6 @@ from typing import Final
 from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
-from automq.replicated.machine import finish
 from automq.s3stream.objects.format import (
     ENTRY_BYTES,
     HEADER_BYTES,
@@ -22,6 +21,7 @@ from automq.s3stream.objects.format import (
     encode_header,
 )
 from automq.s3stream.ports import Buffer
+from automq.steps import at_once
 
 # Small enough that a reader who wants one batch does not wait for much more, large enough that 64 bytes of index, one
 # checksum and one cache entry are nothing beside it.
@@ -139,7 +139,7 @@ class ObjectWriter:
 
     def finish(self) -> list[Buffer]:
         """`finish_in_turns`, at one go."""
-        return finish(self.finish_in_turns())
+        return at_once(self.finish_in_turns())
 
     def finish_in_turns(self) -> Generator[int, None, list[Buffer]]:
         """Pieces of checkpoints, index and footer; the whole body. One part a piece: there may be thousands."""

@@ -7,9 +7,10 @@ from typing import Final, Protocol
 
 from automq.ids import Offset, StreamId
 from automq.runtime.tasks import Tasks
-from automq.runtime.turns import Steps, WorkQueue
+from automq.runtime.turns import WorkQueue
 from automq.s3stream.cache.log_cache import CacheBlock, LogCache, Renewed, Run, StreamTail
 from automq.s3stream.model import CheckpointPiece
+from automq.steps import Steps
 
 # Checkpoints of streams without batches that one upload takes along.
 RENEWALS_A_BLOCK: Final = 1_000

@@ -45,10 +45,10 @@ from typing import Final
 from crc32c import crc32c
 
 from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
-from automq.replicated.machine import finish
 from automq.s3stream.model import CorruptData, FormatTooNew, StreamRecordBatch
 from automq.s3stream.ports import Buffer
 from automq.s3stream.store.layout import KeyKind, parse_key_of
+from automq.steps import at_once
 
 MAGIC: Final = b"AQWS"
 VERSION: Final = 2
@@ -209,7 +209,7 @@ def encode_fence(slot: SlotId, *, nonce: bytes, recoverer: tuple[NodeId, BrokerE
 
 def decode_slot(slot: SlotId, data: memoryview, *, takes_damaged_batches: bool = False) -> Slot:
     """`decode_in_turns`, at one go."""
-    return finish(decode_in_turns(slot, data, takes_damaged_batches=takes_damaged_batches))
+    return at_once(decode_in_turns(slot, data, takes_damaged_batches=takes_damaged_batches))
 
 
 def decode_in_turns(

@@ -6,8 +6,8 @@ import random
 from automq.controller.commit_check import judge
 from automq.controller.compaction_plan import CompactionSettings, plan
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
-from automq.runtime.turns import at_once
 from automq.s3stream.model import KEPT, CommitObject, CommitRange, CommitRequest, RetentionClass
+from automq.steps import at_once
 from tests.support.compaction_world import EPOCH, NODE, SMALL, CompactionWorld
 from tests.support.metadata_worlds import check
 

@@ -11,7 +11,7 @@ from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import ConfigChanged, TopicCreated
 from automq.metadata.replay import replay_all
 from automq.protocol.errors import ErrorCode
-from automq.replicated.machine import finish
+from automq.steps import at_once
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
 BASE = replay_all(
@@ -26,7 +26,9 @@ BASE = replay_all(
 def alter(
     image: MetadataImage, *alterations: ConfigAlteration, validate_only: bool = False
 ) -> tuple[MetadataImage, list[ErrorCode]]:
-    decision = finish(alter_configs(image, alterations, message_limit=MessageLimit(2**20), validate_only=validate_only))
+    decision = at_once(
+        alter_configs(image, alterations, message_limit=MessageLimit(2**20), validate_only=validate_only)
+    )
     codes = [ErrorCode.NONE if result.error is None else result.error.code for result in decision.response]
     return replay_all(image, decision.records), codes
 
@@ -61,7 +63,7 @@ def test_lists_are_appended_to_and_subtracted_from_beginning_with_the_default() 
 
 def test_what_changes_nothing_records_nothing() -> None:
     assert (
-        finish(
+        at_once(
             alter_configs(BASE, [steps(("retention.ms", SET, "5"))], message_limit=MessageLimit(1), validate_only=False)
         ).records
         == []

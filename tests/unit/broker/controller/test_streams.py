@@ -11,8 +11,8 @@ from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import NewPartition, PartitionsCreated, StreamTrimmed, TopicCreated
 from automq.metadata.replay import replay_all
 from automq.protocol.errors import ApiError
-from automq.replicated.machine import finish
 from automq.s3stream.model import BrokerFenced, StreamFenced, StreamNotFound, StreamTrim
+from automq.steps import at_once
 from tests.support.metadata_worlds import NODE, check
 
 TOPIC = TopicId(uuid.UUID(int=1))
@@ -67,7 +67,7 @@ def test_a_former_incarnation_opens_and_trims_nothing() -> None:
 
 
 def trim(image: MetadataImage, *, stream: int, epoch: int, start: int) -> MetadataImage:
-    decision = finish(
+    decision = at_once(
         trim_streams(image, NODE, FIRST, [StreamTrim(StreamId(stream), StreamEpoch(epoch), Offset(start))])
     )
     (refused,) = decision.response
@@ -78,7 +78,7 @@ def trim(image: MetadataImage, *, stream: int, epoch: int, start: int) -> Metada
 
 def test_many_are_trimmed_together_each_alone() -> None:
     trims = [(1, 0, 5), (9, 0, 1), (1, 0, 3), (2, 0, 1), (1, 0, 7), (1, 1, 9)]
-    decision = finish(
+    decision = at_once(
         trim_streams(
             BASE, NODE, FIRST, [StreamTrim(StreamId(s), StreamEpoch(e), Offset(start)) for s, e, start in trims]
         )
@@ -92,7 +92,7 @@ def test_many_are_trimmed_together_each_alone() -> None:
         StreamFenced,
     ]
     assert decision.records == [StreamTrimmed(stream=StreamId(1), start=Offset(7))]
-    assert finish(trim_streams(BASE, NODE, FIRST, [])).records == []
+    assert at_once(trim_streams(BASE, NODE, FIRST, [])).records == []
 
 
 def test_the_start_moves_forward_and_never_back() -> None:

@@ -13,7 +13,7 @@ from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import BrokerFenced, BrokerRegistered, ConfigChanged
 from automq.metadata.replay import replay_all
 from automq.protocol.errors import ErrorCode
-from automq.replicated.machine import finish
+from automq.steps import at_once
 from tests.support.metadata_worlds import check
 
 SETTINGS = ControllerSettings(partitions_default=3, replication_factor_default=2)
@@ -30,7 +30,7 @@ def create(
     image: MetadataImage, *specs: TopicSpec, validate_only: bool = False
 ) -> tuple[MetadataImage, list[TopicResult]]:
     ids = iter(range(image.next_stream * 100, 10**6))
-    decision = finish(
+    decision = at_once(
         create_topics(
             image, specs, settings=SETTINGS, new_id=lambda: uuid.UUID(int=next(ids)), validate_only=validate_only
         )
@@ -73,7 +73,7 @@ def test_numbers_that_are_left_out_are_the_brokers_defaults() -> None:
 
 def test_streams_are_never_given_twice() -> None:
     image, _ = create(BASE, TopicSpec(name="a"), TopicSpec(name="b"))
-    image = replay_all(image, finish(delete_topics(image, ["a", "b"])).records)
+    image = replay_all(image, at_once(delete_topics(image, ["a", "b"])).records)
     image, _ = create(image, TopicSpec(name="a"))
     topic = image.topic("a")
     assert topic is not None
@@ -168,7 +168,7 @@ def test_without_a_living_broker_nothing_is_placed() -> None:
 
 
 def grow(image: MetadataImage, spec: PartitionsSpec, *, validate_only: bool = False) -> tuple[MetadataImage, ErrorCode]:
-    decision = finish(create_partitions(image, [spec], settings=SETTINGS, validate_only=validate_only))
+    decision = at_once(create_partitions(image, [spec], settings=SETTINGS, validate_only=validate_only))
     after = replay_all(image, decision.records)
     check(after)
     (result,) = decision.response
@@ -204,7 +204,7 @@ def test_topics_are_deleted_by_name_and_by_id_each_once() -> None:
     image, (a, b) = create(BASE, TopicSpec(name="a"), TopicSpec(name="b"))
     assert b.topic_id is not None
     unknown = TopicId(uuid.UUID(int=5))
-    decision = finish(delete_topics(image, ["a", b.topic_id, "a", "x", unknown]))
+    decision = at_once(delete_topics(image, ["a", b.topic_id, "a", "x", unknown]))
     after = replay_all(image, decision.records)
     check(after)
 
@@ -236,7 +236,7 @@ def test_names_collide_within_a_request_with_what_exists_and_no_more_once_delete
     image, results = create(BASE, TopicSpec(name="a.b"), TopicSpec(name="a_b"), TopicSpec(name="ab"))
     assert [code(result) for result in results] == [ErrorCode.NONE, ErrorCode.INVALID_TOPIC_EXCEPTION, ErrorCode.NONE]
     assert refused(image, name="a_b") == ErrorCode.INVALID_TOPIC_EXCEPTION
-    image = replay_all(image, finish(delete_topics(image, ["a.b"])).records)
+    image = replay_all(image, at_once(delete_topics(image, ["a.b"])).records)
     check(image)
     _, (result,) = create(image, TopicSpec(name="a_b"))
     assert code(result) == ErrorCode.NONE

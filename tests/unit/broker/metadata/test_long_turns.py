@@ -15,8 +15,9 @@ from automq.metadata.snapshot_format import encode_snapshot
 from automq.metadata.snapshot_records import to_records
 from automq.metadata.snapshots import Snapshots
 from automq.runtime.entropy import SeededEntropy
-from automq.runtime.turns import Steps, at_once, in_turns
+from automq.runtime.turns import in_turns
 from automq.s3stream.store.memory import MemoryStore
+from automq.steps import Steps, at_once
 from tests.support.growth import EPOCH, NODE, Growth, new_cluster
 from tests.support.metadata_worlds import CLUSTER, FlakyStore, World
 from tests.support.turns import check_turns

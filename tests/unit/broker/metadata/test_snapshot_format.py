@@ -10,8 +10,8 @@ from automq.metadata import snapshot_format as module
 from automq.metadata.log_format import HEADER_BYTES, Kind, LogPosition, decode_slot, encode_header, snapshot_key
 from automq.metadata.records import FeatureLevelSet, MetadataRecord, PrefixOwnerSet, encode_record, join_records
 from automq.metadata.snapshot_format import check_snapshot, decode_snapshot, encode_snapshot
-from automq.runtime.turns import at_once
 from automq.s3stream.model import CorruptData, FormatTooNew
+from automq.steps import at_once
 from tests.support import golden
 
 CLUSTER = ClusterId("abcdefghijklmnopqrstuv")

@@ -21,7 +21,7 @@ from automq.metadata.records import Endpoint, FeatureLevelSet, FormatLevelRaised
 from automq.metadata.replay import replay, replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError
-from automq.replicated.machine import Decision, finish
+from automq.replicated.machine import Decision
 from automq.s3stream.model import (
     BrokerFenced,
     CommitObject,
@@ -31,6 +31,7 @@ from automq.s3stream.model import (
     StreamTrim,
     Unplaced,
 )
+from automq.steps import at_once
 from tests.support.metadata_worlds import check
 from tests.support.old_metadata import old_records
 
@@ -67,16 +68,16 @@ def recovered(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[Metada
 def create(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
     spec = TopicSpec(name=f"t{a % 4}", partitions=b % 3 + 1, configs={"retention.ms": str(b)})
     made = lambda: uuid.UUID(int=image.next_stream * 1000 + a)  # noqa: E731
-    return finish(topics.create_topics(image, [spec], settings=SETTINGS, new_id=made, validate_only=False))
+    return at_once(topics.create_topics(image, [spec], settings=SETTINGS, new_id=made, validate_only=False))
 
 
 def delete(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
-    return finish(topics.delete_topics(image, [f"t{a % 4}"]))
+    return at_once(topics.delete_topics(image, [f"t{a % 4}"]))
 
 
 def grow(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
     spec = PartitionsSpec(name=f"t{a % 4}", count=b % 4 + 1)
-    return finish(topics.create_partitions(image, [spec], settings=SETTINGS, validate_only=False))
+    return at_once(topics.create_partitions(image, [spec], settings=SETTINGS, validate_only=False))
 
 
 def open_all(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
@@ -91,7 +92,7 @@ def trim(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataReco
     broker = image.broker(stream.owner)
     epoch = BrokerEpoch(0) if broker is None else broker.epoch
     wanted = StreamTrim(stream.stream, stream.epoch, Offset(stream.start + b % 30))
-    return finish(streams.trim_streams(image, stream.owner, epoch, [wanted]))
+    return at_once(streams.trim_streams(image, stream.owner, epoch, [wanted]))
 
 
 def configure(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
@@ -101,7 +102,7 @@ def configure(image: MetadataImage, a: int, b: int, _c: int) -> Decision[Metadat
             resource_type=4, resource_name=str(a % 3), replacement={"automq.broker.draining": "false" if b else "true"}
         ),
     ]
-    return finish(alter_configs(image, alterations, message_limit=MessageLimit(2**20), validate_only=False))
+    return at_once(alter_configs(image, alterations, message_limit=MessageLimit(2**20), validate_only=False))
 
 
 def prepare(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:

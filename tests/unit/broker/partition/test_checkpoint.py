@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from automq.ids import Offset
 from automq.partition import checkpoint
 from automq.partition.checkpoint import CheckpointCorrupt, CheckpointTooNew, Piece, Section, decode, whole_section
-from automq.replicated.machine import finish
+from automq.steps import at_once
 from tests.support import golden
 
 SECTIONS = [
@@ -21,7 +21,7 @@ SECTIONS = [
 
 
 def encode(pieces: int, sections: list[tuple[str, Section]]) -> bytes:
-    return b"".join(finish(checkpoint.encode(pieces, [whole_section(*section) for section in sections])))
+    return b"".join(at_once(checkpoint.encode(pieces, [whole_section(*section) for section in sections])))
 
 
 def test_format() -> None:

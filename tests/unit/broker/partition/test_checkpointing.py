@@ -11,8 +11,8 @@ from automq.partition.checkpoint import Piece
 from automq.partition.checkpointing import SMALL_BYTES, TAIL_BYTES_MIN, Checkpointing, LoadedPieces
 from automq.partition.leader_epochs import LeaderEpochs
 from automq.partition.producer_state import ProducerState
-from automq.replicated.machine import finish
 from automq.s3stream.model import CHECKPOINTS_KEPT_MAX
+from automq.steps import at_once
 
 
 @dataclass
@@ -44,7 +44,7 @@ class World:
         captured = self.checkpointing.capture(self.stream, is_forced=is_forced)
         if captured is None:
             return False
-        body = b"".join(finish(captured.encode()))
+        body = b"".join(at_once(captured.encode()))
         assert abs(len(body) - captured.size) < 100
         self.written += len(body)
         self.pieces = [*self.pieces, checkpoint.decode(body)][-captured.kept :]

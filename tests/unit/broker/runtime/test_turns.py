@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Generator
 import pytest
 
 from automq.runtime.tasks import Tasks
-from automq.runtime.turns import TURN_US, Pace, WorkQueue, at_once, in_turns
+from automq.runtime.turns import TURN_US, Pace, WorkQueue, in_turns
+from automq.steps import at_once
 from tests.support.turns import check_turns
 
 

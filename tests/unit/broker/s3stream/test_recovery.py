@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
-from automq.replicated.machine import finish
 from automq.s3stream.model import StreamRecordBatch, StreamState
 from automq.s3stream.recovery import (
     IN_FLIGHT_MAX,
@@ -24,6 +23,7 @@ from automq.s3stream.recovery import (
     shows_durable,
 )
 from automq.s3stream.wal.format import Slot, SlotId, SlotKind
+from automq.steps import at_once
 from tests.support.engine import CLUSTER
 
 STREAM = StreamId(1)
@@ -43,7 +43,7 @@ def a_record(base: int, count: int = 1, *, stream: int = 1, epoch: int = 0) -> S
 
 def plan_of(records: Sequence[StreamRecordBatch], state_of: Callable[[StreamId], StreamState | None]) -> UploadPlan:
     """Of records that lie in a slot each, from slot 10 on."""
-    return finish(plan_upload(enumerate(records, 10), state_of))
+    return at_once(plan_upload(enumerate(records, 10), state_of))
 
 
 def a_state(end: int = 0, *, start: int = 0, stream: int = 1) -> StreamState:

@@ -10,12 +10,12 @@ from automq.metadata import log_format as metadata
 from automq.metadata.records import TopicCreated, encode_record
 from automq.metadata.sealed import seal
 from automq.metadata.snapshot_format import encode_snapshot
-from automq.runtime.turns import at_once
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects import format as objects
 from automq.s3stream.ports import ObjectInfo
 from automq.s3stream.wal import format as wal
 from automq.server.inspection import KeyLine, NotOurs, inspect, key_line
+from automq.steps import at_once
 
 CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
 NONCE = bytes(16)

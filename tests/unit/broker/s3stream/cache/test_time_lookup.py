@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from automq.ids import Offset, StreamEpoch, StreamId
-from automq.runtime.turns import at_once, in_turns
+from automq.runtime.turns import in_turns
 from automq.s3stream.arena import Arena
 from automq.s3stream.cache import time_lookup
 from automq.s3stream.cache.log_cache import SIZE_BITS, BlockState, CacheBlock, Run, StreamTail
 from automq.s3stream.cache.time_lookup import GROUP_BATCHES, _first_in_run, _greatest_in_run, _SpanReplaced
+from automq.steps import at_once
 from tests.support.turns import check_turns
 
 
