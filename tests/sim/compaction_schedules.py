@@ -185,7 +185,7 @@ async def carry_out(
     assert components.epoch is not None
     me = NodeId(made.node), components.epoch
     ids = await controller.prepare_objects(*me, len(planned.outputs))
-    job = job_of(planned, ids, image=image, cluster_id=components.cluster_id, bytes_per_second=0)
+    job = at_once(job_of(planned, ids, image=image, cluster_id=components.cluster_id, bytes_per_second=0))
     sizes = await InProcessWorker(store=made.store, clock=made.clock).run(job)
     return request_of(planned, ids, sizes, node=me[0], epoch=me[1])
 

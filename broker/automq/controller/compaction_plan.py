@@ -17,15 +17,15 @@ from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from automq.ids import ObjectId, StreamId
+from automq.ids import ObjectId, Offset, StreamId
 from automq.metadata.image import MetadataImage, ObjectImage
-from automq.metadata.packed_ranges import count_of, find, first_stream, unpack
+from automq.metadata.packed_ranges import count_of, first_stream, unpack
 from automq.s3stream.model import ObjectSpan, RetentionClass
 
 GENERATION_MAX: Final = 255
 # Looked at in one turn of the event loop: a few milliseconds' work.
 OBJECTS_A_TURN: Final = 500
-STREAMS_A_TURN: Final = 200
+SPANS_A_TURN: Final = 300
 # Of an object that streams have left, so much may be left before it is rewritten for what it wastes.
 WASTE_SHARE: Final = 0.5
 
@@ -92,12 +92,13 @@ def plan(
         return None
     sources, generation, reason = chosen
     by_row = yield from _ranges(image, sources)
-    outputs = [
-        PlannedOutput(tuple(part))
-        for ranges in by_row
-        for of_class in _by_class(ranges, class_of)
-        for part in _cut(of_class, object_bytes=settings.object_bytes)
-    ]
+    outputs: list[PlannedOutput] = []
+    for ranges in by_row:
+        by_class = yield from _by_class(ranges, class_of)
+        for of_class in by_class:
+            for part in _cut(of_class, object_bytes=settings.object_bytes):
+                outputs.append(PlannedOutput(tuple(part)))
+                yield
     if not outputs:
         return None
     return CompactionPlan(
@@ -172,28 +173,36 @@ def _ranges(
 ) -> Generator[None, None, Sequence[Sequence[PlannedRange]]]:
     """What streams hold in the sources, by stream: first everybody's first neighbours, then second ones, and so on."""
     wanted = frozenset(sources)
-    streams = sorted({item.stream for source in sources for item in unpack(image.committed[source].ranges)})
+    reaches = dict[StreamId, tuple[Offset, Offset]]()
+    for source in sources:
+        for item in unpack(image.committed[source].ranges):
+            start, end = reaches.get(item.stream, (item.start, item.end))
+            reaches[item.stream] = min(start, item.start), max(end, item.end)
+        yield
     rows: list[list[PlannedRange]] = []
-    for number, stream in enumerate(streams, start=1):
-        if not number % STREAMS_A_TURN:
-            yield
-        for row, spans in enumerate(_neighbours(image, stream, wanted)):
+    in_turn = 0
+    for stream in sorted(reaches):
+        for row, spans in enumerate(_neighbours(image, stream, reaches[stream], wanted)):
             if row == len(rows):
                 rows.append([])
             rows[row].append(PlannedRange(stream, tuple(spans)))
+            in_turn += len(spans)
+        if in_turn >= SPANS_A_TURN:
+            in_turn = 0
+            yield
     return rows
 
 
-def _neighbours(image: MetadataImage, stream: StreamId, wanted: Collection[ObjectId]) -> Iterable[Sequence[ObjectSpan]]:
-    """Its spans in the wanted objects, those that follow each other without a hole together."""
-    first = min(
-        (found.start for source in wanted if (found := find(image.committed[source].ranges, stream)) is not None),
-    )
-    left = len(wanted)
+def _neighbours(
+    image: MetadataImage, stream: StreamId, reach: tuple[Offset, Offset], wanted: Collection[ObjectId]
+) -> Iterable[Sequence[ObjectSpan]]:
+    """Its spans in the wanted objects, those that follow each other without a hole together; none is beyond `reach`."""
+    start, end = reach
     group: list[ObjectSpan] = []
-    for span in image.spans_of(stream).above(first):
+    for span in image.spans_of(stream).above(start):
+        if span.start >= end:
+            break
         if span.object_id in wanted:
-            left -= 1
             if group and group[-1].end != span.start:
                 yield group
                 group = []
@@ -201,19 +210,19 @@ def _neighbours(image: MetadataImage, stream: StreamId, wanted: Collection[Objec
         elif group:
             yield group
             group = []
-        if not left:
-            break
     if group:
         yield group
 
 
 def _by_class(
     ranges: Sequence[PlannedRange], class_of: Callable[[StreamId], RetentionClass]
-) -> Iterable[Sequence[PlannedRange]]:
+) -> Generator[None, None, Sequence[Sequence[PlannedRange]]]:
     """No output mixes retention classes, whatever the sources did before a topic's configuration changed."""
     by_class: dict[RetentionClass, list[PlannedRange]] = defaultdict(list)
-    for planned in ranges:
+    for number, planned in enumerate(ranges, start=1):
         by_class[class_of(planned.stream)].append(planned)
+        if not number % SPANS_A_TURN:
+            yield
     return [of_class for _, of_class in sorted(by_class.items())]
 
 

@@ -103,15 +103,14 @@ class Compactor:
         held = self._memory.limit
         await self._memory.acquire(held)
         try:
-            sizes = await self._worker.run(
-                job_of(
-                    planned,
-                    ids,
-                    image=image,
-                    cluster_id=self._cluster_id,
-                    bytes_per_second=self._bytes_per_second,
-                )
+            steps = job_of(
+                planned,
+                ids,
+                image=image,
+                cluster_id=self._cluster_id,
+                bytes_per_second=self._bytes_per_second,
             )
+            sizes = await self._worker.run(await in_turns(steps))
         except StoreDamaged as error:
             self._on_damaged(planned, error)
             return True

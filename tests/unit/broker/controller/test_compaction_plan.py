@@ -4,12 +4,13 @@ import dataclasses
 import random
 
 from automq.controller.commit_check import judge
-from automq.controller.compaction_plan import CompactionSettings, plan
+from automq.controller.compaction_job import PIECES_A_TURN, job_of
+from automq.controller.compaction_plan import SPANS_A_TURN, CompactionSettings, plan
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import KEPT, CommitObject, CommitRange, CommitRequest, RetentionClass
 from automq.steps import at_once
 from tests.support.compaction_world import EPOCH, NODE, SMALL, CompactionWorld
-from tests.support.metadata_worlds import check
+from tests.support.metadata_worlds import CLUSTER, check
 
 SHORT, LONG = RetentionClass(1), RetentionClass(5)
 
@@ -222,6 +223,23 @@ def test_many_objects_are_looked_at_in_turns() -> None:
     turns = list(plan(world.image, class_of=world.class_of, settings=CompactionSettings(sources=10_000)))
 
     assert len(turns) >= 5
+
+
+def test_wide_job_is_planned_and_written_down_in_turns() -> None:
+    world = CompactionWorld(streams=5000, settings=dataclasses.replace(SMALL, job_bytes=1_000_000))
+    for _ in range(3):
+        world.upload(dict.fromkeys(range(1, 5001), 1))
+    steps = plan(world.image, class_of=world.class_of, settings=world.settings)
+
+    turns = list(steps)
+    planned = world.plan()
+    assert planned is not None
+    ids = world.prepare(len(planned.outputs))
+    job = job_of(planned, ids, image=world.image, cluster_id=CLUSTER, bytes_per_second=0)
+
+    assert len(turns) >= 3 * 5000 // SPANS_A_TURN
+    # A stream's three pieces stay together.
+    assert len(list(job)) == 3 * 5000 // (PIECES_A_TURN + 1)
 
 
 def test_a_year_of_uploads_is_bounded() -> None:
