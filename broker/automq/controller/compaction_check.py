@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq.controller.brokers import check_alive
+from automq.controller.commit_check import RANGES_MAX
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
 from automq.metadata.image import MetadataImage
 from automq.metadata.packed_ranges import StreamRange, pack_in_turns
@@ -26,7 +27,6 @@ from automq.metadata.records import CompactedObject, MetadataRecord, ObjectsComp
 from automq.replicated.machine import Decision
 from automq.s3stream.model import CommitTooLarge, ObjectRefused, ObjectSpan
 
-RANGES_MAX: Final = 100_000
 # Spans looked at in one turn of the event loop: a few milliseconds' work.
 SPANS_A_TURN: Final = 300
 

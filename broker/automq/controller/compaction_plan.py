@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from automq.controller.commit_check import RANGES_MAX
 from automq.ids import ObjectId, Offset, StreamId
 from automq.metadata.image import MetadataImage, ObjectImage
 from automq.metadata.packed_ranges import count_of, first_stream, unpack
@@ -40,6 +41,8 @@ class CompactionSettings:
     """What outputs are filled up to; what the worker holds in memory."""
     job_bytes: int = 1024 * 1024 * 1024
     """Read by one job at most, but for one source that is larger by itself."""
+    ranges_max: int = RANGES_MAX
+    """Of all outputs together: what one change of the metadata carries. The rest of the sources is for the next job."""
     range_bytes: int = 1024 * 1024
     """An upload whose ranges are shorter, on the average, is merged however large it is."""
 
@@ -93,11 +96,14 @@ def plan(
     sources, generation, reason = chosen
     by_row = yield from _ranges(image, sources)
     outputs: list[PlannedOutput] = []
+    room = settings.ranges_max
     for ranges in by_row:
         by_class = yield from _by_class(ranges, class_of)
         for of_class in by_class:
-            for part in _cut(of_class, object_bytes=settings.object_bytes):
-                outputs.append(PlannedOutput(tuple(part)))
+            for part in _cut(of_class, object_bytes=settings.object_bytes, ranges_max=settings.ranges_max):
+                room -= len(part)
+                if room >= 0:
+                    outputs.append(PlannedOutput(tuple(part)))
                 yield
     if not outputs:
         return None
@@ -226,7 +232,7 @@ def _by_class(
     return [of_class for _, of_class in sorted(by_class.items())]
 
 
-def _cut(ranges: Sequence[PlannedRange], *, object_bytes: int) -> Iterable[Sequence[PlannedRange]]:
+def _cut(ranges: Sequence[PlannedRange], *, object_bytes: int, ranges_max: int) -> Iterable[Sequence[PlannedRange]]:
     """Outputs of `object_bytes`, but for a single span that is larger; a large stream does not share them."""
     part: list[PlannedRange] = []
     size = 0
@@ -236,7 +242,7 @@ def _cut(ranges: Sequence[PlannedRange], *, object_bytes: int) -> Iterable[Seque
             for spans in _split(planned.spans, object_bytes):
                 yield [PlannedRange(planned.stream, spans)]
             continue
-        if part and size + total > object_bytes:
+        if part and (size + total > object_bytes or len(part) == ranges_max):
             yield part
             part, size = [], 0
         part.append(planned)

@@ -4,6 +4,7 @@ import dataclasses
 import random
 
 from automq.controller.commit_check import judge
+from automq.controller.compaction_check import CompactionResult
 from automq.controller.compaction_job import PIECES_A_TURN, job_of
 from automq.controller.compaction_plan import SPANS_A_TURN, CompactionSettings, plan
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
@@ -213,6 +214,21 @@ def test_job_is_not_larger_than_it_may_be() -> None:
     assert planned is not None
     assert planned.source_bytes <= 1500
     assert len(planned.sources) == 3
+
+
+def test_more_ranges_than_one_change_carries_are_several_jobs() -> None:
+    """Else the check would refuse the same job for ever."""
+    world = CompactionWorld(streams=10, settings=dataclasses.replace(SMALL, ranges_max=4))
+    for _ in range(3):
+        world.upload(dict.fromkeys(range(1, 11), 1))
+    results: list[CompactionResult] = []
+    while (result := world.compact()) is not None:
+        results.append(result)
+
+    assert [result.replaced_ranges for result in results][:2] == [4, 4]
+    assert {1, 2, 3} <= {gone for result in results for gone in result.destroyed}
+    check(world.image)
+    assert all(world.held(stream) == [0, 1, 2] for stream in range(1, 11))
 
 
 def test_many_objects_are_looked_at_in_turns() -> None:
