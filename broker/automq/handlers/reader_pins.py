@@ -32,7 +32,7 @@ class Pin(Protocol):
 class Holder(Protocol):
     """Whoever holds bytes that cannot be had again. Hashed by identity."""
 
-    def give_up(self) -> None:
+    def evict(self) -> None:
         """Let go of everything: a newer one needs the room."""
         ...
 
@@ -133,7 +133,7 @@ class ReaderPins:
                 break
             oldest, held = self._held.popitem(last=False)
             self.budget.release(held)
-            oldest.give_up()
+            oldest.evict()
         if size:
             self._held[holder] = taken
         if before > taken:

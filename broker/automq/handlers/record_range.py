@@ -110,7 +110,7 @@ class RecordRange:
         self._skip = sent
         if self._loaded:
             self._loaded = batches[number:]
-            self.settle()
+            self.pin()
 
     async def load(self) -> None:
         """Make the next bytes ready to be peeked at. Raises RecordsChanged, StreamError, StoreError."""
@@ -132,7 +132,7 @@ class RecordRange:
         """Let go of them: they can be loaded again."""
         self._loaded = ()
 
-    def settle(self) -> None:
+    def pin(self) -> None:
         """What is loaded is not sent in this turn: keep it if there is room."""
         if self._loaded:
             self._pins.keep(self)

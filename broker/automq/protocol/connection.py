@@ -43,8 +43,8 @@ class PulledPart(Protocol):
         """Make the next bytes ready to be peeked at. Raises what ends the connection."""
         ...
 
-    def settle(self) -> None:
-        """It is not sent in this turn: keep no more than there is room for."""
+    def pin(self) -> None:
+        """It is not sent in this turn: keep no more of it than there is room for."""
         ...
 
     def close(self) -> None:

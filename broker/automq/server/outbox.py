@@ -158,7 +158,7 @@ class Outbox:
         if self._pulled:
             for part in parts:
                 if not isinstance(part, _BUFFERS):
-                    part.settle()
+                    part.pin()
         return size
 
     def on_writable(self) -> None:
@@ -186,7 +186,7 @@ class Outbox:
             return False
         return True
 
-    def give_up(self) -> None:
+    def evict(self) -> None:
         """Others need the room of what is held for this client, which has taken nothing for longest."""
         self._on_broken(TimeoutError("the client does not take its answers, and others need the room"))
 

@@ -20,7 +20,7 @@ class Holder:
     def __init__(self) -> None:
         self.was_given_up = False
 
-    def give_up(self) -> None:
+    def evict(self) -> None:
         self.was_given_up = True
 
 

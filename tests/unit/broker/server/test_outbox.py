@@ -66,7 +66,7 @@ class Pulled:
             raise self.error
         self.is_loaded = True
 
-    def settle(self) -> None:
+    def pin(self) -> None:
         pass
 
     def close(self) -> None:
