@@ -56,11 +56,13 @@ def loaded(cli: Cli, *arguments: str) -> Any:
 
 
 def when_led(cli: Cli, topic: str) -> Any:
-    """The partitions of a topic, as soon as each has a leader that answers: Kafka is not there when it says created."""
+    """The partitions of a topic, as soon as each has a leader that answers both questions of a row: Kafka is not there
+    when it says created, and a leader that appears between the two questions answers only the second.
+    """
     deadline = time.monotonic() + 20
     while True:
         rows = loaded(cli, "topics", topic)
-        if all(row["latest"] is not None for row in rows) or time.monotonic() > deadline:
+        if all(None not in (row["earliest"], row["latest"]) for row in rows) or time.monotonic() > deadline:
             return rows
         time.sleep(0.2)
 
