@@ -3,7 +3,7 @@
 0 s        the first broker formats the bucket; the topic is made; clients begin
 to ~45 s   faults (`nemesis`)
 healed     within 30 s a produce is acknowledged and everything is read back
-quiet      clients are gone; from one upload interval on, no PUT but the lease
+quiet      clients are gone; from one upload interval on, no PUT but what is due by itself (`Cluster.is_due_by_itself`)
 verdict    `history.judge`, and what the cluster watched all along
 """
 
@@ -303,20 +303,17 @@ class World:
         cluster = self.cluster
         for process in self.clients:
             process.kill()
-        settings, controller = cluster.settings, cluster.tuning["controller"]
+        settings = cluster.settings
         grace_s = int(settings["automq.upload.interval.ms"]) / 1000 + QUIET_GRACE_S
-        # What compaction has replaced last is deleted, recorded, and in a snapshot by then.
+        # Compaction looks at what was uploaded last.
         grace_s += int(settings["automq.compaction.interval.ms"]) / 1000
-        grace_s += controller["object_grace_ms"] / 1000 + 2 * controller["sweep_interval_s"]
         ended = self.loop.time()
         # Somebody may take over even now: a process that was started long ago and woke up late.
         while self.loop.time() < max(ended, cluster.serving_since) + grace_s:
             await asyncio.sleep(0.5)
         began = self.loop.time()
         await asyncio.sleep(QUIET_S)
-        for when, name, key in cluster.writes:
-            if when > began and name != "delete" and not cluster.is_due_by_itself(key):
-                cluster.violation(f"an idle broker wrote {key} at {when:.3f}")
+        cluster.check_idle_since(began)
         if len(cluster.serving) != 1:
             cluster.violation(f"{len(cluster.serving)} processes say that they serve")
         elif (broker := cluster.serving[0].broker) is not None and broker.image is not None:

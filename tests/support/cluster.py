@@ -22,7 +22,7 @@ from typing import Any
 
 from automq.controller.model import ControllerSettings
 from automq.ids import ClusterId
-from automq.metadata.log_format import decode_slot, parse_slot_key
+from automq.metadata.log_format import decode_slot, parse_slot_key, parse_snapshot_key, slot_key
 from automq.metadata.records import ObjectsDeleted, ObjectsDestroyed
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
@@ -35,7 +35,7 @@ from automq.server.platform import Platform
 from automq.server.setting import Address, Machine
 from automq.server.settings import Settings, build_settings
 from tests.support.damage import Bucket
-from tests.support.faults import WRITES, Fate, Operation, ProcessStore, SimStore, run_now
+from tests.support.faults import WRITES, Fate, Operation, ProcessStore, SimStore
 from tests.support.network import Listener, SimNetwork
 from tests.support.sim_loop import OWNER, Process, SimLoop
 
@@ -190,6 +190,8 @@ class Cluster:
         """By key: the newest create or put that took effect, and when."""
         self.writes: list[tuple[float, str, str]] = []
         """Everything that took effect in the bucket: when it was sent, what, which key."""
+        self._slots: dict[str, bytes] = {}
+        """Of the metadata log, by key: those that were trimmed since, too."""
         self.store.trace = self.network.trace = self.trace
         self.store.on_applied.append(self._on_applied)
         self.network.on_write = self._on_write
@@ -304,14 +306,32 @@ class Cluster:
         return [address for address in self.network.listeners if address[1] == PORT]
 
     def is_due_by_itself(self, key: str) -> bool:
-        """What an idle cluster may write: the lease, and that objects are gone, whose time came without a client."""
-        if "/meta/log/" not in key:
-            return key.endswith("/meta/lease")
+        """What an idle cluster may write: the lease, and that objects are gone, whose time came without a client.
+
+        A snapshot, too, where the newest record that it includes is such a one: that one has made it due.
+        """
         cluster_id = ClusterId(key.partition("/")[0])
+        included = parse_snapshot_key(key)
+        if included is not None:
+            key = slot_key(cluster_id, included)
         position = parse_slot_key(key)
-        assert position is not None
-        slot = decode_slot(cluster_id, position, run_now(self.bucket.get(key)))
+        if position is None:
+            return key.endswith("/meta/lease")
+        # By now a newer snapshot may have let the slot itself go.
+        slot = decode_slot(cluster_id, position, self._slots[key])
         return all(isinstance(record, ObjectsDestroyed | ObjectsDeleted) for record in slot.records)
+
+    def check_idle_since(self, began: float) -> None:
+        """Nothing was written but what is due by itself, and that once."""
+        written: set[str] = set()
+        for when, name, key in self.writes:
+            if when <= began or name == "delete":
+                continue
+            if not self.is_due_by_itself(key):
+                self.violation(f"an idle broker wrote {key} at {when:.3f}")
+            elif key in written and not key.endswith("/meta/lease"):
+                self.violation(f"an idle broker wrote {key} again at {when:.3f}")
+            written.add(key)
 
     def is_stale(self, address: tuple[str, int]) -> bool:
         """Whether who answers there has been superseded, known or unknown to itself.
@@ -341,6 +361,8 @@ class Cluster:
             self._newest_write[operation.key] = operation, self.loop.time()
         if operation.name == "create" and error is None:
             self._creators[operation.key] = operation.process
+            if "/meta/log/" in operation.key and operation.body is not None:
+                self._slots[operation.key] = operation.body
             if "/meta/claims/" in operation.key:
                 self._claimant, self._claimed_at = operation.process, self.loop.time()
         if operation.name == "create" and operation.body is not None:

@@ -53,8 +53,6 @@ SIZE = struct.Struct(">i")
 def _image(engine: Engine) -> MetadataImage:
     """Two brokers: this one, and another."""
     return MetadataImage(
-        # Producers of tests make their ids up.
-        next_producer_id=1_000_000,
         broker_map=Map(
             {
                 NODE: BrokerImage(

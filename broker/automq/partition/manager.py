@@ -351,7 +351,7 @@ class PartitionManager:
         return self._tasks.spawn(self._load(partition, topic, image), name=f"open {partition.name}")
 
     def _make(self, topic: TopicImage, image: PartitionImage) -> Partition:
-        partition = Partition(
+        return Partition(
             name=TopicPartition(topic.name, image.index),
             topic_id=topic.topic_id,
             stream=self._storage.open_stream(image.stream),
@@ -360,8 +360,6 @@ class PartitionManager:
             workers=self._workers,
             damage=self._damage,
         )
-        partition.producer_ids_below = lambda: self._metadata.image.next_producer_id
-        return partition
 
     def _set_causes(self, partition: Partition, image: MetadataImage) -> None:
         before = partition.quarantine

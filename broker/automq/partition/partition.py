@@ -59,7 +59,6 @@ class Partition:
         "name",
         "on_advance",
         "on_lost",
-        "producer_ids_below",
         "quarantine",
         "rules",
         "topic_id",
@@ -84,8 +83,6 @@ class Partition:
         """Called when the high watermark moved, and when the partition is closed or lost."""
         self.on_lost: Callable[[Partition], None] = _ignore
         """Called once when the stream is not ours any more."""
-        self.producer_ids_below: Callable[[], int] | None = None
-        """Which producer ids were given out so far; None where nobody knows."""
         self._clock, self._workers, self._damage = clock, workers, damage
         self._damaged: StoreDamaged | None = None
         """Records that could not be read when the partition was opened."""
@@ -269,8 +266,6 @@ class Partition:
             correct_max_timestamp(batch, validate_records(batch, rules, now_ms))
         producer_id = batch.producer_id
         if producer_id >= 0:
-            if self.producer_ids_below is not None and producer_id >= self.producer_ids_below():
-                raise ApiError(ErrorCode.UNKNOWN_PRODUCER_ID, f"producer id {producer_id} was never given out here")
             duplicate = self._producers.check(
                 producer_id, batch.producer_epoch, batch.base_sequence, batch.record_count
             )

@@ -276,13 +276,20 @@ async def test_no_piece_is_written_while_a_section_is_being_loaded() -> None:
     await path.close()
 
 
-async def test_b13_a_producer_id_that_was_never_given_out_is_refused() -> None:
+async def test_b13_a_producer_id_that_the_metadata_here_do_not_know_is_taken_as_in_kafka() -> None:
+    """A broker that lags behind, or was superseded, knows none of the newest ids, and a refusal ends the client.
+
+    Simulation seed 172. What such producers take is bounded by their number (`test_producer_state`).
+    """
     path, partition = await a_partition()
-    partition.producer_ids_below = lambda: 8
-    await put(path, partition, a_batch(0, producer_id=7, producer_epoch=0, base_sequence=0))
+    assert path.metadata.image.next_producer_id == 0
+
+    await put(path, partition, idempotent(0), idempotent(1))
     with pytest.raises(ApiError) as caught:
-        partition.append(a_batch(0, producer_id=8, producer_epoch=0, base_sequence=0))
-    assert caught.value.code is ErrorCode.UNKNOWN_PRODUCER_ID
+        partition.append(idempotent(5))
+
+    assert caught.value.code is ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
+    assert await bases(partition) == [0, 1]
     await path.close()
 
 
