@@ -1,8 +1,15 @@
 """Options and fixtures of the whole suite."""
 
 import pytest
+from hypothesis import settings
 
 from tests.support import golden
+
+# A run of the suite says the same each time, on a busy machine too. New examples of the properties are looked for by
+# `pytest -m hypothesis --hypothesis-profile=explore`.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
