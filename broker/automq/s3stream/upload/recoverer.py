@@ -1,16 +1,18 @@
 """Recovery of a dead broker's WAL: read its run, end it with a fence, upload what no object holds, commit.
 
 Reading the next group of slots and uploading the one before happen together. Everything may be repeated: a group that
-was committed is below T next time, or its records below their streams' ends. What cannot be placed (the log goes on
-where no stream ends, or the commit check refuses it) is handed back; T stays below its slots, and nobody deletes them.
+was committed is below T next time, or its records below their streams' ends. Where a stream ends by
+now, the answers to our own commits tell: the image may not show them yet. What cannot be placed (the log goes on where
+no stream ends, or the commit check refuses it) is handed back; T stays below its slots, and nobody deletes them.
 """
 
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
+from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import Entropy
 from automq.runtime.turns import Pace, in_turns
@@ -75,6 +77,8 @@ class Recoverer:
         self._trim_limit: int | None = None
         self._unplaced: dict[tuple[StreamId, StreamEpoch], Unplaced] = {}
         self._continued: set[StreamId] = set()
+        self._ends: dict[StreamId, Offset] = {}
+        """Where streams end by what we have committed."""
         self._charged = 0
         self._log = DeadLog(
             cluster_id=cluster_id,
@@ -183,6 +187,7 @@ class Recoverer:
         holes = [gap for gap in plan.gaps if gap.start > gap.expected and self._log.is_behind_loss(gap.first_slot)]
         for hole in holes:
             await self._streams.lose_before((self._node, self._epoch), hole.stream, hole.start)
+            self._ends[hole.stream] = hole.start
         return await in_turns(plan_upload(group.records(), self._state)) if holes else plan
 
     async def _upload_objects(self, objects: Sequence[Sequence[RecoveredRun]], trim_to: int) -> None:
@@ -213,12 +218,19 @@ class Recoverer:
             recoverer=self._recoverer,
         )
         result = await self._objects.commit(request)
+        self._go_on_behind(runs, result.verdicts)
         for run, verdict in zip(runs, result.verdicts, strict=True):
             # With another owner, everything acknowledged at the range's epoch is committed: there is nothing to hold.
             if verdict is RangeVerdict.REFUSED and self._streams.owner(run.stream) == self._node:
                 state = self._state(run.stream)
                 self._hold("the commit check refused it", run.unplaced(state.end if state is not None else run.start))
         self._committed_to = max(self._committed_to, result.trimmed_to)
+
+    def _go_on_behind(self, runs: Sequence[RecoveredRun], verdicts: Sequence[RangeVerdict]) -> None:
+        """Rule: what is to be uploaded next follows from the answers to our commits, however old the image is."""
+        for run, verdict in zip(runs, verdicts, strict=True):
+            if verdict is not RangeVerdict.REFUSED:
+                self._ends[run.stream] = max(run.end, self._ends.get(run.stream, run.end))
 
     def _hold(self, why: str, unplaced: Unplaced) -> None:
         """Keep T, and so every delete, below what cannot be placed."""
@@ -242,9 +254,11 @@ class Recoverer:
 
     def _state(self, stream: StreamId) -> StreamState | None:
         try:
-            return self._streams.state(stream)
+            state = self._streams.state(stream)
         except StreamNotFound:
             return None
+        end = self._ends.get(stream, state.end)
+        return replace(state, end=end) if end > state.end else state
 
 
 def _batch(record: StreamRecordBatch) -> Batch:

@@ -7,7 +7,7 @@ import pytest
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
 from automq.runtime.ledger import Account
-from automq.s3stream.model import BrokerFenced, CommitRequest, CommitResult, StoreDamaged
+from automq.s3stream.model import BrokerFenced, CommitRequest, CommitResult, SlotsLost, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import StoreAccessDenied, StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
@@ -21,6 +21,7 @@ from tests.support.engine import (
     Engine,
     HeldStore,
     Ledger,
+    LedgerStreams,
     append,
     durable,
     keys_of,
@@ -177,6 +178,38 @@ async def test_large_log_is_committed_group_by_group(monkeypatch: pytest.MonkeyP
     await check_recovered(successor, end=16)
     assert [commit.trim_to for commit in dead.ledger.commits][-1] == 8
     assert len(dead.ledger.commits) > 1
+
+
+@pytest.mark.parametrize("recovery_bytes", [1, 6 * 4096])
+async def test_a1_image_that_does_not_show_our_commits_yet_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, recovery_bytes: int
+) -> None:
+    dead, store = await a_dead_engine(slots=8)
+    before_all = dict(dead.ledger.streams)
+    monkeypatch.setattr(LedgerStreams, "state", lambda _self, stream: before_all[stream])
+    successor = Engine(dead.ledger, store, epoch=2, settings=replace(SMALL, recovery_bytes=recovery_bytes))
+
+    await successor.recover(dead)
+
+    monkeypatch.undo()
+    await check_recovered(successor, end=16)
+    assert dead.ledger.trimmed[dead.me] == 8
+    assert len(dead.ledger.commits) > 1
+
+
+async def test_a1_slots_given_up_are_passed_however_old_the_image_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, store = await a_dead_engine(slots=8)
+    before_all = dict(dead.ledger.streams)
+    monkeypatch.setattr(LedgerStreams, "state", lambda _self, stream: before_all[stream])
+    successor = Engine(dead.ledger, store, epoch=2, settings=replace(SMALL, recovery_bytes=1))
+
+    recovered = await successor.storage.recover(
+        *dead.me, dead.ledger.fence(dead.me, successor.me), lost=[SlotsLost(3, 5)]
+    )
+
+    assert (recovered.unplaced, recovered.given_up) == ((), 2)
+    assert [end for _, _, end in dead.ledger.lost] == [10, 10]
+    assert {state.end for state in dead.ledger.streams.values()} == {16}
 
 
 async def test_interrupted_between_groups_goes_on_where_it_was() -> None:
