@@ -9,7 +9,8 @@ enough of them: what a byte costs to keep is a rewrite a generation, and generat
     outputs         by retention class and stream; a stream that is large in the job has objects of its own
 
 A job names each span it replaces exactly as the image shows it. Spans of one stream that are no neighbours go to
-different outputs: an object has at most one range of a stream.
+different outputs: an object has at most one range of a stream. So a job may make as many objects and ranges as it takes
+away, and what it made would be a job again, for ever: of anything but uploads no such job is planned.
 """
 
 from collections import defaultdict
@@ -81,6 +82,22 @@ class _Group:
     objects: list[ObjectId] = field(default_factory=list)
     size: int = 0
 
+    def take(self) -> tuple[ObjectId, ...]:
+        """All of them, and begin anew."""
+        taken = tuple(self.objects)
+        self.objects, self.size = [], 0
+        return taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Sources of a job, the generation of its outputs, whether it has to take objects or ranges away, and why it is."""
+
+    sources: tuple[ObjectId, ...]
+    generation: int
+    is_to_gain: bool
+    reason: str
+
 
 def plan(
     image: MetadataImage,
@@ -90,13 +107,26 @@ def plan(
     excluded: Collection[ObjectId] = (),
 ) -> Generator[None, None, CompactionPlan | None]:
     """The next job, in turns; None when nothing is worth one. `excluded` are objects that failed a job."""
-    chosen = yield from _choose(image, class_of=class_of, settings=settings, excluded=excluded)
-    if chosen is None:
-        return None
-    sources, generation, reason = chosen
-    by_row = yield from _ranges(image, sources)
+    choices = yield from _choices(image, class_of=class_of, settings=settings, excluded=excluded)
+    for choice in choices:
+        planned = yield from _planned(image, choice, class_of=class_of, settings=settings)
+        if planned is not None:
+            return planned
+    return None
+
+
+def _planned(
+    image: MetadataImage,
+    choice: _Choice,
+    *,
+    class_of: Callable[[StreamId], RetentionClass],
+    settings: CompactionSettings,
+) -> Generator[None, None, CompactionPlan | None]:
+    """The job with these sources; None when it is not worth while."""
+    by_row = yield from _ranges(image, choice.sources)
     outputs: list[PlannedOutput] = []
     room = settings.ranges_max
+    made = replaced = 0
     for ranges in by_row:
         by_class = yield from _by_class(ranges, class_of)
         for of_class in by_class:
@@ -104,28 +134,32 @@ def plan(
                 room -= len(part)
                 if room >= 0:
                     outputs.append(PlannedOutput(tuple(part)))
+                    made += 1 + len(part)
+                    replaced += sum(len(item.spans) for item in part)
                 yield
-    if not outputs:
+    # Sources of which something is left over stay.
+    replaced += len(choice.sources) if room >= 0 else 0
+    if not outputs or (choice.is_to_gain and made >= replaced):
         return None
     return CompactionPlan(
-        sources=sources,
+        sources=choice.sources,
         outputs=tuple(outputs),
-        generation=min(generation, GENERATION_MAX),
-        source_bytes=sum(image.committed[source].size for source in sources),
-        reason=reason,
+        generation=min(choice.generation, GENERATION_MAX),
+        source_bytes=sum(image.committed[source].size for source in choice.sources),
+        reason=choice.reason,
     )
 
 
-def _choose(
+def _choices(
     image: MetadataImage,
     *,
     class_of: Callable[[StreamId], RetentionClass],
     settings: CompactionSettings,
     excluded: Collection[ObjectId],
-) -> Generator[None, None, tuple[tuple[ObjectId, ...], int, str] | None]:
-    """Sources of the next job, the outputs' generation, and why; the lowest generation first."""
+) -> Generator[None, None, Sequence[_Choice]]:
+    """What may be sources of the next job; the lowest generation first, in it the oldest."""
     groups: dict[tuple[int, RetentionClass], _Group] = defaultdict(_Group)
-    complete: dict[int, tuple[ObjectId, ...]] = {}
+    complete: list[tuple[int, tuple[ObjectId, ...]]] = []
     for number, object_id in enumerate(sorted(image.committed), start=1):
         if not number % OBJECTS_A_TURN:
             yield
@@ -133,24 +167,25 @@ def _choose(
         if found is None or not ranges_left(found) or object_id in excluded:
             continue
         if is_wasteful(image, found):
-            return (object_id,), found.generation, "most of it is trimmed or deleted"
-        if found.generation in complete or not is_candidate(found, settings):
+            reason = "most of it is trimmed or deleted"
+            return (_Choice((object_id,), generation=found.generation, is_to_gain=False, reason=reason),)
+        if not is_candidate(found, settings):
             continue
         group = groups[found.generation, class_of(first_stream(found.ranges))]
         if group.objects and group.size + found.size > settings.job_bytes:
-            complete[found.generation] = tuple(group.objects)
-            continue
+            complete.append((found.generation, group.take()))
         group.objects.append(object_id)
         group.size += found.size
         if len(group.objects) == settings.sources:
-            complete[found.generation] = tuple(group.objects)
-    if not complete:
-        return None
-    generation = min(complete)
-    sources = complete[generation]
-    if len(sources) == 1:
-        return sources, generation + 1, "its ranges are short"
-    return sources, generation + 1, f"{len(sources)} objects of generation {generation}"
+            complete.append((found.generation, group.take()))
+    complete.sort(key=lambda item: item[0])
+    return [_choice_of(generation, sources) for generation, sources in complete]
+
+
+def _choice_of(generation: int, sources: tuple[ObjectId, ...]) -> _Choice:
+    several = f"{len(sources)} objects of generation {generation}"
+    reason = several if len(sources) > 1 else "its ranges are short"
+    return _Choice(sources, generation=generation + 1, is_to_gain=generation > 0, reason=reason)
 
 
 def ranges_left(found: ObjectImage) -> int:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import random
+from collections.abc import Collection
+
+import pytest
 
 from automq.controller.commit_check import judge
 from automq.controller.compaction_check import CompactionResult
 from automq.controller.compaction_job import PIECES_A_TURN, job_of
-from automq.controller.compaction_plan import SPANS_A_TURN, CompactionSettings, plan
+from automq.controller.compaction_plan import SPANS_A_TURN, CompactionPlan, CompactionSettings, plan
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import KEPT, CommitObject, CommitRange, CommitRequest, RetentionClass
 from automq.steps import at_once
@@ -202,6 +205,73 @@ def test_excluded_objects_are_left_alone() -> None:
     ]
     assert world.commit(world.request(planned)).destroyed == [1, 3, 4]
     check(world.image)
+
+
+def jobs_until_none(world: CompactionWorld, *, excluded: Collection[ObjectId] = ()) -> list[CompactionPlan]:
+    """An idle cluster's compaction, which has to end."""
+    done: list[CompactionPlan] = []
+    while (planned := world.plan(excluded=excluded)) is not None:
+        done.append(planned)
+        assert len(done) <= 200, "it never ends"
+        world.commit(world.request(planned))
+    check(world.image)
+    return done
+
+
+def test_objects_with_holes_between_them_are_not_rewritten_for_ever() -> None:
+    """Simulation seed 668: two sources made two outputs, whose turn it was next, twelve objects a second."""
+    world = CompactionWorld(settings=dataclasses.replace(SMALL, sources=2))
+    for _ in range(3):
+        world.upload({1: 5})
+
+    done = jobs_until_none(world, excluded={ObjectId(2)})
+
+    assert [planned.sources for planned in done] == [(1, 3)]
+    assert world.held(1) == list(range(15))
+
+
+def test_objects_that_gain_nothing_do_not_hold_up_those_behind_them() -> None:
+    world = CompactionWorld(settings=dataclasses.replace(SMALL, sources=2))
+    for _ in range(3):
+        world.upload({1: 5})
+    jobs_until_none(world, excluded={ObjectId(2)})
+    for _ in range(4):
+        world.upload({1: 5})
+
+    done = jobs_until_none(world, excluded={ObjectId(2)})
+
+    assert [planned.generation for planned in done] == [1, 1, 2]
+    assert len(world.image.spans_of(StreamId(1))) == 4
+
+
+def test_a_stream_with_a_hole_does_not_keep_others_from_being_merged() -> None:
+    """As many outputs as sources, and fewer ranges."""
+    world = CompactionWorld(settings=dataclasses.replace(SMALL, sources=2))
+    for records in ({1: 1, 2: 1, 3: 1}, {1: 1, 2: 1, 3: 1}, {1: 1}, {1: 1, 2: 1, 3: 1}, {1: 1, 2: 1, 3: 1}):
+        world.upload(records)
+
+    done = jobs_until_none(world, excluded={ObjectId(3)})
+
+    assert [(planned.generation, len(planned.outputs)) for planned in done] == [(1, 1), (1, 1), (2, 2)]
+    assert [len(world.image.spans_of(StreamId(stream))) for stream in (1, 2, 3)] == [3, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_was_uploaded_compaction_ends(seed: int) -> None:
+    drawn = random.Random(seed)
+    world = CompactionWorld(settings=dataclasses.replace(SMALL, sources=drawn.choice((2, 3))))
+    for _ in range(12):
+        uploads = [
+            world.upload({stream: drawn.randint(1, 9) for stream in drawn.sample((1, 2, 3, 4), drawn.randint(1, 4))})
+            for _ in range(drawn.randint(1, 6))
+        ]
+        stream = drawn.choice((1, 2, 3, 4))
+        if drawn.random() < 0.5:
+            state = world.image.streams[StreamId(stream)]
+            world.trim(stream, drawn.randint(state.start, max(state.start, state.end)))
+            world.sweep()
+        excluded = frozenset(object_id for object_id in uploads if drawn.random() < 0.3)
+        jobs_until_none(world, excluded=excluded)
 
 
 def test_job_is_not_larger_than_it_may_be() -> None:
