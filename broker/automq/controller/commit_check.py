@@ -18,8 +18,9 @@ several ranges of one stream at the ranges judged before. A commit is the object
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from automq.controller.brokers import check_alive
 from automq.ids import Offset, StreamId
@@ -46,8 +47,7 @@ RANGES_A_TURN: Final = 500
 RANGE_US: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True, gc=False):
     """One range's verdict, and what to record of it."""
 
     verdict: RangeVerdict
@@ -77,10 +77,13 @@ def judge_in_turns(
         ranges = CommittedRanges()
         for item in committed.ranges:
             judgement = judge_range(image, request, item, ends.get(item.stream))
-            if judgement.recorded is not None:
-                end = ends.get(item.stream, image.streams[item.stream].end)
-                ends[item.stream] = max(end, judgement.recorded.end)
-                ranges.add(judgement.recorded)
+            recorded = judgement.recorded
+            if recorded is not None:
+                end = ends.get(item.stream)
+                if end is None:
+                    end = image.streams[item.stream].end
+                ends[item.stream] = recorded.end if recorded.end > end else end
+                ranges.add(recorded)
             if judgement.verdict is RangeVerdict.REFUSED:
                 refused.append(item.stream)
             verdicts.append(judgement.verdict)
@@ -180,7 +183,7 @@ def is_quarantined(image: MetadataImage, request: CommitRequest, item: CommitRan
     A quarantine for another cause stops appends and refuses nothing: what was appended before it is acknowledged.
     """
     causes = image.quarantine(item.stream)
-    return any(cause.wal not in (None, (request.node, request.epoch)) for cause in causes)
+    return bool(causes) and any(cause.wal not in (None, (request.node, request.epoch)) for cause in causes)
 
 
 def is_wholly_trimmed(stream: StreamImage, item: CommitRange) -> bool:
@@ -206,7 +209,7 @@ def recorded_range(stream: StreamImage, item: CommitRange, *, start: Offset) -> 
         end=item.end,
         size=item.size,
         max_timestamp_ms=item.max_timestamp_ms,
-        checkpoint=item.checkpoint if is_newest_checkpoint(stream, item) else 0,
+        checkpoint=item.checkpoint if item.checkpoint and is_newest_checkpoint(stream, item) else 0,
     )
 
 

@@ -40,7 +40,9 @@ def with_piece(
     """Those and a newer one, `kept` of them in all; and the objects of those that are not kept, one for each."""
     assert kept > 0
     whole = refs + _REF.pack(object_id, offset)
-    cut = max(0, len(whole) - kept * _REF.size)
+    cut = len(whole) - kept * _REF.size
+    if cut <= 0:
+        return CheckpointRefs(whole), ()
     dropped = [dropped_id for dropped_id, _ in unpack_refs(CheckpointRefs(whole[:cut]))]
     return CheckpointRefs(whole[cut:]), dropped
 

@@ -28,7 +28,9 @@ class CommittedRanges:
     def add(self, recorded: RecordedRange) -> None:
         """In the order in which they were judged."""
         stream = recorded.stream
-        self._ends[stream] = max(recorded.end, self._ends.get(stream, recorded.end))
+        end = self._ends.get(stream)
+        if end is None or end < recorded.end:
+            self._ends[stream] = recorded.end
         if recorded.checkpoint:
             self._checkpoints[stream] = (recorded.end, int(recorded.checkpoint))
         if recorded.start < recorded.end:

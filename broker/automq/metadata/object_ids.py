@@ -125,6 +125,8 @@ def check_chunks(chunks: Sequence[bytes]) -> ObjectIds:
 
 
 def _chunk(ids: Sequence[ObjectId], start: Offset) -> bytes:
+    if len(ids) == 1:
+        return _HEAD.pack(start, ids[0], 1) + b"\0"
     base = min(ids)
     width = max(1, width_of(max(ids) - base))
     return _HEAD.pack(start, base, width) + pack_numbers(ids, base, width)

@@ -157,7 +157,8 @@ class ObjectReplay(ImageUnderChange):
         if kept:
             references += 1
             checkpoints, older = with_piece(checkpoints, object_id, end, kept=kept)
-            dropped.update(older)
+            if older:
+                dropped.update(older)
         self.streams[stream_id] = StreamImage(
             stream=stream_id,
             topic_id=stream.topic_id,

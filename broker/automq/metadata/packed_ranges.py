@@ -13,9 +13,11 @@ All numbers are little-endian. Invariants: streams ascend strictly, so an object
 range is empty.
 """
 
+import operator
 import struct
 from bisect import bisect_left
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Final, NewType
 
@@ -54,7 +56,8 @@ def pack_in_turns(ranges: Iterable[StreamRange]) -> Generator[int, None, PackedR
     """As `pack`: a column a turn, for ranges by the ten thousand."""
     ordered = sorted(ranges, key=attrgetter("stream"))
     yield SORT_US * len(ordered) // 1000
-    columns: list[Sequence[int]] = []
+    heads: list[int] = []
+    packed: list[bytes] = []
     for column in (
         (item.stream for item in ordered),
         (item.start for item in ordered),
@@ -62,9 +65,13 @@ def pack_in_turns(ranges: Iterable[StreamRange]) -> Generator[int, None, PackedR
         (item.size for item in ordered),
         (item.max_timestamp_ms for item in ordered),
     ):
-        columns.append(list(column))
+        numbers = list(column)
+        if not packed:
+            assert all(map(operator.lt, numbers, islice(numbers, 1, None)))
+        packed.append(_pack_column(numbers, heads))
         yield COLUMN_US * len(ordered) // 1000
-    return pack_columns(*columns)
+    assert all(item.start < item.end for item in ordered)
+    return _joined(len(ordered), heads, packed)
 
 
 def pack_columns(
@@ -78,13 +85,20 @@ def pack_columns(
     assert all(before < after for before, after in zip(streams, streams[1:], strict=False))
     assert all(count > 0 for count in counts)
     heads: list[int] = []
-    columns: list[bytes] = []
-    for numbers in (streams, starts, counts, sizes, timestamps):
-        base = min(numbers, default=0)
-        width = width_of(max(numbers, default=0) - base)
-        heads += (base, width)
-        columns.append(pack_numbers(numbers, base, width))
-    return PackedRanges(_HEAD.pack(VERSION, len(streams), *heads) + b"".join(columns))
+    packed = [_pack_column(numbers, heads) for numbers in (streams, starts, counts, sizes, timestamps)]
+    return _joined(len(streams), heads, packed)
+
+
+def _pack_column(numbers: Sequence[int], heads: list[int]) -> bytes:
+    """The column; its head is added to `heads`."""
+    base = min(numbers, default=0)
+    width = width_of(max(numbers, default=0) - base)
+    heads += (base, width)
+    return pack_numbers(numbers, base, width)
+
+
+def _joined(count: int, heads: Sequence[int], columns: Sequence[bytes]) -> PackedRanges:
+    return PackedRanges(_HEAD.pack(VERSION, count, *heads) + b"".join(columns))
 
 
 def width_of(number: int) -> int:

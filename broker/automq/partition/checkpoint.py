@@ -34,6 +34,9 @@ _HEAD = struct.Struct(">BHH")
 _WHOLE_HEAD = struct.Struct(">BH")
 _SECTION = struct.Struct(">qI")
 _CRC = struct.Struct(">I")
+_OWN_SECTIONS: Final = _HEAD.pack(FORMAT, 1, 2)
+_PRODUCERS_NAME: Final = bytes([len(PRODUCERS)]) + PRODUCERS.encode("ascii")
+_LEADER_EPOCHS_NAME: Final = bytes([len(LEADER_EPOCHS)]) + LEADER_EPOCHS.encode("ascii")
 
 
 class CheckpointCorrupt(Exception):
@@ -116,6 +119,22 @@ def encode(pieces: int, sections: Sequence[CapturedSection]) -> Generator[None, 
             yield
     buffers.append(_CRC.pack(crc))
     return buffers
+
+
+def encode_small(offset: Offset, *, producers: bytes, leader_epochs: bytes) -> bytes:
+    """A piece that is a whole checkpoint, of the partition's own sections alone, at one go."""
+    data = b"".join(
+        (
+            _OWN_SECTIONS,
+            _PRODUCERS_NAME,
+            _SECTION.pack(offset, len(producers)),
+            producers,
+            _LEADER_EPOCHS_NAME,
+            _SECTION.pack(offset, len(leader_epochs)),
+            leader_epochs,
+        )
+    )
+    return data + _CRC.pack(crc32c(data))
 
 
 def whole_section(name: str, section: Section) -> CapturedSection:

@@ -32,11 +32,13 @@ NO_EPOCH_END: Final = EpochEnd(UNDEFINED, UNDEFINED)
 class LeaderEpochs:
     """The epochs of one partition and their first offsets."""
 
-    __slots__ = ("_epochs", "_starts")
+    __slots__ = ("_encoded", "_epochs", "_starts")
 
     def __init__(self) -> None:
         self._epochs: list[int] = []
         self._starts: list[int] = []
+        self._encoded: bytes | None = None
+        """What `encode` made, until something changes: it is asked for at every upload, and changes at a start."""
 
     def entries(self) -> list[tuple[int, int]]:
         """(epoch, first offset), ascending."""
@@ -46,6 +48,7 @@ class LeaderEpochs:
         """From `start` on batches carry `epoch`. An epoch that wrote nothing leaves no trace."""
         if self._epochs and epoch <= self._epochs[-1]:
             return
+        self._encoded = None
         while self._starts and self._starts[-1] >= start:
             self._epochs.pop()
             self._starts.pop()
@@ -58,6 +61,7 @@ class LeaderEpochs:
         """Forget epochs that end at or before `log_start`; the one it lies in begins there."""
         keep = bisect.bisect_right(self._starts, log_start) - 1
         if keep >= 0:
+            self._encoded = None
             del self._epochs[:keep], self._starts[:keep]
             self._starts[0] = log_start
 
@@ -84,7 +88,10 @@ class LeaderEpochs:
 
     def encode(self) -> bytes:
         """For the checkpoint: format u8, count u32, then each epoch i32 and first offset i64."""
-        return _COUNT.pack(FORMAT, len(self._epochs)) + b"".join(_ENTRY.pack(*entry) for entry in self.entries())
+        if self._encoded is None:
+            entries = b"".join(_ENTRY.pack(*entry) for entry in self.entries())
+            self._encoded = _COUNT.pack(FORMAT, len(self._epochs)) + entries
+        return self._encoded
 
     @classmethod
     def decode(cls, data: bytes | memoryview) -> "LeaderEpochs":

@@ -12,8 +12,10 @@ Order of `_entries`: by when they were last written, longest ago first. A `_Mark
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final, Generic, TypeVar
+
+import msgspec
 
 K = TypeVar("K")
 
@@ -35,8 +37,7 @@ class _Mark:
         self.number = number
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
+class Capture(msgspec.Struct, frozen=True):
     """What one piece is to hold: entries as they were when it was captured, to be joined at leisure."""
 
     carried: dict[Any, bytes]
@@ -48,8 +49,7 @@ class Capture:
 
     def entries(self) -> Iterator[bytes]:
         """All of them, in the order in which they are to be read."""
-        yield from self.carried.values()
-        yield from self.changed.values()
+        return chain(self.carried.values(), self.changed.values())
 
     def release(self) -> Iterator[None]:
         """Free what is held, some of it each time it is asked for more."""
@@ -168,6 +168,10 @@ class Entries(Generic[K]):
 
     def capture(self, number: int) -> Capture:
         """The piece of that number, higher than any before: what is pending. Between two turns of the loop."""
+        if not (self._changed or self._carried):
+            self.credit = max(0, self.credit)
+            self._close(number)
+            return Capture({}, {})
         carried, self._carried = self._carried, {}
         changed, self._changed = self._changed, {}
         self.credit = max(0, self.credit - self.pending_bytes)
@@ -209,6 +213,11 @@ class Entries(Generic[K]):
             self._carried_bytes -= len(carried)
 
     def _close(self, number: int) -> None:
+        if not self._count:
+            # Marks that nothing lies between.
+            self._entries.clear()
+            self._marks.clear()
+            return
         mark = _Mark(number)
         self._entries[mark] = b""
         self._marks.append(mark)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
+import msgspec
+
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 
 
@@ -148,21 +150,20 @@ CHECKPOINTS_KEPT_MAX: Final = 255
 """Pieces of a stream's checkpoints: a byte of a record."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointPiece:
+class CheckpointPiece(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of a stream's checkpoint, captured at exactly an offset."""
 
     kept: int
     """How many of the stream's newest pieces are needed from now on, this one included."""
     size: int
     """About how many bytes it has."""
-    encode: Callable[[], Generator[None, None, list[bytes]]]
-    """Its bytes, in buffers, some at a time; may be asked for again."""
+    encode: Callable[[], Generator[None, None, list[bytes]]] | None = None
+    """Its bytes, in buffers, some at a time; may be asked for again. None: they are few, and in `data`."""
+    data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitRange:
-    """Offsets [start, end) of one stream inside the object to be committed."""
+class CommitRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Offsets [start, end) of one stream inside the object to be committed. Made by the ten thousand."""
 
     stream: StreamId
     epoch: StreamEpoch

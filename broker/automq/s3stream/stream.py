@@ -156,7 +156,7 @@ class Stream:
         slot.position = body + size
         slot.records += 1
         run = self.tail.current
-        if run is None:
+        if run is None or run.block is not self._cache.open:
             self._engine.checkpoints.before_append(self.tail)
             run = self._cache.begin_run(self.tail, base)
         run.bases.append(base)

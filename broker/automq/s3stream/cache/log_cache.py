@@ -49,6 +49,7 @@ class Run:
         "block",
         "end",
         "epoch",
+        "is_captured",
         "max_timestamp_ms",
         "peaks",
         "places",
@@ -67,6 +68,8 @@ class Run:
         self.end = start
         self.size = 0
         self.max_timestamp_ms = -(1 << 63)
+        self.is_captured = False
+        """The stream's checkpoint was captured at the run's end, or none was due. Once the block is sealed only."""
         self.bases = array("q")
         self.places = array("q")
         self.peaks: dict[int, int] | None = None
@@ -178,7 +181,8 @@ class StreamTail:
         self.epoch = epoch
         self.runs: deque[Run] = deque()
         self.current: Run | None = None
-        """The run in the open block."""
+        """The newest run in memory. It takes appends as long as its block is the open one: nobody who seals a block
+        looks for its runs, which may be those of every stream."""
 
     @property
     def start(self) -> Offset | None:
@@ -351,7 +355,7 @@ class LogCache:
 
     def begin_run(self, tail: StreamTail, start: Offset) -> Run:
         """The first append of a stream to the open block."""
-        assert tail.current is None
+        assert tail.current is None or tail.current.block is not self.open
         run = Run(tail, self.open, start)
         self.open.runs.append(run)
         tail.runs.append(run)
@@ -388,8 +392,6 @@ class LogCache:
         block, self.open = self.open, CacheBlock()
         assert block.runs
         block.state = BlockState.SEALED
-        for run in block.runs:
-            run.tail.current = None
         self._blocks.append(block)
         return block
 
@@ -414,8 +416,11 @@ class LogCache:
         block = self._blocks.popleft()
         block.state = BlockState.EVICTED
         for run in block.runs:
-            evicted = run.tail.runs.popleft()
+            tail = run.tail
+            evicted = tail.runs.popleft()
             assert evicted is run
+            if tail.current is run:
+                tail.current = None
         self._index.release(block.index_bytes)
         for arena in block.arenas:
             arena.forget()

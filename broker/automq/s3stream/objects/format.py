@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
@@ -49,8 +50,7 @@ class BlockKind(enum.IntEnum):
     CHECKPOINT = 2
 
 
-@dataclass(slots=True, kw_only=True)
-class IndexEntry:
+class IndexEntry(msgspec.Struct, kw_only=True, gc=False):
     """One block of an object. Not frozen: made by the thousand while an object is written."""
 
     stream: StreamId

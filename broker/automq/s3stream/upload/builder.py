@@ -1,16 +1,21 @@
 """Builds an object from runs of batches without keeping the event loop busy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.runtime.turns import Pace, in_turns
+from automq.s3stream.cache.log_cache import Renewed, Run
 from automq.s3stream.model import CheckpointPiece, CommitObject, CommitRange
 from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES, Batch, ObjectWriter
 from automq.s3stream.ports import Buffer
+from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
+
+Checkpoints = Mapping[tuple[StreamId, StreamEpoch], CheckpointPiece]
+"""What was captured of a block's runs: by stream and epoch."""
 
 # Batches collected at one go: each takes a microsecond, and another one when the block is laid out.
 BATCHES_A_PART: Final = 512
@@ -67,6 +72,39 @@ class ObjectBuilder:
             )
         )
 
+    async def add_runs(self, runs: Iterable[Run | Renewed], checkpoints: Checkpoints) -> None:
+        """Of one block, in the order of their streams, with the pieces of checkpoints that were captured of them."""
+        for run in runs:
+            if isinstance(run, Renewed):
+                await self.add_checkpoint(run.stream, run.epoch, run.start, run.checkpoint)
+                continue
+            checkpoint = checkpoints.get((run.stream, run.epoch))
+            if len(run.bases) > BATCHES_A_PART or run.size >= DATA_BLOCK_BYTES or is_long(checkpoint):
+                await self.add_run(run.stream, run.epoch, batches_of(run), checkpoint=checkpoint)
+            else:
+                self._add_small(run, checkpoint)
+                await self._pace.spend(RUN_US + len(run.bases))
+
+    def _add_small(self, run: Run, checkpoint: CheckpointPiece | None) -> None:
+        """One data block, as most runs are when there are ten thousand of them; no part of it takes long."""
+        entry = self._writer.add_block(run.stream, batches_of(run))
+        kept = 0
+        if checkpoint is not None:
+            kept = checkpoint.kept
+            data = checkpoint.data
+            self._writer.add_checkpoint(run.stream, entry.end, (data,), crc=crc32c(data))
+        self.ranges.append(
+            CommitRange(
+                stream=run.stream,
+                epoch=run.epoch,
+                start=entry.start,
+                end=entry.end,
+                size=entry.size,
+                max_timestamp_ms=entry.max_timestamp_ms,
+                checkpoint=kept,
+            )
+        )
+
     async def add_checkpoint(
         self, stream: StreamId, epoch: StreamEpoch, offset: Offset, checkpoint: CheckpointPiece
     ) -> None:
@@ -101,9 +139,22 @@ class ObjectBuilder:
         return await in_turns(self._writer.finish_in_turns())
 
 
-async def encoded(piece: CheckpointPiece) -> list[bytes]:
+def is_long(piece: CheckpointPiece | None) -> bool:
+    """Whether its bytes are not there yet."""
+    return piece is not None and piece.encode is not None
+
+
+async def encoded(piece: CheckpointPiece) -> Sequence[bytes]:
     """The bytes of a piece, made in turns."""
-    return await in_turns(piece.encode())
+    return (piece.data,) if piece.encode is None else await in_turns(piece.encode())
+
+
+def batches_of(run: Run) -> Iterator[Batch]:
+    """The run's batches, each with count, timestamp and checksum from the WAL record header before it."""
+    unpack = RECORD_HEADER.unpack_from
+    for base, arena, position, size in run.batches():
+        _, _, _, max_timestamp, count, _, crc = unpack(arena.view, position - RECORD_HEADER_BYTES)
+        yield base, count, max_timestamp, crc, arena.view[position : position + size]
 
 
 def _groups(batches: Iterable[Batch]) -> Iterable[list[Batch] | None]:

@@ -40,6 +40,7 @@ OBJECTS_MAX: Final = 4
 SMALL_SHARE: Final = 8
 # About how long it takes to learn a stream's class.
 CLASS_US: Final = 20
+CLASSES_A_PART: Final = 50
 
 
 async def in_commits(
@@ -54,9 +55,9 @@ async def in_commits(
     What is too large for one commit is halved. `runs` are ordered by stream, and so are those of an object.
     """
     classes, pace = list[RetentionClass](), Pace()
-    for run in runs:
-        classes.append(class_of(run.stream))
-        await pace.spend(CLASS_US)
+    for first in range(0, len(runs), CLASSES_A_PART):
+        classes += [class_of(run.stream) for run in runs[first : first + CLASSES_A_PART]]
+        await pace.spend(CLASS_US * CLASSES_A_PART)
     commits = deque(_divided(objects_of(runs, classes), ranges_max or RANGES_MAX))
     while True:
         objects = commits.popleft()

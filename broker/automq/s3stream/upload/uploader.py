@@ -6,7 +6,7 @@ meanwhile is bounded by the arenas. Without blocks nothing runs.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -34,11 +34,10 @@ from automq.s3stream.model import (
 )
 from automq.s3stream.objects.creation import put_object, read_back
 from automq.s3stream.objects.format import IndexEntry, object_key
-from automq.s3stream.objects.writer import Batch, writing_bytes
+from automq.s3stream.objects.writer import writing_bytes
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.upload.parts import in_commits
-from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -175,7 +174,8 @@ class Uploader:
     async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> int:
         """T when all of the block is committed."""
         runs: list[Run | Renewed] = [*block.runs, *block.renewed]
-        runs.sort(key=attrgetter("stream", "start"))
+        # A stream's runs in a block are in their order already.
+        runs.sort(key=attrgetter("stream"))
         return await in_commits(
             runs,
             lambda objects, is_last: self._upload_objects(block, objects, previous, is_last),
@@ -215,12 +215,7 @@ class Uploader:
         await self._account.acquire(size)
         try:
             builder = ObjectBuilder(self._cluster_id, object_id)
-            for run in runs:
-                if isinstance(run, Renewed):
-                    await builder.add_checkpoint(run.stream, run.epoch, run.start, run.checkpoint)
-                else:
-                    checkpoint = block.checkpoints.get((run.stream, run.epoch))
-                    await builder.add_run(run.stream, run.epoch, _batches(run), checkpoint=checkpoint)
+            await builder.add_runs(runs, block.checkpoints)
             key = object_key(self._cluster_id, object_id)
             body = await builder.finish()
             await self._persist(partial(put_object, self._store, key, body), "put")
@@ -280,11 +275,3 @@ class Uploader:
         done.set_exception(error)
         # Nobody may be waiting for it.
         done.exception()
-
-
-def _batches(run: Run) -> Iterator[Batch]:
-    """The run's batches, each with count, timestamp and checksum from the WAL record header before it."""
-    unpack = RECORD_HEADER.unpack_from
-    for base, arena, position, size in run.batches():
-        _, _, _, max_timestamp, count, _, crc = unpack(arena.view, position - RECORD_HEADER_BYTES)
-        yield base, count, max_timestamp, crc, arena.view[position : position + size]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from automq.controller.commit_check import RANGES_MAX, judge
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
@@ -377,8 +378,8 @@ def pieces(image: MetadataImage) -> list[tuple[int, int]]:
 def test_so_many_pieces_of_checkpoints_are_kept_as_the_newest_says() -> None:
     image = BASE
     for number, kept in enumerate([1, 2, 3, 0, 9, 2], start=1):
-        item = dataclasses.replace(a_range(number, number + 1), start=Offset(number - 1), end=Offset(number))
-        image, _ = commit(image, request(dataclasses.replace(item, checkpoint=kept), object_id=number))
+        item = structs.replace(a_range(number, number + 1), start=Offset(number - 1), end=Offset(number))
+        image, _ = commit(image, request(structs.replace(item, checkpoint=kept), object_id=number))
         expected = {1: [1], 2: [1, 2], 3: [1, 2, 3], 4: [1, 2, 3], 5: [1, 2, 3, 5], 6: [5, 6]}[number]
         assert pieces(image) == [(piece, piece) for piece in expected]
     image = trimmed(image, 6)

@@ -44,7 +44,7 @@ class World:
         captured = self.checkpointing.capture(self.stream, is_forced=is_forced)
         if captured is None:
             return False
-        body = b"".join(at_once(captured.encode()))
+        body = captured.data if captured.encode is None else b"".join(at_once(captured.encode()))
         assert abs(len(body) - captured.size) < 100
         self.written += len(body)
         self.pieces = [*self.pieces, checkpoint.decode(body)][-captured.kept :]
@@ -68,6 +68,34 @@ class World:
 def finish_all(turns) -> None:  # type: ignore[no-untyped-def]
     for _ in turns:
         pass
+
+
+@pytest.mark.parametrize("producers", [0, 1, 3])
+def test_small_state_has_the_bytes_of_any_other(producers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made at one go, and in the way that is for states of any size: the same decisions, the same bytes."""
+    pieces: list[list[tuple[int, bytes]]] = []
+    credits: list[int] = []
+    for is_small in (True, False):
+        if not is_small:
+            monkeypatch.setattr(Checkpointing, "_captured_small", lambda self, offset: None)
+        world, made = World(), list[tuple[int, bytes]]()
+        world.epochs.assign(3, Offset(0))
+        for sequence in range(6):
+            for producer in range(producers):
+                if (sequence + producer) % 3:
+                    world.write(producer, sequence)
+            if sequence == 3:
+                world.producers.entries.delete(0)
+                world.epochs.assign(4, world.stream.next_offset)
+            captured = world.checkpointing.capture(world.stream, is_forced=False)
+            assert captured is not None
+            assert (captured.encode is None) == is_small
+            data = captured.data if captured.encode is None else b"".join(at_once(captured.encode()))
+            made.append((captured.kept, data))
+            credits.append(world.producers.entries.credit)
+        pieces.append(made)
+    assert pieces[0] == pieces[1]
+    assert credits[:6] == credits[6:]
 
 
 def test_small_state_is_written_whole_at_every_upload() -> None:

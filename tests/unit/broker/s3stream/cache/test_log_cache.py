@@ -62,7 +62,9 @@ class LogCacheMachine(RuleBasedStateMachine):
         payload = a_batch(stream, model.end, size=size)
         place = self.cache.open.place_of(self.arena)
         self.arena.view[self.position : self.position + size] = payload
-        run = model.tail.current or self.cache.begin_run(model.tail, Offset(model.end))
+        run = model.tail.current
+        if run is None or run.block is not self.cache.open:
+            run = self.cache.begin_run(model.tail, Offset(model.end))
         run.bases.append(model.end)
         run.places.append(place + (self.position << SIZE_BITS) + size)
         run.size += size
