@@ -1,16 +1,20 @@
 # One image for broker and operator: `automq broker --config FILE`, `python -m automq_operator`.
-# BASE is any Debian-like image with Python 3.11 or newer; the build needs nothing else.
+# BASE is any Debian-like image with Python 3.11 or newer; the build needs nothing else but, for speed, a C compiler.
 # LOCK=requirements-broker.lock makes an image without what only the operator needs.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
+# For automq.core. Without a compiler, and without one to be had, the image is pure Python: `automq --version` says so.
+RUN command -v cc >/dev/null \
+ || timeout 180 sh -c "apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev" \
+ || echo "there is no compiler: automq.core will be pure Python"
 WORKDIR /src
 RUN python3 -m venv /opt/automq
 ARG LOCK=requirements.lock
 COPY ${LOCK} ./requirements.lock
 # --no-compile: bytecode would be a third of the image; Python makes what it needs in memory.
 RUN /opt/automq/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check -r requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY broker ./broker
 COPY operator ./operator
 RUN /opt/automq/bin/pip install --no-cache-dir --no-compile --disable-pip-version-check --no-deps . \

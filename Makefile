@@ -7,18 +7,24 @@ SEEDS ?= 500
 BUILDER ?= docker
 IMAGE ?= automq:dev
 SEED_BASE ?= 0
+PURE_TESTS := tests/unit/broker/core tests/unit/broker/partition/test_partition.py \
+  tests/unit/broker/partition/test_record_validation.py tests/unit/broker/partition/test_records_work.py \
+  tests/unit/broker/partition/test_validation.py tests/unit/broker/handlers/test_produce.py
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run test check format sim removed-rules chaos soak differential compat bench crds e2e kind-up image golden docs lock clean
+.PHONY: help dev run test test-pure fuzz wheel check format sim removed-rules chaos soak differential compat bench crds e2e kind-up image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml requirements-dev.lock
+CORE := hatch_build.py $(wildcard broker/automq/core/*.pyx broker/automq/core/*.h)
+
+$(STAMP): pyproject.toml requirements-dev.lock $(CORE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -c 'from automq import core; print("automq.core:", core.description)'
 	@touch $@
 
 dev: $(STAMP)  ## Make .venv with the locked dependencies and the console script `automq`
@@ -29,15 +35,31 @@ run: $(STAMP)  ## Run a broker on localhost:9092 with its data in ./automq-data
 test: $(STAMP)  ## Run the tests: unit, contract, scenarios, short simulation, real clients
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-pure: $(STAMP)  ## Run again, without compiled functions, the tests and simulated clusters that pass through them
+	AUTOMQ_PURE=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PURE_TESTS)
+	AUTOMQ_PURE=1 $(BIN)/python -m tests.sim --seeds 10
+
+fuzz: $(STAMP)  ## Fuzz the compiled functions: INPUTS=n, COMPARED=n of them against their twins, SANITIZE=1
+	$(if $(SANITIZE),AUTOMQ_SANITIZE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .)
+	$(if $(SANITIZE),LD_PRELOAD=$$(cc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc) \
+	  $(BIN)/python -m tests.fuzz $(if $(INPUTS),--inputs $(INPUTS)) $(if $(COMPARED),--compared $(COMPARED))
+	$(if $(SANITIZE),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .)
+
+wheel: $(STAMP)  ## Make two wheels in dist/: one for this platform, compiled, and one of Python alone
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	AUTOMQ_PURE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist
+
 check: $(STAMP)  ## Check format, lint, types and layers
-	$(BIN)/ruff format --check broker operator tests
-	$(BIN)/ruff check broker operator tests
+	$(BIN)/ruff format --check broker operator tests hatch_build.py
+	$(BIN)/ruff check broker operator tests hatch_build.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(STAMP)  ## Format the code and apply safe lint fixes
-	$(BIN)/ruff format broker operator tests
-	$(BIN)/ruff check --fix broker operator tests
+	$(BIN)/ruff format broker operator tests hatch_build.py
+	$(BIN)/ruff check --fix broker operator tests hatch_build.py
 
 sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, or one SEED=x with its trace; DAMAGE=1 for damaged clusters
 	$(BIN)/python -m tests.sim $(if $(DAMAGE),--damage) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seed-base $(SEED_BASE))

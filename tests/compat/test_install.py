@@ -1,8 +1,12 @@
 """`pip install` into a clean environment, then a broker, a client's round trip and the pytest plugin in it."""
 
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import sysconfig
+import zipfile
 from collections.abc import Sequence
 
 import pytest
@@ -63,7 +67,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         run([uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], folder)
         python = folder / "venv/bin/python"
         # What every build needs: it tells whether an index can be reached at all.
-        run([uv, "pip", "install", "--quiet", "--python", python, "hatchling", "pytest"], folder)
+        run(
+            [uv, "pip", "install", "--quiet", "--python", python, "hatchling", "cython", "setuptools", "pytest"], folder
+        )
     except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"no package index is reachable here: {str(error)[-300:]}")
     run([uv, "pip", "install", "--quiet", "--python", python, "--no-build-isolation", ROOT], folder)
@@ -85,6 +91,36 @@ def test_broker_installs_without_what_the_operator_needs(environment: pathlib.Pa
     assert ended.returncode != 0
     assert "automq-py[operator]" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_installed_broker_says_whether_it_is_compiled(environment: pathlib.Path) -> None:
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    has_compiler = bool(shutil.which(compiler)) and (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()
+
+    shown = run([environment / "venv/bin/automq", "--version"], environment)
+
+    assert ("(native core)" in shown) == has_compiler
+    assert ("(pure Python: it was not compiled)" in shown) != has_compiler
+
+
+@pytest.mark.parametrize(
+    "variables", [{"CC": "there-is-no-such-compiler"}, {"AUTOMQ_PURE": "1"}], ids=["no compiler", "switched off"]
+)
+def test_wheel_that_could_not_be_compiled_is_for_every_platform(
+    environment: pathlib.Path, tmp_path: pathlib.Path, variables: dict[str, str]
+) -> None:
+    uv = pathlib.Path(sys.executable).with_name("uv")
+    python = environment / "venv/bin/python"
+
+    run(
+        [uv, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", python, "--out-dir", tmp_path, ROOT],
+        environment,
+        env={**os.environ, **variables},
+    )
+
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith((".so", ".pyd", ".c"))]
 
 
 def test_installed_broker_serves_and_the_command_line_uses_it(environment: pathlib.Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import typer
 
-from automq import __version__
+from automq import __version__, core
 from automq.cli import groups, topics
 from automq.cli.broker import broker
 from automq.cli.consume import consume
@@ -53,7 +53,7 @@ def _options(
 ) -> None:
     """A stateless Kafka over object storage."""
     if version:
-        typer.echo(__version__)
+        typer.echo(f"{__version__} ({core.description})")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

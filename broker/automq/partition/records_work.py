@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from automq.binary import crc32c, read_varint
+from automq.core import RECORDS_PER_MS
 from automq.ids import Offset
 from automq.partition.record_validation import DECOMPRESSED_BYTES_MAX, content_of, validate_content
 from automq.partition.validation import ATTRIBUTES_LOW, AppendRules, check_batch
@@ -17,7 +18,7 @@ from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import COMPRESSION_MASK, CRC_START, HEADER_BYTES, LENGTH_END, NO_TIMESTAMP, RecordBatch
 
 # Up to here a batch is walked in place, in about a millisecond.
-IN_PLACE_RECORDS_MAX: Final = 1000
+IN_PLACE_RECORDS_MAX: Final = RECORDS_PER_MS
 COMPRESSED_IN_PLACE_BYTES_MAX: Final = 16 << 10
 
 _INT16 = struct.Struct(">h")

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from automq import __version__
+from automq import __version__, core
 from automq.runtime.clock import Clock
 from automq.server.lifecycle import Lifecycle, Reason, State
 from automq.server.settings import Settings
@@ -47,6 +47,7 @@ class Journal:
             extra={
                 "version": __version__,
                 "python": platform.python_version(),
+                "core": core.description,
                 "node": settings.node.node_id,
                 "rack": settings.node.rack or "none",
                 "cluster": settings.cluster.cluster_id or "as found",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import Metric
 
-from automq import __version__
+from automq import __version__, core
 from automq.metadata.image import MetadataImage
 from automq.runtime.telemetry import Metrics
 from automq.server.lifecycle import Lifecycle, Reason, State
@@ -18,7 +18,7 @@ class StateMetrics:
         self._lifecycle = lifecycle
         self._image = image
         declare = metrics.declare
-        self._info = declare("automq_build_info", "gauge", "1, with what is running", ["version", "python"])
+        self._info = declare("automq_build_info", "gauge", "1, with what is running", ["version", "python", "core"])
         self._ready = declare("automq_ready", "gauge", "1 while /readyz is 200")
         self._state = declare("automq_state", "gauge", "1 for the state of /readyz, 0 for the others", ["state"])
         self._reason = declare("automq_reason", "gauge", "1 for the reason of /readyz, 0 for the others", ["reason"])
@@ -28,7 +28,7 @@ class StateMetrics:
     def _collect(self) -> Iterator[Metric]:
         lifecycle, image = self._lifecycle, self._image()
         info = self._info.gauges()
-        info.add_metric([__version__, platform.python_version()], 1)
+        info.add_metric([__version__, platform.python_version(), core.kind], 1)
         ready = self._ready.gauges()
         ready.add_metric([], int(lifecycle.is_ready))
         states = self._state.gauges()

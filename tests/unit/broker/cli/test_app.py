@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import automq
+from automq import core
 from automq.cli.app import run
 
 
@@ -29,7 +30,7 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 def test_version_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(monkeypatch, "--version") == 0
-    assert capsys.readouterr().out.strip() == automq.__version__
+    assert capsys.readouterr().out.strip() == f"{automq.__version__} ({core.description})"
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import platform
 
-from automq import __version__
+from automq import __version__, core
 from automq.runtime.telemetry import Metrics
 from automq.server.lifecycle import Event, Lifecycle, Reason, State
 from automq.server.state_metrics import StateMetrics
@@ -37,4 +37,5 @@ def test_build_is_named() -> None:
     metrics = Metrics()
     StateMetrics(metrics, lifecycle=Lifecycle(), image=lambda: None)
 
-    assert value(metrics, "automq_build_info", version=__version__, python=platform.python_version()) == 1
+    build = {"version": __version__, "python": platform.python_version(), "core": core.kind}
+    assert value(metrics, "automq_build_info", **build) == 1
