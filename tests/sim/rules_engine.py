@@ -12,6 +12,7 @@ STORAGE = "automq.s3stream.storage:StorageEngine."
 UPLOADER = "automq.s3stream.upload.uploader:Uploader."
 RECOVERER = "automq.s3stream.upload.recoverer:"
 DEAD_LOG = "automq.s3stream.upload.dead_log:"
+CLIENT = "automq.controller.client:ControllerClient."
 DRIVER = "automq.replicated.driver:Driver."
 
 
@@ -277,5 +278,19 @@ ENGINE_RULES: tuple[Rule, ...] = (
         ("automq.metadata.log:MetadataLog.poll_fence",),
         does_nothing_async,
         "nobody_writes",
+    ),
+    Rule(
+        "read your writes",
+        "A mutating call returns once the image here includes what it has changed: reads after it see at least that.",
+        (CLIENT + "_reached",),
+        does_nothing_async,
+        "evicted_with_a_late_image",
+    ),
+    Rule(
+        "recovery goes on from its own commits",
+        "Failover: recovery tracks the ends of streams from its own commit results, however old the image is.",
+        (CLIENT + "_reached", RECOVERER + "Recoverer._go_on_behind"),
+        lambda original: (does_nothing_async if original.__name__ == "_reached" else does_nothing)(original),
+        "recovered_with_a_late_image",
     ),
 )

@@ -11,7 +11,7 @@ from tests.sim.actors import Reader, Trimmer
 from tests.sim.broker_schedules import answer_of, hold, produce
 from tests.sim.broker_world import TOPIC, BrokerWorld, of, uploads
 from tests.sim.sizes import apply_limits
-from tests.support.client import LATEST
+from tests.support.client import LATEST, ErrorAnswered
 from tests.support.faults import Fate, Operation
 
 
@@ -290,6 +290,46 @@ async def recovered_in_groups(world: BrokerWorld) -> None:
     await world.produce(1)
 
 
+async def recovered_with_a_late_image(world: BrokerWorld) -> None:
+    """As if the controller were elsewhere: what a recoverer commits shows in its image only half a second later."""
+    world.cluster.tuning = {"storage": {"recovery_bytes": 1}, "metadata": {"lag_s": 0.5}}
+    first = await world.broker()
+    await world.produce(10)
+    await world.produce(10, partition=1)
+    first.process.kill()
+    await world.broker()
+    await world.produce(1)
+
+
+async def evicted_with_a_late_image(world: BrokerWorld) -> None:
+    """As there; what was uploaded leaves the cache at once, and somebody reads it all the time."""
+    world.cluster.tuning = {"metadata": {"lag_s": 0.5}}
+    first = await world.broker()
+    cache = first.broker._components.storage.cache
+    committed = cache.committed
+
+    def evict_at_once(*block: object) -> None:
+        committed(*block)
+        while cache.evict():
+            pass
+
+    cache.committed = evict_at_once
+    await world.produce(4)
+    process, client = world.client("impatient")
+
+    async def read() -> None:
+        for _ in range(60):
+            try:
+                answer = await client.fetch(TOPIC, 0, 0, max_bytes=100_000, max_wait_ms=100)
+                if not answer.records:
+                    world.cluster.violation("what was acknowledged is not there")
+            except ErrorAnswered as error:
+                world.cluster.violation(f"what was acknowledged cannot be read: {error}")
+            await asyncio.sleep(0.05)
+
+    await process.spawn(read())
+
+
 async def several_blocks_of_a_stream(world: BrokerWorld) -> None:
     """One upload holds more of a stream than fits one data block."""
     apply_limits({"data block": 1})
@@ -337,6 +377,8 @@ SCHEDULES = {
     "checkpoint_knows_what_is_lost": (checkpoint_knows_what_is_lost, UPLOADS),
     "nobody_writes": (nobody_writes, {}),
     "recovered_in_groups": (recovered_in_groups, {}),
+    "recovered_with_a_late_image": (recovered_with_a_late_image, {}),
+    "evicted_with_a_late_image": (evicted_with_a_late_image, UPLOADS),
     "several_blocks_of_a_stream": (several_blocks_of_a_stream, UPLOADS),
     "trimmed_data_go_away": (trimmed_data_go_away, UPLOADS),
 }

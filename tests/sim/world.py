@@ -70,7 +70,12 @@ class World:
         self.dice = random.Random(f"world {seed}")
         dice = self.dice
         self.sizes = draw_sizes(dice)
-        tuning = {"controller": draw_controller(dice), "storage": self.sizes.storage}
+        tuning = {
+            "controller": draw_controller(dice),
+            "storage": self.sizes.storage,
+            # Zero is the controller in the broker's own process; any other is one that is elsewhere.
+            "metadata": {"lag_s": dice.choice((0.0, 0.0, 0.005, 0.05, 0.4))},
+        }
         self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice), tuning=tuning)
         self.cluster.store.page_keys = dice.choice((None, None, 3, 20))
         if self.cluster.store.page_keys is not None:

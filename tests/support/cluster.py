@@ -22,7 +22,9 @@ from typing import Any
 
 from automq.controller.model import ControllerSettings
 from automq.ids import ClusterId
+from automq.metadata.change import MetadataChange
 from automq.metadata.log_format import decode_slot, parse_slot_key, parse_snapshot_key, slot_key
+from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import ObjectsDeleted, ObjectsDestroyed
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
@@ -100,6 +102,25 @@ class SimClock:
 
     def boottime(self) -> float:
         return self.monotonic()
+
+
+class LaggingImage:
+    """What a broker knows of what its controller publishes: the same changes in the same order, some time later."""
+
+    def __init__(self, published: MetadataPublisher, *, lag_s: float) -> None:
+        self.image = MetadataPublisher(published.image)
+        self._lag_s = lag_s
+        self._on_their_way: collections.deque[MetadataChange] = collections.deque()
+        self._context = contextvars.copy_context()
+        published.subscribe(self._on_change)
+
+    def _on_change(self, change: MetadataChange) -> None:
+        self._on_their_way.append(change)
+        # In the broker's own context, whoever's turn it was.
+        asyncio.get_running_loop().call_later(self._lag_s, self._arrive, context=self._context)
+
+    def _arrive(self) -> None:
+        self.image.publish(self._on_their_way.popleft())
 
 
 class ProcessNetwork:
@@ -265,6 +286,7 @@ class Cluster:
             workers=InlineWorkers(),
             network=ProcessNetwork(self.network, made.process),
             open_store=lambda settings, metrics: made.store,
+            follow=self._follow,
         )
         broker = made.broker = Broker(build_settings(texts, machine=Machine(hostname=name)), platform)
         broker.lifecycle.subscribe(lambda: self._on_state(name, broker.lifecycle.state))
@@ -279,6 +301,11 @@ class Cluster:
             logging.getLogger("tests.sim").exception("a broker ended because of a bug")
         made.ended = True
         self.trace("end", name, made.reason)
+
+    def _follow(self, published: MetadataPublisher) -> MetadataPublisher:
+        """As if the controller were elsewhere: its changes arrive `lag_s` of the tuning later."""
+        lag_s = self.tuning.get("metadata", {}).get("lag_s", 0.0)
+        return LaggingImage(published, lag_s=lag_s).image if lag_s else published
 
     def _on_state(self, name: str, state: State) -> None:
         self.trace("state", name, state.value)

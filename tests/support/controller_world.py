@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+from automq.controller.client import ControllerClient
 from automq.controller.model import ControllerSettings
 from automq.controller.service import Controller
+from automq.controller.serving import LocalLink
 from automq.handlers.context import RequestContext
 from automq.handlers.producer_ids import ProducerIds
 from automq.metadata.publisher import MetadataPublisher
@@ -28,11 +30,12 @@ class ControllerWorld:
     def __init__(self, controller: Controller, metadata: MetadataPublisher) -> None:
         self.controller = controller
         self.metadata = metadata
+        self.client = ControllerClient(LocalLink(controller), metadata)
         self.crashes: list[BaseException] = []
 
     def context(self, version: int, **changed: Any) -> RequestContext:
         """A request in `version`."""
-        context = context_of(self.metadata.image, version=version, controller=self.controller, **changed)
+        context = context_of(self.metadata.image, version=version, controller=self.client, **changed)
         context.services.metadata = self.metadata
         return context
 

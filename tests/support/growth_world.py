@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 
-from automq.controller.local import LocalObjects, LocalStreams
+from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.model import ControllerSettings, TopicSpec
 from automq.ids import BrokerEpoch, Offset, StreamEpoch, StreamId
 from automq.partition.manager import PartitionManager, PartitionSettings
@@ -108,7 +108,7 @@ async def growth_world(*, storage_settings: StorageSettings = SMALL) -> AsyncIte
     async with controller_world(store, settings=QUIET) as world:
         broker = world.metadata.image.broker(NODE)
         assert broker is not None
-        where = {"controller": world.controller, "metadata": world.metadata, "node": NODE, "epoch": broker.epoch}
+        where = {"controller": world.client, "metadata": world.metadata, "node": NODE, "epoch": broker.epoch}
         storage = Storage(
             settings=storage_settings,
             ledger=MemoryLedger({**split_memory(GIB), **storage_settings.limits()}, metrics),
@@ -116,8 +116,8 @@ async def growth_world(*, storage_settings: StorageSettings = SMALL) -> AsyncIte
             node=NODE,
             epoch=broker.epoch,
             store=store,
-            objects=LocalObjects(**where),
-            streams=LocalStreams(**where),
+            objects=BrokerObjects(**where),
+            streams=BrokerStreams(**where),
             clock=clock,
             entropy=SeededEntropy("growth"),
             tasks=tasks,

@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any, cast
 
+from automq.controller.link import Leader
 from automq.handlers.broker_configs import BrokerConfigs
 from automq.handlers.context import RequestContext, Services
 from automq.handlers.discovery import handle_metadata
-from automq.ids import BrokerEpoch, ClusterId, NodeId, StreamEpoch, StreamId, TopicId
+from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import (
@@ -83,7 +85,7 @@ def context_of(
 ) -> RequestContext:
     """A request on `listener`. Services that are not given are not there."""
     values: dict[str, Any] = {
-        "controller": None,
+        "controller": SimpleNamespace(leader=Leader(NODE, ControllerEpoch(1))),
         "partitions": WholePartitions(),
         "groups": None,
         "fetch_sessions": None,

@@ -8,14 +8,13 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from automq.controller.client import ControllerClient
 from automq.controller.compaction_check import CompactionRefused
 from automq.controller.compaction_job import job_of, request_of
 from automq.controller.compaction_plan import CompactionPlan, CompactionSettings, plan
-from automq.controller.service import Controller
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamId
 from automq.metadata.publisher import MetadataPublisher
 from automq.protocol.errors import ApiError
-from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.budget import ByteBudget
 from automq.runtime.tasks import repeat
 from automq.runtime.telemetry import Metrics
@@ -27,7 +26,7 @@ from automq.s3stream.ports import StoreError
 
 log = logging.getLogger(__name__)
 
-SURVIVES: Final = (StoreError, ApiError, LogFailed)
+SURVIVES: Final = (StoreError, ApiError)
 """The next look finds the same to do."""
 
 # What failed a job is tried again after so many others: somebody may have repaired it.
@@ -45,7 +44,7 @@ class Compactor:
         cluster_id: ClusterId,
         node: NodeId,
         epoch: BrokerEpoch,
-        controller: Controller,
+        controller: ControllerClient,
         metadata: MetadataPublisher,
         class_of: Callable[[StreamId], RetentionClass],
         worker: CompactionWorker,
@@ -74,7 +73,7 @@ class Compactor:
         )
 
     async def run(self, *, interval_s: float) -> None:
-        """Until another controller takes over or this broker is fenced: jobs follow each other while there are any."""
+        """Until this broker is fenced: jobs follow each other while there are any."""
         is_busy = False
 
         async def step() -> None:
@@ -87,13 +86,13 @@ class Compactor:
             name="compaction",
             pause=lambda: asyncio.sleep(0 if is_busy else interval_s),
             survives=SURVIVES,
-            ends=(LogFenced, BrokerFenced),
+            ends=(BrokerFenced,),
         )
 
     async def step(self) -> bool:
         """One job, if one is worth it; whether there was one.
 
-        Raises StoreError, ApiError, LogFailed, LogFenced, BrokerFenced.
+        Raises StoreError, ApiError, BrokerFenced.
         """
         image = self._metadata.image
         planned = await in_turns(plan(image, class_of=self._class_of, settings=self._settings, excluded=self._excluded))

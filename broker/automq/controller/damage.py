@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import structs
 
+from automq.controller import brokers
 from automq.controller.brokers import check_alive
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamId
 from automq.metadata.image import MetadataImage, WalImage
@@ -27,7 +28,7 @@ from automq.metadata.records import (
 )
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
-from automq.s3stream.model import BrokerFenced, Unplaced
+from automq.s3stream.model import BrokerFenced, RecoveredLog, Unplaced
 
 # What one slot can hold of one stream at most: the count of a record batch has 31 bits, and batches of so many records
 # that compress to nothing leave room for some more of them. Offsets have 63 bits.
@@ -250,6 +251,23 @@ def lose_before(
     if state is None or state.next_offset >= end:
         return Decision((), None)
     return Decision((_lost_with_slots(wal, stream, state.next_offset, end, now_ms=now_ms),), None)
+
+
+def wal_recovered(
+    image: MetadataImage,
+    node: NodeId,
+    epoch: BrokerEpoch,
+    *,
+    recoverer: tuple[NodeId, BrokerEpoch],
+    recovered: RecoveredLog,
+    now_ms: int,
+) -> Decision[MetadataRecord, None]:
+    """See `brokers.wal_recovered`. What may have lain in slots that were given up is recorded in the same append."""
+    wal = image.wals.get((node, epoch))
+    lost: Sequence[RangeLost] = ()
+    if wal is not None:
+        lost = lost_tails(image, wal, continued=recovered.continued, slots=recovered.given_up, now_ms=now_ms)
+    return brokers.wal_recovered(image, node, epoch, recoverer=recoverer, lost=lost)
 
 
 def lost_tails(

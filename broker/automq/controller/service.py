@@ -15,6 +15,7 @@ from automq.controller.background import Background
 from automq.controller.commands import Commands
 from automq.controller.commit_check import judge_in_turns
 from automq.controller.compaction_check import CompactionRequest, CompactionResult, judge_compaction
+from automq.controller.link import Leader
 from automq.controller.model import (
     ConfigAlteration,
     ConfigResult,
@@ -37,7 +38,7 @@ from automq.metadata.loader import Loaded, LogLoader
 from automq.metadata.log import MetadataLog
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import FORMAT_LEVEL, Endpoint, FormatLevelRaised, MetadataRecord, PrefixOwnerSet, RangeLost
+from automq.metadata.records import FORMAT_LEVEL, Endpoint, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshots import Snapshots
@@ -123,6 +124,16 @@ class Controller:
     def epoch(self) -> ControllerEpoch:
         """The claim this process holds, once started."""
         return self._epoch
+
+    @property
+    def leader(self) -> Leader | None:
+        """This process, as long as nobody has taken over as far as it knows."""
+        return Leader(self._node, self._epoch) if self.is_active else None
+
+    @property
+    def record_number(self) -> int:
+        """How many records are durable. Right after a command was answered: its own are, and what it was decided on."""
+        return self._publisher.image.record_number
 
     @property
     def is_active(self) -> bool:
@@ -328,15 +339,9 @@ class Controller:
         """(node, epoch)'s log is committed, but for what was given up, and its end fenced."""
         done = RecoveredLog(fence=0) if recovered is None else recovered
         now_ms = self._clock.wall_ms()
-
-        def decide(image: MetadataImage) -> Decision[MetadataRecord, None]:
-            wal = image.wals.get((node, epoch))
-            lost: Sequence[RangeLost] = ()
-            if wal is not None:
-                lost = damage.lost_tails(image, wal, continued=done.continued, slots=done.given_up, now_ms=now_ms)
-            return brokers.wal_recovered(image, node, epoch, recoverer=recoverer, lost=lost)
-
-        await self._call(decide)
+        await self._call(
+            lambda image: damage.wal_recovered(image, node, epoch, recoverer=recoverer, recovered=done, now_ms=now_ms)
+        )
 
     async def unregister_broker(self, node: NodeId) -> None:
         """Forget a fenced node that owns nothing."""
@@ -446,7 +451,7 @@ class Controller:
             )
         )
 
-    # Streams and objects: what LocalStreams and LocalObjects call.
+    # Streams and objects: what BrokerStreams and BrokerObjects ask for.
 
     async def trim_streams(self, node: NodeId, epoch: BrokerEpoch, trims: Sequence[StreamTrim]) -> Sequence[Trimmed]:
         """See `StreamManager.trim`."""

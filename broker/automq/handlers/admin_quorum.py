@@ -6,7 +6,7 @@ The log lies in the object store; its one voter is the controller. The metadata 
 from collections.abc import Mapping
 from typing import Final
 
-from automq.handlers.context import Handler, RequestContext
+from automq.handlers.context import NOBODY, Handler, RequestContext
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.controller import (
     DescribeQuorumRequest,
@@ -27,11 +27,14 @@ NODES_SINCE: Final = 2
 
 async def handle_describe_quorum(context: RequestContext, request: DescribeQuorumRequest) -> DescribeQuorumResponse:
     """The one partition of the metadata log; anything else is unknown."""
-    broker = context.services.metadata.image.broker(context.services.node)
+    topics = [_topic(context, topic) for topic in request.topics]
+    leader = context.services.controller.leader
+    if context.version < NODES_SINCE or leader is None:
+        return DescribeQuorumResponse(topics=topics)
+    broker = context.services.metadata.image.broker(leader.node)
     endpoints = () if broker is None else broker.endpoints
     listeners = [Listener(name=point.listener_name, host=point.host, port=point.port) for point in endpoints]
-    nodes = [Node(node_id=context.services.node, listeners=listeners)] if context.version >= NODES_SINCE else []
-    return DescribeQuorumResponse(topics=[_topic(context, topic) for topic in request.topics], nodes=nodes)
+    return DescribeQuorumResponse(topics=topics, nodes=[Node(node_id=leader.node, listeners=listeners)])
 
 
 def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
@@ -47,14 +50,17 @@ def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
 
 def _metadata_partition(context: RequestContext) -> PartitionData:
     services = context.services
+    leader = services.controller.leader
     end, now_ms = services.metadata.image.record_number, services.clock.wall_ms()
+    if leader is None:
+        return PartitionData(partition_index=0, leader_id=NOBODY, leader_epoch=0, high_watermark=end)
     voter = ReplicaState(
-        replica_id=services.node, log_end_offset=end, last_fetch_timestamp=now_ms, last_caught_up_timestamp=now_ms
+        replica_id=leader.node, log_end_offset=end, last_fetch_timestamp=now_ms, last_caught_up_timestamp=now_ms
     )
     return PartitionData(
         partition_index=0,
-        leader_id=services.node,
-        leader_epoch=services.controller.epoch,
+        leader_id=leader.node,
+        leader_epoch=leader.epoch,
         high_watermark=end,
         current_voters=[voter],
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from automq.handlers.metadata_cache import MetadataCache
 from automq.ids import ClusterId, NodeId
@@ -14,13 +14,16 @@ from automq.security.authorizer import AllowEverything, Authorizer, Operation, R
 from automq.security.session import NoQuotas, Quotas, Session
 
 if TYPE_CHECKING:
-    from automq.controller.service import Controller
+    from automq.controller.client import ControllerClient
     from automq.coordinators.group.coordinator import GroupCoordinator
     from automq.handlers.broker_configs import BrokerConfigs
     from automq.handlers.producer_ids import ProducerIds
     from automq.metadata.publisher import MetadataPublisher
     from automq.partition.fetch_session import FetchSessions
     from automq.partition.manager import PartitionManager
+
+NOBODY: Final = -1
+"""The node id of a controller that is not known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +36,8 @@ class Services:
     entropy: Entropy
     metadata: "MetadataPublisher"
     """`.image` is the newest durable image."""
-    controller: "Controller"
+    controller: "ControllerClient"
+    """Whoever is the controller now, wherever it is."""
     partitions: "PartitionManager"
     groups: "GroupCoordinator"
     fetch_sessions: "FetchSessions"
@@ -45,6 +49,12 @@ class Services:
     metadata_cache: MetadataCache = field(default_factory=MetadataCache)
     authorizer: Authorizer = field(default_factory=AllowEverything)
     quotas: Quotas = field(default_factory=NoQuotas)
+
+    @property
+    def controller_id(self) -> int:
+        """The node that clients are told is the controller; NOBODY while none is known."""
+        leader = self.controller.leader
+        return NOBODY if leader is None else leader.node
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,10 +7,11 @@ from typing import Final, TypeVar
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.s3stream.model import StreamError
+from automq.s3stream.ports import NotController
 
 T = TypeVar("T")
 
-FAILURES: Final = (ApiError, LogFenced, LogFailed, StreamError)
+FAILURES: Final = (ApiError, NotController, LogFenced, LogFailed, StreamError)
 """What a change of metadata raises when it fails as a whole."""
 
 

@@ -78,7 +78,7 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
             if not broker.fenced and (endpoint := endpoint_of(broker, context.listener_name)) is not None
         ],
         cluster_id=context.services.cluster_id,
-        controller_id=context.services.node,
+        controller_id=context.services.controller_id,
     )
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = _cluster_operations(context)
@@ -302,7 +302,7 @@ async def handle_describe_cluster(context: RequestContext, request: DescribeClus
     image = context.services.metadata.image
     response = DescribeClusterResponse(
         cluster_id=context.services.cluster_id,
-        controller_id=context.services.node,
+        controller_id=context.services.controller_id,
         brokers=[
             DescribeClusterBroker(
                 broker_id=broker.node,

@@ -18,7 +18,7 @@ from automq.s3stream.model import (
     StreamNotFound,
     StreamQuarantined,
 )
-from automq.s3stream.ports import StoreError
+from automq.s3stream.ports import NotController, StoreError
 
 # Searched along the exception's class and its bases, nearest first. Everything a client should simply try again,
 # perhaps elsewhere, has a retriable code.
@@ -27,6 +27,7 @@ CODES: Final[Mapping[type[BaseException], ErrorCode]] = {
     StreamFenced: ErrorCode.NOT_LEADER_OR_FOLLOWER,
     StreamClosed: ErrorCode.NOT_LEADER_OR_FOLLOWER,
     BrokerFenced: ErrorCode.NOT_LEADER_OR_FOLLOWER,
+    NotController: ErrorCode.NOT_CONTROLLER,
     LogFenced: ErrorCode.NOT_CONTROLLER,
     LogFailed: ErrorCode.NOT_CONTROLLER,
     OffsetOutOfRange: ErrorCode.OFFSET_OUT_OF_RANGE,

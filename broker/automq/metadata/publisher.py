@@ -3,8 +3,13 @@
 Whoever follows names the aspects it cares for and is not called for any other change: a record costs what it touched,
 however large the cluster is. Subscribers run synchronously, in the order in which they subscribed, and must neither
 block nor raise; what takes long they spawn. `image` is already the new one when they run.
+
+Whoever changed something elsewhere reads its own write once `wait` has returned.
 """
 
+import asyncio
+import heapq
+import itertools
 from collections.abc import Callable, Collection
 
 from automq.metadata.change import Aspect, MetadataChange
@@ -19,6 +24,9 @@ class MetadataPublisher:
     def __init__(self, image: MetadataImage = EMPTY) -> None:
         self._image = image
         self._subscribers: list[tuple[Subscriber, Collection[Aspect] | None]] = []
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        """A heap: record number, order of arrival."""
+        self._arrivals = itertools.count()
 
     @property
     def image(self) -> MetadataImage:
@@ -39,6 +47,14 @@ class MetadataPublisher:
 
         return unsubscribe
 
+    async def wait(self, record_number: int) -> None:
+        """Return once `image` includes so many records, and every subscriber was told; at once when it does."""
+        if self._image.record_number >= record_number:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (record_number, next(self._arrivals), reached))
+        await reached
+
     def publish(self, change: MetadataChange) -> None:
         """`change.new` is durable. Changes follow one another without a gap."""
         assert change.old is self._image
@@ -47,6 +63,10 @@ class MetadataPublisher:
         for callback, aspects in tuple(self._subscribers):
             if aspects is None or change.touches(aspects):
                 callback(change)
+        while self._waiting and self._waiting[0][0] <= self._image.record_number:
+            reached = heapq.heappop(self._waiting)[2]
+            if not reached.done():
+                reached.set_result(None)
 
     def replace(self, image: MetadataImage) -> None:
         """`image` is durable, and what led to it is not known one by one. Images never go back."""

@@ -41,6 +41,14 @@ class StoreUnavailable(StoreError):
     """A time-out, a lost connection, a 5xx, a full disk: a write may or may not have happened."""
 
 
+class NotController(StoreUnavailable):
+    """Whoever was asked is not the controller any more, or takes nothing now: go elsewhere, or ask again.
+
+    Nothing is known of the outcome. It says nothing of the asking broker, which may still act: only `BrokerFenced` ends
+    an incarnation.
+    """
+
+
 class StoreCredentialsRejected(StoreError):
     """The store does not accept who we say we are, or the credential files are missing."""
 
@@ -196,10 +204,14 @@ class AdvisoryOperations(Protocol):
 
 
 class ObjectManager(Protocol):
-    """The controller's word on objects, for one broker at one epoch."""
+    """The controller's word on objects, for one broker at one epoch. The controller may be far away, or change.
+
+    Reads are of the durable image here. Contract: it includes every change that a call of this broker's has returned
+    from, or has been refused because of. A call raises NotController while no controller answers; ask again then.
+    """
 
     async def prepare(self, count: int) -> Sequence[ObjectId]:
-        """Fresh object ids, recorded as prepared with an expiry. Raises BrokerFenced, StoreUnavailable."""
+        """Fresh object ids, recorded as prepared with an expiry. Raises BrokerFenced, NotController."""
         ...
 
     async def commit(self, request: CommitRequest) -> CommitResult:
@@ -207,15 +219,16 @@ class ObjectManager(Protocol):
 
         Raises BrokerFenced when the committing (broker, epoch) may not commit any more, ObjectRefused when the object
         id is neither prepared nor committed (upload again under a new id), CommitTooLarge when the ranges are too many
-        for one change, StoreUnavailable when the outcome is unknown (ask again with the same request), StoreDamaged
-        when the metadata log was damaged.
+        for one change, NotController when the outcome is unknown (ask again with the same request), StoreDamaged when
+        the metadata log was damaged.
         """
         ...
 
     async def confirm(self) -> None:
         """Return when a look at the metadata log that began now shows that our (node, epoch) may still act.
 
-        What was seen missing in the store before is then not somebody else's doing. Raises BrokerFenced, StoreError.
+        What was seen missing in the store before is then not somebody else's doing, as far as the image here shows.
+        Raises BrokerFenced, NotController, StoreError.
         """
         ...
 
@@ -233,7 +246,7 @@ class ObjectManager(Protocol):
 
 
 class StreamManager(Protocol):
-    """The controller's word on streams."""
+    """The controller's word on streams. What `ObjectManager` says of reads, and of a controller that is away, holds."""
 
     def state(self, stream: StreamId) -> StreamState:
         """Start, end, owner, epoch and newest checkpoint, from the durable image. Raises StreamNotFound."""
@@ -242,7 +255,7 @@ class StreamManager(Protocol):
     async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[Trimmed]:
         """Move the streams' starts forward, never back; each alone, and all by one change.
 
-        For each, in order, None once it is durable, or why not.
+        For each, in order, None once it is durable, or why not. Raises BrokerFenced, NotController.
         """
         ...
 
@@ -253,7 +266,7 @@ class StreamManager(Protocol):
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
         """Behind slots that a person gave up, `log` goes on at `end`: what the stream lacks below is lost, by record.
 
-        The stream's end is `end` then, and reads after this see it. Raises BrokerFenced, StoreUnavailable.
+        The stream's end is `end` then. Raises BrokerFenced, NotController.
         """
         ...
 

@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from automq.controller.broker_ports import BrokerObjects, BrokerStreams
+from automq.controller.client import ControllerClient
 from automq.controller.compactor import Compactor
 from automq.controller.damage import Damage, damage_of
-from automq.controller.local import LocalObjects, LocalStreams
 from automq.controller.model import ProducerIdBlock, Registration, TopicSpec, WalToRecover
 from automq.controller.service import Controller
+from automq.controller.serving import LocalLink
 from automq.coordinators.group.coordinator import GroupCoordinator
 from automq.handlers.context import Services
 from automq.handlers.producer_ids import ProducerIds
@@ -78,13 +80,15 @@ class Components:
         self.recovered_logs = 0
         """Write-ahead logs of former processes that were read to their end."""
         self._aging = WallTimeGuard(platform.clock, metrics, boot_id=platform.boot_id, before=trusted_before)
-        self.metadata = MetadataPublisher()
+        published = MetadataPublisher()
+        self.metadata = platform.follow(published)
+        """What this broker knows: it may be behind what the controller of this process has published."""
         self.controller = Controller(
             settings=controller_settings(settings),
             cluster_id=cluster_id,
             node=self.node,
             store=store,
-            publisher=self.metadata,
+            publisher=published,
             key_of=lambda object_id: object_key(cluster_id, object_id),
             clock=platform.clock,
             entropy=platform.entropy,
@@ -96,6 +100,7 @@ class Components:
             on_store=lambda _error: None,
             trusted_time=lambda: self._aging.trusted if platform.boot_id else None,
         )
+        self.client = ControllerClient(LocalLink(self.controller), self.metadata)
         self.storage: Storage | None = None
         self.partitions: PartitionManager | None = None
         self.groups: GroupCoordinator | None = None
@@ -110,12 +115,11 @@ class Components:
             known=opened.loaded,
             above=opened.newest_epoch,
         )
+        await self.metadata.wait(self.controller.record_number)
 
     async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
         """A new incarnation of this node."""
-        registration = await self.controller.register_broker(
-            self.node, rack=self._settings.node.rack, endpoints=endpoints
-        )
+        registration = await self.client.register_broker(self.node, rack=self._settings.node.rack, endpoints=endpoints)
         self.epoch = registration.epoch
         return registration
 
@@ -141,9 +145,9 @@ class Components:
                 left = () if recovered.given_up else recovered.unplaced
                 await self._pin(wal, damage_of(slots, recovered.unplaced), left)
             else:
-                await self.controller.wal_recovered(wal.node, wal.epoch, recoverer=us, recovered=recovered)
+                await self.client.wal_recovered(wal.node, wal.epoch, recoverer=us, recovered=recovered)
                 self.recovered_logs += 1
-        await self.controller.open_streams(*us)
+        await self.client.open_streams(*us)
 
     async def _recover_log(self, storage: Storage, wal: WalToRecover) -> RecoveredLog:
         """However long the store is away. Raises StoreDamaged."""
@@ -160,7 +164,7 @@ class Components:
         """What the log may hold takes no append until it is repaired; it is tried again at the next start."""
         assert self.epoch is not None
         us = (self.node, self.epoch)
-        await self.controller.quarantine_wal(wal.node, wal.epoch, recoverer=us, found=found, unplaced=unplaced)
+        await self.client.quarantine_wal(wal.node, wal.epoch, recoverer=us, found=found, unplaced=unplaced)
         log.error(
             "write-ahead log damaged: what it may hold takes no records until it is repaired",
             extra={
@@ -215,7 +219,7 @@ class Components:
             clock=platform.clock,
             entropy=platform.entropy,
             metadata=self.metadata,
-            controller=self.controller,
+            controller=self.client,
             partitions=self.partitions,
             groups=self.groups,
             fetch_sessions=FetchSessions(self._settings.server.fetch_session_slots),
@@ -280,12 +284,12 @@ class Components:
             self.partitions.close()
         await self.controller.close()
 
-    def _make_objects(self, epoch: BrokerEpoch) -> LocalObjects:
-        return LocalObjects(controller=self.controller, metadata=self.metadata, node=self.node, epoch=epoch)
+    def _make_objects(self, epoch: BrokerEpoch) -> BrokerObjects:
+        return BrokerObjects(controller=self.client, metadata=self.metadata, node=self.node, epoch=epoch)
 
-    def _make_streams(self, epoch: BrokerEpoch) -> LocalStreams:
-        return LocalStreams(
-            controller=self.controller,
+    def _make_streams(self, epoch: BrokerEpoch) -> BrokerStreams:
+        return BrokerStreams(
+            controller=self.client,
             metadata=self.metadata,
             node=self.node,
             epoch=epoch,
@@ -304,7 +308,7 @@ class Components:
             cluster_id=self.cluster_id,
             node=self.node,
             epoch=epoch,
-            controller=self.controller,
+            controller=self.client,
             metadata=self.metadata,
             class_of=self._make_streams(epoch).retention_class,
             worker=platform.compaction_worker(self._settings, read_bytes)
@@ -350,7 +354,7 @@ class Components:
 
     async def _allocate_producer_ids(self, count: int) -> ProducerIdBlock:
         assert self.epoch is not None
-        return await self.controller.allocate_producer_ids(self.node, self.epoch, count)
+        return await self.client.allocate_producer_ids(self.node, self.epoch, count)
 
     async def _create_internal_topic(
         self, *, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]
@@ -362,7 +366,7 @@ class Components:
             configs=dict(configs),
             is_internal=True,
         )
-        (result,) = await self.controller.create_topics([spec])
+        (result,) = await self.client.create_topics([spec])
         if result.error is not None:
             raise result.error
         log.info("internal topic created", extra={"target": name, "partitions": partitions})

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.clock import Clock, SystemClock
 from automq.runtime.cpu import MeteredWorkers
 from automq.runtime.entropy import Entropy, SystemEntropy
@@ -140,6 +141,8 @@ class Platform:
     boot_id: str = ""
     """Names this boot of this machine; "" where nothing does."""
     stall_watch: Callable[[Metrics], StallWatch] = lambda _metrics: NoStallWatch()
+    follow: Callable[[MetadataPublisher], MetadataPublisher] = lambda published: published
+    """What a broker knows of what the controller in its own process publishes: it is the same."""
     compaction_worker: Callable[[Settings, int], CompactionWorker | None] = lambda _settings, _read_bytes: None
     """Makes who does compaction jobs, reading so many bytes at once; None: this very process does."""
 

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from automq.controller import commit_check
-from automq.controller.local import LocalObjects, LocalStreams
+from automq.controller.broker_ports import BrokerObjects, BrokerStreams
+from automq.controller.client import ControllerClient
 from automq.controller.model import ControllerSettings, TopicSpec
 from automq.controller.service import Controller
+from automq.controller.serving import LocalLink
 from automq.ids import BrokerEpoch, ObjectId, Offset, StreamEpoch, StreamId
 from automq.metadata import log as log_module
 from automq.metadata import object_replay
@@ -193,10 +195,20 @@ async def test_a_brokers_restart_goes_register_recover_open(world: ServiceWorld)
     assert [part.leader_epoch for part in topic.partitions] == [2, 2]
 
 
-async def test_local_objects_and_streams_answer_from_the_durable_image(world: ServiceWorld) -> None:
+async def test_objects_and_streams_answer_from_the_durable_image(world: ServiceWorld) -> None:
     controller, publisher = await with_a_topic(world)
-    objects = LocalObjects(controller=controller, metadata=publisher, node=NODE, epoch=BrokerEpoch(1))
-    streams = LocalStreams(controller=controller, metadata=publisher, node=NODE, epoch=BrokerEpoch(1))
+    objects = BrokerObjects(
+        controller=ControllerClient(LocalLink(controller), publisher),
+        metadata=publisher,
+        node=NODE,
+        epoch=BrokerEpoch(1),
+    )
+    streams = BrokerStreams(
+        controller=ControllerClient(LocalLink(controller), publisher),
+        metadata=publisher,
+        node=NODE,
+        epoch=BrokerEpoch(1),
+    )
     (object_id,) = await objects.prepare(1)
     await objects.commit(a_commit(object_id, 0, 5))
     assert await streams.trim([StreamTrim(StreamId(1), StreamEpoch(1), Offset(2))]) == [None]
@@ -233,8 +245,12 @@ async def test_f5_retention_class_follows_from_what_holds_for_the_topic(
     assert made.error is None
     topic = publisher.image.topic("other")
     assert topic is not None
-    streams = LocalStreams(
-        controller=controller, metadata=publisher, node=NODE, epoch=BrokerEpoch(1), topic_defaults=defaults
+    streams = BrokerStreams(
+        controller=ControllerClient(LocalLink(controller), publisher),
+        metadata=publisher,
+        node=NODE,
+        epoch=BrokerEpoch(1),
+        topic_defaults=defaults,
     )
     assert streams.retention_class(topic.partitions[0].stream) == expected
     assert streams.retention_class(StreamId(99)) == deleted_class(0)

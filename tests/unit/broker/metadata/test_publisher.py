@@ -1,5 +1,7 @@
 """Who is told of a change, and in which order."""
 
+import asyncio
+
 from automq.ids import BrokerEpoch, NodeId, StreamId
 from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.image import EMPTY
@@ -66,3 +68,30 @@ def test_a_synthetic_change_names_what_differs() -> None:
     assert not change.records
     assert not change.topics
     assert StreamId(1) not in change.streams
+
+
+async def test_whoever_waits_is_told_after_the_subscribers() -> None:
+    machine = MetadataMachine(EMPTY, remembers=True)
+    publisher = MetadataPublisher(EMPTY)
+    order: list[str] = []
+
+    async def wait(record_number: int) -> None:
+        await publisher.wait(record_number)
+        assert publisher.image.record_number >= record_number
+        order.append(f"waited for {record_number}")
+
+    await publisher.wait(0)
+    waiting = [asyncio.ensure_future(wait(number)) for number in (2, 1, 2)]
+    gone = asyncio.ensure_future(publisher.wait(1))
+    await asyncio.sleep(0)
+    gone.cancel()
+    publisher.subscribe(lambda change: order.append(f"told of {change.new.record_number}"))
+    for number in (1, 2):
+        machine.replay(ConfigChanged(2, "t", (("retention.ms", str(number)),)))
+        publisher.publish(machine.take_change())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert order == ["told of 1", "waited for 1", "told of 2", "waited for 2", "waited for 2"]
+    await asyncio.gather(*waiting)
+    await asyncio.gather(gone, return_exceptions=True)
+    assert gone.cancelled()

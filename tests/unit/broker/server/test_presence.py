@@ -9,9 +9,11 @@ from functools import partial
 
 import pytest
 
-from automq.controller.local import LocalObjects, LocalStreams
+from automq.controller.broker_ports import BrokerObjects, BrokerStreams
+from automq.controller.client import ControllerClient
 from automq.controller.model import ControllerSettings, TopicSpec
 from automq.controller.service import Controller
+from automq.controller.serving import LocalLink
 from automq.ids import ClusterId, NodeId
 from automq.metadata.cluster import CLUSTER_KEY
 from automq.metadata.log_format import claim_key
@@ -27,6 +29,7 @@ from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import (
     BucketNotFound,
     Buffer,
+    NotController,
     ObjectStorage,
     StoreAccessDenied,
     StoreError,
@@ -119,7 +122,8 @@ async def serve(
     registration = await controller.register_broker(NODE, rack=None, endpoints=())
     if format_prefix:
         await controller.create_topics([TopicSpec(name="t", partitions=1)])
-    objects = LocalObjects(controller=controller, metadata=metadata, node=NODE, epoch=registration.epoch)
+    client = ControllerClient(LocalLink(controller), metadata)
+    objects = BrokerObjects(controller=client, metadata=metadata, node=NODE, epoch=registration.epoch)
     settings = StorageSettings(wal_interval_ms=2, upload_interval_ms=upload_interval_ms)
     storage = Storage(
         settings=settings,
@@ -129,7 +133,7 @@ async def serve(
         epoch=registration.epoch,
         store=store,
         objects=objects,
-        streams=LocalStreams(controller=controller, metadata=metadata, node=NODE, epoch=registration.epoch),
+        streams=BrokerStreams(controller=client, metadata=metadata, node=NODE, epoch=registration.epoch),
         clock=clock,
         entropy=entropy,
         tasks=tasks,
@@ -282,7 +286,7 @@ async def test_somebody_who_took_over_and_deletes_is_a_fence_and_no_damage() -> 
         on_lost=serving.damages.append,
         clock=SystemClock(),
     )
-    with pytest.raises(BrokerFenced):
+    with pytest.raises(NotController):
         await watch.look()
 
     assert serving.damages == []

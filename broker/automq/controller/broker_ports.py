@@ -1,25 +1,22 @@
-"""The controller's word on streams and objects, for a broker in the controller's own process.
+"""The controller's word on streams and objects, for the storage engine of one (node, epoch).
 
-One pair for each (node, epoch). Reads come from the durable image, changes go through the controller.
+Reads come from the broker's durable image; changes go to whoever is the controller, and are in that image when a call
+returns (`client`).
 """
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 
 from immutables import Map
 
-from automq.controller.service import Controller
+from automq.controller.client import ControllerClient
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
 from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
 from automq.metadata.publisher import MetadataPublisher
-from automq.replicated.machine import LogFailed, LogFenced
 from automq.s3stream.model import (
     DELETED_BY_SIZE,
     KEPT,
-    BrokerFenced,
     CommitRequest,
     CommitResult,
-    FencedBy,
     ObjectSpan,
     RetentionClass,
     StreamNotFound,
@@ -28,25 +25,13 @@ from automq.s3stream.model import (
     Trimmed,
     deleted_class,
 )
-from automq.s3stream.ports import StoreUnavailable
 
 
-@contextlib.contextmanager
-def _as_port_errors() -> Iterator[None]:
-    """The log's errors are none of the engine's: what it may try again, and what it may not, the port says."""
-    try:
-        yield
-    except LogFenced as error:
-        raise BrokerFenced(str(error), by=FencedBy.METADATA_LOG) from error
-    except LogFailed as error:
-        raise StoreUnavailable(f"the metadata log takes nothing now: {error}") from error
-
-
-class LocalObjects:
+class BrokerObjects:
     """Implements `ObjectManager`."""
 
     def __init__(
-        self, *, controller: Controller, metadata: MetadataPublisher, node: NodeId, epoch: BrokerEpoch
+        self, *, controller: ControllerClient, metadata: MetadataPublisher, node: NodeId, epoch: BrokerEpoch
     ) -> None:
         self._controller = controller
         self._metadata = metadata
@@ -54,16 +39,13 @@ class LocalObjects:
         self._epoch = epoch
 
     async def prepare(self, count: int) -> Sequence[ObjectId]:
-        with _as_port_errors():
-            return await self._controller.prepare_objects(self._node, self._epoch, count)
+        return await self._controller.prepare_objects(self._node, self._epoch, count)
 
     async def commit(self, request: CommitRequest) -> CommitResult:
-        with _as_port_errors():
-            return await self._controller.commit_objects(request)
+        return await self._controller.commit_objects(request)
 
     async def confirm(self) -> None:
-        with _as_port_errors():
-            await self._controller.confirm(self._node, self._epoch)
+        await self._controller.confirm(self._node, self._epoch)
 
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
         return self._metadata.image.spans(stream, start, end, limit=limit)
@@ -76,13 +58,13 @@ class LocalObjects:
         return 0 if found is None else found.held.stored_bytes
 
 
-class LocalStreams:
+class BrokerStreams:
     """Implements `StreamManager`. `topic_defaults` are the broker's own settings, as the partitions have them."""
 
     def __init__(
         self,
         *,
-        controller: Controller,
+        controller: ControllerClient,
         metadata: MetadataPublisher,
         node: NodeId,
         epoch: BrokerEpoch,
@@ -116,8 +98,7 @@ class LocalStreams:
         return DELETED_BY_SIZE if config.is_deleted and config.retention_bytes is not None else KEPT
 
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
-        with _as_port_errors():
-            await self._controller.lose_before(*log, recoverer=(self._node, self._epoch), stream=stream, end=end)
+        await self._controller.lose_before(*log, recoverer=(self._node, self._epoch), stream=stream, end=end)
 
     def owner(self, stream: StreamId) -> NodeId | None:
         found = self._metadata.image.stream(stream)

@@ -1,0 +1,231 @@
+"""Everything that a broker may ask the controller for: one frozen structure a request, whoever carries it.
+
+`ONCE` requests decide anew each time they arrive: a second try must reach the same controller, which knows it by its
+number (`link`). All others are conditions on the state that they are decided on, or give out what nobody gets twice, so
+that any controller may be asked again; each says how a repeat is recognised.
+
+Tags and the order of fields are for the wire: never renumber, never reuse, never reorder; a field may be added at the
+end with a default.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Final, get_args
+
+import msgspec
+
+from automq.controller.compaction_check import CompactionRequest, CompactionResult
+from automq.controller.damage import Damage
+from automq.controller.model import (
+    ConfigAlteration,
+    ConfigResult,
+    PartitionsSpec,
+    ProducerIdBlock,
+    Registration,
+    TopicResult,
+    TopicSpec,
+    WalToRecover,
+)
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
+from automq.metadata.records import Endpoint
+from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StreamTrim, Trimmed, Unplaced
+
+Incarnation = tuple[NodeId, BrokerEpoch]
+TopicName = tuple[str | None, TopicId | None]
+"""A topic by name, or by id: the other is None."""
+
+
+class RegisterBroker(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A new incarnation of `node`. Repeated it is one more, which fences the one before: nobody has heard of that."""
+
+    ANSWER: ClassVar = Registration
+    ONCE: ClassVar = False
+    node: NodeId
+    rack: str | None
+    endpoints: Sequence[Endpoint]
+
+
+class FenceBroker(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """End (node, epoch). Repeated it names the same logs again."""
+
+    ANSWER: ClassVar = Sequence[WalToRecover]
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    recoverer: Incarnation
+
+
+class WalRecovered(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """(node, epoch)'s log is committed and ended. Repeated it finds no such log."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    recoverer: Incarnation
+    recovered: RecoveredLog
+
+
+class UnregisterBroker(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Forget a fenced node."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = True
+    node: NodeId
+
+
+class OpenStreams(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Raise the epoch of what `node` owns. Repeated it raises it once more, before anybody has opened anything."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+
+
+class AllocateProducerIds(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Ids for (node, epoch). Repeated it gives others; the first are nobody's."""
+
+    ANSWER: ClassVar = ProducerIdBlock
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    count: int
+
+
+class QuarantineWal(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """(node, epoch)'s log cannot be recovered whole. What is said twice is recorded once."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    recoverer: Incarnation
+    found: Damage
+    unplaced: Sequence[Unplaced]
+
+
+class QuarantineStreams(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Streams of (node, epoch) take no append. What is said twice is recorded once."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    streams: Sequence[StreamId]
+    found: Damage
+
+
+class LoseBefore(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """What a stream lacks below `end` was given up with slots of (node, epoch)'s log. Repeated it finds no hole."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    recoverer: Incarnation
+    stream: StreamId
+    end: Offset
+
+
+class CreateTopics(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """One result for each."""
+
+    ANSWER: ClassVar = list[TopicResult]
+    ONCE: ClassVar = True
+    specs: Sequence[TopicSpec]
+    validate_only: bool
+
+
+class DeleteTopics(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """One result for each."""
+
+    ANSWER: ClassVar = list[TopicResult]
+    ONCE: ClassVar = True
+    topics: Sequence[TopicName]
+
+
+class CreatePartitions(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """One result for each."""
+
+    ANSWER: ClassVar = list[TopicResult]
+    ONCE: ClassVar = True
+    specs: Sequence[PartitionsSpec]
+    validate_only: bool
+
+
+class AlterConfigs(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """One result for each. Appending twice to a list is not appending once."""
+
+    ANSWER: ClassVar = list[ConfigResult]
+    ONCE: ClassVar = True
+    alterations: Sequence[ConfigAlteration]
+    validate_only: bool
+
+
+class TrimStreams(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """Starts move forward, never back: a repeat changes nothing."""
+
+    ANSWER: ClassVar = list[Trimmed]
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    trims: Sequence[StreamTrim]
+
+
+class PrepareObjects(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Fresh object ids. Repeated it gives others; the first expire."""
+
+    ANSWER: ClassVar = list[ObjectId]
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    count: int
+
+
+class CommitObjects(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """A repeat is known by its object ids, and answered from the broker's newest commit; without objects it moves T."""
+
+    ANSWER: ClassVar = CommitResult
+    ONCE: ClassVar = False
+    request: CommitRequest
+
+
+class CommitCompaction(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """A repeat is known by its outputs, which are committed."""
+
+    ANSWER: ClassVar = CompactionResult
+    ONCE: ClassVar = False
+    request: CompactionRequest
+
+
+class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """Whether (node, epoch) may still act, by a look at the log that began after this arrived."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+
+
+Request = (
+    RegisterBroker
+    | FenceBroker
+    | WalRecovered
+    | UnregisterBroker
+    | OpenStreams
+    | AllocateProducerIds
+    | QuarantineWal
+    | QuarantineStreams
+    | LoseBefore
+    | CreateTopics
+    | DeleteTopics
+    | CreatePartitions
+    | AlterConfigs
+    | TrimStreams
+    | PrepareObjects
+    | CommitObjects
+    | CommitCompaction
+    | Confirm
+)
+
+REQUEST_TYPES: Final[tuple[type[msgspec.Struct], ...]] = get_args(Request)
