@@ -143,6 +143,6 @@ def lines(caplog: pytest.LogCaptureFixture, phrase: str) -> list[logging.LogReco
 
 async def lost(world: World, *ranges: tuple[int, int], end: int) -> World:
     ledger, stream = world.path.ledger, world.partition().stream_id
-    given_up = tuple((Offset(first), Offset(last)) for first, last in ranges)
-    ledger.streams[stream] = replace(ledger.streams[stream], lost=given_up, end=Offset(end))
+    ledger.give_up(stream, *ranges)
+    ledger.change(stream, end=Offset(end))
     return await world.restarted()

@@ -1,16 +1,43 @@
 """A storage engine in a world of its own: a ledger in place of the controller, a store whose answers a test can hold.
 
-`Ledger` judges commits as the design's commit check says, in memory and at once.
+`Ledger` is the metadata themselves and the controller's own decisions, without a log: in memory and at once.
 """
 
 import asyncio
+import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from crc32c import crc32c
+from msgspec import structs
 
-from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.controller.brokers import check_alive
+from automq.controller.commit_check import judge
+from automq.controller.damage import lose_before
+from automq.controller.objects import prepare_objects
+from automq.controller.streams import trim_streams
+from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.image import EMPTY, BrokerImage, MetadataImage, WalImage
+from automq.metadata.packed_ranges import StreamRange, unpack
+from automq.metadata.records import BrokerFenced as FencedRecord
+from automq.metadata.records import (
+    BrokerRegistered,
+    CompactedObject,
+    MetadataRecord,
+    NewPartition,
+    ObjectsCompacted,
+    ObjectsDestroyed,
+    ObjectsPrepared,
+    PartitionsCreated,
+    RangeLost,
+    StreamOpening,
+    StreamsOpened,
+    TopicCreated,
+    WalSlotsLost,
+    WalTrimmed,
+)
+from automq.metadata.replay import MetadataMachine
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.ledger import Account, MemoryLedger, split_memory
 from automq.runtime.tasks import Tasks
@@ -18,16 +45,11 @@ from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import (
     BrokerFenced,
     CheckpointPiece,
-    CheckpointRef,
-    CommitObject,
     CommitRequest,
     CommitResult,
-    ObjectRefused,
     ObjectSpan,
-    RangeVerdict,
     RetentionClass,
     StoreDamaged,
-    StreamFenced,
     StreamNotFound,
     StreamState,
     StreamTrim,
@@ -40,6 +62,7 @@ from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Storage, Stream
 from automq.s3stream.wal.format import SlotId, encode_fence
+from automq.steps import at_once
 
 CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
 NODE = NodeId(1)
@@ -47,90 +70,127 @@ FIRST_EPOCH = BrokerEpoch(1)
 Incarnation = tuple[NodeId, BrokerEpoch]
 
 
-@dataclass
 class Ledger:
-    """What the controller would know."""
+    """What the controller would know: the metadata's own image, and its own check of commits.
 
-    streams: dict[StreamId, StreamState] = field(default_factory=dict)
-    objects: dict[ObjectId, list[tuple[StreamId, ObjectSpan]]] = field(default_factory=dict)
-    prepared: dict[ObjectId, None] = field(default_factory=dict)
-    trimmed: dict[Incarnation, int] = field(default_factory=dict)
-    fenced_by: dict[Incarnation, Incarnation] = field(default_factory=dict)
-    commits: list[CommitRequest] = field(default_factory=list)
-    lost: list[tuple[StreamId, Offset, Offset]] = field(default_factory=list)
-    classes: dict[StreamId, RetentionClass] = field(default_factory=dict)
-    """Of streams that are not like others."""
-    """What recovery recorded as lost with slots that were given up."""
-    next_object: int = 1
+    There is no log and nobody to ask twice: what is decided is durable at once. Incarnations are registered when they
+    first ask for something.
+    """
+
+    def __init__(self) -> None:
+        self._machine = MetadataMachine(EMPTY)
+        self.commits: list[CommitRequest] = []
+        """Those that made a record, in order."""
+        self.classes: dict[StreamId, RetentionClass] = {}
+        """Of streams that are not like others."""
+
+    @property
+    def image(self) -> MetadataImage:
+        """Everything decided so far."""
+        return self._machine.image
+
+    @property
+    def streams(self) -> Mapping[StreamId, StreamState]:
+        """All that are not deleted."""
+        found = {stream: self.image.stream_state(stream) for stream in sorted(self.image.streams)}
+        return {stream: state for stream, state in found.items() if state is not None}
+
+    @property
+    def objects(self) -> Mapping[ObjectId, Sequence[StreamRange]]:
+        """What committed objects held when they were committed."""
+        return {number: list(unpack(held.ranges)) for number, held in sorted(self.image.committed.items())}
+
+    @property
+    def trimmed(self) -> Mapping[Incarnation, int]:
+        """T of each log."""
+        return {log: wal.trim_to for log, wal in self.image.wals.items()}
+
+    @property
+    def lost(self) -> Sequence[tuple[StreamId, Offset, Offset]]:
+        """Ranges that were given up, by stream and offset."""
+        return [(each.stream, each.start, each.end) for _, of in sorted(self.image.lost_ranges.items()) for each in of]
+
+    def record(self, *records: MetadataRecord) -> None:
+        """They are in the log."""
+        for record in records:
+            self._machine.replay(record)
 
     def create_stream(self, stream: int, *, owner: NodeId = NODE) -> StreamId:
-        """A new, empty stream at epoch 0."""
-        made = StreamId(stream)
-        self.streams[made] = StreamState(stream=made, epoch=StreamEpoch(0), owner=owner, start=Offset(0), end=Offset(0))
+        """A new, empty stream at epoch 0: a topic of its own."""
+        made, topic_id = StreamId(stream), TopicId(uuid.UUID(int=stream))
+        partition = NewPartition(index=0, stream=made, leader=owner)
+        self.record(
+            TopicCreated(topic_id=topic_id, name=f"topic-{stream}", is_internal=False, replication_factor=1),
+            PartitionsCreated(topic_id=topic_id, partitions=(partition,)),
+        )
         return made
+
+    def register(self, incarnation: Incarnation) -> None:
+        """It has a log, and is alive unless a later one of its node was registered before."""
+        node, epoch = incarnation
+        image = self.image
+        if incarnation in image.wals:
+            return
+        if epoch >= image.next_broker_epoch:
+            self.record(BrokerRegistered(node=node, epoch=epoch, rack=None, endpoints=()))
+            return
+        before = image.broker(node)
+        brokers = image.broker_map
+        if before is None or before.epoch < epoch:
+            brokers = brokers.set(node, BrokerImage(node=node, epoch=epoch, rack=None, endpoints=()))
+        wals = image.wals.set(incarnation, WalImage(node=node, epoch=epoch))
+        self._machine = MetadataMachine(replace(image, broker_map=brokers, wals=wals))
 
     def fence(self, dead: Incarnation, recoverer: Incarnation) -> int:
         """The record that fences; T of the dead incarnation."""
-        self.fenced_by[dead] = recoverer
-        return self.trimmed.get(dead, 0)
+        self.register(dead)
+        self.register(recoverer)
+        self.record(FencedRecord(*dead, *recoverer))
+        return self.trimmed[dead]
+
+    def trim_log(self, log: Incarnation, trim_to: int) -> None:
+        """T moves, as if what lies below had been committed."""
+        self.register(log)
+        self.record(WalTrimmed(*log, trim_to=trim_to))
 
     def reopen(self, stream: StreamId, *, owner: NodeId = NODE) -> None:
-        """The next opening of the stream: a higher epoch, at the larger of end and trim point."""
-        state = self.streams[stream]
-        self.streams[stream] = replace(
-            state, epoch=StreamEpoch(state.epoch + 1), owner=owner, end=max(state.end, state.start)
+        """The next opening of the stream: a higher epoch."""
+        opening = StreamOpening(stream=stream, epoch=StreamEpoch(self.streams[stream].epoch + 1))
+        self.record(StreamsOpened(node=owner, epoch=FIRST_EPOCH, streams=(opening,)))
+
+    def change(self, stream: StreamId, **fields: Any) -> None:
+        """As if the stream's past were another one: its `start`, its `end`, what objects hold of it (`held`)."""
+        image = self.image
+        changed = structs.replace(image.streams[stream], **fields)
+        self._machine = MetadataMachine(replace(image, streams=image.streams.set(stream, changed)))
+
+    def give_up(self, stream: StreamId, *ranges: tuple[int, int]) -> None:
+        """A person gave these ranges up."""
+        for start, end in ranges:
+            self.record(RangeLost(stream, Offset(start), Offset(end), key="a key", reason="a test", by="me", at_ms=0))
+
+    def expire_prepared(self) -> None:
+        """What is prepared and not committed never will be."""
+        self.record(ObjectsDestroyed(objects=tuple(self.image.prepared), at_ms=0))
+
+    def compact_alone(self, old: ObjectId, new: ObjectId, *, size: int) -> None:
+        """`new` takes the place of `old`, which is destroyed."""
+        ranges = self.image.committed[old].ranges
+        self.record(
+            ObjectsPrepared(first=new, count=1, node=NODE, epoch=FIRST_EPOCH, expires_ms=0),
+            ObjectsCompacted(NODE, FIRST_EPOCH, 1, (CompactedObject(new, size, ranges),)),
+            ObjectsDestroyed(objects=(old,), at_ms=0),
         )
 
     def judge(self, request: CommitRequest, committer: Incarnation) -> CommitResult:
-        """The commit check."""
-        dead = (request.node, request.epoch)
-        expected = self.fenced_by.get(dead) if request.recoverer is not None else None
-        if request.recoverer is None:
-            if committer in self.fenced_by or dead != committer:
-                raise BrokerFenced(f"{committer} is fenced")
-        elif expected != committer or committer in self.fenced_by:
-            raise BrokerFenced(f"{committer} does not recover {dead}")
-        if request.objects:
-            if any(object_id in self.objects for object_id in request.object_ids):
-                verdicts = [RangeVerdict.ACCEPTED] * len(request.ranges)
-                return CommitResult(verdicts=verdicts, trimmed_to=self.trimmed.get(dead, 0))
-            if not all(object_id in self.prepared for object_id in request.object_ids):
-                raise ObjectRefused(f"objects {request.object_ids} are not prepared")
-            for object_id in request.object_ids:
-                del self.prepared[object_id]
-                self.objects[object_id] = []
-        self.commits.append(request)
-        verdicts, stuck = [], False
-        for committed, commit in ((each, item) for each in request.objects for item in each.ranges):
-            state = self.streams.get(commit.stream)
-            if state is None:
-                verdicts.append(RangeVerdict.DROPPED)
-            elif state.owner != request.node or state.epoch != commit.epoch or commit.start != state.end:
-                verdicts.append(RangeVerdict.REFUSED)
-                stuck = stuck or state.owner == request.node
-            else:
-                verdicts.append(RangeVerdict.CLIPPED if commit.start < state.start else RangeVerdict.ACCEPTED)
-                self._accept(committed, commit)
-        if not stuck:
-            self.trimmed[dead] = max(self.trimmed.get(dead, 0), request.trim_to)
-        return CommitResult(verdicts=verdicts, trimmed_to=self.trimmed.get(dead, 0))
-
-    def _accept(self, request: CommitObject, commit: Any) -> None:
-        state = self.streams[commit.stream]
-        span = ObjectSpan(
-            object_id=request.object_id,
-            object_size=request.size,
-            start=commit.start,
-            end=commit.end,
-            size=commit.size,
-            max_timestamp_ms=commit.max_timestamp_ms,
-        )
-        self.objects[request.object_id].append((commit.stream, span))
-        checkpoints = tuple(state.checkpoints)
-        if commit.checkpoint:
-            made = CheckpointRef(object_id=request.object_id, object_size=request.size, offset=commit.end)
-            checkpoints = (*checkpoints, made)[-commit.checkpoint :]
-        self.streams[commit.stream] = replace(state, end=commit.end, checkpoints=checkpoints)
+        """The commit check itself."""
+        assert committer == (request.recoverer or (request.node, request.epoch))
+        self.register(committer)
+        decision = judge(self.image, request)
+        if decision.records:
+            self.commits.append(request)
+        self.record(*decision.records)
+        return decision.response
 
 
 def a_piece(data: bytes, *, kept: int = 1) -> CheckpointPiece:
@@ -153,10 +213,9 @@ class LedgerObjects:
 
     async def prepare(self, count: int) -> Sequence[ObjectId]:
         await self._answer()
-        ids = [ObjectId(self._ledger.next_object + n) for n in range(count)]
-        self._ledger.next_object += count
-        self._ledger.prepared.update(dict.fromkeys(ids))
-        return ids
+        decision = prepare_objects(self._ledger.image, *self._committer, count, now_ms=0, expiry_ms=1)
+        self._ledger.record(*decision.records)
+        return decision.response
 
     async def commit(self, request: CommitRequest) -> CommitResult:
         await self._answer()
@@ -164,61 +223,60 @@ class LedgerObjects:
 
     async def confirm(self) -> None:
         await self._answer()
-        if self._committer in self._ledger.fenced_by:
-            raise BrokerFenced(f"{self._committer} is fenced")
+        check_alive(self._ledger.image, *self._committer)
 
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
-        return [span for span in self.spans_from(stream, start) if span.start < end][:limit]
+        return self._ledger.image.spans(stream, start, end, limit=limit)
 
     def spans_from(self, stream: StreamId, start: Offset) -> Iterator[ObjectSpan]:
-        spans = [span for spans in self._ledger.objects.values() for of, span in spans if of == stream]
-        return iter(sorted((span for span in spans if span.end > start), key=lambda span: span.start))
+        return self._ledger.image.spans_of(stream).above(start)
 
     def stored_bytes(self, stream: StreamId) -> int:
-        return sum(span.size for span in self.spans_from(stream, self._ledger.streams[stream].start))
+        found = self._ledger.image.stream(stream)
+        return 0 if found is None else found.held.stored_bytes
 
     async def _answer(self) -> None:
         await asyncio.sleep(0)
         if self.unavailable:
             self.unavailable -= 1
             raise StoreUnavailable("the metadata log cannot be reached")
+        self._ledger.register(self._committer)
 
 
 class LedgerStreams:
     """The StreamManager of one incarnation."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, owner: Incarnation) -> None:
+        self._ledger, self._owner = ledger, owner
 
     def state(self, stream: StreamId) -> StreamState:
-        if stream not in self._ledger.streams:
+        state = self._ledger.image.stream_state(stream)
+        if state is None:
             raise StreamNotFound(f"stream {stream}")
-        return self._ledger.streams[stream]
+        return state
 
     async def trim(self, trims: Sequence[StreamTrim]) -> Sequence[Trimmed]:
         await asyncio.sleep(0)
-        return [self._trim(trim) for trim in trims]
-
-    def _trim(self, trim: StreamTrim) -> Trimmed:
-        state = self._ledger.streams.get(trim.stream)
-        if state is None:
-            return StreamNotFound(f"stream {trim.stream}")
-        if trim.epoch != state.epoch:
-            return StreamFenced(stream=trim.stream, ours=trim.epoch, current=state.epoch)
-        self._ledger.streams[trim.stream] = replace(state, start=max(state.start, trim.new_start))
-        return None
+        self._ledger.register(self._owner)
+        decision = at_once(trim_streams(self._ledger.image, *self._owner, trims))
+        self._ledger.record(*decision.records)
+        return decision.response
 
     def retention_class(self, stream: StreamId) -> RetentionClass:
         return self._ledger.classes.get(stream, deleted_class(604_800_000))
 
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
         await asyncio.sleep(0)
-        state = self.state(stream)
-        self._ledger.lost.append((stream, state.end, end))
-        self._ledger.streams[stream] = replace(state, end=max(state.end, end))
+        if not self._ledger.image.wals[log].lost:
+            # Whoever recovers was told of slots that are given up; here nobody has recorded them before.
+            self._ledger.record(WalSlotsLost(*log, start=0, end=None, by="me", at_ms=0))
+        recoverer = self._owner
+        decision = lose_before(self._ledger.image, *log, recoverer=recoverer, stream=stream, end=end, now_ms=0)
+        self._ledger.record(*decision.records)
 
     def owner(self, stream: StreamId) -> NodeId | None:
-        return self._ledger.streams[stream].owner if stream in self._ledger.streams else None
+        found = self._ledger.image.stream(stream)
+        return None if found is None else found.owner
 
 
 class HeldStore:
@@ -346,7 +404,7 @@ class Engine:
             epoch=BrokerEpoch(epoch),
             store=store,
             objects=self.objects,
-            streams=LedgerStreams(ledger),
+            streams=LedgerStreams(ledger, self.me),
             clock=LoopClock(),
             entropy=SeededEntropy(f"{seed} {epoch}"),
             tasks=self.tasks,

@@ -266,9 +266,15 @@ class Stream:
         return await self._lookup().greatest(start)
 
     def has_boundary(self, offset: Offset) -> bool:
-        """Whether a batch is known to begin at `offset`, from what is in memory; it may begin there all the same."""
-        spans = self._spans(offset, Offset(offset + 1), limit=1)
-        return bool(spans and spans[0].start == offset) or any(run.start == offset for run in self.tail.runs)
+        """Whether a batch is known to begin at `offset`, from what is in memory; it may begin there all the same.
+
+        Where the log begins a span does not say: a commit behind a trim is clipped there.
+        """
+        if offset > self.start_offset:
+            spans = self._spans(offset, Offset(offset + 1), limit=1)
+            if spans and spans[0].start == offset:
+                return True
+        return not offset or any(run.start == offset for run in self.tail.runs)
 
     def _lookup(self) -> TimeLookup:
         return TimeLookup(

@@ -2,7 +2,8 @@
 
 Rule: an answer concerns what readers see, offsets [start, end) without what was given up. The greatest timestamp of a
 span, a block or a run is that of all its batches; where only a part of them is seen (below the start a trim has cut,
-above the end nothing is durable yet) it is a bound, and the batches themselves are asked.
+above the end nothing is durable yet) it is a bound, and the batches themselves are asked. A span that begins where the
+log does may be such a part: what is committed behind a trim is clipped, and keeps its timestamp.
 
 A run in the cache has half a million batches, perhaps, so it is looked through in several turns of the loop, and what
 was learned of each group of batches is kept with it: who asks again looks at one group.
@@ -34,6 +35,11 @@ class LookedUpStream(Protocol):
 
     @property
     def stream_id(self) -> StreamId: ...
+
+    @property
+    def start_offset(self) -> Offset:
+        """The log's."""
+        ...
 
     @property
     def confirmed_offset(self) -> Offset:
@@ -111,7 +117,8 @@ class TimeLookup:
         cut: list[ObjectSpan] = []
         for span in self._spans(start, stream.confirmed_offset):
             await pace.spend(SPAN_US)
-            if not self._is_whole(span.start, span.end, start):
+            is_clipped = 0 < span.start <= stream.start_offset
+            if is_clipped or not self._is_whole(span.start, span.end, start):
                 cut.append(span)
             elif greatest is None or span.max_timestamp_ms > greatest:
                 greatest = span.max_timestamp_ms

@@ -120,6 +120,21 @@ async def test_records_without_timestamps_have_no_newest_one() -> None:
     await path.close()
 
 
+async def test_newest_behind_a_trim_within_a_batch_that_was_committed_after_it() -> None:
+    """The commit is clipped at the trim point: no batch begins there, and its timestamp is that of all its batches."""
+    path, partition, _ = await a_partition()
+    await put(path, partition, a_batch(90, 20), a_batch(50))
+    await partition.delete_records(1)
+    await path.engine.storage.upload_now()
+    for is_cached in (True, False):
+        while not is_cached and path.engine.storage.cache.evict():
+            pass
+        assert await partition.find_newest() == (50, 2)
+        assert await partition.find_timestamp(15) == (20, 1)
+        assert await partition.find_timestamp(60) is None
+    await path.close()
+
+
 async def test_k1_records_without_timestamps_expire_by_their_append_time() -> None:
     path, partition, _ = await a_partition()
     path.set_configs(TOPIC, {"retention.ms": "60000"})

@@ -1,11 +1,12 @@
 """Streams: append, read from wherever the batches are, trim, lookups, life and death."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from automq.ids import NodeId, ObjectId, Offset, StreamId
+from automq.metadata.records import StreamTrimmed
+from automq.metadata.spans import NOTHING_HELD
 from automq.s3stream import stream as stream_module
 from automq.s3stream.cache import read_ahead
 from automq.s3stream.model import (
@@ -22,7 +23,18 @@ from automq.s3stream.objects.format import FOOTER_BYTES, ROW_BYTES, object_key
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from automq.s3stream.upload.builder import ObjectBuilder
-from tests.support.engine import CLUSTER, Engine, HeldStore, Ledger, a_batch, a_piece, append, durable, read_all, stored
+from tests.support.engine import (
+    CLUSTER,
+    Engine,
+    HeldStore,
+    Ledger,
+    a_batch,
+    a_piece,
+    append,
+    durable,
+    read_all,
+    stored,
+)
 
 pytestmark = pytest.mark.looptime
 
@@ -158,10 +170,8 @@ async def test_object_that_vanished_is_looked_up_again() -> None:
         if span.object_id in engine.ledger.objects:
             body = await successor.finish()
             await store.inner.put(object_key(CLUSTER, ObjectId(99)), body)
-            moved = replace(span, object_id=ObjectId(99), object_size=sum(map(len, body)))
             await store.inner.delete([object_key(CLUSTER, span.object_id)])
-            del engine.ledger.objects[span.object_id]
-            engine.ledger.objects[ObjectId(99)] = [(stream.stream_id, moved)]
+            engine.ledger.compact_alone(span.object_id, ObjectId(99), size=sum(map(len, body)))
 
     store.before = compact
 
@@ -254,7 +264,7 @@ async def test_f8_everything_before_a_damaged_batch_then_an_error_at_exactly_its
 async def test_offset_that_no_object_holds_is_an_error_not_a_skip() -> None:
     engine, stream, _ = an_engine()
     await cold(engine, stream, 8)
-    engine.ledger.objects.clear()
+    engine.ledger.change(stream.stream_id, held=NOTHING_HELD)
 
     with pytest.raises(DataMissing) as caught:
         await stream.read(Offset(0), Offset(8), 1000)
@@ -263,9 +273,8 @@ async def test_offset_that_no_object_holds_is_an_error_not_a_skip() -> None:
 
 def given_up(engine: Engine, stream: Stream, *ranges: tuple[int, int], end: int = 0) -> Stream:
     """The stream opened again, after a person gave these ranges up."""
-    state = engine.ledger.streams[stream.stream_id]
-    lost = tuple((Offset(first), Offset(last)) for first, last in ranges)
-    engine.ledger.streams[stream.stream_id] = replace(state, lost=lost, end=Offset(max(end, state.end)))
+    engine.ledger.give_up(stream.stream_id, *ranges)
+    engine.ledger.change(stream.stream_id, end=Offset(max(end, engine.ledger.streams[stream.stream_id].end)))
     return engine.storage.open_stream(stream.stream_id)
 
 
@@ -346,8 +355,7 @@ async def test_trim_moves_the_start_for_good() -> None:
 async def test_read_below_a_trim_that_is_not_answered_yet_is_out_of_range() -> None:
     engine, stream, _ = an_engine()
     await cold(engine, stream, 8)
-    state = engine.ledger.streams[stream.stream_id]
-    engine.ledger.streams[stream.stream_id] = replace(state, start=Offset(6))
+    engine.ledger.record(StreamTrimmed(stream=stream.stream_id, start=Offset(6)))
     assert stream.start_offset == 0
 
     with pytest.raises(OffsetOutOfRange):
@@ -448,8 +456,7 @@ async def test_next_opening_ends_the_one_before() -> None:
 
 async def test_stream_opens_above_its_end_when_it_was_trimmed_there() -> None:
     engine, stream, _ = an_engine()
-    state = engine.ledger.streams[stream.stream_id]
-    engine.ledger.streams[stream.stream_id] = replace(state, start=Offset(7))
+    engine.ledger.record(StreamTrimmed(stream=stream.stream_id, start=Offset(7)))
 
     again = engine.storage.open_stream(stream.stream_id)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from crc32c import crc32c
@@ -122,7 +121,7 @@ async def test_f2_acknowledged_slot_that_is_missing_is_damage(missing: int) -> N
 
 async def test_f2_first_slots_at_t_that_are_missing_are_damage() -> None:
     dead, store = await a_dead_engine()
-    dead.ledger.trimmed[dead.me] = 2
+    dead.ledger.trim_log(dead.me, 2)
     await store.inner.delete([slot_key(n) for n in (0, 1, 2, 3)])
 
     await check_refused(dead, store, DataMissing, key=slot_key(2))
@@ -130,8 +129,8 @@ async def test_f2_first_slots_at_t_that_are_missing_are_damage() -> None:
 
 async def test_slots_below_t_may_be_missing() -> None:
     dead, store = await a_dead_engine()
-    dead.ledger.trimmed[dead.me] = 3
-    dead.ledger.streams[STREAM] = replace(dead.ledger.streams[STREAM], end=Offset(3))
+    dead.ledger.trim_log(dead.me, 3)
+    dead.ledger.change(STREAM, end=Offset(3))
     await store.inner.delete([slot_key(n) for n in (0, 2)])
 
     successor = Engine(dead.ledger, store, epoch=2)
@@ -312,7 +311,7 @@ async def test_recovery_passes_over_slots_that_were_given_up_and_places_what_fol
     assert dead.ledger.lost == [(STREAM, 2, 4)]
     assert (recovered.unplaced, recovered.given_up, recovered.continued) == ((), 2, {STREAM})
     assert dead.ledger.streams[STREAM].end == 6
-    assert sorted((found.start, found.end) for spans in dead.ledger.objects.values() for _, found in spans) == [
+    assert sorted((found.start, found.end) for ranges in dead.ledger.objects.values() for found in ranges) == [
         (0, 2),
         (4, 6),
     ]
@@ -389,7 +388,7 @@ def test_f2_no_acknowledged_slot_is_ever_fenced_over(
             await store.create(slot_key(sequence), [sealed(sequence, marks[sequence])])
         ledger = Ledger()
         engine = Engine(ledger, store, epoch=2)
-        ledger.fenced_by[NODE, BrokerEpoch(1)] = engine.me
+        ledger.fence((NODE, BrokerEpoch(1)), engine.me)
         try:
             return (await engine.storage.recover(NODE, BrokerEpoch(1), trim_to)).fence
         finally:
@@ -440,7 +439,7 @@ async def test_f8_a_flipped_bit_in_a_batch_holds_up_its_stream_from_there_and_no
 async def test_f8_a_damaged_batch_that_was_given_up_is_passed_over_and_what_follows_is_not_lost() -> None:
     dead, store = await two_streams()
     await flip(store, 2, IN_A_BATCH)
-    dead.ledger.streams[STREAM] = replace(dead.ledger.streams[STREAM], end=Offset(3), lost=((Offset(0), Offset(3)),))
+    dead.ledger.give_up(STREAM, (0, 3))
     successor = Engine(dead.ledger, store, epoch=2)
 
     recovered = await successor.storage.recover(*dead.me, dead.ledger.fence(dead.me, successor.me))

@@ -254,8 +254,7 @@ async def test_slot_deleted_while_reading_means_that_somebody_else_recovers() ->
 async def test_b16_what_does_not_fit_is_handed_back_and_its_slots_stay() -> None:
     dead, store = await a_dead_engine(slots=5)
     # The metadata say that stream 1 ends where no slot goes on: somebody lost a commit.
-    state = dead.ledger.streams[StreamId(1)]
-    dead.ledger.streams[StreamId(1)] = replace(state, end=Offset(3))
+    dead.ledger.change(StreamId(1), end=Offset(3))
 
     successor = Engine(dead.ledger, store, epoch=2)
     recovered = await successor.storage.recover(*dead.me, dead.ledger.fence(dead.me, successor.me))
@@ -271,7 +270,7 @@ async def test_b16_what_does_not_fit_is_handed_back_and_its_slots_stay() -> None
 
 async def test_b16_gap_is_found_again_after_a_kill_before_its_record() -> None:
     dead, store = await a_dead_engine(slots=5)
-    dead.ledger.streams[StreamId(1)] = replace(dead.ledger.streams[StreamId(1)], end=Offset(3))
+    dead.ledger.change(StreamId(1), end=Offset(3))
     found = []
     for epoch in (2, 3):
         engine = Engine(dead.ledger, store, epoch=epoch, settings=replace(SMALL, recovery_bytes=1))

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from automq.ids import NodeId, ObjectId, Offset
+from automq.metadata.records import StreamsDeleted
 from automq.s3stream.model import (
     KEPT,
     BrokerFenced,
@@ -118,8 +119,8 @@ async def test_refused_object_is_uploaded_again_under_a_new_id() -> None:
     engine, stream, store = an_engine()
 
     async def after(name: str, key: str) -> None:
-        if name == "create_bulk" and engine.ledger.next_object == 2:
-            engine.ledger.prepared.clear()
+        if name == "create_bulk" and engine.ledger.image.next_object == 2:
+            engine.ledger.expire_prepared()
 
     store.after = after
     append(stream)
@@ -162,7 +163,7 @@ async def test_refused_range_of_a_stream_that_has_another_owner_frees_its_slots(
 async def test_deleted_stream_is_dropped_without_a_word() -> None:
     engine, stream, store = an_engine()
     append(stream)
-    del engine.ledger.streams[stream.stream_id]
+    engine.ledger.record(StreamsDeleted(streams=(stream.stream_id,)))
     stream.close()
 
     await engine.storage.upload_now()
@@ -292,7 +293,9 @@ async def test_f5_kill_between_the_objects_of_one_upload_loses_and_doubles_nothi
     await successor.recover(engine)
     for each in (stream, kept):
         assert await read_all(successor.storage.open_stream(each.stream_id)) == [0]
-        held = [span for spans in engine.ledger.objects.values() for owner, span in spans if owner == each.stream_id]
+        held = [
+            found for ranges in engine.ledger.objects.values() for found in ranges if found.stream == each.stream_id
+        ]
         assert [(span.start, span.end) for span in held] == [(0, 1)]
 
 
@@ -422,7 +425,7 @@ async def test_checkpoint_that_the_store_damages_is_not_committed_and_is_uploade
     stream.checkpoint_source = lambda forced: a_piece(b"state at %d" % stream.next_offset, kept=1)
 
     async def flip(name: str, key: str) -> None:
-        if name == "create_bulk" and engine.ledger.next_object == 2:
+        if name == "create_bulk" and engine.ledger.image.next_object == 2:
             data = bytearray(await store.inner.get(key))
             data[data.index(b"state")] ^= 1
             await store.inner.put(key, [data])
