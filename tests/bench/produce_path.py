@@ -1,9 +1,12 @@
-"""What one Produce request costs a broker, and one GB of Fetch: its CPU alone, without a client library.
+"""What a Produce request costs a broker, a GB of Fetch, and a Fetch that waits in vain: CPU alone, without a library.
 
-    python -m tests.bench.produce_path [--size BYTES] [--requests N] [--rounds N] [--sockets] [--fetch] [--profile]
+    python -m tests.bench.produce_path [--size BYTES] [--requests N] [--rounds N] [--sockets] [--profile]
+    python -m tests.bench.produce_path --fetch [--size BYTES] [--requests MEGABYTES]
+    python -m tests.bench.produce_path --idle [--requests FETCHES] [--rounds N]
 
 Without `--sockets` prebuilt frames are handed to connections in process. With it a child process sends them over the
-loopback, eight clients with five requests in flight each; what is measured is this process.
+loopback, eight clients with five requests in flight each; what is measured is this process. So it is with `--fetch`,
+and with `--idle`, where a thousand consumers poll the end of a partition.
 """
 
 import argparse
@@ -13,6 +16,8 @@ import gc
 import multiprocessing
 import pstats
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -26,6 +31,7 @@ from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_requ
 
 CLIENTS = 8
 IN_FLIGHT = 5
+IDLE = 1000
 PARTITIONS = 16
 STORAGE = StorageSettings(arena_bytes=256 * MIB, wal_interval_ms=2.0)
 
@@ -175,6 +181,32 @@ def drink(port: int, size: int, megabytes: int) -> None:
                 offset = 0
 
 
+async def idling(path: DataPath, fetches: int, rounds: int) -> tuple[float, float]:
+    """CPU and wall seconds of so many fetches that end with their time; the least of some rounds."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(path.server.protocol_factory("CLIENT"), "127.0.0.1", 0, backlog=IDLE)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.readers", "idle", address, TOPIC, str(IDLE), stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    await child.stdout.readline()
+    await asyncio.sleep(1)
+    count = path.server.metrics.count
+    results = []
+    for _ in range(rounds):
+        before, cpu, wall = count(ApiKey.FETCH), time.process_time(), time.perf_counter()
+        while count(ApiKey.FETCH) - before < fetches:
+            await asyncio.sleep(0.1)
+        done = count(ApiKey.FETCH) - before
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        results.append((cpu / done * fetches, wall / done * fetches))
+    child.kill()
+    await child.wait()
+    server.close()
+    return min(results)
+
+
 async def measure(arguments: argparse.Namespace) -> None:
     path = DataPath(storage=STORAGE, store=NullStore())
     path.create_topic(TOPIC, PARTITIONS)
@@ -186,6 +218,10 @@ async def measure(arguments: argparse.Namespace) -> None:
         cpu, wall = await fetching(path, arguments.size, arguments.requests)
         count, unit = arguments.requests / 1000, "GB"
         print(f"fetch {arguments.size} B: {cpu / count:.3f} s/{unit}, {count * 1000 / wall:.0f} MB/s")
+    elif arguments.idle:
+        cpu, wall = await idling(path, arguments.requests, arguments.rounds)
+        each = cpu / arguments.requests
+        print(f"fetch that waits in vain: {each * 1e6:.1f} us CPU each, {arguments.requests / wall:.0f}/s")
     else:
         run = over_sockets if arguments.sockets else in_process
         # The least of several short runs: neighbours on the machine only ever add.
@@ -208,6 +244,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sockets", action="store_true")
     parser.add_argument("--fetch", action="store_true")
+    parser.add_argument("--idle", action="store_true")
     parser.add_argument("--profile", action="store_true")
     # As the broker itself does when it begins to serve.
     gc.collect()

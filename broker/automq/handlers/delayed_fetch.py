@@ -12,13 +12,15 @@ from automq.handlers.leaders import Leader
 from automq.handlers.record_range import RecordRange
 from automq.partition.fetch_session import FetchPlan, FetchTarget
 from automq.partition.partition import Partition
-from automq.protocol.connection import RequestHead, ResponseSlot
+from automq.protocol.connection import ResponseSlot
 from automq.protocol.fetch_codec import REPLICA_STATE_SINCE, TOPIC_IDS_SINCE, FetchResult
 from automq.protocol.messages.fetch import FetchRequest
 from automq.security.session import Session
 
 CONSUMER_MAX: Final = -1
 """Replica ids above it are those of brokers."""
+
+NOTHING: Final[frozenset[FetchTarget]] = frozenset()
 
 
 class Answerer(Protocol):
@@ -34,12 +36,12 @@ class Answerer(Protocol):
 
 
 class DelayedFetch:
-    """One request, as long as it waits. Not frozen: made for every request."""
+    """One request, as long as it waits; used again when the same client asks for the same."""
 
     __slots__ = (
         "_answerer",
         "bytes_max",
-        "head",
+        "correlation_id",
         "is_by_id",
         "is_done",
         "is_from_replica",
@@ -53,29 +55,32 @@ class DelayedFetch:
         "request",
         "session",
         "slot",
+        "version",
     )
 
     def __init__(
         self,
         answerer: Answerer,
-        head: RequestHead,
         slot: ResponseSlot,
         request: FetchRequest,
         plan: FetchPlan,
         *,
+        version: int,
+        correlation_id: int,
         session: Session,
         bytes_max: int,
     ) -> None:
         self._answerer = answerer
-        self.head = head
+        self.version = version
+        self.correlation_id = correlation_id
         self.slot = slot
         self.request = request
         self.plan = plan
         self.session = session
-        self.refused: frozenset[FetchTarget] = frozenset()
+        self.refused: frozenset[FetchTarget] = NOTHING
         """What the client may not read."""
-        self.is_by_id = head.version >= TOPIC_IDS_SINCE
-        replica = request.replica_state.replica_id if head.version >= REPLICA_STATE_SINCE else request.replica_id
+        self.is_by_id = version >= TOPIC_IDS_SINCE
+        replica = request.replica_state.replica_id if version >= REPLICA_STATE_SINCE else request.replica_id
         self.is_from_replica = replica > CONSUMER_MAX
         self.bytes_max = bytes_max
         """Most bytes of records in the answer; a first batch may be larger."""
@@ -85,6 +90,13 @@ class DelayedFetch:
         self.reading: asyncio.Task[None] | None = None
         """Reads objects for the answer."""
         self.is_hastened = False
+        self.is_done = False
+
+    def renew(self, slot: ResponseSlot, plan: FetchPlan, correlation_id: int) -> None:
+        """It was answered, and its client asks for the same again."""
+        assert self.is_done
+        self.slot, self.plan, self.correlation_id = slot, plan, correlation_id
+        self.missing_bytes = self.min_bytes
         self.is_done = False
 
     def force_complete(self) -> None:

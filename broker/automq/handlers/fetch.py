@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from automq.handlers.delayed_fetch import Collected, DelayedFetch
+from automq.handlers.delayed_fetch import NOTHING, Collected, DelayedFetch
 from automq.handlers.errors import error_code_of
+from automq.handlers.fetch_checks import available_bytes, check, needs_checks
 from automq.handlers.leaders import Leader, leader_of
 from automq.handlers.reader_pins import ReaderPins
 from automq.handlers.record_range import RecordRange, client_of
 from automq.ids import Offset
 from automq.metadata.publisher import MetadataPublisher
-from automq.partition.fetch_session import FetchSessions, FetchTarget
-from automq.partition.leader_epochs import EpochEnd
+from automq.partition.fetch_session import FINAL_EPOCH, FetchSessions, FetchTarget
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
-from automq.partition.purgatory import ALL_BYTES
 from automq.protocol.apis import ApiKey
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
@@ -94,7 +93,7 @@ class FetchHandler:
         self._purgatory = partitions.purgatory
         self._sessions = sessions
         self._metadata = metadata
-        self._settings = settings
+        self._bytes_max = max(0, min(settings.request_bytes_max, settings.response_bytes_max))
         self._clock, self._entropy, self._tasks = clock, entropy, tasks
         self._pins = pins
 
@@ -105,30 +104,59 @@ class FetchHandler:
         request = parse_fetch_request(frame, head.body_offset, head.version)
         plan = self._sessions.begin(request, head.version, now_ms=self._now_ms(), draw_id=self._draw_id)
         if plan.error:
-            self._on_error(plan.error)
-            slot.complete(
-                encode_fetch_response(
-                    version=head.version, correlation_id=head.correlation_id, topics=(), error_code=plan.error
-                )
-            )
+            self._refuse_session(slot, plan.error, version=head.version, correlation_id=head.correlation_id)
             return None
         if plan.targets and request.isolation_level not in (READ_UNCOMMITTED, READ_COMMITTED):
             self._refuse_whole(head, slot, request, ErrorCode.UNKNOWN_SERVER_ERROR)
             return None
-        fetch = DelayedFetch(self, head, slot, request, plan, session=session, bytes_max=self.bytes_max(request))
+        fetch = DelayedFetch(
+            self,
+            slot,
+            request,
+            plan,
+            version=head.version,
+            correlation_id=head.correlation_id,
+            session=session,
+            bytes_max=self.bytes_max(request),
+        )
+        return fetch if self._begin(fetch) else None
+
+    def repeat(self, fetch: DelayedFetch, slot: ResponseSlot, *, correlation_id: int, epoch: int) -> None:
+        """The client of `fetch`, which was answered, asks for the same again, but for the session's epoch."""
+        request = fetch.request
+        request.session_epoch = epoch
+        plan = fetch.plan
+        # Without a session the same request reads the same.
+        if fetch.plan.session is not None or request.session_id or epoch != FINAL_EPOCH:
+            now_ms = int(self._clock.monotonic() * 1000)
+            is_new = request.topics or request.forgotten_topics_data
+            plan = (None if is_new else self._sessions.resume(plan, epoch, now_ms=now_ms)) or self._sessions.begin(
+                request, fetch.version, now_ms=now_ms, draw_id=self._draw_id
+            )
+            if plan.error:
+                self._refuse_session(slot, plan.error, version=fetch.version, correlation_id=correlation_id)
+                return
+        fetch.renew(slot, plan, correlation_id)
+        fetch.refused = NOTHING
+        self._begin(fetch)
+
+    def _begin(self, fetch: DelayedFetch) -> bool:
+        """Answer now, or let it wait: whether it does."""
+        session, plan = fetch.session, fetch.plan
         if not session.allows_every(Operation.READ, ResourceType.TOPIC):
             fetch.refused = frozenset(target for target in plan.targets if not self._may_read(fetch, target))
-        wait_s = request.max_wait / 1000
+        wait_s = fetch.request.max_wait / 1000
         rooms = self._rooms(fetch) if wait_s > 0 and plan.targets and not fetch.refused else None
         if rooms is None:
             self.answer(fetch)
-            return None if fetch.is_done else fetch
+            return not fetch.is_done
         self._purgatory.park(fetch, rooms, wait_s)
-        return fetch
+        return True
 
     def bytes_max(self, request: FetchRequest) -> int:
         """Most bytes of records in the answer to `request`."""
-        return max(0, min(request.max_bytes, self._settings.request_bytes_max, self._settings.response_bytes_max))
+        asked, limit = request.max_bytes, self._bytes_max
+        return limit if asked > limit else max(asked, 0)
 
     def unpark(self, fetch: DelayedFetch) -> bool:
         """Take `fetch` out of those that wait; whether it was there."""
@@ -155,8 +183,8 @@ class FetchHandler:
                     return None
             # A first batch is given to those who want no byte, too.
             room = target.max_bytes if target.max_bytes > 0 else 1
-            if target.fetch_offset != partition.high_watermark or _needs_checks(target, partition):
-                available = _available(target, partition, bytes_max=min(room, missing))
+            if target.fetch_offset != partition.high_watermark or needs_checks(target, partition):
+                available = available_bytes(target, partition, bytes_max=min(room, missing))
                 if available is None:
                     return None
                 available = min(available, room)
@@ -174,12 +202,34 @@ class FetchHandler:
 
     def answer(self, fetch: DelayedFetch) -> None:
         """Answer with what there is, read from objects if need be."""
+        if self._is_quiet(fetch):
+            self._complete_quiet(fetch)
+            return
         found = self._collect(fetch, {})
         if not found.cold:
             self._complete(fetch, found)
             return
         wait_s = COLD_WAIT_WITH_HOT_S if found.has_news or found.size >= max(1, fetch.min_bytes) else COLD_WAIT_S
         _ = self._tasks.spawn(self._answer_cold(fetch, found.cold, wait_s), name="cold fetch")
+
+    @staticmethod
+    def _is_quiet(fetch: DelayedFetch) -> bool:
+        """Whether the client of a session was told everything: with most fetches at the end of a log it is so."""
+        plan = fetch.plan
+        if not plan.is_incremental or fetch.refused or fetch.is_from_replica:
+            return False
+        for target in plan.targets:
+            partition: Partition | None = target.partition
+            if (
+                partition is None
+                or not partition.is_open
+                or (end := partition.high_watermark) != target.fetch_offset
+                or end != target.told_high_watermark
+                or partition.log_start_offset != target.told_log_start
+                or needs_checks(target, partition)
+            ):
+                return False
+        return True
 
     def _collect(self, fetch: DelayedFetch, cold: Mapping[FetchTarget, RecordRange | Exception]) -> Collected:
         """Every partition's state, and its data if they are in memory or in `cold`."""
@@ -197,7 +247,7 @@ class FetchHandler:
             elif (
                 target.fetch_offset == (end := partition.high_watermark)
                 and plan.is_told(target, high_watermark=end, log_start=partition.log_start_offset)
-                and not _needs_checks(target, partition)
+                and not needs_checks(target, partition)
                 and not fetch.is_from_replica
                 and target not in cold
             ):
@@ -246,7 +296,7 @@ class FetchHandler:
             raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{partition.name} has no followers")
         offset = target.fetch_offset
         end = partition.high_watermark
-        diverging = _check(target, partition)
+        diverging = check(target, partition)
         aborted = () if fetch.request.isolation_level == READ_COMMITTED else None
         result = FetchResult(
             target.index, 0, end, partition.last_stable_offset, partition.log_start_offset, (), 0, aborted
@@ -293,6 +343,13 @@ class FetchHandler:
                 result.current_leader = (leader.node, leader.epoch)
                 found.leaders.append(leader)
         return result
+
+    def _refuse_session(self, slot: ResponseSlot, error: ErrorCode, *, version: int, correlation_id: int) -> None:
+        """There is no such session, or this is not its next request."""
+        self._on_error(error)
+        slot.complete(
+            encode_fetch_response(version=version, correlation_id=correlation_id, topics=(), error_code=error)
+        )
 
     def _refuse_whole(self, head: RequestHead, slot: ResponseSlot, request: FetchRequest, code: ErrorCode) -> None:
         """As Kafka: one code for everything, and from version 13 on no partitions beside it."""
@@ -373,6 +430,19 @@ class FetchHandler:
 
     # Answers.
 
+    def _complete_quiet(self, fetch: DelayedFetch) -> None:
+        """Complete the slot with nothing."""
+        fetch.is_done = True
+        fetch.slot.complete(
+            encode_fetch_response(
+                version=fetch.version,
+                correlation_id=fetch.correlation_id,
+                topics=(),
+                session_id=fetch.plan.session_id,
+                throttle_time=fetch.session.throttle(_FETCH, 0),
+            )
+        )
+
     def _complete(self, fetch: DelayedFetch, found: Collected) -> None:
         """Complete the slot with what was found."""
         fetch.is_done = True
@@ -384,10 +454,9 @@ class FetchHandler:
             elif result.error_code:
                 self._on_error(result.error_code)
         chosen = fetch.plan.to_send(found.results)
-        head = fetch.head
         parts = encode_fetch_response(
-            version=head.version,
-            correlation_id=head.correlation_id,
+            version=fetch.version,
+            correlation_id=fetch.correlation_id,
             topics=_by_topic(chosen),
             session_id=fetch.plan.session_id,
             throttle_time=fetch.session.throttle(_FETCH, found.size),
@@ -400,54 +469,6 @@ class FetchHandler:
 
     def _draw_id(self) -> int:
         return int.from_bytes(self._entropy.token(4), "big") & 0x7FFF_FFFF or 1
-
-
-def _needs_checks(target: FetchTarget, partition: Partition) -> bool:
-    """Whether a reader at the high watermark may be refused or told something."""
-    return (
-        target.last_fetched_epoch >= 0
-        or partition.quarantine is not None
-        or (target.leader_epoch != partition.leader_epoch and target.leader_epoch >= 0)
-    )
-
-
-def _check(target: FetchTarget, partition: Partition) -> EpochEnd | None:
-    """Where the client's log diverges from ours, if it does. Raises ApiError, DataMissing."""
-    partition.check_leader_epoch(target.leader_epoch)
-    offset = target.fetch_offset
-    if target.last_fetched_epoch >= 0:
-        end = partition.epoch_end(target.last_fetched_epoch)
-        if end.epoch < 0 or end.end_offset < 0:
-            raise ApiError(ErrorCode.OFFSET_OUT_OF_RANGE, f"epoch {target.last_fetched_epoch} is not known")
-        if end.epoch < target.last_fetched_epoch or end.end_offset < offset:
-            return end
-    if partition.quarantine is not None:
-        partition.check_end(offset)
-    if not partition.is_readable(offset):
-        raise ApiError(
-            ErrorCode.OFFSET_OUT_OF_RANGE,
-            f"{partition.name} has no offset {offset} but up to {partition.high_watermark} so far",
-        )
-    return None
-
-
-def _available(target: FetchTarget, partition: Partition, *, bytes_max: int) -> int | None:
-    """Bytes that the target could be given now, counted up to `bytes_max`; None when there is something to tell.
-
-    Negative where the high watermark is before the fetch offset. Something to tell is also that records are not in
-    memory: who reads old data waits for no new ones.
-    """
-    try:
-        if _check(target, partition) is not None:
-            return None
-    except (ApiError, StreamError):
-        return None
-    end = partition.high_watermark
-    if target.fetch_offset > end:
-        # What has to become durable first is counted when it does.
-        before = partition.bytes_available(end, end=target.fetch_offset, bytes_max=ALL_BYTES)
-        return None if before is None else -before
-    return partition.bytes_available(target.fetch_offset, bytes_max=bytes_max)
 
 
 def _by_topic(results: Sequence[tuple[FetchTarget, FetchResult]]) -> list[FetchTopicResult]:

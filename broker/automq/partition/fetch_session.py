@@ -70,7 +70,7 @@ _Key = tuple[object, int]
 class FetchSession:
     """One client's partitions, in the order in which they get their turn."""
 
-    __slots__ = ("epoch", "session_id", "targets", "used_ms", "uses_ids")
+    __slots__ = ("epoch", "plan", "session_id", "targets", "used_ms", "uses_ids")
 
     def __init__(self, session_id: int, targets: dict[_Key, FetchTarget], *, uses_ids: bool, now_ms: int) -> None:
         self.session_id = session_id
@@ -79,12 +79,14 @@ class FetchSession:
         self.targets = targets
         self.uses_ids = uses_ids
         self.used_ms = now_ms
+        self.plan: FetchPlan | None = None
+        """What a request reads that changes nothing; None when that has to be found out."""
 
 
 class FetchPlan:
-    """What one request reads. Not frozen: one is made for every fetch."""
+    """What a request reads. Not frozen; those of a session that read the same in the same order share one."""
 
-    __slots__ = ("_session", "error", "is_incremental", "session_id", "targets")
+    __slots__ = ("error", "is_incremental", "session", "session_id", "targets")
 
     def __init__(
         self,
@@ -98,11 +100,11 @@ class FetchPlan:
         self.error = error
         self.session_id = NO_SESSION if session is None else session.session_id
         self.is_incremental = is_incremental
-        self._session = session
+        self.session = session
 
     def to_send(self, results: Iterable[tuple[FetchTarget, FetchResult]]) -> list[tuple[FetchTarget, FetchResult]]:
         """Of all results, in order, those the client must be told; call it once, for the answer that is sent."""
-        session = self._session
+        session = self.session
         if session is None:
             return list(results)
         chosen = []
@@ -115,6 +117,7 @@ class FetchPlan:
                 if session.targets.get(key) is target:
                     del session.targets[key]
                     session.targets[key] = target
+                    session.plan = None
         return chosen
 
     def is_told(self, target: FetchTarget, *, high_watermark: int, log_start: int) -> bool:
@@ -150,6 +153,13 @@ class FetchSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def resume(self, plan: FetchPlan, epoch: int, *, now_ms: int) -> FetchPlan | None:
+        """What a request reads that names nothing new and follows the one of `plan`; None: `begin` is to say."""
+        session = plan.session
+        if session is None or session.epoch != epoch or self._sessions.get(session.session_id) is not session:
+            return None
+        return self._next_plan(session, now_ms)
+
     def begin(self, request: FetchRequest, version: int, *, now_ms: int, draw_id: Callable[[], int]) -> FetchPlan:
         """What `request` reads. `draw_id` gives random numbers of 1 to 2^31-1."""
         uses_ids = version >= TOPIC_IDS_SINCE
@@ -172,18 +182,26 @@ class FetchSessions:
             return FetchPlan([], error=ErrorCode.INVALID_FETCH_SESSION_EPOCH)
         if session.uses_ids != uses_ids:
             return FetchPlan([], error=ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
-        self._update(session, request)
+        if request.topics or request.forgotten_topics_data:
+            self._update(session, request)
         if not session.targets:
             self._remove(session.session_id)
             return FetchPlan([])
+        return self._next_plan(session, now_ms)
+
+    def _next_plan(self, session: FetchSession, now_ms: int) -> FetchPlan:
         session.epoch = 1 if session.epoch == EPOCH_MAX else session.epoch + 1
         session.used_ms = now_ms
         # Last in line for eviction.
         del self._sessions[session.session_id]
         self._sessions[session.session_id] = session
-        return FetchPlan(list(session.targets.values()), session=session, is_incremental=True)
+        plan = session.plan
+        if plan is None:
+            plan = session.plan = FetchPlan(list(session.targets.values()), session=session, is_incremental=True)
+        return plan
 
     def _update(self, session: FetchSession, request: FetchRequest) -> None:
+        session.plan = None
         targets = session.targets
         self.partitions -= len(targets)
         for topic in request.forgotten_topics_data:

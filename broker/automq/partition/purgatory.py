@@ -9,7 +9,7 @@ moment, once. When its time is up, it expires; times are kept in ticks, so that 
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from automq.partition.partition import Partition
@@ -50,23 +50,13 @@ class _Watched:
         self.rooms: dict[Waiter, int] = {}
 
 
-class _Parked:
-    """A waiter's places, so that it can be taken out of all of them."""
-
-    __slots__ = ("partitions", "tick")
-
-    def __init__(self, partitions: tuple[Partition, ...], tick: int) -> None:
-        self.partitions = partitions
-        self.tick = tick
-        """Its number."""
-
-
 class _Tick:
     """The waiters whose time is up at one moment. The timer goes with the last of them."""
 
-    __slots__ = ("timer", "waiters")
+    __slots__ = ("number", "timer", "waiters")
 
-    def __init__(self, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, number: int, timer: asyncio.TimerHandle) -> None:
+        self.number = number
         self.timer = timer
         self.waiters: dict[Waiter, None] = {}
 
@@ -75,7 +65,8 @@ class Purgatory:
     """All that wait in one broker."""
 
     def __init__(self) -> None:
-        self._parked: dict[Waiter, _Parked] = {}
+        self._parked: dict[Waiter, tuple[Iterable[Partition], _Tick]] = {}
+        """A waiter's places, so that it can be taken out of all of them."""
         self._watched: dict[Partition, _Watched] = {}
         self._complete: dict[Waiter, None] = {}
         self._ticks: dict[int, _Tick] = {}
@@ -87,41 +78,45 @@ class Purgatory:
     def park(self, waiter: Waiter, rooms: Mapping[Partition, int], wait_s: float) -> None:
         """Keep `waiter` until it is completed, expires, or is forgotten.
 
-        `rooms` says of each partition it reads how many bytes above the high watermark of now would count.
+        `rooms` says of each partition it reads how many bytes above the high watermark of now would count; it is not
+        to be changed from now on.
         """
         assert waiter not in self._parked
         loop = asyncio.get_running_loop()
-        number = math.ceil((loop.time() + min(wait_s, WAIT_S_MAX)) / TICK_S)
+        number = math.ceil((loop.time() + (wait_s if wait_s < WAIT_S_MAX else WAIT_S_MAX)) / TICK_S)
         tick = self._ticks.get(number)
         if tick is None:
-            tick = self._ticks[number] = _Tick(loop.call_at(number * TICK_S, self._expire, number))
+            tick = self._ticks[number] = _Tick(number, loop.call_at(number * TICK_S, self._expire, number))
         tick.waiters[waiter] = None
-        self._parked[waiter] = _Parked(tuple(rooms), number)
-        waiter.open_partitions = 0
+        self._parked[waiter] = rooms, tick
+        open_partitions = 0
         for partition, room in rooms.items():
             watched = self._watched.get(partition)
             if watched is None:
                 watched = self._watched[partition] = _Watched(partition.high_watermark)
             watched.rooms[waiter] = room
             if room > 0:
-                waiter.open_partitions += 1
+                open_partitions += 1
+        waiter.open_partitions = open_partitions
 
     def forget(self, waiter: Waiter) -> bool:
         """The waiter is done, or its connection is gone. False when it was not parked."""
         parked = self._parked.pop(waiter, None)
         if parked is None:
             return False
-        self._complete.pop(waiter, None)
-        tick = self._ticks.get(parked.tick)
-        if tick is not None:
-            del tick.waiters[waiter]
-            if not tick.waiters:
-                tick.timer.cancel()
-                del self._ticks[parked.tick]
-        for partition in parked.partitions:
-            watched = self._watched[partition]
-            del watched.rooms[waiter]
-            if not watched.rooms:
+        partitions, tick = parked
+        if self._complete:
+            self._complete.pop(waiter, None)
+        waiters = tick.waiters
+        del waiters[waiter]
+        # While it expires it is nobody's any more.
+        if not waiters and self._ticks.get(tick.number) is tick:
+            tick.timer.cancel()
+            del self._ticks[tick.number]
+        for partition in partitions:
+            rooms = self._watched[partition].rooms
+            del rooms[waiter]
+            if not rooms:
                 del self._watched[partition]
         return True
 
@@ -165,6 +160,6 @@ class Purgatory:
                 waiter.force_complete()
 
     def _expire(self, number: int) -> None:
-        for waiter in self._ticks.pop(number).waiters:
+        for waiter in list(self._ticks.pop(number).waiters):
             if self.forget(waiter):
                 waiter.on_expiration()

@@ -197,21 +197,23 @@ class ResponseQueue:
             self._was_told = True
             self._on_ready()
 
-    def take_ready(self) -> list[Part]:
-        """The parts of all answers that may leave now, in order."""
+    def take_ready(self) -> tuple[list[Part], int]:
+        """The parts of all answers that may leave now, in order; and how many answers they are."""
         self._was_told = False
         ready: list[Part] = []
         slots = self._slots
+        answered = 0
         while slots:
             parts = slots[0].parts
             if parts is None:
                 break
             slots.popleft()
+            answered += 1
             if len(parts) == 1:
                 ready.append(parts[0])
             else:
                 ready.extend(parts)
-        return ready
+        return ready, answered
 
     def close(self) -> None:
         """The connection is gone: answers that come later are dropped."""

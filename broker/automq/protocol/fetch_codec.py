@@ -32,15 +32,25 @@ _unpack_top_v12 = struct.Struct(">iiiibii").unpack_from
 _unpack_top_v15 = struct.Struct(">iiibii").unpack_from
 # Index, leader epoch, fetch offset, last fetched epoch, log start offset, max bytes.
 _unpack_partition_v12 = struct.Struct(">iiqiqi").unpack_from
+_EPOCH_AT_V12: Final = 21
+_EPOCH_AT_V15: Final = 17
+REPEATED_BYTES_MAX: Final = 512
+"""Larger requests are not kept in case they are repeated: a connection's memory is not for that."""
+_CORRELATION_AT: Final = 4
+_CORRELATION_END: Final = 8
 _ELEMENTS_MAX: Final = 100_000
 """More partitions than a broker ever has; beyond, the compiled codec decides."""
 
 _pack_int16 = struct.Struct(">h").pack
 _pack_int32 = struct.Struct(">i").pack
+_unpack_int32 = struct.Struct(">i").unpack_from
 _pack_size_into = struct.Struct(">i").pack_into
 _pack_top_v4 = struct.Struct(">iii").pack
 _pack_top_v7 = struct.Struct(">iiihi").pack
 _pack_top_v12 = struct.Struct(">iiBihi").pack
+# With a list of no topics, and no tags.
+_pack_empty_v12 = struct.Struct(">iiBihiBB").pack
+_EMPTY_BYTES: Final = 17
 _pack_partition_v4 = struct.Struct(">ihqq").pack
 _pack_partition_v5 = struct.Struct(">ihqqq").pack
 # No aborted transactions, and the preferred replica.
@@ -161,6 +171,32 @@ def _parse_topics(frame: memoryview, offset: int, *, has_ids: bool) -> tuple[lis
     return topics, offset
 
 
+class RepeatedFetch:
+    """A Fetch request as it came in: who waits at the end of a log asks for the same again, with the next epoch."""
+
+    __slots__ = ("_epoch_at", "_raw")
+
+    def __init__(self, frame: memoryview, body_offset: int, version: int) -> None:
+        """`frame` is short (`REPEATED_BYTES_MAX`), its version flexible."""
+        self._raw = bytes(frame)
+        self._epoch_at = body_offset + (_EPOCH_AT_V15 if version >= REPLICA_STATE_SINCE else _EPOCH_AT_V12)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def match(self, frame: memoryview) -> tuple[int, int] | None:
+        """Correlation id and session epoch of `frame`; None when it differs in anything else."""
+        raw, last, epoch_at = bytes(frame), self._raw, self._epoch_at
+        behind = epoch_at + 4
+        if (
+            raw[_CORRELATION_END:epoch_at] != last[_CORRELATION_END:epoch_at]
+            or raw[behind:] != last[behind:]
+            or raw[:_CORRELATION_AT] != last[:_CORRELATION_AT]
+        ):
+            return None
+        return _unpack_int32(raw, _CORRELATION_AT)[0], _unpack_int32(raw, epoch_at)[0]
+
+
 class FetchResult:
     """The answer for one partition. Not frozen: made for every partition of every fetch."""
 
@@ -230,6 +266,8 @@ def encode_fetch_response(
 
     What a version has no room for (leaders, endpoints, the error and session of versions below 7) is left out.
     """
+    if not topics and version >= FLEXIBLE_SINCE and not node_endpoints:
+        return [_pack_empty_v12(_EMPTY_BYTES, correlation_id, 0, throttle_time, error_code, session_id, 1, 0)]
     if version < FLEXIBLE_SINCE:
         return _encode_classic(version, correlation_id, topics, session_id, error_code, throttle_time)
     out = bytearray(_pack_top_v12(0, correlation_id, 0, throttle_time, error_code, session_id))

@@ -139,7 +139,7 @@ class FrameReader:
         unread = self._end - self._start
         if not unread:
             self._use_shared()
-            return self._shared[:bytes_max]
+            return self._shared if bytes_max >= len(self._shared) else self._shared[:bytes_max]
         if self._is_own and self._start == 0 and self._end < (needed := self._frame_end()):
             # A read that was under way when reading was paused is taken in, too.
             return self._buffer[self._end : min(needed, max(self.read_to, self._end + LATE_BYTES_MAX))]
@@ -165,8 +165,17 @@ class FrameReader:
         self.retain()
         return None
 
+    def only_frame(self, size: int) -> memoryview | None:
+        """The next frame, if it has `size` bytes and the newest read brought it and nothing else."""
+        end = SIZE_BYTES + size
+        buffer = self._buffer
+        if self._start or self._end != end or buffer is not self._shared or _SIZE(buffer, 0)[0] != size:
+            return None
+        self._start = end
+        return buffer[SIZE_BYTES:end]
+
     def put_back(self, frame: memoryview) -> None:
-        """The frame that `next_frame` has just handed out may not start yet: it is the next one again.
+        """The frame that has just been handed out may not start yet: it is the next one again.
 
         `retain` is to be called before anything else is.
         """

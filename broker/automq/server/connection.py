@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from automq.handlers.context import RequestContext
 from automq.handlers.delayed_fetch import DelayedFetch
 from automq.handlers.pending_produce import Appending
 from automq.protocol.apis import ApiKey
@@ -21,13 +20,13 @@ from automq.protocol.codec import MalformedMessage
 from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot, UnknownApi, parse_head
 from automq.protocol.framing import SHARED_BYTES as READ_BYTES
 from automq.protocol.framing import FrameReader, FrameRefused
-from automq.protocol.schema import Message
-from automq.runtime.cpu import metered
 from automq.security.session import Session
-from automq.server.dispatch import Route, StalledRequest, UnsupportedVersion, cause_of, decode_request, respond
+from automq.server.dispatch import StalledRequest, UnsupportedVersion, cause_of, decode_request
+from automq.server.handler_run import run_handler
 from automq.server.outbox import Outbox
 from automq.server.receiving import Hold, decoded_bytes
-from automq.server.started import Started, StartedRequests
+from automq.server.repeats import Repeats
+from automq.server.started import StartedRequests
 
 if TYPE_CHECKING:
     from automq.server.listener import KafkaServer
@@ -64,6 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         "_peer",
         "_queue",
         "_reader",
+        "_repeats",
         "_seen_reads",
         "_server",
         "_session",
@@ -103,6 +103,7 @@ class Connection(asyncio.BufferedProtocol):
         self._exclusive: ResponseSlot | Appending | None = None
         """The request that runs alone."""
         self._waiting: DelayedFetch | None = None
+        self._repeats = Repeats()
         self._blocked: RequestHead | None = None
         """The head of the next frame, which may not start yet."""
         self._blocked_since = 0.0
@@ -159,7 +160,7 @@ class Connection(asyncio.BufferedProtocol):
         self.reads += 1
         self._server.metrics.bytes_in += nbytes
         self._reader.buffer_updated(nbytes)
-        if self._blocked is None:
+        if self._blocked is None and (nbytes != self._repeats.frame_bytes or not self._repeat()):
             self._process()
 
     def eof_received(self) -> bool:
@@ -175,19 +176,48 @@ class Connection(asyncio.BufferedProtocol):
 
     def _on_progress(self) -> None:
         """The client has taken something."""
+        server = self._server
         if self._unsent_since and not self._outbox.unsent_bytes:
-            self._server.metrics.sent(self._unsent_key, self._server.now() - self._unsent_since)
+            server.metrics.sent(self._unsent_key, server.now() - self._unsent_since)
             self._unsent_since = 0.0
-        if self._server.is_draining:
-            self._server.progressed(self)
+        if server.is_draining:
+            server.progressed(self)
         self.proceed()
 
     # Requests.
 
     def proceed(self) -> None:
         """Something changed that the next request may have waited for."""
-        if not self._is_reading and not self._is_processing and not self.is_closed:
+        if not (self._is_reading or self._is_processing or self.is_closed):
             self._process()
+
+    def _repeat(self) -> bool:
+        """`_process` in short, where all that came is the Fetch that waited last. False: something is left for it."""
+        server = self._server
+        if (
+            len(self._queue)
+            or self._outbox.unsent_bytes
+            or self._mute_timer is not None
+            or server.is_draining
+            or (found := self._repeats.match(self._reader)) is None
+        ):
+            return False
+        fetch, correlation_id, epoch = found
+        self._frames += 1
+        self._exclusive = slot = self._queue.open_slot()
+        self._waiting = fetch
+        self._started.begin(_FETCH, server.now())
+        self._outbox.on_request()
+        self._is_processing = True
+        try:
+            server.fetch.repeat(fetch, slot, correlation_id=correlation_id, epoch=epoch)
+        finally:
+            self._is_processing = False
+        self._reader.retain()
+        if self._is_flush_wanted or self._mute_timer is not None:
+            return False
+        self._started.end_turn(server.now)
+        return True
 
     def _process(self) -> None:
         """Start what has arrived, as far as it may start; then read on, or not."""
@@ -203,8 +233,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._started.end_turn(self._server.now)
         # A kept frame's memory stays drawn, and nothing is read behind it.
-        may_read = not self._is_frame_kept and self._hold.update(self._reader)
-        may_read = may_read and is_all and self._mute_timer is None
+        is_kept, is_muted = self._is_frame_kept, self._mute_timer is not None
+        may_read = not is_kept and self._hold.update(self._reader) and is_all and not is_muted
         if may_read != self._is_reading:
             self._is_reading = may_read
             if may_read:
@@ -232,11 +262,12 @@ class Connection(asyncio.BufferedProtocol):
             was_blocked = self._blocked is not None
             head = parse_head(frame) if self._blocked is None else self._blocked
             size = len(frame)
-            if quota and size <= room and head.api.key is _PRODUCE:
+            is_produce = head.api.key is _PRODUCE
+            if quota and is_produce and size <= room:
                 quota -= 1
                 room -= size
             elif self._may_start(head, size):
-                quota, room = self._quota()
+                quota, room = self._quota() if is_produce else (0, 0)
             else:
                 self._put_aside(frame, head)
                 # The answer it waits for may be ready already.
@@ -258,9 +289,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _quota(self) -> tuple[int, int]:
         """How many Produce requests may start at once when the first one may, and with how many bytes together."""
-        return self._server.settings.in_flight_max - len(self._queue) - 1, READ_BYTES if self._server.has_room(
-            2 * READ_BYTES
-        ) else 0
+        room = READ_BYTES if self._server.has_room(2 * READ_BYTES) else 0
+        return self._server.settings.in_flight_max - len(self._queue) - 1, room
 
     def _flush_wanted(self) -> bool:
         """Send what became ready in this turn; whether there was anything."""
@@ -324,8 +354,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _start(self, head: RequestHead, frame: memoryview, now: float) -> bool:
         """False when the request runs alone. Raises MalformedMessage, UnsupportedVersion, FrameRefused."""
-        server = self._server
-        key = head.api.key
+        server, key = self._server, head.api.key
         if key is not _PRODUCE:
             server.receiving.check_decoded(len(frame))
         self._frames += 1
@@ -334,7 +363,9 @@ class Connection(asyncio.BufferedProtocol):
         slot = self._queue.open_slot()
         started = self._started.begin(key, now)
         if not head.is_supported:
-            self._answer_unsupported(head, slot)
+            if key is not ApiKey.API_VERSIONS:
+                raise UnsupportedVersion(head, f"version {head.version} is not supported")
+            slot.complete((server.table.refuse_api_versions(head.correlation_id),))
         elif key is _PRODUCE:
             appending = server.produce.start(
                 head,
@@ -352,6 +383,7 @@ class Connection(asyncio.BufferedProtocol):
             self._exclusive = slot
             self._outbox.on_request()
             self._waiting = server.fetch.start(head, frame, slot, session=session)
+            self._repeats.remember(head, frame, self._waiting)
         else:
             route = server.table.route(key, head.version)
             if route is None:
@@ -359,7 +391,7 @@ class Connection(asyncio.BufferedProtocol):
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
             server.receiving.decoded.charge(decoded_bytes(len(frame)))
-            work = self._run(route, head, request, slot, started, size=len(frame))
+            work = run_handler(server, session, route, head, request, slot, started, size=len(frame), close=self.close)
             _ = server.spawn(work, name=head.api.name)
         return False
 
@@ -378,35 +410,6 @@ class Connection(asyncio.BufferedProtocol):
 
         return release
 
-    def _answer_unsupported(self, head: RequestHead, slot: ResponseSlot) -> None:
-        if head.api.key is not ApiKey.API_VERSIONS:
-            raise UnsupportedVersion(head, f"version {head.version} is not supported")
-        slot.complete((self._server.table.refuse_api_versions(head.correlation_id),))
-
-    async def _run(
-        self, route: Route, head: RequestHead, request: Message, slot: ResponseSlot, started: Started, *, size: int
-    ) -> None:
-        context = RequestContext(services=self._server.services, version=head.version, session=self._session)
-        server = self._server
-        work = respond(
-            route,
-            context,
-            head.correlation_id,
-            request,
-            size=size,
-            audit=server.audit,
-            on_error=server.metrics.failed,
-        )
-        try:
-            answer = await metered(work, started.add_worked)
-        finally:
-            server.receiving.decoded.release(decoded_bytes(size))
-        if answer is None:
-            slot.discard()
-            self.close()
-        else:
-            slot.complete((answer,))
-
     # Answers.
 
     def _on_ready(self) -> None:
@@ -414,27 +417,26 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_processing:
             self._is_flush_wanted = True
         else:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._server.flush_soon(self)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """The turn in which answers became ready is over: send them."""
         if not self.is_closed:
             self._send_ready()
             self.proceed()
 
     def _send_ready(self) -> None:
         """Send every answer whose turn it is."""
-        queue, outbox, metrics = self._queue, self._outbox, self._server.metrics
-        waiting = len(queue)
-        parts = queue.take_ready()
-        now = self._server.now()
-        answered = waiting - len(queue)
+        server, outbox = self._server, self._outbox
+        parts, answered = self._queue.take_ready()
+        now = server.now()
         key = self._started.answered(answered, now) if answered else 0
         if parts:
-            metrics.bytes_out += outbox.send(parts)
+            server.metrics.bytes_out += outbox.send(parts)
             if outbox.unsent_bytes and not self._unsent_since:
                 self._unsent_key, self._unsent_since = key, now
-        if self._server.is_draining:
-            self._server.progressed(self)
+        if server.is_draining:
+            server.progressed(self)
 
     # The end.
 
@@ -457,7 +459,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def host(self) -> str:
-        """Where the client is; "" where nobody knows."""
+        """Where the client is, or ""."""
         return self._peer
 
     @property

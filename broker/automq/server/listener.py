@@ -6,6 +6,7 @@ looks after all connections once a second, in place of a timer for each.
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -81,10 +82,9 @@ class KafkaServer:
         self.receiving = Receiving(
             ledger[Account.RECEIVE], call_soon=lambda turn: asyncio.get_running_loop().call_soon(turn)
         )
-        self.receiving.on_room = storage.room.schedule
-        self.buffers = ReceiveBuffers(
-            spare_bytes_max=self.receiving.spare_bytes_max, on_spare=self.receiving.change_spares
-        )
+        receiving = self.receiving
+        receiving.on_room = storage.room.schedule
+        self.buffers = ReceiveBuffers(spare_bytes_max=receiving.spare_bytes_max, on_spare=receiving.change_spares)
         self.pins = ReaderPins(ledger[Account.READER_PINS])
         self.kernel_room = KernelRoom()
         self.audit = Audit()
@@ -122,6 +122,9 @@ class KafkaServer:
             ["source"],
         )
         self._tasks = tasks
+        # Those that have answers to send, since this turn of the event loop.
+        self._to_flush: deque[Connection] = deque()
+        self._is_flushing = False
         self._connections: dict[Connection, bool] = {}
         """With whether they were admitted: the others are being closed."""
         # A request larger than this is let in as soon as there is this much room: it may never be more.
@@ -203,6 +206,25 @@ class KafkaServer:
             self.admission.leave(connection.host)
             self.metrics.connections[connection.listener_name] -= 1
         self._forget(connection)
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Have it flushed in the next turn of the event loop; one callback for all, as a thousand may be at once."""
+        self._to_flush.append(connection)
+        if not self._is_flushing:
+            self._is_flushing = True
+            asyncio.get_running_loop().call_soon(self._flush_all)
+
+    def _flush_all(self) -> None:
+        waiting = self._to_flush
+        try:
+            # Those that come meanwhile belong to another turn.
+            for _ in range(len(waiting)):
+                waiting.popleft().flush()
+        finally:
+            # After an error the others have their turn all the same.
+            self._is_flushing = bool(waiting)
+            if waiting:
+                asyncio.get_running_loop().call_soon(self._flush_all)
 
     def progressed(self, connection: Connection) -> None:
         """While draining: something of the connection was answered or sent."""

@@ -76,6 +76,7 @@ class Outbox:
         "_checked",
         "_fd",
         "_held_bytes",
+        "_is_in_room",
         "_is_waiting",
         "_is_wide",
         "_loading",
@@ -110,6 +111,7 @@ class Outbox:
         self._transport = transport
         self._pins = pins
         self._room = room
+        self._is_in_room = False
         self._is_wide = True
         self._write_bytes = WRITE_BYTES
         """What is asked for at once: not much more than the socket took last."""
@@ -136,13 +138,13 @@ class Outbox:
         """Send `parts` after everything before them; returns their bytes."""
         size = pulled_bytes = 0
         for part in parts:
-            length = len(part)
-            size += length
+            size += len(part)
             if not isinstance(part, _BUFFERS):
                 self._pulled += 1
-                pulled_bytes += length
+                pulled_bytes += len(part)
         if size > NARROW_BYTES and self._fd is not None:
-            self._set_wide(self._room.enter(self))
+            self._is_in_room = self._room.enter(self)
+            self._set_wide(self._is_in_room)
         if not (self._pulled or self._parts or self._is_waiting) and len(parts) <= BUFFERS_MAX:
             sent = self._write_now(cast(Sequence[Buffer], parts))
             if sent == size:
@@ -170,7 +172,9 @@ class Outbox:
 
     def on_request(self) -> None:
         """The client has taken what it was given: it asks for more."""
-        self._room.leave(self)
+        if self._is_in_room:
+            self._is_in_room = False
+            self._room.leave(self)
 
     def on_full(self) -> None:
         """The transport holds something."""
@@ -282,7 +286,7 @@ class Outbox:
         if self._fd is None or self._transport.is_closing():
             return 0
         try:
-            return os.writev(self._fd, buffers)
+            return os.write(self._fd, buffers[0]) if len(buffers) == 1 else os.writev(self._fd, buffers)
         except BlockingIOError:
             return 0
         except OSError:

@@ -47,6 +47,39 @@ def park(purgatory: Purgatory, waiter: Waiter, rooms: dict[Log, int], wait_s: fl
     purgatory.park(waiter, cast(dict[Partition, int], rooms), wait_s)
 
 
+class Meddler(Waiter):
+    """Forgets others, and parks again, when its own time is up."""
+
+    def __init__(self, purgatory: Purgatory, others: list[Waiter], log: Log) -> None:
+        super().__init__()
+        self.purgatory, self.others, self.partition = purgatory, others, log
+
+    def on_expiration(self) -> None:
+        super().on_expiration()
+        for other in self.others:
+            self.purgatory.forget(other)
+        park(self.purgatory, self, {self.partition: 1}, 0.001)
+
+
+async def test_who_expires_may_forget_others_of_its_tick_and_park_again() -> None:
+    purgatory, a = Purgatory(), Log()
+    others = [Waiter() for _ in range(3)]
+    meddler = Meddler(purgatory, others, a)
+    park(purgatory, others[0], {a: 1}, 1)
+    park(purgatory, meddler, {a: 1}, 1)
+    park(purgatory, others[1], {a: 1}, 1)
+    park(purgatory, others[2], {a: 1}, 5)
+    await asyncio.sleep(1 + TICK_S)
+
+    assert [other.log for other in others] == [["expired"], [], []]
+    assert meddler.log[0] == "expired"
+    assert len(purgatory) == 1
+    await asyncio.sleep(2 * TICK_S)
+    assert len(meddler.log) >= 2
+    purgatory.forget(meddler)
+    assert (len(purgatory), purgatory._ticks, purgatory._watched) == (0, {}, {})
+
+
 async def turn() -> None:
     await asyncio.sleep(0)
 

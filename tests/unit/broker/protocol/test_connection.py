@@ -86,8 +86,8 @@ def test_answers_leave_in_the_order_of_their_requests() -> None:
             else:
                 slot.complete([bytes([index])])
             if source.random() < 0.3:
-                taken += queue.take_ready()
-        taken += queue.take_ready()
+                taken += queue.take_ready()[0]
+        taken += queue.take_ready()[0]
 
         assert taken == [bytes([index]) for index in range(20) if index % 5]
         assert len(queue) == 0
@@ -104,7 +104,7 @@ def test_owner_is_told_once_until_it_takes() -> None:
     third.complete([b"3"])
     assert told.count == 1
 
-    assert queue.take_ready() == [b"1", b"2", b"3"]
+    assert queue.take_ready() == ([b"1", b"2", b"3"], 3)
     queue.open_slot().complete([b"4"])
     assert told.count == 2
 
@@ -131,4 +131,4 @@ def test_answers_that_come_after_the_end_are_dropped() -> None:
     slots[1].complete([b"b"])
     slots[2].discard()
 
-    assert (queue.take_ready(), len(queue), told.count) == ([], 0, 1)
+    assert (queue.take_ready()[0], len(queue), told.count) == ([], 0, 1)

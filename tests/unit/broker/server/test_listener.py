@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from unittest.mock import patch
 
 import pytest
 
@@ -9,6 +10,7 @@ from automq.protocol.apis import ApiKey
 from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.admission import ConnectionLimits
+from automq.server.connection import Connection
 from automq.server.listener import LAST_ANSWERS_S, ListenerSettings
 from tests.support.batches import build_batch
 from tests.support.data_path import TOPIC, DataPath, fetch_request, produce_request
@@ -129,4 +131,28 @@ async def test_a4_last_answers_that_are_taken_end_the_wait() -> None:
 
     assert loop.time() - start < 0.5
     assert not client.was_lost
+    await path.close()
+
+
+async def test_answer_that_cannot_be_sent_for_a_bug_keeps_no_other_back() -> None:
+    path = await DataPath().start()
+    path.create_topic()
+    clients = [path.connect() for _ in range(3)]
+    for client in clients:
+        client.send(ApiKey.FETCH, 12, fetch_request(0, max_wait=100))
+
+    flush = Connection.flush
+
+    def flush_or_fail(connection: Connection) -> None:
+        if connection is clients[0].connection:
+            raise RuntimeError("a bug")
+        flush(connection)
+
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context.get("exception")))
+    with patch.object(Connection, "flush", flush_or_fail):
+        await asyncio.sleep(0.3)
+
+    assert [len(client.answers()) for client in clients] == [0, 1, 1]
+    assert [repr(error) for error in errors] == ["RuntimeError('a bug')"]
     await path.close()

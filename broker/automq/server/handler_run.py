@@ -1,0 +1,53 @@
+"""A request that has a handler, from its task's beginning to its answer."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from automq.handlers.context import RequestContext
+from automq.protocol.connection import RequestHead, ResponseSlot
+from automq.protocol.schema import Message
+from automq.runtime.cpu import metered
+from automq.security.session import Session
+from automq.server.dispatch import Route, respond
+from automq.server.receiving import decoded_bytes
+from automq.server.started import Started
+
+if TYPE_CHECKING:
+    from automq.server.listener import KafkaServer
+
+
+async def run_handler(
+    server: "KafkaServer",
+    session: Session,
+    route: Route,
+    head: RequestHead,
+    request: Message,
+    slot: ResponseSlot,
+    started: Started,
+    *,
+    size: int,
+    close: Callable[[], None],
+) -> None:
+    """Complete `slot` with the handler's answer; `close` the connection when there is none.
+
+    What a request of `size` bytes takes as objects was charged, and is released here.
+    """
+    context = RequestContext(services=server.services, version=head.version, session=session)
+    work = respond(
+        route,
+        context,
+        head.correlation_id,
+        request,
+        size=size,
+        audit=server.audit,
+        on_error=server.metrics.failed,
+    )
+    try:
+        answer = await metered(work, started.add_worked)
+    finally:
+        server.receiving.decoded.release(decoded_bytes(size))
+    if answer is None:
+        slot.discard()
+        close()
+    else:
+        slot.complete((answer,))
