@@ -2,9 +2,10 @@
 
 import asyncio
 
+from automq.controller import format_levels
 from automq.controller.model import TopicSpec
-from automq.ids import Offset, StreamEpoch
-from automq.metadata.records import PartitionLeaderChanged
+from automq.ids import NodeId, Offset, StreamEpoch
+from automq.metadata.records import RECORD_LEVELS, ObjectsPrepared, PartitionLeaderChanged
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import Decision
 from automq.s3stream.model import StreamTrim
@@ -59,6 +60,28 @@ async def refused_range_of_an_own_stream(world: CommitWorld) -> None:
     await owner.commit((stream, 0, 5, 10), trim_to=2)
     successor = await world.broker(1)
     await successor.recover(owner, 0)
+
+
+async def written_before_it_is_raised(world: CommitWorld) -> None:
+    """The next release writes a kind of record that this one does not know, while this one may still take over."""
+    RECORD_LEVELS[ObjectsPrepared] = format_levels.FORMAT_LEVEL + 1
+    owner = await world.broker(1)
+    await world.must_refuse(owner.prepare(), ApiError, what="a record that the other release cannot read")
+    format_levels.FORMAT_LEVEL += 1
+    newer = await world.controller.register_broker(
+        owner.node, rack=None, endpoints=(), format_level=format_levels.FORMAT_LEVEL
+    )
+    older = await world.controller.register_broker(
+        NodeId(2), rack=None, endpoints=(), format_level=format_levels.FORMAT_LEVEL - 1
+    )
+    await world.must_refuse(
+        world.controller.raise_format_level(format_levels.FORMAT_LEVEL),
+        ApiError,
+        what="a level that a live broker cannot read",
+    )
+    await world.controller.fence_broker(older.node, older.epoch, recoverer=(newer.node, newer.epoch))
+    await world.controller.raise_format_level(format_levels.FORMAT_LEVEL)
+    await world.controller.prepare_objects(newer.node, newer.epoch, 1)
 
 
 async def moved_away(world: CommitWorld) -> None:
@@ -193,6 +216,7 @@ SCHEDULES = {
         hole,
         the_same_offsets_twice,
         refused_range_of_an_own_stream,
+        written_before_it_is_raised,
         moved_away,
         deleted_stream,
         trimmed_in_the_middle,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.sim.rules import Rule, does_nothing, returns
+from tests.sim.rules import Rule, does_nothing, returns, without
 from tests.support.rewrite import rewritten
 
 CHECK = "automq.controller.commit_check:"
@@ -154,5 +154,20 @@ COMMIT_RULES: tuple[Rule, ...] = (
         ("automq.controller.streams:check_recovered",),
         does_nothing,
         "opened_before_recovery",
+    ),
+    Rule(
+        "readable by the release before",
+        "A format level says whether a kind of record may be written yet: no record is written that a program of the "
+        "cluster's level cannot read.",
+        ("automq.controller.commands:check_writable",),
+        does_nothing,
+        "written_before_it_is_raised",
+    ),
+    Rule(
+        "a level waits for every broker",
+        "A format level is raised only when every broker that is alive reads it.",
+        ("automq.controller.format_levels:raise_level",),
+        without(("broker.format_level < level", "broker.format_level < 0")),
+        "written_before_it_is_raised",
     ),
 )

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
+from automq.controller.format_levels import check_reads
 from automq.controller.model import ProducerIdBlock, Registration, WalToRecover
 from automq.ids import BrokerEpoch, NodeId, StreamId
 from automq.metadata.image import MetadataImage
 from automq.metadata.records import (
-    BrokerFenced as BrokerFencedRecord,
-)
-from automq.metadata.records import (
+    FORMAT_LEVEL,
     BrokerRegistered,
     BrokerUnregistered,
     Endpoint,
@@ -18,6 +17,9 @@ from automq.metadata.records import (
     RangeLost,
     WalRecovered,
 )
+from automq.metadata.records import (
+    BrokerFenced as BrokerFencedRecord,
+)
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
 from automq.s3stream.model import BrokerFenced
@@ -26,11 +28,23 @@ PRODUCER_ID_MAX = 2**63 - 1
 
 
 def register_broker(
-    image: MetadataImage, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint]
+    image: MetadataImage,
+    node: NodeId,
+    *,
+    rack: str | None,
+    endpoints: Sequence[Endpoint],
+    format_level: int = FORMAT_LEVEL,
 ) -> Decision[MetadataRecord, Registration]:
-    """A new incarnation. In one change the former ones are fenced, and it is named as the recoverer of their logs."""
+    """A new incarnation. In one change the former ones are fenced, and it is named as the recoverer of their logs.
+
+    Raises ApiError UNSUPPORTED_VERSION for one that does not read what the cluster writes.
+    """
+    check_reads(image, node, format_level)
     epoch = image.next_broker_epoch
-    records: list[MetadataRecord] = [BrokerRegistered(node=node, epoch=epoch, rack=rack, endpoints=tuple(endpoints))]
+    registered = BrokerRegistered(
+        node=node, epoch=epoch, rack=rack, endpoints=tuple(endpoints), format_level=format_level
+    )
+    records: list[MetadataRecord] = [registered]
     wals = inherited_wals(image, node)
     records.extend(_fence(wal.node, wal.epoch, (node, epoch)) for wal in wals)
     return Decision(records, Registration(node=node, epoch=epoch, wals=wals))

@@ -25,7 +25,7 @@ from automq.controller.model import (
 from automq.controller.requests import Incarnation, Request
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import Endpoint
+from automq.metadata.records import FORMAT_LEVEL, Endpoint
 from automq.s3stream.model import (
     BrokerFenced,
     CommitRequest,
@@ -65,9 +65,11 @@ class ControllerClient:
 
     # Brokers.
 
-    async def register_broker(self, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint]) -> Registration:
+    async def register_broker(
+        self, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint], format_level: int = FORMAT_LEVEL
+    ) -> Registration:
         """A new incarnation of `node`: fences the former ones, naming this one as their recoverer."""
-        found: Registration = await self._ask(requests.RegisterBroker(node, rack, endpoints))
+        found: Registration = await self._ask(requests.RegisterBroker(node, rack, endpoints, format_level))
         return found
 
     async def fence_broker(self, node: NodeId, epoch: BrokerEpoch, *, recoverer: Incarnation) -> Sequence[WalToRecover]:
@@ -88,6 +90,10 @@ class ControllerClient:
     async def open_streams(self, node: NodeId, epoch: BrokerEpoch) -> None:
         """Raise the leader epoch of all of `node`'s partitions, in one record; only when its logs are recovered."""
         await self._ask(requests.OpenStreams(node, epoch))
+
+    async def raise_format_level(self, level: int) -> None:
+        """Records of that level may be written from now on, and programs that do not read it never start again."""
+        await self._ask(requests.RaiseFormatLevel(level))
 
     async def allocate_producer_ids(self, node: NodeId, epoch: BrokerEpoch, count: int = 1000) -> ProducerIdBlock:
         """Ids that nobody else ever gets."""

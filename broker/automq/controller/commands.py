@@ -3,14 +3,16 @@
 What may be large is decided and applied in several turns of the event loop, and is one change all the same.
 """
 
+import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from prometheus_client import Counter
 
+from automq.controller.format_levels import check_writable
 from automq.metadata.change import MetadataChange
 from automq.metadata.image import MetadataImage
-from automq.metadata.log import AppendTooLarge
+from automq.metadata.log import AppendTooLarge, MetadataLog
 from automq.metadata.records import MetadataRecord
 from automq.metadata.replay import MetadataMachine
 from automq.protocol.errors import ApiError, ErrorCode
@@ -20,6 +22,10 @@ from automq.steps import Steps
 
 T = TypeVar("T")
 
+# The first slot that is written after we began to ask may have been on its way before; the second was not, and proves
+# that nobody had fenced us by then.
+PROVING_SLOTS: Final = 2
+
 
 class Commands:
     """Of one claim. Everything raises ApiError for what does not fit into one change, LogFenced, LogFailed."""
@@ -28,11 +34,13 @@ class Commands:
         self,
         machine: MetadataMachine,
         driver: GradualDriver[MetadataRecord, MetadataChange],
+        metadata_log: MetadataLog,
         *,
         records: Counter,
     ) -> None:
         self._machine = machine
         self._driver = driver
+        self._log = metadata_log
         self._records = records
 
     async def call(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, T]]) -> T:
@@ -40,6 +48,7 @@ class Commands:
 
         def decided() -> Decision[MetadataRecord, T]:
             decision = decide(self._machine.image)
+            check_writable(self._machine.format_level, decision.records)
             self._records.inc(len(decision.records))
             return decision
 
@@ -53,6 +62,7 @@ class Commands:
 
         def decided() -> Steps[Decision[MetadataRecord, T]]:
             decision = yield from decide(self._machine.image)
+            check_writable(self._machine.format_level, decision.records)
             self._records.inc(len(decision.records))
             return decision
 
@@ -60,6 +70,17 @@ class Commands:
             return await self._driver.call_in_turns(decided)
         except AppendTooLarge as error:
             raise _too_large(error) from error
+
+    async def prove_unfenced(self) -> None:
+        """Return once a look at the log that began now has found no fence. Raises LogFenced, LogFailed, StoreError."""
+        before = self._log.slots_written
+        while self._log.slots_written < before + PROVING_SLOTS:
+            await self._driver.settle()
+            if await self._log.poll_fence():
+                break
+            # The writer is between two slots: it goes on in a turn of its own.
+            await asyncio.sleep(0)
+        await self._driver.settle()
 
 
 def _too_large(error: AppendTooLarge) -> ApiError:

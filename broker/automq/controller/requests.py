@@ -42,6 +42,7 @@ class RegisterBroker(msgspec.Struct, frozen=True, array_like=True, tag=1):
     node: NodeId
     rack: str | None
     endpoints: Sequence[Endpoint]
+    format_level: int
 
 
 class FenceBroker(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -207,6 +208,14 @@ class Confirm(msgspec.Struct, frozen=True, array_like=True, tag=18):
     epoch: BrokerEpoch
 
 
+class RaiseFormatLevel(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """Records of that level may be written from now on. Repeated it records nothing."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = False
+    level: int
+
+
 Request = (
     RegisterBroker
     | FenceBroker
@@ -226,6 +235,7 @@ Request = (
     | CommitObjects
     | CommitCompaction
     | Confirm
+    | RaiseFormatLevel
 )
 
 REQUEST_TYPES: Final[tuple[type[msgspec.Struct], ...]] = get_args(Request)

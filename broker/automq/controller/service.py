@@ -5,12 +5,11 @@ All of them raise `ApiError` for what has a Kafka code, `BrokerFenced` when the 
 more, `LogFenced` when another controller has taken over, `LogFailed` after `close`.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from automq.controller import brokers, configs, damage, objects, streams, topics
+from automq.controller import brokers, configs, damage, format_levels, objects, streams, topics
 from automq.controller.background import Background
 from automq.controller.commands import Commands
 from automq.controller.commit_check import judge_in_turns
@@ -54,10 +53,6 @@ from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.steps import Steps
 
 T = TypeVar("T")
-
-# The first slot that is written after we began to ask may have been on its way before; the second was not, and proves
-# that nobody had fenced us by then.
-PROVING_SLOTS: Final = 2
 
 log = logging.getLogger(__name__)
 
@@ -184,8 +179,9 @@ class Controller:
             raise StoreOwnedByAnother(f"cluster {self._cluster_id} was taken over by {found} meanwhile")
         self._begin(loaded)
         records: list[MetadataRecord] = []
-        if loaded.image.format_level < FORMAT_LEVEL:
-            records.append(FormatLevelRaised(level=FORMAT_LEVEL))
+        level = format_levels.level_at_claim(loaded.image)
+        if loaded.image.format_level < level:
+            records.append(FormatLevelRaised(level=level))
         if found != owner:
             records.append(PrefixOwnerSet(owner=owner))
         if records:
@@ -223,7 +219,7 @@ class Controller:
             publish=self._publisher.publish,
             on_failed=self._on_lost,
         )
-        self._commands = Commands(self._machine, self._driver, records=self._records_metric)
+        self._commands = Commands(self._machine, self._driver, self._log, records=self._records_metric)
         self._publisher.replace(loaded.image)
         self._active_metric.set(1)
         metadata_log = self._log
@@ -303,7 +299,7 @@ class Controller:
 
     async def _prove_active(self) -> None:
         """A record that changes nothing is durable: until then nobody else has written one."""
-        await self._call(lambda _image: Decision((FormatLevelRaised(level=FORMAT_LEVEL),), None))
+        await self._call(lambda image: Decision((FormatLevelRaised(level=image.format_level),), None))
 
     async def _call(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, T]]) -> T:
         return await self._started().call(decide)
@@ -318,9 +314,15 @@ class Controller:
 
     # Brokers.
 
-    async def register_broker(self, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint]) -> Registration:
+    async def register_broker(
+        self, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint], format_level: int = FORMAT_LEVEL
+    ) -> Registration:
         """A new incarnation of `node`: fences the former ones, naming this one as their recoverer."""
-        return await self._call(lambda image: brokers.register_broker(image, node, rack=rack, endpoints=endpoints))
+        return await self._call(
+            lambda image: brokers.register_broker(
+                image, node, rack=rack, endpoints=endpoints, format_level=format_level
+            )
+        )
 
     async def fence_broker(
         self, node: NodeId, epoch: BrokerEpoch, *, recoverer: tuple[NodeId, BrokerEpoch]
@@ -350,6 +352,10 @@ class Controller:
     async def open_streams(self, node: NodeId, epoch: BrokerEpoch) -> None:
         """Raise the leader epoch of all of `node`'s partitions, in one record; only when its logs are recovered."""
         await self._call(lambda image: streams.open_streams(image, node, epoch))
+
+    async def raise_format_level(self, level: int) -> None:
+        """See `format_levels.raise_level`."""
+        await self._call(lambda image: format_levels.raise_level(image, level))
 
     async def allocate_producer_ids(self, node: NodeId, epoch: BrokerEpoch, count: int = 1000) -> ProducerIdBlock:
         """Ids that nobody else ever gets."""
@@ -476,16 +482,7 @@ class Controller:
 
     async def confirm(self, node: NodeId, epoch: BrokerEpoch) -> None:
         """See `ObjectManager.confirm`. Raises BrokerFenced, StoreError."""
-        if self._driver is None or self._log is None:
-            raise LogFailed("the controller has not started")
-        before = self._log.slots_written
-        while self._log.slots_written < before + PROVING_SLOTS:
-            await self._driver.settle()
-            if await self._log.poll_fence():
-                break
-            # The writer is between two slots: it goes on in a turn of its own.
-            await asyncio.sleep(0)
-        await self._driver.settle()
+        await self._started().prove_unfenced()
         brokers.check_alive(self._publisher.image, node, epoch)
 
     # What the background asks for.

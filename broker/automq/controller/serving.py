@@ -16,7 +16,9 @@ from automq.s3stream.ports import NotController, StoreError
 Perform = Callable[[Controller, Any], Awaitable[Any]]
 
 PERFORM: Final[Mapping[type, Perform]] = {
-    requests.RegisterBroker: lambda to, r: to.register_broker(r.node, rack=r.rack, endpoints=r.endpoints),
+    requests.RegisterBroker: lambda to, r: to.register_broker(
+        r.node, rack=r.rack, endpoints=r.endpoints, format_level=r.format_level
+    ),
     requests.FenceBroker: lambda to, r: to.fence_broker(r.node, r.epoch, recoverer=r.recoverer),
     requests.WalRecovered: lambda to, r: to.wal_recovered(
         r.node, r.epoch, recoverer=r.recoverer, recovered=r.recovered
@@ -42,6 +44,7 @@ PERFORM: Final[Mapping[type, Perform]] = {
     requests.CommitObjects: lambda to, r: to.commit_objects(r.request),
     requests.CommitCompaction: lambda to, r: to.commit_compaction(r.request),
     requests.Confirm: lambda to, r: to.confirm(r.node, r.epoch),
+    requests.RaiseFormatLevel: lambda to, r: to.raise_format_level(r.level),
 }
 
 

@@ -63,6 +63,8 @@ class BrokerImage:
     endpoints: tuple[Endpoint, ...]
     fenced: bool = False
     draining: bool = False
+    format_level: int = 2
+    """The newest that it reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

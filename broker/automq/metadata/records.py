@@ -6,7 +6,7 @@ fields they do not know. A record of an unknown tag cannot be skipped (it may ma
 program.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -28,6 +28,8 @@ class BrokerRegistered(msgspec.Struct, frozen=True, array_like=True, tag=1):
     epoch: BrokerEpoch
     rack: str | None
     endpoints: tuple[Endpoint, ...]
+    format_level: int = 2
+    """The newest that it reads; programs that did not say so read this one."""
 
 
 class BrokerFenced(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -407,14 +409,23 @@ MetadataRecord = (
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
 FORMAT_LEVEL: Final = 2
-"""The newest that this program reads, and what it raises a cluster to. Level 1 knew records up to tag 29, whole
-checkpoints only, and ranges one by one; level 0 knew records up to tag 23, and WAL slots of version 1."""
+"""The newest that this program reads, and what a cluster that it makes begins with.
+
+Level 1 knew records up to tag 29, whole checkpoints only, and ranges one by one; level 0 knew records up to tag 23, and
+WAL slots of version 1."""
 NEWEST_TAG: Final = 34
+_NEWEST_TAGS: Final = (23, 29, NEWEST_TAG)
+"""Of each format level."""
 
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _DECODER: Final = msgspec.msgpack.Decoder(list[MetadataRecord])
 _TAGS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _FIELDS: Final = msgspec.msgpack.Decoder(list[object])
+RECORD_LEVELS: Final[Mapping[type[msgspec.Struct], int]] = {
+    kind: next(level for level, newest in enumerate(_NEWEST_TAGS) if int(kind.__struct_config__.tag or 0) <= newest)
+    for kind in RECORD_TYPES
+}
+"""The format level of each kind of record: programs that read a lower one do not know it."""
 
 
 class UnknownRecord(Exception):

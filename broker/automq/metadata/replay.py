@@ -96,6 +96,7 @@ class MetadataMachine(ObjectReplay):
             rack=record.rack,
             endpoints=record.endpoints,
             draining=_is_draining(config),
+            format_level=record.format_level,
         )
         self.wals[record.node, record.epoch] = WalImage(node=record.node, epoch=record.epoch)
         self.next_broker_epoch = BrokerEpoch(max(self.next_broker_epoch, record.epoch + 1))

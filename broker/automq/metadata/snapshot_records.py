@@ -82,6 +82,7 @@ def _brokers(image: MetadataImage) -> Iterator[MetadataRecord]:
             epoch=epoch,
             rack=None if broker is None else broker.rack,
             endpoints=() if broker is None else broker.endpoints,
+            format_level=0 if broker is None else broker.format_level,
         )
         if wal is None:
             yield WalRecovered(node=node, epoch=epoch)
