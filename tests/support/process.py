@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -20,11 +21,41 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+# Below those that the kernel gives to outgoing connections: one of them may be taken between the look and the bind.
+PORTS = range(20_000, 32_000)
+_dice = random.SystemRandom()
+_claims: list[socket.socket] = []
+
+
+def free_port(*offsets: int) -> int:
+    """A port of 127.0.0.1 that nobody listens on, and nobody else who asks here gets before this process ends.
+
+    The same goes for the ports that lie `offsets` above it.
+    """
+    for _ in range(1000):
+        port = _dice.choice(PORTS)
+        if all(_claim(port + offset) for offset in (0, *offsets)):
+            return port
+    raise RuntimeError(f"no free port in {PORTS}")
+
+
+def _claim(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    if sys.platform != "linux":
+        return True
+    # An abstract name is free again when its process ends, however it ends.
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0automq-tests-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
 
 
 def cpu_s(pid: int) -> float:
@@ -136,7 +167,8 @@ class Kafka:
     """One node of Apache Kafka from the testbed."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self.port = free_port()
+        # The first node listens for controllers a hundred above.
+        self.port = free_port(100)
         self.name = "kafka"
         self.run = folder
         self.environment = {

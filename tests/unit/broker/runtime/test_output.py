@@ -32,7 +32,7 @@ def test_writes_are_done_in_order_and_nobody_waits_for_them(terminal: Stopped) -
     output, began = Output(), time.monotonic()
     for number in range(10):
         output.do(lambda number=number: terminal.write(str(number)))  # type: ignore[misc]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25, "less than a write waits"
     assert not output.flush(0.05)
 
     terminal.goes_on.set()

@@ -65,9 +65,15 @@ async def test_threads_are_bounded_and_made_when_needed() -> None:
 
 async def test_close_does_not_wait_for_ever_and_refuses_new_calls() -> None:
     workers = ThreadWorkers(threads=1)
-    go_on = threading.Event()
-    holding = asyncio.ensure_future(workers.run(go_on.wait, 10))
-    await asyncio.sleep(0.05)
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        entered.set()
+        return go_on.wait(60)
+
+    holding = asyncio.ensure_future(workers.run(hold))
+    while not entered.is_set():
+        await asyncio.sleep(0.001)
 
     assert not workers.close(timeout_s=0.05)
     with pytest.raises(RuntimeError, match="closed"):
