@@ -111,6 +111,8 @@ class Compactor:
             )
             sizes = await self._worker.run(await in_turns(steps))
         except StoreDamaged as error:
+            # Who was superseded without knowing must not take for damage what the other has deleted.
+            await self._controller.confirm(self._node, self._epoch)
             self._on_damaged(planned, error)
             return True
         finally:

@@ -208,15 +208,18 @@ class Orphans:
                 unseen.append(object_id)
             if number % OBJECTS_A_TURN == OBJECTS_A_TURN - 1:
                 await asyncio.sleep(0)
-        missing: list[str] = []
+        missing: list[ObjectId] = []
         for object_id in sorted(unseen)[:CONFIRMED_MAX]:
             key = object_key(self._cluster_id, object_id)
             try:
                 await self._store.get_range(key, 0, 1)
             except ObjectNotFound:
-                if object_id in self._image().committed:
-                    missing.append(key)
-        return missing
+                missing.append(object_id)
+        if missing:
+            # Who was superseded without knowing must not take for damage what the other has deleted.
+            await self._prove_active()
+        committed = self._image().committed
+        return [object_key(self._cluster_id, object_id) for object_id in missing if object_id in committed]
 
     async def _abort_uploads(self, swept: Swept) -> None:
         """Advisory: a store that refuses to list them keeps them."""

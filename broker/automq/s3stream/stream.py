@@ -222,11 +222,13 @@ class Stream:
             try:
                 result = await self._read_objects(spans, start, readable_end, max_bytes)
             except ObjectNotFound:
-                # It may have been deleted between looking it up and reading it: then the image names another by now.
+                # It may have been deleted between looking it up and reading it: then the image names another by now. Or
+                # by somebody who has superseded us, which we may not know yet: that is no damage either.
                 self._engine.reader.forget(span.object_id)
                 if missing == span.object_id:
                     raise hides(self._missing(span.object_id), span.start, span.end) from None
                 missing = span.object_id
+                await self._engine.objects.confirm()
                 continue
             except StoreDamaged as error:
                 if error.hidden is None:
@@ -283,6 +285,7 @@ class Stream:
             blocks=self._engine.blocks,
             spans=self._spans_between,
             timestamp_of=_timestamp_of,
+            confirm=self._engine.objects.confirm,
         )
 
     def _missing(self, object_id: ObjectId) -> DataMissing:
@@ -316,13 +319,14 @@ class Stream:
         return self._engine.streams.state(self.stream_id).checkpoints
 
     async def read_checkpoint(self, piece: CheckpointRef) -> bytes:
-        """One of them. Raises StreamNotFound, StoreDamaged, StoreError."""
+        """One of them. Raises StreamNotFound, BrokerFenced, StoreDamaged, StoreError."""
         try:
             found = await self._engine.reader.checkpoint(
                 piece.object_id, piece.object_size, self.stream_id, piece.offset
             )
         except ObjectNotFound:
             self._engine.reader.forget(piece.object_id)
+            await self._engine.objects.confirm()
             raise self._missing(piece.object_id) from None
         if found is None:
             key = self._engine.reader.key(piece.object_id)

@@ -10,11 +10,11 @@ was learned of each group of batches is kept with it: who asks again looks at on
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
-from automq.ids import Offset, StreamId
+from automq.ids import ObjectId, Offset, StreamId
 from automq.runtime.turns import Pace, in_turns
 from automq.s3stream.arena import Arena
 from automq.s3stream.cache.block_cache import BlockCache
@@ -58,7 +58,7 @@ class LookedUpStream(Protocol):
 
 
 class TimeLookup:
-    """One stream's lookups by time. Each raises CorruptData or DataMissing, FormatTooNew and StoreError."""
+    """One lookup by time in a stream. Raises CorruptData or DataMissing, FormatTooNew, BrokerFenced and StoreError."""
 
     def __init__(
         self,
@@ -68,11 +68,16 @@ class TimeLookup:
         blocks: BlockCache,
         spans: Callable[[Offset, Offset], Iterator[ObjectSpan]],
         timestamp_of: Callable[[Arena, int], int],
+        confirm: Callable[[], Awaitable[None]],
     ) -> None:
-        """`spans` are the committed objects of a range, ascending; `timestamp_of` that of a batch in an arena."""
+        """`spans` are the committed objects of a range, ascending; `timestamp_of` that of a batch in an arena.
+
+        `confirm` is `ObjectManager.confirm`.
+        """
         self._stream = stream
         self._reader, self._blocks = reader, blocks
-        self._spans, self._timestamp_of = spans, timestamp_of
+        self._spans, self._timestamp_of, self._confirm = spans, timestamp_of, confirm
+        self._missing: ObjectId | None = None
 
     async def first_at(self, timestamp_ms: int, start: Offset) -> Offset | None:
         """Base offset of the first batch seen from `start` on whose max timestamp is >= `timestamp_ms`.
@@ -92,7 +97,7 @@ class TimeLookup:
             first = past_lost(stream.lost, max(start, span.start))
             if span.max_timestamp_ms < timestamp_ms or span.end <= first:
                 continue
-            with self._reading(span, first):
+            async with self._reading(span, first):
                 found = await self._first_in(span, timestamp_ms, first)
             if found is not None:
                 return found
@@ -125,7 +130,7 @@ class TimeLookup:
         for span in cut:
             first = past_lost(stream.lost, max(start, span.start))
             if first < span.end and (greatest is None or span.max_timestamp_ms > greatest):
-                with self._reading(span, first):
+                async with self._reading(span, first):
                     greatest = await self._greatest_in(span, first, greatest)
         for run in tuple(stream.tail.runs):
             if run.end > start and (greatest is None or run.max_timestamp_ms > greatest):
@@ -175,14 +180,19 @@ class TimeLookup:
                     return found
         return None
 
-    @contextmanager
-    def _reading(self, span: ObjectSpan, first: Offset) -> Iterator[None]:
-        """Damage names what it hides; an object that went because another took its place is no damage."""
+    @asynccontextmanager
+    async def _reading(self, span: ObjectSpan, first: Offset) -> AsyncIterator[None]:
+        """Damage names what it hides; an object that went because another took its place is no damage.
+
+        Nor is one that somebody deleted who has superseded us: a missing one is looked at again once that is excluded.
+        """
         try:
             yield
         except ObjectNotFound:
             self._reader.forget(span.object_id)
-            if span not in self._spans(span.start, span.end):
+            if self._missing != span.object_id:
+                self._missing = span.object_id
+                await self._confirm()
                 raise _SpanReplaced from None
             raise hides(DataMissing(key=self._reader.key(span.object_id), what="object"), first, span.end) from None
         except StoreDamaged as error:

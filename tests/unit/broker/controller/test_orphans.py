@@ -274,6 +274,13 @@ async def test_a_committed_object_that_is_not_there_is_damage_and_deletes_nothin
     assert await world.keys() == before
 
 
+async def test_f2_a_fenced_controller_takes_what_its_successor_deleted_for_no_damage(world: OrphanWorld) -> None:
+    await world.store.delete([object_key(CLUSTER, ObjectId(1))])
+    world.is_fenced = True
+    with pytest.raises(LogFenced):
+        await world.sweep()
+
+
 async def test_an_object_that_only_a_listing_hides_is_there(world: OrphanWorld) -> None:
     hidden = world.store.list
 
