@@ -1,5 +1,7 @@
 """Options and fixtures of the whole suite."""
 
+import logging
+
 import pytest
 from hypothesis import settings
 
@@ -18,3 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     golden.rewrite = bool(config.getoption("--rewrite-golden"))
+    logging.getLogger("asyncio").addFilter(is_no_garbage)
+
+
+def is_no_garbage(record: logging.LogRecord) -> bool:
+    """What a test has left is collected during any other, which may just look at what is logged."""
+    return not str(record.msg).startswith(
+        ("Task was destroyed", "Task exception was never", "Future exception was never")
+    )

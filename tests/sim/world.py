@@ -35,6 +35,8 @@ LIVENESS_S = 30.0
 # The group's members are gone after their session's end, which is a last write of its own.
 QUIET_GRACE_S = 3.0 + 2 * SESSION_MS / 1000
 QUIET_S = 10.0
+# What a seed has written is merged a second or so a job, two objects at a time at worst.
+COMPACTION_S = 120.0
 START_S = 60.0
 ACKNOWLEDGED_MIN = 2000
 TOP_UP_S = 60.0
@@ -314,8 +316,11 @@ class World:
         grace_s += int(settings["automq.compaction.interval.ms"]) / 1000
         ended = self.loop.time()
         # Somebody may take over even now: a process that was started long ago and woke up late.
-        while self.loop.time() < max(ended, cluster.serving_since) + grace_s:
+        while self.loop.time() < max(ended, cluster.serving_since) + grace_s or cluster.is_compacting:
             await asyncio.sleep(0.5)
+            if self.loop.time() > max(ended, cluster.serving_since) + grace_s + COMPACTION_S:
+                cluster.violation(f"compaction does not end in {COMPACTION_S} s")
+                break
         began = self.loop.time()
         await asyncio.sleep(QUIET_S)
         cluster.check_idle_since(began)

@@ -348,6 +348,12 @@ class Cluster:
         slot = decode_slot(cluster_id, position, self._slots[key])
         return all(isinstance(record, ObjectsDestroyed | ObjectsDeleted) for record in slot.records)
 
+    @property
+    def is_compacting(self) -> bool:
+        """Whether a process that serves has found something to compact when it looked last."""
+        parts = [made.broker._components for made in self.serving if made.broker is not None]
+        return any(part is not None and part.compactor is not None and part.compactor.is_busy for part in parts)
+
     def check_idle_since(self, began: float) -> None:
         """Nothing was written but what is due by itself, and that once."""
         written: set[str] = set()
@@ -411,7 +417,9 @@ class Cluster:
             # One that was superseded may refer to it until it learns of that.
             if made.process is not self._claimant or made.broker is None:
                 continue
-            image = made.broker.image
+            # What the controller has published: its broker may know of it later.
+            parts = made.broker._components
+            image = None if parts is None else parts.controller._publisher.image
             if image is not None and object_id in image.committed and object_id not in image.unreferenced:
                 self.violation(f"{key} was deleted, and {made.process.name} still refers to it")
 

@@ -61,6 +61,8 @@ class Compactor:
         self._memory = memory
         self._excluded: dict[ObjectId, None] = {}
         """Objects that are damaged or missing: a job with one of them fails."""
+        self.is_busy = False
+        """Whether there was something to do when that was looked for last."""
         self._jobs = metrics.counter("automq_compaction_jobs", "Object compactions, by outcome", ["outcome"])
         self._read = metrics.counter(
             "automq_compaction_read_bytes", "Bytes of objects that were replaced by compaction"
@@ -74,17 +76,19 @@ class Compactor:
 
     async def run(self, *, interval_s: float) -> None:
         """Until this broker is fenced: jobs follow each other while there are any."""
-        is_busy = False
 
         async def step() -> None:
-            nonlocal is_busy
-            is_busy = False
-            is_busy = await self.step()
+            is_over = False
+            try:
+                await self.step()
+                is_over = True
+            finally:
+                self.is_busy = self.is_busy and is_over
 
         await repeat(
             step,
             name="compaction",
-            pause=lambda: asyncio.sleep(0 if is_busy else interval_s),
+            pause=lambda: asyncio.sleep(0 if self.is_busy else interval_s),
             survives=SURVIVES,
             ends=(BrokerFenced,),
         )
@@ -96,6 +100,7 @@ class Compactor:
         """
         image = self._metadata.image
         planned = await in_turns(plan(image, class_of=self._class_of, settings=self._settings, excluded=self._excluded))
+        self.is_busy = planned is not None
         if planned is None:
             return False
         ids = await self._controller.prepare_objects(self._node, self._epoch, len(planned.outputs))

@@ -105,7 +105,9 @@ class Components:
         self.partitions: PartitionManager | None = None
         self.groups: GroupCoordinator | None = None
         self.server: KafkaServer | None = None
+        self.compactor: Compactor | None = None
         self._compaction: asyncio.Task[None] | None = None
+        self._presence: asyncio.Task[None] | None = None
 
     async def claim(self, opened: OpenedCluster) -> None:
         """Become the controller. From here on a former process of this cluster is being fenced."""
@@ -243,6 +245,8 @@ class Components:
     def halt(self, error: BrokerFenced | StoreDamaged) -> None:
         """Nothing of this incarnation may answer, acknowledge or write any more. Synchronous, idempotent."""
         self._stop_compaction()
+        if self._presence is not None:
+            self._presence.cancel()
         if self.server is not None:
             self.server.close()
         if self.groups is not None:
@@ -302,7 +306,7 @@ class Components:
         if not section.enabled:
             return
         read_bytes = compaction_read_bytes(self._settings)
-        compactor = Compactor(
+        self.compactor = Compactor(
             settings=compaction_settings(self._settings),
             bytes_per_second=section.bytes_per_second,
             cluster_id=self.cluster_id,
@@ -316,7 +320,7 @@ class Components:
             memory=self._ledger[Account.COMPACTION],
             metrics=self._metrics,
         )
-        work = compactor.run(interval_s=section.interval_ms / 1000)
+        work = self.compactor.run(interval_s=section.interval_ms / 1000)
         self._compaction = self._tasks.spawn(work, name="compaction")
 
     def _stop_compaction(self) -> None:
@@ -332,7 +336,7 @@ class Components:
             on_lost=storage.damage,
             clock=self._platform.clock,
         )
-        _ = self._tasks.spawn(watch.run(), name="presence watch")
+        self._presence = self._tasks.spawn(watch.run(), name="presence watch")
 
     def _make_storage(self, epoch: BrokerEpoch) -> Storage:
         return Storage(

@@ -134,6 +134,10 @@ async def test_newer_process_fences_the_older_which_stays() -> None:
             await asyncio.sleep(60)
             assert old.broker.lifecycle.state is State.FENCED
             assert new.broker.lifecycle.state is State.SERVING
+            parts = old.broker._components
+            assert parts is not None
+            assert parts._presence is not None
+            assert parts._presence.cancelled(), "what the newer one deletes is not looked for for ever"
             old.broker.stop()
             await asyncio.wait_for(old.ended(), 0.5)
 
