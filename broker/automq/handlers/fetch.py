@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from weakref import ref
 
 from automq.handlers.delayed_fetch import NOTHING, Collected, DelayedFetch
 from automq.handlers.errors import error_code_of
@@ -176,7 +177,7 @@ class FetchHandler:
         rooms: dict[Partition, int] = {}
         is_open = False
         for target in fetch.plan.targets:
-            partition: Partition | None = target.partition
+            partition: Partition | None = target.partition_ref()
             if partition is None or not partition.is_open:
                 partition = self._find(fetch, target)
                 if partition is None:
@@ -236,7 +237,7 @@ class FetchHandler:
         found = Collected()
         plan = fetch.plan
         for target in plan.targets:
-            partition: Partition | None = target.partition
+            partition: Partition | None = target.partition_ref()
             if partition is None or not partition.is_open:
                 partition = self._find(fetch, target)
             if target in fetch.refused:
@@ -276,8 +277,8 @@ class FetchHandler:
             partition = self._partitions.find_by_id(target.topic_id, target.index)
         else:
             partition = self._partitions.find(target.topic, target.index)
-        target.partition = partition
         if partition is not None:
+            target.partition_ref = ref(partition)
             target.known_topic = partition.name.topic
         return partition
 
@@ -449,8 +450,9 @@ class FetchHandler:
         for target, result in found.results:
             if result.size:
                 self.reads += 1
-                assert target.partition is not None
-                target.partition.traffic.out_bytes += result.size
+                partition: Partition | None = target.partition_ref()
+                if partition is not None:
+                    partition.traffic.out_bytes += result.size
             elif result.error_code:
                 self._on_error(result.error_code)
         chosen = fetch.plan.to_send(found.results)

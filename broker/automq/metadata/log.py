@@ -131,7 +131,7 @@ class MetadataLog:
     def _append(self, encoded: Sequence[bytes]) -> "asyncio.Future[None]":
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failure is not None:
-            done.set_exception(self._failure)
+            done.set_exception(self._failure.with_traceback(None))
             return done
         size = sum(map(len, encoded))
         if size > APPEND_BYTES_MAX:

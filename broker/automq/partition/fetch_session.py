@@ -26,6 +26,10 @@ IDLE_MS_MIN: Final = 120_000
 PARTITIONS_MAX: Final = 200_000
 
 
+def _nothing() -> None:
+    """It was not looked for yet, or not found."""
+
+
 class FetchTarget:
     """One partition a client reads, and what it was last told of it. Not frozen: sessions keep it up to date."""
 
@@ -36,7 +40,7 @@ class FetchTarget:
         "last_fetched_epoch",
         "leader_epoch",
         "max_bytes",
-        "partition",
+        "partition_ref",
         "told_high_watermark",
         "told_log_start",
         "topic",
@@ -47,8 +51,9 @@ class FetchTarget:
         self.topic = topic
         self.topic_id = topic_id
         self.index = asked.partition
-        self.partition: Any = None
-        """The handler's: the Partition that this was found to be last, which may be closed by now, or None."""
+        self.partition_ref: Callable[[], Any] = _nothing
+        """The handler's: gives the Partition that this was found to be last, which may be closed by now, or None. It is
+        a weak reference: a session that nobody uses any more does not keep what was deleted."""
         self.known_topic = ""
         """Its name, once it was found: clients that name topics by id do not say it."""
         self.told_high_watermark = -1

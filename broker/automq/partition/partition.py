@@ -44,6 +44,7 @@ class Partition:
     """One open partition. Its identity, `rules` and `log_start_offset` are for everyone to read."""
 
     __slots__ = (
+        "__weakref__",
         "_causes",
         "_checkpointing",
         "_clock",
@@ -116,8 +117,6 @@ class Partition:
         self._checkpointing.tail_bytes = state.tail_bytes
         self._damaged = state.damaged
         self._quarantine()
-
-    # Damage.
 
     @property
     def stream(self) -> Stream:

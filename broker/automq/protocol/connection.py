@@ -158,6 +158,10 @@ class ResponseSlot:
         self.complete(())
 
 
+def _nobody() -> None:
+    """Nobody sends answers any more."""
+
+
 class ResponseQueue:
     """Slots in the order of their requests; answers come out in that order and no other.
 
@@ -207,7 +211,8 @@ class ResponseQueue:
             parts = slots[0].parts
             if parts is None:
                 break
-            slots.popleft()
+            # Whoever still knows the slot does not keep the answer.
+            slots.popleft().parts = ()
             answered += 1
             if len(parts) == 1:
                 ready.append(parts[0])
@@ -219,3 +224,4 @@ class ResponseQueue:
         """The connection is gone: answers that come later are dropped."""
         self.is_closed = True
         self._slots.clear()
+        self._on_ready = _nobody

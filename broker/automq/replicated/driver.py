@@ -144,7 +144,7 @@ class Driver(Generic[R, S]):
 
     def _check_alive(self) -> None:
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)
 
 
 class GradualDriver(Driver[R, S]):

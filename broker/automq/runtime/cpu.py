@@ -41,7 +41,9 @@ def _stepped(work: Coroutine[Any, Any, T], add: AddCpu) -> Generator[Any, Any, T
             return result
         finally:
             add(time.thread_time() - began)
-        sent, thrown = None, None
+            # It refers to this frame.
+            thrown = None
+        sent = None
         try:
             sent = yield yielded
         except BaseException as error:  # noqa: BLE001 - a cancellation above all: the inner work must see it

@@ -53,6 +53,8 @@ class ThreadWorkers:
             return result
         finally:
             self._under_way -= 1
+            # A failure refers to this frame, and would be referred to by it.
+            del call
 
     def close(self, *, timeout_s: float = 10.0) -> bool:
         self._closed = True
@@ -96,14 +98,20 @@ class _Call:
         except RuntimeError:
             # The loop is closed: nobody waits.
             pass
+        finally:
+            # It refers to this frame.
+            del failure
 
     def _finish(self, result: Any, failure: BaseException | None) -> None:
-        if self.future.done():
+        future = self.future
+        # A failure refers to whoever met it, and so to this: it is not to be referred to from here.
+        del self.future
+        if future.done():
             return
         if failure is None:
-            self.future.set_result(result)
+            future.set_result(result)
         else:
-            self.future.set_exception(failure)
+            future.set_exception(failure)
 
 
 def _work(calls: "queue.SimpleQueue[_Call | None]") -> None:

@@ -287,7 +287,7 @@ class StorageEngine:
 
     def _check_open(self) -> None:
         if self.halted is not None:
-            raise self.halted
+            raise self.halted.with_traceback(None)
         if self._closing:
             raise StreamClosed("the broker is shutting down")
         assert self._started

@@ -111,7 +111,7 @@ class Stream:
         StorageFull, ValueError for a batch above `Storage.append_bytes_max`.
         """
         if self._dead is not None:
-            raise self._dead
+            raise self._dead.with_traceback(None)
         size = len(payload)
         assert size > 0
         assert count > 0
@@ -133,7 +133,7 @@ class Stream:
         Raises BrokerFenced, StreamFenced, StreamClosed, StorageFull, ValueError above `Storage.batch_bytes_max`.
         """
         if self._dead is not None:
-            raise self._dead
+            raise self._dead.with_traceback(None)
         return self._engine.stage(size)
 
     def append_staged(self, staged: StagedBatch, *, count: int, max_timestamp_ms: int, crc: int) -> int:
@@ -142,7 +142,7 @@ class Stream:
         Raises BrokerFenced, StreamFenced, StreamClosed: the batch is the caller's to discard then, as it was before.
         """
         if self._dead is not None:
-            raise self._dead
+            raise self._dead.with_traceback(None)
         slot = self._engine.roll_staged(staged)
         size, base = len(staged.payload), self.next_offset
         _PACK_RECORD(slot.view, slot.position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size, crc)
@@ -189,7 +189,7 @@ class Stream:
     def _check_readable(self, start: Offset, end: Offset) -> Offset:
         """How far a read from `start` may go."""
         if self._dead is not None:
-            raise self._dead
+            raise self._dead.with_traceback(None)
         if not self.start_offset <= start <= self.confirmed_offset:
             raise OffsetOutOfRange(
                 f"offset {start} of stream {self.stream_id} is outside [{self.start_offset}, {self.confirmed_offset}]"
@@ -235,7 +235,7 @@ class Stream:
                     hides(error, max(start, span.start), span.end)
                 raise
             if self._dead is not None:
-                raise self._dead
+                raise self._dead.with_traceback(None)
             self._read_ahead.advance(start, result.end_offset)
             return result
 
@@ -255,7 +255,7 @@ class Stream:
         The batch is durable; it may begin before `start`. Raises as `read` does.
         """
         if self._dead is not None:
-            raise self._dead
+            raise self._dead.with_traceback(None)
         return await self._lookup().first_at(timestamp_ms, self.start_offset if start is None else start)
 
     async def greatest_timestamp(self, start: Offset) -> int | None:
@@ -264,7 +264,7 @@ class Stream:
         Raises as `read` does.
         """
         if self._dead is not None:
-            raise self._dead
+            raise self._dead.with_traceback(None)
         return await self._lookup().greatest(start)
 
     def has_boundary(self, offset: Offset) -> bool:
@@ -345,7 +345,7 @@ class Stream:
     async def trim(self, new_start: Offset) -> None:
         """Forget everything below `new_start` (at most `confirmed_offset`). Raises StreamFenced, StreamNotFound."""
         if self._dead is not None:
-            raise self._dead
+            raise self._dead.with_traceback(None)
         assert new_start <= self.confirmed_offset
         if new_start > self.start_offset:
             (refused,) = await self._engine.streams.trim([StreamTrim(self.stream_id, self.epoch, new_start)])
@@ -358,6 +358,8 @@ class Stream:
         self._engine.remove_stream(self.stream_id, self)
         if self._dead is None:
             self._dead = StreamClosed(f"stream {self.stream_id} was closed")
+        # Whoever is told here refers to this stream: a cycle, which nobody would look for in a busy broker.
+        self.checkpoint_source = self.on_advance = self.on_lost = None
 
     def lose(self, error: Exception) -> None:
         """No append or read from now on; whoever waits is told."""
@@ -453,7 +455,7 @@ class Storage(StorageEngine):
         StreamFenced when the image names another owner, BrokerFenced.
         """
         if self.halted is not None:
-            raise self.halted
+            raise self.halted.with_traceback(None)
         state = self.streams.state(stream_id)
         if state.owner != self.node:
             raise StreamFenced(stream=stream_id, ours=state.epoch, current=state.epoch)

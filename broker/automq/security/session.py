@@ -69,6 +69,10 @@ class Session:
         self._quotas = None if isinstance(quotas, NoQuotas) else quotas
         self._mute = mute
 
+    def close(self) -> None:
+        """The connection is gone."""
+        self._mute = _never
+
     def allows(self, operation: Operation, resource: Resource) -> bool:
         """Whether the client may do `operation` to `resource`."""
         return self._authorizer is None or self._authorizer.authorize(self, operation, resource)

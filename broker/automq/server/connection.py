@@ -18,8 +18,7 @@ from automq.handlers.pending_produce import Appending
 from automq.protocol.apis import ApiKey
 from automq.protocol.codec import MalformedMessage
 from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot, UnknownApi, parse_head
-from automq.protocol.framing import SHARED_BYTES as READ_BYTES
-from automq.protocol.framing import FrameReader, FrameRefused
+from automq.protocol.framing import SHARED_BYTES, FrameReader, FrameRefused
 from automq.security.session import Session
 from automq.server.dispatch import StalledRequest, UnsupportedVersion, cause_of, decode_request
 from automq.server.handler_run import run_handler
@@ -35,10 +34,8 @@ log = logging.getLogger(__name__)
 
 # Frames started in one turn of the event loop: about a millisecond of the smallest ones.
 FRAMES_PER_TURN_MAX: Final = 64
-
 # While more than this is not taken by the client, no further request of its is started.
 UNSENT_BYTES_MAX: Final = 256 * 1024
-
 # Looked up for every request: members of an enumeration take a while to find.
 _PRODUCE: Final = ApiKey.PRODUCE
 _FETCH: Final = ApiKey.FETCH
@@ -139,16 +136,17 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
-        if self._waiting is not None:
-            self._waiting.cancel()
-        if self._mute_timer is not None:
-            self._mute_timer.cancel()
+        for pending in (self._waiting, self._mute_timer):
+            if pending is not None:
+                pending.cancel()
         self._blocked = None
         self._reader.close()
         if not self._is_frame_kept:
             self._hold.clear()
-        self._outbox.close()
-        self._queue.close()
+        self._exclusive = self._waiting = None
+        # Each refers to this, too: a cycle, which in a busy broker nobody looks for.
+        for part in (self._hold, self._outbox, self._queue, self._session):
+            part.close()
         self._server.remove(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -289,7 +287,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _quota(self) -> tuple[int, int]:
         """How many Produce requests may start at once when the first one may, and with how many bytes together."""
-        room = READ_BYTES if self._server.has_room(2 * READ_BYTES) else 0
+        room = SHARED_BYTES if self._server.has_room(2 * SHARED_BYTES) else 0
         return self._server.settings.in_flight_max - len(self._queue) - 1, room
 
     def _flush_wanted(self) -> bool:
@@ -426,11 +424,13 @@ class Connection(asyncio.BufferedProtocol):
             self.proceed()
 
     def _send_ready(self) -> None:
-        """Send every answer whose turn it is."""
+        """Send every answer whose turn it is. An idle connection keeps nothing of its last request."""
         server, outbox = self._server, self._outbox
         parts, answered = self._queue.take_ready()
         now = server.now()
         key = self._started.answered(answered, now) if answered else 0
+        if answered and self._exclusive is not None and self._exclusive.is_done:
+            self._exclusive = self._waiting = None
         if parts:
             server.metrics.bytes_out += outbox.send(parts)
             if outbox.unsent_bytes and not self._unsent_since:

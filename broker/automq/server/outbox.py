@@ -200,6 +200,7 @@ class Outbox:
         self._is_waiting = False
         self._room.leave(self)
         self._clear()
+        self._on_progress, self._on_broken = _nobody, _nobody_asks
 
     def _set_wide(self, is_wide: bool) -> None:
         """Let the kernel take as much as it likes of an answer, or little."""
@@ -333,6 +334,14 @@ class Outbox:
         self._parts.clear()
         self.unsent_bytes = self._held_bytes = self._pulled = 0
         self._pins.hold(self, 0)
+
+
+def _nobody() -> None:
+    """The connection is gone."""
+
+
+def _nobody_asks(_error: Exception) -> None:
+    """The same."""
 
 
 def _socket_of(transport: asyncio.Transport) -> int | None:

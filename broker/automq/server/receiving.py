@@ -193,6 +193,10 @@ class _Mark:
     since: float
 
 
+def _nobody() -> None:
+    """There is no connection any more."""
+
+
 class Hold:
     """What one connection keeps, and whether it may be read. `on_room` is called in a turn of its own."""
 
@@ -238,6 +242,10 @@ class Hold:
         self._keep_head(0)
         self._mark = None
         receiving.admit()
+
+    def close(self) -> None:
+        """The connection is gone: it is not told of anything any more."""
+        self._on_room = _nobody
 
     def grant(self, pool: Pool | LongPool, size: int) -> None:
         """Called by a pool: what it waited for is drawn."""

@@ -129,7 +129,7 @@ class PartitionRecordLog:
                 self._unsettled.update(groups)
                 self._when_durable(position, lambda error: self._settle(future, size, groups, error))
                 return future
-        future.set_exception(self._failure)
+        future.set_exception(self._failure.with_traceback(None))
         return future
 
     def _append_batches(self, pairs: list[tuple[bytes, bytes | None]]) -> int:
@@ -164,4 +164,4 @@ class PartitionRecordLog:
         if self._failure is None:
             future.set_result(None)
         else:
-            future.set_exception(self._failure)
+            future.set_exception(self._failure.with_traceback(None))

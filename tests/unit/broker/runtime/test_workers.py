@@ -5,14 +5,22 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Coroutine
+from weakref import ref
 
 import pytest
 
+from automq.runtime.cpu import metered
 from automq.runtime.workers import InlineWorkers, ThreadWorkers, Workers
+from tests.support.leftovers import no_search_for_cycles
+
+
+class Broken(ValueError):
+    """A class of our own can be weakly referred to."""
 
 
 def fail() -> None:
-    raise ValueError("broken")
+    raise Broken("broken")
 
 
 @pytest.mark.parametrize("make", [ThreadWorkers, InlineWorkers])
@@ -80,6 +88,49 @@ async def test_close_does_not_wait_for_ever_and_refuses_new_calls() -> None:
         await workers.run(print)
     go_on.set()
     assert await holding
+
+
+async def test_failure_of_a_call_leaves_no_cycle() -> None:
+    """It refers to the frames that it went through; none of them refers to it."""
+    workers = ThreadWorkers(threads=1)
+    with no_search_for_cycles():
+        left = await failed(workers)
+        # The thread has let go of the call when it takes the next one.
+        await workers.run(int)
+        await workers.run(int)
+
+        assert left() is None
+    workers.close()
+
+
+async def test_cancelled_metered_call_leaves_no_cycle() -> None:
+    with no_search_for_cycles():
+        left = await cancelled(metered(asyncio.sleep(3600), lambda _seconds: None))
+
+        assert left() is None
+
+
+async def failed(workers: Workers) -> "ref[BaseException]":
+    try:
+        await workers.run(fail)
+    except ValueError as error:
+        return ref(error)
+    raise AssertionError("it did not fail")
+
+
+async def cancelled(work: Coroutine[object, object, object]) -> "ref[BaseException]":
+    task = asyncio.create_task(outcome(work))
+    await asyncio.sleep(0)
+    task.cancel()
+    return await task
+
+
+async def outcome(work: Coroutine[object, object, object]) -> "ref[BaseException]":
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        return ref(error)
+    raise AssertionError("it was not cancelled")
 
 
 def test_thread_that_hangs_does_not_keep_the_process() -> None:

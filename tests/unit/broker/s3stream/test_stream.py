@@ -427,6 +427,24 @@ async def test_unknown_stream_is_not_opened() -> None:
         engine.storage.open_stream(StreamId(99))
 
 
+async def test_stream_that_is_gone_and_asked_again_and_again_remembers_nobody() -> None:
+    """What it raises is always the same: it must not collect the frames of everybody who was told."""
+    engine, stream, _ = an_engine()
+    stream.on_advance = stream.on_lost = lambda: None
+    stream.close()
+    for _ in range(20):
+        with pytest.raises(StreamClosed):
+            append(stream, 1)
+        with pytest.raises(StreamClosed):
+            stream.read_cached(Offset(0), Offset(1), 1)
+
+    with pytest.raises(StreamClosed) as caught:
+        await stream.read(Offset(0), Offset(1), 1)
+
+    assert len(caught.traceback) < 6
+    assert stream.on_advance is stream.on_lost is stream.checkpoint_source is None
+
+
 async def test_closed_stream_takes_nothing_and_is_uploaded_all_the_same() -> None:
     engine, stream, _ = an_engine()
     append(stream)

@@ -21,6 +21,7 @@ from automq.s3stream.cache.log_cache import (
     StreamTail,
 )
 from tests.support.engine import a_batch, a_piece
+from tests.support.leftovers import alive, grown, no_search_for_cycles
 
 STREAMS = (1, 2, 3)
 
@@ -183,6 +184,26 @@ def test_blocks_are_evicted_oldest_first_and_only_when_committed() -> None:
     assert not cache.evict()
     assert [block.state for block in blocks] == [BlockState.EVICTED, BlockState.SEALED]
     assert tail.start == 1
+
+
+def test_evicted_block_and_its_index_are_gone_at_once() -> None:
+    """Their account is released then: nothing may wait for a search for cycles."""
+    pool = ArenaPool(arenas_max=3, arena_bytes=PAGE_BYTES, account=ByteBudget(0))
+    cache = LogCache(index=ByteBudget(1 << 20), checkpoints=ByteBudget(1 << 20))
+    tails = [StreamTail(StreamId(number), StreamEpoch(0)) for number in range(50)]
+    arena = pool.take()
+    assert arena is not None
+    with no_search_for_cycles():
+        before = alive()
+        for number in range(20):
+            cache.open.place_of(arena)
+            for tail in tails:
+                cache.begin_run(tail, Offset(number)).end = Offset(number + 1)
+            cache.committed(cache.seal(), 0.0)
+            assert cache.evict()
+        after = alive()
+
+    assert not grown(before, after, by=1)
 
 
 def test_segments_skip_what_is_trimmed() -> None:
