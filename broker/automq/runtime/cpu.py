@@ -19,6 +19,11 @@ AddCpu = Callable[[float], None]
 _adding: contextvars.ContextVar[AddCpu | None] = contextvars.ContextVar("automq_cpu", default=None)
 
 
+def process_cpu_s() -> float:
+    """Of all threads of this process, so far."""
+    return time.process_time()
+
+
 async def metered(work: Coroutine[Any, Any, T], add: AddCpu) -> T:
     """The result of `work`; the CPU time of all its steps, workers' calls included, goes to `add`."""
     token = _adding.set(add)

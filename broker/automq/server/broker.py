@@ -97,7 +97,7 @@ class Broker:
         self._http: Bound | None = None
         self._probing: Accepting | None = None
         self._listening: list[Accepting] = []
-        self._store: ObjectStorage | None = None
+        self._store: ObservedStore | None = None
         self._components: Components | None = None
         self._ending: asyncio.Future[_Ending] | None = None
         self._stall_watch = platform.stall_watch(self.metrics)

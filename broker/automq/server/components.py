@@ -29,11 +29,13 @@ from automq.runtime.wall_time import LOOK_S, TrustedTime, WallTimeGuard
 from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import BrokerFenced, FencedBy, RecoveredLog, SlotsLost, StoreDamaged, Unplaced
 from automq.s3stream.objects.format import object_key
-from automq.s3stream.ports import ObjectStorage, StoreError
+from automq.s3stream.ports import StoreError
 from automq.s3stream.stream import Storage
 from automq.s3stream.wal.format import slot_prefix
+from automq.server.compaction_process import counting
 from automq.server.dispatch import HANDLER_TABLES, DispatchTable
 from automq.server.listener import KafkaServer
+from automq.server.observed_store import ObservedStore
 from automq.server.platform import Platform
 from automq.server.presence import PresenceWatch, expectations
 from automq.server.settings import Settings
@@ -60,7 +62,7 @@ class Components:
         *,
         settings: Settings,
         platform: Platform,
-        store: ObjectStorage,
+        store: ObservedStore,
         cluster_id: ClusterId,
         metrics: Metrics,
         tasks: Tasks,
@@ -315,7 +317,7 @@ class Components:
             controller=self.client,
             metadata=self.metadata,
             class_of=self._make_streams(epoch).retention_class,
-            worker=platform.compaction_worker(self._settings, read_bytes)
+            worker=platform.compaction_worker(self._settings, read_bytes, counting(self._store.requests, self._metrics))
             or InProcessWorker(store=self._store, clock=platform.clock, read_bytes=read_bytes),
             memory=self._ledger[Account.COMPACTION],
             metrics=self._metrics,

@@ -1,9 +1,10 @@
 """The object store as a broker uses it: requests are counted, and every outcome told to who watches the store.
 
-A store that makes requests of its own tells of each (`TellsRequests`); of others, each operation counts as one.
+A store that makes requests of its own tells of each (`TellsRequests`); of others, each operation counts as one
+(`CountedStore`).
 """
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from automq.runtime.clock import Clock
@@ -21,13 +22,8 @@ from automq.s3stream.ports import (
     StoreUnavailable,
     UnfinishedUpload,
 )
-from automq.s3stream.store.requests import (
-    Operation,
-    RequestOutcome,
-    TellsRequests,
-    purpose_of,
-)
-from automq.s3stream.store.requests import Request as StoreRequest
+from automq.s3stream.store.counted import OPERATIONS, CountedStore
+from automq.s3stream.store.requests import TellsRequests
 from automq.server.abilities import Ability, Request
 from automq.server.store_requests import StoreRequests
 
@@ -40,19 +36,6 @@ ANSWERS: Final[Mapping[str, tuple[type[StoreError], ...]]] = {
     "create_bulk": (ObjectExists, StoreConflict),
 }
 """What the port lets an operation say that is no failure. Where a store says it out of place, nothing was learned."""
-OPERATIONS: Final[Mapping[str, Operation]] = {
-    "get": Operation.GET_OBJECT,
-    "get_range": Operation.GET_OBJECT,
-    "put": Operation.PUT_OBJECT,
-    "create": Operation.PUT_OBJECT,
-    "create_bulk": Operation.PUT_OBJECT,
-    "delete": Operation.DELETE_OBJECTS,
-    "list": Operation.LIST_OBJECTS,
-    "time_ms": Operation.LIST_OBJECTS,
-    "list_uploads": Operation.LIST_MULTIPART_UPLOADS,
-    "abort_uploads": Operation.ABORT_MULTIPART_UPLOAD,
-}
-"""What each operation of the port is, in a store that makes no requests of its own."""
 KINDS: Final = ("wal", "upload", "metadata")
 # What is advisory is not among them: nobody misses it.
 ABILITIES: Final = {
@@ -120,13 +103,13 @@ class ObservedStore:
         metrics: Metrics,
         health: StoreWatcher,
     ) -> None:
-        self._store = store
+        telling = store if isinstance(store, TellsRequests) else CountedStore(store)
+        self._store: ObjectStorage = telling
         self._clock = clock
         self._health = health
-        self._requests = StoreRequests(metrics)
-        self._counts_operations = not isinstance(store, TellsRequests)
-        if isinstance(store, TellsRequests):
-            store.on_request(self._requests.add)
+        self.requests = StoreRequests(metrics)
+        """For requests that others have made, too."""
+        telling.on_request(self.requests.add)
         seconds = metrics.histogram(
             "automq_store_request_seconds", "Time until an operation ended, its tries included", ["operation"]
         )
@@ -135,19 +118,19 @@ class ObservedStore:
         self._cpu = {kind: cpu.labels(kind).inc for kind in KINDS}
 
     async def get(self, key: str) -> bytes:
-        return await self._watch("get", key, self._store.get(key), received=len)
+        return await self._watch("get", key, self._store.get(key))
 
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
-        return await self._watch("get_range", key, self._store.get_range(key, start, end), received=len)
+        return await self._watch("get_range", key, self._store.get_range(key, start, end))
 
     async def put(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("put", key, self._store.put(key, body), body)
+        await self._watch("put", key, self._store.put(key, body))
 
     async def create(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("create", key, self._store.create(key, body), body)
+        await self._watch("create", key, self._store.create(key, body))
 
     async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("create_bulk", key, self._store.create_bulk(key, body), body)
+        await self._watch("create_bulk", key, self._store.create_bulk(key, body))
 
     async def delete(self, keys: Sequence[str]) -> None:
         await self._watch("delete", keys[0] if keys else "", self._store.delete(keys))
@@ -171,23 +154,12 @@ class ObservedStore:
     async def close(self) -> None:
         await self._store.close()
 
-    async def _watch(
-        self,
-        operation: str,
-        key: str,
-        request: Coroutine[Any, Any, T],
-        body: Sequence[Buffer] = (),
-        *,
-        received: Callable[[T], int] = lambda result: 0,
-    ) -> T:
-        outcome, received_bytes = RequestOutcome.NO_ANSWER, 0
+    async def _watch(self, operation: str, key: str, request: Coroutine[Any, Any, T]) -> T:
         began = self._clock.monotonic()
         asked = Asked(self._health, ABILITIES.get(operation))
         try:
             result = await metered(request, self._add_cpu(key))
-            outcome, received_bytes = RequestOutcome.SUCCESS, received(result)
         except (ObjectNotFound, ObjectExists, StoreConflict) as answer:
-            outcome = RequestOutcome.REFUSED
             if not isinstance(answer, ANSWERS.get(operation, ())):
                 unfit = StoreUnavailable(f"{type(answer).__name__} is no answer to a {operation}: {answer}")
                 asked.failed(unfit)
@@ -198,22 +170,11 @@ class ObservedStore:
                 asked.succeeded()
             raise
         except StoreError as error:
-            outcome = RequestOutcome.FAILED if isinstance(error, StoreUnavailable) else RequestOutcome.REFUSED
             asked.failed(error)
             raise
         finally:
             # Of a cancelled request nothing is learned.
             asked.dropped()
-            if self._counts_operations:
-                self._requests.add(
-                    StoreRequest(
-                        operation=OPERATIONS[operation],
-                        purpose=purpose_of(OPERATIONS[operation], key),
-                        outcome=outcome,
-                        sent_bytes=sum(map(len, body)),
-                        received_bytes=received_bytes,
-                    )
-                )
             self._seconds[operation].observe(self._clock.monotonic() - began)
         asked.succeeded()
         return result

@@ -22,7 +22,7 @@ from automq.s3stream.compaction.worker import CompactionWorker
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.uri import StoreKind, open_store, parse_store_uri
 from automq.server.admission import raise_descriptor_limit
-from automq.server.compaction_process import ProcessWorker
+from automq.server.compaction_process import ProcessWorker, Report
 from automq.server.lifecycle import Reason, Refused
 from automq.server.setting import Address
 from automq.server.settings import Settings
@@ -143,8 +143,10 @@ class Platform:
     stall_watch: Callable[[Metrics], StallWatch] = lambda _metrics: NoStallWatch()
     follow: Callable[[MetadataPublisher], MetadataPublisher] = lambda published: published
     """What a broker knows of what the controller in its own process publishes: it is the same."""
-    compaction_worker: Callable[[Settings, int], CompactionWorker | None] = lambda _settings, _read_bytes: None
-    """Makes who does compaction jobs, reading so many bytes at once; None: this very process does."""
+    compaction_worker: Callable[[Settings, int, Callable[[Report], None]], CompactionWorker | None] = (
+        lambda _settings, _read_bytes, _on_report: None
+    )
+    """Makes who does compaction jobs, reading so many bytes at once, and reports; None: this very process does."""
 
 
 def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> ObjectStorage:
@@ -156,7 +158,9 @@ def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> Ob
     )
 
 
-def _compaction_worker(settings: Settings, read_bytes: int) -> CompactionWorker | None:
+def _compaction_worker(
+    settings: Settings, read_bytes: int, on_report: Callable[[Report], None]
+) -> CompactionWorker | None:
     """A process of its own, where the store can be reached from one."""
     if parse_store_uri(settings.cluster.storage_uri).kind is StoreKind.MEMORY:
         return None
@@ -164,6 +168,7 @@ def _compaction_worker(settings: Settings, read_bytes: int) -> CompactionWorker 
         storage_uri=settings.cluster.storage_uri,
         credentials_folder=settings.cluster.credentials_folder,
         read_bytes=read_bytes,
+        on_report=on_report,
     )
 
 

@@ -35,9 +35,9 @@ class StoreRequests:
         self._received = {pair: received.labels(*pair) for pair in pairs}
 
     def add(self, request: Request) -> None:
-        """One request, after its end."""
+        """After their end."""
         pair = (request.operation, request.purpose)
-        self._requests[*pair, request.outcome].inc()
+        self._requests[*pair, request.outcome].inc(request.count)
         if request.sent_bytes:
             self._sent[pair].inc(request.sent_bytes)
         if request.received_bytes:

@@ -10,6 +10,7 @@ from automq.s3stream.compaction.job import CompactionJob
 from automq.s3stream.compaction.merge import READ_BYTES, Merge
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectStorage
+from automq.s3stream.store.requests import Purpose, serving
 
 # Kept beyond what the job itself holds: as good as nothing, each index is asked for once.
 INDEX_BYTES_MAX: Final = 1024 * 1024
@@ -41,7 +42,8 @@ class InProcessWorker:
             store=self._store, cluster_id=job.cluster_id, clock=self._clock, account=ByteBudget(INDEX_BYTES_MAX)
         )
         pace = Pace(job.bytes_per_second, self._clock)
-        return await Merge(job, store=self._store, reader=reader, pace=pace.read, read_bytes=self._read_bytes).run()
+        with serving(Purpose.COMPACTION):
+            return await Merge(job, store=self._store, reader=reader, pace=pace.read, read_bytes=self._read_bytes).run()
 
 
 class Pace:

@@ -1,12 +1,14 @@
-"""Pure: requests to a store as they are counted and paid for: which operation, for what, how it ended.
+"""Requests to a store as they are counted and paid for: which operation, for what, how it ended.
 
 Operations have Amazon's names, so that a count can be compared with a server's log and with a bill. Stores without
 requests of their own (folders, memory) are counted by what the operation would be in a bucket.
 """
 
+import contextlib
+import contextvars
 import enum
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 from urllib.parse import parse_qsl
 
@@ -35,6 +37,7 @@ class Purpose(enum.StrEnum):
     WAL = "wal"
     UPLOAD = "upload"
     READ = "read"
+    COMPACTION = "compaction"
     METADATA = "metadata"
     DOCTOR = "doctor"
 
@@ -52,13 +55,17 @@ class RequestOutcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request that was made. Bytes are those of bodies, as far as they are known to have gone over the wire."""
+    """Requests that were made, one if nothing else is said.
+
+    Bytes are those of bodies, as far as they are known to have gone over the wire, of all of them together.
+    """
 
     operation: Operation
     purpose: Purpose
     outcome: RequestOutcome
     sent_bytes: int = 0
     received_bytes: int = 0
+    count: int = 1
 
 
 RequestListener = Callable[[Request], None]
@@ -73,8 +80,49 @@ class TellsRequests(Protocol):
         ...
 
 
+class RequestTally:
+    """Requests counted until somebody takes them along; those that differ in nothing but bytes are one."""
+
+    def __init__(self) -> None:
+        self._counted: dict[tuple[Operation, Purpose, RequestOutcome], Request] = {}
+
+    def add(self, request: Request) -> None:
+        """A `RequestListener`."""
+        kind = request.operation, request.purpose, request.outcome
+        known = self._counted.get(kind)
+        if known is not None:
+            request = replace(
+                request,
+                sent_bytes=known.sent_bytes + request.sent_bytes,
+                received_bytes=known.received_bytes + request.received_bytes,
+                count=known.count + request.count,
+            )
+        self._counted[kind] = request
+
+    def take(self) -> Sequence[Request]:
+        """What was counted since the last time."""
+        counted, self._counted = self._counted, {}
+        return tuple(counted.values())
+
+
+_served: contextvars.ContextVar[Purpose | None] = contextvars.ContextVar("automq_served_purpose", default=None)
+
+
+@contextlib.contextmanager
+def serving(purpose: Purpose) -> Iterator[None]:
+    """Every request of this context serves `purpose`, whatever its key is."""
+    token = _served.set(purpose)
+    try:
+        yield
+    finally:
+        _served.reset(token)
+
+
 def purpose_of(operation: Operation, key: str) -> Purpose:
     """What a request for `key` (or the prefix of a listing) serves. Keys begin with the cluster's id."""
+    served = _served.get()
+    if served is not None:
+        return served
     if key.startswith(DOCTOR_PREFIX):
         return Purpose.DOCTOR
     match key.split("/", 2)[1:2]:

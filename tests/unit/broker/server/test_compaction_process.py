@@ -3,13 +3,15 @@
 import asyncio
 import pathlib
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
 
 from automq.ids import ObjectId, Offset, StreamId
 from automq.runtime.entropy import SystemEntropy
+from automq.runtime.telemetry import Metrics
 from automq.runtime.workers import ThreadWorkers
 from automq.s3stream.compaction.job import VERSION, CompactionJob, Output, Piece, Source, encode_job
 from automq.s3stream.model import StoreDamaged
@@ -18,8 +20,11 @@ from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import ObjectStorage, StoreUnavailable
 from automq.s3stream.store.uri import open_store, parse_store_uri
 from automq.server import compaction_process
-from automq.server.compaction_process import MODULE, ProcessWorker, WorkOrder, frame
+from automq.server.compaction_process import MODULE, ProcessWorker, Report, WorkOrder, counting, frame
+from automq.server.store_requests import StoreRequests
 from tests.support.engine import CLUSTER, stored
+from tests.support.fault_proxy import run_fault_proxy
+from tests.support.s3_server import run_s3_server, write_credentials
 
 READ_BYTES = 1 << 20
 
@@ -40,8 +45,14 @@ async def a_job(store: ObjectStorage, *, rate: int = 0) -> CompactionJob:
     return CompactionJob(VERSION, CLUSTER, tuple(sources), (Output(ObjectId(9), pieces),), rate)
 
 
-def a_worker(folder: pathlib.Path) -> ProcessWorker:
-    return ProcessWorker(storage_uri=f"file://{folder}", credentials_folder=None, read_bytes=READ_BYTES)
+def nobody(_report: Report) -> None:
+    """Nobody counts."""
+
+
+def a_worker(folder: pathlib.Path, on_report: Callable[[Report], None] = nobody) -> ProcessWorker:
+    return ProcessWorker(
+        storage_uri=f"file://{folder}", credentials_folder=None, read_bytes=READ_BYTES, on_report=on_report
+    )
 
 
 async def test_job_is_done_by_another_process(store: ObjectStorage, tmp_path: pathlib.Path) -> None:
@@ -126,3 +137,68 @@ async def test_process_ends_when_the_broker_is_killed(store: ObjectStorage, tmp_
     process.stdin.close()
 
     assert await asyncio.wait_for(process.wait(), 20) == 1
+
+
+async def test_requests_of_the_process_are_the_brokers(tmp_path: pathlib.Path) -> None:
+    """An S3 server counts what it is asked; the broker's counters say the same, bytes included."""
+    metrics = Metrics()
+    with run_s3_server() as server:
+        async with run_fault_proxy(server.endpoint) as proxy:
+            uri = server.make_store_uri(endpoint=proxy.endpoint)
+            credentials = write_credentials(tmp_path / "credentials")
+            store = open_store(
+                parse_store_uri(uri), workers=ThreadWorkers(), entropy=SystemEntropy(), credentials_folder=credentials
+            )
+            job = await a_job(store)
+            await store.close()
+            sources = sum(source.size for source in job.sources)
+            before = len(proxy.seen)
+
+            worker = ProcessWorker(
+                storage_uri=uri,
+                credentials_folder=credentials,
+                read_bytes=READ_BYTES,
+                on_report=counting(StoreRequests(metrics), metrics),
+            )
+            (size,) = await worker.run(job)
+            asked = Counter(seen.method for seen in proxy.seen[before:])
+
+    assert asked["GET"] == counted(metrics, "automq_store_requests_total", "GetObject") > 0
+    assert asked["PUT"] == counted(metrics, "automq_store_requests_total", "PutObject") == 1
+    assert sum(asked.values()) == sum(value for _, value in samples(metrics, "automq_store_requests_total"))
+    assert counted(metrics, "automq_store_sent_bytes_total", "PutObject") == size
+    # Each byte once, indexes of the sources included, or a little more.
+    assert sources * 0.5 < counted(metrics, "automq_store_received_bytes_total", "GetObject") < sources * 2.5
+    assert sum(value for _, value in samples(metrics, "automq_compaction_cpu_seconds_total")) > 0
+
+
+async def test_requests_of_a_job_that_is_cut_short_are_counted(store: ObjectStorage, tmp_path: pathlib.Path) -> None:
+    metrics = Metrics()
+    reported = asyncio.Event()
+    count = counting(StoreRequests(metrics), metrics)
+
+    def on_report(report: Report) -> None:
+        count(report)
+        if report.requests:
+            reported.set()
+
+    task = asyncio.create_task(a_worker(tmp_path, on_report).run(await a_job(store, rate=1)))
+    await asyncio.wait_for(reported.wait(), 60)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert counted(metrics, "automq_store_requests_total", "GetObject") > 0
+
+
+def samples(metrics: Metrics, name: str) -> Iterator[tuple[dict[str, str], float]]:
+    for metric in metrics.registry.collect():
+        yield from ((sample.labels, sample.value) for sample in metric.samples if sample.name == name)
+
+
+def counted(metrics: Metrics, name: str, operation: str) -> float:
+    """For compaction."""
+    return sum(
+        value
+        for labels, value in samples(metrics, name)
+        if labels["operation"] == operation and labels["purpose"] == "compaction"
+    )

@@ -1,11 +1,15 @@
 """Which request is which, and whom it serves."""
 
+from dataclasses import replace
+
 import pytest
 
 from automq.s3stream.store.requests import (
     Operation,
     Purpose,
+    Request,
     RequestOutcome,
+    RequestTally,
     operation_of,
     outcome_of,
     purpose_of,
@@ -55,3 +59,19 @@ def test_outcome_is_told_by_the_status() -> None:
         *[RequestOutcome.REFUSED] * 3,
         *[RequestOutcome.FAILED] * 2,
     ]
+
+
+def test_tally_adds_up_what_differs_in_bytes_alone_and_is_taken_once() -> None:
+    tally = RequestTally()
+    got = Request(
+        operation=Operation.GET_OBJECT,
+        purpose=Purpose.COMPACTION,
+        outcome=RequestOutcome.SUCCESS,
+        received_bytes=5,
+    )
+    failed = replace(got, outcome=RequestOutcome.FAILED, received_bytes=0)
+    for request in (got, failed, got, replace(got, received_bytes=1)):
+        tally.add(request)
+
+    assert tally.take() == (replace(got, received_bytes=11, count=3), failed)
+    assert tally.take() == ()
