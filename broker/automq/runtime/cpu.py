@@ -53,6 +53,9 @@ def _stepped(work: Coroutine[Any, Any, T], add: AddCpu) -> Generator[Any, Any, T
             sent = yield yielded
         except BaseException as error:  # noqa: BLE001 - a cancellation above all: the inner work must see it
             thrown = error
+        finally:
+            # A future that failed: it refers to the failure, which refers to this frame.
+            del yielded
 
 
 class MeteredWorkers:

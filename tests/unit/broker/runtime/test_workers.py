@@ -10,7 +10,7 @@ from weakref import ref
 
 import pytest
 
-from automq.runtime.cpu import metered
+from automq.runtime.cpu import MeteredWorkers, metered
 from automq.runtime.workers import InlineWorkers, ThreadWorkers, Workers
 from tests.support.leftovers import no_search_for_cycles
 
@@ -90,11 +90,13 @@ async def test_close_does_not_wait_for_ever_and_refuses_new_calls() -> None:
     assert await holding
 
 
-async def test_failure_of_a_call_leaves_no_cycle() -> None:
+@pytest.mark.parametrize("is_metered", [False, True])
+async def test_failure_of_a_call_leaves_no_cycle(is_metered: bool) -> None:
     """It refers to the frames that it went through; none of them refers to it."""
     workers = ThreadWorkers(threads=1)
     with no_search_for_cycles():
-        left = await failed(workers)
+        call = MeteredWorkers(workers).run(fail)
+        left = await failed(metered(call, lambda _seconds: None) if is_metered else call)
         # The thread has let go of the call when it takes the next one.
         await workers.run(int)
         await workers.run(int)
@@ -110,9 +112,9 @@ async def test_cancelled_metered_call_leaves_no_cycle() -> None:
         assert left() is None
 
 
-async def failed(workers: Workers) -> "ref[BaseException]":
+async def failed(call: Coroutine[object, object, object]) -> "ref[BaseException]":
     try:
-        await workers.run(fail)
+        await call
     except ValueError as error:
         return ref(error)
     raise AssertionError("it did not fail")
