@@ -220,7 +220,7 @@ class FetchHandler:
         if not plan.is_incremental or fetch.refused or fetch.is_from_replica:
             return False
         for target in plan.targets:
-            partition: Partition | None = target.partition
+            partition: Partition | None = target.partition_ref()
             if (
                 partition is None
                 or not partition.is_open
