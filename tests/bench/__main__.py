@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 from tests.bench.report import Row
-from tests.bench.rows import all_rows
+from tests.bench.rows import MEMORY_S, all_rows
 from tests.support.process import ROOT
 
 
@@ -34,16 +34,21 @@ def main() -> int:
     parser.add_argument(
         "groups",
         nargs="*",
-        help="throughput, requests, latency, consumer, readers, idle, bill, memory, restart, growth, testing",
+        help="throughput, requests, latency, consumer, readers, idle, bill, memory, restart, compaction, growth, "
+        "testing",
     )
     parser.add_argument("--quick", action="store_true", help="once and briefly: shows that it works, not how fast")
     parser.add_argument(
         "--folder", type=pathlib.Path, help="where brokers keep their data (default: a temporary folder)"
     )
+    parser.add_argument(
+        "--memory-minutes", type=float, help="how long the load of the group `memory` lasts (default: 3)"
+    )
     options = parser.parse_args()
 
     folder = options.folder or pathlib.Path(tempfile.mkdtemp(prefix="automq-bench-"))
-    groups = all_rows(folder, quick=options.quick)
+    memory_s = MEMORY_S if options.memory_minutes is None else options.memory_minutes * 60
+    groups = all_rows(folder, quick=options.quick, memory_s=memory_s)
     print(machine(), flush=True)
     rows: list[Row] = []
     try:

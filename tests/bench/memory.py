@@ -12,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -19,6 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from automq.protocol.apis import ApiKey
 from automq.protocol.messages.offset import OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic
 from automq.server.memory import MEMORY_SHARE
+from tests.support.cgroup import MemoryGroup, memory_group
 from tests.support.process import Broker
 from tests.support.raw_client import FETCH_VERSION, RawClient, fetch_of, stalled
 
@@ -156,9 +158,35 @@ def accounts(broker: Broker) -> dict[str, tuple[float, float]]:
     }
 
 
+@dataclass
+class Most:
+    """The most that was seen of everything."""
+
+    broker_mb: float = 0.0
+    group_mb: float = 0.0
+    accounts_mb: dict[str, float] = field(default_factory=dict)
+
+    def look(self, broker: Broker, group: MemoryGroup | None) -> None:
+        """Look once."""
+        self.broker_mb = max(self.broker_mb, broker.rss_mb())
+        if group is not None:
+            self.group_mb = max(self.group_mb, group.anonymous_bytes / 1e6)
+        for name, (held, _) in accounts(broker).items():
+            self.accounts_mb[name] = max(self.accounts_mb.get(name, 0.0), held)
+
+
 def measure(folder: pathlib.Path, *, seconds: float) -> Iterator[tuple[str, float, str]]:
-    """Name, value and unit of each figure."""
+    """Name, value and unit of each figure. The broker runs in a control group with the limit, where one can be made."""
+    with memory_group(LIMIT_BYTES) as group:
+        yield from measure_within(group, folder, seconds=seconds)
+
+
+def measure_within(
+    group: MemoryGroup | None, folder: pathlib.Path, *, seconds: float
+) -> Iterator[tuple[str, float, str]]:
+    """See `measure`."""
     broker = Broker(folder / "memory", automq__memory__bytes=int(LIMIT_BYTES * MEMORY_SHARE))
+    broker.entrance = None if group is None else group.entrance
     load = Load(broker)
     try:
         broker.start()
@@ -175,16 +203,20 @@ def measure(folder: pathlib.Path, *, seconds: float) -> Iterator[tuple[str, floa
             load.start(lambda size=size: load.send_half(size), every_s=1.0)  # type: ignore[misc]
         for _ in range(STALLED):
             load.start(load.stall, every_s=1.0)
-        peak, most = 0.0, dict.fromkeys(accounts(broker), 0.0)
+        most = Most()
         limits = {name: limit for name, (_, limit) in accounts(broker).items()}
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            peak = max(peak, broker.rss_mb())
-            for name, (held, _) in accounts(broker).items():
-                most[name] = max(most[name], held)
+            most.look(broker, group)
             time.sleep(0.5)
-        yield "memory: most RSS with a limit of 512 MiB", peak, "MB"
-        for name, held in most.items():
+        yield "memory: most RSS with a limit of 512 MiB", most.broker_mb, "MB"
+        if group is not None:
+            yield "memory: most RSS with its compaction process, in a control group", most.group_mb, "MB"
+            yield "memory: most charged to the group, cached files included", group.peak_bytes / 1e6, "MB"
+            yield "memory: processes killed by the limit", group.killed, ""
+        else:
+            yield "memory: SKIPPED, no control group can be made here: processes killed by the limit", 0, ""
+        for name, held in most.accounts_mb.items():
             yield f"memory: most of {name}, of {limits[name]:.1f}", held, "MB"
         latencies = sorted(load.latencies_s)
         yield "memory: produce p50", latencies[len(latencies) // 2] * 1000, "ms"

@@ -87,6 +87,8 @@ class Broker:
         self.name = "automq"
         self.descriptors: int | None = None
         """As many files and sockets may be open, and not more."""
+        self.entrance: pathlib.Path | None = None
+        """Of the control group that it is to run in."""
 
     @property
     def address(self) -> str:
@@ -107,6 +109,8 @@ class Broker:
         command = [sys.executable, "-m", "automq", "broker", "--config", str(config)]
         if self.descriptors is not None:
             command = ["sh", "-c", f'ulimit -n {self.descriptors} && exec "$@"', "sh", *command]
+        if self.entrance is not None:
+            command = ["sh", "-c", f'echo $$ > {self.entrance} && exec "$@"', "sh", *command]
         self.process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
         while not self.ready():
