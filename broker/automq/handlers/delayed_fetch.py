@@ -12,6 +12,7 @@ from automq.handlers.leaders import Leader
 from automq.handlers.record_range import RecordRange
 from automq.partition.fetch_session import FetchPlan, FetchTarget
 from automq.partition.partition import Partition
+from automq.partition.purgatory import Tick
 from automq.protocol.connection import ResponseSlot
 from automq.protocol.fetch_codec import REPLICA_STATE_SINCE, TOPIC_IDS_SINCE, FetchResult
 from automq.protocol.messages.fetch import FetchRequest
@@ -55,6 +56,7 @@ class DelayedFetch:
         "request",
         "session",
         "slot",
+        "tick",
         "version",
     )
 
@@ -87,6 +89,7 @@ class DelayedFetch:
         self.min_bytes = min(request.min_bytes, bytes_max)
         self.missing_bytes = self.min_bytes
         self.open_partitions = 0
+        self.tick: Tick | None = None
         self.reading: asyncio.Task[None] | None = None
         """Reads objects for the answer."""
         self.is_hastened = False

@@ -32,6 +32,7 @@ from automq.protocol.fetch_codec import (
     FetchResult,
     FetchTopicResult,
     encode_fetch_response,
+    encode_quiet_response,
     parse_fetch_request,
 )
 from automq.protocol.messages.fetch import FetchRequest, NodeEndpoint
@@ -435,12 +436,8 @@ class FetchHandler:
         """Complete the slot with nothing."""
         fetch.is_done = True
         fetch.slot.complete(
-            encode_fetch_response(
-                version=fetch.version,
-                correlation_id=fetch.correlation_id,
-                topics=(),
-                session_id=fetch.plan.session_id,
-                throttle_time=fetch.session.throttle(_FETCH, 0),
+            encode_quiet_response(
+                fetch.version, fetch.correlation_id, fetch.plan.session_id, fetch.session.throttle(_FETCH, 0)
             )
         )
 

@@ -30,6 +30,8 @@ class Waiter(Protocol):
     """Bytes until it is complete; counted down here."""
     open_partitions: int
     """Partitions whose bytes still count; counted down here."""
+    tick: "Tick | None"
+    """When its time is up; None while it is not parked. Set here."""
 
     def force_complete(self) -> None:
         """There is enough, or a partition was lost; it is not parked any more."""
@@ -50,30 +52,30 @@ class _Watched:
         self.rooms: dict[Waiter, int] = {}
 
 
-class _Tick:
-    """The waiters whose time is up at one moment. The timer goes with the last of them."""
+class Tick:
+    """The waiters whose time is up at one moment, each with its partitions. The timer goes with the last of them."""
 
     __slots__ = ("number", "timer", "waiters")
 
     def __init__(self, number: int, timer: asyncio.TimerHandle) -> None:
         self.number = number
         self.timer = timer
-        self.waiters: dict[Waiter, None] = {}
+        self.waiters: dict[Waiter, Iterable[Partition]] = {}
 
 
 class Purgatory:
     """All that wait in one broker."""
 
     def __init__(self) -> None:
-        self._parked: dict[Waiter, tuple[Iterable[Partition], _Tick]] = {}
-        """A waiter's places, so that it can be taken out of all of them."""
+        self._parked = 0
+        """Waiters."""
         self._watched: dict[Partition, _Watched] = {}
         self._complete: dict[Waiter, None] = {}
-        self._ticks: dict[int, _Tick] = {}
+        self._ticks: dict[int, Tick] = {}
         self._is_scheduled = False
 
     def __len__(self) -> int:
-        return len(self._parked)
+        return self._parked
 
     def park(self, waiter: Waiter, rooms: Mapping[Partition, int], wait_s: float) -> None:
         """Keep `waiter` until it is completed, expires, or is forgotten.
@@ -81,14 +83,15 @@ class Purgatory:
         `rooms` says of each partition it reads how many bytes above the high watermark of now would count; it is not
         to be changed from now on.
         """
-        assert waiter not in self._parked
+        assert waiter.tick is None
         loop = asyncio.get_running_loop()
         number = math.ceil((loop.time() + (wait_s if wait_s < WAIT_S_MAX else WAIT_S_MAX)) / TICK_S)
         tick = self._ticks.get(number)
         if tick is None:
-            tick = self._ticks[number] = _Tick(number, loop.call_at(number * TICK_S, self._expire, number))
-        tick.waiters[waiter] = None
-        self._parked[waiter] = rooms, tick
+            tick = self._ticks[number] = Tick(number, loop.call_at(number * TICK_S, self._expire, number))
+        tick.waiters[waiter] = rooms
+        waiter.tick = tick
+        self._parked += 1
         open_partitions = 0
         for partition, room in rooms.items():
             watched = self._watched.get(partition)
@@ -101,14 +104,15 @@ class Purgatory:
 
     def forget(self, waiter: Waiter) -> bool:
         """The waiter is done, or its connection is gone. False when it was not parked."""
-        parked = self._parked.pop(waiter, None)
-        if parked is None:
+        tick = waiter.tick
+        if tick is None:
             return False
-        partitions, tick = parked
+        waiter.tick = None
+        self._parked -= 1
         if self._complete:
             self._complete.pop(waiter, None)
         waiters = tick.waiters
-        del waiters[waiter]
+        partitions = waiters.pop(waiter)
         # While it expires it is nobody's any more.
         if not waiters and self._ticks.get(tick.number) is tick:
             tick.timer.cancel()

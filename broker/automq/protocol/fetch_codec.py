@@ -49,8 +49,8 @@ _pack_top_v4 = struct.Struct(">iii").pack
 _pack_top_v7 = struct.Struct(">iiihi").pack
 _pack_top_v12 = struct.Struct(">iiBihi").pack
 # With a list of no topics, and no tags.
-_pack_empty_v12 = struct.Struct(">iiBihiBB").pack
-_EMPTY_BYTES: Final = 17
+_pack_quiet_v12 = struct.Struct(">iiBihiBB").pack
+_QUIET_BYTES: Final = 17
 _pack_partition_v4 = struct.Struct(">ihqq").pack
 _pack_partition_v5 = struct.Struct(">ihqqq").pack
 # No aborted transactions, and the preferred replica.
@@ -266,8 +266,6 @@ def encode_fetch_response(
 
     What a version has no room for (leaders, endpoints, the error and session of versions below 7) is left out.
     """
-    if not topics and version >= FLEXIBLE_SINCE and not node_endpoints:
-        return [_pack_empty_v12(_EMPTY_BYTES, correlation_id, 0, throttle_time, error_code, session_id, 1, 0)]
     if version < FLEXIBLE_SINCE:
         return _encode_classic(version, correlation_id, topics, session_id, error_code, throttle_time)
     out = bytearray(_pack_top_v12(0, correlation_id, 0, throttle_time, error_code, session_id))
@@ -320,6 +318,13 @@ def encode_fetch_response(
     buffers.append(out)
     _pack_size_into(first, 0, small_bytes + len(out) + record_bytes - 4)
     return buffers
+
+
+def encode_quiet_response(version: int, correlation_id: int, session_id: int, throttle_time: int) -> list[Part]:
+    """As `encode_fetch_response`, of nothing: what an idle consumer with a session gets."""
+    if version < FLEXIBLE_SINCE:
+        return _encode_classic(version, correlation_id, (), session_id, 0, throttle_time)
+    return [_pack_quiet_v12(_QUIET_BYTES, correlation_id, 0, throttle_time, 0, session_id, 1, 0)]
 
 
 def _append_with_aborted(out: bytearray, result: FetchResult, aborted: Sequence[tuple[int, int]]) -> None:

@@ -166,16 +166,19 @@ class FrameReader:
         return None
 
     def only_frame(self, size: int) -> memoryview | None:
-        """The next frame, if it has `size` bytes and the newest read brought it and nothing else."""
+        """The next frame, if it has `size` bytes and the newest read brought it and nothing else; `skip` takes it."""
         end = SIZE_BYTES + size
         buffer = self._buffer
         if self._start or self._end != end or buffer is not self._shared or _SIZE(buffer, 0)[0] != size:
             return None
-        self._start = end
         return buffer[SIZE_BYTES:end]
 
+    def skip(self) -> None:
+        """What `only_frame` has shown is done with."""
+        self._end = 0
+
     def put_back(self, frame: memoryview) -> None:
-        """The frame that has just been handed out may not start yet: it is the next one again.
+        """The frame that `next_frame` has just handed out may not start yet: it is the next one again.
 
         `retain` is to be called before anything else is.
         """

@@ -204,18 +204,15 @@ class Connection(asyncio.BufferedProtocol):
         self._frames += 1
         self._exclusive = slot = self._queue.open_slot()
         self._waiting = fetch
-        self._started.begin(_FETCH, server.now())
+        began = server.now()
         self._outbox.on_request()
         self._is_processing = True
         try:
             server.fetch.repeat(fetch, slot, correlation_id=correlation_id, epoch=epoch)
         finally:
             self._is_processing = False
-        self._reader.retain()
-        if self._is_flush_wanted or self._mute_timer is not None:
-            return False
-        self._started.end_turn(server.now)
-        return True
+        self._started.add(_FETCH, began, server.now() - began)
+        return not self._is_flush_wanted and self._mute_timer is None
 
     def _process(self) -> None:
         """Start what has arrived, as far as it may start; then read on, or not."""
@@ -421,7 +418,8 @@ class Connection(asyncio.BufferedProtocol):
         """The turn in which answers became ready is over: send them."""
         if not self.is_closed:
             self._send_ready()
-            self.proceed()
+            if not self._is_reading:
+                self.proceed()
 
     def _send_ready(self) -> None:
         """Send every answer whose turn it is. An idle connection keeps nothing of its last request."""

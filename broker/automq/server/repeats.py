@@ -37,7 +37,7 @@ class Repeats:
     def match(self, reader: FrameReader) -> tuple[DelayedFetch, int, int] | None:
         """What is asked for again, with its new correlation id and epoch; None when that is not all that was read.
 
-        The frame is taken from `reader` then, and only then.
+        Only what is asked for again is taken from `reader`.
         """
         fetch, raw = self._fetch, self._raw
         if fetch is None or raw is None or not fetch.is_done:
@@ -47,6 +47,6 @@ class Repeats:
             return None
         found = raw.match(frame)
         if found is None:
-            reader.put_back(frame)
             return None
+        reader.skip()
         return fetch, found[0], found[1]

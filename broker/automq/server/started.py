@@ -46,6 +46,12 @@ class StartedRequests:
         waiting.append(started)
         return started
 
+    def add(self, key: ApiKey, began: float, worked_s: float) -> None:
+        """A request began, and has worked for so long until it was answered or waits."""
+        started = Started(key, began)
+        started.worked_s = worked_s
+        self._waiting.append(started)
+
     def end_turn(self, clock: Callable[[], float]) -> None:
         """What began in this turn of the event loop and is not answered waits from now on."""
         waiting = self._waiting

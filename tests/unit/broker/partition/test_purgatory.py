@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from automq.partition.partition import Partition
-from automq.partition.purgatory import TICK_S, Purgatory
+from automq.partition.purgatory import TICK_S, Purgatory, Tick
 
 pytestmark = pytest.mark.looptime
 
@@ -34,6 +34,7 @@ class Waiter:
     def __init__(self, missing: int = 1) -> None:
         self.missing_bytes = missing
         self.open_partitions = 0
+        self.tick: Tick | None = None
         self.log: list[Any] = []
 
     def force_complete(self) -> None:

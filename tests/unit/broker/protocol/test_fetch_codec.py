@@ -6,7 +6,13 @@ import pytest
 
 from automq.protocol.apis import APIS, ApiKey, encode_response
 from automq.protocol.codec import MalformedMessage, decode, encode
-from automq.protocol.fetch_codec import FetchResult, FetchTopicResult, encode_fetch_response, parse_fetch_request
+from automq.protocol.fetch_codec import (
+    FetchResult,
+    FetchTopicResult,
+    encode_fetch_response,
+    encode_quiet_response,
+    parse_fetch_request,
+)
 from automq.protocol.messages.fetch import (
     FetchableTopicResponse,
     FetchEpochEndOffset,
@@ -133,6 +139,12 @@ def test_records_are_not_copied() -> None:
 
     views = [buffer for buffer in buffers if isinstance(buffer, memoryview)]
     assert [view.obj for view in views] == [data.obj, data.obj]
+
+
+def test_answer_with_nothing_is_the_same_in_short() -> None:
+    for version in VERSIONS:
+        whole = encode_fetch_response(version=version, correlation_id=-7, topics=(), session_id=8, throttle_time=9)
+        assert b"".join(map(bytes, encode_quiet_response(version, -7, 8, 9))) == b"".join(map(bytes, whole))
 
 
 def test_details_a_version_lacks_are_left_out() -> None:
