@@ -13,7 +13,7 @@ when it is appended, so that order is kept; it does not wait until it is durable
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from automq.handlers.errors import error_message_of, write_error_code_of
 from automq.handlers.leaders import Leader, leader_of
@@ -74,6 +74,22 @@ Deferred = tuple[ProduceResult, Partition, memoryview]
 """A batch that is appended in a later turn, and where its outcome goes."""
 
 
+class Connection(Protocol):
+    """Where a request came in."""
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+    def proceed(self) -> None:
+        """What kept its next request is over."""
+        ...
+
+    def keep_frame(self) -> Callable[[], None] | None:
+        """Let the request's frame stay valid until the result is called; None: it cannot."""
+        ...
+
+
 class ProduceHandler:
     """Produce of one broker."""
 
@@ -107,25 +123,22 @@ class ProduceHandler:
         frame: memoryview,
         slot: ResponseSlot,
         session: Session,
-        *,
-        close: Callable[[], None],
-        on_appended: Callable[[], None],
-        keep_frame: Callable[[], Callable[[], None] | None],
+        connection: Connection,
     ) -> Appending | None:
         """Append what the request brings; the slot is completed now or later. Raises MalformedMessage.
 
-        Something when the connection must not start another request before it is done; `on_appended` is called then.
-        `keep_frame` makes `frame` valid until its result is called, or says with None that it cannot.
+        Something when the connection must not start another request before it is done.
         """
         version = head.version
         request = parse_produce_request(frame, head.body_offset, version)
-        throttle_ms = session.throttle(_PRODUCE, len(frame))
+        may_write_all = not session.has_rules or session.allows_every(_WRITE, _TOPIC)
+        throttle_ms = session.throttle(_PRODUCE, len(frame)) if session.has_rules else 0
+        close = connection.close
         pending = PendingProduce(head, slot, request.acks, request.timeout, close, self._watched, throttle_ms)
         if request.acks not in _VALID_ACKS:
             self._refuse(pending, request.topic_data)
             return None
         has_ids = version >= TOPIC_IDS_SINCE
-        may_write_all = session.allows_every(_WRITE, _TOPIC)
         topics: list[TopicResults] = []
         deferred: list[Deferred] = []
         leaders: list[Leader] = []
@@ -152,17 +165,36 @@ class ProduceHandler:
                     continue
                 if records is None:
                     records = memoryview(b"")
-                if deferred or in_place_bytes > IN_PLACE_BYTES_MAX or self._needs_turns(records, partition):
+                rules = partition.rules.append
+                size = len(records)
+                if (
+                    deferred
+                    or in_place_bytes > IN_PLACE_BYTES_MAX
+                    or size > self._append_bytes_max
+                    or (rules.reads_records and not is_small(records, rules))
+                ):
                     # What comes behind is deferred, too: a partition's batches stay in their order.
                     deferred.append((result, partition, records))
                     continue
-                in_place_bytes += len(records)
-                self._append_in_place(pending, result, partition, records)
-        if not deferred:
-            self._finish(pending, topics, leaders)
-            return None
-        appending = Appending(on_appended)
-        release = keep_frame()
+                in_place_bytes += size
+                append = self._append if rules.compression is None else self._append_compressed
+                append(pending, result, partition, records)
+        if deferred:
+            return self._defer(pending, topics, leaders, deferred, connection)
+        self._finish(pending, topics, leaders)
+        return None
+
+    def _defer(
+        self,
+        pending: PendingProduce,
+        topics: list[TopicResults],
+        leaders: list[Leader],
+        deferred: list[Deferred],
+        connection: Connection,
+    ) -> Appending:
+        """Append the rest in later turns."""
+        appending = Appending(connection.proceed)
+        release = connection.keep_frame()
         if release is None:
             deferred = [(result, partition, memoryview(bytearray(records))) for result, partition, records in deferred]
             copied = sum(len(records) for _, _, records in deferred)
@@ -176,14 +208,6 @@ class ProduceHandler:
         """Whether it takes longer to check and append the batch than a turn of the loop may."""
         rules = partition.rules.append
         return (rules.reads_records and not is_small(records, rules)) or len(records) > self._append_bytes_max
-
-    def _append_in_place(
-        self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview
-    ) -> None:
-        if partition.rules.append.compression is None:
-            self._append(pending, result, partition, records)
-        else:
-            self._append_compressed(pending, result, partition, records)
 
     def _append(
         self,
@@ -244,7 +268,9 @@ class ProduceHandler:
                 if self._needs_turns(records, partition):
                     await self._append_in_turns(pending, result, partition, records, deadline)
                 else:
-                    self._append_in_place(pending, result, partition, records)
+                    is_plain = partition.rules.append.compression is None
+                    append = self._append if is_plain else self._append_compressed
+                    append(pending, result, partition, records)
                     await pace.spend(len(records) // BYTES_PER_US)
         finally:
             release()
@@ -294,7 +320,10 @@ class ProduceHandler:
 
     def _finish(self, pending: PendingProduce, topics: list[TopicResults], leaders: list[Leader]) -> None:
         """All batches are appended: answer when they are durable."""
-        self._count_errors(topics)
+        for _, results in topics:
+            for result in results:
+                if result.error_code:
+                    self._on_error(result.error_code)
         if pending.acks == 0:
             pending.is_done = True
             pending.slot.discard()
@@ -340,16 +369,12 @@ class ProduceHandler:
             name = known.name
         return session.allows(_WRITE, (_TOPIC, name))
 
-    def _count_errors(self, topics: list[TopicResults]) -> None:
-        for _, results in topics:
-            for result in results:
-                if result.error_code:
-                    self._on_error(result.error_code)
-
     def _refuse(self, pending: PendingProduce, topics: list[TopicProduceData]) -> None:
         """The whole request asks for what Kafka does not have."""
         answers: list[TopicResults] = [(topic, _refused(topic, ErrorCode.INVALID_REQUIRED_ACKS)) for topic in topics]
-        self._count_errors(answers)
+        for _, results in answers:
+            for _result in results:
+                self._on_error(ErrorCode.INVALID_REQUIRED_ACKS)
         pending.prepare(answers, [])
         pending.answer()
 

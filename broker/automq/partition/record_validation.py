@@ -23,7 +23,7 @@ from automq.protocol.compression import (
 )
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.produce import BatchIndexAndErrorMessage
-from automq.protocol.records import HEADER_BYTES, NO_TIMESTAMP, RecordBatch
+from automq.protocol.records import COMPRESSION_MASK, HEADER_BYTES, NO_TIMESTAMP, RecordBatch
 from automq.steps import at_once
 
 # What a batch may decompress to: sixteen times the largest batch that is taken by default with room to spare.
@@ -51,9 +51,10 @@ def validate_records(batch: RecordBatch, rules: AppendRules, now_ms: int) -> int
 def content_of(batch: RecordBatch) -> Data:
     """The records, decompressed. Raises ApiError for what Kafka's clients could not read."""
     content = batch.view[HEADER_BYTES:]
-    kind = batch.compression
-    if kind is Compression.NONE:
+    # Members of an enumeration take a while to find, and most batches come as they are.
+    if not batch.attributes & COMPRESSION_MASK:
         return content
+    kind = batch.compression
     try:
         if kind is Compression.LZ4:
             check_lz4_blocks(content)

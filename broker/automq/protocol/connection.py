@@ -57,6 +57,8 @@ Part = Buffer | PulledPart
 IN_FLIGHT_MAX: Final = 1024
 """Requests of one connection that wait for their answers. Clients send 5 by default, load generators hundreds."""
 
+# Made for every request: without a call of `__init__`.
+_new = object.__new__
 _HEAD = struct.Struct(">hhih").unpack_from
 _HEAD_BYTES: Final = 10
 _NEVER: Final = 1 << 15
@@ -72,26 +74,17 @@ class UnknownApi(Exception):
 
 
 class RequestHead:
-    """The head of one request. `version` may be one we cannot read: only ApiVersions is answered then."""
+    """The head of one request, from `parse_head`. `version` may be one we cannot read: ApiVersions is answered then."""
 
     __slots__ = ("api", "body_offset", "client_id", "correlation_id", "is_supported", "version")
 
-    def __init__(
-        self,
-        api: Api,
-        version: int,
-        correlation_id: int,
-        client_id: str | None,
-        body_offset: int,
-        is_supported: bool,
-    ) -> None:
-        self.api = api
-        self.version = version
-        self.correlation_id = correlation_id
-        self.client_id = client_id
-        self.body_offset = body_offset
-        self.is_supported = is_supported
-        """Whether the body can be read."""
+    api: Api
+    version: int
+    correlation_id: int
+    client_id: str | None
+    body_offset: int
+    is_supported: bool
+    """Whether the body can be read."""
 
 
 # One lookup for each request; a plain dictionary of tuples is the fastest there is.
@@ -122,7 +115,14 @@ def parse_head(frame: memoryview) -> RequestHead:
         raise _malformed("the frame ends within it", frame) from None
     except ValueError:
         raise _malformed("the client id is not UTF-8 or the tagged fields are not well-formed", frame) from None
-    return RequestHead(known[0], version, correlation_id, client_id, offset, version in known[2])
+    head: RequestHead = _new(RequestHead)
+    head.api = known[0]
+    head.version = version
+    head.correlation_id = correlation_id
+    head.client_id = client_id
+    head.body_offset = offset
+    head.is_supported = version in known[2]
+    return head
 
 
 def _malformed(reason: str, frame: memoryview) -> MalformedMessage:

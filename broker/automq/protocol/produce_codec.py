@@ -272,13 +272,15 @@ def encode_produce_response(
     node_endpoints: Sequence[NodeEndpoint] = (),
 ) -> bytes | bytearray:
     """A whole frame. What a version has no room for (messages, leaders) is left out of it."""
+    if version >= FLEXIBLE_SINCE and len(topics) == 1 and len(topics[0][1]) == 1 and not node_endpoints:
+        topic, (result,) = topics[0]
+        if result.error_message is None and result.current_leader is None and not result.record_errors:
+            return _encode_one(version, correlation_id, topic, result, throttle_time)
     is_plain = not node_endpoints
     for _, results in topics:
         for result in results:
             if result.error_message is not None or result.current_leader is not None or result.record_errors:
                 is_plain = False
-    if is_plain and version >= FLEXIBLE_SINCE and len(topics) == 1 and len(topics[0][1]) == 1:
-        return _encode_one(version, correlation_id, topics[0][0], topics[0][1][0], throttle_time)
     if not is_plain:
         return _encode_with_details(version, correlation_id, topics, throttle_time, node_endpoints)
     if version >= FLEXIBLE_SINCE:

@@ -37,6 +37,7 @@ class Session:
         "_quotas",
         "client_host",
         "client_id",
+        "has_rules",
         "listener_name",
         "principal",
         "software_name",
@@ -67,6 +68,8 @@ class Session:
         # Without one nobody is asked: these questions come with every request.
         self._authorizer = None if isinstance(authorizer, AllowEverything) else authorizer
         self._quotas = None if isinstance(quotas, NoQuotas) else quotas
+        self.has_rules = self._authorizer is not None or self._quotas is not None
+        """Whether anybody is to be asked what the client may do."""
         self._mute = mute
 
     def close(self) -> None:

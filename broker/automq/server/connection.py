@@ -362,15 +362,7 @@ class Connection(asyncio.BufferedProtocol):
                 raise UnsupportedVersion(head, f"version {head.version} is not supported")
             slot.complete((server.table.refuse_api_versions(head.correlation_id),))
         elif key is _PRODUCE:
-            appending = server.produce.start(
-                head,
-                frame,
-                slot,
-                session,
-                close=self.close,
-                on_appended=self.proceed,
-                keep_frame=self._keep_frame,
-            )
+            appending = server.produce.start(head, frame, slot, session, self)
             if appending is None:
                 return True
             self._exclusive = appending
@@ -390,7 +382,7 @@ class Connection(asyncio.BufferedProtocol):
             _ = server.spawn(work, name=head.api.name)
         return False
 
-    def _keep_frame(self) -> Callable[[], None] | None:
+    def keep_frame(self) -> Callable[[], None] | None:
         """Let the frame of the request that is being started stay valid until the result is called; None: it cannot."""
         give_back = self._reader.detach()
         if give_back is None:
