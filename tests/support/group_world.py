@@ -36,6 +36,7 @@ from automq.protocol.messages.offset import (
     OffsetFetchRequestGroup,
     OffsetFetchRequestTopics,
 )
+from automq.steps import at_once
 from tests.support.scenario import Command
 
 WALL_START_MS = 1_700_000_000_000
@@ -262,7 +263,7 @@ class GroupWorld:
         if command.words:
             places = [word.rpartition("-") for word in command.words]
             topics = [OffsetFetchRequestTopics(name=name, partition_indexes=[int(index)]) for name, _, index in places]
-        response = self.shard.fetch(OffsetFetchRequestGroup(group_id=command.get("group", "g"), topics=topics))
+        response = at_once(self.shard.fetch(OffsetFetchRequestGroup(group_id=command.get("group", "g"), topics=topics)))
         for topic in response.topics:
             for found in topic.partitions:
                 line = f"{topic.name}-{found.partition_index}: {found.committed_offset}"

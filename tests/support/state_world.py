@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from automq.coordinators.group.checkpoint import CompactedLog, payload_head
-from automq.coordinators.group.model import CommittedOffset, GroupSettings, OffsetStored, Record
+from automq.coordinators.group.model import CommittedOffset, GroupSettings, OffsetStored
 from automq.coordinators.group.record_log import PartitionRecordLog
 from automq.coordinators.group.records import encode
 from automq.coordinators.group.shard_runner import ShardRunner
@@ -78,18 +78,22 @@ class StateWorld:
             self.state_bytes += sum(map(len, await encoded(captured)))
 
 
-def an_offset(number: int, offset: int) -> Record:
+def an_offset(number: int, offset: int) -> OffsetStored:
     """Of a thousand partitions a group has 20 topics."""
     committed = CommittedOffset(offset=offset, leader_epoch=3, metadata="", commit_ms=1_700_000_000_000 + offset)
     group, partition = divmod(number, PARTITIONS_OF_A_GROUP)
     return OffsetStored(f"group-{group}", f"topic-{partition // 50}", partition % 50, committed)
 
 
-def a_shard(offsets: int) -> Disk:
-    """The checkpoint of a shard with so many committed offsets."""
+def a_shard(offsets: int, *, is_one_group: bool = False) -> Disk:
+    """The checkpoint of a shard with so many committed offsets, of groups of a thousand each or of `group-0`."""
     compacted = CompactedLog()
     for number in range(offsets):
-        key, value = encode(an_offset(number, number))
+        record = an_offset(number, number)
+        if is_one_group:
+            topic = f"topic-{number // PARTITIONS_OF_A_GROUP}"
+            record = OffsetStored("group-0", topic, number % PARTITIONS_OF_A_GROUP, record.committed)
+        key, value = encode(record)
         compacted.apply(key, value)
     captured = compacted.entries.capture(1)
     disk = Disk()
@@ -100,6 +104,15 @@ def a_shard(offsets: int) -> Disk:
 
 async def loading(disk: Disk) -> Work:
     """A coordinator that takes the shard over."""
+
+    async def work() -> None:
+        (await a_runner(disk)).close()
+
+    return work
+
+
+async def a_runner(disk: Disk) -> ShardRunner:
+    """The shard, loaded."""
     clock = SystemClock()
     partition = MemoryPartition(disk, 0, StreamEpoch(1))
     runner = ShardRunner(
@@ -112,15 +125,11 @@ async def loading(disk: Disk) -> Work:
         topic_exists=lambda name, topic_id: True,
         on_failed=lambda failed: None,
     )
-
-    async def work() -> None:
-        log = PartitionRecordLog(
-            partition=partition, when_durable=disk.when_durable, clock=clock, batch_bytes_max=1_000_000
-        )
-        await runner.load(log)
-        runner.close()
-
-    return work
+    log = PartitionRecordLog(
+        partition=partition, when_durable=disk.when_durable, clock=clock, batch_bytes_max=1_000_000
+    )
+    await runner.load(log)
+    return runner
 
 
-__all__ = ["StateWorld", "Work", "a_shard", "loading"]
+__all__ = ["StateWorld", "Work", "a_runner", "a_shard", "loading"]

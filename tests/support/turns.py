@@ -60,6 +60,8 @@ class Longest:
     """The longest turn."""
     cpu_ms: float
     """All turns of the quickest repetition."""
+    turns: int = 0
+    """How many there were at least."""
 
 
 async def measure(prepare: Callable[[], Awaitable[Callable[[], Awaitable[object]]]]) -> Longest:
@@ -86,7 +88,8 @@ async def measure(prepare: Callable[[], Awaitable[Callable[[], Awaitable[object]
     for took_ms, name in reported[:5]:
         print(f"turn of {took_ms:.1f} ms: {name}")
     what, turn_ms = max(least, key=lambda turn: turn[1])
-    return Longest(what, turn_ms, min(turns.cpu_ms for turns in repetitions))
+    fewest = min(len(turns.ran) for turns in repetitions)
+    return Longest(what, turn_ms, min(turns.cpu_ms for turns in repetitions), fewest)
 
 
 async def check_turns(

@@ -33,6 +33,7 @@ from automq.protocol.messages.offset import (
     OffsetFetchResponseTopics,
 )
 from automq.protocol.schema import Message
+from automq.runtime.turns import Pace
 from automq.security.authorizer import Operation, ResourceType
 
 _TOPIC_IDS_SINCE: Final = 10
@@ -40,6 +41,10 @@ _GROUP_ERRORS_SINCE: Final = 9
 _BATCHED_SINCE: Final = 8
 _TOP_LEVEL_ERROR_SINCE: Final = 2
 NO_OFFSET: Final = -1
+# About how long a topic of an answer takes, and a partition.
+TOPIC_US: Final = 5
+PARTITION_US: Final = 2
+PARTITIONS_A_PART: Final = 500
 
 
 async def handle_offset_commit(context: RequestContext, request: OffsetCommitRequest) -> OffsetCommitResponse:
@@ -128,12 +133,16 @@ async def handle_offset_fetch(context: RequestContext, request: OffsetFetchReque
     fetched = await _fetch(context, group)
     if fetched.error_code and context.version < _TOP_LEVEL_ERROR_SINCE:
         fetched.topics = _failed_topics(group, fetched.error_code)
-    return OffsetFetchResponse(
-        error_code=fetched.error_code,
-        topics=[
-            OffsetFetchResponseTopic(
-                name=topic.name,
-                partitions=[
+    response, pace = OffsetFetchResponse(error_code=fetched.error_code), Pace()
+    fetched.topics.reverse()
+    while fetched.topics:
+        answered = fetched.topics.pop()
+        topic = OffsetFetchResponseTopic(name=answered.name)
+        response.topics.append(topic)
+        for first in range(0, len(answered.partitions), PARTITIONS_A_PART):
+            for place in range(first, min(first + PARTITIONS_A_PART, len(answered.partitions))):
+                partition = answered.partitions[place]
+                topic.partitions.append(
                     OffsetFetchResponsePartition(
                         partition_index=partition.partition_index,
                         committed_offset=partition.committed_offset,
@@ -141,16 +150,15 @@ async def handle_offset_fetch(context: RequestContext, request: OffsetFetchReque
                         metadata=partition.metadata,
                         error_code=partition.error_code,
                     )
-                    for partition in topic.partitions
-                ],
-            )
-            for topic in fetched.topics
-        ],
-    )
+                )
+            await pace.spend(PARTITION_US * PARTITIONS_A_PART)
+        await pace.spend(TOPIC_US)
+    return response
 
 
 async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
     unknown: list[OffsetFetchResponseTopics] = []
+    pace = Pace()
     try:
         require(context, Operation.DESCRIBE, (ResourceType.GROUP, request.group_id))
     except ApiError as error:
@@ -159,18 +167,26 @@ async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> O
         errors = [(topic, _resolve(context, topic)) for topic in request.topics]
         unknown = [_failed_topic(topic, code) for topic, code in errors if code]
         request.topics = [topic for topic, code in errors if not code]
-    if request.topics is not None and (hidden := [topic for topic in request.topics if not _is_seen(context, topic)]):
-        code = refusal((ResourceType.TOPIC, "")).code
-        unknown += [_failed_topic(topic, code) for topic in hidden]
-        request.topics = [topic for topic in request.topics if topic not in hidden]
+    if request.topics is not None:
+        seen = []
+        for topic in request.topics:
+            if _is_seen(context, topic):
+                seen.append(topic)
+            else:
+                unknown.append(_failed_topic(topic, refusal((ResourceType.TOPIC, "")).code))
+            await pace.spend(TOPIC_US)
+        request.topics = seen
     try:
         response = await context.services.groups.offset_fetch(request)
     except ApiError as error:
         return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
     if request.topics is None:
-        response.topics = [topic for topic in response.topics if _is_seen(context, topic)]
-    if request.topics is None and context.version >= _TOPIC_IDS_SINCE:
-        response.topics = [topic for topic in response.topics if _give_id(context, topic)]
+        has_ids, told = context.version >= _TOPIC_IDS_SINCE, []
+        for answered in response.topics:
+            if _is_seen(context, answered) and (not has_ids or _give_id(context, answered)):
+                told.append(answered)
+            await pace.spend(TOPIC_US)
+        response.topics = told
     response.topics += unknown
     return response
 

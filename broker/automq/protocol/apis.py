@@ -8,12 +8,12 @@ import enum
 import functools
 import importlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from automq.protocol.codec import encode_into
+from automq.protocol.codec import encode_in_parts, encode_into
 from automq.protocol.messages.header import RequestHeader
 from automq.protocol.schema import Message
 
@@ -269,6 +269,15 @@ def encode_response(api: Api, version: int, correlation_id: int, response: Messa
     """A whole frame: size, header, body."""
     out = start_response(api, version, correlation_id)
     encode_into(out, response, version)
+    return finish_frame(out)
+
+
+def encode_response_in_parts(
+    api: Api, version: int, correlation_id: int, response: Message
+) -> Generator[None, None, bytes]:
+    """The same, of a response that is nobody else's and empty afterwards: some hundred parts of it at a time."""
+    out = start_response(api, version, correlation_id)
+    yield from encode_in_parts(out, response, version)
     return finish_frame(out)
 
 

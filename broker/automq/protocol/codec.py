@@ -13,7 +13,7 @@ than a loop over fields would. The functions here are its typed face. What it pr
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar
 
 from automq.protocol.decoder_source import DecodingError, compile_decoder
@@ -31,6 +31,7 @@ Encoder = Callable[[Any, bytearray], None]
 
 _decoders: dict[tuple[type[Message], int], Decoder] = {}
 _encoders: dict[tuple[type[Message], int], Encoder] = {}
+_part_encoders: dict[tuple[type[Message], int], Callable[[Any, bytearray], Generator[None, None, None]]] = {}
 
 
 class MalformedMessage(Exception):
@@ -87,6 +88,19 @@ def encode_into(out: bytearray, message: Message, version: int) -> None:
         encoder(message, out)
     except (EncodingError, struct.error, AttributeError, TypeError) as error:
         # The latter three: a number out of range, or null where the version has none.
+        raise UnsupportedField(str(error), message_name=cls.__name__, version=version) from error
+
+
+def encode_in_parts(out: bytearray, message: Message, version: int) -> Generator[None, None, None]:
+    """As `encode_into`, for a message of very many parts that is nobody else's: it is empty afterwards."""
+    cls = type(message)
+    encoder = _part_encoders.get((cls, version))
+    if encoder is None:
+        encoder = compile_encoder(cls, version, is_flexible=cls.is_flexible(version), in_parts=True)
+        _part_encoders[(cls, version)] = encoder
+    try:
+        yield from encoder(message, out)
+    except (EncodingError, struct.error, AttributeError, TypeError) as error:
         raise UnsupportedField(str(error), message_name=cls.__name__, version=version) from error
 
 

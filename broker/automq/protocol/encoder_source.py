@@ -2,16 +2,22 @@
 
 The generated function gets the message `m` and the bytearray `out`, and appends. Runs of fixed-size fields, and the
 zero that says "no tagged fields", become one `struct` call.
+
+One that encodes in parts is a generator: it yields after every so many structs of arrays, and takes those that are
+encoded out of the message, so that a million of them are not freed at one go either.
 """
 
 import dataclasses
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from automq.binary import write_unsigned_varint
 from automq.protocol.decoder_source import FIXED
 from automq.protocol.schema import Scalar, Wire, wire_of
+
+# Structs of arrays that are encoded in one part: each takes a microsecond or two.
+STRUCTS_A_PART: Final = 500
 
 
 class EncodingError(Exception):
@@ -21,8 +27,9 @@ class EncodingError(Exception):
 class _EncoderSource:
     """The lines of one encoder."""
 
-    def __init__(self, version: int, *, is_flexible: bool) -> None:
+    def __init__(self, version: int, *, is_flexible: bool, in_parts: bool) -> None:
         self.version = version
+        self.in_parts = in_parts
         self.is_flexible = is_flexible
         self.lines: list[str] = []
         self.names: dict[str, object] = {
@@ -143,12 +150,23 @@ class _EncoderSource:
             self.add(depth, f"if {length}: out += pack(f'>{{{length}}}{wire.kind.value}', *{items})")
             return
         item = self.fresh("x")
-        self.add(depth, f"for {item} in {items}:")
+        is_struct_in_parts = self.in_parts and not isinstance(wire.kind, Scalar)
+        index = self.fresh("i")
+        if is_struct_in_parts:
+            self.add(depth, f"for {index}, {item} in enumerate({items}):")
+        else:
+            self.add(depth, f"for {item} in {items}:")
         if isinstance(wire.kind, Scalar):
             self.write_scalar(wire, item, depth + 1, is_nullable=False)
         else:
             self.write_struct(wire.kind, item, depth + 1)
         self.flush(depth + 1)
+        if is_struct_in_parts:
+            self.add(depth + 1, f"{items}[{index}] = {item} = None")
+            self.add(depth + 1, "left -= 1")
+            self.add(depth + 1, "if left <= 0:")
+            self.add(depth + 2, f"left = {STRUCTS_A_PART}")
+            self.add(depth + 2, "yield")
 
     def write_scalar(self, wire: Wire, place: str, depth: int, *, is_nullable: bool) -> None:
         kind = wire.kind
@@ -193,20 +211,25 @@ class _EncoderSource:
         self.add(depth, "else: out.append(0)")
 
 
-def encoder_source(cls: type, version: int, *, is_flexible: bool) -> tuple[str, dict[str, object]]:
+def encoder_source(
+    cls: type, version: int, *, is_flexible: bool, in_parts: bool = False
+) -> tuple[str, dict[str, object]]:
     """The source of an encoder, and the names it is run with."""
-    source = _EncoderSource(version, is_flexible=is_flexible)
+    source = _EncoderSource(version, is_flexible=is_flexible, in_parts=in_parts)
+    if in_parts:
+        source.add(1, f"left = {STRUCTS_A_PART}")
+        source.add(1, "if not left: yield")
     source.write_struct(cls, "m", 1)
     source.flush(1)
     return "\n".join(["def encode(m, out):", *(source.lines or ["    pass"]), ""]), source.names
 
 
-def compile_encoder(cls: type, version: int, *, is_flexible: bool) -> Callable[[Any, bytearray], None]:
-    """Appends a message, or a struct that is a part of one, to a bytearray.
+def compile_encoder(cls: type, version: int, *, is_flexible: bool, in_parts: bool = False) -> Callable[..., Any]:
+    """Appends a message, or a struct that is a part of one, to a bytearray: `(message, bytearray)`.
 
-    Raises EncodingError for what the version cannot say.
+    With `in_parts` it returns a generator. Raises EncodingError for what the version cannot say.
     """
-    text, names = encoder_source(cls, version, is_flexible=is_flexible)
+    text, names = encoder_source(cls, version, is_flexible=is_flexible, in_parts=in_parts)
     exec(compile(text, f"<encoder of {cls.__name__} version {version}>", "exec"), names)
-    encoder: Callable[[Any, bytearray], None] = names["encode"]  # type: ignore[assignment]
+    encoder: Callable[..., Any] = names["encode"]  # type: ignore[assignment]
     return encoder

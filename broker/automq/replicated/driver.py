@@ -64,6 +64,23 @@ class Driver(Generic[R, S]):
 
         Raises what `decide` raises, LogFenced, LogFailed. Cancelling the caller does not undo the command.
         """
+        outcome, last = await self._decided(decide)
+        return await self._answer(outcome, last)
+
+    async def begin(self, decide: Callable[[], Decision[R, T]]) -> T:
+        """Run one of several commands that are one to whoever asked; nothing may be told before `settle` returns.
+
+        Raises what `decide` raises, LogFenced, LogFailed.
+        """
+        outcome, _last = await self._decided(decide)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome.response
+
+    async def _decided(
+        self, decide: Callable[[], Decision[R, T]]
+    ) -> tuple[Decision[R, T] | Exception, asyncio.Future[None] | None]:
+        """What came of it, and the append that is the newest then."""
         outcome: Decision[R, T] | Exception
         async with self._one_at_a_time():
             self._check_alive()
@@ -74,8 +91,7 @@ class Driver(Generic[R, S]):
             else:
                 if outcome.records:
                     self._speculate(outcome.records)
-            last = self._last
-        return await self._answer(outcome, last)
+            return outcome, self._last
 
     async def settle(self) -> None:
         """Return when everything decided so far is durable. Raises LogFenced, LogFailed."""

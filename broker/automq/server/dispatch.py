@@ -29,14 +29,16 @@ from automq.handlers.access import answer_allowed
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of, error_message_of
 from automq.handlers.record_range import RecordsChanged
-from automq.protocol.apis import APIS, Api, ApiKey, encode_response
+from automq.protocol.apis import APIS, Api, ApiKey, encode_response, encode_response_in_parts
 from automq.protocol.codec import UnsupportedField, decode
 from automq.protocol.connection import RequestHead, UnknownApi
 from automq.protocol.error_response import error_codes, error_response
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
+from automq.protocol.messages.offset import OffsetFetchResponse
 from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import Message
+from automq.runtime.turns import in_turns
 from automq.s3stream.model import StreamError
 from automq.s3stream.ports import StoreError
 from automq.server.audit import Audit
@@ -64,6 +66,9 @@ HANDLER_TABLES: Final[tuple[HandlerTable, ...]] = (
     transaction_admin.HANDLERS,
 )
 """Everything that is served."""
+
+LONG_RESPONSES: Final = (OffsetFetchResponse,)
+"""A million parts, perhaps, made for one request and kept by nobody."""
 
 # Handled by the connection itself.
 SYNCHRONOUS_APIS: Final = (ApiKey.PRODUCE, ApiKey.FETCH)
@@ -150,6 +155,8 @@ async def respond(
     try:
         if isinstance(response, EncodedMetadata):
             return response.encode(context.version, correlation_id)
+        if isinstance(response, LONG_RESPONSES):
+            return await in_turns(encode_response_in_parts(api, context.version, correlation_id, response))
         return encode_response(api, context.version, correlation_id, response)
     except UnsupportedField:
         # A bug of the handler. It costs this client its connection, not everybody the broker.

@@ -221,7 +221,7 @@ class GroupCoordinator:
 
     async def offset_fetch(self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
         """Raises ApiError. Without transactions every committed offset is stable."""
-        return await self._runner(request.group_id, may_be_empty=True).answer(lambda shard, _: shard.fetch(request))
+        return await self._runner(request.group_id, may_be_empty=True).read(lambda shard: shard.fetch(request))
 
     async def offset_delete(self, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
         """Raises ApiError."""
@@ -247,7 +247,7 @@ class GroupCoordinator:
 
     async def delete_group(self, group_id: str) -> ErrorCode:
         """Raises ApiError."""
-        return await self._runner(group_id, may_be_empty=True).answer(lambda shard, turn: shard.delete(turn, group_id))
+        return await self._runner(group_id, may_be_empty=True).delete_group(group_id)
 
     # Leadership.
 

@@ -5,7 +5,7 @@ never taken back: deleting and expiring are records of their own.
 """
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from automq.coordinators.group import rebalance
@@ -31,11 +31,13 @@ from automq.protocol.messages.offset import (
     OffsetDeleteResponsePartition,
     OffsetDeleteResponseTopic,
     OffsetFetchRequestGroup,
+    OffsetFetchRequestTopics,
     OffsetFetchResponseGroup,
     OffsetFetchResponsePartitions,
     OffsetFetchResponseTopics,
 )
 from automq.protocol.schema import ZERO_UUID
+from automq.steps import Steps
 
 NO_OFFSET: Final = -1
 TIME_MS_MAX: Final = 2**63 - 1
@@ -44,6 +46,9 @@ RECORD_OVERHEAD_BYTES: Final = 96
 # One commit of 100,000 partitions of long names. The log cuts it into batches; all of them are durable before it is
 # answered. Memory and the turn it takes are what bounds it.
 COMMIT_BYTES_MAX: Final = 64 << 20
+# Offsets fetched in one step, and about how long one takes.
+FETCHED_A_STEP: Final = 250
+FETCHED_US: Final = 4
 
 TopicExists = Callable[[str, uuid.UUID | None], bool]
 """Whether a topic of that name still exists, and is the one of that id where an id is known."""
@@ -54,20 +59,27 @@ class OffsetTable:
 
     def __init__(self) -> None:
         self._groups: dict[str, dict[str, dict[int, CommittedOffset]]] = {}
+        self._counts: dict[str, int] = {}
 
     def replay(self, record: OffsetStored) -> None:
         """Set or delete one offset."""
         if record.committed is not None:
             topics = self._groups.setdefault(record.group_id, {})
-            topics.setdefault(record.topic, {})[record.partition] = record.committed
+            partitions = topics.setdefault(record.topic, {})
+            before = len(partitions)
+            partitions[record.partition] = record.committed
+            if len(partitions) > before:
+                self._counts[record.group_id] = self._counts.get(record.group_id, 0) + 1
             return
         topics = self._groups.get(record.group_id, {})
         partitions = topics.get(record.topic, {})
-        partitions.pop(record.partition, None)
+        if partitions.pop(record.partition, None) is not None:
+            self._counts[record.group_id] -= 1
         if not partitions:
             topics.pop(record.topic, None)
         if not topics:
             self._groups.pop(record.group_id, None)
+            self._counts.pop(record.group_id, None)
 
     def groups(self) -> list[str]:
         """Every group that has an offset."""
@@ -76,6 +88,16 @@ class OffsetTable:
     def has_any(self, group_id: str) -> bool:
         """Whether the group has an offset."""
         return group_id in self._groups
+
+    def count(self, group_id: str) -> int:
+        """How many the group has."""
+        return self._counts.get(group_id, 0)
+
+    def keys(self, group_id: str) -> Iterator[tuple[str, int]]:
+        """Topic and partition of each offset of the group, while offsets come and go; one that came may be left out."""
+        for topic in list(self._groups.get(group_id, ())):
+            for partition in list(self._groups.get(group_id, {}).get(topic, ())):
+                yield topic, partition
 
     def get(self, group_id: str, topic: str, partition: int) -> CommittedOffset | None:
         """One offset."""
@@ -161,22 +183,36 @@ def _size_bound(records: list[Record]) -> int:
 # Fetch.
 
 
-def fetch(table: OffsetTable, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
-    """The offsets asked for, or all; a partition without one answers -1 and no error."""
-    group_id = request.group_id
-    response = OffsetFetchResponseGroup(group_id=group_id)
-    if request.topics is None:
-        for name, partitions in table.topics(group_id).items():
-            topic = OffsetFetchResponseTopics(name=name)
-            topic.partitions = [_fetched(partition, committed) for partition, committed in partitions.items()]
-            response.topics.append(topic)
-        return response
-    for wanted in request.topics:
-        topic = OffsetFetchResponseTopics(name=wanted.name, topic_id=wanted.topic_id)
-        for partition in wanted.partition_indexes:
-            topic.partitions.append(_fetched(partition, table.get(group_id, wanted.name, partition)))
+def fetch(table: OffsetTable, request: OffsetFetchRequestGroup) -> Steps[OffsetFetchResponseGroup]:
+    """The offsets asked for, or all; a partition without one answers -1 and no error. Some offsets a step."""
+    response = OffsetFetchResponseGroup(group_id=request.group_id)
+    wanted = _all_of(table, request.group_id) if request.topics is None else _named(request.topics)
+    looked_at = 0
+    for name, topic_id, partitions in wanted:
+        topic = OffsetFetchResponseTopics(name=name, topic_id=topic_id)
         response.topics.append(topic)
+        looked_at += 1
+        for partition in partitions:
+            committed = table.get(request.group_id, name, partition)
+            if committed is not None or request.topics is not None:
+                topic.partitions.append(_fetched(partition, committed))
+            looked_at += 1
+            if looked_at >= FETCHED_A_STEP:
+                looked_at = 0
+                yield FETCHED_US * FETCHED_A_STEP
     return response
+
+
+def _all_of(table: OffsetTable, group_id: str) -> Iterator[tuple[str, uuid.UUID, Sequence[int]]]:
+    for name in list(table.topics(group_id)):
+        partitions = table.topics(group_id).get(name)
+        if partitions is not None:
+            yield name, ZERO_UUID, list(partitions)
+
+
+def _named(topics: Iterable[OffsetFetchRequestTopics]) -> Iterator[tuple[str, uuid.UUID, Sequence[int]]]:
+    for topic in topics:
+        yield topic.name, topic.topic_id, topic.partition_indexes
 
 
 def _fetched(partition: int, committed: CommittedOffset | None) -> OffsetFetchResponsePartitions:
@@ -213,22 +249,19 @@ def delete(turn: Turn, group: ClassicGroup, table: OffsetTable, request: OffsetD
     return response
 
 
-def tombstones(table: OffsetTable, group_id: str) -> list[Record]:
-    """Records that delete every offset of the group."""
-    return [OffsetStored(group_id, topic, partition, None) for topic, partition, _ in table.entries(group_id)]
-
-
-def expired(
-    table: OffsetTable, group: ClassicGroup, *, wall_ms: int, settings: GroupSettings, topic_exists: TopicExists
-) -> list[Record]:
-    """Tombstones for offsets past their retention, and for those of topics that are gone."""
-    records: list[Record] = []
-    for topic, partition, committed in table.entries(group.group_id):
-        if not topic_exists(topic, committed.topic_id) or (
-            _may_expire(group, topic) and _is_expired(group, committed, wall_ms=wall_ms, settings=settings)
-        ):
-            records.append(OffsetStored(group.group_id, topic, partition, None))
-    return records
+def is_over(
+    group: ClassicGroup,
+    topic: str,
+    committed: CommittedOffset,
+    *,
+    wall_ms: int,
+    settings: GroupSettings,
+    topic_exists: TopicExists,
+) -> bool:
+    """Whether an offset is past its retention, or its topic is gone."""
+    return not topic_exists(topic, committed.topic_id) or (
+        _may_expire(group, topic) and _is_expired(group, committed, wall_ms=wall_ms, settings=settings)
+    )
 
 
 def _may_expire(group: ClassicGroup, topic: str) -> bool:

@@ -4,6 +4,9 @@ Loading replays every record, then `start` builds the live groups. After that ea
 live state, collects effects in its `Turn`, and raises or returns the answer. `replay` alone changes what is stored.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from automq.coordinators.group import join, membership, offsets, rebalance
@@ -43,12 +46,24 @@ from automq.protocol.messages.offset import (
     OffsetFetchRequestGroup,
     OffsetFetchResponseGroup,
 )
+from automq.steps import Steps
 
 CLASSIC_TYPE: Final = "classic"
 # One sweep writes at most this many records, so that it fits in a batch and in a moment; the rest follows at once.
 SWEEP_RECORDS_MAX: Final = 1_000
-# And looks at so many offsets, or at one group if that has more.
+# And looks at so many offsets; a group counts as one more.
 SWEEP_OFFSETS_A_TURN: Final = 2_000
+# Offsets of a group that one decision deletes with it.
+DELETED_A_TURN: Final = 500
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """How far expiry has come with one group."""
+
+    left: Iterator[tuple[str, int]]
+    kept: int = 0
+    """Offsets that stay."""
 
 
 class GroupShard:
@@ -60,6 +75,10 @@ class GroupShard:
         self.offsets = offsets.OffsetTable()
         self._to_sweep: list[str] = []
         """Groups that this round of expiry has not looked at yet, the next one last."""
+        self._sweeping: _Sweep | None = None
+        """How far it has come with that one."""
+        self._deleting: dict[str, Iterator[tuple[str, int]]] = {}
+        """Groups that are being deleted, and the offsets they still have."""
 
     def replay(self, record: Record) -> None:
         """Apply one record to stored state."""
@@ -93,6 +112,10 @@ class GroupShard:
             turn.answer(ticket, response)
             return
         group = self._group_or_new(command.group_id)
+        if command.group_id in self._deleting:
+            response = rebalance.join_error(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, member_id=command.member_id)
+            turn.answer(ticket, response)
+            return
         turn.cause = "a member joined again" if command.member_id in group.members else "a member joined"
         join.join(turn, group, command, ticket)
         self._forget_if_void(turn, group)
@@ -157,15 +180,17 @@ class GroupShard:
         if request.generation_id_or_member_epoch >= 0 and request.group_id not in self.groups:
             code = ErrorCode.GROUP_ID_NOT_FOUND if knows_group_errors else ErrorCode.ILLEGAL_GENERATION
             raise ApiError(code, f"there is no group {request.group_id}")
+        self._check_not_deleting(request.group_id)
         group = self._group_or_new(request.group_id)
         try:
             return offsets.commit(turn, group, request)
         finally:
             self._forget_if_void(turn, group)
 
-    def fetch(self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
+    def fetch(self, request: OffsetFetchRequestGroup) -> Steps[OffsetFetchResponseGroup]:
         """OffsetFetch of one group. No offset is ever pending, so every one of them is stable."""
-        return offsets.fetch(self.offsets, request)
+        self._check_not_deleting(request.group_id)
+        return (yield from offsets.fetch(self.offsets, request))
 
     def delete_offsets(self, turn: Turn, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
         """OffsetDelete."""
@@ -174,35 +199,54 @@ class GroupShard:
     def sweep(self, turn: Turn, topic_exists: offsets.TopicExists) -> None:
         """Delete offsets past their retention or without a topic, and empty groups that are left without offsets.
 
-        Some groups at a time: what is left of a round follows at once, and others get their turn in between.
+        Some offsets at a time: what is left of a round follows at once, and others get their turn in between.
         """
         self._to_sweep.clear()
+        self._sweeping = None
         self._sweep_on(turn, topic_exists)
 
     def _sweep_on(self, turn: Turn, topic_exists: offsets.TopicExists) -> None:
         left = self._to_sweep
         if not left:
             left.extend(reversed(self.groups))
-        looked_at = 0
+        room = SWEEP_OFFSETS_A_TURN
         while left:
             group = self.groups.get(left[-1])
-            held = 0 if group is None else sum(map(len, self.offsets.topics(group.group_id).values()))
-            if looked_at and looked_at + held > SWEEP_OFFSETS_A_TURN:
+            if group is not None and group.group_id not in self._deleting:
+                room = self._sweep_group(turn, group, room, topic_exists)
+            if room <= 0:
                 turn.set_timer(ExpiryTimer(), after_ms=0)
                 return
-            looked_at += held + 1
-            if group is not None:
-                gone = offsets.expired(
-                    self.offsets, group, wall_ms=turn.aging_ms, settings=turn.settings, topic_exists=topic_exists
-                )
-                turn.store(gone[: SWEEP_RECORDS_MAX - len(turn.records)])
-                if len(turn.records) >= SWEEP_RECORDS_MAX:
-                    turn.set_timer(ExpiryTimer(), after_ms=0)
-                    return
-                if group.is_idle and held == len(gone):
-                    self._delete(turn, group)
+            room -= 1
             left.pop()
         turn.set_timer(ExpiryTimer(), after_ms=turn.settings.offsets_retention_check_interval_ms)
+
+    def _sweep_group(self, turn: Turn, group: ClassicGroup, room: int, topic_exists: offsets.TopicExists) -> int:
+        """Look at so many of its offsets; the room that is left, or none when the group is not done with."""
+        group_id, over = group.group_id, 0
+        sweep = self._sweeping = self._sweeping or _Sweep(self.offsets.keys(group_id))
+        for topic, partition in sweep.left:
+            committed = self.offsets.get(group_id, topic, partition)
+            if committed is not None:
+                if offsets.is_over(
+                    group,
+                    topic,
+                    committed,
+                    wall_ms=turn.aging_ms,
+                    settings=turn.settings,
+                    topic_exists=topic_exists,
+                ):
+                    turn.store([OffsetStored(group_id, topic, partition, None)])
+                    over += 1
+                else:
+                    sweep.kept += 1
+            room -= 1
+            if room <= 0 or len(turn.records) >= SWEEP_RECORDS_MAX:
+                return 0
+        self._sweeping = None
+        if group.is_idle and not sweep.kept and self.offsets.count(group_id) == over:
+            self._delete(turn, group)
+        return room
 
     # Administration.
 
@@ -250,16 +294,29 @@ class GroupShard:
             if not states or group.state.value.lower() in states
         ]
 
-    def delete(self, turn: Turn, group_id: str) -> ErrorCode:
-        """DeleteGroups of one group: only an empty one."""
-        group = self.groups.get(group_id)
+    def delete(self, turn: Turn, group_id: str) -> ErrorCode | None:
+        """DeleteGroups of one group: only an empty one. None: some of its offsets are gone, decide again.
+
+        Until that is done nobody joins the group, commits to it or reads of it: they are told to come again.
+        """
+        group, left = self.groups.get(group_id), self._deleting.get(group_id)
         if group is None:
             return ErrorCode.GROUP_ID_NOT_FOUND
-        if group.state is not GroupState.EMPTY:
-            return ErrorCode.NON_EMPTY_GROUP
-        turn.store(offsets.tombstones(self.offsets, group_id))
+        if left is None:
+            if group.state is not GroupState.EMPTY:
+                return ErrorCode.NON_EMPTY_GROUP
+            left = self._deleting[group_id] = self.offsets.keys(group_id)
+        some = [OffsetStored(group_id, topic, partition, None) for topic, partition in islice(left, DELETED_A_TURN)]
+        turn.store(some)
+        if len(some) == DELETED_A_TURN:
+            return None
+        del self._deleting[group_id]
         self._delete(turn, group)
         return ErrorCode.NONE
+
+    def _check_not_deleting(self, group_id: str) -> None:
+        if group_id in self._deleting:
+            raise ApiError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, f"group {group_id} is being deleted: try again")
 
     def check(self) -> None:
         """Assert the invariants of every group; tests call it after every step."""
@@ -287,6 +344,8 @@ class GroupShard:
 
     def _forget_if_void(self, turn: Turn, group: ClassicGroup) -> None:
         """A group that nothing is known of any more takes no memory: any name can be asked to be joined."""
+        if group.group_id in self._deleting:
+            return
         is_stored = group.group_id in self.stored or self.offsets.has_any(group.group_id)
         if group.is_idle and not is_stored and not turn.records:
             self.groups.pop(group.group_id, None)

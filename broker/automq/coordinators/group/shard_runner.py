@@ -23,7 +23,9 @@ from automq.replicated.driver import Driver
 from automq.replicated.machine import Decision, LogFailed, LogFenced
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
+from automq.runtime.turns import in_turns
 from automq.runtime.wall_time import WallTimeGuard
+from automq.steps import Steps
 
 T = TypeVar("T")
 
@@ -125,6 +127,29 @@ class ShardRunner:
         except TimeoutError as error:
             raise self._busy() from error
 
+    async def read(self, steps: Callable[[GroupShard], Steps[T]]) -> T:
+        """Answer a client from what is known, in turns: it may be very much. Others decide in between.
+
+        As with `answer`, everything it saw is durable, or it raises ApiError.
+        """
+        self._require_room()
+        driver = self._require_active()
+        response = await in_turns(steps(self.shard))
+        await self._settle(driver)
+        return response
+
+    async def _settle(self, driver: Driver[Record, None]) -> None:
+        """Everything decided so far is durable, within the commit timeout. Raises ApiError."""
+        try:
+            async with asyncio.timeout(self._settings.commit_timeout_ms / 1000):
+                await driver.settle()
+        except TimeoutError as error:
+            raise self._busy() from error
+        except (LogFenced, LogFailed) as error:
+            raise self._gone() from error
+        if self.state is RunnerState.CLOSED:
+            raise self._gone()
+
     async def glance(self, group_id: str, decision: Callable[[GroupShard, Turn], T]) -> T:
         """Run one decision that writes nothing and sees only the membership of one group: heartbeats.
 
@@ -186,6 +211,47 @@ class ShardRunner:
             self._parked.pop(ticket, None)
             if future.done() and not future.cancelled():
                 future.exception()  # Seen here even if the caller has gone.
+
+    async def delete_group(self, group_id: str) -> ErrorCode:
+        """DeleteGroups of one group, in as many decisions as its offsets take. Raises ApiError.
+
+        Once begun it is brought to its end, whether anybody waits for it or not.
+        """
+        self._require_room()
+        deletion = self._tasks.spawn(self._delete(group_id), name=f"delete a group of shard {self.index}")
+        outcome: ErrorCode | ApiError = await asyncio.shield(deletion)
+        if isinstance(outcome, ApiError):
+            raise outcome
+        return outcome
+
+    async def _delete(self, group_id: str) -> ErrorCode | ApiError:
+        try:
+            while True:
+                code = await self._begin(lambda shard, turn: shard.delete(turn, group_id))
+                driver = self._require_active()
+                if code is not None:
+                    await self._settle(driver)
+                    return code
+                assert self._record_log is not None
+                if self._record_log.under_way_bytes > self._settings.under_way_bytes_max:
+                    await driver.settle()
+                await asyncio.sleep(0)
+        except ApiError as error:
+            return error
+        except (LogFenced, LogFailed):
+            return self._gone()
+
+    async def _begin(self, decision: Callable[[GroupShard, Turn], T]) -> T:
+        """Run one decision of several, which are durable when the driver has settled. It answers and notes nothing."""
+
+        def run() -> Decision[Record, T]:
+            turn = self._turn()
+            response = decision(self.shard, turn)
+            self._timers.apply(turn.timers)
+            assert not turn.answers
+            return Decision(turn.records, response)
+
+        return await self._require_active().begin(run)
 
     def sweep_soon(self) -> None:
         """Topics were deleted: look for offsets that are left of them."""

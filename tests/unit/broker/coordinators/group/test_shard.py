@@ -256,7 +256,7 @@ def test_a_sweep_writes_no_more_than_fits_and_goes_on_at_once() -> None:
     assert world.shard.offsets.groups() == []
 
 
-def test_a6_a_sweep_looks_at_some_groups_a_turn_and_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a6_a_sweep_looks_at_some_offsets_a_turn_and_goes_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard, "SWEEP_OFFSETS_A_TURN", 25)
     world = GroupWorld(GroupSettings(offsets_retention_ms=1_000))
     partitions = [OffsetCommitRequestPartition(partition_index=index, committed_offset=1) for index in range(10)]
@@ -271,7 +271,7 @@ def test_a6_a_sweep_looks_at_some_groups_a_turn_and_goes_on_at_once(monkeypatch:
 
     world.shard.sweep(turn, lambda _name, _id: True)
 
-    assert len([record for record in turn.records if isinstance(record, OffsetStored)]) == 20
+    assert len([record for record in turn.records if isinstance(record, OffsetStored)]) == 23
     world.carry_out(turn)
     world.advance(0)
     assert world.shard.groups == {}
