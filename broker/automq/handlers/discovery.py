@@ -11,7 +11,7 @@ from typing import Final
 from automq.controller.topics import check_name
 from automq.handlers.auto_creation import create_missing
 from automq.handlers.context import Handler, RequestContext
-from automq.handlers.metadata_cache import Kind
+from automq.handlers.metadata_cache import Kind, TopicList
 from automq.handlers.operations import KNOWN, NOT_ASKED, all_operations, operations_of
 from automq.handlers.replicas import shown_replicas
 from automq.ids import TopicId
@@ -93,10 +93,17 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
             for asked in request.topics
         ]
         return EncodedMetadata(response, await encoder.each(refused), len(refused), codes=_codes(refused))
-    if any(asked.topic_id != ZERO_UUID for asked in request.topics):
+    if any(asked.topic_id is not ZERO_UUID and asked.topic_id != ZERO_UUID for asked in request.topics):
+        asked_ids = tuple(asked.topic_id.int for asked in request.topics)
+        known = encoder.listed(asked_ids)
+        if known is not None:
+            return EncodedMetadata(response, [known], len(asked_ids))
         found = _topics_by_id(context, image, request.topics)
-        return EncodedMetadata(response, await encoder.each(found), len(found), codes=_codes(found))
-    names = list(dict.fromkeys(asked.name or "" for asked in request.topics))
+        return EncodedMetadata(response, await encoder.each_of(asked_ids, found), len(found), codes=_codes(found))
+    names = tuple(dict.fromkeys(asked.name or "" for asked in request.topics))
+    known = encoder.listed(names)
+    if known is not None:
+        return EncodedMetadata(response, [known], len(names))
     failures: dict[str, ErrorCode] = {}
     if not context.allows_every(Operation.DESCRIBE, ResourceType.TOPIC):
         failures = {
@@ -104,17 +111,22 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
             for name in names
             if not context.allows(Operation.DESCRIBE, (ResourceType.TOPIC, name))
         }
+    images = [image.topic(name) if name not in failures else None for name in names]
     if request.allow_auto_topic_creation and context.services.broker_configs.auto_create_topics:
-        missing = [name for name in names if name not in failures and image.topic(name) is None]
-        failures |= await _create_missing(context, missing)
-        image = context.services.metadata.image
-        encoder = _TopicEncoder(context, image, with_operations)
+        missing = [name for name, topic in zip(names, images, strict=True) if topic is None and name not in failures]
+        if missing:
+            failures |= await _create_missing(context, missing)
+            image = context.services.metadata.image
+            encoder = _TopicEncoder(context, image, with_operations)
+            images = [
+                image.topic(name) if failures.get(name) is not ErrorCode.TOPIC_AUTHORIZATION_FAILED else None
+                for name in names
+            ]
     topics = [
-        (image.topic(name) if failures.get(name) is not ErrorCode.TOPIC_AUTHORIZATION_FAILED else None)
-        or _missing_topic(context, name, failures, with_operations)
-        for name in names
+        topic or _missing_topic(context, name, failures, with_operations)
+        for name, topic in zip(names, images, strict=True)
     ]
-    return EncodedMetadata(response, await encoder.each(topics), len(topics), codes=_codes(topics))
+    return EncodedMetadata(response, await encoder.each_of(names, topics), len(topics), codes=_codes(topics))
 
 
 def _codes(topics: Sequence[TopicImage | MetadataResponseTopic]) -> list[int]:
@@ -184,12 +196,33 @@ class _TopicEncoder:
                 self._cache.keep_all(self._kind, self._image.topic_map, encoded)
         return [encoded], len(topics)
 
+    def listed(self, asked: TopicList) -> bytes | None:
+        """What is asked for, if it was asked for before, is all there, and nothing has changed since."""
+        if not self._sees_all or self._are_operations_own:
+            return None
+        return self._cache.listed(self._kind, asked, self._image.topic_map)
+
+    async def each_of(self, asked: TopicList, topics: Sequence[TopicImage | MetadataResponseTopic]) -> Sequence[bytes]:
+        """Each of `topics`, which is what is asked for; known as a whole when it is asked for again."""
+        encoded = await self.each(topics)
+        if self._sees_all and not self._are_operations_own and self._is_current:
+            if len(topics) != len(asked) or any(isinstance(topic, MetadataResponseTopic) for topic in topics):
+                return encoded
+            whole = b"".join(encoded)
+            self._cache.keep_list(self._kind, asked, self._image.topic_map, whole)
+            return [whole]
+        return encoded
+
     async def each(self, topics: Sequence[TopicImage | MetadataResponseTopic]) -> list[bytes]:
         """Each of `topics`."""
         encoded: list[bytes] = []
+        known = self._cache.topics(self._kind) if not self._are_operations_own else {}
         for topic in topics:
             if isinstance(topic, MetadataResponseTopic):
                 encoded.append(encode_metadata_topic(topic, self._kind.version))
+                continue
+            if self._is_current and (kept := known.get(topic.name)) is not None and kept[0] is topic:
+                encoded.append(kept[1])
                 continue
             kind = self._kind
             if self._are_operations_own:

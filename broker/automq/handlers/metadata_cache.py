@@ -1,21 +1,32 @@
 """Topics as Metadata answers carry them, encoded once and kept for as long as they are true.
 
+Kept are single topics, all of them together, and the lists that clients name again and again, each as one piece.
+
 What a topic's part says depends on the topic, on the brokers, on what is quarantined, and on how it is asked (`Kind`).
 The first is compared for each topic: images are immutable, so the same object is the same topic. When one of the others
 changes, everything is forgotten.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from automq.ids import TopicId
 from automq.metadata.image import BrokerImage, TopicImage
 
 MIB: Final = 1024 * 1024
 BYTES_MAX: Final = 16 * MIB
 """10,000 partitions are about 400 KB in each kind, and as much again once somebody asks for all of them."""
+
+LIST_MIN: Final = 20
+"""Topics of a list that is kept as a whole; shorter ones are put together as fast."""
+NAME_BYTES: Final = 80
+"""About what the name of a topic of a list takes."""
+LISTS_PART: Final = 4
+"""Lists take at most this part of the cache: each client may name another one."""
+
+TopicList = tuple[str | int, ...]
+"""Names of topics, or the numbers of their ids, as they are asked for."""
 
 
 class Kind(NamedTuple):
@@ -31,10 +42,14 @@ class Kind(NamedTuple):
 class _Kept:
     """Of one kind."""
 
-    topics: dict[TopicId, tuple[TopicImage, bytes]] = field(default_factory=dict)
+    topics: dict[str, tuple[TopicImage, bytes]] = field(default_factory=dict)
     all_of: object = None
     """The topics that `all` consists of."""
     all: bytes = b""
+    lists_of: object = None
+    """The topics that the lists name."""
+    lists: OrderedDict[TopicList, bytes] = field(default_factory=OrderedDict)
+    lists_bytes: int = 0
 
 
 class MetadataCache:
@@ -58,19 +73,57 @@ class MetadataCache:
     def topic(self, kind: Kind, topic: TopicImage) -> bytes | None:
         """The topic, encoded; None when it is not known or was another."""
         kept = self._kinds.get(kind)
-        found = None if kept is None else kept.topics.get(topic.topic_id)
+        found = None if kept is None else kept.topics.get(topic.name)
         return None if found is None or found[0] is not topic else found[1]
 
     def keep_topic(self, kind: Kind, topic: TopicImage, encoded: bytes, *, topics: Sized) -> None:
         """`encoded` is true of `topic`, which is one of `topics`."""
         kept = self._of(kind)
-        before = kept.topics.pop(topic.topic_id, None)
+        before = kept.topics.pop(topic.name, None)
         self.size += len(encoded) - (0 if before is None else len(before[1]))
-        kept.topics[topic.topic_id] = topic, encoded
+        kept.topics[topic.name] = topic, encoded
         if len(kept.topics) > len(topics):
             # Deleted ones are among them.
             self._drop(kind)
         self._bound(kind)
+
+    def topics(self, kind: Kind) -> Mapping[str, tuple[TopicImage, bytes]]:
+        """Every topic that is known in that kind, by name, to be compared with the topic of now."""
+        kept = self._kinds.get(kind)
+        return {} if kept is None else kept.topics
+
+    def listed(self, kind: Kind, asked: TopicList, topics: object) -> bytes | None:
+        """The topics of a list, all of which are of `topics`, encoded; None when that is not known."""
+        kept = self._kinds.get(kind)
+        if kept is None or kept.lists_of is not topics or asked not in kept.lists:
+            return None
+        self._kinds.move_to_end(kind)
+        kept.lists.move_to_end(asked)
+        return kept.lists[asked]
+
+    def keep_list(self, kind: Kind, asked: TopicList, topics: object, encoded: bytes) -> None:
+        """`encoded` is true of the topics of a list, all of which are of `topics`. A short list is not kept."""
+        if len(asked) < LIST_MIN:
+            return
+        kept = self._of(kind)
+        if kept.lists_of is not topics:
+            self._drop_lists(kept, 0)
+            kept.lists_of = topics
+        if asked not in kept.lists:
+            kept.lists[asked] = encoded
+            self._count_lists(kept, len(encoded) + NAME_BYTES * len(asked))
+            self._drop_lists(kept, self._bytes_max // LISTS_PART)
+            self._bound(kind)
+
+    def _drop_lists(self, kept: _Kept, bytes_max: int) -> None:
+        """Those that were asked for longest ago, until the others take at most so much."""
+        while kept.lists_bytes > bytes_max:
+            asked, encoded = kept.lists.popitem(last=False)
+            self._count_lists(kept, -len(encoded) - NAME_BYTES * len(asked))
+
+    def _count_lists(self, kept: _Kept, difference: int) -> None:
+        kept.lists_bytes += difference
+        self.size += difference
 
     def all(self, kind: Kind, topics: object) -> bytes | None:
         """All of `topics`, encoded; None when that is not known or they were others."""
@@ -100,4 +153,4 @@ class MetadataCache:
 
     def _drop(self, kind: Kind) -> None:
         kept = self._kinds.pop(kind)
-        self.size -= len(kept.all) + sum(len(encoded) for _, encoded in kept.topics.values())
+        self.size -= kept.lists_bytes + len(kept.all) + sum(len(encoded) for _, encoded in kept.topics.values())

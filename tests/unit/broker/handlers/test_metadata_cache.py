@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from automq.handlers import discovery
+from automq.handlers import discovery, metadata_cache
 from automq.handlers.context import RequestContext
 from automq.handlers.discovery import handle_metadata
 from automq.handlers.metadata_cache import Kind, MetadataCache
@@ -101,7 +101,8 @@ async def test_b6_topics_that_did_not_change_are_not_made_again(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_b6_kept_answers_are_those_made_anew(seed: int) -> None:
+async def test_b6_kept_answers_are_those_made_anew(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata_cache, "LIST_MIN", 1)
     draw = random.Random(seed)
     world = World(image_of({"a": 1, "b": 3, "c": 2}))
     stream, epoch, names = 100, 2, ["a", "b", "c"]
@@ -131,6 +132,11 @@ async def test_b6_kept_answers_are_those_made_anew(seed: int) -> None:
         world.publish(image)
         context = world.asked(draw.choice([0, 1, 8, 9, 12, 13]), draw.choice(["PLAINTEXT", "OUTSIDE"]))
         some = [MetadataRequestTopic(name=draw.choice([*names, "none", "a/b"])) for _ in range(draw.randint(1, 4))]
+        if draw.random() < 0.3:
+            # As a client that asks for the same again and again.
+            some = [MetadataRequestTopic(name=name) for name in ("a", "b", "c")]
+        elif context.version >= 12 and draw.random() < 0.5:
+            some = [MetadataRequestTopic(topic_id=topic_id(name), name=None) for name in ("a", "b", "c")]
         request = MetadataRequest(
             topics=draw.choice([None, some]),
             allow_auto_topic_creation=False,
@@ -162,6 +168,49 @@ async def test_b6_a_change_between_two_turns_of_one_answer_is_in_the_next(
     await answering
 
     assert await world.answer(everything) == await world.made_anew(everything, world.context)
+
+
+async def test_b6_list_that_is_named_again_is_known_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(image_of({f"t{number:04}": 10 for number in range(1000)}))
+    by_name = MetadataRequest(
+        topics=[MetadataRequestTopic(name=f"t{number:04}") for number in range(1000)],
+        allow_auto_topic_creation=False,
+    )
+    by_id = MetadataRequest(
+        topics=[MetadataRequestTopic(topic_id=topic_id(f"t{number:04}"), name=None) for number in range(1000)],
+        allow_auto_topic_creation=False,
+    )
+    first, same = await world.answer(by_name), await world.answer(by_id)
+    looked_up: list[str] = []
+    original = MetadataImage.topic
+    monkeypatch.setattr(MetadataImage, "topic", lambda image, name: looked_up.append(name) or original(image, name))
+
+    assert (await world.answer(by_name), await world.answer(by_id)) == (first, same)
+    assert looked_up == []
+    world.publish(replay(world.image, TopicDeleted(topic_id("t0500"))))
+    assert await world.answer(by_name) == await world.made_anew(by_name, world.context)
+    # What is not there is looked for each time: it may be made by then.
+    looked_up.clear()
+    await world.answer(by_name)
+    assert len(looked_up) >= 1000
+
+
+def test_lists_take_a_part_of_the_cache() -> None:
+    cache = MetadataCache(bytes_max=100_000)
+    topics = object()
+    for number in range(100):
+        cache.keep_list(KIND, tuple(f"t{number}-{index}" for index in range(20)), topics, bytes(2000))
+
+    assert 0 < cache.size <= 25_000
+    assert cache.listed(KIND, tuple(f"t99-{index}" for index in range(20)), topics) == bytes(2000)
+    assert cache.listed(KIND, tuple(f"t0-{index}" for index in range(20)), topics) is None
+    assert cache.listed(KIND, tuple(f"t99-{index}" for index in range(20)), object()) is None
+    cache.keep_list(KIND, ("short",), topics, b"x")
+    assert cache.listed(KIND, ("short",), topics) is None
+    cache.keep_list(KIND, tuple(f"n-{index}" for index in range(20)), object(), bytes(5))
+    assert cache.size == 5 + 20 * metadata_cache.NAME_BYTES
+    cache.renew([], 7)
+    assert cache.size == 0
 
 
 def a_topic(name: str) -> TopicImage:
