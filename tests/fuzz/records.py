@@ -4,7 +4,9 @@ import random
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from automq.protocol.records import HEADER_BYTES, Record, build_batch
+from automq.binary import crc32c
+from automq.protocol.compression import Compression
+from automq.protocol.records import CRC_START, HEADER_BYTES, LENGTH_END, Record, build_batch
 
 NOW_MS: Final = 1_700_000_000_000
 INT64: Final = (-(1 << 63), (1 << 63) - 1)
@@ -52,9 +54,24 @@ class Walk(NamedTuple):
     needs_keys: bool
 
 
-def sound(dice: random.Random) -> tuple[bytes, int]:
-    """Well-formed records, and how many."""
-    records = [
+class Take(NamedTuple):
+    """The arguments of `take_batch`, but for the buffer that is written to: its size, or None for none."""
+
+    records: bytes
+    out_bytes: int | None
+    position: int
+    base_offset: int
+    leader_epoch: int
+    bytes_max: int
+    earliest_ms: int
+    latest_ms: int
+    needs_keys: bool
+    walks: bool
+
+
+def some_records(dice: random.Random) -> list[Record]:
+    """A few, now and then many."""
+    return [
         Record(
             key=None if dice.random() < 0.4 else dice.randbytes(dice.choice((0, 1, 5, 63, 64, 130))),
             value=None if dice.random() < 0.2 else dice.randbytes(dice.choice((0, 1, 10, 63, 64, 200))),
@@ -66,6 +83,11 @@ def sound(dice: random.Random) -> tuple[bytes, int]:
         )
         for _ in range(dice.choice((1, 1, 2, 3, 8, 70)))
     ]
+
+
+def sound(dice: random.Random) -> tuple[bytes, int]:
+    """Well-formed records, and how many."""
+    records = some_records(dice)
     return bytes(build_batch(records)[HEADER_BYTES:]), len(records)
 
 
@@ -107,3 +129,78 @@ def walks(seed: int) -> Iterator[Walk]:
             first = dice.choice((0, 0, 0, 0, 1)) if stop else 0
             position = dice.choice((0, 0, 0, 0, dice.randrange(len(data) + 1)))
             yield Walk(data, first, stop, position, base, *bounds, needs_keys=dice.random() < 0.2)
+
+
+def a_batch(dice: random.Random) -> bytearray:
+    """One batch that may be appended, but for its time."""
+    records = some_records(dice)
+    if dice.random() < 0.1:
+        # Long enough to be summed and copied in blocks.
+        records.append(Record(value=dice.randbytes(dice.choice((3000, 9000, 20_000))), timestamp=NOW_MS))
+    is_idempotent = dice.random() < 0.5
+    return build_batch(
+        records,
+        compression=dice.choice((Compression.NONE,) * 6 + (Compression.GZIP, Compression.LZ4)),
+        producer_id=dice.choice((0, 7, 1 << 40)) if is_idempotent else -1,
+        producer_epoch=dice.choice((0, 1, 0x7FFF)) if is_idempotent else -1,
+        base_sequence=dice.choice((0, 1, 0x7FFF_FFFF)) if is_idempotent else -1,
+    )
+
+
+# Where the fields of a header begin, and their sizes.
+FIELDS: Final = (
+    (0, 8),
+    (8, 4),
+    (12, 4),
+    (16, 1),
+    (17, 4),
+    (21, 2),
+    (23, 4),
+    (27, 8),
+    (35, 8),
+    (43, 8),
+    (51, 2),
+    (53, 4),
+    (57, 4),
+)
+
+
+def damaged_batch(batch: bytearray, dice: random.Random) -> bytearray:
+    """Its header or records changed, mostly with a length and a checksum that agree with that again."""
+    if dice.random() < 0.5:
+        at, size = dice.choice(FIELDS)
+        value = dice.choice(
+            (0, 1, 2, 4, 5, 8, 16, 32, 64, (1 << 8 * size) - 1, 1 << (8 * size - 1), dice.randrange(1 << 8 * size))
+        )
+        batch[at : at + size] = (value % (1 << 8 * size)).to_bytes(size, "big")
+    else:
+        batch[HEADER_BYTES:] = damaged(bytes(batch[HEADER_BYTES:]), dice)
+    if dice.random() < 0.1:
+        del batch[dice.randrange(len(batch)) :]
+    if dice.random() < 0.9 and len(batch) >= HEADER_BYTES:
+        batch[8:LENGTH_END] = (len(batch) - LENGTH_END).to_bytes(4, "big")
+        batch[17:CRC_START] = crc32c(memoryview(batch)[CRC_START:]).to_bytes(4, "big")
+    return batch
+
+
+def takes(seed: int) -> Iterator[Take]:
+    """Without end: each one differs a little from what is taken."""
+    dice = random.Random(seed)
+    while True:
+        batch = a_batch(dice)
+        for round_ in range(20):
+            records = bytes(batch) if round_ < 2 else bytes(damaged_batch(bytearray(batch), dice))
+            position = dice.choice((0, 1, 16, 57))
+            room = dice.choice((0, 0, 0, 100, -1))
+            yield Take(
+                records,
+                None if dice.random() < 0.2 else max(0, position + len(records) + room),
+                position,
+                base_offset=dice.choice((0, 5, 1 << 50)),
+                leader_epoch=dice.choice((0, 3, 0x7FFF_FFFF)),
+                bytes_max=dice.choice((1 << 20, 1 << 20, 1 << 20, len(records) - 1)),
+                earliest_ms=dice.choice((INT64[0], INT64[0], NOW_MS - 5)),
+                latest_ms=dice.choice((INT64[1], NOW_MS + 100_000)),
+                needs_keys=dice.random() < 0.1,
+                walks=dice.random() < 0.8,
+            )

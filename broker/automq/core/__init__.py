@@ -13,9 +13,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
-from automq.core import record_walk
+from automq.core import produced_batch, record_walk
+from automq.core.produced_batch import Taken
+from automq.core.record_walk import Data
 
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 """Raised with every change of what a compiled function takes or gives: an older build is not used."""
 
 
@@ -43,8 +45,21 @@ why_pure: Final = reason
 """Why the compiled functions are not used; empty when they are."""
 description: Final = "native core" if native is not None else f"pure Python: {why_pure}"
 
-WalkRecords = Callable[[record_walk.Data, int, int, int, int, int, int, bool], tuple[int, int, int]]
+WalkRecords = Callable[[Data, int, int, int, int, int, int, bool], tuple[int, int, int]]
+TakeBatch = Callable[[Data, memoryview | None, int, int, int, int, int, int, bool, bool], Taken | None]
+PutRecordHeader = Callable[[memoryview, int, int, int, int, int, int, int, int, int], int]
+NextProducerEntry = Callable[[bytes, int, int, int, int, int, int], bytes | None]
 
 walk_records: WalkRecords = record_walk.walk_records if native is None else native.walk_records
 RECORDS_PER_MS: Final = 1_000 if native is None else 60_000
 """About as many small records are walked in a millisecond."""
+
+# The compiled ones sum by an instruction that not every processor has.
+_summing = native if native is not None and native.HAS_CHECKSUM else None
+take_batch: TakeBatch = produced_batch.take_batch if _summing is None else _summing.take_batch
+put_record_header: PutRecordHeader = (
+    produced_batch.put_record_header if _summing is None else _summing.put_record_header
+)
+next_producer_entry: NextProducerEntry = (
+    produced_batch.next_producer_entry if native is None else native.next_producer_entry
+)

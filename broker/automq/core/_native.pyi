@@ -1,8 +1,10 @@
 """The compiled functions; what they do is said by their twins."""
 
+from automq.core.produced_batch import Taken
 from automq.core.record_walk import Data
 
 INTERFACE: int
+HAS_CHECKSUM: bool
 
 def walk_records(
     data: Data,
@@ -15,3 +17,39 @@ def walk_records(
     needs_keys: bool,
     /,
 ) -> tuple[int, int, int]: ...
+def take_batch(
+    records: Data,
+    out: memoryview | None,
+    position: int,
+    base_offset: int,
+    leader_epoch: int,
+    bytes_max: int,
+    earliest_ms: int,
+    latest_ms: int,
+    needs_keys: bool,
+    walks: bool,
+    /,
+) -> Taken | None: ...
+def put_record_header(
+    out: memoryview,
+    position: int,
+    stream: int,
+    epoch: int,
+    base_offset: int,
+    max_timestamp_ms: int,
+    count: int,
+    size: int,
+    crc: int,
+    slot_crc: int,
+    /,
+) -> int: ...
+def next_producer_entry(
+    entry: bytes,
+    epoch: int,
+    first_sequence: int,
+    count: int,
+    first_offset: int,
+    append_time_ms: int,
+    now_ms: int,
+    /,
+) -> bytes | None: ...

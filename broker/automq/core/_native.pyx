@@ -6,11 +6,13 @@ what is left, never added first. No Python object is kept, none is touched betwe
 but to check a header's name.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
-INTERFACE = 1
+INTERFACE = 2
 
 cdef int64_t NO_TIMESTAMP = -1
 cdef uint64_t NULL_LENGTH = 1  # the zigzag form of -1
@@ -26,6 +28,32 @@ cdef extern from *:
     }
     """
     bint sum_overflows(int64_t first, int64_t second, int64_t *sum) noexcept nogil
+
+
+cdef extern from "checksum.h":
+    int checksum_prepare() noexcept nogil
+    uint32_t checksum_of(const uint8_t *data, size_t size, uint32_t value) noexcept nogil
+    uint32_t checksum_copied(uint8_t *to, const uint8_t *data, size_t size, uint32_t value) noexcept nogil
+    uint32_t checksum_joined(uint32_t first, uint32_t second, uint64_t second_bytes) noexcept nogil
+    uint64_t read_big(const uint8_t *at, int bytes) noexcept nogil
+    void write_big(uint8_t *at, uint64_t value, int bytes) noexcept nogil
+
+
+HAS_CHECKSUM = bool(checksum_prepare())
+"""Whether this processor sums as fast as the library that is used otherwise; without, `take_batch` is not to be used."""
+
+# Of a record batch, see `protocol.records`.
+cdef Py_ssize_t HEADER_BYTES = 61
+cdef Py_ssize_t LENGTH_END = 12
+cdef Py_ssize_t CRC_START = 21
+cdef Py_ssize_t RECORD_BYTES_MIN = 7
+cdef int MAGIC = 2
+cdef int COMPRESSION_MAX = 4
+# From here on two CRCs are joined sooner than the second is made.
+cdef Py_ssize_t JOINED_BYTES_MIN = 4096
+
+# Of a record in the write-ahead log, see `s3stream.wal.format`.
+cdef Py_ssize_t RECORD_HEADER_BYTES = 44
 
 
 cdef struct Cursor:
@@ -189,3 +217,201 @@ def walk_records(
     finally:
         PyBuffer_Release(&source)
     return greatest_ms, index, start
+
+
+cdef struct Batch:
+    int32_t count
+    int64_t base_timestamp
+    int64_t max_timestamp
+    int64_t producer_id
+    int16_t producer_epoch
+    int32_t first_sequence
+    int attributes
+
+
+cdef bint read_header(const uint8_t *data, Py_ssize_t size, Batch *batch) noexcept nogil:
+    """False when it is not that of one batch of the common shape, as large as the buffer."""
+    if size < HEADER_BYTES or read_big(data, 8) != 0 or data[16] != MAGIC:
+        return False
+    if <int64_t><int32_t>read_big(data + 8, 4) + LENGTH_END != size:
+        return False
+    batch.attributes = <int>read_big(data + 21, 2)
+    batch.count = <int32_t>read_big(data + 57, 4)
+    batch.base_timestamp = <int64_t>read_big(data + 27, 8)
+    batch.max_timestamp = <int64_t>read_big(data + 35, 8)
+    batch.producer_id = <int64_t>read_big(data + 43, 8)
+    batch.producer_epoch = <int16_t>read_big(data + 51, 2)
+    batch.first_sequence = <int32_t>read_big(data + 53, 4)
+    if batch.attributes > COMPRESSION_MAX or batch.count <= 0:
+        return False
+    if <int32_t>read_big(data + 23, 4) != batch.count - 1:
+        return False
+    return batch.producer_id < 0 or (batch.producer_epoch >= 0 and batch.first_sequence >= 0)
+
+
+cdef bint has_good_records(
+    const uint8_t *data, Py_ssize_t size, Batch *batch, int64_t earliest_ms, int64_t latest_ms, bint needs_keys
+):
+    """Whether the records are what the header says, and are taken as they are."""
+    cdef Cursor at
+    cdef int64_t index, greatest_ms = NO_TIMESTAMP
+    at.data = data
+    at.position = HEADER_BYTES
+    at.end = size
+    for index in range(batch.count):
+        if not take_record(&at, index, batch.base_timestamp, earliest_ms, latest_ms, needs_keys, &greatest_ms):
+            return False
+    return at.position == size and greatest_ms == batch.max_timestamp
+
+
+def take_batch(
+    records,
+    out,
+    Py_ssize_t position,
+    int64_t base_offset,
+    int32_t leader_epoch,
+    Py_ssize_t bytes_max,
+    int64_t earliest_ms,
+    int64_t latest_ms,
+    bint needs_keys,
+    bint walks,
+    /,
+):
+    """See `produced_batch.take_batch`."""
+    cdef Py_buffer source, target
+    cdef Py_ssize_t size
+    cdef uint32_t crc, first_crc
+    cdef uint8_t front[21]
+    cdef uint8_t *to = NULL
+    cdef const uint8_t *data
+    cdef Batch batch
+    PyObject_GetBuffer(records, &source, PyBUF_SIMPLE)
+    try:
+        data = <const uint8_t *>source.buf
+        size = source.len
+        if size > bytes_max or not read_header(data, size, &batch):
+            return None
+        if walks:
+            if batch.attributes:
+                return None
+        elif batch.max_timestamp > latest_ms or batch.base_timestamp < earliest_ms:
+            return None
+        elif not batch.attributes and batch.count > (size - HEADER_BYTES) / RECORD_BYTES_MIN:
+            return None
+        crc = <uint32_t>read_big(data + 17, 4)
+        if out is None:
+            if checksum_of(data + CRC_START, size - CRC_START, 0) != crc:
+                return None
+        else:
+            PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
+            try:
+                if position < 0 or position > target.len or size > target.len - position:
+                    return None
+                to = <uint8_t *>target.buf + position
+                if checksum_copied(to + CRC_START, data + CRC_START, size - CRC_START, 0) != crc:
+                    return None
+                memcpy(to, data, CRC_START)
+                write_big(to, <uint64_t>base_offset, 8)
+                write_big(to + 12, <uint32_t>leader_epoch, 4)
+            finally:
+                PyBuffer_Release(&target)
+        if walks and not has_good_records(data, size, &batch, earliest_ms, latest_ms, needs_keys):
+            return None
+        memcpy(front, data, CRC_START)
+        write_big(front, <uint64_t>base_offset, 8)
+        write_big(front + 12, <uint32_t>leader_epoch, 4)
+        first_crc = checksum_of(front, CRC_START, 0)
+        if size >= JOINED_BYTES_MIN:
+            crc = checksum_joined(first_crc, crc, size - CRC_START)
+        else:
+            crc = checksum_of(data + CRC_START, size - CRC_START, first_crc)
+        return (
+            batch.count,
+            batch.max_timestamp,
+            batch.producer_id,
+            batch.producer_epoch,
+            batch.first_sequence,
+            crc,
+        )
+    finally:
+        PyBuffer_Release(&source)
+
+
+def put_record_header(
+    out,
+    Py_ssize_t position,
+    uint64_t stream,
+    uint64_t epoch,
+    uint64_t base_offset,
+    int64_t max_timestamp_ms,
+    uint32_t count,
+    uint32_t size,
+    uint32_t crc,
+    uint32_t slot_crc,
+    /,
+):
+    """See `produced_batch.put_record_header`."""
+    cdef Py_buffer target
+    cdef uint8_t *to
+    PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
+    try:
+        if position < 0 or position > target.len or RECORD_HEADER_BYTES > target.len - position:
+            raise ValueError("the record's header does not fit")
+        to = <uint8_t *>target.buf + position
+        write_big(to, stream, 8)
+        write_big(to + 8, epoch, 8)
+        write_big(to + 16, base_offset, 8)
+        write_big(to + 24, <uint64_t>max_timestamp_ms, 8)
+        write_big(to + 32, count, 4)
+        write_big(to + 36, size, 4)
+        write_big(to + 40, crc, 4)
+        return checksum_of(to, RECORD_HEADER_BYTES, slot_crc)
+    finally:
+        PyBuffer_Release(&target)
+
+
+# Of a producer, see `partition.producer_state`.
+cdef Py_ssize_t ENTRY_BYTES = 19
+cdef Py_ssize_t BATCH_BYTES = 24
+cdef int BATCHES_MAX = 5
+cdef uint32_t SEQUENCE_MASK = 0x7FFFFFFF
+
+
+def next_producer_entry(
+    bytes entry,
+    int16_t epoch,
+    uint32_t first_sequence,
+    uint32_t count,
+    int64_t first_offset,
+    int64_t append_time_ms,
+    int64_t now_ms,
+    /,
+):
+    """See `produced_batch.next_producer_entry`."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(entry), kept
+    cdef const uint8_t *old = <const uint8_t *>PyBytes_AS_STRING(entry)
+    cdef uint8_t *new
+    cdef int batches
+    if size < ENTRY_BYTES + BATCH_BYTES:
+        return None
+    batches = old[18]
+    if batches > BATCHES_MAX or size != ENTRY_BYTES + batches * BATCH_BYTES:
+        return None
+    if <int16_t>read_big(old + 8, 2) != epoch:
+        return None
+    if (<uint32_t>read_big(old + size - BATCH_BYTES + 4, 4) + 1) & SEQUENCE_MASK != first_sequence:
+        return None
+    kept = batches if batches < BATCHES_MAX else BATCHES_MAX - 1
+    found = PyBytes_FromStringAndSize(NULL, ENTRY_BYTES + (kept + 1) * BATCH_BYTES)
+    new = <uint8_t *>PyBytes_AS_STRING(found)
+    memcpy(new, old, 10)
+    write_big(new + 10, <uint64_t>now_ms, 8)
+    new[18] = <uint8_t>(kept + 1)
+    new += ENTRY_BYTES
+    memcpy(new, old + size - kept * BATCH_BYTES, kept * BATCH_BYTES)
+    new += kept * BATCH_BYTES
+    write_big(new, first_sequence, 4)
+    write_big(new + 4, (first_sequence + count - 1) & SEQUENCE_MASK, 4)
+    write_big(new + 8, <uint64_t>first_offset, 8)
+    write_big(new + 16, <uint64_t>append_time_ms, 8)
+    return found

@@ -13,26 +13,27 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.metadata.image import QuarantineCause
 from automq.partition.appended import Appended
+from automq.partition.appending import append_checked, append_common
 from automq.partition.checkpoint import Section
 from automq.partition.checkpointing import Checkpointing, LoadedPieces
 from automq.partition.damage import DamageLog, Quarantine
 from automq.partition.large_batch import LargeBatch
 from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
 from automq.partition.loading import SCAN_BYTES, load_sections, load_state
-from automq.partition.producer_state import ProducerEntry, ProducerState
+from automq.partition.producer_state import AppendedBatch, ProducerEntry, ProducerState
 from automq.partition.record_validation import validate_records
 from automq.partition.records_work import FoundOffset, correct_max_timestamp
-from automq.partition.retention import append_time_mark, trim_point
+from automq.partition.retention import trim_point
 from automq.partition.rules import PartitionRules
 from automq.partition.time_lookup import SearchedLog, find_newest, find_timestamp
 from automq.partition.traffic import UNCOUNTED
 from automq.partition.validation import check_batch
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, NO_TIMESTAMP, build_empty_batch
+from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, build_empty_batch
 from automq.replicated.sharded_entries import ShardedEntries
 from automq.runtime.clock import Clock
 from automq.runtime.workers import Workers
-from automq.s3stream.model import CheckpointPiece, DataMissing, StorageFull, StoreDamaged, StreamQuarantined
+from automq.s3stream.model import CheckpointPiece, DataMissing, StoreDamaged, StreamQuarantined
 from automq.s3stream.stream import ReadResult, StagedBatch, Stream
 
 
@@ -260,47 +261,22 @@ class Partition:
         if rules.is_internal_only and not internal:
             raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{self.name.topic} is written by the broker alone")
         now_ms = self._clock.wall_ms()
-        batch = check_batch(records, rules, now_ms, internal, has_checked_crc=is_prepared)
-        if rules.reads_records and not internal and not is_prepared:
-            correct_max_timestamp(batch, validate_records(batch, rules, now_ms))
-        producer_id = batch.producer_id
-        if producer_id >= 0:
-            duplicate = self._producers.check(
-                producer_id, batch.producer_epoch, batch.base_sequence, batch.record_count
+        epoch = self.leader_epoch
+        outcome: Appended | AppendedBatch | None = None
+        if rules.are_common and not internal and not is_prepared:
+            outcome = append_common(stream, self._producers, records, rules, leader_epoch=epoch, now_ms=now_ms)
+        if outcome is None:
+            batch = check_batch(records, rules, now_ms, internal, has_checked_crc=is_prepared)
+            if rules.reads_records and not internal and not is_prepared:
+                correct_max_timestamp(batch, validate_records(batch, rules, now_ms))
+            outcome = append_checked(
+                stream, self._producers, batch, rules, leader_epoch=epoch, now_ms=now_ms, large=large
             )
-            if duplicate is not None:
-                return Appended(duplicate.first_offset, self.duplicate_position(), duplicate.append_time_ms)
-        append_time_ms = NO_TIMESTAMP
-        if rules.is_log_append_time:
-            append_time_ms = now_ms
-            records_crc = None if large is None else large.records_crc
-            batch.stamp(max_timestamp=now_ms, is_log_append_time=True, records_crc=records_crc)
-        newest_ms = batch.max_timestamp if batch.max_timestamp >= 0 else append_time_mark(now_ms)
-        base_offset = stream.next_offset
-        batch.place(base_offset=base_offset, leader_epoch=self.leader_epoch)
-        try:
-            if large is None:
-                position = stream.append(records, count=batch.record_count, max_timestamp_ms=newest_ms)
-            else:
-                position = large.append_to(stream, batch, newest_ms)
-        except StorageFull:
-            if producer_id >= 0:
-                self._producers.expect(producer_id, batch.producer_epoch, batch.base_sequence, now_ms)
-            raise
-        if producer_id >= 0:
-            self._producers.record(
-                producer_id,
-                batch.producer_epoch,
-                batch.base_sequence,
-                batch.record_count,
-                first_offset=base_offset,
-                append_time_ms=append_time_ms,
-                now_ms=now_ms,
-                batch_bytes=len(records),
-            )
-        self.traffic.appended(len(records), batch.record_count)
+        if isinstance(outcome, AppendedBatch):
+            return Appended(outcome.first_offset, self.duplicate_position(), outcome.append_time_ms, 0)
+        self.traffic.appended(len(records), outcome.record_count)
         self._checkpointing.tail_bytes += len(records)
-        return Appended(base_offset, position, append_time_ms)
+        return outcome
 
     def stage(self, size: int) -> StagedBatch:
         """Memory for a large batch. Raises as `Stream.stage`."""

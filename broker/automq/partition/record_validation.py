@@ -65,7 +65,7 @@ def content_of(batch: RecordBatch) -> Data:
 
 def validate_content(content: Data, batch: RecordBatch, rules: AppendRules, now_ms: int) -> int:
     """As `validate_records`, of records that are decompressed already."""
-    earliest, latest = bounds = _bounds(rules, now_ms)
+    earliest, latest = bounds = bounds_of(rules, now_ms)
     count, base_ms = batch.record_count, batch.base_timestamp
     greatest_ms, index, position = walk_records(content, 0, count, 0, base_ms, earliest, latest, rules.is_compacted)
     if index < count or position != len(content):
@@ -75,7 +75,7 @@ def validate_content(content: Data, batch: RecordBatch, rules: AppendRules, now_
 
 def validation_steps(content: Data, batch: RecordBatch, rules: AppendRules, now_ms: int) -> Generator[int, None, int]:
     """As `validate_content`, in parts: yields about how many microseconds each took."""
-    earliest, latest = bounds = _bounds(rules, now_ms)
+    earliest, latest = bounds = bounds_of(rules, now_ms)
     count, base_ms = batch.record_count, batch.base_timestamp
     greatest_ms, index, position = NO_TIMESTAMP, 0, 0
     while index < count:
@@ -96,7 +96,8 @@ Bounds = tuple[int, int]
 """The earliest and the latest timestamp of a record."""
 
 
-def _bounds(rules: AppendRules, now_ms: int) -> Bounds:
+def bounds_of(rules: AppendRules, now_ms: int) -> Bounds:
+    """Of the timestamps that are taken now."""
     if rules.is_log_append_time:
         return _INT64_MIN, _INT64_MAX
     return max(_INT64_MIN, now_ms - rules.before_ms_max), min(_INT64_MAX, now_ms + rules.after_ms_max)

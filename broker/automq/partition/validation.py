@@ -60,12 +60,16 @@ class AppendRules:
     """Nobody but the broker itself appends."""
     validates_records: bool = True
     """Whether the records of every batch are walked, as Kafka does; compacted topics' always are."""
+    are_common: bool = field(init=False, default=False)
+    """Clients append, and nothing of their batches is changed but its place in the log: `appending.append_common`."""
     reads_records: bool = field(init=False, default=False)
     """Batches of this topic need more than a look at their headers: `record_validation` and `records_work`."""
 
     def __post_init__(self) -> None:
         reads = self.validates_records or self.is_compacted or self.compression is not None
         object.__setattr__(self, "reads_records", reads)
+        is_changed = self.is_log_append_time or self.compression is not None
+        object.__setattr__(self, "are_common", not is_changed and not self.is_internal_only)
 
 
 def check_batch(

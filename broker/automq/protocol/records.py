@@ -48,7 +48,7 @@ RECORD_BYTES_MIN: Final = 7
 """Length, attributes, two deltas, key length, value length, header count: one byte each."""
 
 _unpack_header = HEADER.unpack_from
-_OFFSET_LENGTH_EPOCH = struct.Struct(">qii")
+_LEADER_EPOCH = struct.Struct(">i")
 _ATTRIBUTES = struct.Struct(">h")
 _INT64 = struct.Struct(">q")
 _CRC = struct.Struct(">I")
@@ -169,7 +169,7 @@ class RecordBatch:
         """Give the batch its place in the log, in its own bytes. The CRC does not cover it."""
         self.base_offset = base_offset
         self.leader_epoch = leader_epoch
-        _OFFSET_LENGTH_EPOCH.pack_into(self.view, 0, base_offset, self.length, leader_epoch)
+        place_batch(self.view, base_offset=base_offset, leader_epoch=leader_epoch)
 
     def crc_with(self, records_crc: int) -> int:
         """The batch's CRC as it should be, from that of its records: of what lies behind the header."""
@@ -203,6 +203,12 @@ def batches_in(records: memoryview) -> list[RecordBatch]:
         batches.append(batch)
         position += batch.size
     return batches
+
+
+def place_batch(view: memoryview, *, base_offset: int, leader_epoch: int) -> None:
+    """Give the batch in `view` its place in the log, in its own bytes. The CRC does not cover it."""
+    _INT64.pack_into(view, 0, base_offset)
+    _LEADER_EPOCH.pack_into(view, LENGTH_END, leader_epoch)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Final
 
 from crc32c import crc32c
 
+from automq.core import put_record_header
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.arena import Arena, ReadResult
 from automq.s3stream.cache.log_cache import SIZE_BITS, StreamTail
@@ -34,8 +35,6 @@ from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 from automq.s3stream.wal.object_wal import OpenSlot, StagedBatch
 
 __all__ = ["ReadResult", "StagedBatch", "Storage", "Stream"]
-
-_PACK_RECORD: Final = RECORD_HEADER.pack_into
 
 # A cold read returns at most this much, and a sequential reader has at most this much loaded ahead: at 100 ms a GET
 # that is 80 MB/s for each of them.
@@ -104,28 +103,36 @@ class Stream:
         for (`renew_checkpoint`), else None says that none is due. Must not raise."""
         self.tail = StreamTail(state.stream, state.epoch)
 
-    def append(self, payload: memoryview, *, count: int, max_timestamp_ms: int) -> int:
+    def append(self, payload: memoryview, *, count: int, max_timestamp_ms: int, crc: int | None = None) -> int:
         """Append one batch whose base offset is `next_offset`, already patched in; copies `payload` once.
 
-        Returns the WAL slot it will be durable with. Raises BrokerFenced, StreamFenced (lost), StreamClosed,
-        StorageFull, ValueError for a batch above `Storage.append_bytes_max`.
+        `crc` is that of the payload, where it is known. Returns the WAL slot it will be durable with. Raises
+        BrokerFenced, StreamFenced (lost), StreamClosed, StorageFull, ValueError for a batch above
+        `Storage.append_bytes_max`.
         """
         if self._dead is not None:
             raise self._dead.with_traceback(None)
         size = len(payload)
         assert size > 0
         assert count > 0
-        slot = self._wal.slot
-        if slot is None or slot.position + RECORD_HEADER_BYTES + size > slot.limit:
+        slot = self.slot_with_room(size)
+        if slot is None:
             slot = self._engine.roll(size)
-        view = slot.view
-        position = slot.position
-        body = position + RECORD_HEADER_BYTES
-        base = self.next_offset
-        crc = crc32c(payload, 0, 0)
-        _PACK_RECORD(view, position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size, crc)
-        view[body : body + size] = payload
-        return self._appended(slot, size, count=count, max_timestamp_ms=max_timestamp_ms)
+        if crc is None:
+            crc = crc32c(payload, 0, 0)
+        body = slot.position + RECORD_HEADER_BYTES
+        slot.view[body : body + size] = payload
+        return self.append_placed(slot, size, count=count, max_timestamp_ms=max_timestamp_ms, crc=crc)
+
+    def slot_with_room(self, size: int) -> OpenSlot | None:
+        """The open slot when a batch of `size` fits it, and the stream takes one.
+
+        Until something is appended, what is written behind `position` and RECORD_HEADER_BYTES of it means nothing.
+        """
+        slot = self._wal.slot
+        if self._dead is not None or slot is None or slot.position + RECORD_HEADER_BYTES + size > slot.limit:
+            return None
+        return slot
 
     def stage(self, size: int) -> StagedBatch:
         """Memory for a batch larger than `Storage.append_bytes_max`: fill it, then `append_staged` or discard it.
@@ -144,15 +151,17 @@ class Stream:
         if self._dead is not None:
             raise self._dead.with_traceback(None)
         slot = self._engine.roll_staged(staged)
-        size, base = len(staged.payload), self.next_offset
-        _PACK_RECORD(slot.view, slot.position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size, crc)
-        return self._appended(slot, size, count=count, max_timestamp_ms=max_timestamp_ms)
+        size = len(staged.payload)
+        return self.append_placed(slot, size, count=count, max_timestamp_ms=max_timestamp_ms, crc=crc)
 
-    def _appended(self, slot: OpenSlot, size: int, *, count: int, max_timestamp_ms: int) -> int:
-        """The batch lies at the slot's position, behind its record header."""
-        view, position, base = slot.view, slot.position, self.next_offset
+    def append_placed(self, slot: OpenSlot, size: int, *, count: int, max_timestamp_ms: int, crc: int) -> int:
+        """As `append`, of what lies in `slot` already, RECORD_HEADER_BYTES behind its position: in the same turn in
+        which `slot_with_room` gave it, and before anything else was appended."""
+        position, base = slot.position, self.next_offset
         body = position + RECORD_HEADER_BYTES
-        slot.crc = crc32c(view[position:body], slot.crc, 0)
+        slot.crc = put_record_header(
+            slot.view, position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size, crc, slot.crc
+        )
         slot.position = body + size
         slot.records += 1
         run = self.tail.current
