@@ -69,8 +69,9 @@ def metadata_growth(*, quick: bool) -> Iterator[Row]:
     )
     longest, wall_s, size = asyncio.run(start(partitions))
     what = f"start with the metadata of {partitions} partitions after a week"
-    yield at_most(f"{what}: wall time", wall_s, "s", 3)
-    yield Row(f"{what}: CPU", longest.cpu_ms / 1000, "s")
+    # It waits for nothing here: what wall time is beyond CPU time, other processes of the machine took.
+    yield at_most(f"{what}: CPU", longest.cpu_ms / 1000, "s", 3)
+    yield Row(f"{what}: wall time", wall_s, "s")
     yield at_most(f"{what}: longest turn", longest.turn_ms, "ms", 10)
     yield Row(f"{what}: snapshot", size / MB, "MB")
     longest = asyncio.run(snapshot(partitions))

@@ -1,9 +1,10 @@
 """Damage that the controller has found and goes on with: named once in the log, counted, and known until it is gone."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from automq.metadata.image import MetadataImage
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import StoreDamaged
 
@@ -50,3 +51,16 @@ class DamageReports:
         if not keys:
             return None
         return f"{len(keys)} keys of the store are damaged or missing, such as {keys[0]}: {REMEDY}"
+
+
+def watch_objects(metrics: Metrics, image: Callable[[], MetadataImage]) -> None:
+    """How many objects there are: numbers that the image has, whatever their size."""
+    gauge = metrics.gauge(
+        "automq_objects",
+        "Objects that the metadata know: committed ones hold records or checkpoints, prepared ones are being uploaded, "
+        "destroyed ones are to be deleted",
+        ["state"],
+    )
+    gauge.labels("committed").set_function(lambda: len(image().committed))
+    gauge.labels("prepared").set_function(lambda: len(image().prepared))
+    gauge.labels("destroyed").set_function(lambda: len(image().destroyed))

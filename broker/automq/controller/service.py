@@ -27,7 +27,7 @@ from automq.controller.model import (
     WalToRecover,
 )
 from automq.controller.orphans import Orphans, orphans_counter
-from automq.controller.reports import DamageReports
+from automq.controller.reports import DamageReports, watch_objects
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata.change import MetadataChange
 from automq.metadata.claim import NO_EPOCH, claim_next_epoch
@@ -43,6 +43,7 @@ from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshots import Snapshots
 from automq.replicated.driver import GradualDriver
 from automq.replicated.machine import Decision, LogFailed
+from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
@@ -85,6 +86,7 @@ class Controller:
         on_damaged: Callable[[StoreDamaged], None],
         on_store: Callable[[StoreError | None], None],
         trusted_time: Callable[[], TrustedTime | None] = lambda: None,
+        snapshot_memory: ByteBudget | None = None,
     ) -> None:
         self._settings = settings
         self._cluster_id = cluster_id
@@ -97,7 +99,7 @@ class Controller:
         self._tasks = tasks
         self._on_fenced = on_fenced
         self._on_damaged = on_damaged
-        self._trusted_time = trusted_time
+        self._trusted_time, self._snapshot_memory = trusted_time, snapshot_memory
         self._patience = Patience(entropy=entropy, on_store=on_store)
         self._records_metric = metrics.counter(
             "automq_metadata_records", "Metadata records appended by this controller"
@@ -105,6 +107,7 @@ class Controller:
         self._renewals_metric = metrics.counter("automq_lease_renewals", "PUTs of the controller's lease")
         self._active_metric = metrics.gauge("automq_controller_active", "1 while this process holds the claim")
         self._orphans_metric = orphans_counter(metrics)
+        watch_objects(metrics, lambda: publisher.image)
         self._reports = DamageReports(metrics=metrics)
         self._machine = MetadataMachine(publisher.image)
         self._epoch = ControllerEpoch(0)
@@ -172,6 +175,7 @@ class Controller:
             entropy=self._entropy,
             patience=self._patience,
             tasks=self._tasks,
+            memory=self._snapshot_memory,
         )
         loaded = await loader.take_over(self._epoch, known)
         found = loaded.image.prefix_owner
@@ -249,6 +253,7 @@ class Controller:
                 entropy=self._entropy,
                 patience=self._patience,
                 on_damage=lambda error: self._reports.add("snapshots", error),
+                memory=self._snapshot_memory,
             ),
             orphans=Orphans(
                 store=self._store,

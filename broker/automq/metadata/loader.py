@@ -44,6 +44,7 @@ from automq.metadata.records import FORMAT_LEVEL, MetadataRecord
 from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshot_format import CheckedSnapshot, check_snapshot
 from automq.replicated.machine import LogFenced
+from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.turns import in_turns
@@ -112,8 +113,17 @@ class LogLoader:
     """Loads one cluster's log."""
 
     def __init__(
-        self, *, store: ObjectStorage, cluster_id: ClusterId, entropy: Entropy, patience: Patience, tasks: Tasks
+        self,
+        *,
+        store: ObjectStorage,
+        cluster_id: ClusterId,
+        entropy: Entropy,
+        patience: Patience,
+        tasks: Tasks,
+        memory: ByteBudget | None = None,
     ) -> None:
+        """`memory` counts the bytes of a snapshot that is being read."""
+        self._memory = ByteBudget(0) if memory is None else memory
         self._store = store
         self._cluster_id = cluster_id
         self._entropy = entropy
@@ -343,8 +353,9 @@ class LogLoader:
             key = snapshot_key(self._cluster_id, position)
             try:
                 data = await self._patience.insist(lambda key=key: self._store.get(key))  # type: ignore[misc]
-                checked = await in_turns(check_snapshot(self._cluster_id, position, data))
-                image = await in_turns(_restore(checked))
+                with self._memory.counting(len(data)):
+                    checked = await in_turns(check_snapshot(self._cluster_id, position, data))
+                    image = await in_turns(_restore(checked))
             except ObjectNotFound:
                 return None
             except StoreDamaged as error:

@@ -9,7 +9,7 @@ that image has folded in, "records" how many follow. It may be large, so it is w
 blocks each.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,8 +48,12 @@ def encode_snapshot(
     record_number: int,
     records: Iterable[MetadataRecord],
     nonce: bytes,
+    on_bytes: Callable[[int], None] = lambda _size: None,
 ) -> Steps[list[bytes]]:
-    """The buffers of a snapshot of the image that has folded in `record_number` records, up to slot `position`."""
+    """The buffers of a snapshot of the image that has folded in `record_number` records, up to slot `position`.
+
+    `on_bytes` is told of the bytes of each block when it is made.
+    """
     blocks: list[bytes] = []
     block: list[bytes] = []
     count = size = crc = block_bytes = 0
@@ -60,6 +64,7 @@ def encode_snapshot(
         if block_bytes >= BLOCK_BYTES:
             blocks.append(_frame(block))
             size, crc = size + len(blocks[-1]), crc32c(blocks[-1], crc)
+            on_bytes(len(blocks[-1]))
             block, block_bytes = [], 0
             yield None
     if block:

@@ -27,6 +27,7 @@ from automq.metadata.log_format import (
 from automq.metadata.patience import Patience
 from automq.metadata.snapshot_format import check_snapshot, encode_snapshot
 from automq.metadata.snapshot_records import to_records
+from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import Entropy
 from automq.runtime.turns import in_turns
 from automq.s3stream.model import StoreDamaged
@@ -50,8 +51,10 @@ class Snapshots:
         entropy: Entropy,
         patience: Patience,
         on_damage: Callable[[StoreDamaged], None] = lambda _error: None,
+        memory: ByteBudget | None = None,
     ) -> None:
-        """`on_damage` is told once of every snapshot that was found damaged."""
+        """`on_damage` is told once of every snapshot that was found damaged; `memory` counts what is held of them."""
+        self._memory = ByteBudget(0) if memory is None else memory
         self._store = store
         self._cluster_id = cluster_id
         self._log = log
@@ -69,17 +72,19 @@ class Snapshots:
         position = self._log.durable
         if position is None or not is_durable_state(image, self._log):
             return False
-        body = await in_turns(
-            encode_snapshot(
-                self._cluster_id,
-                position,
-                record_number=image.record_number,
-                records=to_records(image),
-                nonce=self._entropy.token(NONCE_BYTES),
+        with self._memory.counting() as held:
+            body = await in_turns(
+                encode_snapshot(
+                    self._cluster_id,
+                    position,
+                    record_number=image.record_number,
+                    records=to_records(image),
+                    nonce=self._entropy.token(NONCE_BYTES),
+                    on_bytes=held,
+                )
             )
-        )
-        key = snapshot_key(self._cluster_id, position)
-        await self._patience.insist(lambda: self._store.put(key, body))
+            key = snapshot_key(self._cluster_id, position)
+            await self._patience.insist(lambda: self._store.put(key, body))
         await self.trim()
         return True
 
@@ -118,7 +123,8 @@ class Snapshots:
         key = snapshot_key(self._cluster_id, position)
         try:
             data = await self._patience.insist(lambda: self._store.get(key))
-            await in_turns(check_snapshot(self._cluster_id, position, data))
+            with self._memory.counting(len(data)):
+                await in_turns(check_snapshot(self._cluster_id, position, data))
         except ObjectNotFound:
             return False
         except StoreDamaged as error:

@@ -127,6 +127,9 @@ class PartitionManager:
         self._unsubscribe: Callable[[], None] = lambda: None
         gauge = metrics.gauge("automq_open_partitions", "Partitions that this broker owns and serves")
         gauge.set_function(lambda: self.open_count)
+        self._ranges_metric = metrics.gauge(
+            "automq_partition_objects_max", "Most objects that hold one open partition, at the last round of retention"
+        )
         quarantined = metrics.gauge(
             "automq_quarantined_partitions", "Partitions of this broker that take no records because of damage"
         )
@@ -451,12 +454,18 @@ class PartitionManager:
 
     async def retain(self) -> None:
         """One round over all partitions: records and producers that are too old go."""
-        await retention_round.retain(
+        ranges = await retention_round.retain(
             list(self._by_stream.values()),
             self._storage,
             aging=self._aging,
             producer_id_expiration_ms=self._settings.producer_id_expiration_ms,
+            ranges_of=self._ranges_of,
         )
+        self._ranges_metric.set(ranges)
+
+    def _ranges_of(self, partition: Partition) -> int:
+        found = self._metadata.image.stream(partition.stream_id)
+        return 0 if found is None else len(found.held.objects)
 
 
 Name = TypeVar("Name", str, TopicId)

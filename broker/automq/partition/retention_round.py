@@ -1,7 +1,7 @@
 """One round of retention: partitions that have something to forget do so together, by one change of the metadata."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from automq.ids import Offset
@@ -25,13 +25,18 @@ LOOK_US: Final = 60
 
 
 async def retain(
-    partitions: Iterable[Partition], storage: Storage, *, aging: WallTimeGuard, producer_id_expiration_ms: int
-) -> None:
-    """Records and producers that are too old go.
+    partitions: Iterable[Partition],
+    storage: Storage,
+    *,
+    aging: WallTimeGuard,
+    producer_id_expiration_ms: int,
+    ranges_of: Callable[[Partition], int] = lambda _partition: 0,
+) -> int:
+    """Records and producers that are too old go; the most objects that hold one of the partitions.
 
     Most partitions have nothing to forget, and cost no more than a look at their oldest segment.
     """
-    pace, due = Pace(), list[tuple[Partition, Offset]]()
+    pace, due, ranges = Pace(), list[tuple[Partition, Offset]](), 0
     for partition in partitions:
         now_ms = aging.aging_ms()
         await partition.expire_producers(now_ms, producer_id_expiration_ms)
@@ -42,8 +47,10 @@ async def retain(
         if len(due) == TRIMS_MAX:
             await _forget_all(storage, due)
             due.clear()
+        ranges = max(ranges, ranges_of(partition))
         await pace.spend(LOOK_US)
     await _forget_all(storage, due)
+    return ranges
 
 
 async def _renew_checkpoint(partition: Partition) -> None:

@@ -5,7 +5,8 @@ there already and whoever holds them makes room by itself (a cache) or is told t
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class ByteBudget:
@@ -47,6 +48,22 @@ class ByteBudget:
         """Count `size` bytes that are held already, whatever the limit; `release` takes them off again."""
         assert size >= 0
         self._used += size
+
+    @contextmanager
+    def counting(self, size: int = 0) -> Iterator[Callable[[int], None]]:
+        """`charge` for `size` bytes, and for what is given to the function, until the end of the block."""
+        total = 0
+
+        def count(more: int) -> None:
+            nonlocal total
+            self.charge(more)
+            total += more
+
+        count(size)
+        try:
+            yield count
+        finally:
+            self.release(total)
 
     def try_acquire(self, size: int) -> bool:
         """Take `size` bytes now, unless that would pass the limit or somebody waits already."""

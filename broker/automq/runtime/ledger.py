@@ -2,7 +2,8 @@
 
 Whatever holds bytes for longer than a turn of the event loop draws on an account before it holds them. The split is
 pure (`split_memory`): what somebody fixed stays as it is, the rest is shared out, and nobody gets less than it can work
-with. What is not here is the process itself: interpreter, code, and the metadata image.
+with. What has no account is the process itself: interpreter, code, and the metadata image. A snapshot of that, while it
+is written or read, is shown beside the accounts and has no limit: it must be written, however large the metadata are.
 """
 
 import enum
@@ -130,6 +131,9 @@ class MemoryLedger:
         for account, budget in self._accounts.items():
             held.labels(account.value).set_function(partial(_used, budget))
             limit.labels(account.value).set(budget.limit)
+        self.snapshots = ByteBudget(0)
+        """Counts the bytes of snapshots of the metadata."""
+        held.labels("metadata_snapshots").set_function(partial(_used, self.snapshots))
 
     def __getitem__(self, account: Account) -> ByteBudget:
         return self._accounts[account]

@@ -101,6 +101,7 @@ class Components:
             # The store itself tells of its outcomes.
             on_store=lambda _error: None,
             trusted_time=lambda: self._aging.trusted if platform.boot_id else None,
+            snapshot_memory=self._ledger.snapshots,
         )
         self.client = ControllerClient(LocalLink(self.controller), self.metadata)
         self.storage: Storage | None = None

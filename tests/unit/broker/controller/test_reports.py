@@ -3,9 +3,12 @@
 import pytest
 
 from automq.controller import reports as module
-from automq.controller.reports import DamageReports
+from automq.controller.reports import DamageReports, watch_objects
+from automq.ids import ObjectId
+from automq.metadata.records import ObjectsDestroyed
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import DataMissing
+from tests.support.growth import new_cluster
 
 
 def missing(key: str) -> DataMissing:
@@ -37,3 +40,21 @@ def test_much_damage_does_not_fill_the_log(caplog: pytest.LogCaptureFixture, mon
     reports.replace("sweep", [missing(str(number)) for number in range(10)])
     assert len(caplog.records) == 4
     assert caplog.records[-1].__dict__["keys"] == 7
+
+
+def test_objects_are_counted_as_they_come_and_go() -> None:
+    metrics, growth = Metrics(), new_cluster(3)
+    watch_objects(metrics, lambda: growth.machine.image)
+
+    def shown() -> list[str]:
+        return [line for line in metrics.render().decode().splitlines() if line.startswith("automq_objects{")]
+
+    growth.grow(4)
+    growth.machine.replay(growth.prepared())
+    assert shown() == [
+        'automq_objects{state="committed"} 4.0',
+        'automq_objects{state="prepared"} 1.0',
+        'automq_objects{state="destroyed"} 0.0',
+    ]
+    growth.machine.replay(ObjectsDestroyed(objects=(ObjectId(growth.next_object),), at_ms=1))
+    assert shown()[1:] == ['automq_objects{state="prepared"} 0.0', 'automq_objects{state="destroyed"} 1.0']

@@ -16,12 +16,13 @@ from automq.metadata.log_format import (
     snapshot_folder,
     snapshot_key,
 )
-from automq.metadata.records import FeatureLevelSet
+from automq.metadata.records import ConfigChanged, FeatureLevelSet
 from automq.metadata.replay import replay_all
-from automq.metadata.snapshot_format import decode_snapshot
+from automq.metadata.snapshot_format import BLOCK_BYTES, decode_snapshot
 from automq.metadata.snapshots import Snapshots, superfluous_slots
+from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import SeededEntropy
-from automq.s3stream.model import StoreDamaged
+from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import Buffer, ObjectInfo
 from automq.s3stream.store.listing import Listed
 from tests.support.metadata_worlds import CLUSTER, World
@@ -174,3 +175,43 @@ async def test_a_trim_that_did_not_end_is_repeated(made: tuple[World, MetadataLo
     world.store.delete = deleted  # type: ignore[method-assign]
     await snapshots.trim()
     assert len(await stored(world, snapshot_folder(CLUSTER))) == 2
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_b4_what_is_held_of_a_snapshot_is_counted_until_it_is_let_go(
+    made: tuple[World, MetadataLog, Snapshots], monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    world, log, _ = made
+    memory = ByteBudget(0)
+    snapshots = Snapshots(
+        store=world.store,
+        cluster_id=CLUSTER,
+        log=log,
+        entropy=SeededEntropy("snapshots"),
+        patience=world.patience(),
+        memory=memory,
+    )
+    seen: list[tuple[str, int, int]] = []
+    put = world.store.put
+
+    async def watched(key: str, body: Sequence[Buffer]) -> None:
+        seen.append((key, memory.used, sum(map(len, body))))
+        if is_lost:
+            raise FormatTooNew(key=key, version=9, supported=1)
+        await put(key, body)
+
+    monkeypatch.setattr(world.store, "put", watched)
+    records = [ConfigChanged(2, f"topic-{number}", (("key", "v" * 100),)) for number in range(3_000)]
+    await log.append(records)
+    writing = snapshots.write(replay_all(EMPTY, records))
+    if is_lost:
+        with pytest.raises(FormatTooNew):
+            await writing
+    else:
+        assert await writing
+
+    ((_, counted, size),) = seen
+    # But for the header and the last block.
+    assert size - 2 * BLOCK_BYTES < counted <= size
+    assert counted > 0
+    assert memory.used == 0

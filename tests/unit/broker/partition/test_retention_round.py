@@ -90,3 +90,17 @@ async def test_a_partition_that_is_lost_meanwhile_puts_off_itself_alone() -> Non
         await world.partitions.retain()
         others = [partition.log_start_offset for partition in world.partitions.all()]
         assert others == [3, 3, 3, 3]
+
+
+async def test_a_round_says_how_many_objects_hold_a_partition_at_most() -> None:
+    async with growth_world() as world:
+        await a_week(world, partitions=3)
+        held = {len(stream.held.objects) for stream in world.metadata.image.streams.values()}
+        assert held == {max(held)} != {0}
+        await world.partitions.retain()
+        assert world.partitions._ranges_metric._value.get() == max(held)
+
+        world.clock.now_ms += DAY_MS
+        await world.partitions.retain()
+        await world.partitions.retain()
+        assert world.partitions._ranges_metric._value.get() == max(held) - 3

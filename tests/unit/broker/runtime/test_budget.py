@@ -160,3 +160,17 @@ def test_share_counts_in_its_whole_and_tells_when_it_is_released() -> None:
     assert (share.used, share.is_full, whole.used, told) == (7, False, 7, [7])
     with pytest.raises(NotImplementedError):
         share.try_acquire(1)
+
+
+def test_what_is_counted_for_a_block_is_given_back_at_its_end_however_it_ends() -> None:
+    budget = ByteBudget(10)
+
+    def fail() -> None:
+        with budget.counting(7) as count:
+            count(8)
+            assert budget.used == 15
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert budget.used == 0
