@@ -10,6 +10,7 @@ import struct
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 from immutables import Map
@@ -109,7 +110,7 @@ class DataPath:
             clock=clock,
             entropy=entropy,
             metadata=self.metadata,
-            controller=cast(Any, None),
+            controller=cast(Any, SimpleNamespace(leader=None)),
             partitions=self.partitions,
             groups=cast(Any, None),
             fetch_sessions=FetchSessions(),
