@@ -1,4 +1,4 @@
-"""Everything that holds memory at once, on a broker with the default share of a pod's limit: does it stay within it?
+"""Everything that holds memory at once, on a broker with default settings and a pod's limit: does it stay within it?
 
 2,000 partitions trickle, 200 groups commit, readers of old data come back and back, 60 connections send half a request
 and 60 readers take nothing; whoever of the last two is closed connects again.
@@ -170,7 +170,7 @@ class Most:
         """Look once."""
         self.broker_mb = max(self.broker_mb, broker.rss_mb())
         if group is not None:
-            self.group_mb = max(self.group_mb, group.anonymous_bytes / 1e6)
+            self.group_mb = max(self.group_mb, group.resident_bytes / 1e6)
         for name, (held, _) in accounts(broker).items():
             self.accounts_mb[name] = max(self.accounts_mb.get(name, 0.0), held)
 
@@ -185,8 +185,12 @@ def measure_within(
     group: MemoryGroup | None, folder: pathlib.Path, *, seconds: float
 ) -> Iterator[tuple[str, float, str]]:
     """See `measure`."""
-    broker = Broker(folder / "memory", automq__memory__bytes=int(LIMIT_BYTES * MEMORY_SHARE))
-    broker.entrance = None if group is None else group.entrance
+    if group is None:
+        broker = Broker(folder / "memory", automq__memory__bytes=int(LIMIT_BYTES * MEMORY_SHARE))
+    else:
+        # Default settings: it finds the limit by itself.
+        broker = Broker(folder / "memory")
+        broker.entrance = group.entrance
     load = Load(broker)
     try:
         broker.start()

@@ -22,9 +22,10 @@ class MemoryGroup:
         return self.folder / "cgroup.procs"
 
     @property
-    def anonymous_bytes(self) -> int:
-        """What cannot be dropped: everything but the files that are cached."""
-        return self._figures("memory.stat")["anon" if self._is_unified else "rss"]
+    def resident_bytes(self) -> int:
+        """What cannot be dropped: everything but the files that are cached. Arenas are shared memory to the kernel."""
+        figures = self._figures("memory.stat")
+        return figures["anon" if self._is_unified else "rss"] + figures["shmem"]
 
     @property
     def peak_bytes(self) -> int:
