@@ -57,7 +57,11 @@ def _goes_on(original: Any) -> Any:
 def _nobody_waits(original: Any) -> Any:
     from contextlib import nullcontext
 
-    return lambda self: nullcontext()
+    def made(self: Any, *args: Any, **options: Any) -> None:
+        original(self, *args, **options)
+        self._commands = nullcontext()
+
+    return made
 
 
 LOADER = "automq.metadata.loader:"
@@ -176,7 +180,7 @@ LOG_RULES: tuple[Rule, ...] = (
     Rule(
         "one command at a time",
         "A command that takes several turns is one command: no other is decided, and nothing read, between its parts.",
-        ("automq.replicated.driver:Driver._one_at_a_time",),
+        ("automq.replicated.driver:Driver.__init__",),
         _nobody_waits,
         "two_long_commands_at_once",
     ),

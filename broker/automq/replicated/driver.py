@@ -8,13 +8,12 @@ drops the machine and loads it anew.
 A command that is long is decided and applied in several turns of the event loop (`call_in_turns`). It is one command
 all the same: its records are one append, and no other command is decided, and nothing captured, between its parts.
 
-Rules that live here, each in a method of its own: `_one_at_a_time`, `_speculate`, `_publish_durable`, `_answer`,
+Rules that live here: `_commands`, and each in a method of its own `_speculate`, `_publish_durable`, `_answer`,
 `_answer_when_durable`.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Final, Generic, TypeVar
 
 from automq.replicated.machine import Decision, GradualLog, GradualMachine, LogFailed, Machine, RecordLog
@@ -51,6 +50,7 @@ class Driver(Generic[R, S]):
         self._publish = publish
         self._on_failed = on_failed
         self._commands = asyncio.Lock()
+        """Rule: a command that takes several turns is one command; the next one waits, in order of arrival."""
         self._last: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
 
@@ -82,7 +82,7 @@ class Driver(Generic[R, S]):
     ) -> tuple[Decision[R, T] | Exception, asyncio.Future[None] | None]:
         """What came of it, and the append that is the newest then."""
         outcome: Decision[R, T] | Exception
-        async with self._one_at_a_time():
+        async with self._commands:
             self._check_alive()
             try:
                 outcome = decide()
@@ -127,10 +127,6 @@ class Driver(Generic[R, S]):
             raise outcome
         await self._answer_when_durable(last)
         return outcome.response
-
-    def _one_at_a_time(self) -> AbstractAsyncContextManager[None]:
-        """Rule: a command that takes several turns is one command; the next one waits, in order of arrival."""
-        return self._commands
 
     def _on_appended(self, appended: asyncio.Future[None], captured: S | None) -> None:
         if appended.cancelled():
@@ -182,7 +178,7 @@ class GradualDriver(Driver[R, S]):
     async def call_in_turns(self, decide: Callable[[], Steps[Decision[R, T]]]) -> T:
         """See `call`. Cancelled while it is being decided, nothing has happened."""
         outcome: Decision[R, T] | Exception
-        async with self._one_at_a_time():
+        async with self._commands:
             self._check_alive()
             try:
                 outcome = await in_turns(decide())

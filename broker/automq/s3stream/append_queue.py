@@ -49,7 +49,8 @@ class AppendQueue(Generic[S]):
     def take_acknowledged(self) -> list[S]:
         """Slots that may be acknowledged now, in order; they leave the queue."""
         taken: list[S] = []
-        while self.may_acknowledge() and (slot := self._next_in_order()) is not None:
+        # Rule of the log: once a slot was found taken, no acknowledgement, whatever else was in flight.
+        while not self.fenced and (slot := self._next_in_order()) is not None:
             self._slots.remove(slot)
             taken.append(slot)
         return taken
@@ -58,10 +59,6 @@ class AppendQueue(Generic[S]):
         """Nothing is acknowledged any more; the slots whose waiters must be told."""
         self.fenced = True
         return list(self._slots)
-
-    def may_acknowledge(self) -> bool:
-        """Rule of the log: once a slot was found taken, no acknowledgement, whatever else was in flight."""
-        return not self.fenced
 
     def _next_in_order(self) -> S | None:
         """Rule of the log: acknowledgement is strictly in slot order, late successes included."""

@@ -11,6 +11,7 @@ from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from automq.s3stream.upload.capture import CAPTURE_US
+from tests.support.counted import calls
 from tests.support.engine import Engine, Ledger, a_piece, append, durable
 
 pytestmark = pytest.mark.looptime
@@ -18,12 +19,12 @@ pytestmark = pytest.mark.looptime
 STREAMS = 4 * (TURN_US // CAPTURE_US)
 
 
-async def an_engine() -> tuple[Engine, list[Stream], list[int]]:
+async def an_engine(count: int = STREAMS) -> tuple[Engine, list[Stream], list[int]]:
     """Streams with one batch of two records each, and in which order their states are captured."""
     engine = Engine(Ledger(), MemoryStore(), settings=StorageSettings(upload_interval_ms=10**6))
     engine.storage.start()
     captured: list[int] = []
-    streams = [engine.storage.open_stream(engine.ledger.create_stream(number + 1)) for number in range(STREAMS)]
+    streams = [engine.storage.open_stream(engine.ledger.create_stream(number + 1)) for number in range(count)]
     for stream in streams:
 
         def capture(_is_forced: bool, stream: Stream = stream) -> CheckpointPiece:
@@ -105,3 +106,16 @@ async def test_a_renewal_is_captured_before_an_append_that_comes_meanwhile() -> 
     await uploading
     assert await checkpoint(engine, last.stream_id) == (2, b"state at 2")
     assert await checkpoint(engine, streams[0].stream_id) == (4, b"state at 4")
+
+
+async def test_b6_a_seal_costs_the_same_however_many_streams_are_in_its_block() -> None:
+    """What is captured in its own turn is all there is to do: nobody goes through the runs."""
+    costs: list[int] = []
+    for count in (STREAMS, 3 * STREAMS):
+        engine, _streams, captured = await an_engine(count)
+        costs.append(calls(engine.storage._seal))
+        assert len(captured) == TURN_US // CAPTURE_US
+        await engine.storage.upload_now()
+        assert len(captured) == count
+
+    assert costs[0] == costs[1]

@@ -267,6 +267,21 @@ async def test_f5_b2_streams_that_are_never_trimmed_share_no_object_with_those_t
     assert len(await keys_of(store.inner, "data")) == 2
 
 
+async def test_b2_retention_frees_a_topics_objects_whatever_a_group_commits_meanwhile() -> None:
+    engine, stream, store = an_engine()
+    group = engine.storage.open_stream(engine.ledger.create_stream(2))
+    engine.ledger.classes[group.stream_id] = KEPT
+    for _ in range(6):
+        for each in (stream, group):
+            append(each)
+        await engine.storage.upload_now()
+    of_topic = {number for number, held in engine.ledger.objects.items() if held[0].stream == stream.stream_id}
+    await stream.trim(Offset(5))
+
+    assert len(of_topic) == 6
+    assert set(engine.ledger.image.unreferenced) == of_topic - {max(of_topic)}
+
+
 async def test_f5_kill_between_the_objects_of_one_upload_loses_and_doubles_nothing() -> None:
     engine, stream, store = an_engine()
     kept = engine.storage.open_stream(engine.ledger.create_stream(2))
