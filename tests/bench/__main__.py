@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument(
         "groups",
         nargs="*",
-        help="throughput, requests, latency, consumer, readers, idle, bill, memory, restart, compaction, growth, "
+        help="throughput, requests, latency, consumer, readers, idle, bill, memory, restart, compaction, core, growth, "
         "testing",
     )
     parser.add_argument("--quick", action="store_true", help="once and briefly: shows that it works, not how fast")

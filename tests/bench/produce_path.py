@@ -1,6 +1,7 @@
 """What a Produce request costs a broker, a GB of Fetch, and a Fetch that waits in vain: CPU alone, without a library.
 
-    python -m tests.bench.produce_path [--size BYTES] [--requests N] [--rounds N] [--sockets] [--profile]
+    python -m tests.bench.produce_path [--size BYTES] [--record BYTES] [--header] [--requests N] [--rounds N]
+        [--sockets] [--profile]
     python -m tests.bench.produce_path --fetch [--size BYTES] [--requests MEGABYTES]
     python -m tests.bench.produce_path --idle [--requests FETCHES] [--rounds N]
 
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import uvloop
 
@@ -36,9 +38,10 @@ PARTITIONS = 16
 STORAGE = StorageSettings(arena_bytes=256 * MIB, wal_interval_ms=2.0)
 
 
-def produce_frames(size: int) -> list[bytes]:
-    """One request with one record for each partition."""
-    batch = build_batch([bytes(size)], timestamp_ms=1)
+def produce_frames(size: int, record_bytes: int = 0) -> list[bytes]:
+    """One request of one batch for each partition: one record, or as many of `record_bytes` as make up the size."""
+    records = [bytes(record_bytes)] * max(1, size // record_bytes) if record_bytes else [bytes(size)]
+    batch = build_batch(records, timestamp_ms=1)
     return [
         encode_request(APIS[ApiKey.PRODUCE], 10, index, "bench", produce_request(batch, partition=index))
         for index in range(PARTITIONS)
@@ -61,9 +64,8 @@ class Sink(MemoryTransport):
         self._on_answers(self)
 
 
-async def in_process(path: DataPath, size: int, requests: int) -> tuple[float, float]:
+async def in_process(path: DataPath, frames: list[bytes], requests: int) -> tuple[float, float]:
     """CPU and wall seconds of `requests` requests of eight connections."""
-    frames = produce_frames(size)
     done = asyncio.Event()
     sent = answered = 0
 
@@ -123,12 +125,12 @@ def blast(port: int, frames: list[bytes], requests: int) -> None:
     uvloop.run(run())
 
 
-async def over_sockets(path: DataPath, size: int, requests: int) -> tuple[float, float]:
+async def over_sockets(path: DataPath, frames: list[bytes], requests: int) -> tuple[float, float]:
     """CPU of this process and wall seconds, with the clients in a process of their own."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(path.server.protocol_factory("CLIENT"), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    child = multiprocessing.get_context("spawn").Process(target=blast, args=(port, produce_frames(size), requests))
+    child = multiprocessing.get_context("spawn").Process(target=blast, args=(port, frames, requests))
     child.start()
     while not path.server._connections:
         await asyncio.sleep(0.001)
@@ -207,6 +209,14 @@ async def idling(path: DataPath, fetches: int, rounds: int) -> tuple[float, floa
     return min(results)
 
 
+def believe_headers(path: DataPath) -> None:
+    """As `automq.produce.validation=header`."""
+    for index in range(PARTITIONS):
+        partition = path.partitions.get(TOPIC, index)
+        rules = partition.rules
+        partition.rules = replace(rules, append=replace(rules.append, validates_records=False))
+
+
 async def measure(arguments: argparse.Namespace) -> None:
     path = DataPath(storage=STORAGE, store=NullStore())
     path.create_topic(TOPIC, PARTITIONS)
@@ -224,8 +234,11 @@ async def measure(arguments: argparse.Namespace) -> None:
         print(f"fetch that waits in vain: {each * 1e6:.1f} us CPU each, {arguments.requests / wall:.0f}/s")
     else:
         run = over_sockets if arguments.sockets else in_process
+        frames = produce_frames(arguments.size, arguments.record)
+        if arguments.header:
+            believe_headers(path)
         # The least of several short runs: neighbours on the machine only ever add.
-        cpu, wall = min([await run(path, arguments.size, arguments.requests) for _ in range(arguments.rounds)])
+        cpu, wall = min([await run(path, frames, arguments.requests) for _ in range(arguments.rounds)])
         each = cpu / arguments.requests
         print(
             f"produce {arguments.size} B: {each * 1e6:.1f} us CPU each, {each / arguments.size * 1e9:.2f} s/GB, "
@@ -240,6 +253,8 @@ async def measure(arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=1000)
+    parser.add_argument("--record", type=int, default=0, help="bytes of each record; default: one record")
+    parser.add_argument("--header", action="store_true", help="do not walk the records")
     parser.add_argument("--requests", type=int, default=20_000, help="with --fetch: MB")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--sockets", action="store_true")

@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from automq.testing import start_broker
-from tests.bench import compaction, idle_bill, load, memory, readers
+from tests.bench import compaction, core, idle_bill, load, memory, readers
 from tests.bench.growth import growth
 from tests.bench.load import create_topic
 from tests.bench.report import Row, at_least, at_most
@@ -335,6 +335,7 @@ def all_rows(
         "compaction": lambda: compaction.rows(
             folder, runs=runs, seconds=4 if quick else 8, requests_s=20 if quick else 240
         ),
+        "core": lambda: core.rows(runs=runs),
         "growth": lambda: growth(quick=quick),
         "testing": lambda: test_brokers(runs=1 if quick else 10),
     }

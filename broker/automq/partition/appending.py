@@ -55,10 +55,15 @@ def append_common(
     count, newest_ms, producer_id, producer_epoch, first_sequence, crc = taken
     if newest_ms < 0:
         newest_ms = append_time_mark(now_ms)
+    entry = None
     if producer_id >= 0:
-        duplicate = producers.check(producer_id, producer_epoch, first_sequence, count)
-        if duplicate is not None:
-            return duplicate
+        entry = producers.continued(
+            producer_id, producer_epoch, first_sequence, count, first_offset=base_offset, now_ms=now_ms
+        )
+        if entry is None:
+            duplicate = producers.check(producer_id, producer_epoch, first_sequence, count)
+            if duplicate is not None:
+                return duplicate
     if slot is not None:
         position = stream.append_placed(slot, size, count=count, max_timestamp_ms=newest_ms, crc=crc)
     else:
@@ -69,7 +74,9 @@ def append_common(
             if producer_id >= 0:
                 producers.expect(producer_id, producer_epoch, first_sequence, now_ms)
             raise
-    if producer_id >= 0:
+    if entry is not None:
+        producers.put(producer_id, entry, batch_bytes=size)
+    elif producer_id >= 0:
         producers.record(
             producer_id,
             producer_epoch,

@@ -24,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from automq.core import next_producer_entry
 from automq.ids import Offset
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.entries import Entries
@@ -44,6 +45,7 @@ SEQUENCE_MASK: Final = 0x7FFF_FFFF
 WHOLE_FORMAT: Final = 1
 FORMAT: Final = 2
 UNKNOWN_SEQUENCE: Final = -1
+NO_APPEND_TIME: Final = -1
 _FORGOTTEN: Final = 255
 
 _COUNT = struct.Struct(">BI")
@@ -98,6 +100,25 @@ class ProducerState:
         """What is known of one producer."""
         entry = self.entries.get(producer_id)
         return None if entry is None else _decode_entry(entry)
+
+    def continued(
+        self, producer_id: int, epoch: int, first_sequence: int, count: int, *, first_offset: Offset, now_ms: int
+    ) -> bytes | None:
+        """The producer's entry with this batch more, to be `put` once it is appended; None: `check` it, and `record`.
+
+        Of a producer that goes on where its newest batch ended, while nothing was lost. The batch has no append time.
+        """
+        entry = self.entries.get(producer_id)
+        if entry is None or self._lost_since is not None:
+            return None
+        return next_producer_entry(entry, epoch, first_sequence, count, first_offset, NO_APPEND_TIME, now_ms)
+
+    def put(self, producer_id: int, entry: bytes, *, batch_bytes: int) -> None:
+        """A batch of so many bytes was appended, and made this of its producer's entry."""
+        if self._expected:
+            self._expected.pop(producer_id, None)
+        self.entries.set(producer_id, entry)
+        self.entries.earn(batch_bytes)
 
     def check(self, producer_id: int, epoch: int, first_sequence: int, count: int) -> AppendedBatch | None:
         """None: append it, then `record` it. A batch: it is there already, under that offset. Raises ApiError."""
