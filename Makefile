@@ -73,8 +73,8 @@ chaos: $(STAMP)  ## Kill -9 a real broker 50 times under real clients (STORE=uri
 soak: $(STAMP)  ## 20 minutes of a load that never changes: what grows with time fails (SHORT=1: two minutes)
 	$(BIN)/python -m tests.soak $(if $(SHORT),--short)
 
-differential: $(STAMP)  ## Ask Apache Kafka (KAFKA=host:port) the recorded questions anew and rewrite the answers
-	$(BIN)/python -m tests.compat.differential --record $(or $(KAFKA),127.0.0.1:9092)
+differential: $(STAMP)  ## Ask Apache Kafka of the testbed the recorded questions anew and rewrite the answers
+	$(BIN)/python -m tests.compat.differential $(QUESTIONS)
 
 compat: $(STAMP)  ## Run the tools that people use against a broker: TOOLS="connect kafkajs"; SKIPPED, why, without their packages
 	$(BIN)/python -m tests.tools $(TOOLS)

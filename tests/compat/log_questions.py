@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.compat.questions import Ask, create, fetch, find, list_offsets, produce
+from tests.compat.questions import Ask, Step, create, fetch, find, list_offsets, produce
 
 SPECIAL = (-1, -2, -3, -4, -5, -6, -7, 0, 1_700_000_000_060, 1_700_000_000_200)
 NAMES = ("$group", "$other")
@@ -21,7 +21,7 @@ def delete_records(offset: int) -> Ask:
     return Ask("DELETE_RECORDS", 2, {"topics": [{"name": "$topic", "partitions": [partition]}], "timeout": 5000})
 
 
-LOG_QUESTIONS: Mapping[str, Sequence[Ask]] = {
+LOG_QUESTIONS: Mapping[str, Sequence[Step]] = {
     "list-offsets-of-a-trimmed-log": [
         create(),
         produce({"values": ["a", "b", "c"], "timestamp_ms": 1_700_000_000_100}),

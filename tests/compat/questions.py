@@ -7,7 +7,7 @@ limits, orders of checks.
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -19,6 +19,42 @@ class Ask:
     version: int
     body: Mapping[str, Any]
     remember: Mapping[str, str] = field(default_factory=dict)
+    client: str = ""
+    """Which of the conversation's clients asks: each has a connection and a client id of its own."""
+    is_parked: bool = False
+    """The answer is not waited for: an `Answer` reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to the oldest parked request of a client."""
+
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Asked again until the answer has this value at this path: what happens after a time, or in the background."""
+
+    ask: Ask
+    path: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """The broker stops, or is killed, and starts anew; clients connect again."""
+
+    is_killed: bool = False
+
+
+Step = Ask | Answer | Until | Restart
+
+
+def by(client: str, ask: Ask, *, is_parked: bool = False, remember: str | None = None) -> Ask:
+    """The same request of another client; `remember` names the member id that a join gives."""
+    more = {} if remember is None else {"remember": {remember: "member_id"}}
+    return replace(ask, client=client, is_parked=is_parked, **more)
 
 
 def create(name: str = "$topic", partitions: int = 1, version: int = 7, **more: Any) -> Ask:
@@ -110,7 +146,7 @@ def idempotent(sequence: int, *, epoch: int = 0, count: int = 1) -> Mapping[str,
     return {"values": values, "producer_id": "$producer_id", "producer_epoch": epoch, "base_sequence": sequence}
 
 
-QUESTIONS: Mapping[str, Sequence[Ask]] = {
+QUESTIONS: Mapping[str, Sequence[Step]] = {
     "client-name": [
         Ask("API_VERSIONS", 3, {"client_software_name": "good-name", "client_software_version": "1.0"}),
         Ask("API_VERSIONS", 3, {"client_software_name": "bad name!", "client_software_version": "1.0"}),

@@ -75,3 +75,10 @@ def kio_bytes(message: Message, version: int) -> bytes:
     buffer = io.BytesIO()
     kio.serial.entity_writer(cls)(buffer, to_kio(message, cls))
     return buffer.getvalue()
+
+
+def kio_read(cls: type[Message], version: int, data: bytes) -> Any:
+    """What kio reads `data` as. Raises AssertionError when it leaves some of it unread."""
+    message, size = kio.serial.entity_reader(kio_class(cls, version))(data, 0)
+    assert size == len(data), f"kio leaves bytes of {cls.__name__} version {version} unread"
+    return message

@@ -156,6 +156,16 @@ class Broker:
         self.process.kill()
         self.process.wait()
 
+    def restart(self, is_killed: bool) -> None:
+        """End it, by SIGKILL if so, and start it where it was."""
+        assert self.process is not None
+        if not is_killed:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(40)
+        else:
+            self.kill()
+        self.start()
+
     def stop(self) -> None:
         """SIGTERM, then remove the data."""
         if self.process is not None and self.process.poll() is None:
@@ -170,7 +180,7 @@ class Broker:
 class Kafka:
     """One node of Apache Kafka from the testbed."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, **settings: object) -> None:
         # The first node listens for controllers a hundred above.
         self.port = free_port(100)
         self.name = "kafka"
@@ -180,6 +190,7 @@ class Kafka:
             "KAFKA_NAME": "bench",
             "KAFKA_PORT": str(self.port),
             "TESTBED_RUN": str(folder),
+            "KAFKA_PROPS": " ".join(f"{name}={value}" for name, value in settings.items()),
         }
 
     @staticmethod
@@ -199,6 +210,17 @@ class Kafka:
         began = time.monotonic()
         subprocess.run([TESTBED / "kafka/up", "1"], env=self.environment, check=True, stdout=subprocess.DEVNULL)
         return time.monotonic() - began
+
+    def restart(self, is_killed: bool) -> None:
+        """End it, by SIGKILL if so, and start it where it was."""
+        down = [TESTBED / "kafka/down", *(["--kill"] if is_killed else [])]
+        subprocess.run(down, env=self.environment, check=True, stdout=subprocess.DEVNULL)
+        self.start()
+
+    def tool(self, name: str, *arguments: str) -> None:
+        """Run one of Kafka's command-line tools on it."""
+        command = [TESTBED / "kafka/bin" / name, "--bootstrap-server", self.address, *arguments]
+        subprocess.run(command, env=self.environment, check=True, stdout=subprocess.DEVNULL)
 
     def cpu_s(self) -> float:
         return sum(map(cpu_s, self.pids))

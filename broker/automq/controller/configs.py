@@ -7,7 +7,15 @@ from typing import Final
 from automq.controller.model import ConfigAlteration, ConfigChange, ConfigResult, MessageLimit
 from automq.metadata.config_types import ConfigDefinition, ConfigType, split_list
 from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS, TOPIC_CONFIGS
-from automq.metadata.image import BROKER_RESOURCE, DRAINING_CONFIG, TOPIC_RESOURCE, MetadataImage
+from automq.metadata.group_configs import CLIENT_METRICS_CONFIGS, GROUP_CONFIGS
+from automq.metadata.image import (
+    BROKER_RESOURCE,
+    CLIENT_METRICS_RESOURCE,
+    DRAINING_CONFIG,
+    GROUP_RESOURCE,
+    TOPIC_RESOURCE,
+    MetadataImage,
+)
 from automq.metadata.records import ConfigChanged, MetadataRecord
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
@@ -57,13 +65,21 @@ def _alter(image: MetadataImage, alteration: ConfigAlteration, message_limit: Me
     definitions = _definitions(image, alteration)
     before = image.config(alteration.resource_type, alteration.resource_name)
     if alteration.replacement is not None:
+        for name, value in alteration.replacement.items():
+            if value is None:
+                raise ApiError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {name}")
         after = {name: value for name, value in alteration.replacement.items() if value is not None}
     else:
         # What an earlier release took and this one does not know goes with the next alteration.
         after = _changed(
             {name: before[name] for name in before if name in definitions}, alteration.changes, definitions
         )
-    check_configs(after, definitions, message_limit=message_limit)
+    is_of_broker = alteration.resource_type == BROKER_RESOURCE
+    code = ErrorCode.INVALID_REQUEST if is_of_broker else ErrorCode.INVALID_CONFIG
+    check_configs(after, definitions, message_limit=message_limit, invalid_value=code)
+    if alteration.resource_type in (GROUP_RESOURCE, CLIENT_METRICS_RESOURCE):
+        # They are what they are by default: there is nothing to store.
+        return None
     after = canonical_configs(after, definitions)
     changes = [(name, None) for name in sorted(before) if name not in after]
     sets = [(name, value) for name, value in sorted(after.items()) if before.get(name) != value]
@@ -89,7 +105,11 @@ def _definitions(image: MetadataImage, alteration: ConfigAlteration) -> Mapping[
         if not name:
             return {key: value for key, value in DYNAMIC_BROKER_CONFIGS.items() if key != DRAINING_CONFIG}
         return DYNAMIC_BROKER_CONFIGS
-    raise ApiError(ErrorCode.INVALID_REQUEST, f"resources of type {kind} have no configuration here")
+    if kind == GROUP_RESOURCE:
+        return GROUP_CONFIGS
+    if kind == CLIENT_METRICS_RESOURCE:
+        return CLIENT_METRICS_CONFIGS
+    raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")
 
 
 def _changed(
@@ -100,30 +120,33 @@ def _changed(
     names = Counter(change.name for change in changes)
     for change in changes:
         if names[change.name] > 1:
-            raise ApiError(ErrorCode.INVALID_REQUEST, f"{change.name} is altered twice in one request")
+            raise ApiError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
         if change.operation == DELETE:
             # Also of a name that no release knows: tools clean up after a migration.
             after.pop(change.name, None)
             continue
-        definition = _known(change.name, definitions)
         if change.operation not in (SET, APPEND, SUBTRACT):
             raise ApiError(ErrorCode.INVALID_REQUEST, f"{change.operation} is no operation on a configuration")
         if change.value is None:
             raise ApiError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {change.name}")
         if change.operation == SET:
+            _known(change.name, definitions)
             after[change.name] = change.value
         else:
-            after[change.name] = _edited_list(definition, after.get(change.name), change.value, change.operation)
+            after[change.name] = _edited_list(change, change.value, after.get(change.name), definitions)
     return after
 
 
-def _edited_list(definition: ConfigDefinition, before: str | None, value: str, operation: int) -> str:
-    if definition.type != ConfigType.LIST:
-        verb = "APPEND" if operation == APPEND else "SUBTRACT"
-        raise ApiError(ErrorCode.INVALID_CONFIG, f"Can't {verb} to key {definition.name} because its type is not LIST.")
+def _edited_list(
+    change: ConfigChange, value: str, before: str | None, definitions: Mapping[str, ConfigDefinition]
+) -> str:
+    definition = definitions.get(change.name)
+    if definition is None or definition.type != ConfigType.LIST:
+        verb = "APPEND" if change.operation == APPEND else "SUBTRACT"
+        raise ApiError(ErrorCode.INVALID_CONFIG, f"Can't {verb} to key {change.name} because its type is not LIST.")
     items = split_list(definition.default if before is None else before)
     named = split_list(value)
-    if operation == APPEND:
+    if change.operation == APPEND:
         items.extend(item for item in named if item not in items)
     else:
         items = [item for item in items if item not in named]
@@ -131,20 +154,24 @@ def _edited_list(definition: ConfigDefinition, before: str | None, value: str, o
 
 
 def check_configs(
-    values: Mapping[str, str | None], definitions: Mapping[str, ConfigDefinition], *, message_limit: MessageLimit
+    values: Mapping[str, str | None],
+    definitions: Mapping[str, ConfigDefinition],
+    *,
+    message_limit: MessageLimit,
+    invalid_value: ErrorCode = ErrorCode.INVALID_CONFIG,
 ) -> None:
-    """Every name is known and every value is one of its. Raises ApiError with INVALID_CONFIG."""
+    """Every name is known and every value is one of its. Raises ApiError, with `invalid_value` for a value."""
     for name in sorted(values):
-        definition = _known(name, definitions)
         value = values[name]
         if value is None:
             raise ApiError(ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {name}")
+        definition = _known(name, definitions)
         problem = definition.problem(value)
         if problem is not None:
-            raise ApiError(ErrorCode.INVALID_CONFIG, f"Invalid value {value} for configuration {name}: {problem}")
+            raise ApiError(invalid_value, f"Invalid value {value} for configuration {name}: {problem}")
         if name in MESSAGE_BYTES_CONFIGS and int(value) > message_limit.bytes_max:
             raise ApiError(
-                ErrorCode.INVALID_CONFIG,
+                invalid_value,
                 f"Invalid value {value} for configuration {name}: a batch has at most "
                 f"{message_limit.bytes_max} bytes here, {message_limit.reason}",
             )
@@ -169,7 +196,8 @@ def canonical_configs(values: Mapping[str, str | None], definitions: Mapping[str
 def _known(name: str, definitions: Mapping[str, ConfigDefinition]) -> ConfigDefinition:
     definition = definitions.get(name)
     if definition is None:
-        if definitions is TOPIC_CONFIGS:
-            raise ApiError(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
-        raise ApiError(ErrorCode.INVALID_CONFIG, f"Unknown broker config name: {name}")
+        if definitions is CLIENT_METRICS_CONFIGS:
+            raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown client metrics configuration: {name}")
+        kind = "topic" if definitions is TOPIC_CONFIGS else "group" if definitions is GROUP_CONFIGS else "broker"
+        raise ApiError(ErrorCode.INVALID_CONFIG, f"Unknown {kind} config name: {name}")
     return definition

@@ -39,6 +39,7 @@ PARTITIONS_MAX: Final = 10_000
 REPLICATION_FACTOR_MAX: Final = 16
 # About how long a topic takes, and a partition.
 TOPIC_US: Final = 30
+LOOKUP_US: Final = 2
 PARTITION_US: Final = 4
 
 Parts = Generator[int, None, Decision[MetadataRecord, list[TopicResult]]]
@@ -84,9 +85,7 @@ class _Batch:
     def admit(self, count: int) -> None:
         """Raises ApiError when this request makes too many partitions."""
         if self.partitions + count > PARTITIONS_MAX:
-            raise ApiError(
-                ErrorCode.POLICY_VIOLATION, f"more than {PARTITIONS_MAX} partitions in one request: send several"
-            )
+            raise ApiError(ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request.")
         self.partitions += count
 
 
@@ -177,7 +176,7 @@ def _check_numbers(spec: TopicSpec, settings: ControllerSettings) -> tuple[int, 
     if not 1 <= factor <= REPLICATION_FACTOR_MAX:
         raise ApiError(
             ErrorCode.INVALID_REPLICATION_FACTOR,
-            "Replication factor must be larger than 0."
+            "Replication factor must be larger than 0, or -1 to use the default value."
             if factor < 1
             else f"Replication factor {factor} is refused: it is nominal here, and at most {REPLICATION_FACTOR_MAX}.",
         )
@@ -189,11 +188,13 @@ def _check_assignments(batch: _Batch, spec: TopicSpec) -> Sequence[Sequence[Node
     if spec.partitions is not None or spec.replication_factor is not None:
         raise ApiError(
             ErrorCode.INVALID_REQUEST,
-            "replicas are assigned by hand, so partitions and replication factor must be left at -1",
+            "A manual partition assignment was specified, but numPartitions or replicationFactor were not set to -1.",
         )
     indexes = sorted(spec.assignments)
     if not indexes or indexes != list(range(len(indexes))):
-        raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions must be assigned from 0 on, without a gap")
+        raise ApiError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT, "partitions should be a consecutive 0-based integer sequence"
+        )
     assignments = [spec.assignments[index] for index in indexes]
     if len(assignments[0]) > REPLICATION_FACTOR_MAX:
         raise ApiError(
@@ -207,35 +208,40 @@ def _check_assignments(batch: _Batch, spec: TopicSpec) -> Sequence[Sequence[Node
 
 def _check_replicas(batch: _Batch, assignments: Sequence[Sequence[NodeId]], *, factor: int) -> None:
     for nodes in assignments:
-        if not nodes:
-            raise ApiError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT, "The manual partition assignment includes an empty replica list."
-            )
+        _check_list(batch, nodes)
         if len(nodes) != factor:
             raise ApiError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
                 f"The manual partition assignment includes a partition with {len(nodes)} replica(s), but this is not "
                 f"consistent with previous partitions, which have {factor} replica(s).",
             )
-        for node in nodes:
-            if nodes.count(node) > 1:
-                raise ApiError(
-                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                    f"The manual partition assignment includes the broker {node} more than once.",
-                )
-        # The others of the list are nominal: a backup's list of three brokers is taken by a cluster of one.
-        leader = batch.image.broker(nodes[0])
-        if leader is None:
+
+
+def _check_list(batch: _Batch, nodes: Sequence[NodeId]) -> None:
+    """One partition's list by itself."""
+    if not nodes:
+        raise ApiError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT, "The manual partition assignment includes an empty replica list."
+        )
+    for node in nodes:
+        if nodes.count(node) > 1:
             raise ApiError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"The manual partition assignment includes broker {nodes[0]}, but no such broker is registered.",
+                f"The manual partition assignment includes the broker {node} more than once.",
             )
-        if leader.fenced or batch.only not in (None, leader.node):
-            raise ApiError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"All brokers specified in the manual partition assignment are fenced or in controlled shutdown: "
-                f"broker {nodes[0]} cannot lead.",
-            )
+    # The others of the list are nominal: a backup's list of three brokers is taken by a cluster of one.
+    leader = batch.image.broker(nodes[0])
+    if leader is None:
+        raise ApiError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            f"The manual partition assignment includes broker {nodes[0]}, but no such broker is registered.",
+        )
+    if leader.fenced or batch.only not in (None, leader.node):
+        raise ApiError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            f"All brokers specified in the manual partition assignment are fenced or in controlled shutdown: "
+            f"broker {nodes[0]} cannot lead.",
+        )
 
 
 def create_partitions(
@@ -280,7 +286,8 @@ def _grow(batch: _Batch, spec: PartitionsSpec) -> Generator[int, None, TopicResu
         if len(spec.assignments) != added:
             raise ApiError(
                 ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"{added} partitions are added, but replicas are assigned for {len(spec.assignments)}",
+                f"Attempted to add {added} additional partition(s), but only {len(spec.assignments)} assignment(s) "
+                "were specified.",
             )
         _check_replicas(batch, spec.assignments, factor=topic.replication_factor)
     else:
@@ -291,16 +298,26 @@ def _grow(batch: _Batch, spec: PartitionsSpec) -> Generator[int, None, TopicResu
 
 
 def delete_topics(image: MetadataImage, topics: Sequence[str | TopicId]) -> Parts:
-    """By name or id, one result each, in order. A topic that is named twice is refused the second time."""
+    """By name or id, one result each, in order. A topic that is named in two ways is not deleted, as in Kafka."""
     records: list[MetadataRecord] = []
     results: list[TopicResult] = []
-    deleted: dict[TopicId, None] = {}
+    found: list[TopicImage | None] = []
+    counts: Counter[TopicId] = Counter()
     for wanted in topics:
         topic = image.topic(wanted) if isinstance(wanted, str) else image.topic_by_id(wanted)
-        if topic is None or topic.topic_id in deleted:
+        found.append(topic)
+        if topic is not None:
+            counts[topic.topic_id] += 1
+        yield LOOKUP_US
+    for wanted, topic in zip(topics, found, strict=True):
+        if topic is None:
             results.append(_missing(wanted))
             continue
-        deleted[topic.topic_id] = None
+        if counts[topic.topic_id] > 1:
+            message = "The provided topic name maps to an ID that was already supplied."
+            refused = ApiError(ErrorCode.INVALID_REQUEST, message)
+            results.append(TopicResult(name=topic.name, topic_id=topic.topic_id, error=refused))
+            continue
         if topic.partitions:
             records.append(StreamsDeleted(streams=tuple(part.stream for part in topic.partitions)))
         records.append(TopicDeleted(topic_id=topic.topic_id))
@@ -311,10 +328,12 @@ def delete_topics(image: MetadataImage, topics: Sequence[str | TopicId]) -> Part
 
 def _missing(wanted: str | TopicId) -> TopicResult:
     if isinstance(wanted, str):
-        error = ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"topic {wanted} does not exist")
+        error = ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "This server does not host this topic-partition.")
         return TopicResult(name=wanted, error=error)
     return TopicResult(
-        name="", topic_id=wanted, error=ApiError(ErrorCode.UNKNOWN_TOPIC_ID, f"no topic has the id {wanted}")
+        name="",
+        topic_id=wanted,
+        error=ApiError(ErrorCode.UNKNOWN_TOPIC_ID, "This server does not host this topic ID."),
     )
 
 

@@ -1,17 +1,25 @@
 """Handles messages.admin for configs: describe and alter, of topics and brokers."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from automq.controller.model import ConfigAlteration, ConfigChange
 from automq.controller.topics import check_name
-from automq.handlers.config_views import ViewOptions, all_brokers_view, broker_view, topic_view
+from automq.handlers.config_views import ViewOptions, all_brokers_view, broker_view, default_view, topic_view
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.deadline import FAILURES, within
 from automq.handlers.errors import error_code_of, error_message_of
 from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS
-from automq.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
+from automq.metadata.group_configs import CLIENT_METRICS_CONFIGS, GROUP_CONFIGS
+from automq.metadata.image import (
+    BROKER_LOGGER_RESOURCE,
+    BROKER_RESOURCE,
+    CLIENT_METRICS_RESOURCE,
+    GROUP_RESOURCE,
+    TOPIC_RESOURCE,
+)
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin import (
     AlterConfigsRequest,
@@ -37,12 +45,11 @@ from automq.protocol.schema import Message
 # The requests have no time-out of their own; clients give up after 30 s by default.
 ALTERATION_TIMEOUT_MS: Final = 25_000
 
-BROKER_LOGGER_RESOURCE: Final = 8
-CLIENT_METRICS_RESOURCE: Final = 16
-GROUP_RESOURCE: Final = 32
 _LISTED: Final = frozenset(
     {TOPIC_RESOURCE, BROKER_RESOURCE, BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE}
 )
+_ALTERED: Final = _LISTED - {BROKER_LOGGER_RESOURCE}
+"""What AlterConfigs, the old way, may be about."""
 
 Resource = tuple[int, str]
 
@@ -56,7 +63,9 @@ async def handle_describe_configs(context: RequestContext, request: DescribeConf
             synonyms=request.include_synonyms,
             documentation=request.include_documentation,
         )
-        result = DescribeConfigsResult(resource_type=resource.resource_type, resource_name=resource.resource_name)
+        result = DescribeConfigsResult(
+            error_message="", resource_type=resource.resource_type, resource_name=resource.resource_name
+        )
         try:
             result.configs = _described(context, resource, options)
         except ApiError as refused:
@@ -78,26 +87,40 @@ def _described(
     if resource.resource_type == BROKER_RESOURCE:
         if not name:
             return all_brokers_view(image, options)
-        _check_broker(context, name)
+        _check_described_broker(context, name, f"expected {services.node} or empty string, but received {name}")
         return broker_view(image, services.broker_configs, services.node, options)
-    if resource.resource_type in (BROKER_LOGGER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE):
-        if resource.resource_type == BROKER_LOGGER_RESOURCE:
-            _check_broker(context, name)
-        elif not name:
-            raise ApiError(ErrorCode.INVALID_REQUEST, "The resource has an empty name.")
-        # They exist, and nothing can be configured of them.
+    if resource.resource_type == BROKER_LOGGER_RESOURCE:
+        if not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "Broker id must not be empty")
+        _check_described_broker(context, name, f"expected {services.node} but received {name}")
         return []
+    if resource.resource_type == GROUP_RESOURCE:
+        if not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "Group name must not be empty")
+        return default_view(GROUP_CONFIGS, options)
+    if resource.resource_type == CLIENT_METRICS_RESOURCE:
+        if not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "Client metrics subscription name must not be empty")
+        return default_view(CLIENT_METRICS_CONFIGS, options)
     raise ApiError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {resource.resource_type}")
 
 
-def _check_broker(context: RequestContext, name: str) -> None:
-    node = context.services.node
-    if not name.isascii() or not name.isdigit():
+_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,10}")
+
+
+def _check_described_broker(context: RequestContext, name: str, expected: str) -> None:
+    """A broker describes itself alone, as Kafka's: of another it knows the configuration but not the settings."""
+    if _NUMBER.fullmatch(name) is None:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}")
-    if int(name) != node:
-        raise ApiError(
-            ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {node} or empty string, but received {name}"
-        )
+    if int(name) != context.services.node:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Unexpected broker id, {expected}")
+
+
+def _check_altered_broker(context: RequestContext, name: str, unexpected: str) -> None:
+    if _NUMBER.fullmatch(name) is None:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Node id must be an integer, but it is: {name}")
+    if int(name) != context.services.node:
+        raise ApiError(ErrorCode.INVALID_REQUEST, unexpected)
 
 
 async def handle_list_config_resources(
@@ -131,14 +154,15 @@ async def handle_alter_configs(context: RequestContext, request: AlterConfigsReq
         key = (resource.resource_type, resource.resource_name)
         replacement = {config.name: config.value for config in resource.configs}
         alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], replacement=replacement)
-    problems = _problems(context, [(entry.resource_type, entry.resource_name) for entry in request.resources])
+    asked = [(entry.resource_type, entry.resource_name) for entry in request.resources]
+    problems = _problems(context, asked, _ALTERED)
     problems |= _fixed_keys(context, request.resources)
     problems |= {
         (entry.resource_type, entry.resource_name): problem
         for entry in request.resources
         if (problem := _keys_problem([config.name for config in entry.configs])) is not None
     }
-    return AlterConfigsResponse(responses=await _alter(context, alterations, problems, request.validate_only))
+    return AlterConfigsResponse(responses=await _alter(context, asked, alterations, problems, request.validate_only))
 
 
 async def handle_incremental_alter_configs(
@@ -146,34 +170,61 @@ async def handle_incremental_alter_configs(
 ) -> IncrementalAlterConfigsResponse:
     """Set, delete, append to and subtract from single keys."""
     alterations: dict[Resource, ConfigAlteration] = {}
-    problems = _problems(context, [(entry.resource_type, entry.resource_name) for entry in request.resources])
+    asked = [(entry.resource_type, entry.resource_name) for entry in request.resources]
+    problems = _problems(context, asked, _LISTED)
     problems |= _fixed_keys(context, request.resources)
     for resource in request.resources:
         key = (resource.resource_type, resource.resource_name)
+        if resource.resource_type == BROKER_LOGGER_RESOURCE and key not in problems:
+            problems |= _logger_problem(key, [config.name for config in resource.configs])
         changes = [
             ConfigChange(name=config.name, operation=config.config_operation, value=config.value)
             for config in resource.configs
         ]
         alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], changes=changes)
     return IncrementalAlterConfigsResponse(
-        responses=await _alter(context, alterations, problems, request.validate_only)
+        responses=await _alter(context, asked, alterations, problems, request.validate_only)
     )
 
 
-def _problems(context: RequestContext, resources: Sequence[Resource]) -> dict[Resource, Exception]:
-    """What is wrong with a resource by itself."""
+def _problems(
+    context: RequestContext, resources: Sequence[Resource], known: frozenset[int]
+) -> dict[Resource, Exception]:
+    """What is wrong with a resource by itself; `known` are the kinds that the request may be about."""
     problems: dict[Resource, Exception] = {}
     for (kind, name), count in Counter(resources).items():
-        if count > 1:
-            problems[kind, name] = ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
-        elif kind not in (TOPIC_RESOURCE, BROKER_RESOURCE):
-            problems[kind, name] = ApiError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}")
-        elif kind == BROKER_RESOURCE and name:
-            try:
-                _check_broker(context, name)
-            except ApiError as refused:
-                problems[kind, name] = refused
+        try:
+            if count > 1:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
+            _check_altered(context, kind, name, known)
+        except ApiError as refused:
+            problems[kind, name] = refused
     return problems
+
+
+def _check_altered(context: RequestContext, kind: int, name: str, known: frozenset[int]) -> None:
+    """Raises ApiError for a resource that cannot be altered."""
+    if kind not in known:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"Unknown resource type {kind}")
+    node = context.services.node
+    if kind == BROKER_RESOURCE and name:
+        _check_altered_broker(context, name, f"Unexpected broker id, expected {node}, but received {name}")
+    elif kind == BROKER_LOGGER_RESOURCE:
+        _check_altered_broker(context, name, f"Unexpected node id. Expected {node}, but received {name}")
+    elif kind == CLIENT_METRICS_RESOURCE and not name:
+        raise ApiError(ErrorCode.INVALID_REQUEST, "Subscription name can't be empty")
+    elif kind == GROUP_RESOURCE and not name:
+        raise ApiError(ErrorCode.INVALID_REQUEST, "Default group resources are not allowed.")
+    elif kind == TOPIC_RESOURCE:
+        if not name:
+            raise ApiError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
+        check_name(name)
+
+
+def _logger_problem(key: Resource, names: Sequence[str]) -> dict[Resource, Exception]:
+    """The broker has no loggers that clients may set: the same words as for those that do not exist."""
+    sentence = f"Logger {names[0]} does not exist!" if names else "There are no loggers to set here."
+    return {key: ApiError(ErrorCode.INVALID_CONFIG, sentence)}
 
 
 def _fixed_keys(
@@ -194,14 +245,14 @@ def _fixed_keys(
 
 
 def _keys_problem(names: Sequence[str]) -> ApiError | None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        return ApiError(ErrorCode.INVALID_REQUEST, f"Error due to duplicate config keys: {', '.join(twice)}")
+    if len(set(names)) < len(names):
+        return ApiError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
     return None
 
 
 async def _alter(
     context: RequestContext,
+    asked: Sequence[Resource],
     alterations: Mapping[Resource, ConfigAlteration],
     problems: Mapping[Resource, Exception],
     validate_only: bool,
@@ -217,7 +268,7 @@ async def _alter(
             }
         except FAILURES as error:
             outcomes |= {(wish.resource_type, wish.resource_name): error for wish in wanted}
-    return [_altered(key, outcomes[key]) for key in alterations]
+    return [_altered(key, outcomes[key]) for key in asked]
 
 
 def _altered(key: Resource, error: Exception | None) -> AlterConfigsResourceResponse:

@@ -33,7 +33,9 @@ _PREFERRED, _UNCLEAN = 0, 1
 async def handle_elect_leaders(context: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse:
     """Nobody is elected: each named partition is led by its preferred leader. Without names there is nothing to say."""
     if request.election_type not in (_PREFERRED, _UNCLEAN):
-        return ElectLeadersResponse(error_code=ErrorCode.INVALID_REQUEST)
+        return ElectLeadersResponse(
+            error_code=ErrorCode.INVALID_REQUEST, replica_election_results=_no_elections(request)
+        )
     image = context.services.metadata.image
     return ElectLeadersResponse(
         replica_election_results=[
@@ -43,11 +45,29 @@ async def handle_elect_leaders(context: RequestContext, request: ElectLeadersReq
     )
 
 
+def _no_elections(request: ElectLeadersRequest) -> list[ReplicaElectionResult]:
+    code, message = ErrorCode.INVALID_REQUEST, f"Unknown election type {request.election_type}"
+    return [
+        ReplicaElectionResult(
+            topic=topic.topic,
+            partition_result=[
+                PartitionResult(partition_id=index, error_code=code, error_message=message)
+                for index in topic.partitions
+            ],
+        )
+        for topic in request.topic_partitions or []
+    ]
+
+
 def _elections(image: MetadataImage, topic: TopicPartitions) -> list[PartitionResult]:
     results: list[PartitionResult] = []
     for index in topic.partitions:
         try:
             partition = _partition(image, topic.topic, index)
+            if partition is None:
+                what = topic.topic if image.topic(topic.topic) is None else f"{topic.topic}-{index}"
+                kind = "topic" if image.topic(topic.topic) is None else "partition"
+                raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such {kind} as {what}")
             leader = image.broker(partition.leader)
             if leader is None or leader.fenced:
                 raise ApiError(ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.")
@@ -81,7 +101,13 @@ def _reassigned(
 ) -> ReassignablePartitionResponse:
     answer = ReassignablePartitionResponse(partition_index=index)
     try:
-        _check_reassignment(image, name, _partition(image, name, index), replicas)
+        partition = _partition(image, name, index)
+        if partition is None:
+            message = f"Unable to find partition {name}:{index}."
+            if image.topic(name) is None:
+                message = f"Unable to find a topic named {name}."
+            raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, message)
+        _check_reassignment(image, name, partition, replicas)
     except ApiError as refused:
         answer.error_code, answer.error_message = refused.code, refused.message
     return answer
@@ -121,13 +147,9 @@ async def handle_list_partition_reassignments(
     return ListPartitionReassignmentsResponse()
 
 
-def _partition(image: MetadataImage, name: str, index: int) -> PartitionImage:
+def _partition(image: MetadataImage, name: str, index: int) -> PartitionImage | None:
     topic = image.topic(name)
-    if topic is None:
-        raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such topic as {name}")
-    if not 0 <= index < len(topic.partitions):
-        raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such partition as {name}-{index}")
-    return topic.partitions[index]
+    return topic.partitions[index] if topic is not None and 0 <= index < len(topic.partitions) else None
 
 
 HANDLERS: Final[Mapping[type[Message], Handler]] = {

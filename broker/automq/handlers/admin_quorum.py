@@ -21,6 +21,8 @@ from automq.protocol.messages.controller import (
 from automq.protocol.schema import Message
 
 METADATA_TOPIC: Final = "__cluster_metadata"
+UNKNOWN: Final = "This server does not host this topic-partition."
+MESSAGES_SINCE: Final = 2
 NODES_SINCE: Final = 2
 """The first version whose answer names the voters' endpoints."""
 
@@ -34,7 +36,10 @@ async def handle_describe_quorum(context: RequestContext, request: DescribeQuoru
     broker = context.services.metadata.image.broker(leader.node)
     endpoints = () if broker is None else broker.endpoints
     listeners = [Listener(name=point.listener_name, host=point.host, port=point.port) for point in endpoints]
-    return DescribeQuorumResponse(topics=topics, nodes=[Node(node_id=leader.node, listeners=listeners)])
+    is_known = any(topic.topic_name == METADATA_TOPIC for topic in request.topics)
+    return DescribeQuorumResponse(
+        error_message="", topics=topics, nodes=[Node(node_id=leader.node, listeners=listeners)] if is_known else []
+    )
 
 
 def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
@@ -44,7 +49,10 @@ def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
         if asked.topic_name == METADATA_TOPIC and index == 0:
             partitions.append(_metadata_partition(context))
         else:
-            partitions.append(PartitionData(partition_index=index, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION))
+            unknown = PartitionData(partition_index=index, error_code=ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            if context.version >= MESSAGES_SINCE:
+                unknown.error_message = UNKNOWN
+            partitions.append(unknown)
     return TopicData(topic_name=asked.topic_name, partitions=partitions)
 
 

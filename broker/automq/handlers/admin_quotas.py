@@ -26,7 +26,7 @@ async def handle_describe_client_quotas(
                 ErrorCode.INVALID_REQUEST, f"Entity type {kind} cannot appear more than once in the filter."
             )
         if kind not in ENTITY_TYPES:
-            return _refused(ErrorCode.UNSUPPORTED_VERSION, f"Custom entity type {kind} not supported.")
+            return _refused(ErrorCode.UNSUPPORTED_VERSION, f"Unsupported entity type {kind}")
         if component.match_type not in (_EXACT, _DEFAULT, _SPECIFIED):
             return _refused(ErrorCode.INVALID_REQUEST, f"Unknown match type {component.match_type}")
         if (component.match_type == _EXACT) != (component.match is not None):
@@ -37,7 +37,7 @@ async def handle_describe_client_quotas(
         return _refused(
             ErrorCode.INVALID_REQUEST, "Invalid entity filter component combination: ip goes with no other entity type."
         )
-    return DescribeClientQuotasResponse(entries=[])
+    return DescribeClientQuotasResponse(error_message="", entries=[])
 
 
 def _refused(code: ErrorCode, message: str) -> DescribeClientQuotasResponse:

@@ -30,7 +30,9 @@ NO_AUTHORIZER: Final = "No Authorizer is configured."
 
 async def handle_describe_acls(_context: RequestContext, _request: DescribeAclsRequest) -> DescribeAclsResponse:
     """There is no authorizer."""
-    return DescribeAclsResponse(error_code=ErrorCode.SECURITY_DISABLED, error_message=NO_AUTHORIZER)
+    return DescribeAclsResponse(
+        error_code=ErrorCode.SECURITY_DISABLED, error_message="No Authorizer is configured on the broker"
+    )
 
 
 async def handle_create_acls(_context: RequestContext, request: CreateAclsRequest) -> CreateAclsResponse:
@@ -58,7 +60,7 @@ async def handle_describe_user_scram_credentials(
             code = ErrorCode.RESOURCE_NOT_FOUND
             message = f"Attempt to describe a user credential that does not exist: {name}"
         results.append(DescribeUserScramCredentialsResult(user=name, error_code=code, error_message=message))
-    return DescribeUserScramCredentialsResponse(results=results)
+    return DescribeUserScramCredentialsResponse(error_message="", results=results)
 
 
 HANDLERS: Final[Mapping[type[Message], Handler]] = {

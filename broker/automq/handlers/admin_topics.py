@@ -63,11 +63,10 @@ def _spec(topic: CreatableTopic) -> TopicSpec:
             replication_factor=None if topic.replication_factor == -1 else topic.replication_factor,
             configs=configs,
         )
-    if topic.num_partitions != -1 or topic.replication_factor != -1:
-        raise ApiError(
-            ErrorCode.INVALID_REQUEST,
-            "A manual partition assignment was specified, but numPartitions and replicationFactor were not set to -1.",
-        )
+    for what, number in (("numPartitions", topic.num_partitions), ("replication factor", topic.replication_factor)):
+        if number != -1:
+            message = f"A manual partition assignment was specified, but {what} was not set to -1."
+            raise ApiError(ErrorCode.INVALID_REQUEST, message)
     assignments = {entry.partition_index: [NodeId(n) for n in entry.broker_ids] for entry in topic.assignments}
     if len(assignments) != len(topic.assignments):
         raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "A partition is assigned twice.")

@@ -102,6 +102,17 @@ def all_brokers_view(image: MetadataImage, options: ViewOptions) -> list[Describ
     ]
 
 
+def default_view(
+    definitions: Mapping[str, ConfigDefinition], options: ViewOptions
+) -> list[DescribeConfigsResourceResult]:
+    """Configurations that can only be what they are."""
+    return [
+        _entry(definition, _default_synonym(definition, is_set=False), options)
+        for definition in definitions.values()
+        if options.wants(definition.name)
+    ]
+
+
 def _topic_entry(
     definition: ConfigDefinition, overrides: Mapping[str, str], layers: _Layers, options: ViewOptions
 ) -> DescribeConfigsResourceResult:
@@ -128,13 +139,15 @@ def _synonyms(definition: ConfigDefinition, layers: _Layers) -> list[DescribeCon
         DescribeConfigsSynonym(name=value.name, value=value.value, source=_SOURCES[value.layer])
         for value in inherited_values(definition, layers)
     ]
-    if definition.synonyms:
-        # Kafka's default stands at the synonym with the coarsest unit, which is the last.
-        name = definition.synonyms[-1]
-        scale = definition.scales.get(name, 1)
-        value = definition.default if scale == 1 else str(int(definition.default) // scale)
-        found.append(DescribeConfigsSynonym(name=name, value=value, source=ConfigSource.DEFAULT))
-    return found
+    return found + _default_synonym(definition, is_set=bool(found))
+
+
+def _default_synonym(definition: ConfigDefinition, *, is_set: bool) -> list[DescribeConfigsSynonym]:
+    """As Kafka: where the default stands at another name than the first, it is shown behind values that are set."""
+    standing = definition.default_synonym
+    if standing is None or (standing[0] != definition.synonyms[0] and not is_set):
+        return []
+    return [DescribeConfigsSynonym(name=standing[0], value=standing[1], source=ConfigSource.DEFAULT)]
 
 
 def _dynamic_entry(
@@ -146,8 +159,16 @@ def _dynamic_entry(
         for layer, source in zip(layers, _SOURCES, strict=True)
         if name in layer
     ]
-    synonyms.append(DescribeConfigsSynonym(name=name, value=definition.default, source=ConfigSource.DEFAULT))
-    return _entry(definition, synonyms, options)
+    is_set = bool(synonyms)
+    if definition.synonyms:
+        synonyms += _default_synonym(definition, is_set=is_set)
+    else:
+        synonyms.append(DescribeConfigsSynonym(name=name, value=definition.default, source=ConfigSource.DEFAULT))
+    entry = _entry(definition, synonyms, options)
+    if not synonyms:
+        # The default stands at another name, such as log.retention.hours.
+        entry.value = None
+    return entry
 
 
 def _entry(

@@ -11,6 +11,7 @@ from typing import Final
 from automq.controller.topics import check_name
 from automq.handlers.auto_creation import create_missing
 from automq.handlers.context import Handler, RequestContext
+from automq.handlers.features import supported_features
 from automq.handlers.metadata_cache import Kind, TopicList
 from automq.handlers.operations import KNOWN, NOT_ASKED, all_operations, operations_of
 from automq.handlers.replicas import shown_replicas
@@ -61,10 +62,12 @@ async def handle_api_versions(context: RequestContext, request: ApiVersionsReque
         context.session.software_version = request.client_software_version
     listed = context.services.api_versions
     return ApiVersionsResponse(
+        supported_features=supported_features(context.version),
+        finalized_features_epoch=context.services.metadata.image.record_number,
         api_keys=[
             ApiVersion(api_key=key, min_version=versions[0], max_version=versions[-1])
             for key, versions in listed.items()
-        ]
+        ],
     )
 
 
@@ -361,6 +364,11 @@ async def handle_describe_topic_partitions(
     cursor = request.cursor
     if cursor is not None and cursor.partition_index < 0:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"The cursor's partition must be valid, got {cursor.partition_index}")
+    if cursor is not None and request.topics and all(topic.name != cursor.topic_name for topic in request.topics):
+        raise ApiError(
+            ErrorCode.INVALID_REQUEST,
+            f"DescribeTopicPartitionsRequest topic list should contain the cursor topic: {cursor.topic_name}",
+        )
     image = context.services.metadata.image
     everything = not request.topics
     names = [topic.name for topic in image.topics()] if everything else [topic.name for topic in request.topics]
@@ -375,7 +383,7 @@ async def handle_describe_topic_partitions(
             continue
         topic = image.topic(name)
         if topic is None:
-            response.topics.append(_unknown_topic(name))
+            response.topics.append(_unknown_topic(context, name))
             continue
         begin = cursor.partition_index if cursor is not None and name == first else 0
         end = min(len(topic.partitions), begin + room)
@@ -400,13 +408,14 @@ def _cursor_after(image: MetadataImage, names: Sequence[str], last: str) -> Curs
     return None if following is None else Cursor(topic_name=following, partition_index=0)
 
 
-def _unknown_topic(name: str) -> DescribeTopicPartitionsResponseTopic:
+def _unknown_topic(context: RequestContext, name: str) -> DescribeTopicPartitionsResponseTopic:
     try:
         check_name(name)
         error = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     except ApiError as refused:
         error = refused.code
-    return DescribeTopicPartitionsResponseTopic(error_code=error, name=name)
+    operations = operations_of(context, (ResourceType.TOPIC, name))
+    return DescribeTopicPartitionsResponseTopic(error_code=error, name=name, topic_authorized_operations=operations)
 
 
 def _topic_page(

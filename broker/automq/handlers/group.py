@@ -62,7 +62,8 @@ async def handle_find_coordinator(context: RequestContext, request: FindCoordina
     found_one = await _find(context, request.key_type, request.key)
     return FindCoordinatorResponse(
         error_code=found_one.error_code,
-        error_message=found_one.error_message,
+        # The word that Kafka says where nothing is wrong.
+        error_message=found_one.error_message if found_one.error_code else "NONE",
         node_id=found_one.node_id,
         host=found_one.host,
         port=found_one.port,

@@ -73,9 +73,10 @@ def _producers(context: RequestContext, name: str, index: int) -> PartitionRespo
     try:
         partition = context.services.partitions.get(name, index)
     except ApiError as error:
-        return PartitionResponse(
-            partition_index=index, error_code=error_code_of(error), error_message=error_message_of(error)
-        )
+        code, message = error_code_of(error), error_message_of(error)
+        if message is None and code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
+            message = "This server does not host this topic-partition."
+        return PartitionResponse(partition_index=index, error_code=code, error_message=message)
     return PartitionResponse(
         partition_index=index,
         active_producers=[

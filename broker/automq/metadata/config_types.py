@@ -52,7 +52,7 @@ class ConfigDefinition:
         """What is wrong with `text` as a value, or None."""
         problem = self.check(text)
         if problem is None and self.neutral is not None and self.canonical(text) != self.neutral:
-            return f"it can only be {self.neutral}: {self.doc[0].lower()}{self.doc[1:].rstrip('.')}"
+            return f"it can only be {self.neutral or 'empty'}: {self.doc[0].lower()}{self.doc[1:].rstrip('.')}"
         return problem
 
     def canonical(self, text: str) -> str:
@@ -69,6 +69,15 @@ class ConfigDefinition:
                 return ",".join(dict.fromkeys(split_list(trimmed)))
             case _:
                 return trimmed
+
+    @property
+    def default_synonym(self) -> tuple[str, str] | None:
+        """The broker-wide name at which Kafka's default stands, the one with the coarsest unit, and its value there."""
+        if not self.synonyms:
+            return None
+        name = self.synonyms[-1]
+        scale = self.scales.get(name, 1)
+        return name, self.default if scale == 1 else str(int(self.default) // scale)
 
     def from_synonym(self, synonym: str, text: str) -> str:
         """The value that `synonym` = `text` means for this key."""
@@ -117,11 +126,14 @@ def one_of(*words: str) -> Check:
     return check
 
 
-def either(first: Check, second: Check) -> Check:
-    """What one of the two accepts."""
+def either(first: Check, second: Check, problem: str) -> Check:
+    """What one of the two accepts; `problem` says what that is."""
 
     def check(text: str) -> str | None:
-        return None if second(text) is None else first(text)
+        refused = first(text)
+        if refused is None or second(text) is None:
+            return None
+        return refused if refused.startswith("Not a number") else problem
 
     return check
 
@@ -140,12 +152,20 @@ def list_of(*words: str) -> Check:
     return check
 
 
+def any_list(text: str) -> str | None:
+    """Anything."""
+    return None
+
+
 def throttled_replicas(text: str) -> str | None:
     """`*`, or partition:broker pairs."""
     items = split_list(text)
     if items == ["*"] or all(_is_pair(item) for item in items):
         return None
-    return "it must be * or a list of partition:broker pairs"
+    return (
+        "it must be the literal '*' or a list of replicas in the following format: "
+        "[partitionId]:[brokerId],[partitionId]:[brokerId],..."
+    )
 
 
 def _is_pair(item: str) -> bool:

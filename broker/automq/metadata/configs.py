@@ -76,6 +76,7 @@ _BOOLEAN, _STRING, _INT = ConfigType.BOOLEAN, ConfigType.STRING, ConfigType.INT
 _LONG, _DOUBLE, _LIST = ConfigType.LONG, ConfigType.DOUBLE, ConfigType.LIST
 _INT0, _INT1 = whole(0, INT_MAX), whole(1, INT_MAX)
 _LONG0, _LONG1, _LONG_1 = whole(0, LONG_MAX), whole(1, LONG_MAX), whole(-1, LONG_MAX)
+_GZIP = either(whole(1, 9), one_of("-1"), "Value must be between 1 and 9 or equal to -1")
 _LOCAL = whole(-2, LONG_MAX)
 _CODECS = one_of("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer")
 _HOURS: Final = {"log.retention.minutes": MINUTE_MS, "log.retention.hours": HOUR_MS, "log.roll.hours": HOUR_MS}
@@ -85,7 +86,7 @@ _DEFINITIONS: Final[Sequence[ConfigDefinition]] = (
     _define("cleanup.policy", _LIST, "delete", list_of("compact", "delete"), ["log.cleanup.policy"],
             "Whether old records go by age and size (delete), by key (compact), both, or never (empty). Merging by key "
             "does not happen yet."),
-    _define("compression.gzip.level", _INT, -1, either(whole(1, 9), one_of("-1")), ["compression.gzip.level"],
+    _define("compression.gzip.level", _INT, -1, _GZIP, ["compression.gzip.level"],
             "Level used when the broker compresses with gzip."),
     _define("compression.lz4.level", _INT, 9, whole(1, 17), ["compression.lz4.level"],
             "Level used when the broker compresses with lz4."),
@@ -168,6 +169,8 @@ DYNAMIC_BROKER_CONFIGS: Final[Mapping[str, ConfigDefinition]] = {
             default=definition.default,
             check=definition.check,
             doc=definition.doc,
+            synonyms=definition.synonyms,
+            scales=definition.scales,
             neutral=definition.neutral,
         )
         for definition in _DEFINITIONS

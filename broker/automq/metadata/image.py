@@ -22,7 +22,10 @@ from automq.metadata.spans import NOTHING_HELD, Holding, Spans
 from automq.s3stream.model import CheckpointRef, ObjectSpan, StreamState
 
 __all__ = [
+    "BROKER_LOGGER_RESOURCE",
     "BROKER_RESOURCE",
+    "CLIENT_METRICS_RESOURCE",
+    "GROUP_RESOURCE",
     "TOPIC_RESOURCE",
     "BrokerImage",
     "Endpoint",
@@ -37,6 +40,9 @@ __all__ = [
 
 TOPIC_RESOURCE: Final = 2
 BROKER_RESOURCE: Final = 4
+BROKER_LOGGER_RESOURCE: Final = 8
+CLIENT_METRICS_RESOURCE: Final = 16
+GROUP_RESOURCE: Final = 32
 DRAINING_CONFIG: Final = "automq.broker.draining"
 
 

@@ -49,7 +49,8 @@ def _turn_away(turn: Turn, group: ClassicGroup, member_id: str) -> None:
 
 
 def _join_newcomer(turn: Turn, group: ClassicGroup, command: JoinCommand, ticket: Ticket) -> None:
-    new_id = f"{command.instance_id or command.client_id}-{command.member_id_suffix}"
+    prefix = command.client_id if command.instance_id is None else command.instance_id
+    new_id = f"{prefix}-{command.member_id_suffix}"
     if command.instance_id is not None:
         old_id = group.static_members.get(command.instance_id)
         if old_id is None:

@@ -81,7 +81,17 @@ async def test_lists_are_appended_to_and_subtracted_from(world: ControllerWorld)
         (TOPIC, "t", ("retention.ms", 9, "1"), ErrorCode.INVALID_REQUEST),
         (BROKER, "7", ("log.retention.ms", SET, "1"), ErrorCode.INVALID_REQUEST),
         (BROKER, "x", ("log.retention.ms", SET, "1"), ErrorCode.INVALID_REQUEST),
-        (8, "1", ("root", SET, "DEBUG"), ErrorCode.INVALID_REQUEST),
+        (BROKER, "1", ("log.retention.ms", SET, "soon"), ErrorCode.INVALID_REQUEST),
+        (TOPIC, "", ("retention.ms", SET, "1"), ErrorCode.INVALID_REQUEST),
+        (TOPIC, "a b", ("retention.ms", SET, "1"), ErrorCode.INVALID_TOPIC_EXCEPTION),
+        (8, "1", ("root", SET, "DEBUG"), ErrorCode.INVALID_CONFIG),
+        (8, "7", ("root", SET, "DEBUG"), ErrorCode.INVALID_REQUEST),
+        (16, "s", ("interval.ms", SET, "1000"), ErrorCode.INVALID_CONFIG),
+        (16, "", ("interval.ms", SET, "300000"), ErrorCode.INVALID_REQUEST),
+        (32, "g", ("consumer.session.timeout.ms", SET, "1000"), ErrorCode.INVALID_CONFIG),
+        (32, "g", ("no.such", SET, "1000"), ErrorCode.INVALID_CONFIG),
+        (32, "", ("consumer.session.timeout.ms", SET, "45000"), ErrorCode.INVALID_REQUEST),
+        (64, "x", ("a", SET, "b"), ErrorCode.INVALID_REQUEST),
     ],
 )
 async def test_refused_change_changes_nothing(
@@ -118,7 +128,30 @@ async def test_resource_or_key_given_twice_is_refused(world: ControllerWorld) ->
 
     for resources in ([keys], [once, once]):
         answer = await handle_alter_configs(world.context(2), admin.AlterConfigsRequest(resources=resources))
-        assert [entry.error_code for entry in answer.responses] == [ErrorCode.INVALID_REQUEST]
+        assert [entry.error_code for entry in answer.responses] == [ErrorCode.INVALID_REQUEST] * len(resources)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "synonym"),
+    [
+        (32, "consumer.session.timeout.ms", "45000", ("group.consumer.session.timeout.ms", "45000")),
+        (16, "interval.ms", "300000", None),
+        (16, "match", "", None),
+    ],
+)
+async def test_what_is_not_served_is_shown_at_its_default_and_taken_at_it_alone(
+    world: ControllerWorld, kind: int, name: str, value: str, synonym: tuple[str, str] | None
+) -> None:
+    before = world.metadata.image
+    assert await altered(world, kind, "x", (name, SET, value)) is ErrorCode.NONE
+    assert world.metadata.image is before
+
+    resource = admin.DescribeConfigsResource(resource_type=kind, resource_name="x", configuration_keys=[name])
+    request = admin.DescribeConfigsRequest(resources=[resource], include_synonyms=True)
+    (result,) = (await handle_describe_configs(world.context(4), request)).results
+    (entry,) = result.configs
+    assert (entry.value, entry.config_source) == (value, 5)
+    assert [(each.name, each.value) for each in entry.synonyms] == ([] if synonym is None else [synonym])
 
 
 async def test_validation_alone_changes_nothing(world: ControllerWorld) -> None:

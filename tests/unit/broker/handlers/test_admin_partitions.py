@@ -27,6 +27,9 @@ async def test_nobody_needs_an_election() -> None:
     everything = await elected(1, None)
     assert (everything.error_code, everything.replica_election_results) == (ErrorCode.NONE, [])
     assert (await elected(5, None)).error_code == ErrorCode.INVALID_REQUEST
+    refused = await elected(5, [messages.TopicPartitions(topic="t", partitions=[0])])
+    assert refused.error_code == ErrorCode.INVALID_REQUEST
+    assert refused.replica_election_results[0].partition_result[0].error_message == "Unknown election type 5"
 
 
 @pytest.mark.parametrize(

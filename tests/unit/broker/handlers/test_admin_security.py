@@ -17,7 +17,7 @@ async def test_acls_are_answered_security_disabled() -> None:
     described = await handle_describe_acls(CONTEXT, security.DescribeAclsRequest())
     assert (described.error_code, described.error_message) == (
         ErrorCode.SECURITY_DISABLED,
-        "No Authorizer is configured.",
+        "No Authorizer is configured on the broker",
     )
     created = await handle_create_acls(
         CONTEXT, security.CreateAclsRequest(creations=[security.AclCreation(), security.AclCreation()])

@@ -15,7 +15,13 @@ from automq.metadata.replay import replay
 from tests.support import golden
 
 NODE = NodeId(1)
-SENTENCES = ("Value", "Not a number of type", "String must be one of", "Expected value to be", "it must be *")
+SENTENCES = (
+    "Value",
+    "Not a number of type",
+    "String must be one of",
+    "Expected value to be",
+    "it must be the literal '*'",
+)
 
 
 def changed(kind: int, name: str, **values: str) -> MetadataImage:

@@ -40,3 +40,11 @@ def test_an_instance_id_with_a_pending_member_id_is_no_member() -> None:
     world.join(needs_known_member_id=True)
     ticket = world.join(member_id="c-1", instance_id="i")
     assert world.answered[ticket].error_code == ErrorCode.UNKNOWN_MEMBER_ID
+
+
+def test_an_empty_instance_id_is_the_beginning_of_the_member_id() -> None:
+    """As in Kafka: an instance id that is there is the prefix, and not the client's id."""
+    world = GroupWorld()
+    world.join(instance_id="")
+    (member_id,) = world.shard.groups["g"].members
+    assert member_id.startswith("-")
