@@ -1,4 +1,4 @@
-"""One suite for every way to the controller: in this process, and with an image that is behind what it publishes."""
+"""One suite for every way to the controller: in this process, with an image that comes late, and over the wire."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,8 +9,11 @@ import pytest
 
 from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.client import ControllerClient
+from automq.controller.damage import Damage
 from automq.controller.link import Answer, ControllerLink
+from automq.controller.link_server import LinkServer
 from automq.controller.model import ConfigAlteration, ConfigChange, PartitionsSpec, Registration, TopicSpec
+from automq.controller.remote import RemoteLink
 from automq.controller.requests import CreateTopics, PrepareObjects, Request
 from automq.controller.service import Controller
 from automq.controller.serving import LocalLink
@@ -20,6 +23,7 @@ from automq.metadata.image import TOPIC_RESOURCE
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint
 from automq.protocol.errors import ApiError, ErrorCode
+from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import (
     BrokerFenced,
     CommitObject,
@@ -31,9 +35,11 @@ from automq.s3stream.model import (
     StreamFenced,
     StreamNotFound,
     StreamTrim,
+    Unplaced,
 )
 from automq.s3stream.ports import NotController
-from tests.support.metadata_worlds import NODE, FlakyStore, World
+from tests.support.link_wire import LinkWire
+from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, LoopClock, World
 
 pytestmark = pytest.mark.looptime
 
@@ -51,11 +57,15 @@ class Way(Protocol):
         ...
 
 
-def in_this_process(controller: Controller, published: MetadataPublisher) -> tuple[ControllerLink, MetadataPublisher]:
+def in_this_process(
+    _world: World, controller: Controller, published: MetadataPublisher
+) -> tuple[ControllerLink, MetadataPublisher]:
     return LocalLink(controller), published
 
 
-def with_a_late_image(controller: Controller, published: MetadataPublisher) -> tuple[ControllerLink, MetadataPublisher]:
+def with_a_late_image(
+    _world: World, controller: Controller, published: MetadataPublisher
+) -> tuple[ControllerLink, MetadataPublisher]:
     late = MetadataPublisher(published.image)
     changes: list[MetadataChange] = []
 
@@ -67,7 +77,21 @@ def with_a_late_image(controller: Controller, published: MetadataPublisher) -> t
     return LocalLink(controller), late
 
 
-WAYS: dict[str, Way] = {"in this process": in_this_process, "with a late image": with_a_late_image}
+def over_the_wire(
+    world: World, controller: Controller, published: MetadataPublisher
+) -> tuple[ControllerLink, MetadataPublisher]:
+    server = LinkServer(controller=controller, cluster_id=CLUSTER, clock=LoopClock(), tasks=world.tasks)
+    link = RemoteLink(
+        dial=LinkWire(server).dial, cluster_id=CLUSTER, node=NODE, entropy=SeededEntropy("link"), tasks=world.tasks
+    )
+    return link, with_a_late_image(world, controller, published)[1]
+
+
+WAYS: dict[str, Way] = {
+    "in this process": in_this_process,
+    "with a late image": with_a_late_image,
+    "over the wire": over_the_wire,
+}
 
 
 @dataclass
@@ -99,7 +123,7 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
     world = World()
     controller, published = world.controller("first")
     await controller.start(owner=None)
-    link, image = WAYS[request.param](controller, published)
+    link, image = WAYS[request.param](world, controller, published)
     client = ControllerClient(link, image)
     registration = await client.register_broker(NODE, rack="a", endpoints=[HERE])
     yield Side(world, controller, link, image, client, registration)
@@ -231,6 +255,39 @@ async def test_a3_a_fenced_broker_is_told_so_and_a_lost_controller_is_no_fence(s
     with pytest.raises(NotController):
         await side.client.create_topics([TopicSpec(name="u", partitions=1)])
     assert side.link.leader is None
+
+
+async def test_an_incarnation_is_told_apart_by_its_epoch(side: Side) -> None:
+    blocks = [await side.client.allocate_producer_ids(*side.us, 10) for _ in range(2)]
+    assert blocks[0].first + 10 == blocks[1].first
+    with pytest.raises(BrokerFenced):
+        await side.client.allocate_producer_ids(NODE, BrokerEpoch(99), 10)
+    with pytest.raises(ApiError) as refused:
+        await side.client.unregister_broker(NODE)
+    assert refused.value.code is ErrorCode.INVALID_REQUEST
+
+
+async def test_damage_is_recorded_and_seen(side: Side) -> None:
+    stream = await a_topic(side)
+    found = Damage(key="data/1", reason="half of it")
+    await side.client.quarantine_streams(*side.us, streams=[stream], found=found)
+    assert side.image.image.quarantine(stream)
+    successor = await side.client.register_broker(NODE, rack=None, endpoints=[HERE])
+    assert [(wal.epoch, list(wal.lost)) for wal in successor.wals] == [(side.registration.epoch, [])]
+    unplaced = Unplaced(
+        stream=stream,
+        epoch=StreamEpoch(0),
+        start=Offset(5),
+        end=Offset(6),
+        expected=Offset(0),
+        first_slot=1,
+        end_slot=2,
+    )
+    us = (NODE, successor.epoch)
+    await side.client.quarantine_wal(*side.us, recoverer=us, found=found, unplaced=[unplaced])
+    assert side.image.image.wals[side.us].damage is not None
+    with pytest.raises(BrokerFenced):
+        await side.client.lose_before(*side.us, recoverer=side.us, stream=stream, end=Offset(5))
 
 
 async def test_the_link_knows_whom_it_asks(side: Side) -> None:
