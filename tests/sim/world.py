@@ -75,8 +75,8 @@ class World:
         tuning = {
             "controller": draw_controller(dice),
             "storage": self.sizes.storage,
-            # Zero is the controller in the broker's own process; any other is one that is elsewhere.
-            "metadata": {"lag_s": dice.choice((0.0, 0.0, 0.005, 0.05, 0.4))},
+            # Without either the controller is reached in the broker's own process, as if it could be nowhere else.
+            "metadata": {"lag_s": dice.choice((0.0, 0.0, 0.005, 0.05, 0.4)), "is_remote": dice.random() < 0.25},
         }
         self.cluster = Cluster(seed, self.loop, settings=draw_settings(dice), tuning=tuning)
         self.cluster.store.page_keys = dice.choice((None, None, 3, 20))

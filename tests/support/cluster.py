@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from automq.controller.link_server import LinkServer
 from automq.controller.model import ControllerSettings
 from automq.ids import ClusterId
 from automq.metadata.change import MetadataChange
@@ -34,6 +35,7 @@ from automq.server import components, wiring
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
 from automq.server.platform import Platform
+from automq.server.reach import LocalReach, Reach, RemoteReach, Surroundings
 from automq.server.setting import Address, Machine
 from automq.server.settings import Settings, build_settings
 from tests.support.damage import Bucket
@@ -43,6 +45,7 @@ from tests.support.sim_loop import OWNER, Process, SimLoop
 
 PORT = 9092
 HTTP_PORT = 9404
+LINK_PORT = 9093
 TRACE_TAIL = 400
 # A write that takes longer than a slow one has been given up by its sender.
 LATE_S = 2.5
@@ -104,11 +107,13 @@ class SimClock:
         return self.monotonic()
 
 
-class LaggingImage:
+class LateReach(LocalReach):
     """What a broker knows of what its controller publishes: the same changes in the same order, some time later."""
 
-    def __init__(self, published: MetadataPublisher, *, lag_s: float) -> None:
-        self.image = MetadataPublisher(published.image)
+    def __init__(self, around: Surroundings, *, lag_s: float) -> None:
+        super().__init__(around)
+        published = around.published
+        self.metadata = MetadataPublisher(published.image)
         self._lag_s = lag_s
         self._on_their_way: collections.deque[MetadataChange] = collections.deque()
         self._context = contextvars.copy_context()
@@ -120,7 +125,7 @@ class LaggingImage:
         asyncio.get_running_loop().call_later(self._lag_s, self._arrive, context=self._context)
 
     def _arrive(self) -> None:
-        self.image.publish(self._on_their_way.popleft())
+        self.metadata.publish(self._on_their_way.popleft())
 
 
 class ProcessNetwork:
@@ -286,7 +291,7 @@ class Cluster:
             workers=InlineWorkers(),
             network=ProcessNetwork(self.network, made.process),
             open_store=lambda settings, metrics: made.store,
-            follow=self._follow,
+            reach=lambda around: self._reach(made, around),
         )
         broker = made.broker = Broker(build_settings(texts, machine=Machine(hostname=name)), platform)
         broker.lifecycle.subscribe(lambda: self._on_state(name, broker.lifecycle.state))
@@ -302,10 +307,23 @@ class Cluster:
         made.ended = True
         self.trace("end", name, made.reason)
 
-    def _follow(self, published: MetadataPublisher) -> MetadataPublisher:
-        """As if the controller were elsewhere: its changes arrive `lag_s` of the tuning later."""
-        lag_s = self.tuning.get("metadata", {}).get("lag_s", 0.0)
-        return LaggingImage(published, lag_s=lag_s).image if lag_s else published
+    def _reach(self, made: Incarnation, around: Surroundings) -> Reach:
+        """As the tuning says: at once, late, or as if the controller were elsewhere, over the network."""
+        tuning = self.tuning.get("metadata", {})
+        if not tuning.get("is_remote"):
+            return LateReach(around, lag_s=lag_s) if (lag_s := tuning.get("lag_s", 0.0)) else LocalReach(around)
+        server = LinkServer(
+            controller=around.controller, cluster_id=around.cluster_id, clock=around.clock, tasks=around.tasks
+        )
+        host = made.process.name
+
+        def listen() -> None:
+            self.network.bind(made.process, host, LINK_PORT).factory = server.protocol
+
+        async def dial(factory: Any) -> None:
+            await self.network.connect(host, LINK_PORT, factory())
+
+        return RemoteReach(around, dial=dial, began=listen)
 
     def _on_state(self, name: str, state: State) -> None:
         self.trace("state", name, state.value)
@@ -426,6 +444,9 @@ class Cluster:
     def _on_read(self, made: Incarnation, key: str, data: bytes) -> None:
         """`made` has just read `data`: is it the fence of one of its own logs?"""
         if made.fence_read_at is not None or not is_log_slot(key) or not is_fence(key, data):
+            return
+        if "/meta/log/" in key and self.tuning.get("metadata", {}).get("is_remote"):
+            # It follows the log as one whose controller is elsewhere: losing the claim is then no fence of the broker.
             return
         folder = key.rpartition("/")[0]
         own = any(process is made.process and tried.startswith(folder) for process, tried in self._tries)

@@ -5,7 +5,7 @@ Every method returns, or raises a refusal, once the image here includes what the
 `NotController` when nobody answers as the controller, which says nothing of the caller.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from automq.controller import requests
@@ -39,11 +39,17 @@ from automq.s3stream.model import (
 
 
 class ControllerClient:
-    """One of a broker. `metadata` is the image that its callers read."""
+    """One of a broker. `metadata` is the image that its callers read.
 
-    def __init__(self, link: ControllerLink, metadata: MetadataPublisher) -> None:
+    `on_behind` is called when an answer told of more than it shows.
+    """
+
+    def __init__(
+        self, link: ControllerLink, metadata: MetadataPublisher, *, on_behind: Callable[[], None] = lambda: None
+    ) -> None:
         self._link = link
         self._metadata = metadata
+        self._on_behind = on_behind
 
     @property
     def leader(self) -> Leader | None:
@@ -61,7 +67,9 @@ class ControllerClient:
         return answer.value
 
     async def _reached(self, record_number: int) -> None:
-        await self._metadata.wait(record_number)
+        if self._metadata.image.record_number < record_number:
+            self._on_behind()
+            await self._metadata.wait(record_number)
 
     # Brokers.
 

@@ -17,10 +17,11 @@ Rules that live here, each a function of its own: `check_contiguous`, `check_not
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from automq.ids import ClusterId, ControllerEpoch
+from automq.metadata.change import MetadataChange
 from automq.metadata.claim import highest_claim
 from automq.metadata.committed_object import ranges_committed
 from automq.metadata.image import EMPTY, MetadataImage
@@ -92,6 +93,8 @@ class Loaded:
     """Snapshots that were passed over; the next one takes their place."""
     ranges: int = 0
     """How many ranges the slots had: what takes long to replay."""
+    change: MetadataChange | None = None
+    """What came since the image that reading went on from; None when it began with a snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class Snapshot:
     """An image that reading begins with."""
 
     position: LogPosition | None
-    """The newest snapshot when it was chosen, whether it decodes or not; None before the first one."""
+    """The newest snapshot when it was chosen, whether it decodes or not, and the image is no older; else None."""
     image: MetadataImage
     next: LogPosition
     """The first slot that the image does not include."""
@@ -107,6 +110,8 @@ class Snapshot:
     slots: int = 0
     damaged: Sequence[StoreDamaged] = ()
     ranges: int = 0
+    is_known: bool = False
+    """It is what was read before."""
 
 
 class LogLoader:
@@ -133,6 +138,7 @@ class LogLoader:
         self._ranges = 0
         self._fencer = ControllerEpoch(0)
         self._known: Loaded | None = None
+        self._prefers_slots = False
         self._reported: set[LogPosition] = set()
 
     async def take_over(self, epoch: ControllerEpoch, known: Loaded | None = None) -> Loaded:
@@ -148,6 +154,37 @@ class LogLoader:
         """What the log says now, without touching it. Raises StoreDamaged, FormatTooNew."""
         self._known = None
         return await self._load(await self.newest_epoch(), fencer=None)
+
+    async def read_on(self, known: Loaded) -> Loaded:
+        """What the log says now, going on from `known` for as long as the slots behind it are there; see `read`."""
+        self._known, self._prefers_slots = known, True
+        try:
+            return await self._load(await self.newest_epoch(), fencer=None)
+        finally:
+            self._prefers_slots = False
+
+    async def read_next(self, known: Loaded) -> Loaded | None:
+        """`known` and the slot behind it, whose change it tells; `known` itself while there is none.
+
+        A slot of records that goes on where we are is part of the log, whatever has become of what lies below it. None
+        for anything else: that takes a whole look (`read_on`). Raises StoreDamaged, FormatTooNew.
+        """
+        position = known.resume
+        if position is None:
+            return None
+        data = await self._read_slot(position)
+        if data is None:
+            return known
+        slot = decode_slot(self._cluster_id, position, data)
+        if slot.kind != Kind.RECORDS or slot.first_record != known.image.record_number:
+            return None
+        machine = MetadataMachine(known.image, remembers=True)
+        await in_turns(_apply(machine, slot.records))
+        change = machine.take_change()
+        check_format_level(self._cluster_id, change.new)
+        behind = LogPosition(position.epoch, position.sequence + 1)
+        end = max(known.end, behind)
+        return replace(known, image=change.new, slots=known.slots + 1, end=end, resume=behind, change=change)
 
     async def newest_epoch(self) -> ControllerEpoch:
         """The newest epoch that was claimed, or that slots or a snapshot show to have been; 0 when there is none."""
@@ -203,7 +240,7 @@ class LogLoader:
         )
 
     async def _replay_epochs(self, snapshot: Snapshot, last: ControllerEpoch, fencer: ControllerEpoch | None) -> Loaded:
-        machine = MetadataMachine(snapshot.image)
+        machine = MetadataMachine(snapshot.image, remembers=snapshot.is_known and self._prefers_slots)
         self._slots = self._ranges = 0
         first = snapshot.next
         if fencer is not None and first > LogPosition(fencer, 0):
@@ -231,6 +268,7 @@ class LogLoader:
             resume,
             snapshot.damaged,
             snapshot.ranges + self._ranges,
+            machine.take_change() if snapshot.is_known and self._prefers_slots else None,
         )
 
     async def _replay_epoch(
@@ -337,10 +375,20 @@ class LogLoader:
             positions = await self._snapshot_positions()
             newest = positions[0] if positions else None
             known = self._known
-            if known is not None and known.resume is not None and (newest is None or newest < known.resume):
-                return Snapshot(
-                    newest, known.image, known.resume, known.epochs, known.slots, known.damaged, known.ranges
-                )
+            if known is not None and known.resume is not None:
+                is_newer = newest is None or newest < known.resume
+                if is_newer or self._prefers_slots:
+                    return Snapshot(
+                        # Rule: behind an older image than the newest snapshot a fence counts only as the highest slot.
+                        newest if is_newer else None,
+                        known.image,
+                        known.resume,
+                        known.epochs,
+                        known.slots,
+                        known.damaged,
+                        known.ranges,
+                        is_known=True,
+                    )
             found = await self._first_that_decodes(positions)
             if found is not None:
                 return found

@@ -229,6 +229,8 @@ class Broker:
                 self._on_fenced(error)
             case LogFenced():
                 self._on_fenced(BrokerFenced(str(error), by=FencedBy.METADATA_LOG))
+            case FormatTooNew():
+                self._end(format_refusal(error, self.settings.cluster.storage_uri))
             case _:
                 self._end(error)
 

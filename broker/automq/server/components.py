@@ -10,11 +10,11 @@ from automq.controller.compactor import Compactor
 from automq.controller.damage import Damage, damage_of
 from automq.controller.model import ProducerIdBlock, Registration, TopicSpec, WalToRecover
 from automq.controller.service import Controller
-from automq.controller.serving import LocalLink
 from automq.coordinators.group.coordinator import GroupCoordinator
 from automq.handlers.context import Services
 from automq.handlers.producer_ids import ProducerIds
 from automq.ids import BrokerEpoch, ClusterId
+from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.cluster import OpenedCluster
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint
@@ -38,6 +38,7 @@ from automq.server.listener import KafkaServer
 from automq.server.observed_store import ObservedStore
 from automq.server.platform import Platform
 from automq.server.presence import PresenceWatch, expectations
+from automq.server.reach import Surroundings
 from automq.server.settings import Settings
 from automq.server.wiring import (
     broker_configs,
@@ -83,8 +84,6 @@ class Components:
         """Write-ahead logs of former processes that were read to their end."""
         self._aging = WallTimeGuard(platform.clock, metrics, boot_id=platform.boot_id, before=trusted_before)
         published = MetadataPublisher()
-        self.metadata = platform.follow(published)
-        """What this broker knows: it may be behind what the controller of this process has published."""
         self.controller = Controller(
             settings=controller_settings(settings),
             cluster_id=cluster_id,
@@ -103,7 +102,21 @@ class Components:
             trusted_time=lambda: self._aging.trusted if platform.boot_id else None,
             snapshot_memory=self._ledger.snapshots,
         )
-        self.client = ControllerClient(LocalLink(self.controller), self.metadata)
+        self._reach = platform.reach(
+            Surroundings(
+                controller=self.controller,
+                published=published,
+                store=store,
+                cluster_id=cluster_id,
+                node=self.node,
+                clock=platform.clock,
+                entropy=platform.entropy,
+                tasks=tasks,
+            )
+        )
+        self.metadata = self._reach.metadata
+        """What this broker knows: it may be behind what the controller has published."""
+        self.client = ControllerClient(self._reach.link, self.metadata, on_behind=self._reach.notify)
         self.storage: Storage | None = None
         self.partitions: PartitionManager | None = None
         self.groups: GroupCoordinator | None = None
@@ -120,13 +133,22 @@ class Components:
             known=opened.loaded,
             above=opened.newest_epoch,
         )
+        self._reach.begin(opened.loaded)
         await self.metadata.wait(self.controller.record_number)
 
     async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
         """A new incarnation of this node."""
         registration = await self.client.register_broker(self.node, rack=self._settings.node.rack, endpoints=endpoints)
         self.epoch = registration.epoch
+        self.metadata.subscribe(self._on_brokers, to=(Aspect.BROKERS,))
         return registration
+
+    def _on_brokers(self, change: MetadataChange) -> None:
+        """Rule: whoever reads in the metadata that it is fenced or superseded is done, whoever told it."""
+        if self.node in change.brokers and self.epoch is not None:
+            us = change.new.broker(self.node)
+            if us is None or us.epoch != self.epoch or us.fenced:
+                self._on_fenced(BrokerFenced(f"broker {self.node} at epoch {self.epoch} is fenced in the metadata"))
 
     async def recover(self, registration: Registration) -> None:
         """Read what former incarnations left in their write-ahead logs, then open our streams.
@@ -289,6 +311,7 @@ class Components:
             self.storage.abandon()
         if self.partitions is not None:
             self.partitions.close()
+        self._reach.close()
         await self.controller.close()
 
     def _make_objects(self, epoch: BrokerEpoch) -> BrokerObjects:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.clock import Clock, SystemClock
 from automq.runtime.cpu import MeteredWorkers
 from automq.runtime.entropy import Entropy, SystemEntropy
@@ -24,6 +23,7 @@ from automq.s3stream.store.uri import StoreKind, open_store, parse_store_uri
 from automq.server.admission import raise_descriptor_limit
 from automq.server.compaction_process import ProcessWorker, Report
 from automq.server.lifecycle import Reason, Refused
+from automq.server.reach import LocalReach, Reach, Surroundings
 from automq.server.setting import Address
 from automq.server.settings import Settings
 
@@ -141,8 +141,8 @@ class Platform:
     boot_id: str = ""
     """Names this boot of this machine; "" where nothing does."""
     stall_watch: Callable[[Metrics], StallWatch] = lambda _metrics: NoStallWatch()
-    follow: Callable[[MetadataPublisher], MetadataPublisher] = lambda published: published
-    """What a broker knows of what the controller in its own process publishes: it is the same."""
+    reach: Callable[[Surroundings], Reach] = LocalReach
+    """How a broker reaches its controller."""
     compaction_worker: Callable[[Settings, int, Callable[[Report], None]], CompactionWorker | None] = (
         lambda _settings, _read_bytes, _on_report: None
     )

@@ -1,0 +1,92 @@
+"""Following the metadata log in the bucket: what others append shows in the image here, in order; nothing is written.
+
+A look costs one small read while nothing comes. Now and then it is a whole one, by the loader's rules: it finds higher
+claims, fences, and that slots were trimmed which were not read yet; then the newest snapshot is loaded, and subscribers
+are given one change for all that happened. A store that cannot be read only makes the image older.
+"""
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from automq.metadata.loader import Loaded, LogLoader
+from automq.metadata.publisher import MetadataPublisher
+from automq.runtime.clock import Clock
+
+LOOK_INTERVAL_S: Final = 1.0
+WHOLE_LOOK_INTERVAL_S: Final = 10.0
+"""Some listings: what a change of the controller takes to show when nobody tells of it."""
+
+
+class LogFollower:
+    """One of a broker; `loader` is its own."""
+
+    def __init__(
+        self,
+        *,
+        loader: LogLoader,
+        publisher: MetadataPublisher,
+        clock: Clock,
+        interval_s: float = LOOK_INTERVAL_S,
+    ) -> None:
+        self._loader = loader
+        self._publisher = publisher
+        self._clock = clock
+        self._interval_s = interval_s
+        self._loaded: Loaded | None = None
+        self._whole_look_at = clock.monotonic()
+        self._told = asyncio.Event()
+
+    def notify(self) -> None:
+        """There is something new: look at once."""
+        self._told.set()
+
+    async def run(self, known: Loaded) -> None:
+        """Follow from what was read last, for ever. Raises StoreDamaged, FormatTooNew: nothing may be served then."""
+        self._loaded = known
+        self._publisher.replace(known.image)
+        while True:
+            await self.look()
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._told.wait()
+            except TimeoutError:
+                pass
+
+    async def look(self) -> None:
+        """Publish what has come. Raises StoreDamaged, FormatTooNew."""
+        # Before the look: who tells of something during it makes another one.
+        self._told.clear()
+        while True:
+            known = self._known()
+            loaded = await self._loader.read_next(known)
+            if loaded is known:
+                break
+            if loaded is not None:
+                self._publish(loaded)
+                continue
+            await self._look_whole()
+            if self._known().resume == known.resume:
+                break
+        if self._clock.monotonic() >= self._whole_look_at:
+            await self._look_whole()
+
+    async def _look_whole(self) -> None:
+        """By all the rules of loading."""
+        loaded = await self._loader.read_on(self._known())
+        self._whole_look_at = self._clock.monotonic() + WHOLE_LOOK_INTERVAL_S
+        self._publish(loaded)
+
+    def _publish(self, loaded: Loaded) -> None:
+        if loaded.image.record_number > self._publisher.image.record_number:
+            if loaded.change is not None and loaded.change.old is self._publisher.image:
+                self._publisher.publish(loaded.change)
+            else:
+                self._publisher.replace(loaded.image)
+        if loaded.image.record_number == self._publisher.image.record_number:
+            # The very image that was published: what comes next is a change of that.
+            self._loaded = replace(loaded, image=self._publisher.image, change=None)
+
+    def _known(self) -> Loaded:
+        assert self._loaded is not None
+        return self._loaded
