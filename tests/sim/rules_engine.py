@@ -293,4 +293,11 @@ ENGINE_RULES: tuple[Rule, ...] = (
         lambda original: (does_nothing_async if original.__name__ == "_reached" else does_nothing)(original),
         "recovered_with_a_late_image",
     ),
+    Rule(
+        "carried out once",
+        "Every request of the link is numbered: the same number of a session is the same request, carried out once.",
+        ("automq.controller.link_server:LinkServer._is_known",),
+        returns(False),
+        "link_cut_before_the_answer",
+    ),
 )

@@ -5,13 +5,16 @@ Seeds find most of these by chance; here each is told on purpose, so that it is 
 
 import asyncio
 
+from automq.protocol.apis import ApiKey
 from automq.protocol.errors import ErrorCode
+from automq.protocol.messages.admin import CreatableTopic, CreateTopicsRequest
 from tests.sim.accounting import check_accounts
 from tests.sim.actors import Reader, Trimmer
 from tests.sim.broker_schedules import answer_of, hold, produce
 from tests.sim.broker_world import TOPIC, BrokerWorld, of, uploads
 from tests.sim.sizes import apply_limits
 from tests.support.client import LATEST, ErrorAnswered
+from tests.support.cluster import LINK_PORT
 from tests.support.faults import Fate, Operation
 
 
@@ -330,6 +333,27 @@ async def evicted_with_a_late_image(world: BrokerWorld) -> None:
     await process.spawn(read())
 
 
+async def link_cut_before_the_answer(world: BrokerWorld) -> None:
+    """The controller is reached over the network, which is cut when a topic is made and the answer not yet sent."""
+    world.cluster.tuning = {"metadata": {"is_remote": True}}
+    first = await world.broker()
+    process, client = world.client("once")
+    topic = CreatableTopic(name="made-once", num_partitions=1, replication_factor=1)
+    controller = first.broker._components.controller
+    request = CreateTopicsRequest(topics=[topic], timeout=5000)
+    creating = process.spawn(client.call(world.address_of(first), ApiKey.CREATE_TOPICS, 7, request))
+    while controller._publisher.image.topic("made-once") is None:
+        await asyncio.sleep(0.0001)
+    # The answer is on its way now.
+    for end in list(world.cluster.network._connections):
+        if end.is_server and end.get_extra_info("sockname")[1] == LINK_PORT:
+            end.break_off()
+    (answered,) = (await creating).topics
+    if answered.error_code:
+        world.cluster.violation(f"a topic that was asked for once: {ErrorCode(answered.error_code).name}")
+    await world.produce(1)
+
+
 async def several_blocks_of_a_stream(world: BrokerWorld) -> None:
     """One upload holds more of a stream than fits one data block."""
     apply_limits({"data block": 1})
@@ -379,6 +403,7 @@ SCHEDULES = {
     "recovered_in_groups": (recovered_in_groups, {}),
     "recovered_with_a_late_image": (recovered_with_a_late_image, {}),
     "evicted_with_a_late_image": (evicted_with_a_late_image, UPLOADS),
+    "link_cut_before_the_answer": (link_cut_before_the_answer, {}),
     "several_blocks_of_a_stream": (several_blocks_of_a_stream, UPLOADS),
     "trimmed_data_go_away": (trimmed_data_go_away, UPLOADS),
 }

@@ -34,7 +34,7 @@ class LogFollower:
         self._clock = clock
         self._interval_s = interval_s
         self._loaded: Loaded | None = None
-        self._whole_look_at = clock.monotonic()
+        self._whole_look_at = 0.0
         self._told = asyncio.Event()
 
     def notify(self) -> None:
@@ -44,6 +44,7 @@ class LogFollower:
     async def run(self, known: Loaded) -> None:
         """Follow from what was read last, for ever. Raises StoreDamaged, FormatTooNew: nothing may be served then."""
         self._loaded = known
+        self._whole_look_at = self._clock.monotonic()
         self._publisher.replace(known.image)
         while True:
             await self.look()
