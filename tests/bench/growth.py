@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from automq.controller.model import TopicSpec
-from automq.ids import BrokerEpoch
+from automq.ids import BrokerEpoch, Offset
 from automq.metadata.records import ObjectsPrepared
 from automq.metadata.replay import MetadataMachine
 from automq.runtime.ledger import Account
@@ -24,6 +24,7 @@ from tests.support.dead_logs import fill_log
 from tests.support.engine import Engine, Ledger, append, durable
 from tests.support.growth_world import GrowthWorld, growth_world
 from tests.support.handler_world import NODE
+from tests.support.object_reads import CountedStore
 from tests.support.state_world import StateWorld, a_shard, loading
 from tests.support.turns import Longest, measure
 
@@ -41,6 +42,7 @@ def growth(*, quick: bool) -> Iterator[Row]:
     yield from asyncio.run(publish(count))
     yield from asyncio.run(creation(count))
     yield from asyncio.run(retention(count))
+    yield from asyncio.run(cold_reads(count, objects=10))
     yield from asyncio.run(recovery(MIB * (16 if quick else 1024)))
     yield from asyncio.run(producers(count * 10))
     for offsets, limit_s in ((100_000, 1.0), (1_000_000, 5.0)):
@@ -101,6 +103,27 @@ async def retention(partitions: int) -> list[Row]:
         rows.append(at_most(f"{what}: CPU", longest.cpu_ms, "ms", 1000))
         rows.append(at_most(f"{what}: longest turn", longest.turn_ms, "ms", 5))
     return rows
+
+
+async def cold_reads(partitions: int, *, objects: int) -> list[Row]:
+    """One partition of many, each with a batch of 480 bytes in each object: counted, not timed."""
+    store = CountedStore()
+    async with growth_world(storage_settings=StorageSettings(), objects=store) as world:
+        await with_topics(world, partitions)
+        for _ in range(objects):
+            await world.upload_batches(world.streams, batch_bytes=480)
+        store.ranges.clear()
+        stream = world.partitions.all()[partitions // 2]._stream
+        size, position = 0, stream.start_offset
+        while position < objects:
+            read = await stream.read(position, Offset(objects), MIB)
+            size, position = size + read.size, read.end_offset
+            read.release()
+    what = f"cold read of a trickling partition among {partitions}"
+    return [
+        at_most(f"{what}: bytes fetched for a byte", store.fetched / size, "bytes", 20),
+        at_most(f"{what}: GETs an object", len(store.ranges) / objects, "GETs", 1.2),
+    ]
 
 
 async def producers(count: int) -> list[Row]:

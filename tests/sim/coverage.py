@@ -116,9 +116,9 @@ def _overtaken(init: Any) -> Any:
 
 
 def _compacted(range_of: Any) -> Any:
-    def counted(stream: Any, spans: Any) -> Any:
+    def counted(item: Any, left: Any) -> Any:
         _COUNTS["ranges replaced by compaction"] += 1
-        return range_of(stream, spans)
+        return range_of(item, left)
 
     return counted
 
@@ -128,6 +128,31 @@ def _compacted_away(superfluous: Any) -> Any:
         gone = superfluous(image, released)
         _COUNTS["objects compacted away"] += len(gone)
         return gone
+
+    return counted
+
+
+def _shares(load_share: Any) -> Any:
+    async def counted(self: Any, *args: Any) -> Any:
+        _COUNTS["shares read without an index"] += 1
+        return await load_share(self, *args)
+
+    return counted
+
+
+def _pages(load_page: Any) -> Any:
+    async def counted(self: Any, *args: Any) -> Any:
+        _COUNTS["pages of indexes read"] += 1
+        return await load_page(self, *args)
+
+    return counted
+
+
+def _borders(run: Any) -> Any:
+    async def counted(self: Any) -> Any:
+        answer = await run(self)
+        _COUNTS["reads over the border of an object"] += self._taken - len(self._upcoming) > 1
+        return answer
 
     return counted
 
@@ -145,6 +170,9 @@ PROBES: Mapping[str, Callable[[Any], Any]] = {
     "automq.controller.compaction_check:range_of": _compacted,
     "automq.controller.compaction_check:superfluous": _compacted_away,
     "automq.metadata.loader:Overtaken.__init__": _overtaken,
+    "automq.s3stream.objects.reader:ObjectReader.load_share": _shares,
+    "automq.s3stream.objects.index_cache:IndexCache._load_page": _pages,
+    "automq.s3stream.cache.cold_read:ColdRead.run": _borders,
 }
 """Where to look, and how."""
 
@@ -158,6 +186,9 @@ IN_EVERY_BATCH = (
     "recoveries with several groups",
     "ranges replaced by compaction",
     "objects compacted away",
+    "shares read without an index",
+    "pages of indexes read",
+    "reads over the border of an object",
 )
 """What some dozens of seeds must have reached."""
 IN_LARGE_BATCHES = ("loaders overtaken",)

@@ -4,7 +4,7 @@ The engine's own counters are not asked: a budget that forgets to count would ag
 
     arenas        made by a pool, ever: they are never given back        `arena_bytes`
     data blocks   in the block cache: the memory that their views keep   `block_cache_bytes`, or one block
-    indexes       of objects                                             `index_cache_bytes`, or one index
+    indexes       of objects, their roots and pages                      `index_cache_bytes`, or one of them
     cold reads    ranged GETs that are under way                         `cold_read_bytes`, or one of them alone
 
 and then every account of the broker's memory by what it says itself, where its limit is above what one thing may be.
@@ -35,23 +35,30 @@ _LOADS: "weakref.WeakKeyDictionary[ObjectReader, collections.Counter[int]]" = we
 
 def watch() -> None:
     """From now on count what cannot be walked over."""
-    make_arena, load = Arena.__init__, ObjectReader.load
+    make_arena, load, load_share = Arena.__init__, ObjectReader.load, ObjectReader.load_share
 
     def counted_arena(self: Arena, pool: ArenaPool, size: int) -> None:
         _ARENAS[pool] = _ARENAS.get(pool, 0) + size
         make_arena(self, pool, size)
 
     async def counted_load(self: ObjectReader, object_id: Any, entries: Any) -> Any:
-        loads = _LOADS.setdefault(self, collections.Counter())
+        return await counted(self, sum(entry.size for entry in entries), load(self, object_id, entries))
+
+    async def counted_share(self: ObjectReader, object_id: Any, stream: Any, start: int, end: int) -> Any:
+        return await counted(self, end - start, load_share(self, object_id, stream, start, end))
+
+    async def counted(reader: ObjectReader, size: int, loading: Any) -> Any:
+        loads = _LOADS.setdefault(reader, collections.Counter())
         number = max(loads, default=0) + 1
-        loads[number] = sum(entry.size for entry in entries)
+        loads[number] = size
         try:
-            return await load(self, object_id, entries)
+            return await loading
         finally:
             del loads[number]
 
     Arena.__init__ = counted_arena  # type: ignore[method-assign]
     ObjectReader.load = counted_load  # type: ignore[method-assign]
+    ObjectReader.load_share = counted_share  # type: ignore[method-assign]
 
 
 async def look_on(cluster: Cluster) -> None:
@@ -78,7 +85,7 @@ def accounts(storage: Any) -> Iterable[tuple[str, int, int]]:
     yield "arenas", _ARENAS.get(storage._pool, 0), arenas_max
     blocks = {id(block._data.obj): len(block._data.obj) for block in storage.blocks._blocks.values()}
     yield "data blocks", *_or_one(blocks.values(), settings.block_cache_bytes)
-    indexes = [index.size for index in storage.reader._indexes.values()]
+    indexes = [part.size for part in storage.reader.index._parts.values()]
     yield "indexes", *_or_one(indexes, settings.index_cache_bytes)
     yield "cold reads", *_or_one(_LOADS.get(storage.reader, {}).values(), settings.cold_read_bytes)
 

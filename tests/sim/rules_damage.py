@@ -155,7 +155,7 @@ DAMAGE_RULES: tuple[Rule, ...] = (
     Rule(
         "blocks have checksums",
         "Damage is reported where it is: a block is served only if it is what was written.",
-        ("automq.s3stream.objects.reader:crc32c",),
+        ("automq.s3stream.objects.block:crc32c",),
         _equals_anything,
         "object_spoiled",
     ),

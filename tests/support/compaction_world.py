@@ -1,5 +1,6 @@
 """A cluster's metadata with uploads, trims and deletions, and compactions of it, without any store."""
 
+import itertools
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from automq.controller.compaction_check import (
     judge_compaction,
 )
 from automq.controller.compaction_job import request_of
-from automq.controller.compaction_plan import CompactionPlan, CompactionSettings, plan
+from automq.controller.compaction_plan import CompactionPlan, CompactionSettings, PlannedOutput, plan
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.records import (
@@ -27,7 +28,9 @@ from automq.metadata.records import (
     TopicDeleted,
 )
 from automq.metadata.replay import replay_all
+from automq.s3stream.compaction.job import Share, WrittenObject
 from automq.s3stream.model import KEPT, CommitObject, CommitRange, CommitRequest, RetentionClass
+from automq.s3stream.objects.format import HEADER_BYTES
 from automq.steps import at_once
 
 NODE, EPOCH = NodeId(1), BrokerEpoch(1)
@@ -109,8 +112,7 @@ class CompactionWorld:
     def request(self, planned: CompactionPlan) -> CompactionRequest:
         """As if the worker were done."""
         ids = self.prepare(len(planned.outputs))
-        sizes = [sum(span.size for item in output.ranges for span in item.spans) + 200 for output in planned.outputs]
-        return request_of(planned, ids, sizes, node=NODE, epoch=EPOCH)
+        return request_of(planned, ids, list(map(_written, planned.outputs)), node=NODE, epoch=EPOCH)
 
     def commit(self, request: CompactionRequest) -> CompactionResult:
         """Judge and apply. Raises what the check raises."""
@@ -128,3 +130,11 @@ class CompactionWorld:
         state = self.image.streams[StreamId(stream)]
         spans = self.image.spans_of(StreamId(stream))
         return [offset for span in spans for offset in range(span.start, span.end) if offset >= state.start]
+
+
+def _written(output: PlannedOutput) -> WrittenObject:
+    """As large as what it was made of."""
+    sizes = [sum(span.size for span in item.spans) for item in output.ranges]
+    positions = itertools.accumulate(sizes, initial=HEADER_BYTES)
+    shares = tuple(Share(position, size) for position, size in zip(positions, sizes, strict=False))
+    return WrittenObject(sum(sizes) + 200, shares)

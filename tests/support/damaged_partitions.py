@@ -78,8 +78,9 @@ class World:
         """One bit of the first topic's checkpoint in the object that holds `offset`."""
         stream = self.partition().stream_id
         (span,) = self.path.engine.objects.spans(stream, Offset(offset), Offset(offset + 1), limit=1)
-        index = await self.path.engine.storage.reader.index(span.object_id, span.object_size)
-        entry = index.checkpoint_entry(stream, span.end)
+        entry = await self.path.engine.storage.reader.index.checkpoint_entry(
+            span.object_id, span.object_size, stream, span.end
+        )
         assert entry is not None
         assert entry.kind is BlockKind.CHECKPOINT
         await self.damage(self.key_at(offset), lambda data: flip(data, entry.position + 9))

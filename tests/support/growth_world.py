@@ -18,11 +18,14 @@ from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import WallTimeGuard
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.model import CommitObject, CommitRange, CommitRequest
+from automq.s3stream.objects.format import HEADER_BYTES, object_key
+from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Storage
+from automq.s3stream.upload.builder import ObjectBuilder
 from tests.support.controller_world import ControllerWorld, controller_world
-from tests.support.engine import GIB, SMALL, LoopClock
+from tests.support.engine import GIB, SMALL, LoopClock, stored
 from tests.support.handler_world import CLUSTER, NODE
 
 QUIET = ControllerSettings(snapshot_records=10**9, snapshot_bytes=10**12, snapshot_slots=10**9, sweep_interval_s=10**9)
@@ -77,7 +80,7 @@ class GrowthWorld:
     async def upload(self, *, records: int = 1) -> None:
         """One object with the next records of every stream, written just now."""
         image = self.metadata.image
-        ranges = []
+        ranges: list[CommitRange] = []
         for stream in self.streams:
             end = image.streams[stream].end
             ranges.append(
@@ -88,10 +91,24 @@ class GrowthWorld:
                     end=Offset(end + records),
                     size=100 * records,
                     max_timestamp_ms=self.clock.now_ms,
+                    position=HEADER_BYTES + 100 * records * len(ranges),
                 )
             )
         (object_id,) = await self._objects.prepare(1)
-        committed = CommitObject(object_id=object_id, size=100 * len(ranges), ranges=ranges)
+        await self._commit(CommitObject(object_id=object_id, size=100 * len(ranges), ranges=ranges))
+
+    async def upload_batches(self, streams: Sequence[StreamId], *, batch_bytes: int) -> None:
+        """An object that is there, with one batch of one record of each of the streams."""
+        (object_id,) = await self._objects.prepare(1)
+        builder = ObjectBuilder(CLUSTER, object_id)
+        for stream_id in streams:
+            stream = self.metadata.image.streams[stream_id]
+            batch = stored(stream_id, stream.end, 1, self.clock.now_ms, size=batch_bytes)
+            await builder.add_run(stream_id, stream.epoch, [batch])
+        await self.storage.store.put(object_key(CLUSTER, object_id), await builder.finish())
+        await self._commit(builder.committed)
+
+    async def _commit(self, committed: CommitObject) -> None:
         await self._objects.commit(CommitRequest(objects=[committed], node=NODE, epoch=self.epoch, trim_to=0))
         for partition in self.partitions.all():
             # As if it had been appended here.
@@ -100,8 +117,10 @@ class GrowthWorld:
 
 
 @contextlib.asynccontextmanager
-async def growth_world(*, storage_settings: StorageSettings = SMALL) -> AsyncIterator[GrowthWorld]:
-    """Started and serving."""
+async def growth_world(
+    *, storage_settings: StorageSettings = SMALL, objects: ObjectStorage | None = None
+) -> AsyncIterator[GrowthWorld]:
+    """Started and serving. `objects` is the store that the engine sees, else the one of the metadata."""
     crashes: list[str] = []
     tasks = Tasks("growth", on_crash=lambda name, error: crashes.append(f"{name}: {error!r}"))
     store, clock, metrics = MemoryStore(), ManualClock(), Metrics()
@@ -115,7 +134,7 @@ async def growth_world(*, storage_settings: StorageSettings = SMALL) -> AsyncIte
             cluster_id=CLUSTER,
             node=NODE,
             epoch=broker.epoch,
-            store=store,
+            store=objects or store,
             objects=BrokerObjects(**where),
             streams=BrokerStreams(**where),
             clock=clock,

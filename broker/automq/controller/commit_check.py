@@ -83,7 +83,7 @@ def judge_in_turns(
                 if end is None:
                     end = image.streams[item.stream].end
                 ends[item.stream] = recorded.end if recorded.end > end else end
-                ranges.add(recorded)
+                ranges.add(recorded, position=item.position)
             if judgement.verdict is RangeVerdict.REFUSED:
                 refused.append(item.stream)
             verdicts.append(judgement.verdict)

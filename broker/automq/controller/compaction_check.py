@@ -41,6 +41,10 @@ class CompactedRange:
 
     stream: StreamId
     spans: Sequence[ObjectSpan]
+    size: int = 0
+    """Bytes of its blocks in the output; 0: as many as the spans have."""
+    position: int = 0
+    """Where in the output they begin; 0: it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def judge_compaction(
             left = spans_left(image, item)
             if left:
                 check_as_named(image, item.stream, left)
-                ranges.append(range_of(item.stream, left))
+                ranges.append(range_of(item, left))
                 released.update(span.object_id for span in left)
             judged += 1 + len(item.spans)
             if judged >= SPANS_A_TURN:
@@ -145,14 +149,15 @@ def check_as_named(image: MetadataImage, stream: StreamId, named: Sequence[Objec
         raise CompactionRefused(f"stream {stream} has a hole in [{named[0].start}, {named[-1].end})")
 
 
-def range_of(stream: StreamId, spans: Sequence[ObjectSpan]) -> StreamRange:
-    """The one range that holds what they hold."""
+def range_of(item: CompactedRange, left: Sequence[ObjectSpan]) -> StreamRange:
+    """The one range that holds what is `left` of its spans. In the output all of them lie: it counts whole."""
     return StreamRange(
-        stream,
-        Offset(spans[0].start),
-        Offset(spans[-1].end),
-        sum(span.size for span in spans),
-        max(span.max_timestamp_ms for span in spans),
+        item.stream,
+        Offset(left[0].start),
+        Offset(left[-1].end),
+        item.size or sum(span.size for span in left),
+        max(span.max_timestamp_ms for span in left),
+        item.position,
     )
 
 

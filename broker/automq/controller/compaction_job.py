@@ -7,7 +7,7 @@ from automq.controller.compaction_check import CompactedOutput, CompactedRange, 
 from automq.controller.compaction_plan import CompactionPlan
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId
 from automq.metadata.image import MetadataImage
-from automq.s3stream.compaction.job import VERSION, CompactionJob, Output, Piece, Source
+from automq.s3stream.compaction.job import VERSION, CompactionJob, Output, Piece, Source, WrittenObject
 from automq.steps import Steps
 
 # A millisecond's work.
@@ -47,18 +47,25 @@ def job_of(
 def request_of(
     planned: CompactionPlan,
     ids: Sequence[ObjectId],
-    sizes: Sequence[int],
+    written: Sequence[WrittenObject],
     *,
     node: NodeId,
     epoch: BrokerEpoch,
 ) -> CompactionRequest:
-    """What (node, epoch) asks for once the outputs are put, with the size of each."""
+    """What (node, epoch) asks for once the outputs are put, with what each of them is."""
     return CompactionRequest(
         node=node,
         epoch=epoch,
         generation=planned.generation,
         outputs=[
-            CompactedOutput(object_id, size, [CompactedRange(item.stream, item.spans) for item in output.ranges])
-            for object_id, size, output in zip(ids, sizes, planned.outputs, strict=True)
+            CompactedOutput(
+                object_id,
+                put.size,
+                [
+                    CompactedRange(item.stream, item.spans, size=share.size, position=share.position)
+                    for item, share in zip(output.ranges, put.shares, strict=True)
+                ],
+            )
+            for object_id, put, output in zip(ids, written, planned.outputs, strict=True)
         ],
     )

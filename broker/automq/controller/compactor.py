@@ -19,6 +19,7 @@ from automq.runtime.budget import ByteBudget
 from automq.runtime.tasks import repeat
 from automq.runtime.telemetry import Metrics
 from automq.runtime.turns import in_turns
+from automq.s3stream.compaction.job import WrittenObject
 from automq.s3stream.compaction.worker import CompactionWorker
 from automq.s3stream.model import BrokerFenced, CommitTooLarge, ObjectRefused, RetentionClass, StoreDamaged
 from automq.s3stream.objects.format import parse_object_key
@@ -114,7 +115,7 @@ class Compactor:
                 cluster_id=self._cluster_id,
                 bytes_per_second=self._bytes_per_second,
             )
-            sizes = await self._worker.run(await in_turns(steps))
+            written = await self._worker.run(await in_turns(steps))
         except StoreDamaged as error:
             # Who was superseded without knowing must not take for damage what the other has deleted.
             await self._controller.confirm(self._node, self._epoch)
@@ -122,11 +123,11 @@ class Compactor:
             return True
         finally:
             self._memory.release(held)
-        await self._commit(planned, ids, sizes)
+        await self._commit(planned, ids, written)
         return True
 
-    async def _commit(self, planned: CompactionPlan, ids: Sequence[ObjectId], sizes: Sequence[int]) -> None:
-        request = request_of(planned, ids, sizes, node=self._node, epoch=self._epoch)
+    async def _commit(self, planned: CompactionPlan, ids: Sequence[ObjectId], written: Sequence[WrittenObject]) -> None:
+        request = request_of(planned, ids, written, node=self._node, epoch=self._epoch)
         try:
             result = await self._controller.commit_compaction(request)
         except (CompactionRefused, ObjectRefused, CommitTooLarge) as error:
@@ -136,15 +137,16 @@ class Compactor:
             return
         self._jobs.labels("done").inc()
         self._read.inc(planned.source_bytes)
-        self._written.inc(sum(sizes))
+        written_bytes = sum(put.size for put in written)
+        self._written.inc(written_bytes)
         log.info(
             "objects compacted",
             extra={
                 "sources": len(planned.sources),
-                "outputs": len(sizes),
+                "outputs": len(written),
                 "ranges": result.replaced_ranges,
                 "destroyed": len(result.destroyed),
-                "bytes": sum(sizes),
+                "bytes": written_bytes,
                 "why": planned.reason,
             },
         )

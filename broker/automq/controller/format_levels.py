@@ -15,7 +15,7 @@ from automq.metadata.records import FORMAT_LEVEL, RECORD_LEVELS, FormatLevelRais
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
 
-WRITTEN_LEVEL: Final = 2
+WRITTEN_LEVEL: Final = 3
 """What this program writes whether or not anybody has raised the cluster to it."""
 
 

@@ -25,8 +25,8 @@ class CommittedRanges:
         self._ends: dict[StreamId, Offset] = {}
         self._checkpoints: dict[StreamId, tuple[Offset, int]] = {}
 
-    def add(self, recorded: RecordedRange) -> None:
-        """In the order in which they were judged."""
+    def add(self, recorded: RecordedRange, *, position: int = 0) -> None:
+        """In the order in which they were judged. `position`: where its blocks lie in the object; 0: not known."""
         stream = recorded.stream
         end = self._ends.get(stream)
         if end is None or end < recorded.end:
@@ -34,7 +34,7 @@ class CommittedRanges:
         if recorded.checkpoint:
             self._checkpoints[stream] = (recorded.end, int(recorded.checkpoint))
         if recorded.start < recorded.end:
-            more = StreamRange(stream, recorded.start, recorded.end, recorded.size, recorded.max_timestamp_ms)
+            more = StreamRange(stream, recorded.start, recorded.end, recorded.size, recorded.max_timestamp_ms, position)
             before = self._ranges.get(stream)
             self._ranges[stream] = more if before is None else join(before, more)
 
@@ -86,6 +86,7 @@ def join(before: StreamRange, more: StreamRange) -> StreamRange:
         more.end,
         before.size + more.size,
         max(before.max_timestamp_ms, more.max_timestamp_ms),
+        before.position if before.position + before.size == more.position else 0,
     )
 
 

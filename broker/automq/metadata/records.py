@@ -408,13 +408,13 @@ MetadataRecord = (
 )
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
-FORMAT_LEVEL: Final = 2
+FORMAT_LEVEL: Final = 3
 """The newest that this program reads, and what a cluster that it makes begins with.
 
-Level 1 knew records up to tag 29, whole checkpoints only, and ranges one by one; level 0 knew records up to tag 23, and
-WAL slots of version 1."""
+Level 2 knew objects of version 1, and ranges without their places in them; level 1 knew records up to tag 29, whole
+checkpoints only, and ranges one by one; level 0 knew records up to tag 23, and WAL slots of version 1."""
 NEWEST_TAG: Final = 34
-_NEWEST_TAGS: Final = (23, 29, NEWEST_TAG)
+_NEWEST_TAGS: Final = (23, 29, NEWEST_TAG, NEWEST_TAG)
 """Of each format level."""
 
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")

@@ -81,7 +81,8 @@ class Spans:
 
     def span(self, object_id: ObjectId) -> ObjectSpan:
         """What the object, one of the stream's, holds of it."""
-        found = self._range(object_id)
+        found = find(self._objects[object_id].ranges, self._stream, placed=True)
+        assert found is not None, f"object {object_id} holds nothing of stream {self._stream}"
         return ObjectSpan(
             object_id=object_id,
             object_size=self._objects[object_id].size,
@@ -89,6 +90,7 @@ class Spans:
             end=found.end,
             size=found.size,
             max_timestamp_ms=found.max_timestamp_ms,
+            position=found.position,
         )
 
     def above(self, offset: Offset) -> Iterator[ObjectSpan]:

@@ -45,7 +45,7 @@ from automq.s3stream.model import (
     StreamFenced,
     StreamNotFound,
 )
-from automq.s3stream.objects.reader import REEXAMINE_S
+from automq.s3stream.objects.index_cache import REEXAMINE_S
 from automq.s3stream.ports import StoreError
 from automq.s3stream.stream import Storage
 

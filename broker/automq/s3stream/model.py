@@ -170,10 +170,12 @@ class CommitRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     start: Offset
     end: Offset
     size: int
-    """Bytes of record batches."""
+    """Bytes of data blocks."""
     max_timestamp_ms: int
     checkpoint: int = 0
     """Above 0: the object has a piece of the stream's checkpoint, captured at `end`. See `CheckpointPiece.kept`."""
+    position: int = 0
+    """Where in the object the first of the blocks begins, which lie one behind the other; 0: it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +296,10 @@ class ObjectSpan:
     end: Offset
     size: int
     max_timestamp_ms: int
+    position: int = 0
+    """Where in the object its blocks begin, `size` bytes one behind the other; 0 when only the object's index knows.
+
+    The first of them may begin below `start`, where a trim has cut the share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

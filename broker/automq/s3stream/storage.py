@@ -89,7 +89,7 @@ class StorageEngine:
         self.settings, self.ledger = settings, ledger
         self.cluster_id, self.node, self.epoch = cluster_id, node, epoch
         self.store, self.objects, self.streams = store, objects, streams
-        self._clock, self._entropy, self._tasks = clock, entropy, tasks
+        self.clock, self._entropy, self._tasks = clock, entropy, tasks
         self._on_fenced, self._on_damaged = on_fenced, on_damaged
         self.halted: BrokerFenced | StoreDamaged | None = None
         """Why this incarnation may not acknowledge, write or read any more."""
@@ -104,18 +104,22 @@ class StorageEngine:
         self._pool = ArenaPool(
             arenas_max=settings.arenas_max, arena_bytes=settings.arena_unit_bytes, account=ledger[Account.ARENAS]
         )
+        reserve_bytes = settings.reserve_bytes
         self.room = Room(
-            pool=self._pool,
-            cache=self.cache,
-            index=index,
-            checkpoints=checkpoints,
-            reserve_bytes=settings.reserve_bytes,
+            pool=self._pool, cache=self.cache, index=index, checkpoints=checkpoints, reserve_bytes=reserve_bytes
         )
         self.room.is_there = lambda: self.halted is not None or self.has_room(1)
         self._queue: AppendQueue[OpenSlot] = AppendQueue()
         self.wal = self._make_wal(metrics)
         self._uploader = self._make_uploader(metrics)
-        self.reader = ObjectReader(store=store, cluster_id=cluster_id, clock=clock, account=ledger[Account.INDEX_CACHE])
+        self.reader = ObjectReader(
+            store=store,
+            cluster_id=cluster_id,
+            clock=clock,
+            account=ledger[Account.INDEX_CACHE],
+            loading=ledger[Account.COLD_READS],
+            tasks=tasks,
+        )
         self.blocks = BlockCache(
             reader=self.reader,
             account=ledger[Account.BLOCK_CACHE],
@@ -335,7 +339,7 @@ class StorageEngine:
             node=self.node,
             epoch=self.epoch,
             store=self.store,
-            clock=self._clock,
+            clock=self.clock,
             entropy=self._entropy,
             tasks=self._tasks,
             metrics=metrics,
@@ -374,13 +378,13 @@ class StorageEngine:
     def _watch_memory(self, metrics: Metrics) -> None:
         held = metrics.gauge("automq_arena_held_bytes", "Bytes of arenas that uploads, slots or reads keep")
         held.set_function(lambda: self._pool.held * self._pool.arena_bytes)
-        self.cache.watch(metrics, self._clock.monotonic)
+        self.cache.watch(metrics, self.clock.monotonic)
         cached = metrics.gauge("automq_block_cache_bytes", "Bytes of data blocks in the block cache")
         cached.set_function(lambda: self.ledger[Account.BLOCK_CACHE].used)
 
     def _on_slot_closed(self, slot: OpenSlot) -> None:
         block = self.cache.open
-        block.add_slot(slot.size, self._clock.monotonic())
+        block.add_slot(slot.size, self.clock.monotonic())
         self.cache.count_batches(slot.records)
         is_long = block.slots >= self.settings.upload_slots and not self._is_behind
         if block.size >= self.settings.upload_bytes or len(block.arenas) >= ARENAS_OF_A_BLOCK or is_long:
@@ -451,7 +455,7 @@ class StorageEngine:
         return future
 
     def _on_committed(self, block: CacheBlock) -> None:
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         self.cache.committed(block, now)
         self._relieve()
         self.room.after_commit(now, upload_interval_s=self.settings.upload_interval_ms / 1000)

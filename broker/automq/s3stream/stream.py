@@ -9,6 +9,7 @@ from crc32c import crc32c
 from automq.core import put_record_header
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.arena import Arena, ReadResult
+from automq.s3stream.cache.cold_read import ColdRead
 from automq.s3stream.cache.log_cache import SIZE_BITS, StreamTail
 from automq.s3stream.cache.lost_ranges import before_lost, hides, pass_over
 from automq.s3stream.cache.read_ahead import ReadAhead
@@ -27,7 +28,6 @@ from automq.s3stream.model import (
     StreamState,
     StreamTrim,
 )
-from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.settings import MIB
 from automq.s3stream.storage import StorageEngine
@@ -41,8 +41,6 @@ __all__ = ["ReadResult", "StagedBatch", "Storage", "Stream"]
 READ_BYTES_MAX: Final = 8 * MIB
 # A first read returns no more than this: whoever asks once and takes nothing costs little. Then it follows the window.
 FIRST_READ_BYTES: Final = 1 * MIB
-# The object to read from, and the one a read-ahead window may reach into.
-SPANS_MAX: Final = 2
 
 
 def opening_offset(state: StreamState) -> Offset:
@@ -222,14 +220,14 @@ class Stream:
                 return ReadResult([], start_offset=start, end_offset=skipped, size=0)
             self._follow_trim(start)
             readable_end = before_lost(self.lost, start, self._readable_end(end))
-            spans = self._spans(start, readable_end, limit=SPANS_MAX)
+            spans = self._spans(start, readable_end, limit=1)
             if not spans:
                 raise hides(
                     DataMissing(key=f"stream {self.stream_id}", what="object of the stream"), start, readable_end
                 )
             span = spans[0]
             try:
-                result = await self._read_objects(spans, start, readable_end, max_bytes)
+                result = await self._read_objects(start, readable_end, max_bytes)
             except ObjectNotFound:
                 # It may have been deleted between looking it up and reading it: then the image names another by now. Or
                 # by somebody who has superseded us, which we may not know yet: that is no damage either.
@@ -392,57 +390,22 @@ class Stream:
     def _spans(self, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
         return self._engine.objects.spans(self.stream_id, start, end, limit=limit)
 
-    async def _read_objects(
-        self, spans: Sequence[ObjectSpan], start: Offset, end: Offset, max_bytes: int
-    ) -> ReadResult:
-        """From the object that has `start`: the blocks asked for now, those of the read-ahead window on their way."""
-        span = spans[0]
-        end = min(end, span.end)
+    async def _read_objects(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult:
+        """From the object that has `start` on, with the read-ahead window on its way."""
+        engine = self._engine
         window = self._read_ahead.window(start)
-        max_bytes = min(max_bytes, self._read_bytes_max, max(FIRST_READ_BYTES, window))
-        index = await self._engine.reader.index(span.object_id, span.object_size)
-        wanted: list[IndexEntry] = []
-        ahead: list[IndexEntry] = []
-        size = 0
-        for entry in index.data_entries(self.stream_id, start):
-            if (not wanted or size < max_bytes) and entry.start < end:
-                wanted.append(entry)
-            elif size < max_bytes + window and entry.start < span.end:
-                ahead.append(entry)
-            else:
-                break
-            size += entry.size
-        else:
-            if len(spans) > 1 and size < max_bytes + window:
-                following = spans[1]
-                self._engine.blocks.warm(following, self.stream_id, bytes_max=max_bytes + window - size)
-        if not wanted:
-            key = self._engine.reader.key(span.object_id)
-            raise CorruptData(key=key, offset=0, length=span.object_size, what=f"object index: no offset {start} in it")
-        self._engine.blocks.preload(span.object_id, wanted + ahead)
-        batches: list[memoryview] = []
-        total = 0
-        first = stop = start
-        for entry in wanted:
-            try:
-                block = await self._engine.blocks.block(span.object_id, entry)
-                if batches and total >= max_bytes:
-                    break
-                part = block.read(start, end, max_bytes - total)
-            except (StoreDamaged, ObjectNotFound):
-                if batches:
-                    # Everything before the damage first; the next read begins at it.
-                    break
-                raise
-            if batches and total + part.size > max_bytes:
-                break
-            first = first if batches else part.start_offset
-            batches += part.batches
-            total += part.size
-            stop = part.end_offset
-            if stop < entry.end:
-                break
-        return ReadResult(batches, start_offset=first, end_offset=stop, size=total)
+        read = ColdRead(
+            self.stream_id,
+            engine.objects.spans_from(self.stream_id, start),
+            start,
+            end,
+            max_bytes=min(max_bytes, self._read_bytes_max, max(FIRST_READ_BYTES, window)),
+            window=window,
+            reader=engine.reader,
+            blocks=engine.blocks,
+            clock=engine.clock,
+        )
+        return await read.run()
 
 
 def _timestamp_of(arena: Arena, position: int) -> int:

@@ -65,7 +65,7 @@ async def work(order: WorkOrder, tally: RequestTally) -> Written:
     try:
         job = decode_job(order.job)
         worker = InProcessWorker(store=store, clock=SystemClock(), read_bytes=order.read_bytes)
-        return Written(sizes=tuple(await worker.run(job)))
+        return Written(objects=tuple(await worker.run(job)))
     except StoreDamaged as error:
         return Written(damaged=error.key, error=str(error))
     except (StoreError, FormatTooNew, FormatMismatch) as error:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.compaction.job import CompactionJob, Written, encode_job
+from automq.s3stream.compaction.job import CompactionJob, Written, WrittenObject, encode_job
 from automq.s3stream.model import DataMissing
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.requests import Request
@@ -79,7 +79,7 @@ class ProcessWorker:
         self._credentials_folder = credentials_folder
         self._read_bytes = read_bytes
 
-    async def run(self, job: CompactionJob) -> Sequence[int]:
+    async def run(self, job: CompactionJob) -> Sequence[WrittenObject]:
         order = WorkOrder(self._storage_uri, self._credentials_folder, self._read_bytes, encode_job(job))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -90,7 +90,7 @@ class ProcessWorker:
         )
         try:
             async with asyncio.timeout(DEADLINE_S):
-                return _sizes(await self._ask(process, order))
+                return _objects(await self._ask(process, order))
         except TimeoutError:
             raise StoreUnavailable(f"a compaction job took more than {DEADLINE_S:.0f} s") from None
         finally:
@@ -116,9 +116,9 @@ class ProcessWorker:
             raise StoreUnavailable(f"the compaction process ended without an answer: {error}") from error
 
 
-def _sizes(written: Written) -> Sequence[int]:
+def _objects(written: Written) -> Sequence[WrittenObject]:
     if written.damaged is not None:
         raise DataMissing(key=written.damaged, what=written.error or "a source")
     if written.error is not None:
         raise StoreUnavailable(f"a compaction job failed: {written.error}")
-    return written.sizes
+    return written.objects

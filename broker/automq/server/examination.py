@@ -25,13 +25,13 @@ from automq.runtime.turns import in_turns
 from automq.s3stream.model import CorruptData, FormatTooNew, StoreDamaged
 from automq.s3stream.objects.format import (
     FOOTER_BYTES,
-    ObjectIndex,
     check_block,
     decode_footer,
     object_folder,
     object_key,
     parse_object_key,
 )
+from automq.s3stream.objects.index import whole_index
 from automq.s3stream.ports import ObjectInfo, ObjectNotFound, ObjectStorage
 from automq.s3stream.store.layout import CLUSTER_KEY, parse_key
 from automq.s3stream.store.listing import list_own
@@ -198,9 +198,7 @@ class Examination:
         try:
             tail = data[max(0, len(data) - FOOTER_BYTES) :]
             footer = decode_footer(info.key, tail, size=len(data), cluster_id=cluster_id, object_id=object_id)
-            index_end = footer.index_position + footer.index_size
-            index = ObjectIndex(info.key, bytes(data[footer.index_position : index_end]), footer)
-            entries = list(index.entries())
+            entries = list(whole_index(info.key, data, footer).entries())
         except (CorruptData, FormatTooNew) as error:
             self._report.add([_object_damage(image, info.key, str(error), image.ranges_of(object_id))])
             return

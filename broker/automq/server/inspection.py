@@ -17,6 +17,7 @@ from automq.metadata import snapshot_format
 from automq.metadata.sealed import NotSealed, unseal
 from automq.s3stream.model import CorruptData
 from automq.s3stream.objects import format as objects
+from automq.s3stream.objects.index import whole_index
 from automq.s3stream.ports import ObjectInfo
 from automq.s3stream.store.layout import is_folder_marker, parse_key
 from automq.s3stream.wal import format as wal
@@ -85,10 +86,8 @@ def _inspect_object(name: str, data: bytes) -> Inspection:
         cluster_id=cluster_id,
         object_id=ObjectId(object_id),
     )
-    end = footer.index_position + footer.index_size
-    index = objects.ObjectIndex(name, data[footer.index_position : end], footer)
     rows: list[list[str]] = []
-    for entry in index.entries():
+    for entry in whole_index(name, view, footer).entries():
         objects.check_block(name, entry, view[entry.position : entry.position + entry.size])
         rows.append(
             [

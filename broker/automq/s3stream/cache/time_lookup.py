@@ -11,16 +11,18 @@ was learned of each group of batches is kept with it: who asks again looks at on
 
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 from automq.ids import ObjectId, Offset, StreamId
 from automq.runtime.turns import Pace, in_turns
 from automq.s3stream.arena import Arena
-from automq.s3stream.cache.block_cache import BlockCache
+from automq.s3stream.cache.block_cache import BlockCache, is_small_share
 from automq.s3stream.cache.log_cache import ARENA_SHIFT, POSITION_MASK, SIZE_BITS, BlockState, Run, StreamTail
 from automq.s3stream.cache.lost_ranges import hides, past_lost
-from automq.s3stream.model import DataMissing, ObjectSpan, StoreDamaged
+from automq.s3stream.model import CorruptData, DataMissing, ObjectSpan, StoreDamaged
+from automq.s3stream.objects.block import DataBlock
+from automq.s3stream.objects.format import IndexEntry
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectNotFound
 
@@ -149,35 +151,72 @@ class TimeLookup:
 
     async def _greatest_in(self, span: ObjectSpan, start: Offset, greatest: int | None) -> int | None:
         """Of the part of an object that is seen, or `greatest`. Raises as `_first_in` does."""
+        position, more = start, True
+        while more:
+            entries, more = await self._reader.index.entries_from(
+                span.object_id, span.object_size, self._stream.stream_id, position
+            )
+            for entry in entries:
+                position = entry.end
+                if greatest is None or entry.max_timestamp_ms > greatest:
+                    greatest = await self._greatest_of(span, entry, start, greatest)
+        return greatest
+
+    async def _greatest_of(
+        self, span: ObjectSpan, entry: IndexEntry, start: Offset, greatest: int | None
+    ) -> int | None:
+        """Of the part of a block that is seen, or `greatest`."""
         lost = self._stream.lost
-        index = await self._reader.index(span.object_id, span.object_size)
-        for entry in index.data_entries(self._stream.stream_id, start):
-            if greatest is not None and entry.max_timestamp_ms <= greatest:
-                continue
-            if self._is_whole(entry.start, entry.end, start):
-                greatest = entry.max_timestamp_ms
-            elif past_lost(lost, max(start, entry.start)) < entry.end:
-                block = await self._blocks.block(span.object_id, entry)
-                for base, timestamp_ms in block.timestamps():
-                    if base >= start and past_lost(lost, base) == base:
-                        greatest = timestamp_ms if greatest is None else max(greatest, timestamp_ms)
+        if self._is_whole(entry.start, entry.end, start):
+            return entry.max_timestamp_ms
+        if past_lost(lost, max(start, entry.start)) < entry.end:
+            block = await self._blocks.block(span.object_id, entry)
+            for base, timestamp_ms in block.timestamps():
+                if base >= start and past_lost(lost, base) == base:
+                    greatest = timestamp_ms if greatest is None else max(greatest, timestamp_ms)
         return greatest
 
     async def _first_in(self, span: ObjectSpan, timestamp_ms: int, start: Offset) -> Offset | None:
         """The first batch from `start` on in one object. Raises ObjectNotFound, CorruptData, StoreError."""
-        index = await self._reader.index(span.object_id, span.object_size)
-        for entry in index.data_entries(self._stream.stream_id, start):
-            if entry.max_timestamp_ms < timestamp_ms:
-                continue
-            block = await self._blocks.block(span.object_id, entry)
-            from_offset = start
-            while from_offset < entry.end:
-                found = block.find_timestamp(timestamp_ms, from_offset)
-                if found is None:
-                    break
-                from_offset = past_lost(self._stream.lost, found)
-                if from_offset == found:
-                    return found
+        share = await self._share(span)
+        if share is not None:
+            for block in share:
+                if block.end > start:
+                    found = self._first_of(block, timestamp_ms, start)
+                    if found is not None:
+                        return found
+            return None
+        position, more = start, True
+        while more:
+            entries, more = await self._reader.index.entries_from(
+                span.object_id, span.object_size, self._stream.stream_id, position
+            )
+            for entry in entries:
+                position = entry.end
+                if entry.max_timestamp_ms >= timestamp_ms:
+                    found = self._first_of(await self._blocks.block(span.object_id, entry), timestamp_ms, start)
+                    if found is not None:
+                        return found
+        return None
+
+    async def _share(self, span: ObjectSpan) -> Sequence[DataBlock] | None:
+        """All blocks of the stream in the object, where they are few; None where its index must be asked."""
+        if is_small_share(span):
+            with suppress(CorruptData):
+                blocks = await self._blocks.share(span, self._stream.stream_id).blocks()
+                if blocks[-1].end >= span.end:
+                    return blocks
+        return None
+
+    def _first_of(self, block: DataBlock, timestamp_ms: int, start: Offset) -> Offset | None:
+        """The first batch from `start` on in one block."""
+        while start < block.end:
+            found = block.find_timestamp(timestamp_ms, start)
+            if found is None:
+                return None
+            start = past_lost(self._stream.lost, found)
+            if start == found:
+                return found
         return None
 
     @asynccontextmanager

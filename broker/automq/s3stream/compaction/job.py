@@ -10,7 +10,7 @@ import msgspec
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class Source(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -48,10 +48,24 @@ class CompactionJob(msgspec.Struct, frozen=True, array_like=True):
     """How fast sources are read; 0: as fast as they come."""
 
 
-class Written(msgspec.Struct, frozen=True, array_like=True):
-    """What became of a job: the size of each output, in their order; or why there is none."""
+class Share(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Where in an output the blocks of one stream lie, one behind the other."""
 
-    sizes: tuple[int, ...] = ()
+    position: int
+    size: int
+
+
+class WrittenObject(msgspec.Struct, frozen=True, array_like=True):
+    """An output that was put, and what each of its streams has there, in their order."""
+
+    size: int
+    shares: tuple[Share, ...]
+
+
+class Written(msgspec.Struct, frozen=True, array_like=True):
+    """What became of a job: its outputs, in their order; or why there are none."""
+
+    objects: tuple[WrittenObject, ...] = ()
     damaged: str | None = None
     """The key of a source that is damaged or missing: the same job fails again."""
     error: str | None = None

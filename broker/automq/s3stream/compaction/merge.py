@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from typing import Final
 
 from automq.ids import Offset
-from automq.s3stream.compaction.job import CompactionJob, Output, Piece, Source
+from automq.s3stream.compaction.job import CompactionJob, Output, Piece, Share, Source, WrittenObject
 from automq.s3stream.model import CorruptData, DataMissing
 from automq.s3stream.objects.creation import put_object
-from automq.s3stream.objects.format import ROW, ROW_BYTES, IndexEntry, ObjectIndex, check_block, object_key
-from automq.s3stream.objects.reader import ObjectReader
+from automq.s3stream.objects.format import ROW, ROW_BYTES, IndexEntry, check_block, object_key
+from automq.s3stream.objects.index import ObjectIndex
+from automq.s3stream.objects.index_cache import read_index
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES, Batch, ObjectWriter
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage
 
@@ -78,24 +79,27 @@ class Merge:
         job: CompactionJob,
         *,
         store: ObjectStorage,
-        reader: ObjectReader,
         pace: Pace,
         read_bytes: int = READ_BYTES,
     ) -> None:
         self._job = job
         self._store = store
-        self._reader = reader
         self._pace = pace
         self._read_bytes = read_bytes
         self._cursors: list[_Cursor] = []
         self._in_turn = 0
 
-    async def run(self) -> Sequence[int]:
-        """The sizes of the outputs, all of them put. Raises StoreDamaged, StoreError."""
+    async def run(self) -> Sequence[WrittenObject]:
+        """The outputs, all of them put. Raises StoreDamaged, StoreError."""
         for source in self._job.sources:
             key = object_key(self._job.cluster_id, source.object_id)
             try:
-                index = await self._reader.index(source.object_id, source.size)
+                index = await read_index(
+                    self._store,
+                    cluster_id=self._job.cluster_id,
+                    object_id=source.object_id,
+                    object_size=source.size,
+                )
             except ObjectNotFound:
                 raise DataMissing(key=key, what=WHAT) from None
             self._cursors.append(
@@ -110,11 +114,13 @@ class Merge:
             )
         return [await self._write(output) for output in self._job.outputs]
 
-    async def _write(self, output: Output) -> int:
-        """One output, put. Returns its size."""
+    async def _write(self, output: Output) -> WrittenObject:
+        """One output, put."""
         writer = ObjectWriter(self._job.cluster_id, output.object_id)
         group: list[Batch] = []
         group_bytes = 0
+        shares: list[Share] = []
+        share_start = writer.size
         for number, piece in enumerate(output.pieces):
             async for batches in self._blocks(piece):
                 for batch in batches:
@@ -123,12 +129,15 @@ class Merge:
                     if group_bytes >= DATA_BLOCK_BYTES:
                         writer.add_block(piece.stream, group)
                         group, group_bytes = [], 0
-            is_last = number + 1 == len(output.pieces) or output.pieces[number + 1].stream != piece.stream
-            if group and is_last:
+            if number + 1 < len(output.pieces) and output.pieces[number + 1].stream == piece.stream:
+                continue
+            if group:
                 writer.add_block(piece.stream, group)
                 group, group_bytes = [], 0
+            shares.append(Share(share_start, writer.size - share_start))
+            share_start = writer.size
         await put_object(self._store, object_key(self._job.cluster_id, output.object_id), writer.finish())
-        return writer.size
+        return WrittenObject(writer.size, tuple(shares))
 
     async def _blocks(self, piece: Piece) -> AsyncIterator[Sequence[Batch]]:
         """The batches of a piece, block by block. Raises CorruptData unless they reach from its start to its end."""
@@ -156,7 +165,8 @@ class Merge:
 
 def rows_of(entry: IndexEntry, data: memoryview) -> Iterator[Batch]:
     """The batches of a checked block, each with its checksum."""
-    position = entry.batches * ROW_BYTES
-    for base, timestamp, count, length, crc in ROW.iter_unpack(data[:position]):
+    table = entry.layout.head_bytes
+    position = table + entry.batches * ROW_BYTES
+    for base, timestamp, count, length, crc in ROW.iter_unpack(data[table:position]):
         yield Offset(base), count, timestamp, crc, data[position : position + length]
         position += length

@@ -2,25 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
-from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
-from automq.s3stream.compaction.job import CompactionJob
+from automq.s3stream.compaction.job import CompactionJob, WrittenObject
 from automq.s3stream.compaction.merge import READ_BYTES, Merge
-from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.requests import Purpose, serving
-
-# Kept beyond what the job itself holds: as good as nothing, each index is asked for once.
-INDEX_BYTES_MAX: Final = 1024 * 1024
 
 
 class CompactionWorker(Protocol):
     """One job at a time."""
 
-    async def run(self, job: CompactionJob) -> Sequence[int]:
-        """Put every output of the job; their sizes. After an error some may be put: nothing refers to them.
+    async def run(self, job: CompactionJob) -> Sequence[WrittenObject]:
+        """Put every output of the job, and say what they are. After an error some may be put: nothing refers to them.
 
         Raises StoreDamaged for a source that is damaged, missing, or not what the job says; StoreError when the store
         failed.
@@ -36,14 +31,10 @@ class InProcessWorker:
         self._clock = clock
         self._read_bytes = read_bytes
 
-    async def run(self, job: CompactionJob) -> Sequence[int]:
-        # A reader of its own: indexes of objects that are about to go must not push others out of a cache.
-        reader = ObjectReader(
-            store=self._store, cluster_id=job.cluster_id, clock=self._clock, account=ByteBudget(INDEX_BYTES_MAX)
-        )
+    async def run(self, job: CompactionJob) -> Sequence[WrittenObject]:
         pace = Pace(job.bytes_per_second, self._clock)
         with serving(Purpose.COMPACTION):
-            return await Merge(job, store=self._store, reader=reader, pace=pace.read, read_bytes=self._read_bytes).run()
+            return await Merge(job, store=self._store, pace=pace.read, read_bytes=self._read_bytes).run()
 
 
 class Pace:

@@ -9,19 +9,21 @@ The writer works in steps of one data block, so that its caller can let the even
 from collections.abc import Generator, Iterable, Sequence
 from typing import Final
 
-from crc32c import crc32c
-
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
 from automq.s3stream.objects.format import (
+    BLOCK_HEAD_BYTES,
     ENTRY_BYTES,
     HEADER_BYTES,
     ROW,
     ROW_BYTES,
     BlockKind,
     IndexEntry,
+    block_layout,
+    encode_block_head,
     encode_entry,
     encode_footer,
     encode_header,
+    encode_root,
 )
 from automq.s3stream.ports import Buffer
 from automq.steps import at_once
@@ -35,6 +37,7 @@ JOINED_BELOW_BYTES: Final = 4 * 1024
 VIEW_BYTES: Final = 400
 PIECE_US: Final = 5
 NO_ENTRY: Final = bytes(ENTRY_BYTES)
+INDEX_BYTES_A_US: Final = 2048
 
 Batch = tuple[int, int, int, int, memoryview]
 """Base offset, count, max timestamp in ms, crc32c of the bytes, bytes."""
@@ -44,7 +47,7 @@ def writing_bytes(size: int, batches: int) -> int:
     """About what laying out `batches` of one stream, `size` bytes together, takes in memory."""
     views = size * 9 // 8 if size < JOINED_BELOW_BYTES * batches else VIEW_BYTES * batches
     # What grows in place has a reserve of an eighth.
-    return views + ROW_BYTES * batches * 9 // 8 + 2 * ENTRY_BYTES
+    return views + BLOCK_HEAD_BYTES + ROW_BYTES * batches * 9 // 8 + 2 * ENTRY_BYTES
 
 
 class ObjectWriter:
@@ -63,6 +66,7 @@ class ObjectWriter:
         self._index = bytearray()
         self._newest = (0, 0, 0)
         """Stream, kind and start of the newest entry: the index is ordered by them."""
+        self._layout = block_layout(cluster_id, object_id)
         self._checkpoints: list[tuple[IndexEntry, Sequence[bytes], int]] = []
         """Pieces, each with its place in the index: they lie behind all data."""
         self._position = HEADER_BYTES
@@ -101,18 +105,20 @@ class ObjectWriter:
             records=records,
             batches=len(views),
             position=self._position,
-            size=size + len(rows),
-            crc=crc32c(rows),
+            size=BLOCK_HEAD_BYTES + len(rows) + size,
+            crc=0,
             max_timestamp_ms=max_timestamp,
             kind=BlockKind.DATA,
+            layout=self._layout,
         )
+        head = encode_block_head(entry, rows)
         self._in_order(entry)
         self._index += encode_entry(entry)
         if size < JOINED_BELOW_BYTES * len(views):
-            self._copy(rows, *views)
+            self._copy(head, rows, *views)
         else:
             self._joined = None
-            self.body.append(rows)
+            self.body.append(head + rows)
             self.body.extend(views)
         self._position += entry.size
         return entry
@@ -139,6 +145,7 @@ class ObjectWriter:
             crc=crc,
             max_timestamp_ms=-1,
             kind=BlockKind.CHECKPOINT,
+            layout=self._layout,
         )
         self._checkpoints.append((entry, buffers, len(self._index)))
         self._in_order(entry)
@@ -160,7 +167,7 @@ class ObjectWriter:
         return at_once(self.finish_in_turns())
 
     def finish_in_turns(self) -> Generator[int, None, list[Buffer]]:
-        """Pieces of checkpoints, index and footer; the whole body. One part a piece: there may be thousands."""
+        """Pieces of checkpoints, index, root and footer; the whole body. One part a piece: there may be thousands."""
         for entry, buffers, place in self._checkpoints:
             entry.position = self._position
             self._position += entry.size
@@ -171,8 +178,10 @@ class ObjectWriter:
                 self.body += buffers
             self._index[place : place + ENTRY_BYTES] = encode_entry(entry)
             yield PIECE_US
-        index = bytes(self._index)
-        footer = encode_footer(self._cluster_id, self._object_id, index_position=self._position, index=index)
-        self.body += [index, footer]
-        self._position += len(index) + len(footer)
+        root = encode_root(self._index)
+        yield len(self._index) // INDEX_BYTES_A_US
+        position = self._position + len(self._index)
+        footer = encode_footer(self._cluster_id, self._object_id, position=position, root=root)
+        self.body += [self._index, root, footer]
+        self._position = position + len(root) + len(footer)
         return self.body

@@ -46,14 +46,15 @@ class ObjectBuilder:
     ) -> None:
         """Consecutive batches of one stream, at least one; streams in ascending order."""
         start = end = -1
-        size = 0
+        size = position = 0
         max_timestamp = -(1 << 63)
         for group in _groups(batches):
             if group is None:
                 await self._pace.spend(BATCHES_A_PART)
                 continue
             entry = self._writer.add_block(stream, group)
-            start = entry.start if start < 0 else start
+            if start < 0:
+                start, position = entry.start, entry.position
             end = entry.end
             size += entry.size
             max_timestamp = max(max_timestamp, entry.max_timestamp_ms)
@@ -69,6 +70,7 @@ class ObjectBuilder:
                 size=size,
                 max_timestamp_ms=max_timestamp,
                 checkpoint=0 if checkpoint is None else checkpoint.kept,
+                position=position,
             )
         )
 
@@ -102,6 +104,7 @@ class ObjectBuilder:
                 size=entry.size,
                 max_timestamp_ms=entry.max_timestamp_ms,
                 checkpoint=kept,
+                position=entry.position,
             )
         )
 

@@ -14,6 +14,7 @@ from automq.metadata.records import BrokerRegistered, ObjectsDestroyed
 from automq.metadata.replay import replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.s3stream.model import BrokerFenced, CommitTooLarge, ObjectRefused
+from automq.s3stream.objects.format import HEADER_BYTES
 from tests.support.compaction_world import EPOCH, NODE, CompactionWorld
 from tests.support.metadata_worlds import check
 
@@ -113,10 +114,10 @@ def test_what_was_trimmed_meanwhile_is_left_out() -> None:
     world.commit(request)
 
     check(world.image)
-    # The span that holds offset 7 is whole, as before.
-    assert [(span.object_id, span.start, span.end, span.size) for span in world.image.spans_of(StreamId(1))] == [
-        (4, 5, 15, 100)
-    ]
+    # The span that holds offset 7 is whole, as before. What was trimmed lies before it in the output.
+    assert [
+        (span.object_id, span.start, span.end, span.position, span.size) for span in world.image.spans_of(StreamId(1))
+    ] == [(4, 5, 15, HEADER_BYTES, 150)]
 
 
 def test_stream_that_was_trimmed_away_or_deleted_meanwhile_is_left_out() -> None:

@@ -15,6 +15,7 @@ from automq.protocol.messages.discovery import MetadataRequest, MetadataRequestT
 from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from automq.protocol.records import RecordBatch
 from automq.runtime.telemetry import Metrics
+from automq.s3stream.cache import block_cache
 from automq.s3stream.model import CorruptData, DataMissing, StreamQuarantined
 from automq.s3stream.objects.format import FOOTER_BYTES
 from automq.s3stream.ports import StoreUnavailable
@@ -75,7 +76,11 @@ BREAKAGES: dict[str, Callable[[bytearray], None]] = {
 
 @pytest.mark.parametrize("breakage", [*BREAKAGES, "removed"])
 @pytest.mark.parametrize("first", [0, 4, 8])
-async def test_f8_an_unusable_object_holds_up_its_offsets_and_nothing_else(breakage: str, first: int) -> None:
+async def test_f8_an_unusable_object_holds_up_its_offsets_and_nothing_else(
+    breakage: str, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a stream with much in an object only its index knows where.
+    monkeypatch.setattr(block_cache, "SHARE_BYTES_MAX", 100)
     world = await World.made()
     key = world.key_at(first)
     if breakage == "removed":
@@ -96,8 +101,26 @@ async def test_f8_an_unusable_object_holds_up_its_offsets_and_nothing_else(break
     await world.path.close()
 
 
+@pytest.mark.parametrize("breakage", ["bit in the index", "bit in the footer"])
+@pytest.mark.parametrize("first", [0, 4, 8])
+async def test_an_index_that_is_damaged_hides_no_records_whose_place_the_metadata_know(
+    breakage: str, first: int
+) -> None:
+    world = await World.made()
+    await world.damage(world.key_at(first), BREAKAGES[breakage])
+
+    world = await world.restarted()
+
+    assert await world.consumed() == WHOLE
+    assert await world.produced() is ErrorCode.NONE
+    await world.path.close()
+
+
 @pytest.mark.parametrize("breakage", ["bit in the index", "removed"])
-async def test_a_quarantine_ends_when_what_was_damaged_is_restored(breakage: str) -> None:
+async def test_a_quarantine_ends_when_what_was_damaged_is_restored(
+    breakage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_cache, "SHARE_BYTES_MAX", 100)
     world = await World.made()
     key = world.key_at(8)
     whole = await world.path.store.get(key)

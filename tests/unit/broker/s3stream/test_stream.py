@@ -7,8 +7,7 @@ import pytest
 from automq.ids import NodeId, ObjectId, Offset, StreamId
 from automq.metadata.records import StreamTrimmed
 from automq.metadata.spans import NOTHING_HELD
-from automq.s3stream import stream as stream_module
-from automq.s3stream.cache import read_ahead
+from automq.s3stream.cache import block_cache
 from automq.s3stream.model import (
     CorruptData,
     DataMissing,
@@ -19,7 +18,7 @@ from automq.s3stream.model import (
     StreamFenced,
     StreamNotFound,
 )
-from automq.s3stream.objects.format import FOOTER_BYTES, ROW_BYTES, object_key
+from automq.s3stream.objects.format import BLOCK_HEAD_BYTES, FOOTER_BYTES, ROOT_HEAD, ROOT_LINE, ROW_BYTES, object_key
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from automq.s3stream.upload.builder import ObjectBuilder
@@ -220,8 +219,12 @@ async def read_until_damage_after(stream: Stream, start: int) -> list[int]:
     return [int(bytes(view[:40]).split(b">")[0].split(b":")[1]) for view in result.batches]
 
 
-@pytest.mark.parametrize("what", ["footer", "index", "cut", "emptied"])
-async def test_f8_what_an_unusable_object_holds_is_hidden_and_no_more(what: str) -> None:
+@pytest.mark.parametrize("what", ["footer", "index", "page", "cut", "emptied"])
+async def test_f8_what_an_unusable_object_holds_is_hidden_and_no_more(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a stream with much in an object only its index knows where.
+    monkeypatch.setattr(block_cache, "SHARE_BYTES_MAX", 100)
     engine, stream, store = an_engine()
     await cold(engine, stream, 12)
     key = await key_at(engine, stream, 8)
@@ -231,6 +234,8 @@ async def test_f8_what_an_unusable_object_holds_is_hidden_and_no_more(what: str)
             data[-10] ^= 1
         case "index":
             data[-FOOTER_BYTES - 10] ^= 1
+        case "page":
+            data[-FOOTER_BYTES - ROOT_HEAD.size - ROOT_LINE.size - 10] ^= 1
         case "cut":
             del data[len(data) // 2 :]
         case _:
@@ -390,7 +395,7 @@ async def test_segments_are_what_retention_sees() -> None:
     await cold(engine, stream, 8)
     append(stream, 2, timestamp_ms=99)
 
-    size = 4 * (100 + ROW_BYTES)
+    size = BLOCK_HEAD_BYTES + 4 * (100 + ROW_BYTES)
     assert list(stream.segments()) == [
         Segment(start=Offset(0), end=Offset(8), size=size, max_timestamp_ms=30),
         Segment(start=Offset(8), end=Offset(16), size=size, max_timestamp_ms=70),
@@ -479,20 +484,3 @@ async def test_stream_opens_above_its_end_when_it_was_trimmed_there() -> None:
     again = engine.storage.open_stream(stream.stream_id)
 
     assert (again.start_offset, again.next_offset, again.confirmed_offset) == (7, 7, 7)
-
-
-async def test_a3_first_cold_read_is_small_and_those_that_follow_it_grow(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, stream, _ = an_engine()
-    await cold(engine, stream, 60, per_object=60)
-    batch_bytes = len(a_batch(1, 0))
-    monkeypatch.setattr(stream_module, "FIRST_READ_BYTES", 2 * batch_bytes)
-    monkeypatch.setattr(read_ahead, "FIRST_BYTES", batch_bytes)
-    counts, start = [], Offset(0)
-    for _ in range(5):
-        read = await stream.read(start, stream.confirmed_offset, 20 * batch_bytes)
-        counts.append(len(read.batches))
-        start = read.end_offset
-    jumped = await stream.read(Offset(100), stream.confirmed_offset, 20 * batch_bytes)
-
-    assert counts == [2, 2, 2, 4, 8]
-    assert len(jumped.batches) == 2

@@ -56,9 +56,9 @@ def a_worker(folder: pathlib.Path, on_report: Callable[[Report], None] = nobody)
 
 
 async def test_job_is_done_by_another_process(store: ObjectStorage, tmp_path: pathlib.Path) -> None:
-    (size,) = await a_worker(tmp_path).run(await a_job(store))
+    (written,) = await a_worker(tmp_path).run(await a_job(store))
 
-    assert len(await store.get(object_key(CLUSTER, ObjectId(9)))) == size
+    assert len(await store.get(object_key(CLUSTER, ObjectId(9)))) == written.size
 
 
 async def test_damage_is_named_by_its_key(store: ObjectStorage, tmp_path: pathlib.Path) -> None:
@@ -160,13 +160,13 @@ async def test_requests_of_the_process_are_the_brokers(tmp_path: pathlib.Path) -
                 read_bytes=READ_BYTES,
                 on_report=counting(StoreRequests(metrics), metrics),
             )
-            (size,) = await worker.run(job)
+            (written,) = await worker.run(job)
             asked = Counter(seen.method for seen in proxy.seen[before:])
 
     assert asked["GET"] == counted(metrics, "automq_store_requests_total", "GetObject") > 0
     assert asked["PUT"] == counted(metrics, "automq_store_requests_total", "PutObject") == 1
     assert sum(asked.values()) == sum(value for _, value in samples(metrics, "automq_store_requests_total"))
-    assert counted(metrics, "automq_store_sent_bytes_total", "PutObject") == size
+    assert counted(metrics, "automq_store_sent_bytes_total", "PutObject") == written.size
     # Each byte once, indexes of the sources included, or a little more.
     assert sources * 0.5 < counted(metrics, "automq_store_received_bytes_total", "GetObject") < sources * 2.5
     assert sum(value for _, value in samples(metrics, "automq_compaction_cpu_seconds_total")) > 0

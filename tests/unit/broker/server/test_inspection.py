@@ -5,56 +5,50 @@ import uuid
 import pytest
 from crc32c import crc32c
 
-from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
+from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, StreamId, TopicId
 from automq.metadata import log_format as metadata
 from automq.metadata.records import TopicCreated, encode_record
 from automq.metadata.sealed import seal
 from automq.metadata.snapshot_format import encode_snapshot
 from automq.s3stream.model import CorruptData
-from automq.s3stream.objects import format as objects
+from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import ObjectInfo
 from automq.s3stream.wal import format as wal
 from automq.server.inspection import KeyLine, NotOurs, inspect, key_line
 from automq.steps import at_once
+from tests.support.old_objects import OldObjectWriter
 
 CLUSTER = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
 NONCE = bytes(16)
 
 
-def an_object() -> bytes:
-    header = objects.encode_header(CLUSTER, ObjectId(9))
-    table = objects.ROW.pack(5, 1000, 1, 3, crc32c(b"abc"))
-    block = table + b"abc"
-    entry = objects.IndexEntry(
-        stream=StreamId(4),
-        start=Offset(5),
-        end=Offset(6),
-        records=1,
-        batches=1,
-        position=len(header),
-        size=len(block),
-        crc=crc32c(table),
-        max_timestamp_ms=1000,
-        kind=objects.BlockKind.DATA,
-    )
-    index = objects.encode_entry(entry)
-    footer = objects.encode_footer(CLUSTER, ObjectId(9), index_position=len(header) + len(block), index=index)
-    return header + block + index + footer
+def an_object(writer: ObjectWriter | OldObjectWriter) -> bytes:
+    writer.add_block(StreamId(4), [(5, 1, 1000, crc32c(b"abc"), memoryview(b"abc"))])
+    return b"".join(writer.finish())
 
 
-def test_object_shows_its_index() -> None:
-    found = inspect("x", an_object())
+def new_object() -> bytes:
+    return an_object(ObjectWriter(CLUSTER, ObjectId(9)))
+
+
+def old_object() -> bytes:
+    return an_object(OldObjectWriter(CLUSTER, ObjectId(9)))
+
+
+@pytest.mark.parametrize(("data", "version", "size"), [(old_object(), "1", "31"), (new_object(), "2", "83")])
+def test_object_shows_its_index(data: bytes, version: str, size: str) -> None:
+    found = inspect("x", data)
 
     assert found.title == "object"
-    assert (found.facts["cluster id"], found.facts["object id"]) == (CLUSTER, "9")
-    assert found.rows == [["4", "data", "5", "6", "1", "1", "48", "31", "1000"]]
+    assert (found.facts["cluster id"], found.facts["object id"], found.facts["format"]) == (CLUSTER, "9", version)
+    assert found.rows == [["4", "data", "5", "6", "1", "1", "48", size, "1000"]]
 
 
 def test_damaged_block_is_told_with_its_place() -> None:
-    damaged = bytearray(an_object())
+    damaged = bytearray(new_object())
     damaged[50] ^= 1
 
-    with pytest.raises(CorruptData, match="corrupt data block in x at byte 48, 31 bytes long"):
+    with pytest.raises(CorruptData, match="corrupt data block in x at byte 48, 83 bytes long"):
         inspect("x", bytes(damaged))
 
 

@@ -10,12 +10,13 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.cache.block_cache import BlockCache
 from automq.s3stream.model import ObjectSpan
+from automq.s3stream.objects.block import BLOCK_OVERHEAD_BYTES
 from automq.s3stream.objects.format import IndexEntry, object_key
-from automq.s3stream.objects.reader import BLOCK_OVERHEAD_BYTES, ObjectReader
 from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
 from tests.support.engine import CLUSTER, HeldStore, LoopClock, stored
+from tests.support.object_reads import read_objects
 
 OBJECT = ObjectId(7)
 STREAM = StreamId(1)
@@ -26,9 +27,7 @@ class World:
 
     def __init__(self, *, bytes_max: int = 1_000_000, cold_bytes: int = 1_000_000) -> None:
         self.store = HeldStore(MemoryStore())
-        self.reader = ObjectReader(
-            store=self.store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1_000_000)
-        )
+        self.reader = read_objects(self.store)
         self.crashes: list[str] = []
         self.tasks = Tasks("cache", on_crash=lambda name, error: self.crashes.append(name))
         self.account = ByteBudget(bytes_max)
@@ -48,9 +47,9 @@ class World:
             writer.add_block(STREAM, [stored(STREAM, block, 1, 0, size=1000)])
         await self.store.put(object_key(CLUSTER, OBJECT), writer.finish())
         self.size = writer.size
-        entries = list((await self.reader.index(OBJECT, writer.size)).data_entries(STREAM, Offset(0)))
+        entries, _ = await self.reader.index.entries_from(OBJECT, writer.size, STREAM, Offset(0))
         self.store.calls.clear()
-        return entries
+        return list(entries)
 
 
 async def test_concurrent_readers_share_one_load() -> None:
@@ -126,7 +125,7 @@ async def test_a_damaged_block_is_looked_at_again_after_a_while_and_not_before()
     key = object_key(CLUSTER, OBJECT)
     whole = await world.store.get(key)
     damaged = bytearray(whole)
-    damaged[entries[0].position + 50] ^= 1
+    damaged[entries[0].position + 90] ^= 1
     await world.store.put(key, [damaged])
     world.store.calls.clear()
 
@@ -145,7 +144,7 @@ async def test_f8_a_damaged_block_takes_nothing_from_its_neighbours() -> None:
     entries = await world.write()
     key = object_key(CLUSTER, OBJECT)
     damaged = bytearray(await world.store.get(key))
-    damaged[entries[1].position + 50] ^= 1
+    damaged[entries[1].position + 90] ^= 1
     await world.store.put(key, [damaged])
 
     world.cache.preload(OBJECT, entries)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automq.ids import ObjectId, Offset, StreamId
-from automq.runtime.budget import ByteBudget
 from automq.s3stream.compaction.job import (
     VERSION,
     CompactionJob,
     FormatMismatch,
     Output,
     Piece,
+    Share,
     Source,
     decode_job,
     encode_job,
@@ -23,20 +23,24 @@ from automq.s3stream.compaction.job import (
 from automq.s3stream.compaction.merge import Merge
 from automq.s3stream.model import CorruptData, DataMissing
 from automq.s3stream.objects.format import object_key
-from automq.s3stream.objects.reader import ObjectReader
+from automq.s3stream.objects.index_cache import read_index
 from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.store.memory import MemoryStore
-from tests.support.engine import CLUSTER, LoopClock, a_batch, stored
+from tests.support.engine import CLUSTER, a_batch, stored
+from tests.support.object_reads import read_objects
+from tests.support.old_objects import OldObjectWriter
 
 STATE = b"state"
 COUNT = 2
 """Records in a batch of these tests."""
 
 
-async def put_source(store: MemoryStore, number: int, streams: Sequence[tuple[int, int, int]]) -> Source:
+async def put_source(
+    store: MemoryStore, number: int, streams: Sequence[tuple[int, int, int]], *, old: bool = False
+) -> Source:
     """An object with (stream, first offset, batches) each in a block of its own, and a checkpoint behind each."""
-    writer = ObjectWriter(CLUSTER, ObjectId(number))
+    writer = (OldObjectWriter if old else ObjectWriter)(CLUSTER, ObjectId(number))
     for stream, start, batches in streams:
         bases = range(start, start + batches * COUNT, COUNT)
         writer.add_block(StreamId(stream), [stored(StreamId(stream), base, COUNT, base) for base in bases])
@@ -57,13 +61,25 @@ async def run(store: MemoryStore, job: CompactionJob, *, read_bytes: int = 1 << 
         nonlocal reads
         reads += 1
 
-    reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1 << 30))
-    return await Merge(job, store=store, reader=reader, pace=pace, read_bytes=read_bytes).run(), reads
+    written = await Merge(job, store=store, pace=pace, read_bytes=read_bytes).run()
+    for output, put in zip(job.outputs, written, strict=True):
+        await check_shares(store, output, put.shares)
+    return [put.size for put in written], reads
+
+
+async def check_shares(store: MemoryStore, output: Output, shares: Sequence[Share]) -> None:
+    """Each stream of an output lies where the worker says."""
+    reader = read_objects(store)
+    streams = sorted({piece.stream for piece in output.pieces})
+    for stream, share in zip(streams, shares, strict=True):
+        end = share.position + share.size
+        blocks = await reader.load_share(output.object_id, stream, share.position, end)
+        assert blocks[-1].end == max(piece.end for piece in output.pieces if piece.stream == stream)
 
 
 async def read_stream(store: MemoryStore, object_id: int, size: int, stream: int) -> list[memoryview]:
-    reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1 << 30))
-    index = await reader.index(ObjectId(object_id), size)
+    reader = read_objects(store)
+    index = await read_index(store, cluster_id=CLUSTER, object_id=ObjectId(object_id), object_size=size)
     batches: list[memoryview] = []
     for entry in index.data_entries(StreamId(stream), Offset(0)):
         (block,) = await reader.load(ObjectId(object_id), [entry])
@@ -82,9 +98,7 @@ async def test_pieces_of_one_stream_become_one_block() -> None:
 
     assert await read_stream(store, 10, size, 5) == [a_batch(StreamId(5), base) for base in range(4, 16, 2)]
     assert await read_stream(store, 10, size, 9) == [a_batch(StreamId(9), base) for base in range(2, 8, 2)]
-    index = await ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1 << 30)).index(
-        ObjectId(10), size
-    )
+    index = await read_index(store, cluster_id=CLUSTER, object_id=ObjectId(10), object_size=size)
     assert [entry.stream for entry in index.entries()] == [5, 9]
     assert reads == len(sources)
 
@@ -102,7 +116,8 @@ def test_every_batch_is_written_once_and_in_order(objects: list[list[int]], cut:
         pieces: list[Piece] = []
         for number, counts in enumerate(objects):
             laid = [(stream, ends[stream], count) for stream, count in enumerate(counts) if count]
-            sources.append(await put_source(store, number + 1, laid))
+            # Those of an earlier version are compacted like others.
+            sources.append(await put_source(store, number + 1, laid, old=bool((number + cut) % 2)))
             for stream, start, count in laid:
                 ends[stream] = start + count * COUNT
                 pieces.append(Piece(StreamId(stream), number, Offset(start), Offset(ends[stream])))

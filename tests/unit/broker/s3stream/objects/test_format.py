@@ -1,51 +1,32 @@
-"""Objects as bytes: keys, index lookups, and every damage noticed."""
+"""Objects as bytes: keys, blocks that say what they are, and every damage noticed."""
 
 import pytest
+from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automq.ids import ClusterId, ObjectId, Offset, StreamId
+from automq.ids import ClusterId, ObjectId, StreamId
 from automq.s3stream.model import CorruptData, FormatTooNew
 from automq.s3stream.objects.format import (
-    ENTRY_BYTES,
     FOOTER_BYTES,
     HEADER_BYTES,
-    BlockKind,
-    IndexEntry,
-    ObjectIndex,
+    VERSION,
+    block_layout,
+    check_block,
+    decode_block_head,
     decode_footer,
-    encode_entry,
     encode_footer,
     encode_header,
+    encode_root,
     object_folder,
     object_key,
     parse_object_key,
 )
+from automq.s3stream.objects.writer import ObjectWriter
 
 CLUSTER = ClusterId("ODgzMTQ5OTI3NjE0NTU2Mg")
-
-
-def an_entry(stream: int, start: int, end: int, kind: BlockKind = BlockKind.DATA) -> IndexEntry:
-    return IndexEntry(
-        stream=StreamId(stream),
-        start=Offset(start),
-        end=Offset(end),
-        records=end - start,
-        batches=1,
-        position=HEADER_BYTES,
-        size=10,
-        crc=1,
-        max_timestamp_ms=5,
-        kind=kind,
-    )
-
-
-def an_index(entries: list[IndexEntry]) -> ObjectIndex:
-    index = b"".join(map(encode_entry, entries))
-    data = encode_footer(CLUSTER, ObjectId(9), index_position=HEADER_BYTES + 10, index=index)
-    size = HEADER_BYTES + 10 + len(index) + len(data)
-    footer = decode_footer("key", memoryview(data), size=size, cluster_id=CLUSTER, object_id=ObjectId(9))
-    return ObjectIndex("key", index, footer)
+ROOT = encode_root(b"")
+SIZE = HEADER_BYTES + len(ROOT) + FOOTER_BYTES
 
 
 def test_keys_are_spread_and_of_fixed_width() -> None:
@@ -58,38 +39,14 @@ def test_key_gives_the_id_back(object_id: int) -> None:
     assert parse_object_key(object_key(CLUSTER, ObjectId(object_id))) == object_id
 
 
-def test_lookup_finds_the_block_that_holds_an_offset() -> None:
-    index = an_index(
-        [
-            an_entry(1, 0, 10),
-            an_entry(1, 10, 20),
-            an_entry(1, 20, 20, BlockKind.CHECKPOINT),
-            an_entry(2, 5, 9),
-            an_entry(2, 9, 30),
-        ]
-    )
-
-    assert [entry.start for entry in index.data_entries(StreamId(1), Offset(9))] == [0, 10]
-    assert [entry.start for entry in index.data_entries(StreamId(1), Offset(10))] == [10]
-    assert [entry.start for entry in index.data_entries(StreamId(1), Offset(20))] == []
-    assert [entry.start for entry in index.data_entries(StreamId(2), Offset(0))] == [5, 9]
-    assert [entry.start for entry in index.data_entries(StreamId(3), Offset(0))] == []
-    checkpoint = index.checkpoint_entry(StreamId(1), Offset(20))
-    assert checkpoint is not None
-    assert checkpoint.start == 20
-    assert index.checkpoint_entry(StreamId(1), Offset(19)) is None
-    assert index.checkpoint_entry(StreamId(2), Offset(20)) is None
-    assert len(list(index.entries())) == 5
-
-
 def test_footer_of_another_object_is_refused() -> None:
-    data = encode_footer(CLUSTER, ObjectId(9), index_position=HEADER_BYTES, index=b"")
+    data = encode_footer(CLUSTER, ObjectId(9), position=HEADER_BYTES, root=ROOT)
 
     with pytest.raises(CorruptData, match="identity"):
         decode_footer(
             "key",
             memoryview(data),
-            size=HEADER_BYTES + FOOTER_BYTES,
+            size=HEADER_BYTES + len(ROOT) + FOOTER_BYTES,
             cluster_id=CLUSTER,
             object_id=ObjectId(8),
         )
@@ -97,36 +54,67 @@ def test_footer_of_another_object_is_refused() -> None:
 
 @given(st.integers(0, 8 * FOOTER_BYTES - 1))
 def test_every_flipped_bit_of_the_footer_is_noticed(bit: int) -> None:
-    data = bytearray(encode_footer(CLUSTER, ObjectId(9), index_position=HEADER_BYTES, index=b""))
+    data = bytearray(encode_footer(CLUSTER, ObjectId(9), position=HEADER_BYTES, root=ROOT))
     data[bit // 8] ^= 1 << bit % 8
 
     with pytest.raises((CorruptData, FormatTooNew)):
         decode_footer(
             "key",
             memoryview(data),
-            size=HEADER_BYTES + FOOTER_BYTES,
+            size=HEADER_BYTES + len(ROOT) + FOOTER_BYTES,
             cluster_id=CLUSTER,
             object_id=ObjectId(9),
         )
 
 
-def test_damaged_index_is_refused() -> None:
-    index = bytearray(encode_entry(an_entry(1, 0, 10)))
-    footer = encode_footer(CLUSTER, ObjectId(9), index_position=HEADER_BYTES + 10, index=bytes(index))
-    size = HEADER_BYTES + 10 + ENTRY_BYTES + FOOTER_BYTES
-    where = decode_footer("key", memoryview(footer), size=size, cluster_id=CLUSTER, object_id=ObjectId(9))
-    index[3] ^= 1
+def test_a_footer_of_a_later_version_is_refused_by_name() -> None:
+    data = encode_footer(CLUSTER, ObjectId(9), position=HEADER_BYTES, root=ROOT, version=VERSION + 1)
 
-    with pytest.raises(CorruptData, match="object index"):
-        ObjectIndex("key", bytes(index), where)
+    with pytest.raises(FormatTooNew, match="upgrade"):
+        decode_footer("key", memoryview(data), size=SIZE, cluster_id=CLUSTER, object_id=ObjectId(9))
 
 
-def test_entry_beyond_the_blocks_is_refused() -> None:
-    entry = an_entry(1, 0, 10)
-    entry.size = 11
+def a_block(object_id: int = 9) -> bytes:
+    """The first block of an object: two batches of a stream."""
+    writer = ObjectWriter(CLUSTER, ObjectId(object_id))
+    batches = [(base, 2, 7 + base, crc32c(b"batch"), memoryview(b"batch")) for base in (10, 12)]
+    entry = writer.add_block(StreamId(5), batches)
+    return b"".join(writer.finish())[entry.position : entry.position + entry.size]
 
-    with pytest.raises(CorruptData, match="object index entry"):
-        list(an_index([entry]).entries())
+
+def test_a_block_says_of_itself_what_an_index_says_of_it() -> None:
+    writer = ObjectWriter(CLUSTER, ObjectId(9))
+    entry = writer.add_block(StreamId(5), [(10, 2, 7, crc32c(b"batch"), memoryview(b"batch"))])
+    data = memoryview(b"".join(writer.finish()))[entry.position :]
+
+    layout = block_layout(CLUSTER, ObjectId(9))
+    assert decode_block_head("key", data, position=entry.position, layout=layout) == entry
+    check_block("key", entry, data[: entry.size])
+
+
+@given(st.integers(0, 8 * len(a_block()) - 1))
+def test_every_flipped_bit_of_a_block_that_was_found_without_an_index_is_noticed(bit: int) -> None:
+    data = bytearray(a_block())
+    data[bit // 8] ^= 1 << bit % 8
+
+    with pytest.raises(CorruptData):
+        check_found(data)
+
+
+def test_a_block_of_another_object_or_another_version_is_not_served() -> None:
+    check_found(bytearray(a_block()))
+    with pytest.raises(CorruptData):
+        check_found(bytearray(a_block(object_id=8)))
+    later = bytearray(a_block())
+    later[3] += 1
+    with pytest.raises(CorruptData):
+        check_found(later)
+
+
+def check_found(data: bytearray) -> None:
+    layout = block_layout(CLUSTER, ObjectId(9))
+    entry = decode_block_head("key", memoryview(data), position=HEADER_BYTES, layout=layout)
+    check_block("key", entry, memoryview(data))
 
 
 def test_header_says_whose_object_it_is() -> None:

@@ -1,20 +1,18 @@
 """Reading objects: lookups by offset and time, and nothing served that fails a check."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 from crc32c import crc32c
 
 from automq.ids import ObjectId, Offset, StreamId
-from automq.runtime.budget import ByteBudget
 from automq.s3stream.model import CorruptData
-from automq.s3stream.objects.format import FOOTER_BYTES, ROW_BYTES, object_key
+from automq.s3stream.objects.format import BLOCK_HEAD_BYTES, FOOTER_BYTES, ROW_BYTES, IndexEntry, object_key
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.objects.writer import ObjectWriter
-from automq.s3stream.ports import ObjectNotFound
 from automq.s3stream.store.memory import MemoryStore
-from tests.support.engine import CLUSTER, HeldStore, LoopClock, a_batch, stored
+from tests.support.engine import CLUSTER, HeldStore, a_batch, stored
+from tests.support.object_reads import read_objects
 from tests.support.turns import check_turns
 
 OBJECT = ObjectId(7)
@@ -34,15 +32,19 @@ async def an_object(store: MemoryStore, *, blocks: int = 3, checkpoint: bytes = 
 
 
 def a_reader(store: MemoryStore | HeldStore) -> ObjectReader:
-    return ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1_000_000))
+    return read_objects(store)
+
+
+async def entries_of(reader: ObjectReader, size: int, start: int = 0) -> list[IndexEntry]:
+    entries, _ = await reader.index.entries_from(OBJECT, size, STREAM, Offset(start))
+    return list(entries)
 
 
 async def test_block_is_read_from_the_batch_that_holds_the_offset() -> None:
     store = MemoryStore()
     size = await an_object(store)
     reader = a_reader(store)
-    index = await reader.index(OBJECT, size)
-    entry = next(index.data_entries(STREAM, Offset(11)))
+    entry = (await entries_of(reader, size, 11))[0]
     (block,) = await reader.load(OBJECT, [entry])
 
     result = block.read(Offset(11), Offset(14), 10_000)
@@ -55,7 +57,7 @@ async def test_one_batch_is_returned_however_little_is_asked_for() -> None:
     store = MemoryStore()
     size = await an_object(store)
     reader = a_reader(store)
-    (block,) = await reader.load(OBJECT, list((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(0)))[:1])
+    (block,) = await reader.load(OBJECT, (await entries_of(reader, size))[:1])
 
     assert block.read(Offset(0), Offset(8), 1).end_offset == 2
     assert block.read(Offset(0), Offset(8), 250).end_offset == 4
@@ -66,38 +68,13 @@ async def test_neighbouring_blocks_share_a_request() -> None:
     store = HeldStore(MemoryStore())
     size = await an_object(store)  # type: ignore[arg-type]
     reader = a_reader(store)
-    entries = list((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(0)))
+    entries = await entries_of(reader, size)
     store.calls.clear()
 
     blocks = await reader.load(OBJECT, entries)
 
     assert [block.start for block in blocks] == [0, 8, 16]
     assert store.calls == [("get_range", KEY)]
-
-
-async def test_index_is_read_once() -> None:
-    store = HeldStore(MemoryStore())
-    size = await an_object(store)  # type: ignore[arg-type]
-    reader = a_reader(store)
-    await reader.index(OBJECT, size)
-    store.calls.clear()
-
-    await reader.index(OBJECT, size)
-    assert store.calls == []
-
-    reader.forget(OBJECT)
-    await reader.index(OBJECT, size)
-    assert len(store.calls) == 1
-
-
-async def test_index_longer_than_the_guess_is_read_in_a_second_request() -> None:
-    store = MemoryStore()
-    size = await an_object(store, blocks=2000)
-
-    index = await a_reader(store).index(OBJECT, size)
-
-    assert index.count == 2001
-    assert next(index.data_entries(STREAM, Offset(15_999))).end == 16_000
 
 
 @pytest.mark.parametrize("checkpoint", [b"state", b""])
@@ -112,7 +89,7 @@ async def test_find_by_timestamp_inside_a_block() -> None:
     store = MemoryStore()
     size = await an_object(store)
     reader = a_reader(store)
-    (block,) = await reader.load(OBJECT, list((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(0)))[:1])
+    (block,) = await reader.load(OBJECT, (await entries_of(reader, size))[:1])
 
     assert block.find_timestamp(21, Offset(0)) == 4
     assert block.find_timestamp(0, Offset(3)) == 2
@@ -130,8 +107,8 @@ async def test_f8_a_flipped_bit_hides_its_batch_alone() -> None:
     store = MemoryStore()
     size = await an_object(store)
     reader = a_reader(store)
-    entry = next((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(8)))
-    third = entry.position + 4 * ROW_BYTES + 2 * 100
+    entry = (await entries_of(reader, size, 8))[0]
+    third = entry.position + BLOCK_HEAD_BYTES + 4 * ROW_BYTES + 2 * 100
     await damaged_at(store, third + 7)
 
     (block,) = await reader.load(OBJECT, [entry])
@@ -146,12 +123,13 @@ async def test_f8_a_flipped_bit_hides_its_batch_alone() -> None:
     assert block.read(Offset(14), Offset(16), 10_000).batches == [a_batch(STREAM, 14)]
 
 
-async def test_f8_a_flipped_bit_in_a_table_hides_the_block() -> None:
+@pytest.mark.parametrize("at", [5, BLOCK_HEAD_BYTES + 30])
+async def test_f8_a_flipped_bit_in_a_head_or_a_table_hides_the_block(at: int) -> None:
     store = MemoryStore()
     size = await an_object(store)
     reader = a_reader(store)
-    entry = next((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(8)))
-    await damaged_at(store, entry.position + 30)
+    entry = (await entries_of(reader, size, 8))[0]
+    await damaged_at(store, entry.position + at)
 
     (block,) = await reader.load(OBJECT, [entry])
 
@@ -165,7 +143,7 @@ async def test_f8_a_block_that_is_cut_is_damaged() -> None:
     store = MemoryStore()
     size = await an_object(store)
     reader = a_reader(store)
-    entry = list((await reader.index(OBJECT, size)).data_entries(STREAM, Offset(0)))[-1]
+    entry = (await entries_of(reader, size))[-1]
     await store.put(KEY, [(await store.get(KEY))[: entry.position + 150]])
 
     (block,) = await reader.load(OBJECT, [entry])
@@ -180,8 +158,7 @@ async def test_a_bit_that_flips_on_its_way_is_no_damage() -> None:
     reader = a_reader(store)  # type: ignore[arg-type]
 
     store.flips = 1
-    index = await reader.index(OBJECT, size)
-    entries = list(index.data_entries(STREAM, Offset(0)))
+    entries = await entries_of(reader, size)
     store.flips = 1
     blocks = await reader.load(OBJECT, entries)
     assert [block.damage for block in blocks] == [None, None, None]
@@ -204,55 +181,12 @@ class FlippingStore:
         return bytes(data)
 
 
-@pytest.mark.parametrize("from_the_end", range(1, FOOTER_BYTES + 1))
-async def test_f8_every_bit_of_the_footer_that_flips_is_damage(from_the_end: int) -> None:
-    store = MemoryStore()
-    size = await an_object(store)
-    await damaged_at(store, size - from_the_end)
-
-    with pytest.raises(CorruptData):
-        await a_reader(store).index(OBJECT, size)
-
-
-@pytest.mark.looptime
-async def test_a_damaged_index_is_looked_at_again_after_a_while_and_not_before() -> None:
-    store = HeldStore(MemoryStore())
-    size = await an_object(store)  # type: ignore[arg-type]
-    whole = await store.get(KEY)
-    await damaged_at(store, size - FOOTER_BYTES - 9)  # type: ignore[arg-type]
-    reader = a_reader(store)
-    store.calls.clear()
-
-    for _ in range(3):
-        with pytest.raises(CorruptData, match="index"):
-            await reader.index(OBJECT, size)
-    assert len(store.calls) == 2
-
-    await store.put(KEY, [whole])
-    await asyncio.sleep(31)
-    assert (await reader.index(OBJECT, size)).count == 4
-
-
-async def test_truncated_object_is_reported() -> None:
-    store = MemoryStore()
-    size = await an_object(store)
-    await store.put(KEY, [(await store.get(KEY))[:-1]])
-
-    with pytest.raises(CorruptData, match="too short"):
-        await a_reader(store).index(OBJECT, size)
-
-
 async def test_an_object_without_a_checkpoint_of_the_stream_has_none() -> None:
     store = MemoryStore()
     size = await an_object(store)
 
     assert await a_reader(store).checkpoint(OBJECT, size, StreamId(2), Offset(24)) is None
     assert await a_reader(store).checkpoint(OBJECT, size, STREAM, Offset(16)) is None
-
-
-async def test_missing_object_is_told_apart_from_a_damaged_one() -> None:
-    with pytest.raises(ObjectNotFound):
-        await a_reader(MemoryStore()).index(OBJECT, 1000)
 
 
 async def test_b6_many_blocks_of_small_batches_are_checked_in_bounded_turns() -> None:

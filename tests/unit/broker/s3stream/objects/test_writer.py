@@ -6,9 +6,10 @@ import pytest
 from crc32c import crc32c
 
 from automq.ids import ClusterId, ObjectId, Offset, StreamId
-from automq.s3stream.objects.format import ROW_BYTES
+from automq.s3stream.objects.format import BLOCK_HEAD_BYTES, ROW_BYTES
 from automq.s3stream.objects.writer import JOINED_BELOW_BYTES, Batch, ObjectWriter, writing_bytes
 from tests.support import golden
+from tests.support.old_objects import OldObjectWriter
 
 CLUSTER = ClusterId("ODgzMTQ5OTI3NjE0NTU2Mg")
 
@@ -21,8 +22,7 @@ def a_writer() -> ObjectWriter:
     return ObjectWriter(CLUSTER, ObjectId(0x1234))
 
 
-def test_object_is_golden() -> None:
-    writer = a_writer()
+def write(writer: ObjectWriter | OldObjectWriter) -> bytes:
     writer.add_block(
         StreamId(5),
         [
@@ -34,9 +34,16 @@ def test_object_is_golden() -> None:
     writer.add_checkpoint(StreamId(5), Offset(106), [b"state ", b"at 106"], crc=crc32c(b"state at 106"))
     writer.add_block(StreamId(6), [stored(2**40, 1, 9, b"fourth")])
     body = b"".join(writer.finish())
-
     assert len(body) == writer.size
-    golden.check_bytes("s3stream/object_v1.hex", body)
+    return body
+
+
+def test_object_is_golden() -> None:
+    golden.check_bytes("s3stream/object_v2.hex", write(a_writer()))
+
+
+def test_objects_of_version_1_are_what_the_program_wrote_then() -> None:
+    golden.check_bytes("s3stream/object_v1.hex", write(OldObjectWriter(CLUSTER, ObjectId(0x1234))))
 
 
 def test_large_batches_are_views_of_the_callers_memory() -> None:
@@ -56,7 +63,7 @@ def test_b4_small_batches_are_copied_together_and_take_no_view_each() -> None:
     tracemalloc.stop()
 
     header, block = writer.body
-    assert block[ROW_BYTES * 3000 :] == b"".join(bytes(view) for *_, view in batches)
+    assert block[BLOCK_HEAD_BYTES + ROW_BYTES * 3000 :] == b"".join(bytes(view) for *_, view in batches)
     assert taken <= 1.05 * writing_bytes(160 * 3000, 3000)
 
 

@@ -1,14 +1,13 @@
 """Building objects: blocks of a readable size, ranges that say what is in them."""
 
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
-from automq.runtime.budget import ByteBudget
 from automq.s3stream.model import CommitRange
-from automq.s3stream.objects.format import ROW_BYTES, object_key
-from automq.s3stream.objects.reader import ObjectReader
+from automq.s3stream.objects.format import BLOCK_HEAD_BYTES, HEADER_BYTES, ROW_BYTES, object_key
+from automq.s3stream.objects.index_cache import read_index
 from automq.s3stream.objects.writer import DATA_BLOCK_BYTES
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.upload.builder import ObjectBuilder
-from tests.support.engine import CLUSTER, LoopClock, a_piece, stored
+from tests.support.engine import CLUSTER, a_piece, stored
 
 
 async def test_long_run_is_cut_into_blocks() -> None:
@@ -19,9 +18,7 @@ async def test_long_run_is_cut_into_blocks() -> None:
     store = MemoryStore()
     await store.put(object_key(CLUSTER, ObjectId(1)), await builder.finish())
 
-    reader = ObjectReader(store=store, cluster_id=CLUSTER, clock=LoopClock(), account=ByteBudget(1_000_000))
-    index = await reader.index(ObjectId(1), builder.committed.size)
-
+    index = await read_index(store, cluster_id=CLUSTER, object_id=ObjectId(1), object_size=builder.committed.size)
     assert [(e.start, e.end) for e in index.data_entries(StreamId(1), Offset(0))] == [(0, 4), (4, 8), (8, 10)]
 
 
@@ -36,16 +33,18 @@ async def test_ranges_describe_runs_and_checkpoints() -> None:
             epoch=StreamEpoch(3),
             start=Offset(5),
             end=Offset(8),
-            size=2 * (100 + ROW_BYTES),
+            size=BLOCK_HEAD_BYTES + 2 * (100 + ROW_BYTES),
             max_timestamp_ms=70,
+            position=HEADER_BYTES,
         ),
         CommitRange(
             stream=StreamId(2),
             epoch=StreamEpoch(0),
             start=Offset(0),
             end=Offset(1),
-            size=100 + ROW_BYTES,
+            size=BLOCK_HEAD_BYTES + 100 + ROW_BYTES,
             max_timestamp_ms=-1,
             checkpoint=2,
+            position=HEADER_BYTES + BLOCK_HEAD_BYTES + 2 * (100 + ROW_BYTES),
         ),
     ]
