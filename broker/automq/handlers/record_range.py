@@ -7,7 +7,9 @@ has the same checksum. Anything else ends the connection (`RecordsChanged`).
 """
 
 import struct
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from automq.handlers.reader_pins import ReaderPins
@@ -98,10 +100,11 @@ class RecordRange:
         batches, self._peeked = self._peeked, ()
         self._left -= sent
         sent += self._skip
-        number = 0
-        while number < len(batches) and sent >= len(batches[number]):
-            sent -= len(batches[number])
-            number += 1
+        # Hundreds of batches at a time.
+        ends = list(accumulate(map(len, batches)))
+        number = bisect_right(ends, sent)
+        if number:
+            sent -= ends[number - 1]
         if number < len(batches):
             base_offset, self._checksum, _ = _head_of(batches[number])
             self._next = Offset(base_offset)

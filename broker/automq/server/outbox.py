@@ -219,28 +219,32 @@ class Outbox:
                 if self._transport.is_closing():
                     self._clear()
                     return
-                if (self._fd is None or not self._write_some()) and parts:
-                    self._hand_over()
+                if self._fd is None:
+                    buffers, _, peeked = self._gather(COPIED_BYTES)
+                    self._hand_over(buffers, peeked)
+                else:
+                    self._write_some()
         except RecordsChanged as error:
             self._on_broken(error)
             return
         self._pins.hold(self, self._held_bytes)
 
-    def _write_some(self) -> bool:
-        """Write as much as the socket takes of the next bytes; whether it took them all. Raises RecordsChanged."""
+    def _write_some(self) -> None:
+        """Write as much as the socket takes of the next bytes, and leave a piece to the transport when it is full."""
         buffers, size, peeked = self._gather(self._write_bytes)
         sent = self._write_now(buffers) if buffers else 0
-        self._drop(sent, peeked)
-        self._write_bytes = min(WRITE_BYTES, max(NARROW_BYTES, 2 * sent))
-        return bool(buffers) and sent == size
+        # Of a narrow socket much would be looked up in vain; of others each write that asks for less is one more.
+        self._write_bytes = WRITE_BYTES if self._is_wide else min(WRITE_BYTES, max(NARROW_BYTES, 2 * sent))
+        if buffers and (sent == size or self._transport.is_closing()):
+            self._drop(sent, peeked)
+        else:
+            self._hand_over(buffers, peeked, sent=sent, bytes_max=PIECE_BYTES)
 
-    def _hand_over(self) -> None:
-        """Leave a piece to the transport, or have it loaded first. Raises RecordsChanged."""
-        size = PIECE_BYTES if self._fd is not None else COPIED_BYTES
-        buffers, _, peeked = self._gather(size)
+    def _hand_over(self, buffers: list[Buffer], peeked: int, *, sent: int = 0, bytes_max: int = COPIED_BYTES) -> None:
+        """Leave what follows the first `sent` bytes to the transport, or have it loaded first."""
         if buffers:
-            piece = b"".join(buffers)[:size] if len(buffers) > 1 else bytes(memoryview(buffers[0])[:size])
-            self._drop(len(piece), peeked)
+            piece = _piece(buffers, sent, bytes_max)
+            self._drop(sent + len(piece), peeked)
             # May call `on_full` before it returns.
             self._transport.write(piece)
         else:
@@ -342,6 +346,21 @@ def _nobody() -> None:
 
 def _nobody_asks(_error: Exception) -> None:
     """The same."""
+
+
+def _piece(buffers: Sequence[Buffer], begin: int, bytes_max: int) -> bytes:
+    """A copy of what follows the first `begin` bytes of `buffers`, at most so much, and not all of a large buffer."""
+    found: list[memoryview] = []
+    for buffer in buffers:
+        if begin >= len(buffer):
+            begin -= len(buffer)
+            continue
+        found.append(memoryview(buffer)[begin : begin + bytes_max])
+        bytes_max -= len(found[-1])
+        begin = 0
+        if not bytes_max:
+            break
+    return b"".join(found)
 
 
 def _socket_of(transport: asyncio.Transport) -> int | None:
