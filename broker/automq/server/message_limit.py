@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from automq.controller.model import MessageLimit
 from automq.runtime.ledger import Account
 from automq.s3stream.settings import ARENAS_PER_BATCH, BATCH_BYTES_MAX
+from automq.server.receiving import frame_bytes_max
 
 if TYPE_CHECKING:
     from automq.server.settings import Settings
@@ -14,10 +15,16 @@ REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
 
 
 def message_limit(settings: "Settings") -> MessageLimit:
-    """Three things bound a batch: what one object may be, memory, and the request that carries it."""
+    """Four things bound a batch: an object, memory, the request that carries it, and where that request is kept."""
     arena_bytes, request_bytes = settings.memory[Account.ARENAS], settings.server.request_bytes_max
+    received_bytes = settings.memory[Account.RECEIVE]
+    kept_bytes = frame_bytes_max(received_bytes)
+    bytes_max = min(
+        BATCH_BYTES_MAX, arena_bytes // ARENAS_PER_BATCH, min(request_bytes, kept_bytes) - REQUEST_OVERHEAD_BYTES
+    )
     return MessageLimit(
-        max(1, min(BATCH_BYTES_MAX, arena_bytes // ARENAS_PER_BATCH, request_bytes - REQUEST_OVERHEAD_BYTES)),
-        f"the smallest of {BATCH_BYTES_MAX}, a quarter of automq.arena.bytes={arena_bytes}, and "
-        f"socket.request.max.bytes={request_bytes} less {REQUEST_OVERHEAD_BYTES}",
+        max(1, bytes_max),
+        f"the smallest of {BATCH_BYTES_MAX}, a quarter of automq.arena.bytes={arena_bytes}, "
+        f"socket.request.max.bytes={request_bytes} less {REQUEST_OVERHEAD_BYTES}, and the largest request that "
+        f"queued.max.request.bytes={received_bytes} keeps, {kept_bytes}, less as much",
     )

@@ -74,6 +74,17 @@ def decoded_bytes(size: int) -> int:
     return DECODED_FACTOR * size if size > DECODED_FREE_BYTES else 0
 
 
+def spare_bytes_max(limit: int) -> int:
+    """Pure: what of an account of `limit` bytes may be spare buffers, which come out of the medium pool's share."""
+    return min(SPARE_BYTES_MAX, int(limit * MEDIUM_SHARE) // 4)
+
+
+def frame_bytes_max(limit: int) -> int:
+    """Pure: the largest frame that can be kept in an account of `limit` bytes, without its size: the long pool."""
+    others = (SHORT_SHARE, MEDIUM_SHARE, HEADS_SHARE, COPIES_SHARE, DECODED_SHARE)
+    return limit - sum(int(limit * share) for share in others) - SIZE_BYTES
+
+
 class Pool:
     """Memory that is drawn whole, first come first served."""
 
@@ -347,8 +358,7 @@ class Receiving:
         limit = account.limit
         self._account = account
         self.call_soon = call_soon
-        self.spare_bytes_max = min(SPARE_BYTES_MAX, int(limit * MEDIUM_SHARE) // 4)
-        """Of spare buffers, which come out of the medium pool's share."""
+        self.spare_bytes_max = spare_bytes_max(limit)
         self.short = Pool(int(limit * SHORT_SHARE), account)
         self.medium = Pool(int(limit * MEDIUM_SHARE) - self.spare_bytes_max, account)
         self.heads = Pool(int(limit * HEADS_SHARE), account)
@@ -358,9 +368,7 @@ class Receiving:
         self.decoded = Share(account, int(limit * DECODED_SHARE), on_release=self._on_copy_released)
         self.decoded_bytes_max = limit // DECODED_PART
         """The largest request that is not a Produce."""
-        others = sum(pool.limit for pool in (self.short, self.medium, self.heads, self.copies, self.decoded))
-        others += self.spare_bytes_max
-        self.long = LongPool(limit - others, account)
+        self.long = LongPool(frame_bytes_max(limit) + SIZE_BYTES, account)
         self.read_bytes = SHARED_BYTES
         """How much a read may take from a socket that nothing is kept of."""
         self.change_heads(0)

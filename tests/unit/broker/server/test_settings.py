@@ -5,9 +5,12 @@ import pathlib
 
 import pytest
 
+from automq.runtime.budget import ByteBudget
 from automq.runtime.ledger import LEAST, TOTAL_LEAST, Account
 from automq.server import settings as settings_module
 from automq.server.memory import CONNECTION_BYTES
+from automq.server.message_limit import REQUEST_OVERHEAD_BYTES, message_limit
+from automq.server.receiving import Receiving
 from automq.server.sections import UPLOAD_INTERVAL_MS
 from automq.server.setting import Address, Listener, Machine
 from automq.server.settings import (
@@ -319,3 +322,20 @@ def test_every_variable_names_one_setting() -> None:
 
 def test_topic_defaults_are_kept_under_the_brokers_names() -> None:
     assert load("log.retention.ms=1000").topic_defaults == {"log.retention.ms": "1000"}
+
+
+@pytest.mark.parametrize("received_bytes", [8 * 2**20, 9_999_999, 64 * 2**20, 2**30])
+def test_a_batch_may_not_be_larger_than_the_request_that_can_be_kept(received_bytes: int) -> None:
+    sizes = {
+        "queued.max.request.bytes": received_bytes,
+        "automq.arena.bytes": 256 * 2**20,
+        "automq.memory.bytes": 4 * 2**30,
+    }
+    keys = [f"{key}={size}" for key, size in sizes.items()]
+    limit = message_limit(load(*keys)).bytes_max
+
+    receiving = Receiving(ByteBudget(received_bytes), call_soon=lambda _: None)
+    assert limit == min(64 * 2**20, min(100 * 2**20, receiving.frame_bytes_max) - REQUEST_OVERHEAD_BYTES)
+    load(*keys, f"message.max.bytes={limit}")
+    with pytest.raises(InvalidSettings, match=f"queued.max.request.bytes={received_bytes} keeps"):
+        load(*keys, f"message.max.bytes={limit + 1}")
