@@ -4,9 +4,12 @@
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
-# For automq.core. Without a compiler, and without one to be had, the image is pure Python: `automq --version` says so.
-RUN command -v cc >/dev/null \
- || timeout 180 sh -c "apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev" \
+# For automq.core. Without a compiler or Python's headers, and without any to be had, the image is pure Python:
+# `automq --version` says so. A Python that is not Debian's brings its headers along.
+RUN packages=""; command -v cc >/dev/null || packages="gcc libc6-dev"; \
+    test -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || packages="$packages python3-dev"; \
+    test -z "$packages" \
+ || timeout 180 sh -c "apt-get update && apt-get install --yes --no-install-recommends $packages" \
  || echo "there is no compiler: automq.core will be pure Python"
 WORKDIR /src
 RUN python3 -m venv /opt/automq
