@@ -6,6 +6,7 @@ import pytest
 
 from automq.handlers.admin_topics import handle_create_partitions, handle_create_topics, handle_delete_topics
 from automq.handlers.broker_configs import BrokerConfigs, ConfigSource
+from automq.protocol.codec import encode
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.admin import (
     CreatableReplicaAssignment,
@@ -150,6 +151,29 @@ async def test_names_are_enough_for_old_clients(world: ControllerWorld) -> None:
     answer = await handle_delete_topics(world.context(5), DeleteTopicsRequest(topic_names=["a"], timeout=5000))
 
     assert [(entry.name, entry.error_code) for entry in answer.responses] == [("a", ErrorCode.NONE)]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
+async def test_b12_an_empty_name_is_answered_in_versions_that_have_no_null(
+    world: ControllerWorld, version: int
+) -> None:
+    answer = await handle_delete_topics(world.context(version), DeleteTopicsRequest(topic_names=[""], timeout=5000))
+
+    assert [(entry.name, entry.error_code) for entry in answer.responses] == [
+        ("", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+    ]
+    assert encode(answer, version)
+
+
+async def test_b10_a_topic_of_ten_megabyte_messages_can_be_made_and_a_larger_value_names_the_limit(
+    world: ControllerWorld,
+) -> None:
+    large, endless = topic("large", max__message__bytes="10485760"), topic("endless", max__message__bytes="67108865")
+
+    answers = (await create(world, large, endless)).topics
+
+    assert [entry.error_code for entry in answers] == [ErrorCode.NONE, ErrorCode.INVALID_CONFIG]
+    assert "67108864 bytes here" in (answers[1].error_message or "")
 
 
 @pytest.mark.parametrize(

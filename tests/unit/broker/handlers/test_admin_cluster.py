@@ -1,0 +1,55 @@
+"""The one directory that a broker seems to have."""
+
+from dataclasses import replace
+
+import pytest
+
+from automq.protocol.apis import ApiKey
+from automq.protocol.errors import ErrorCode
+from automq.protocol.messages.admin_cluster import (
+    DescribableLogDirTopic,
+    DescribeLogDirsPartition,
+    DescribeLogDirsRequest,
+)
+from automq.protocol.records import Record, build_batch
+from tests.support.data_path import TOPIC, DataPath, MemoryTransport, produce_request
+
+pytestmark = pytest.mark.looptime
+
+
+async def sizes(client: MemoryTransport, request: DescribeLogDirsRequest) -> list[DescribeLogDirsPartition]:
+    answer = await client.call(ApiKey.DESCRIBE_LOG_DIRS, 1, request)
+    (folder,) = answer.results
+    assert folder.error_code == ErrorCode.NONE
+    return [partition for topic in folder.topics for partition in topic.partitions]
+
+
+async def test_k8_what_is_not_uploaded_yet_counts() -> None:
+    path = await DataPath().start()
+    path.create_topic()
+    client, batch = path.connect(), build_batch([Record(key=b"k", value=bytes(5000), timestamp=7)])
+    everything = DescribeLogDirsRequest(topics=None)
+    assert [partition.partition_size for partition in await sizes(client, everything)] == [0]
+
+    await client.call(ApiKey.PRODUCE, 9, produce_request(batch))
+
+    assert path.partitions.get(TOPIC, 0).uncommitted_bytes >= len(batch)
+    (before,) = await sizes(client, everything)
+    assert before.partition_size >= len(batch)
+
+    await path.engine.storage.upload_now()
+    path.publish(replace(path.metadata.image, streams=path.ledger.image.streams))
+    assert path.partitions.get(TOPIC, 0).uncommitted_bytes == 0
+    (after,) = await sizes(client, everything)
+    assert len(batch) <= after.partition_size < len(batch) + 500, "with what a block adds"
+    await path.close()
+
+
+async def test_only_what_is_asked_for_is_answered() -> None:
+    path = await DataPath().start()
+    path.create_topic()
+
+    asked = [DescribableLogDirTopic(topic="none", partitions=[0]), DescribableLogDirTopic(topic=TOPIC)]
+
+    assert await sizes(path.connect(), DescribeLogDirsRequest(topics=asked)) == []
+    await path.close()
