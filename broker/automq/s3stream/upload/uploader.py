@@ -35,7 +35,7 @@ from automq.s3stream.model import (
 from automq.s3stream.objects.creation import put_object, read_back
 from automq.s3stream.objects.format import IndexEntry, object_key
 from automq.s3stream.objects.writer import writing_bytes
-from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError
+from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage, StoreError
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.upload.parts import in_commits
 
@@ -228,9 +228,18 @@ class Uploader:
         object_id = put.committed.object_id
         key = object_key(self._cluster_id, object_id)
         try:
-            await self._persist(partial(read_back, self._store, key, put.checkpoints), "read back")
+            return await self._persist(partial(self._read_back, key, put), "read back")
         except CorruptData as error:
             log.error("checkpoint is not what was put, uploading again", extra={"object": object_id}, exc_info=error)
+            await asyncio.sleep(DAMAGED_UPLOAD_PAUSE_S)
+            return False
+
+    async def _read_back(self, key: str, put: PutObject) -> bool:
+        """What is not there comes back by no retry: a prepared object that took too long expires, and is deleted."""
+        try:
+            await read_back(self._store, key, put.checkpoints)
+        except ObjectNotFound:
+            log.warning("object is gone before its commit, uploading again", extra={"key": key})
             await asyncio.sleep(DAMAGED_UPLOAD_PAUSE_S)
             return False
         return True

@@ -1,14 +1,16 @@
 """What a stream concludes from an object that is not there: nothing, until nobody else can have deleted it."""
 
+import asyncio
+
 import pytest
 
-from automq.ids import BrokerEpoch, NodeId, Offset
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset
 from automq.s3stream.model import BrokerFenced, DataMissing
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
-from tests.support.engine import CLUSTER, Engine, HeldStore, Ledger, a_piece, append
+from tests.support.engine import CLUSTER, Engine, HeldStore, Ledger, a_piece, append, read_all
 
 pytestmark = pytest.mark.looptime
 
@@ -63,3 +65,21 @@ async def test_f2_what_is_missing_is_no_damage_while_nobody_can_tell_who_deleted
             await read()  # type: ignore[no-untyped-call]
         with pytest.raises(DataMissing):
             await read()  # type: ignore[no-untyped-call]
+
+
+async def test_f2_an_object_that_is_gone_before_its_commit_is_uploaded_again_under_another_id() -> None:
+    """Simulation seed 987: prepared objects expired while an upload was held up, and were asked for for ever."""
+    engine, stream, store = an_engine()
+    stream.checkpoint_source = lambda forced: a_piece(b"state")
+
+    async def expire(name: str, key: str) -> None:
+        if name == "create_bulk" and key == object_key(CLUSTER, ObjectId(1)):
+            await store.inner.delete([key])
+
+    store.after = expire
+    append(stream)
+    async with asyncio.timeout(60):
+        await engine.storage.upload_now()
+
+    assert [commit.object_ids for commit in engine.ledger.commits] == [(2,)]
+    assert await read_all(stream) == [0]
