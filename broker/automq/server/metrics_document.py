@@ -19,6 +19,7 @@ SUBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Topics and partitions": (
         "automq_topic",
         "automq_open_partitions",
+        "automq_partition",
         "automq_quarantined",
         "automq_fetch",
         "automq_retention",
