@@ -14,6 +14,7 @@ from automq.controller.remote import LinkSettings, RemoteLink
 from automq.controller.requests import CreateTopics, OpenStreams, PrepareObjects, RegisterBroker, Request
 from automq.controller.service import Controller
 from automq.ids import BrokerEpoch, ClusterId
+from automq.metadata.records import FORMAT_LEVEL
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.ports import NotController
@@ -23,7 +24,7 @@ from tests.support.metadata_worlds import CLUSTER, NODE, LoopClock, World
 pytestmark = pytest.mark.looptime
 
 CREATE = CreateTopics([TopicSpec(name="t", partitions=1)], False)
-REGISTER = RegisterBroker(NODE, None, [], 2)
+REGISTER = RegisterBroker(NODE, None, [], FORMAT_LEVEL)
 
 
 class Ends:
@@ -128,7 +129,7 @@ async def test_another_controller_is_asked_only_what_may_be_repeated(
 ) -> None:
     await ends.controller("first")
     ends.wire.swallows = False
-    await ends.link.ask(RegisterBroker(NODE, None, [], 2))
+    await ends.link.ask(RegisterBroker(NODE, None, [], FORMAT_LEVEL))
     ends.wire.swallows = True
     asking = asyncio.ensure_future(ends.link.ask(request_))
     await asyncio.sleep(0.1)
