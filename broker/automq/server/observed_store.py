@@ -4,7 +4,7 @@ A store that makes requests of its own tells of each (`TellsRequests`); of other
 (`CountedStore`).
 """
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from automq.runtime.clock import Clock
@@ -12,18 +12,16 @@ from automq.runtime.cpu import AddCpu, metered
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.ports import (
     Buffer,
-    HalfWrites,
     ObjectExists,
-    ObjectInfo,
     ObjectNotFound,
     ObjectStorage,
     StoreConflict,
     StoreError,
     StoreUnavailable,
-    UnfinishedUpload,
 )
 from automq.s3stream.store.counted import OPERATIONS, CountedStore
 from automq.s3stream.store.requests import TellsRequests
+from automq.s3stream.store.wrapped import WrappedStore, nothing
 from automq.server.abilities import Ability, Request
 from automq.server.store_requests import StoreRequests
 
@@ -92,7 +90,7 @@ class Asked:
             self._watcher.dropped(self._request)
 
 
-class ObservedStore:
+class ObservedStore(WrappedStore):
     """Implements `ObjectStorage` by another store."""
 
     def __init__(
@@ -104,7 +102,7 @@ class ObservedStore:
         health: StoreWatcher,
     ) -> None:
         telling = store if isinstance(store, TellsRequests) else CountedStore(store)
-        self._store: ObjectStorage = telling
+        super().__init__(telling)
         self._clock = clock
         self._health = health
         self.requests = StoreRequests(metrics)
@@ -117,44 +115,15 @@ class ObservedStore:
         self._seconds = {name: seconds.labels(name) for name in OPERATIONS}
         self._cpu = {kind: cpu.labels(kind).inc for kind in KINDS}
 
-    async def get(self, key: str) -> bytes:
-        return await self._watch("get", key, self._store.get(key))
-
-    async def get_range(self, key: str, start: int, end: int) -> Buffer:
-        return await self._watch("get_range", key, self._store.get_range(key, start, end))
-
-    async def put(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("put", key, self._store.put(key, body))
-
-    async def create(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("create", key, self._store.create(key, body))
-
-    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
-        await self._watch("create_bulk", key, self._store.create_bulk(key, body))
-
-    async def delete(self, keys: Sequence[str]) -> None:
-        await self._watch("delete", keys[0] if keys else "", self._store.delete(keys))
-
-    async def list(self, prefix: str, *, start_after: str = "", limit: int = 1_000_000) -> list[ObjectInfo]:
-        return await self._watch("list", prefix, self._store.list(prefix, start_after=start_after, limit=limit))
-
-    async def time_ms(self) -> int | None:
-        return await self._watch("time_ms", "", self._store.time_ms())
-
-    async def list_uploads(self, prefix: str) -> Sequence[UnfinishedUpload]:
-        return await self._watch("list_uploads", prefix, self._store.list_uploads(prefix))
-
-    async def abort_uploads(self, uploads: Sequence[UnfinishedUpload]) -> None:
-        await self._watch("abort_uploads", uploads[0].key if uploads else "", self._store.abort_uploads(uploads))
-
-    async def put_half(self, key: str, body: Sequence[Buffer], *, if_absent: bool) -> bool:
-        """For the doctor; see `HalfWrites`. Nothing is learned of the store's health."""
-        return isinstance(self._store, HalfWrites) and await self._store.put_half(key, body, if_absent=if_absent)
-
-    async def close(self) -> None:
-        await self._store.close()
-
-    async def _watch(self, operation: str, key: str, request: Coroutine[Any, Any, T]) -> T:
+    async def _perform(
+        self,
+        operation: str,
+        key: str,
+        request: Coroutine[Any, Any, T],
+        body: Sequence[Buffer] = (),
+        *,
+        received: Callable[[T], int] = nothing,
+    ) -> T:
         began = self._clock.monotonic()
         asked = Asked(self._health, ABILITIES.get(operation))
         try:
