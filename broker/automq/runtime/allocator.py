@@ -16,7 +16,7 @@ MAPPED_BYTES: Final = 256 * 1024
 """Pieces from this size on are mapped, and gone when they are freed."""
 
 
-def settle_allocator() -> bool:
+def configure_allocator() -> bool:
     """Set it up, before the first thread starts; False where the C library has no such settings. Idempotent."""
     try:
         mallopt = ctypes.CDLL(None).mallopt

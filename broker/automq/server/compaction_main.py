@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from automq.runtime.allocator import settle_allocator
+from automq.runtime.allocator import configure_allocator
 from automq.runtime.clock import SystemClock
 from automq.runtime.cpu import process_cpu_s
 from automq.runtime.entropy import SystemEntropy
@@ -87,7 +87,7 @@ async def _run(order: WorkOrder) -> None:
 def main() -> None:
     """The whole life of the process."""
     os.nice(LOWEST_PRIORITY)
-    settle_allocator()
+    configure_allocator()
     length = int.from_bytes(sys.stdin.buffer.read(LENGTH_BYTES), "big")
     order = msgspec.msgpack.decode(sys.stdin.buffer.read(length), type=WorkOrder)
     asyncio.run(_run(order))

@@ -6,7 +6,7 @@ import logging
 import signal
 from collections.abc import Callable
 
-from automq.runtime.allocator import settle_allocator
+from automq.runtime.allocator import configure_allocator
 from automq.s3stream.store.uri import load_adapter, parse_store_uri
 from automq.server.broker import Broker
 from automq.server.last_line import end_at_once, end_refused, say_last_line
@@ -37,7 +37,7 @@ def run_process(
     path = settings.server.termination_message_path
     if platform is None:
         load_adapter(parse_store_uri(settings.cluster.storage_uri))
-    settle_allocator()
+    configure_allocator()
     # Most of what is ever alive is what was imported: looked at once, while no client waits.
     _settle_memory()
     runner = asyncio.Runner(loop_factory=_loop_factory())

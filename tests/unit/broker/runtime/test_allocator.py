@@ -8,9 +8,9 @@ import pytest
 
 PROGRAM = """
 import ctypes, sys, threading
-from automq.runtime.allocator import settle_allocator
+from automq.runtime.allocator import configure_allocator
 if sys.argv[1] == "settled":
-    assert settle_allocator()
+    assert configure_allocator()
 kept = []
 def work():
     kept.append([bytes(2_000) for _ in range(200)])
