@@ -1,4 +1,4 @@
-"""Bytes in and out: fixed integers, variable-length integers, CRC-32C, and a Reader and a Writer that use them.
+"""Bytes in and out: fixed integers, variable-length integers, CRC-32C, and a Reader that uses them.
 
 Everything is big-endian. Unsigned variable-length integers have seven bits a byte, least significant first; signed ones
 are zigzag-encoded first (0, -1, 1, -2 become 0, 1, 2, 3). That is also how Kafka writes them.
@@ -18,8 +18,6 @@ VARLONG_BYTES_MAX: Final = 10
 _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
 _INT64 = struct.Struct(">q")
-_UINT32 = struct.Struct(">I")
-_UINT64 = struct.Struct(">Q")
 _FLOAT64 = struct.Struct(">d")
 
 # Mode 0: the call keeps the interpreter's lock. Giving it up for microseconds costs more than it frees.
@@ -145,9 +143,6 @@ class Reader:
         self.position = start + size
         return self._buffer[start : self.position]
 
-    def uint8(self) -> int:
-        return self.take(1)[0]
-
     def int16(self) -> int:
         value: int = _INT16.unpack(self.take(2))[0]
         return value
@@ -160,14 +155,6 @@ class Reader:
         value: int = _INT64.unpack(self.take(8))[0]
         return value
 
-    def uint32(self) -> int:
-        value: int = _UINT32.unpack(self.take(4))[0]
-        return value
-
-    def uint64(self) -> int:
-        value: int = _UINT64.unpack(self.take(8))[0]
-        return value
-
     def float64(self) -> float:
         value: float = _FLOAT64.unpack(self.take(8))[0]
         return value
@@ -176,11 +163,14 @@ class Reader:
         return uuid.UUID(bytes=bytes(self.take(16)))
 
     def unsigned_varint(self) -> int:
-        return self._varint(is_signed=False)
-
-    def varint(self) -> int:
-        """A zigzag-encoded integer of at most 64 bits."""
-        return self._varint(is_signed=True)
+        start = self.position
+        try:
+            value, self.position = read_unsigned_varint(self._buffer[: self._end], start, VARLONG_BYTES_MAX)
+        except IndexError:
+            raise MalformedBytes("a variable-length integer does not end", position=start) from None
+        except ValueError as error:
+            raise MalformedBytes(str(error), position=start) from None
+        return value
 
     def binary(self) -> bytes:
         """An unsigned varint length and as many bytes."""
@@ -206,74 +196,3 @@ class Reader:
         """Everything has been read."""
         if self.remaining:
             raise MalformedBytes(f"{self.remaining} bytes too many", position=self.position)
-
-    def _varint(self, *, is_signed: bool) -> int:
-        start = self.position
-        read = read_varint if is_signed else read_unsigned_varint
-        try:
-            value, end = read(self._buffer[: self._end], start, VARLONG_BYTES_MAX)
-        except IndexError:
-            raise MalformedBytes("a variable-length integer does not end", position=start) from None
-        except ValueError as error:
-            raise MalformedBytes(str(error), position=start) from None
-        self.position = end
-        return value
-
-
-class Writer:
-    """Appends to one growing buffer; the mirror of Reader."""
-
-    __slots__ = ("_out",)
-
-    def __init__(self) -> None:
-        self._out = bytearray()
-
-    def __len__(self) -> int:
-        return len(self._out)
-
-    def raw(self, data: bytes | bytearray | memoryview) -> None:
-        self._out += data
-
-    def uint8(self, value: int) -> None:
-        self._out.append(value)
-
-    def int16(self, value: int) -> None:
-        self._out += _INT16.pack(value)
-
-    def int32(self, value: int) -> None:
-        self._out += _INT32.pack(value)
-
-    def int64(self, value: int) -> None:
-        self._out += _INT64.pack(value)
-
-    def uint32(self, value: int) -> None:
-        self._out += _UINT32.pack(value)
-
-    def uint64(self, value: int) -> None:
-        self._out += _UINT64.pack(value)
-
-    def float64(self, value: float) -> None:
-        self._out += _FLOAT64.pack(value)
-
-    def unique_id(self, value: uuid.UUID) -> None:
-        self._out += value.bytes
-
-    def unsigned_varint(self, value: int) -> None:
-        write_unsigned_varint(self._out, value)
-
-    def varint(self, value: int) -> None:
-        write_varint(self._out, value)
-
-    def binary(self, data: bytes | bytearray | memoryview) -> None:
-        write_unsigned_varint(self._out, len(data))
-        self._out += data
-
-    def string(self, text: str) -> None:
-        self.binary(text.encode())
-
-    def count(self, count: int) -> None:
-        write_unsigned_varint(self._out, count)
-
-    def done(self) -> bytes:
-        """All that was written."""
-        return bytes(self._out)

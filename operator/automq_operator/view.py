@@ -126,10 +126,6 @@ class View:
         """Every child as it should be, in order."""
         return [self._rendered(child) for child in children(self.cluster)]
 
-    def rendered_one(self, kind: str, name: str) -> Rendered:
-        """One of them, by its place."""
-        return next(item for item in self.rendered if item.child.key == (kind, name))
-
     def _rendered(self, child: Child) -> Rendered:
         manifest = child.render(self.layout)
         annotations = dict(manifest["metadata"].get("annotations") or {})

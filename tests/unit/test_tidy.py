@@ -1,7 +1,9 @@
-"""Properties of the code itself: size, docstrings, containers that are no packages, mirrored tests."""
+"""Properties of the code itself: size, docstrings, containers that are no packages, paths of no one machine."""
 
 import ast
 import pathlib
+import re
+import subprocess
 
 import pytest
 
@@ -34,3 +36,18 @@ def test_container_folder_is_not_a_package(folder: str) -> None:
 
 def test_assertions_are_on() -> None:
     assert __debug__
+
+
+MACHINE_PATH = re.compile(rb"(?<![\w.{}/:-])/(work|root|home|Users)/\w")
+"""A folder that another machine does not have."""
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone: which files are the project's is not known")
+def test_no_file_names_a_path_of_one_machine() -> None:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    named = [
+        f"{name}: {found.group().decode()}"
+        for name in filter(None, (file.decode() for file in files))
+        if (ROOT / name).is_file() and (found := MACHINE_PATH.search((ROOT / name).read_bytes()))
+    ]
+    assert named == []

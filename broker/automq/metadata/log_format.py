@@ -65,11 +65,6 @@ class Slot:
     fencer: ControllerEpoch
     nonce: bytes
 
-    @property
-    def next_record(self) -> int:
-        """What the next slot must say as its first record."""
-        return self.first_record if self.kind == Kind.SNAPSHOT else self.first_record + len(self.records)
-
 
 def log_folder(cluster_id: ClusterId) -> str:
     """What the keys of all slots begin with."""

@@ -202,13 +202,6 @@ class PartitionManager:
             raise self.refusal(topic, index)
         return partition
 
-    def get_by_id(self, topic_id: TopicId, index: int) -> Partition:
-        """Raises ApiError UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER."""
-        partition = self.find_by_id(topic_id, index)
-        if partition is None:
-            raise self.refusal_by_id(topic_id, index)
-        return partition
-
     def refusal(self, topic: str, index: int) -> ApiError:
         """Why there is no such partition here."""
         return self._refusal(self._metadata.image.topic(topic), index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)

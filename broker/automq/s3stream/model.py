@@ -123,15 +123,6 @@ class DataMissing(StoreDamaged):
         self.what = what
 
 
-@dataclass(frozen=True, slots=True)
-class WalPosition:
-    """Slots below `sequence` of (node, epoch) are no longer needed: T in the design's rules."""
-
-    node: NodeId
-    epoch: BrokerEpoch
-    sequence: int
-
-
 RetentionClass = NewType("RetentionClass", int)
 """How long a stream's records live, as far as sharing objects with others goes: `KEPT`, or longer the higher it is."""
 

@@ -1,6 +1,7 @@
 """Readers never read past their end, and give back what writers wrote."""
 
 import random
+import struct
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 from automq.binary import (
     MalformedBytes,
     Reader,
-    Writer,
     crc32c,
     crc32c_joined,
     read_unsigned_varint,
@@ -23,28 +23,34 @@ from automq.binary import (
 )
 
 VALUES: list[tuple[str, Any]] = [
-    ("uint8", 255),
     ("int16", -2),
     ("int32", -(2**31)),
     ("int64", 2**63 - 1),
-    ("uint32", 2**32 - 1),
-    ("uint64", 2**64 - 1),
     ("float64", -1.5),
     ("unique_id", uuid.UUID(int=77)),
     ("unsigned_varint", 2**40),
-    ("varint", -(2**63)),
     ("binary", b"bytes" * 40),
     ("string", "größe"),
 ]
 
 
+FIXED = {"int16": ">h", "int32": ">i", "int64": ">q", "float64": ">d"}
+
+
 def written(values: list[tuple[str, Any]]) -> bytes:
-    writer = Writer()
+    out = bytearray()
     for name, value in values:
-        getattr(writer, name)(value)
-    data = writer.done()
-    assert len(writer) == len(data)
-    return data
+        if name in FIXED:
+            out += struct.pack(FIXED[name], value)
+        elif name == "unique_id":
+            out += value.bytes
+        elif name == "unsigned_varint":
+            write_unsigned_varint(out, value)
+        else:
+            data = value.encode() if isinstance(value, str) else value
+            write_unsigned_varint(out, len(data))
+            out += data
+    return bytes(out)
 
 
 def test_values_round_trip() -> None:
@@ -65,7 +71,7 @@ def test_value_cut_anywhere_is_malformed(name: str, value: object) -> None:
 
 def test_reader_keeps_to_its_end() -> None:
     reader = Reader(b"\x01\x80\x02", start=0, end=2)
-    assert reader.uint8() == 1
+    assert reader.take(1) == b"\x01"
 
     with pytest.raises(MalformedBytes, match="does not end at byte 1"):
         reader.unsigned_varint()
@@ -82,7 +88,7 @@ def test_text_that_is_not_utf8_is_malformed() -> None:
 
 
 def test_count_that_cannot_fit_is_malformed() -> None:
-    data = written([("unsigned_varint", 3), ("uint32", 0)])
+    data = written([("unsigned_varint", 3), ("int32", 0)])
 
     assert Reader(data).count(item_bytes_min=1) == 3
     with pytest.raises(MalformedBytes, match="3 items cannot fit in 4 bytes"):

@@ -60,14 +60,14 @@ def test_keys_say_what_they_are_for(epoch: int, sequence: int) -> None:
 
 def test_slot_comes_back_as_it_went() -> None:
     slot = decode_slot(CLUSTER, HERE, a_slot())
-    assert (slot.kind, slot.first_record, slot.next_record, slot.nonce) == (Kind.RECORDS, 40, 42, NONCE)
+    assert (slot.kind, slot.first_record, len(slot.records), slot.nonce) == (Kind.RECORDS, 40, 2, NONCE)
     assert list(slot.records) == [PrefixOwnerSet(owner="uid")] * 2
 
 
 def test_fence_says_whom_it_is_for() -> None:
     fence = b"".join(encode_fence(CLUSTER, HERE, first_record=40, fencer=ControllerEpoch(5), nonce=NONCE))
     slot = decode_slot(CLUSTER, HERE, fence)
-    assert (slot.kind, slot.fencer, slot.next_record) == (Kind.FENCE, 5, 40)
+    assert (slot.kind, slot.fencer, slot.first_record, slot.records) == (Kind.FENCE, 5, 40, [])
 
 
 @pytest.mark.parametrize("place", [0, 5, 20, 40, 60, 100, 108, HEADER_BYTES, HEADER_BYTES + 9])
