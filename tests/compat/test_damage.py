@@ -21,6 +21,7 @@ from aiokafka.structs import TopicPartition as AioTopicPartition
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.damage import Damage, Loss, Repair
 from automq.controller.model import ControllerSettings
 from automq.controller.service import Controller
@@ -383,7 +384,7 @@ def give_up(broker: Broker, *ranges: tuple[int, int]) -> None:
             clock=SystemClock(),
             entropy=SystemEntropy(),
             tasks=tasks,
-            metrics=Metrics(),
+            metrics=ControllerMetrics(Metrics(), lambda: metadata.image),
             on_fenced=lambda _reason: None,
             on_damaged=lambda _error: None,
             on_store=lambda _error: None,

@@ -10,6 +10,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.model import ControllerSettings, TopicSpec, WalToRecover
 from automq.controller.service import Controller
 from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, Offset, StreamEpoch, StreamId
@@ -162,7 +163,7 @@ class CommitWorld:
             clock=SimClock(self.loop, self.dice),
             entropy=SeededEntropy(name),
             tasks=Tasks("controller", on_crash=lambda task, error: self.violation(f"{task} crashed: {error!r}")),
-            metrics=Metrics(),
+            metrics=ControllerMetrics(Metrics(), lambda: self.publisher.image),
             on_fenced=lambda reason: self.violation(f"the controller was fenced: {reason}"),
             on_damaged=lambda error: self.violation(f"the metadata log was damaged: {error}"),
             on_store=lambda error: None,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from automq.controller.client import ControllerClient
+from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.model import ControllerSettings
 from automq.controller.service import Controller
 from automq.controller.serving import LocalLink
@@ -58,7 +59,7 @@ async def controller_world(
         clock=SystemClock(),
         entropy=SeededEntropy(1),
         tasks=tasks,
-        metrics=Metrics(),
+        metrics=ControllerMetrics(Metrics(), lambda: metadata.image),
         on_fenced=lambda _reason: None,
         on_damaged=lambda _error: None,
         on_store=lambda _error: None,

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
 
+from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.model import ControllerSettings, Registration
 from automq.controller.service import Controller
 from automq.ids import ClusterId, NodeId, Offset
@@ -159,7 +160,7 @@ class World:
             clock=LoopClock(),
             entropy=SeededEntropy(name),
             tasks=self.tasks,
-            metrics=Metrics(),
+            metrics=ControllerMetrics(Metrics(), lambda: publisher.image),
             on_fenced=lambda reason: self.fenced.append((name, reason)),
             on_damaged=self.damages.append,
             on_store=self.store_errors.append,

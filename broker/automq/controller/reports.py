@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from prometheus_client import Gauge
+
 from automq.metadata.image import MetadataImage
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import StoreDamaged
@@ -18,13 +20,10 @@ REMEDY: Final = "look with `automq fsck`, give up what cannot be restored with `
 class DamageReports:
     """One of a controller. `source` says which work found it: a round of it replaces what the last one found."""
 
-    def __init__(self, *, metrics: Metrics) -> None:
+    def __init__(self, *, gauge: Gauge) -> None:
         self._found: dict[str, dict[str, StoreDamaged]] = {}
-        gauge = metrics.gauge(
-            "automq_metadata_damaged_keys",
-            "Keys that the metadata refer to, or are in, and that were found damaged or missing",
-        )
-        gauge.set_function(lambda: len(self.keys))
+        self._gauge = gauge
+        gauge.set(0)
 
     @property
     def keys(self) -> Sequence[str]:
@@ -35,6 +34,7 @@ class DamageReports:
         """What a whole round of `source` found."""
         before = self._found.get(source, {})
         self._found[source] = {error.key: error for error in errors}
+        self._gauge.set(len(self.keys))
         new = [error for error in self._found[source].values() if error.key not in before]
         for error in new[:NAMED_MAX]:
             log.error("the store is damaged", extra={"key": error.key, "what": str(error), "remedy": REMEDY})
@@ -51,6 +51,14 @@ class DamageReports:
         if not keys:
             return None
         return f"{len(keys)} keys of the store are damaged or missing, such as {keys[0]}: {REMEDY}"
+
+
+def damage_gauge(metrics: Metrics) -> Gauge:
+    """How many keys are known to be damaged."""
+    return metrics.gauge(
+        "automq_metadata_damaged_keys",
+        "Keys that the metadata refer to, or are in, and that were found damaged or missing",
+    )
 
 
 def watch_objects(metrics: Metrics, image: Callable[[], MetadataImage]) -> None:

@@ -14,6 +14,7 @@ from automq.controller.background import Background
 from automq.controller.commands import Commands
 from automq.controller.commit_check import judge_in_turns
 from automq.controller.compaction_check import CompactionRequest, CompactionResult, judge_compaction
+from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.link import Leader
 from automq.controller.model import (
     ConfigAlteration,
@@ -26,11 +27,11 @@ from automq.controller.model import (
     TopicSpec,
     WalToRecover,
 )
-from automq.controller.orphans import Orphans, orphans_counter
-from automq.controller.reports import DamageReports, watch_objects
+from automq.controller.orphans import Orphans
+from automq.controller.reports import DamageReports
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata.change import MetadataChange
-from automq.metadata.claim import NO_EPOCH, claim_next_epoch
+from automq.metadata.claim import NO_EPOCH, ClaimantAddress, claim_next_epoch
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import Lease
 from automq.metadata.loader import Loaded, LogLoader
@@ -47,7 +48,6 @@ from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
-from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import TrustedTime
 from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StoreDamaged, StreamTrim, Trimmed, Unplaced
 from automq.s3stream.ports import ObjectStorage, StoreError
@@ -62,7 +62,10 @@ SETTLE_S: Final = 1.0
 
 
 class Controller:
-    """One per process. `on_fenced` is called once, with the reason, when another controller has taken over.
+    """One of a claim: started once, and dropped when it is lost.
+
+    `on_fenced` is called once, with the reason, when another controller has taken over. `where` is this process's
+    internal listener.
 
     `on_damaged` is called once when the metadata log has been damaged under us; nothing is decided from then on.
 
@@ -81,13 +84,15 @@ class Controller:
         clock: Clock,
         entropy: Entropy,
         tasks: Tasks,
-        metrics: Metrics,
+        metrics: ControllerMetrics,
         on_fenced: Callable[[str], None],
         on_damaged: Callable[[StoreDamaged], None],
         on_store: Callable[[StoreError | None], None],
         trusted_time: Callable[[], TrustedTime | None] = lambda: None,
         snapshot_memory: ByteBudget | None = None,
+        where: ClaimantAddress | None = None,
     ) -> None:
+        self._where = where
         self._settings = settings
         self._cluster_id = cluster_id
         self._node = node
@@ -101,14 +106,8 @@ class Controller:
         self._on_damaged = on_damaged
         self._trusted_time, self._snapshot_memory = trusted_time, snapshot_memory
         self._patience = Patience(entropy=entropy, on_store=on_store)
-        self._records_metric = metrics.counter(
-            "automq_metadata_records", "Metadata records appended by this controller"
-        )
-        self._renewals_metric = metrics.counter("automq_lease_renewals", "PUTs of the controller's lease")
-        self._active_metric = metrics.gauge("automq_controller_active", "1 while this process holds the claim")
-        self._orphans_metric = orphans_counter(metrics)
-        watch_objects(metrics, lambda: publisher.image)
-        self._reports = DamageReports(metrics=metrics)
+        self._metrics = metrics
+        self._reports = DamageReports(gauge=metrics.damaged_keys)
         self._machine = MetadataMachine(publisher.image)
         self._epoch = ControllerEpoch(0)
         self._log: MetadataLog | None = None
@@ -168,6 +167,7 @@ class Controller:
             above=above,
             owner=owner,
             record_number=0 if known is None else known.image.record_number,
+            where=self._where,
         )
         loader = LogLoader(
             store=self._store,
@@ -223,9 +223,9 @@ class Controller:
             publish=self._publisher.publish,
             on_failed=self._on_lost,
         )
-        self._commands = Commands(self._machine, self._driver, self._log, records=self._records_metric)
+        self._commands = Commands(self._machine, self._driver, self._log, records=self._metrics.records)
         self._publisher.replace(loaded.image)
-        self._active_metric.set(1)
+        self._metrics.active.set(1)
         metadata_log = self._log
         self._lease = Lease(
             store=self._store,
@@ -235,7 +235,7 @@ class Controller:
             clock=self._clock,
             interval_s=self._settings.lease_interval_s,
             record_number=lambda: metadata_log.record_number,
-            on_renewal=self._renewals_metric.inc,
+            on_renewal=self._metrics.renewals.inc,
             trusted_time=self._trusted_time,
         )
         self._background = Background(
@@ -261,7 +261,7 @@ class Controller:
                 image=lambda: self._publisher.image,
                 prove_active=self._prove_active,
                 expiry_ms=self._settings.object_expiry_ms,
-                deleted=self._orphans_metric,
+                deleted=self._metrics.orphans,
             ),
             reports=self._reports,
             lease=self._lease,
@@ -296,7 +296,7 @@ class Controller:
         self._on_fenced(str(error))
 
     def _fall_silent(self, error: Exception) -> None:
-        self._active_metric.set(0)
+        self._metrics.active.set(0)
         if self._background is not None:
             self._background.stop()
         if self._driver is not None:

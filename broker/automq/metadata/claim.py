@@ -7,7 +7,7 @@ is taken and that no listing shows is no race: such a store hides keys that exis
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from automq.ids import ClusterId, ControllerEpoch, NodeId
 from automq.metadata.log_format import claim_folder, claim_key, parse_claim_key
@@ -26,8 +26,17 @@ log = logging.getLogger(__name__)
 # With the pauses between them some ten seconds: longer than any listing that is only late.
 OMISSIONS_MAX: Final = 6
 NO_EPOCH: Final = ControllerEpoch(0)
+VERSION: Final = 2
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimantAddress:
+    """The internal listener of whoever claimed."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,8 @@ class Claim:
     """Whom the claimant ran the cluster for."""
     record_number: int | None = None
     """How many records the metadata log had when the claimant read it; None where no checksum vouches for that."""
+    where: ClaimantAddress | None = None
+    """Where other brokers reach the claimant; None for one that takes no connections of brokers."""
 
 
 async def highest_claim(store: ObjectStorage, cluster_id: ClusterId, patience: Patience) -> ControllerEpoch:
@@ -67,17 +78,33 @@ def decode_claim(key: str, data: bytes) -> Claim:
         node, nonce = fields["node"], str(fields["nonce"])
         claim = Claim(None if node is None else NodeId(int(node)), nonce)
         if is_sealed:
-            return replace(claim, owner=fields["owner"], record_number=int(fields["recordNumber"]))
+            return replace(
+                claim,
+                owner=fields["owner"],
+                record_number=int(fields["recordNumber"]),
+                where=_decode_where(fields.get("internalListener")),
+            )
         return claim
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptData(key=key, offset=0, length=len(data), what="claim") from error
 
 
+def _decode_where(fields: Any) -> ClaimantAddress | None:
+    return None if fields is None else ClaimantAddress(str(fields["host"]), int(fields["port"]))
+
+
 def encode_claim(claim: Claim) -> bytes:
-    """The inverse of `decode_claim`."""
-    return seal(
-        {"node": claim.node, "nonce": claim.nonce, "owner": claim.owner, "recordNumber": claim.record_number or 0}
-    )
+    """The inverse of `decode_claim`. Who reads only version 1, which has no listener, passes over what it has more."""
+    fields: dict[str, Any] = {
+        "version": VERSION,
+        "node": claim.node,
+        "nonce": claim.nonce,
+        "owner": claim.owner,
+        "recordNumber": claim.record_number or 0,
+    }
+    if claim.where is not None:
+        fields["internalListener"] = {"host": claim.where.host, "port": claim.where.port}
+    return seal(fields)
 
 
 async def claim_for_format(
@@ -109,10 +136,12 @@ async def claim_next_epoch(
     above: ControllerEpoch = NO_EPOCH,
     owner: str | None = None,
     record_number: int = 0,
+    where: ClaimantAddress | None = None,
 ) -> ControllerEpoch:
     """Take an epoch above `above` and above every claim. It is ours alone from then on.
 
     `owner` is whom we run the cluster for, `record_number` how long the log was when we read it: both outlive the log.
+    `where` is our internal listener.
 
     Raises StoreUnsuitable when the store hides claims that exist, or lets a claim be created twice.
     """
@@ -133,7 +162,7 @@ async def claim_next_epoch(
                 )
         epoch = ControllerEpoch(max(listed, taken) + 1)
         key = claim_key(cluster_id, epoch)
-        body = encode_claim(Claim(node, entropy.token(16).hex(), owner, record_number))
+        body = encode_claim(Claim(node, entropy.token(16).hex(), owner, record_number, where))
         try:
             await create_once(
                 store,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.client import ControllerClient
 from automq.controller.compactor import Compactor
+from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.damage import Damage, damage_of
 from automq.controller.model import ProducerIdBlock, Registration, TopicSpec, WalToRecover
 from automq.controller.service import Controller
@@ -94,7 +95,7 @@ class Components:
             clock=platform.clock,
             entropy=platform.entropy,
             tasks=tasks,
-            metrics=metrics,
+            metrics=ControllerMetrics(metrics, lambda: published.image),
             on_fenced=lambda why: on_fenced(BrokerFenced(why, by=FencedBy.METADATA_LOG)),
             on_damaged=on_damaged,
             # The store itself tells of its outcomes.

@@ -62,6 +62,10 @@ class Network(Protocol):
         """Listen on what was bound; every connection gets a protocol of `factory`."""
         ...
 
+    async def connect(self, address: Address, factory: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Connect a protocol of `factory` to another broker's internal listener. Raises OSError."""
+        ...
+
 
 class BoundSocket:
     """A TCP socket that is bound and does not listen."""
@@ -99,6 +103,9 @@ class SystemNetwork:
         # Only now, see `_bind`; connections inherit it, so that a successor can bind while ours linger.
         bound.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         return await asyncio.get_running_loop().create_server(factory, sock=bound.socket, backlog=ACCEPT_BACKLOG)
+
+    async def connect(self, address: Address, factory: Callable[[], asyncio.BaseProtocol]) -> None:
+        await asyncio.get_running_loop().create_connection(factory, address.host, address.port)
 
 
 def _bind(address: Address) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.model import ControllerSettings
 from automq.controller.service import Controller
 from automq.ids import ClusterId, NodeId
@@ -76,7 +77,7 @@ class Repairer:
             clock=self._clock,
             entropy=self._entropy,
             tasks=self._tasks,
-            metrics=Metrics(),
+            metrics=ControllerMetrics(Metrics(), lambda: publisher.image),
             on_fenced=lambda _reason: None,
             on_damaged=lambda _error: None,
             on_store=self._on_store,

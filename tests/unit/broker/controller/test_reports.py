@@ -3,7 +3,7 @@
 import pytest
 
 from automq.controller import reports as module
-from automq.controller.reports import DamageReports, watch_objects
+from automq.controller.reports import DamageReports, damage_gauge, watch_objects
 from automq.ids import ObjectId
 from automq.metadata.records import ObjectsDestroyed
 from automq.runtime.telemetry import Metrics
@@ -17,7 +17,7 @@ def missing(key: str) -> DataMissing:
 
 def test_each_round_replaces_what_the_last_one_found(caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics()
-    reports = DamageReports(metrics=metrics)
+    reports = DamageReports(gauge=damage_gauge(metrics))
     assert reports.summary() is None
     reports.replace("sweep", [missing("c/data/2"), missing("c/data/1")])
     reports.add("snapshots", missing("c/meta/snapshots/1"))
@@ -36,7 +36,7 @@ def test_each_round_replaces_what_the_last_one_found(caplog: pytest.LogCaptureFi
 
 def test_much_damage_does_not_fill_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "NAMED_MAX", 3)
-    reports = DamageReports(metrics=Metrics())
+    reports = DamageReports(gauge=damage_gauge(Metrics()))
     reports.replace("sweep", [missing(str(number)) for number in range(10)])
     assert len(caplog.records) == 4
     assert caplog.records[-1].__dict__["keys"] == 7

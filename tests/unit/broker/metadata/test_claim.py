@@ -7,9 +7,18 @@ from collections.abc import Sequence
 import pytest
 
 from automq.ids import ControllerEpoch
-from automq.metadata.claim import claim_next_epoch, decode_claim, highest_claim
+from automq.metadata.claim import (
+    Claim,
+    ClaimantAddress,
+    claim_next_epoch,
+    decode_claim,
+    encode_claim,
+    highest_claim,
+    read_claim,
+)
 from automq.metadata.log_format import claim_key
 from automq.metadata.refusal import StoreUnsuitable
+from automq.metadata.sealed import seal
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import CorruptData, StoreDamaged
 from automq.s3stream.ports import Buffer, ObjectInfo
@@ -140,3 +149,36 @@ async def test_f1_claim_that_is_half_of_ours_is_damage_and_not_somebody_elses() 
 def test_what_is_no_claim_is_damage(data: bytes) -> None:
     with pytest.raises(CorruptData):
         decode_claim("a/claim", data)
+
+
+async def test_claim_names_where_other_brokers_find_the_claimant() -> None:
+    world = World()
+    epoch = await claim_next_epoch(
+        store=world.store,
+        cluster_id=CLUSTER,
+        node=NODE,
+        entropy=SeededEntropy("one"),
+        patience=world.patience(),
+        where=ClaimantAddress("broker-1.example", 9190),
+    )
+
+    found = await read_claim(world.store, CLUSTER, epoch, world.patience())
+
+    assert found is not None
+    assert (found.node, found.where) == (NODE, ClaimantAddress("broker-1.example", 9190))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"node": 1, "nonce": "n"}', seal({"node": 1, "nonce": "n", "owner": "me", "recordNumber": 7})],
+    ids=["without a checksum", "without a version"],
+)
+def test_claims_of_former_versions_name_no_address(data: bytes) -> None:
+    found = decode_claim("a/claim", data)
+
+    assert (found.node, found.nonce, found.where) == (1, "n", None)
+
+
+def test_claim_without_address_is_read_back() -> None:
+    claim = Claim(NODE, "n", "me", 7)
+    assert decode_claim("a/claim", encode_claim(claim)) == claim

@@ -11,6 +11,7 @@ import pytest
 
 from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.client import ControllerClient
+from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.model import ControllerSettings, TopicSpec
 from automq.controller.service import Controller
 from automq.controller.serving import LocalLink
@@ -113,7 +114,7 @@ async def serve(
         clock=clock,
         entropy=entropy,
         tasks=tasks,
-        metrics=metrics,
+        metrics=ControllerMetrics(metrics, lambda: metadata.image),
         on_fenced=fences.append,
         on_damaged=damages.append,
         on_store=lambda _error: None,
