@@ -224,6 +224,14 @@ def check(image: MetadataImage) -> None:
         assert image.topic_ids[topic.name] == topic_id
         assert [part.index for part in topic.partitions] == list(range(len(topic.partitions)))
     assert len(image.topic_ids) == len(image.topic_map)
+    for stream_id, move in image.moves.items():
+        assert move.stream == stream_id in image.streams
+        assert 0 < move.move <= image.record_number
+        for node, epoch in (move.source, move.target):
+            broker = image.broker(node)
+            assert broker is not None
+            assert (broker.epoch, broker.fenced) == (epoch, False)
+        assert image.streams[stream_id].owner == move.source[0] != move.target[0]
     names = [topic.name for topic in image.topics() if may_collide(topic.name)]
     assert dict(image.collision_keys) == {collision_key(name): name for name in names}
     assert dict(image.leader_counts) == Counter(part.leader for topic in image.topics() for part in topic.partitions)

@@ -14,15 +14,17 @@ several ranges of one stream at the ranges judged before. A commit is the object
                     what is left above the trim point does not begin at the stream's end        REFUSED
                     a part of it lies below the trim point                                      CLIPPED, the end moves
                     else                                                                        ACCEPTED
-    T               moves, unless a range was refused whose stream has no other owner
+    T               moves, unless a range was refused that was written at its stream's current epoch
+    each release    see `release_check`
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from automq.controller.brokers import check_alive
+from automq.controller.release_check import is_same, judge_releases
 from automq.ids import Offset, StreamId
 from automq.metadata.checkpoint_refs import newest_ref
 from automq.metadata.committed_object import CommittedRanges
@@ -65,12 +67,12 @@ def judge_in_turns(
     """As `judge`, so many ranges a turn: nothing may be decided or applied between two of them."""
     check_size(request)
     check_committer(image, request)
-    if request.objects:
+    if request.objects or request.releasing:
         if is_repeated(image, request):
             return Decision((), repeated_result(image, request))
         check_prepared(image, request)
     verdicts: list[RangeVerdict] = []
-    refused: list[StreamId] = []
+    refused: list[CommitRange] = []
     objects: list[CommittedObject] = []
     ends: dict[StreamId, Offset] = {}
     for committed in request.objects:
@@ -85,7 +87,7 @@ def judge_in_turns(
                 ends[item.stream] = recorded.end if recorded.end > end else end
                 ranges.add(recorded, position=item.position)
             if judgement.verdict is RangeVerdict.REFUSED:
-                refused.append(item.stream)
+                refused.append(item)
             verdicts.append(judgement.verdict)
             if not len(verdicts) % RANGES_A_TURN:
                 yield None
@@ -93,14 +95,26 @@ def judge_in_turns(
         done = yield from ranges.finish_in_turns(object_id=committed.object_id, size=committed.size)
         objects.append(done)
     trim_to = position_after(image, request, refused)
-    return Decision(
-        _records(image, request, objects, refused, trim_to), CommitResult(verdicts=verdicts, trimmed_to=trim_to)
-    )
+    streams = tuple(item.stream for item in refused)
+    records = _records(image, request, objects, streams, trim_to)
+    released: Sequence[bool] = ()
+    if request.releasing:
+        yield RANGE_US * len(request.releasing)
+        releases = judge_releases(image, request, ends, frozenset(streams))
+        records = [*records, releases]
+        released = _released(request, [(each.stream, each.move) for each in releases.released])
+    return Decision(records, CommitResult(verdicts=verdicts, trimmed_to=trim_to, released=released))
+
+
+def _released(request: CommitRequest, accepted: Iterable[tuple[StreamId, int]]) -> Sequence[bool]:
+    """The answer to each release of the request."""
+    known = frozenset(accepted)
+    return tuple((release.stream, release.move) in known for release in request.releasing)
 
 
 def check_size(request: CommitRequest) -> None:
     """Clause: what would not fit into one slot is refused before anything is decided. Raises CommitTooLarge."""
-    ranges = sum(len(committed.ranges) for committed in request.objects)
+    ranges = sum(len(committed.ranges) for committed in request.objects) + len(request.releasing)
     if ranges > RANGES_MAX:
         raise CommitTooLarge(ranges=ranges, ranges_max=RANGES_MAX)
 
@@ -120,12 +134,17 @@ def check_committer(image: MetadataImage, request: CommitRequest) -> None:
 
 def is_repeated(image: MetadataImage, request: CommitRequest) -> bool:
     """Clause: what is committed already is a success; the reply was lost. Whatever became of the objects since."""
-    return image.wals[request.node, request.epoch].newest_objects == request.object_ids
+    wal = image.wals[request.node, request.epoch]
+    if not is_same(request.releasing, (*wal.newest_released, *wal.newest_unreleased)):
+        return False
+    # A move is released, or found void, once: without objects that alone tells.
+    return not request.objects or wal.newest_objects == request.object_ids
 
 
 def repeated_result(image: MetadataImage, request: CommitRequest) -> CommitResult:
     """The answer that was lost."""
-    refused = image.wals[request.node, request.epoch].newest_refused
+    wal = image.wals[request.node, request.epoch]
+    refused = wal.newest_refused
     return CommitResult(
         verdicts=[
             RangeVerdict.DROPPED
@@ -135,7 +154,8 @@ def repeated_result(image: MetadataImage, request: CommitRequest) -> CommitResul
             else RangeVerdict.ACCEPTED
             for item in request.ranges
         ],
-        trimmed_to=image.wals[request.node, request.epoch].trim_to,
+        trimmed_to=wal.trim_to,
+        released=_released(request, [(named.stream, named.move) for named in wal.newest_released]),
     )
 
 
@@ -219,15 +239,16 @@ def is_newest_checkpoint(stream: StreamImage, item: CommitRange) -> bool:
     return newest is None or item.end >= newest[1]
 
 
-def position_after(image: MetadataImage, request: CommitRequest, refused: Sequence[StreamId]) -> int:
-    """Clause: a commit with a refused range moves T only if that stream has another owner by now.
+def position_after(image: MetadataImage, request: CommitRequest, refused: Sequence[CommitRange]) -> int:
+    """Clause: a commit with a refused range moves T only if the range's epoch is not its stream's current one.
 
-    Else the log may be all that is left of the range.
+    Else the log may be all that is left of the range. Epochs rise only when everything acknowledged at the lower one
+    is committed: by a release, or by recovery.
     """
     before = image.wals[request.node, request.epoch].trim_to
-    for stream_id in refused:
-        stream = image.stream(stream_id)
-        if stream is not None and stream.owner == request.node:
+    for item in refused:
+        stream = image.stream(item.stream)
+        if stream is not None and stream.epoch == item.epoch:
             return before
     return max(before, request.trim_to)
 

@@ -77,6 +77,24 @@ class PartitionsSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reassignment:
+    """One partition and the replicas that it is to have; None: a move of it is to be given up."""
+
+    topic: str
+    index: int
+    replicas: Sequence[NodeId] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveResult:
+    """What became of one partition of a request. Without an error it is where it was asked to be, or moves there."""
+
+    topic: str
+    index: int
+    error: ApiError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigChange:
     """One step of an incremental alteration."""
 

@@ -1,6 +1,7 @@
 """Pure: which broker leads a new partition."""
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 
 from automq.ids import NodeId
@@ -9,8 +10,17 @@ from automq.protocol.errors import ApiError, ErrorCode
 
 
 def eligible(image: MetadataImage) -> Sequence[NodeId]:
-    """Brokers that may be given something: alive and not draining; sorted."""
-    return [broker.node for broker in image.brokers() if not broker.fenced and not broker.draining]
+    """Brokers that may be given something: alive and not on their way out; sorted."""
+    return [broker.node for broker in image.brokers() if broker.takes_more]
+
+
+def loads(image: MetadataImage) -> dict[NodeId, int]:
+    """How many partitions each broker leads once all that moves has arrived."""
+    counts = Counter(dict(image.leader_counts))
+    for move in image.moves.values():
+        counts[move.source[0]] -= 1
+        counts[move.target[0]] += 1
+    return counts
 
 
 class Placement:
@@ -21,9 +31,15 @@ class Placement:
     """
 
     def __init__(self, image: MetadataImage, *, only: NodeId | None = None) -> None:
-        self._loads = [(image.leader_counts.get(node, 0), node) for node in eligible(image) if only in (None, node)]
+        counts = loads(image)
+        self._loads = [(counts.get(node, 0), node) for node in eligible(image) if only in (None, node)]
         """A heap."""
         heapq.heapify(self._loads)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether any broker may be given something."""
+        return bool(self._loads)
 
     def check(self) -> None:
         """Raises ApiError when no broker may be given anything."""

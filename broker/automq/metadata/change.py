@@ -6,7 +6,7 @@ what changed and not on what there is.
 """
 
 import enum
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar, overload
@@ -54,6 +54,13 @@ class ChangingMap(Generic[K, V]):
         """As a dict's."""
         return self._now.get(key, default)
 
+    def items(self) -> Iterable[tuple[K, V]]:
+        """All of them, in no order that means anything; nothing is changed meanwhile."""
+        if self._mutation is not None:
+            self._now = self._before = self._mutation.finish()
+            self._mutation = None
+        return self._before.items()
+
     def __setitem__(self, key: K, value: V) -> None:
         if self._now.get(key, _ABSENT) is not value:
             self._changing(key)[key] = value
@@ -99,6 +106,7 @@ class Aspect(enum.Enum):
     TOPICS = "topics"
     STREAMS = "streams"
     QUARANTINES = "quarantines"
+    MOVES = "moves"
     CONFIGS = "configs"
 
 
@@ -118,6 +126,7 @@ class MetadataChange:
     topics: AbstractSet[TopicId] = frozenset()
     streams: AbstractSet[StreamId] = frozenset()
     quarantines: AbstractSet[StreamId] = frozenset()
+    moves: AbstractSet[StreamId] = frozenset()
     configs: AbstractSet[tuple[int, str]] = frozenset()
 
     @classmethod
@@ -131,6 +140,7 @@ class MetadataChange:
             topics=_differences(old.topic_map, new.topic_map),
             streams=_differences(old.streams, new.streams),
             quarantines=_differences(old.quarantines, new.quarantines),
+            moves=_differences(old.moves, new.moves),
             configs=_differences(old.configs, new.configs),
         )
 

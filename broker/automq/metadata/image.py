@@ -16,6 +16,7 @@ from immutables import Map
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.checkpoint_refs import NO_CHECKPOINT, CheckpointRefs, unpack_refs
+from automq.metadata.move_records import MoveCause, NamedMove
 from automq.metadata.packed_ranges import NONE, PackedRanges, StreamRange, unpack
 from automq.metadata.records import Endpoint, RangeLost, UnplacedRange, WalDamaged, WalSlotsLost
 from automq.metadata.spans import NOTHING_HELD, Holding, Spans
@@ -30,6 +31,7 @@ __all__ = [
     "BrokerImage",
     "Endpoint",
     "MetadataImage",
+    "MoveImage",
     "ObjectImage",
     "PartitionImage",
     "QuarantineCause",
@@ -71,6 +73,13 @@ class BrokerImage:
     draining: bool = False
     format_level: int = 2
     """The newest that it reads."""
+    stopping: bool = False
+    """It wants to end: as draining, and nobody is given to it even where there is no other."""
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether it may be given something: alive, and not on its way out."""
+        return not (self.fenced or self.draining or self.stopping)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +100,9 @@ class WalImage:
     newest_refused: tuple[StreamId, ...] = ()
     """The newest commit for this log and the streams that it refused ranges of: asked for again, it gets the same
     answer. Commits for one log are made one after the other, so only the newest can be."""
+    newest_released: tuple[NamedMove, ...] = ()
+    newest_unreleased: tuple[NamedMove, ...] = ()
+    """What that commit was to release: moves that came to pass, and moves that were void."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +126,19 @@ class TopicImage:
     is_internal: bool
     replication_factor: int
     partitions: tuple[PartitionImage, ...] = ()
+
+
+class MoveImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A stream on its way from one incarnation to another; its owner is still the first."""
+
+    stream: StreamId
+    move: int
+    """What it is known by: the number of the record that began it. No other move of the stream has it."""
+    source: tuple[NodeId, BrokerEpoch]
+    target: tuple[NodeId, BrokerEpoch]
+    cause: MoveCause
+    replicas: tuple[NodeId, ...] = ()
+    """What the partition shows once it has arrived; empty: what it shows now."""
 
 
 class QuarantineCause(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -200,6 +225,8 @@ class MetadataImage:
     """Streams that take no append until they are repaired, and why; never empty."""
     lost_ranges: Map[StreamId, tuple[RangeLost, ...]] = Map()
     """What people gave up, by stream, ascending and without overlap."""
+    moves: Map[StreamId, MoveImage] = Map()
+    """Streams that are to change hands."""
     configs: Map[tuple[int, str], Map[str, str]] = Map()
     next_broker_epoch: BrokerEpoch = BrokerEpoch(1)
     next_stream: StreamId = StreamId(1)

@@ -13,6 +13,7 @@ from automq.metadata.change import ChangingMap, MetadataChange
 from automq.metadata.image import (
     BrokerImage,
     MetadataImage,
+    MoveImage,
     ObjectImage,
     QuarantineCause,
     StreamImage,
@@ -37,6 +38,7 @@ _MAPS: Final[Mapping[str, str | None]] = {
     "unreferenced": None,
     "quarantines": "quarantines",
     "lost_ranges": None,
+    "moves": "moves",
     "configs": "configs",
 }
 
@@ -79,6 +81,7 @@ class ImageUnderChange:
         self.unreferenced: ChangingMap[ObjectId, None] = ChangingMap(image.unreferenced)
         self.quarantines: ChangingMap[StreamId, tuple[QuarantineCause, ...]] = ChangingMap(image.quarantines)
         self.lost_ranges: ChangingMap[StreamId, tuple[RangeLost, ...]] = ChangingMap(image.lost_ranges)
+        self.moves: ChangingMap[StreamId, MoveImage] = ChangingMap(image.moves)
         self.configs: ChangingMap[tuple[int, str], Map[str, str]] = ChangingMap(image.configs)
 
     def begin(self, record: MetadataRecord) -> None:

@@ -104,7 +104,13 @@ class ObjectReplay(ImageUnderChange):
     def newest_commit(self, record: NewestCommit) -> None:
         key = (record.node, record.epoch)
         if key in self.wals:
-            wal = dataclasses.replace(self.wals[key], newest_objects=record.objects, newest_refused=record.refused)
+            wal = dataclasses.replace(
+                self.wals[key],
+                newest_objects=record.objects,
+                newest_refused=record.refused,
+                newest_released=(),
+                newest_unreleased=(),
+            )
             self.wals[key] = wal
 
     def _commit(self, node: NodeId, epoch: BrokerEpoch, committed: CommittedObject) -> Iterator[None]:

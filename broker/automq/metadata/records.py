@@ -12,6 +12,12 @@ from typing import Final
 import msgspec
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.move_records import BrokerStopping as BrokerStopping
+from automq.metadata.move_records import MovesCancelled as MovesCancelled
+from automq.metadata.move_records import NewestReleases as NewestReleases
+from automq.metadata.move_records import PartitionsMoving as PartitionsMoving
+from automq.metadata.move_records import ReplicasAssigned as ReplicasAssigned
+from automq.metadata.move_records import StreamsReleased as StreamsReleased
 from automq.metadata.record_parts import CommittedObject as CommittedObject
 from automq.metadata.record_parts import Endpoint as Endpoint
 from automq.metadata.record_parts import NewPartition as NewPartition
@@ -405,16 +411,23 @@ MetadataRecord = (
     | PackedObjectRestored
     | PackedStreamRestored
     | ObjectsCompacted
+    | PartitionsMoving
+    | MovesCancelled
+    | StreamsReleased
+    | NewestReleases
+    | ReplicasAssigned
+    | BrokerStopping
 )
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
-FORMAT_LEVEL: Final = 3
+FORMAT_LEVEL: Final = 4
 """The newest that this program reads, and what a cluster that it makes begins with.
 
-Level 2 knew objects of version 1, and ranges without their places in them; level 1 knew records up to tag 29, whole
-checkpoints only, and ranges one by one; level 0 knew records up to tag 23, and WAL slots of version 1."""
-NEWEST_TAG: Final = 34
-_NEWEST_TAGS: Final = (23, 29, NEWEST_TAG, NEWEST_TAG)
+Level 3 knew records up to tag 34, and nothing of partitions that move. Level 2 knew objects of version 1, and ranges
+without their places in them; level 1 knew records up to tag 29, whole checkpoints only, and ranges one by one; level 0
+knew records up to tag 23, and WAL slots of version 1."""
+NEWEST_TAG: Final = 40
+_NEWEST_TAGS: Final = (23, 29, 34, 34, NEWEST_TAG)
 """Of each format level."""
 
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")

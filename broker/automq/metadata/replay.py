@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from immutables import Map
-from msgspec import structs
 
-from automq.ids import BrokerEpoch, NodeId, StreamEpoch, StreamId, TopicId
+from automq.ids import BrokerEpoch, NodeId, StreamId
 from automq.metadata import damage
 from automq.metadata.image import (
     BROKER_RESOURCE,
@@ -27,17 +26,20 @@ from automq.metadata.image import (
     collision_key,
     may_collide,
 )
-from automq.metadata.object_replay import ObjectReplay
+from automq.metadata.move_replay import MoveReplay
 from automq.metadata.records import (
     BrokerFenced,
     BrokerRegistered,
+    BrokerStopping,
     BrokerUnregistered,
     ConfigChanged,
     CountersAdvanced,
     FeatureLevelSet,
     FormatLevelRaised,
     MetadataRecord,
+    MovesCancelled,
     NewestCommit,
+    NewestReleases,
     ObjectCommitted,
     ObjectRestored,
     ObjectsCommitted,
@@ -49,14 +51,17 @@ from automq.metadata.records import (
     PackedStreamRestored,
     PartitionLeaderChanged,
     PartitionsCreated,
+    PartitionsMoving,
     PrefixOwnerSet,
     ProducerIdsAllocated,
     QuarantineLifted,
     RangeLost,
+    ReplicasAssigned,
     StreamRestored,
     StreamsDeleted,
     StreamsOpened,
     StreamsQuarantined,
+    StreamsReleased,
     StreamTrimmed,
     TopicCreated,
     TopicDeleted,
@@ -69,7 +74,7 @@ from automq.metadata.records import (
 PARTITIONS_A_TURN: Final = 500
 
 
-class MetadataMachine(ObjectReplay):
+class MetadataMachine(MoveReplay):
     """The image under change, record by record."""
 
     def replay(self, record: MetadataRecord) -> None:
@@ -109,6 +114,12 @@ class MetadataMachine(ObjectReplay):
         if wal is not None:
             recoverer = (record.recoverer_node, record.recoverer_epoch)
             self.wals[record.node, record.epoch] = dataclasses.replace(wal, recoverer=recoverer)
+        self.end_moves_of((record.node, record.epoch))
+
+    def broker_stopping(self, record: BrokerStopping) -> None:
+        broker = self.broker_map.get(record.node)
+        if broker is not None and broker.epoch == record.epoch:
+            self.broker_map[record.node] = dataclasses.replace(broker, stopping=True)
 
     def broker_unregistered(self, record: BrokerUnregistered) -> None:
         del self.broker_map[record.node]
@@ -139,7 +150,7 @@ class MetadataMachine(ObjectReplay):
         if may_collide(topic.name):
             self.collision_keys.pop(collision_key(topic.name), None)
         for leader, count in Counter(part.leader for part in topic.partitions).items():
-            self._count_leader(leader, -count)
+            self.count_leader(leader, -count)
         self.configs.pop((TOPIC_RESOURCE, topic.name), None)
 
     def partitions_created(self, record: PartitionsCreated) -> Iterator[None]:
@@ -168,48 +179,21 @@ class MetadataMachine(ObjectReplay):
             )
             self.next_stream = StreamId(max(self.next_stream, new.stream + 1))
         for leader, count in Counter(part.leader for part in added).items():
-            self._count_leader(leader, count)
+            self.count_leader(leader, count)
         self.topic_map[record.topic_id] = dataclasses.replace(topic, partitions=(*topic.partitions, *added))
-
-    def _count_leader(self, leader: NodeId, change: int) -> None:
-        count = self.leader_counts.get(leader, 0) + change
-        if count:
-            self.leader_counts[leader] = count
-        else:
-            self.leader_counts.pop(leader, None)
 
     def partition_leader_changed(self, record: PartitionLeaderChanged) -> None:
         stream = self.topic_map[record.topic_id].partitions[record.index].stream
-        self._open({stream: record.leader_epoch}, owner=record.leader)
+        self.open_streams({stream: record.leader_epoch}, owner=record.leader)
 
     def streams_opened(self, record: StreamsOpened) -> None:
-        self._open({opening.stream: opening.epoch for opening in record.streams}, owner=record.node)
-
-    def _open(self, epochs: dict[StreamId, StreamEpoch], *, owner: NodeId) -> None:
-        by_topic: dict[TopicId, dict[int, StreamEpoch]] = {}
-        for stream_id, epoch in epochs.items():
-            stream = self.streams[stream_id]
-            assert epoch > stream.epoch
-            if stream.owner != owner:
-                self._count_leader(stream.owner, -1)
-                self._count_leader(owner, 1)
-            self.streams[stream_id] = structs.replace(stream, owner=owner, epoch=epoch)
-            by_topic.setdefault(stream.topic_id, {})[stream.partition] = epoch
-        for topic_id, changed in by_topic.items():
-            topic = self.topic_map[topic_id]
-            self.topic_map[topic_id] = dataclasses.replace(
-                topic,
-                partitions=tuple(
-                    dataclasses.replace(part, leader=owner, leader_epoch=changed[part.index])
-                    if part.index in changed
-                    else part
-                    for part in topic.partitions
-                ),
-            )
+        epochs = {opening.stream: opening.epoch for opening in record.streams}
+        self.open_streams(epochs, owner=record.node, keeps_moves_of=(record.node, record.epoch))
 
     def streams_deleted(self, record: StreamsDeleted) -> None:
         for stream_id in record.streams:
             self.quarantines.pop(stream_id, None)
+            self.moves.pop(stream_id, None)
             self.forget_stream(stream_id)
 
     # Damage and repair.
@@ -282,6 +266,12 @@ _REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], Iterator[None] | None
     PartitionsCreated: MetadataMachine.partitions_created,
     PartitionLeaderChanged: MetadataMachine.partition_leader_changed,
     StreamsOpened: MetadataMachine.streams_opened,
+    PartitionsMoving: MetadataMachine.partitions_moving,
+    MovesCancelled: MetadataMachine.moves_cancelled,
+    StreamsReleased: MetadataMachine.streams_released,
+    NewestReleases: MetadataMachine.newest_releases,
+    ReplicasAssigned: MetadataMachine.replicas_assigned,
+    BrokerStopping: MetadataMachine.broker_stopping,
     ConfigChanged: MetadataMachine.config_changed,
     StreamTrimmed: MetadataMachine.stream_trimmed,
     StreamsDeleted: MetadataMachine.streams_deleted,

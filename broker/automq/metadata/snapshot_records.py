@@ -9,22 +9,26 @@ from typing import Final
 
 from automq.ids import Offset, StreamId
 from automq.metadata.checkpoint_refs import newest_ref
-from automq.metadata.image import MetadataImage, ObjectImage, QuarantineCause, StreamImage, TopicImage
+from automq.metadata.image import MetadataImage, MoveImage, ObjectImage, QuarantineCause, StreamImage, TopicImage
+from automq.metadata.move_records import MovingPartition
 from automq.metadata.records import (
     BrokerFenced,
     BrokerRegistered,
+    BrokerStopping,
     ConfigChanged,
     CountersAdvanced,
     FeatureLevelSet,
     FormatLevelRaised,
     MetadataRecord,
     NewestCommit,
+    NewestReleases,
     NewPartition,
     ObjectsDestroyed,
     ObjectsPrepared,
     PackedObjectRestored,
     PackedStreamRestored,
     PartitionsCreated,
+    PartitionsMoving,
     PrefixOwnerSet,
     StreamsQuarantined,
     TopicCreated,
@@ -63,6 +67,8 @@ def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
         yield from image.lost_ranges[stream_id]
     for stream_id in sorted(image.quarantines):
         yield from _quarantine(stream_id, image.quarantines[stream_id])
+    for stream_id in sorted(image.moves):
+        yield _move(image.moves[stream_id])
     yield CountersAdvanced(
         next_broker_epoch=image.next_broker_epoch,
         next_stream=image.next_stream,
@@ -92,8 +98,12 @@ def _brokers(image: MetadataImage) -> Iterator[MetadataRecord]:
             yield from wal.lost
             if wal.newest_objects:
                 yield NewestCommit(node=node, epoch=epoch, objects=wal.newest_objects, refused=wal.newest_refused)
+            if wal.newest_released or wal.newest_unreleased:
+                yield NewestReleases(node, epoch, wal.newest_released, wal.newest_unreleased)
             if wal.damage is not None:
                 yield wal.damage
+        if broker is not None and broker.stopping:
+            yield BrokerStopping(node=node, epoch=epoch)
         recoverer = None if wal is None else wal.recoverer
         if recoverer is not None:
             gone.append(BrokerFenced(node=node, epoch=epoch, recoverer_node=recoverer[0], recoverer_epoch=recoverer[1]))
@@ -179,3 +189,15 @@ def _quarantine(stream: StreamId, causes: Sequence[QuarantineCause]) -> Iterator
             wal_node=wal_node,
             wal_epoch=wal_epoch,
         )
+
+
+def _move(move: MoveImage) -> PartitionsMoving:
+    return PartitionsMoving(
+        node=move.source[0],
+        epoch=move.source[1],
+        target=move.target[0],
+        target_epoch=move.target[1],
+        cause=move.cause,
+        partitions=(MovingPartition(stream=move.stream, replicas=move.replicas),),
+        move=move.move,
+    )

@@ -169,6 +169,15 @@ class CommitRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where in the object the first of the blocks begins, which lie one behind the other; 0: it is not known."""
 
 
+class StreamRelease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A stream that its owner has sealed at `end`, for the move that the metadata know by `move`."""
+
+    stream: StreamId
+    epoch: StreamEpoch
+    move: int
+    end: Offset
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitObject:
     """One object of a commit, and what it holds: each stream's ranges ascend."""
@@ -193,6 +202,8 @@ class CommitRequest:
     trim_to: int
     """New T of (node, epoch): a WAL sequence."""
     recoverer: tuple[NodeId, BrokerEpoch] | None = None
+    releasing: Sequence[StreamRelease] = ()
+    """Streams whose last range this is: with it they get their new owners, or stay. Each at most once."""
 
     @property
     def object_ids(self) -> tuple[ObjectId, ...]:
@@ -275,6 +286,8 @@ class CommitResult:
     verdicts: Sequence[RangeVerdict]
     trimmed_to: int
     """T after this commit; below the request's `trim_to` when a range was refused while its stream is still ours."""
+    released: Sequence[bool] = ()
+    """For each of the request's releases whether the stream has its new owner; else the move is void and it stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

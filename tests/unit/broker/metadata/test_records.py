@@ -8,6 +8,13 @@ import pytest
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata import records as module
+from automq.metadata.move_records import (
+    MoveCause,
+    MovingPartition,
+    NamedMove,
+    PartitionReplicas,
+    ReleasedStream,
+)
 from automq.metadata.object_ids import ObjectIds
 from automq.metadata.packed_ranges import StreamRange, pack
 from automq.metadata.records import (
@@ -15,6 +22,7 @@ from automq.metadata.records import (
     RECORD_TYPES,
     BrokerFenced,
     BrokerRegistered,
+    BrokerStopping,
     BrokerUnregistered,
     CommittedObject,
     CompactedObject,
@@ -24,7 +32,9 @@ from automq.metadata.records import (
     FeatureLevelSet,
     FormatLevelRaised,
     MetadataRecord,
+    MovesCancelled,
     NewestCommit,
+    NewestReleases,
     NewPartition,
     ObjectCommitted,
     ObjectRestored,
@@ -37,17 +47,20 @@ from automq.metadata.records import (
     PackedStreamRestored,
     PartitionLeaderChanged,
     PartitionsCreated,
+    PartitionsMoving,
     PrefixOwnerSet,
     ProducerIdsAllocated,
     QuarantineLifted,
     RangeLost,
     RecordedRange,
+    ReplicasAssigned,
     SpanRecord,
     StreamOpening,
     StreamRestored,
     StreamsDeleted,
     StreamsOpened,
     StreamsQuarantined,
+    StreamsReleased,
     StreamTrimmed,
     TopicCreated,
     TopicDeleted,
@@ -190,6 +203,25 @@ EXAMPLES: list[MetadataRecord] = [
             ),
         ),
     ),
+    PartitionsMoving(
+        node=N,
+        epoch=E,
+        target=NodeId(8),
+        target_epoch=BrokerEpoch(9),
+        cause=MoveCause.OPERATOR,
+        partitions=(MovingPartition(S, (NodeId(8), N)), MovingPartition(StreamId(2))),
+        move=2**35,
+    ),
+    MovesCancelled(streams=(S,), reason="asked for"),
+    StreamsReleased(
+        node=N,
+        epoch=E,
+        released=(ReleasedStream(S, 2**35, Offset(9), NodeId(8), BrokerEpoch(9), StreamEpoch(5)),),
+        refused=(NamedMove(StreamId(2), 2**35),),
+    ),
+    NewestReleases(node=N, epoch=E, released=(NamedMove(S, 2**35),), refused=(NamedMove(StreamId(2), 2**35),)),
+    ReplicasAssigned(topic_id=TOPIC, partitions=(PartitionReplicas(1, (NodeId(8), N)),)),
+    BrokerStopping(node=N, epoch=E),
 ]
 
 

@@ -8,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from automq.controller import brokers, damage, objects, streams, topics
+from automq.controller import brokers, damage, moves, objects, streams, topics
 from automq.controller.commit_check import judge
 from automq.controller.configs import alter_configs
-from automq.controller.model import ConfigAlteration, ControllerSettings, MessageLimit, PartitionsSpec, TopicSpec
+from automq.controller.model import (
+    ConfigAlteration,
+    ControllerSettings,
+    MessageLimit,
+    PartitionsSpec,
+    Reassignment,
+    TopicSpec,
+)
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata import object_ids
 from automq.metadata import snapshot_records as module
@@ -28,6 +35,7 @@ from automq.s3stream.model import (
     CommitRange,
     CommitRequest,
     StreamError,
+    StreamRelease,
     StreamTrim,
     Unplaced,
 )
@@ -139,8 +147,54 @@ def commit(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRec
         epoch=wal.epoch,
         trim_to=wal.trim_to + 1,
         recoverer=wal.recoverer,
+        releasing=releases(image, wal.node) if b % 3 else (),
     )
     return judge(image, request)
+
+
+def releases(image: MetadataImage, node: NodeId) -> list[StreamRelease]:
+    """Of everything that moves, whoever has it."""
+    return [
+        StreamRelease(
+            stream=stream,
+            epoch=image.streams[stream].epoch,
+            move=image.moves[stream].move,
+            end=image.streams[stream].next_offset,
+        )
+        for stream in sorted(image.moves)
+        if image.moves[stream].source[0] == node or stream % 2
+    ]
+
+
+def release(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
+    """Without an object."""
+    keys = sorted(image.wals)
+    if not keys:
+        return Decision((), None)
+    wal = image.wals[keys[a % len(keys)]]
+    request = CommitRequest(
+        objects=[],
+        node=wal.node,
+        epoch=wal.epoch,
+        trim_to=wal.trim_to,
+        recoverer=wal.recoverer,
+        releasing=releases(image, wal.node),
+    )
+    return judge(image, request)
+
+
+def reassign(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
+    nodes = [NodeId((a + place) % 3) for place in range(1 + b % 3)]
+    wanted = [Reassignment(topic=f"t{b % 4}", index=c % 3, replicas=nodes if a % 5 else None)]
+    return moves.reassign(image, wanted)
+
+
+def elect(image: MetadataImage, _a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
+    return moves.elect(image, [(f"t{b % 4}", c % 3)] if b % 2 else None)
+
+
+def drain(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    return moves.drain(image) if b % 2 else moves.stop_broker(image, *who(image, a))
 
 
 def sweep(image: MetadataImage, _a: int, _b: int, c: int) -> Decision[MetadataRecord, object]:
@@ -205,6 +259,7 @@ def others(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRe
 COMMANDS: list[Command] = [
     register, fence, unregister, recovered, create, create, delete, grow, open_all, trim, configure,
     prepare, prepare, commit, commit, commit, sweep, bury, others, damage_wal, damage_wal, repair, repair,
+    reassign, reassign, reassign, elect, drain, drain, release, release,
 ]  # fmt: skip
 
 
