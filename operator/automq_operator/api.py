@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from automq_operator.peer_schema import PEER
 from automq_operator.pod_schema import NAME, POD_SPEC
 
 GROUP: Final = "automq.io"
@@ -22,6 +23,9 @@ MAX_NAME: Final = 40
 # A port's name in Kubernetes: one letter at least, no two hyphens side by side.
 PORT_NAME: Final = "^([0-9]-?)*[a-z](-?[a-z0-9])*$"
 HOST: Final = r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])$"
+# The same, with places for a broker's id.
+HOST_TEMPLATE: Final = r"^(([A-Za-z0-9]|\{id\})(([-A-Za-z0-9.]|\{id\})*([A-Za-z0-9]|\{id\}))?|\[[0-9A-Fa-f:.]+\])$"
+ID_PLACE: Final = "{id}"
 URL: Final = r"^https?://([A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$"
 LABEL_VALUE: Final = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 QUALIFIED_NAME: Final = (
@@ -128,6 +132,29 @@ class Wal(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     type: Annotated[Literal["S3"], Meta(description="S3: slots in the bucket itself.")] = "S3"
 
 
+Peer = Annotated[dict[str, object], Meta(description="A peer of a NetworkPolicy.", extra_json_schema=PEER)]
+
+
+class NetworkPolicy(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The NetworkPolicy of the broker pods: who may open connections to them."""
+
+    enabled: Annotated[
+        bool,
+        Meta(
+            description="Clients reach the listeners' ports, brokers each other, the operator listeners and probes; "
+            "nothing else reaches a broker."
+        ),
+    ] = True
+    metrics_from: Annotated[
+        list[Peer],
+        Meta(
+            description="Who may read port 9404 (metrics and probes) beside the operator, as peers of a NetworkPolicy; "
+            "default: every pod of the Kubernetes cluster.",
+            max_length=32,
+        ),
+    ] = []
+
+
 class Listener(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An address that Kafka clients connect to."""
 
@@ -137,23 +164,62 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ]
     port: Annotated[int, Meta(description="Port of the broker, unique in the list.", ge=1024, le=65535)]
     type: Annotated[
-        Literal["Internal", "NodePort"],
+        Literal["Internal", "NodePort", "LoadBalancer"],
         Meta(
             description="Internal: for clients in the Kubernetes cluster. NodePort: for clients outside, through a "
-            "port of every node."
+            "port of every node. LoadBalancer: for clients outside, through a load balancer for each broker and one "
+            "to begin with."
         ),
     ] = "Internal"
     host: (
         Annotated[
             str,
             Meta(
-                description="Advertised host of a NodePort listener; default: the address of the broker's node.",
+                description="Advertised host of a broker; {id} in it stands for the broker's id. Default: the address "
+                "of the broker's node, or of its load balancer.",
+                max_length=253,
+                pattern=HOST_TEMPLATE,
+            ),
+        ]
+        | None
+    ) = None
+    bootstrap_host: (
+        Annotated[
+            str,
+            Meta(
+                description="Host that clients outside begin with, for status.listeners and external-dns.",
                 max_length=253,
                 pattern=HOST,
             ),
         ]
         | None
     ) = None
+    annotations: Annotated[
+        dict[str, str],
+        Meta(
+            description="Added to the annotations of this listener's Services; {id} stands for the broker's id on "
+            "those of one broker, and an annotation that has it is left out of the bootstrap's."
+        ),
+    ] = {}
+    load_balancer_class: (
+        Annotated[
+            str,
+            Meta(
+                description="Which controller makes the load balancers, where there are several.",
+                max_length=253,
+                pattern=QUALIFIED_NAME,
+            ),
+        ]
+        | None
+    ) = None
+    allow_from: Annotated[
+        list[Peer],
+        Meta(
+            description="Who may connect, as peers of a NetworkPolicy; default: everybody. Its ipBlocks are the source "
+            "ranges of load balancers as well.",
+            max_length=32,
+        ),
+    ] = []
     node_port: (
         Annotated[
             int,
@@ -253,6 +319,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         dict[ConfigKey, str], Meta(description="Broker settings in Kafka's names. Those the operator owns are refused.")
     ] = {}
     resources: Annotated[Resources, Meta(description="Requests and limits of the broker container.")] = Resources()
+    network_policy: Annotated[NetworkPolicy, Meta(description="Who may connect to the brokers.")] = NetworkPolicy()
     template: Annotated[Template, Meta(description="Overrides of what the operator makes.")] = Template()
 
 

@@ -1,7 +1,7 @@
 """Pure: the one list of what a cluster consists of. Applying, observing, pruning and ownership follow from it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.observed import ObjectKey, Observed
-from automq_operator.resources import access, config, network, workload
+from automq_operator.resources import access, config, network, policy, workload
 
 Manifest = dict[str, Any]
 
@@ -22,6 +22,8 @@ class Layout:
     """How many pods the StatefulSet keeps: the scale planner's word, not the spec's."""
     node_ports: Mapping[str, int]
     """Port of the nodes by listener, for those that have one."""
+    addresses: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Of load balancers, by listener and broker, where a listener has no host and the address is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Child:
         return self.kind, self.name
 
 
-def children(cluster: Cluster) -> list[Child]:
+def children(cluster: Cluster, layout: Layout) -> list[Child]:
     """In the order they are needed."""
     found = [
         Child(
@@ -53,12 +55,20 @@ def children(cluster: Cluster) -> list[Child]:
         Child(
             kind="ConfigMap",
             name=naming.config_map(cluster.name),
-            render=lambda layout: config.config_map(reachable(cluster, layout)),
+            render=lambda layout: config.config_map(reachable(cluster, layout), own_settings(cluster, layout)),
             shapes_pods=True,
             inputs=lambda layout: [_wishes(cluster, layout), cluster.status.cluster_id, cluster.spec.storage.adopt],
         ),
     ]
-    found += [_service(manifest) for manifest in network.services(cluster)]
+    found += [_service(manifest) for manifest in network.services(cluster, range(layout.replicas))]
+    if cluster.spec.network_policy.enabled:
+        found.append(
+            Child(
+                kind="NetworkPolicy",
+                name=naming.network_policy(cluster.name),
+                render=lambda _: policy.network_policy(cluster),
+            )
+        )
     found += [
         Child(
             kind="StatefulSet",
@@ -93,8 +103,11 @@ def reachable(cluster: Cluster, layout: Layout) -> Cluster:
 def _wishes(cluster: Cluster, layout: Layout) -> object:
     """What the user asked for, as far as pods are made from it; not what this release makes of it."""
     spec: dict[str, Any] = msgspec.to_builtins(cluster.spec)
-    for name in ("replicas", "paused"):
+    for name in ("replicas", "paused", "networkPolicy"):
         spec.pop(name, None)
+    for listener in spec["listeners"]:
+        for name in ("bootstrapHost", "annotations", "loadBalancerClass", "allowFrom"):
+            listener.pop(name, None)
     for name in ("adopt", "deletionPolicy"):
         spec["storage"].pop(name, None)
     return [spec, dict(layout.node_ports)]
@@ -103,13 +116,47 @@ def _wishes(cluster: Cluster, layout: Layout) -> object:
 def node_ports(cluster: Cluster, observed: Observed) -> dict[str, int]:
     """The port each NodePort listener was given, from its Service."""
     found = {}
-    for listener in _outside(cluster):
-        live = observed.owned("Service", naming.node_port_service(cluster.name, listener.name), cluster.uid)
+    for listener in cluster.spec.listeners:
+        if listener.type != "NodePort":
+            continue
+        live = observed.owned("Service", naming.outside_service(cluster.name, listener.name), cluster.uid)
         for port in ((live or {}).get("spec") or {}).get("ports") or []:
             if port.get("name") == listener.name and port.get("nodePort"):
                 found[listener.name] = port["nodePort"]
     return found
 
 
-def _outside(cluster: Cluster) -> list[api.Listener]:
-    return [listener for listener in cluster.spec.listeners if listener.type == "NodePort"]
+def own_addresses(cluster: Cluster, observed: Observed, *, replicas: int) -> dict[tuple[str, int], str]:
+    """What each broker's load balancer was given, from its Service, for listeners that name no host."""
+    found = {}
+    for listener in with_own_addresses(cluster):
+        for node_id in range(replicas):
+            name = naming.broker_service(cluster.name, listener.name, node_id)
+            address = network.ingress_address(observed.owned("Service", name, cluster.uid))
+            if address is not None:
+                found[listener.name, node_id] = address
+    return found
+
+
+def with_own_addresses(cluster: Cluster) -> list[api.Listener]:
+    """Listeners whose address differs from broker to broker and is known only when Kubernetes has given it."""
+    return [item for item in cluster.spec.listeners if item.type == "LoadBalancer" and not item.host]
+
+
+def own_settings(cluster: Cluster, layout: Layout) -> dict[int, dict[str, str]]:
+    """Settings by broker, where they differ: a listener without an address yet is one that its broker does not have."""
+    if not with_own_addresses(cluster):
+        return {}
+    found = {}
+    for node_id in range(layout.replicas):
+        here = _with_known_addresses(cluster, layout, node_id)
+        advertised = workload.advertised_by(here, layout.node_ports, layout.addresses, node_id)
+        found[node_id] = {**config.all_settings(here), "advertised.listeners": ",".join(advertised)}
+    return found
+
+
+def _with_known_addresses(cluster: Cluster, layout: Layout, node_id: int) -> Cluster:
+    waiting = {item.name for item in with_own_addresses(cluster) if (item.name, node_id) not in layout.addresses}
+    reached = reachable(cluster, layout)
+    kept = [item for item in reached.spec.listeners if item.name not in waiting]
+    return replace(reached, spec=msgspec.structs.replace(reached.spec, listeners=kept))

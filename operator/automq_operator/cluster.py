@@ -23,6 +23,8 @@ class Cluster:
     """What brokers of new clusters run."""
     pull_secrets: tuple[str, ...] = ()
     """The operator's own for the registry, for the brokers as well."""
+    operator_namespace: str = ""
+    """Where the operator runs; empty when that is not in the Kubernetes cluster."""
     deployed_image: str | None = None
     """What this one's brokers run, until an upgrade moves them."""
 
@@ -61,7 +63,9 @@ class Cluster:
         }
 
 
-def parse(body: Mapping[str, Any], *, default_image: str, pull_secrets: tuple[str, ...] = ()) -> Cluster:
+def parse(
+    body: Mapping[str, Any], *, default_image: str, pull_secrets: tuple[str, ...] = (), operator_namespace: str = ""
+) -> Cluster:
     """Raises msgspec.ValidationError, whose message names the field."""
     metadata = body["metadata"]
     return Cluster(
@@ -74,4 +78,5 @@ def parse(body: Mapping[str, Any], *, default_image: str, pull_secrets: tuple[st
         status=api.parse_status(body.get("status")),
         default_image=default_image,
         pull_secrets=pull_secrets,
+        operator_namespace=operator_namespace,
     )

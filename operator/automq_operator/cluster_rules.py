@@ -101,8 +101,30 @@ CLUSTER_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
             "",
         ),
         (
-            "self.all(a, a.type == 'NodePort' || (!has(a.host) && !has(a.nodePort)))",
-            "host and nodePort belong to listeners of type NodePort",
+            "self.all(a, a.type == 'NodePort' || !has(a.nodePort))",
+            "nodePort belongs to listeners of type NodePort",
+            "",
+        ),
+        (
+            "self.all(a, a.type == 'LoadBalancer' || !has(a.loadBalancerClass))",
+            "loadBalancerClass belongs to listeners of type LoadBalancer",
+            "",
+        ),
+        (
+            "self.all(a, a.type != 'Internal' || (!has(a.host) && !has(a.bootstrapHost) && "
+            "(!has(a.annotations) || a.annotations.size() == 0)))",
+            "host, bootstrapHost and annotations belong to listeners of type NodePort or LoadBalancer",
+            "",
+        ),
+        (
+            f"self.all(a, a.type != 'LoadBalancer' || !has(a.host) || a.host.contains('{api.ID_PLACE}'))",
+            "host of a LoadBalancer listener needs {id}: every broker has a load balancer of its own",
+            "",
+        ),
+        (
+            "!self.exists(a, a.type == 'LoadBalancer' && !has(a.host)) || "
+            "!self.exists(a, a.type == 'NodePort' && !has(a.host))",
+            "a LoadBalancer and a NodePort listener without host cannot be mixed: give one of them a host",
             "",
         ),
     ],

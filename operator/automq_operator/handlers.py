@@ -51,6 +51,7 @@ class Operator:
             limits=Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s),
             default_image=settings.default_image,
             pull_secrets=settings.pull_secrets,
+            operator_namespace=settings.own_namespace,
         )
         self._loops: dict[Key, ClusterLoop] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}

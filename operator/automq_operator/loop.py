@@ -72,6 +72,7 @@ class Tools:
     limits: Limits
     default_image: str
     pull_secrets: tuple[str, ...] = ()
+    operator_namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,12 @@ class ClusterLoop:
     def _parsed(self, body: Manifest) -> Any:
         """The resource, parsed. Raises msgspec.ValidationError, whose message names the field."""
         tools = self._tools
-        return self._resource.parse(body, default_image=tools.default_image, pull_secrets=tools.pull_secrets)
+        return self._resource.parse(
+            body,
+            default_image=tools.default_image,
+            pull_secrets=tools.pull_secrets,
+            operator_namespace=tools.operator_namespace,
+        )
 
     def nudge(self) -> None:
         """Something of the cluster changed."""

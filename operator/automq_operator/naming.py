@@ -69,9 +69,19 @@ def bootstrap_service(cluster: str) -> str:
     return f"{cluster}-kafka"
 
 
-def node_port_service(cluster: str, listener: str) -> str:
-    """One a NodePort listener."""
+def outside_service(cluster: str, listener: str) -> str:
+    """What clients outside connect to first; one a NodePort or LoadBalancer listener."""
     return f"{cluster}-kafka-{listener}"
+
+
+def broker_service(cluster: str, listener: str, node_id: int) -> str:
+    """One broker's own load balancer. A listener's name has a letter, so this is no other Service's name."""
+    return f"{cluster}-{listener}-{node_id}"
+
+
+def network_policy(cluster: str) -> str:
+    """Who may connect to the broker pods."""
+    return f"{cluster}-broker"
 
 
 def config_map(cluster: str) -> str:

@@ -23,6 +23,8 @@ class Readyz(msgspec.Struct, frozen=True, rename="camel"):
     node_id: int | None = None
     cluster_id: str | None = None
     version: str | None = None
+    advertised: dict[str, str] | None = None
+    """What clients are told, by listener, as HOST:PORT. Older releases do not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,7 @@ class Reason(enum.StrEnum):
     SCALING_IN = "ScalingIn"
     UPGRADE_PENDING = "UpgradePending"
     WAITING_FOR_NODE_PORT = "WaitingForNodePort"
+    WAITING_FOR_LOAD_BALANCER = "WaitingForLoadBalancer"
     RUNNING = "Running"
     ASKED = "Asked"
     PAUSED = "Paused"
@@ -192,6 +193,12 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     ): "An object of a name that is needed belongs to somebody else. Rename or remove it.",
     (PROGRESSING, Reason.PAUSED): "spec.paused is true: nothing is changed.",
     (PROGRESSING, Reason.WAITING_FOR_NODE_PORT): "Kubernetes has not yet given the NodePort listener its port. Wait.",
+    (
+        PROGRESSING,
+        Reason.WAITING_FOR_LOAD_BALANCER,
+    ): "A load balancer has no address yet; all else goes on, and each broker is restarted once when its own is known, "
+    "unless the listener has a host. `kubectl describe service` says what keeps it; without a controller for load "
+    "balancers none will come.",
     (PAUSED, Reason.RUNNING): "The operator works on this cluster.",
     (PAUSED, Reason.ASKED): "spec.paused is true: the operator changes nothing.",
 }

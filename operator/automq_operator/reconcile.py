@@ -27,7 +27,9 @@ from automq_operator.view import View
 from automq_operator.wording import action_note
 
 NOBODY_DRAINED: Final[frozenset[int]] = frozenset()
-WELL: Final = (Reason.SETTLED, Reason.UPGRADE_PENDING, Reason.PAUSED)
+AT_REST: Final = (Reason.UPGRADE_PENDING, Reason.WAITING_FOR_LOAD_BALANCER)
+"""Under way, and only others can move it."""
+WELL: Final = (Reason.SETTLED, Reason.PAUSED, *AT_REST)
 
 
 def reconcile(
@@ -52,7 +54,7 @@ def reconcile(
         notes=[*notes, *_news(cluster, [ready, storage])],
         wanted=frozenset(map(key_of, merged)),
         status=report(view, verdicts, now=now),
-        settled=not actions and (not progressing.holds or progressing.reason is Reason.UPGRADE_PENDING),
+        settled=not actions and (not progressing.holds or progressing.reason in AT_REST),
         well=ready.holds is True and progressing.reason in WELL,
         pending=view.pending and not paused,
         moved_by=view.moved_by,

@@ -132,7 +132,7 @@ def _why_not_serving(view: View) -> tuple[Reason, str]:
 PROGRESS_ORDER: Final = (
     Reason.REFUSED, Reason.NAME_CONFLICT, Reason.REPLACING, Reason.MOST_NODES_NOT_READY, Reason.NO_NODE_LEFT,
     Reason.WAITING_FOR_NODE_PORT, Reason.DEPLOYING, Reason.STARTING, Reason.ROLLING, Reason.SCALING_IN,
-    Reason.UPGRADE_PENDING,
+    Reason.UPGRADE_PENDING, Reason.WAITING_FOR_LOAD_BALANCER,
 )  # fmt: skip
 """The finding that names the condition's reason is the first of these; its message has all of them."""
 STUCK: Final = frozenset({Reason.REFUSED, Reason.NAME_CONFLICT, Reason.MOST_NODES_NOT_READY, Reason.NO_NODE_LEFT})
@@ -197,12 +197,22 @@ def listeners(view: View) -> list[api.ListenerStatus]:
                 continue
             host = network.bootstrap_address(cluster).rsplit(":", 1)[0]
             found.append(api.ListenerStatus(name=listener.name, bootstrap=f"{host}:{listener.port}"))
+        elif listener.type == "LoadBalancer":
+            service = view.observed.owned("Service", naming.outside_service(cluster.name, listener.name), cluster.uid)
+            begin = listener.bootstrap_host or network.ingress_address(service)
+            if service is not None and begin:
+                found.append(api.ListenerStatus(name=listener.name, bootstrap=f"{begin}:{listener.port}"))
         elif listener.name in node_ports:
-            hosts = [listener.host] if listener.host else node_addresses(view)
+            known = listener.bootstrap_host or _same_for_all(listener)
+            hosts = [known] if known else node_addresses(view)
             bootstrap = ",".join(f"{host}:{node_ports[listener.name]}" for host in hosts)
             if bootstrap:
                 found.append(api.ListenerStatus(name=listener.name, bootstrap=bootstrap))
     return found
+
+
+def _same_for_all(listener: api.Listener) -> str | None:
+    return listener.host if listener.host and api.ID_PLACE not in listener.host else None
 
 
 def node_addresses(view: View) -> list[str]:

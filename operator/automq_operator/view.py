@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from automq_operator import naming
-from automq_operator.children import Child, Layout, Manifest, children, node_ports
+from automq_operator.children import Child, Layout, Manifest, children, node_ports, own_addresses
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Node, Observed, Pod, owned_by
 from automq_operator.plan import Limits, Permits
@@ -96,7 +96,11 @@ class View:
         self.observed, self.limits, self.permits = observed, limits, permits
         self.pods = _own_pods(cluster, observed)
         self.cluster = _with_what_is_known(cluster, observed, self.pods, permits)
-        self.layout = Layout(replicas=replicas, node_ports=node_ports(self.cluster, observed))
+        self.layout = Layout(
+            replicas=replicas,
+            node_ports=node_ports(self.cluster, observed),
+            addresses=own_addresses(self.cluster, observed, replicas=replicas),
+        )
 
     @cached_property
     def brokers(self) -> list[Broker]:
@@ -124,7 +128,7 @@ class View:
     @cached_property
     def rendered(self) -> list[Rendered]:
         """Every child as it should be, in order."""
-        return [self._rendered(child) for child in children(self.cluster)]
+        return [self._rendered(child) for child in children(self.cluster, self.layout)]
 
     def _rendered(self, child: Child) -> Rendered:
         manifest = child.render(self.layout)
@@ -184,7 +188,7 @@ class View:
         if self.workload is None:
             return False
         newest = replace(self.cluster, deployed_image=None)
-        child = next(item for item in children(newest) if item.kind == "StatefulSet")
+        child = next(item for item in children(newest, self.layout) if item.kind == "StatefulSet")
         manifest = child.render(self.layout)
         if _template_annotations(manifest).get(naming.HASH_ANNOTATION) == self.template_hash:
             return False

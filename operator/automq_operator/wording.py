@@ -47,6 +47,7 @@ _FINDINGS: Final[Mapping[Reason, Callable[[Finding], str]]] = {
     Reason.REFUSED: lambda it: f"{it.about[0]}: {_answer(it.about[1], it.about[2])}",
     Reason.NAME_CONFLICT: lambda it: f"{_names(it.about)} exists and is not this cluster's; rename or remove it",
     Reason.WAITING_FOR_NODE_PORT: lambda it: f"no port yet for {_names(it.about)}",
+    Reason.WAITING_FOR_LOAD_BALANCER: lambda it: f"no address yet for {_names(it.about)}",
     Reason.DEPLOYING: lambda it: f"applying {_names(it.about)}",
     Reason.UPGRADE_PENDING: lambda it: (
         "the upgraded operator will restart the brokers when it is this cluster's turn"

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal
@@ -135,6 +137,8 @@ class World:
         before = self.objects.get(key)
         self._uids += 1
         manifest = without_zeros(manifest)
+        if before and "status" in before:
+            manifest["status"] = before["status"]
         manifest["metadata"]["uid"] = before["metadata"]["uid"] if before else f"uid-{self._uids}"
         manifest["metadata"]["generation"] = before["metadata"]["generation"] + 1 if before else 1
         if manifest["kind"] == "Service" and manifest["spec"].get("type") == "NodePort":
@@ -148,6 +152,10 @@ class World:
         """Somebody else changes fields that the operator had applied."""
         self.objects[kind, name]["spec"] |= spec
         self.drifted.add((kind, name))
+
+    def give_address(self, service: str, **ingress: str) -> None:
+        """The controller of load balancers has made one: `ip` or `hostname`."""
+        self.objects["Service", service]["status"] = {"loadBalancer": {"ingress": [ingress]}}
 
     def settle(self, cluster: Cluster) -> None:
         """The StatefulSet controller makes missing pods; brokers start; what is being deleted and empty goes."""
@@ -185,8 +193,23 @@ class World:
             last_words=None,
             scheduled=node is not None,
             running=runs,
-            readyz=self.readyz if runs else None,
+            readyz=self._said(name, template) if runs else None,
         )
+
+    def _said(self, name: str, template: Mapping[str, Any]) -> Readyz:
+        """A broker's word, with what it read in the file of its own, if it has one."""
+        (container,) = [item for item in template["spec"]["containers"] if item["name"] == workload.CONTAINER]
+        file = container["args"][-1].rpartition("/")[2].replace("$(POD_NAME)", name)
+        text = next((data[file] for data in self._config_maps() if file in data), "")
+        lines = dict(line.partition("=")[::2] for line in text.splitlines())
+        told = lines.get("advertised.listeners")
+        if told is None:
+            return self.readyz
+        advertised = dict(item.split("://") for item in told.split(","))
+        return msgspec.structs.replace(self.readyz, advertised=advertised)
+
+    def _config_maps(self) -> list[dict[str, str]]:
+        return [live["data"] for (kind, _), live in self.objects.items() if kind == "ConfigMap"]
 
     def change_pod(self, name: str, **fields: Any) -> None:
         self.pods[name] = dataclasses.replace(self.pods[name], **fields)

@@ -86,6 +86,7 @@ class Broker:
             metrics=self.metrics,
             node=self._node,
             cluster_id=lambda: self.cluster_id,
+            advertised=lambda: {item.name: str(item.address) for item in settings.advertised()},
             damage=self._damage_summary,
             spawn=self._tasks.spawn,
         )

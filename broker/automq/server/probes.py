@@ -7,7 +7,7 @@ every start a third of a second.
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Protocol, cast
 
 from automq import __version__
@@ -44,7 +44,12 @@ class Spawn(Protocol):
 
 
 def ready_body(
-    lifecycle: Lifecycle, *, node: NodeId, cluster_id: ClusterId | None, damage: str | None = None
+    lifecycle: Lifecycle,
+    *,
+    node: NodeId,
+    cluster_id: ClusterId | None,
+    advertised: Mapping[str, str],
+    damage: str | None = None,
 ) -> tuple[int, str]:
     """Status and body of /readyz. `damage` is known of while the rest is served: a reason, and no less ready."""
     reason, message = lifecycle.reason, lifecycle.message
@@ -57,6 +62,7 @@ def ready_body(
         "nodeId": node,
         "clusterId": cluster_id,
         "version": __version__,
+        "advertised": dict(advertised),
     }
     return (200 if lifecycle.is_ready else 503), json.dumps(body)
 
@@ -71,6 +77,7 @@ class Probes:
         metrics: Metrics,
         node: NodeId,
         cluster_id: Callable[[], ClusterId | None],
+        advertised: Callable[[], Mapping[str, str]] = dict,
         damage: Callable[[], str | None] = lambda: None,
         spawn: Spawn | None = None,
     ) -> None:
@@ -80,6 +87,7 @@ class Probes:
         self._metrics = metrics
         self._node = node
         self._cluster_id = cluster_id
+        self._advertised = advertised
         self._damage = damage
         self.connections: dict[asyncio.Protocol, asyncio.Transport] = {}
 
@@ -108,7 +116,11 @@ class Probes:
                 return 200, _TEXT, b"ok\n"
             case b"/readyz":
                 status, body = ready_body(
-                    self._lifecycle, node=self._node, cluster_id=self._cluster_id(), damage=self._damage()
+                    self._lifecycle,
+                    node=self._node,
+                    cluster_id=self._cluster_id(),
+                    advertised=self._advertised(),
+                    damage=self._damage(),
                 )
                 return status, _JSON, body.encode()
             case b"/metrics":

@@ -5,6 +5,7 @@ from automq_operator.kinds import CHILD_KINDS
 from automq_operator.observed import owned_by
 from automq_operator.plan import Action, Apply, DeleteObject, Finding, Note, Proposal
 from automq_operator.reasons import Reason
+from automq_operator.resources import network
 from automq_operator.view import View
 from automq_operator.wording import named, refusal_note
 
@@ -32,6 +33,9 @@ def plan(view: View) -> Proposal:
         notes.append(refusal_note(key, refusal))
     if waiting:
         findings.append(Finding(reason=Reason.WAITING_FOR_NODE_PORT, about=waiting))
+    without_address = waiting_addresses(view)
+    if without_address:
+        findings.append(Finding(reason=Reason.WAITING_FOR_LOAD_BALANCER, about=without_address))
     unwanted = _unwanted(view)
     if applied or unwanted:
         names = applied + [named((item.kind, item.name)) for item in unwanted]
@@ -47,11 +51,25 @@ def waiting_ports(view: View) -> list[str]:
     for listener in view.cluster.spec.listeners:
         if listener.type != "NodePort" or listener.name in view.layout.node_ports:
             continue
-        key = ("Service", naming.node_port_service(view.cluster.name, listener.name))
+        key = ("Service", naming.outside_service(view.cluster.name, listener.name))
         live = view.observed.get(*key)
         refused = key in view.observed.refused or (live is not None and not owned_by(live, view.cluster.uid))
         if not refused:
             found.append(listener.name)
+    return found
+
+
+def waiting_addresses(view: View) -> list[str]:
+    """Services of load balancers without an address. Nothing waits for them: their listeners come when they do."""
+    found = []
+    for listener in view.cluster.spec.listeners:
+        if listener.type != "LoadBalancer":
+            continue
+        names = [naming.broker_service(view.cluster.name, listener.name, id) for id in range(view.layout.replicas)]
+        for name in [naming.outside_service(view.cluster.name, listener.name), *names]:
+            live = view.observed.owned("Service", name, view.cluster.uid)
+            if live is not None and network.ingress_address(live) is None:
+                found.append(f"Service/{name}")
     return found
 
 

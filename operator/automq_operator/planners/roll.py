@@ -7,7 +7,7 @@ upgrade changed what it must be restarted for, or because it says that its store
 
 from automq_operator.plan import DeletePod, Disruption, Finding, Proposal
 from automq_operator.reasons import Reason
-from automq_operator.view import Broker, View
+from automq_operator.view import SERVING, Broker, View
 
 
 def plan(view: View) -> Proposal:
@@ -34,7 +34,22 @@ def _is_outdated(broker: Broker, view: View) -> bool:
         return False
     if pod.restart_hash != view.template_hash:
         return True
+    if _tells_other_addresses(broker, view):
+        return True
     return broker.refused_by_store and pod.adopt != (view.cluster.spec.storage.adopt or "")
+
+
+def _tells_other_addresses(broker: Broker, view: View) -> bool:
+    """It serves, and by its own word tells clients something else than what its load balancers were given."""
+    said = broker.pod.readyz if broker.pod is not None else None
+    if said is None or said.state != SERVING or said.advertised is None:
+        return False
+    ports = {listener.name: listener.port for listener in view.cluster.spec.listeners}
+    return any(
+        said.advertised.get(listener) != f"{address}:{ports[listener]}"
+        for (listener, node_id), address in view.layout.addresses.items()
+        if node_id == broker.id
+    )
 
 
 def _workload_up_to_date(view: View) -> bool:

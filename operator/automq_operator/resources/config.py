@@ -6,6 +6,7 @@ first start, and `adopt`, needed once, are no reason to restart a healthy one an
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from automq_operator import naming
@@ -15,14 +16,21 @@ from automq_operator.resources.meta import manifest
 CONFIG_FOLDER: Final = "/etc/automq/config"
 CREDENTIALS_FOLDER: Final = "/etc/automq/credentials"
 CONFIG_FILE: Final = "broker.properties"
+OWN_CONFIG_FILE: Final = "$(POD_NAME).properties"
+"""As the kubelet expands it: of clusters whose brokers have settings of their own."""
 CLUSTER_ID_KEY: Final = "automq.cluster.id"
 TERMINATION_MESSAGE_PATH: Final = "/dev/termination-log"
 
 
-def config_map(cluster: Cluster) -> dict[str, Any]:
-    """The ConfigMap that the pods mount."""
-    text = "".join(f"{key}={_escaped(value)}\n" for key, value in sorted(all_settings(cluster).items()))
-    return manifest(cluster, "v1", "ConfigMap", naming.config_map(cluster.name), data={CONFIG_FILE: text})
+def config_map(cluster: Cluster, own: Mapping[int, Mapping[str, str]]) -> dict[str, Any]:
+    """The ConfigMap that the pods mount: one file for all, and one for each broker that has `own` settings."""
+    files = {CONFIG_FILE: _file(all_settings(cluster))}
+    files |= {f"{naming.pod(cluster.name, node_id)}.properties": _file(found) for node_id, found in own.items()}
+    return manifest(cluster, "v1", "ConfigMap", naming.config_map(cluster.name), data=files)
+
+
+def _file(found: Mapping[str, str]) -> str:
+    return "".join(f"{key}={_escaped(value)}\n" for key, value in sorted(found.items()))
 
 
 def settings(cluster: Cluster) -> dict[str, str]:

@@ -99,7 +99,7 @@ def _container(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
         "name": CONTAINER,
         "image": cluster.image,
         "imagePullPolicy": "IfNotPresent",
-        "args": ["broker", "--config", f"{config.CONFIG_FOLDER}/{config.CONFIG_FILE}"],
+        "args": ["broker", "--config", f"{config.CONFIG_FOLDER}/{_config_file(cluster)}"],
         "env": _environment(cluster, node_ports),
         "ports": [{"name": "http", "containerPort": naming.HTTP_PORT, "protocol": "TCP"}]
         + [
@@ -128,12 +128,23 @@ def _container(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
 
 def _environment(cluster: Cluster, node_ports: NodePorts) -> list[dict[str, Any]]:
     """Downward values first: later ones refer to them as $(NAME)."""
-    return [
+    found = [
         _downward("POD_NAME", "metadata.name"),
         _downward("HOST_IP", "status.hostIP"),
         _downward("KAFKA_NODE_ID", "metadata.labels['apps.kubernetes.io/pod-index']"),
-        {"name": "KAFKA_ADVERTISED_LISTENERS", "value": ",".join(_advertised(cluster, node_ports))},
     ]
+    if not _differ(cluster):
+        found.append({"name": "KAFKA_ADVERTISED_LISTENERS", "value": ",".join(_advertised(cluster, node_ports))})
+    return found
+
+
+def _differ(cluster: Cluster) -> bool:
+    """Brokers advertise what only a file of their own can say."""
+    return any(listener.type == "LoadBalancer" and not listener.host for listener in cluster.spec.listeners)
+
+
+def _config_file(cluster: Cluster) -> str:
+    return config.OWN_CONFIG_FILE if _differ(cluster) else config.CONFIG_FILE
 
 
 def _downward(name: str, path: str) -> dict[str, Any]:
@@ -141,14 +152,37 @@ def _downward(name: str, path: str) -> dict[str, Any]:
 
 
 def _advertised(cluster: Cluster, node_ports: NodePorts) -> list[str]:
+    """The same text for all brokers; the kubelet puts in what differs."""
     found = []
     for listener in cluster.spec.listeners:
+        host = (listener.host or "$(HOST_IP)").replace(api.ID_PLACE, "$(KAFKA_NODE_ID)")
         if listener.type == "NodePort":
-            found.append(f"{listener.name}://{listener.host or '$(HOST_IP)'}:{node_ports[listener.name]}")
+            found.append(f"{listener.name}://{host}:{node_ports[listener.name]}")
+        elif listener.type == "LoadBalancer":
+            found.append(f"{listener.name}://{host}:{listener.port}")
         else:
-            domain = f"{naming.headless_service(cluster.name)}.{cluster.namespace}.svc"
-            found.append(f"{listener.name}://$(POD_NAME).{domain}:{listener.port}")
+            found.append(f"{listener.name}://{_inside(cluster, '$(POD_NAME)')}:{listener.port}")
     return found
+
+
+def advertised_by(
+    cluster: Cluster, node_ports: NodePorts, addresses: Mapping[tuple[str, int], str], node_id: int
+) -> list[str]:
+    """The text of one broker. Every LoadBalancer listener must have a host or an address."""
+    found = []
+    for listener in cluster.spec.listeners:
+        host = (listener.host or "").replace(api.ID_PLACE, str(node_id))
+        if listener.type == "NodePort":
+            found.append(f"{listener.name}://{host}:{node_ports[listener.name]}")
+        elif listener.type == "LoadBalancer":
+            found.append(f"{listener.name}://{host or addresses[listener.name, node_id]}:{listener.port}")
+        else:
+            found.append(f"{listener.name}://{_inside(cluster, naming.pod(cluster.name, node_id))}:{listener.port}")
+    return found
+
+
+def _inside(cluster: Cluster, pod: str) -> str:
+    return f"{pod}.{naming.headless_service(cluster.name)}.{cluster.namespace}.svc"
 
 
 def _volumes(cluster: Cluster) -> list[dict[str, Any]]:

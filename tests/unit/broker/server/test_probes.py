@@ -19,7 +19,11 @@ class World:
         metrics = Metrics()
         metrics.counter("automq_tests", "Tests").inc()
         self.probes = Probes(
-            lifecycle=self.lifecycle, metrics=metrics, node=NodeId(3), cluster_id=lambda: self.cluster_id
+            lifecycle=self.lifecycle,
+            metrics=metrics,
+            node=NodeId(3),
+            cluster_id=lambda: self.cluster_id,
+            advertised=lambda: {"outside": "kafka.example:9094"},
         )
         self.port = 0
 
@@ -58,6 +62,7 @@ async def test_starting_broker_is_alive_and_not_ready(world: World) -> None:
         "nodeId": 3,
         "clusterId": None,
         "version": "0.1.0",
+        "advertised": {"outside": "kafka.example:9094"},
     }
 
 

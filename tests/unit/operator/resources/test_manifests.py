@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from automq_operator import api, naming
-from automq_operator.resources import access, config, erase, network, workload
+from automq_operator.resources import access, config, erase, network, policy, workload
 from tests.support import golden
 from tests.support.kubernetes_double import a_cluster
 
@@ -26,10 +26,11 @@ def test_smallest_cluster() -> None:
     check(
         "smallest",
         access.service_account(cluster),
-        config.config_map(cluster),
-        *network.services(cluster),
+        config.config_map(cluster, {}),
+        *network.services(cluster, [0]),
         workload.stateful_set(cluster, {}, replicas=1),
         workload.disruption_budget(cluster),
+        policy.network_policy(cluster),
     )
 
 
@@ -52,7 +53,7 @@ def test_cluster_with_everything() -> None:
     )
     check(
         "everything",
-        config.config_map(cluster),
+        config.config_map(cluster, {}),
         workload.stateful_set(cluster, {"outside": 30123}, replicas=1),
         erase.erase_job(cluster),
     )
@@ -108,7 +109,7 @@ def test_op14_erase_job_has_what_the_pods_have() -> None:
 def test_op14_pod_of_the_erase_job_is_no_broker_to_any_service() -> None:
     cluster = a_cluster()
     labels = erase.erase_job(cluster)["spec"]["template"]["metadata"]["labels"]
-    for service in network.services(cluster):
+    for service in network.services(cluster, [0]):
         assert not service["spec"]["selector"].items() <= labels.items()
 
 
@@ -138,7 +139,7 @@ def test_op14_pull_secrets_of_the_chart_reach_brokers_and_the_job() -> None:
 
 
 def test_op15_node_port_is_answered_by_every_node() -> None:
-    service = network.services(a_cluster(listeners=LISTENERS))[-1]
+    service = network.services(a_cluster(listeners=LISTENERS), [0])[-1]
     assert service["spec"]["type"] == "NodePort"
     assert service["spec"]["externalTrafficPolicy"] == "Cluster"
 
