@@ -295,3 +295,29 @@ def test_tables_in_a_pipe_are_plain_columns(cli: Cli) -> None:
 
 def test_options_may_stand_before_the_subcommand(cli: Cli, bootstrap: str, tmp_path: pathlib.Path) -> None:
     assert cli("topics", "--bootstrap", bootstrap, "create", "early") == "early created\n"
+
+
+def test_brokers_show_their_state_and_what_they_lead(cli: Cli) -> None:
+    create(cli, "led", "-p", "3")
+    before = sum(len(loaded(cli, "topics", topic["topic"])) for topic in loaded(cli, "topics", "--internal"))
+    rows = when(lambda: loaded(cli, "brokers"), lambda rows: rows[0]["leaders"] == before)
+    (broker,) = rows
+    assert (broker["state"], broker["controller"], broker["rack"]) == ("online", True, "")
+    assert (broker["leaders"], broker["replicas"]) == (before, before)
+    assert broker["bytes"] >= 0
+    assert broker["address"].rpartition(":")[2].isdigit()
+    assert "online" in cli("brokers")
+
+
+def test_cluster_shows_its_controller_and_nothing_that_moves(cli: Cli) -> None:
+    before = loaded(cli, "cluster")
+    assert before["controller"] == loaded(cli, "brokers")[0]["broker"]
+    assert before["controller_epoch"] >= 0
+    assert (before["brokers"], before["fenced_brokers"], before["leaderless_partitions"]) == (1, 0, 0)
+    assert before["moves"] == []
+
+    create(cli, "counted", "-p", "4")
+    after = when(lambda: loaded(cli, "cluster"), lambda row: row["topics"] == before["topics"] + 1)
+    assert after["partitions"] == before["partitions"] + 4
+    assert after["metadata_position"] > before["metadata_position"]
+    assert "controller epoch" in cli("cluster")

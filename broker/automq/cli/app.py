@@ -11,6 +11,8 @@ import typer
 from automq import __version__, core
 from automq.cli import groups, topics
 from automq.cli.broker import broker
+from automq.cli.brokers import brokers
+from automq.cli.cluster import cluster
 from automq.cli.consume import consume
 from automq.cli.doctor import doctor
 from automq.cli.dump import dump
@@ -38,6 +40,8 @@ app.command(short_help="Run a broker on this machine.")(up)
 app.command(short_help="Run a broker for a supervisor.")(broker)
 app.add_typer(topics.app, name="topics", short_help="Show, create, delete, configure topics.")
 app.add_typer(groups.app, name="groups", short_help="Show groups, reset their offsets.")
+app.command(short_help="Show brokers and what they lead.")(brokers)
+app.command(short_help="Show controller, metadata, moves.")(cluster)
 app.command(short_help="Write lines of input as records.")(produce)
 app.command(short_help="Read records.")(consume)
 app.command(short_help="Examine whether a store can be trusted.")(doctor)
