@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import struct
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,6 +28,7 @@ from automq.metadata.image import (
     TopicImage,
 )
 from automq.metadata.publisher import MetadataPublisher
+from automq.partition.content_worker import ContentWorker
 from automq.partition.fetch_session import FetchSessions
 from automq.partition.manager import PartitionManager, PartitionSettings
 from automq.protocol.apis import APIS, ApiKey, encode_request
@@ -39,7 +40,7 @@ from automq.runtime.entropy import SeededEntropy
 from automq.runtime.ledger import Account
 from automq.runtime.tasks import Tasks
 from automq.runtime.wall_time import WallTimeGuard
-from automq.runtime.workers import InlineWorkers
+from automq.runtime.workers import InlineWorkers, P, T
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.connection import Connection
@@ -70,6 +71,18 @@ def _image(engine: Engine) -> MetadataImage:
     )
 
 
+class CountedWorkers(InlineWorkers):
+    """Counts what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    async def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self.calls.append(function.__name__)
+        await asyncio.sleep(0)
+        return await super().run(function, *args, **kwargs)
+
+
 class DataPath:
     """One broker without controller and coordinators."""
 
@@ -91,6 +104,8 @@ class DataPath:
         self.metadata = MetadataPublisher(_image(self.engine))
         clock, entropy = self.engine.storage.clock, SeededEntropy("data path")
         self.clock = clock
+        self.workers = CountedWorkers()
+        contents = ContentWorker(self.workers, self.engine.memory[Account.RECEIVE])
         self.partitions = PartitionManager(
             node=NODE,
             storage=self.engine.storage,
@@ -100,7 +115,7 @@ class DataPath:
             aging=WallTimeGuard(clock, self.engine.metrics),
             entropy=entropy,
             tasks=self.tasks,
-            workers=InlineWorkers(),
+            contents=contents,
             metrics=self.engine.metrics,
         )
         table = DispatchTable()
@@ -124,7 +139,7 @@ class DataPath:
             storage=self.engine.storage,
             ledger=self.engine.memory,
             settings=ListenerSettings() if listener is None else listener,
-            workers=InlineWorkers(),
+            contents=contents,
             tasks=self.tasks,
             metrics=self.engine.metrics,
         )

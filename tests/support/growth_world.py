@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.model import ControllerSettings, TopicSpec
 from automq.ids import BrokerEpoch, Offset, StreamEpoch, StreamId
+from automq.partition.content_worker import ContentWorker
 from automq.partition.manager import PartitionManager, PartitionSettings
+from automq.runtime.budget import ByteBudget
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.ledger import MemoryLedger, split_memory
 from automq.runtime.tasks import Tasks
@@ -153,7 +155,7 @@ async def growth_world(
             clock=clock,
             entropy=SeededEntropy("partitions"),
             tasks=tasks,
-            workers=InlineWorkers(),
+            contents=ContentWorker(InlineWorkers(), ByteBudget(1 << 30)),
             metrics=metrics,
             aging=WallTimeGuard(clock, metrics),
         )

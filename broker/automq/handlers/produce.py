@@ -20,13 +20,15 @@ from automq.handlers.leaders import Leader, leader_of
 from automq.handlers.pending_produce import STATE_CODES, Appending, PendingProduce
 from automq.ids import TopicId
 from automq.metadata.publisher import MetadataPublisher
+from automq.partition.content_worker import ContentWorker
 from automq.partition.large_batch import LargeBatch, fill_in_turns, prepare_in_turns
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
 from automq.partition.record_validation import RecordsRefused
-from automq.partition.records_work import is_small, prepare
+from automq.partition.records_work import BYTES_PER_US, in_place_us, prepare
 from automq.partition.validation import ZSTD_SINCE_PRODUCE, check_produce_version
 from automq.protocol.apis import ApiKey
+from automq.protocol.compression import DecompressedTooLarge
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.produce import (
@@ -44,7 +46,6 @@ from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.turns import Pace
-from automq.runtime.workers import Workers
 from automq.s3stream.model import StorageFull, StreamError
 from automq.s3stream.stream import StagedBatch, Storage
 from automq.security.authorizer import Operation, ResourceType
@@ -62,10 +63,8 @@ _TOPIC: Final = ResourceType.TOPIC
 _PRODUCE: Final = ApiKey.PRODUCE
 
 
-# One request's batches are appended in one turn of the loop up to here: about a millisecond.
-IN_PLACE_BYTES_MAX: Final = 1 << 20
-BYTES_PER_US: Final = 800
-"""Checked and copied in a microsecond."""
+# One request's batches are appended in one turn of the loop up to here: about a millisecond, or a batch of a mebibyte.
+IN_PLACE_US_MAX: Final = (1 << 20) // BYTES_PER_US
 
 # Room that is made is looked at again this often: less than a large batch needs may come at a time.
 ROOM_CHECK_S: Final = 0.1
@@ -100,7 +99,7 @@ class ProduceHandler:
         storage: Storage,
         metadata: MetadataPublisher,
         clock: Clock,
-        workers: Workers,
+        contents: ContentWorker,
         tasks: Tasks,
         receive: ByteBudget,
         on_error: Callable[[int], None] = lambda _code: None,
@@ -112,7 +111,7 @@ class ProduceHandler:
         self._partitions = partitions
         self._storage = storage
         self._metadata = metadata
-        self._clock, self._workers, self._tasks = clock, workers, tasks
+        self._clock, self._contents, self._tasks = clock, contents, tasks
         self._watched: dict[PendingProduce, None] = {}
         self._tick = 0
         self._is_sweeping = False
@@ -142,7 +141,7 @@ class ProduceHandler:
         topics: list[TopicResults] = []
         deferred: list[Deferred] = []
         leaders: list[Leader] = []
-        in_place_bytes = 0
+        spent_us = 0
         for topic in request.topic_data:
             results: list[ProduceResult] = []
             topics.append((topic, results))
@@ -166,19 +165,18 @@ class ProduceHandler:
                 if records is None:
                     records = memoryview(b"")
                 rules = partition.rules.append
-                size = len(records)
+                batch_us = in_place_us(records, rules)
                 if (
                     deferred
-                    or in_place_bytes > IN_PLACE_BYTES_MAX
-                    or size > self._append_bytes_max
-                    or (rules.reads_records and not is_small(records, rules))
+                    or batch_us is None
+                    or spent_us > IN_PLACE_US_MAX
+                    or len(records) > self._append_bytes_max
+                    or not self._append_now(pending, result, partition, records)
                 ):
                     # What comes behind is deferred, too: a partition's batches stay in their order.
                     deferred.append((result, partition, records))
                     continue
-                in_place_bytes += size
-                append = self._append if rules.compression is None else self._append_compressed
-                append(pending, result, partition, records)
+                spent_us += batch_us
         if deferred:
             return self._defer(pending, topics, leaders, deferred, connection)
         self._finish(pending, topics, leaders)
@@ -204,10 +202,18 @@ class ProduceHandler:
         _ = self._tasks.spawn(work, name="produce in turns")
         return appending
 
-    def _needs_turns(self, records: memoryview, partition: Partition) -> bool:
-        """Whether it takes longer to check and append the batch than a turn of the loop may."""
-        rules = partition.rules.append
-        return (rules.reads_records and not is_small(records, rules)) or len(records) > self._append_bytes_max
+    def _append_now(
+        self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview
+    ) -> bool:
+        """One batch that looks small; False, nothing having changed, when it holds more than a turn may take."""
+        try:
+            if partition.rules.append.compression is None:
+                self._append(pending, result, partition, records)
+            else:
+                self._append_compressed(pending, result, partition, records)
+        except DecompressedTooLarge:
+            return False
+        return True
 
     def _append(
         self,
@@ -219,7 +225,7 @@ class ProduceHandler:
         is_prepared: bool = False,
         large: LargeBatch | None = None,
     ) -> None:
-        """One batch; its outcome goes into `result`."""
+        """One batch; its outcome goes into `result`. Raises DecompressedTooLarge as `Partition.append`."""
         try:
             if pending.version < ZSTD_SINCE_PRODUCE:
                 check_produce_version(records, pending.version)
@@ -244,7 +250,7 @@ class ProduceHandler:
     def _append_compressed(
         self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview
     ) -> None:
-        """One small batch of a topic that has a compression of its own."""
+        """One small batch of a topic that has a compression of its own. Raises DecompressedTooLarge as `prepare`."""
         try:
             records = prepare(records, partition.rules.append, self._clock.wall_ms())
         except ApiError as error:
@@ -265,13 +271,17 @@ class ProduceHandler:
         deadline = self._clock.monotonic() + max(0, pending.timeout_ms) / 1000
         try:
             for result, partition, records in deferred:
-                if self._needs_turns(records, partition):
+                batch_us = in_place_us(records, partition.rules.append)
+                if self._is_closed(partition):
+                    self._fail(pending, result, partition, _closed_meanwhile(partition))
+                elif (
+                    batch_us is None
+                    or len(records) > self._append_bytes_max
+                    or not self._append_now(pending, result, partition, records)
+                ):
                     await self._append_in_turns(pending, result, partition, records, deadline)
                 else:
-                    is_plain = partition.rules.append.compression is None
-                    append = self._append if is_plain else self._append_compressed
-                    append(pending, result, partition, records)
-                    await pace.spend(len(records) // BYTES_PER_US)
+                    await pace.spend(batch_us)
         finally:
             release()
         self._finish(pending, topics, leaders)
@@ -287,22 +297,31 @@ class ProduceHandler:
     ) -> None:
         """One batch that takes longer than a turn. The partition may be gone, or open at another epoch, at its end."""
         large: LargeBatch | None = None
+        sent, made_bytes = records, 0
         try:
             rules = partition.rules.append
-            records = await prepare_in_turns(records, rules, self._clock.wall_ms(), self._workers)
+            records = await prepare_in_turns(records, rules, self._clock.wall_ms(), self._contents)
+            if records is not sent:
+                made_bytes = len(records)
+                self._receive.charge(made_bytes)
             if len(records) > self._append_bytes_max:
                 staged = await self._stage(partition, len(records), deadline)
                 large = await fill_in_turns(staged, records)
                 records = staged.payload
-            if self._partitions.find_by_id(partition.topic_id, partition.name.partition) is not partition:
-                raise ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{partition.name} was closed meanwhile")
+            if self._is_closed(partition):
+                raise _closed_meanwhile(partition)
         except (ApiError, StreamError) as error:
             self._fail(pending, result, partition, error)
         else:
             self._append(pending, result, partition, records, is_prepared=True, large=large)
         finally:
+            self._receive.release(made_bytes)
             if large is not None:
                 large.discard()
+
+    def _is_closed(self, partition: Partition) -> bool:
+        """Whether it is another broker's by now, gone, or open at another epoch."""
+        return self._partitions.find_by_id(partition.topic_id, partition.name.partition) is not partition
 
     async def _stage(self, partition: Partition, size: int, deadline: float) -> StagedBatch:
         """Memory for a large batch, once there is room. Raises as `Partition.stage`, StorageFull at the deadline."""
@@ -414,6 +433,10 @@ def _refused(topic: TopicProduceData, code: ErrorCode) -> list[ProduceResult]:
     for asked in topic.partition_data:
         asked.records = None
     return [ProduceResult(asked.index, code) for asked in topic.partition_data]
+
+
+def _closed_meanwhile(partition: Partition) -> ApiError:
+    return ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{partition.name} was closed meanwhile")
 
 
 def _set_once(future: asyncio.Future[None]) -> None:

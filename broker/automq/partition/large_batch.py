@@ -8,13 +8,12 @@ append to the partition while a batch is being prepared, and nothing of a refuse
 from typing import Final
 
 from automq.binary import crc32c
-from automq.partition.record_validation import content_of, validation_steps
-from automq.partition.records_work import compressed, correct_max_timestamp, needs_compression
+from automq.partition.content_worker import ContentWorker
+from automq.partition.record_validation import validation_steps
+from automq.partition.records_work import correct_max_timestamp, needs_compression
 from automq.partition.validation import AppendRules, check_frame, check_header, wrong_crc
-from automq.protocol.compression import Compression
 from automq.protocol.records import HEADER_BYTES, RecordBatch
 from automq.runtime.turns import Pace, in_turns
-from automq.runtime.workers import Workers
 from automq.s3stream.stream import StagedBatch, Stream
 
 PIECE_BYTES: Final = 512 * 1024
@@ -50,7 +49,7 @@ class LargeBatch:
             staged.discard()
 
 
-async def prepare_in_turns(records: memoryview, rules: AppendRules, now_ms: int, workers: Workers) -> memoryview:
+async def prepare_in_turns(records: memoryview, rules: AppendRules, now_ms: int, contents: ContentWorker) -> memoryview:
     """As `records_work.prepare`, in turns; decompressing and compressing are a worker's. Raises ApiError."""
     batch = check_frame(records, rules)
     records_crc = await crc_in_turns(records[HEADER_BYTES:])
@@ -59,13 +58,10 @@ async def prepare_in_turns(records: memoryview, rules: AppendRules, now_ms: int,
     check_header(batch, rules, now_ms)
     if not rules.reads_records:
         return records
-    is_plain = batch.compression is Compression.NONE
-    content = content_of(batch) if is_plain else await workers.run(content_of, batch)
-    greatest = await in_turns(validation_steps(content, batch, rules, now_ms))
-    correct_max_timestamp(batch, greatest, records_crc=records_crc)
-    if needs_compression(batch, rules):
-        return await workers.run(compressed, batch, content, rules)
-    return records
+    async with contents.content_of(batch) as content:
+        greatest = await in_turns(validation_steps(content, batch, rules, now_ms))
+        correct_max_timestamp(batch, greatest, records_crc=records_crc)
+        return await contents.compress(batch, content, rules) if needs_compression(batch, rules) else records
 
 
 async def fill_in_turns(staged: StagedBatch, records: memoryview) -> LargeBatch:

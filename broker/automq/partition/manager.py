@@ -21,6 +21,7 @@ from automq.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, MetadataImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.partition import retention_round
 from automq.partition.checkpoint import CheckpointTooNew
+from automq.partition.content_worker import ContentWorker
 from automq.partition.damage import REMEDY, DamageLog, Quarantine
 from automq.partition.partition import Partition
 from automq.partition.purgatory import Purgatory
@@ -35,7 +36,6 @@ from automq.runtime.tasks import Tasks, repeat
 from automq.runtime.telemetry import Metrics
 from automq.runtime.turns import Pace, WorkQueue
 from automq.runtime.wall_time import WallTimeGuard
-from automq.runtime.workers import Workers
 from automq.s3stream.model import (
     BrokerFenced,
     FormatTooNew,
@@ -97,7 +97,7 @@ class PartitionManager:
         clock: Clock,
         entropy: Entropy,
         tasks: Tasks,
-        workers: Workers,
+        contents: ContentWorker,
         metrics: Metrics,
         aging: WallTimeGuard,
     ) -> None:
@@ -110,7 +110,7 @@ class PartitionManager:
         self._aging = aging
         self._defaults = Map(settings.topic_defaults)
         self._validates_records = settings.validates_records
-        self._clock, self._entropy, self._tasks, self._workers = clock, entropy, tasks, workers
+        self._clock, self._entropy, self._tasks, self._contents = clock, entropy, tasks, contents
         self._by_name: dict[str, dict[int, Partition]] = {}
         self._by_id: dict[TopicId, dict[int, Partition]] = {}
         self._wanted: dict[_Key, None] = {}
@@ -353,7 +353,7 @@ class PartitionManager:
             stream=self._storage.open_stream(image.stream),
             rules=self._rules(topic.name),
             clock=self._clock,
-            workers=self._workers,
+            contents=self._contents,
             damage=self._damage,
         )
 

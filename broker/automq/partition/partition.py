@@ -16,13 +16,14 @@ from automq.partition.appended import Appended
 from automq.partition.appending import append_checked, append_common
 from automq.partition.checkpoint import Section
 from automq.partition.checkpointing import Checkpointing, LoadedPieces
+from automq.partition.content_worker import ContentWorker
 from automq.partition.damage import DamageLog, Quarantine
 from automq.partition.large_batch import LargeBatch
 from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
 from automq.partition.loading import SCAN_BYTES, load_sections, load_state
 from automq.partition.producer_state import AppendedBatch, ProducerEntry, ProducerState
 from automq.partition.record_validation import validate_records
-from automq.partition.records_work import FoundOffset, correct_max_timestamp
+from automq.partition.records_work import CONTENT_IN_PLACE_BYTES_MAX, FoundOffset, correct_max_timestamp
 from automq.partition.retention import trim_point
 from automq.partition.rules import PartitionRules
 from automq.partition.time_lookup import SearchedLog, find_newest, find_timestamp
@@ -32,7 +33,6 @@ from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, build_empty_batch
 from automq.replicated.sharded_entries import ShardedEntries
 from automq.runtime.clock import Clock
-from automq.runtime.workers import Workers
 from automq.s3stream.model import CheckpointPiece, DataMissing, StoreDamaged, StreamQuarantined
 from automq.s3stream.stream import ReadResult, StagedBatch, Stream
 
@@ -49,13 +49,13 @@ class Partition:
         "_causes",
         "_checkpointing",
         "_clock",
+        "_contents",
         "_damage",
         "_damaged",
         "_epochs",
         "_met",
         "_producers",
         "_stream",
-        "_workers",
         "is_open",
         "leader_epoch",
         "name",
@@ -75,7 +75,7 @@ class Partition:
         stream: Stream,
         rules: PartitionRules,
         clock: Clock,
-        workers: Workers,
+        contents: ContentWorker,
         damage: DamageLog,
     ) -> None:
         self.name, self.topic_id, self.rules = name, topic_id, rules
@@ -85,7 +85,7 @@ class Partition:
         """Called when the high watermark moved, and when the partition is closed or lost."""
         self.on_lost: Callable[[Partition], None] = _ignore
         """Called once when the stream is not ours any more."""
-        self._clock, self._workers, self._damage = clock, workers, damage
+        self._clock, self._contents, self._damage = clock, contents, damage
         self._damaged: StoreDamaged | None = None
         """Records that could not be read when the partition was opened."""
         self._met: dict[str, int] = {}
@@ -252,7 +252,8 @@ class Partition:
 
         Answer only when `position` is durable; that holds for what the producer state decided (a duplicate, a refused
         sequence) as well, for which `last_position` is the position. Raises ApiError, StorageFull, BrokerFenced,
-        StreamFenced, StreamClosed, StreamQuarantined.
+        StreamFenced, StreamClosed, StreamQuarantined; DecompressedTooLarge, nothing having changed, when the batch is
+        to be prepared in turns.
         """
         stream = self._stream
         if self.quarantine is not None:
@@ -268,7 +269,8 @@ class Partition:
         if outcome is None:
             batch = check_batch(records, rules, now_ms, internal, has_checked_crc=is_prepared)
             if rules.reads_records and not internal and not is_prepared:
-                correct_max_timestamp(batch, validate_records(batch, rules, now_ms))
+                newest_ms = validate_records(batch, rules, now_ms, bytes_max=CONTENT_IN_PLACE_BYTES_MAX)
+                correct_max_timestamp(batch, newest_ms)
             outcome = append_checked(
                 stream, self._producers, batch, rules, leader_epoch=epoch, now_ms=now_ms, large=large
             )
@@ -403,7 +405,7 @@ class Partition:
         return SearchedLog(
             stream=self._stream,
             read_batches=self.read_batches,
-            workers=self._workers,
+            contents=self._contents,
             report=lambda error: self._report(self.log_start_offset, error),
         )
 

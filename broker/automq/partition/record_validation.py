@@ -26,7 +26,7 @@ from automq.protocol.messages.produce import BatchIndexAndErrorMessage
 from automq.protocol.records import COMPRESSION_MASK, HEADER_BYTES, NO_TIMESTAMP, RecordBatch
 from automq.steps import at_once
 
-# What a batch may decompress to: sixteen times the largest batch that is taken by default with room to spare.
+# What a batch may decompress to: sixty-four times the largest batch that is taken by default.
 DECOMPRESSED_BYTES_MAX: Final = 64 << 20
 # Named in the answer; more of them would say nothing new.
 RECORD_ERRORS_MAX: Final = 1000
@@ -43,13 +43,18 @@ class RecordsRefused(ApiError):
         self.record_errors = record_errors
 
 
-def validate_records(batch: RecordBatch, rules: AppendRules, now_ms: int) -> int:
-    """The greatest timestamp of the records of a batch whose header was checked. Raises ApiError."""
-    return validate_content(content_of(batch), batch, rules, now_ms)
+def validate_records(
+    batch: RecordBatch, rules: AppendRules, now_ms: int, *, bytes_max: int = DECOMPRESSED_BYTES_MAX
+) -> int:
+    """The greatest timestamp of the records of a batch whose header was checked. Raises as `content_of`, ApiError."""
+    return validate_content(content_of(batch, bytes_max=bytes_max), batch, rules, now_ms)
 
 
-def content_of(batch: RecordBatch) -> Data:
-    """The records, decompressed. Raises ApiError for what Kafka's clients could not read."""
+def content_of(batch: RecordBatch, *, bytes_max: int = DECOMPRESSED_BYTES_MAX) -> Data:
+    """The records, decompressed. Raises ApiError for what Kafka's clients could not read.
+
+    DecompressedTooLarge where they are more than `bytes_max`, if that is less than what any batch may have.
+    """
     content = batch.view[HEADER_BYTES:]
     # Members of an enumeration take a while to find, and most batches come as they are.
     if not batch.attributes & COMPRESSION_MASK:
@@ -58,8 +63,12 @@ def content_of(batch: RecordBatch) -> Data:
     try:
         if kind is Compression.LZ4:
             check_lz4_blocks(content)
-        return decompress(kind, content, bytes_max=DECOMPRESSED_BYTES_MAX)
-    except (CorruptCompression, DecompressedTooLarge) as error:
+        return decompress(kind, content, bytes_max=bytes_max)
+    except CorruptCompression as error:
+        raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from None
+    except DecompressedTooLarge as error:
+        if bytes_max < DECOMPRESSED_BYTES_MAX:
+            raise
         raise ApiError(ErrorCode.INVALID_RECORD, str(error)) from None
 
 

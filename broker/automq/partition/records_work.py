@@ -1,29 +1,40 @@
 """Pure: what is done with the records inside a batch beside checking them: compression, and questions about timestamps.
 
-It costs a microsecond and more a record, so large batches are worked on by a worker. What a batch decompresses to is
-bounded.
+Questions are walks over the records and are asked in parts. What a batch decompresses to is bounded: what is done in
+place by CONTENT_IN_PLACE_BYTES_MAX, everything by what a batch may have.
 """
 
 import struct
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from automq.binary import crc32c, read_varint
-from automq.core import RECORDS_PER_MS
+from automq.binary import crc32c
+from automq.core import RECORDS_PER_MS, walk_records
+from automq.core.record_walk import Data, examine_record
 from automq.ids import Offset
-from automq.partition.record_validation import DECOMPRESSED_BYTES_MAX, content_of, validate_content
+from automq.partition.record_validation import content_of, validate_content
 from automq.partition.validation import ATTRIBUTES_LOW, AppendRules, check_batch
-from automq.protocol.compression import CorruptCompression, DecompressedTooLarge, compress, decompress
+from automq.protocol.compression import compress
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import COMPRESSION_MASK, CRC_START, HEADER_BYTES, LENGTH_END, NO_TIMESTAMP, RecordBatch
+from automq.steps import Steps
 
 # Up to here a batch is walked in place, in about a millisecond.
 IN_PLACE_RECORDS_MAX: Final = RECORDS_PER_MS
 COMPRESSED_IN_PLACE_BYTES_MAX: Final = 16 << 10
+CONTENT_IN_PLACE_BYTES_MAX: Final = 256 << 10
+"""What a batch decompresses to in place, in less than a millisecond; more is for a worker."""
+COMPRESSED_NOW_BYTES_MAX: Final = 32 << 10
+"""What is compressed in place."""
+BYTES_PER_US: Final = 800
+"""Checked and copied in a microsecond."""
+COMPRESSED_BYTES_PER_US: Final = 32
+"""Decompressed or compressed, and walked."""
 
 _INT16 = struct.Struct(">h")
 _INT32 = struct.Struct(">i")
 _UINT32 = struct.Struct(">I")
+_INT64_MIN: Final = -(1 << 63)
+_INT64_MAX: Final = (1 << 63) - 1
 
 
 class FoundOffset(NamedTuple):
@@ -33,31 +44,29 @@ class FoundOffset(NamedTuple):
     offset: Offset
 
 
-class _Record(NamedTuple):
-    timestamp_delta: int
-    offset_delta: int
-
-
-def is_small(records: memoryview, rules: AppendRules) -> bool:
-    """Whether the batch is checked and stored within about a millisecond of the event loop."""
-    if len(records) < HEADER_BYTES or not rules.reads_records:
-        return True
-    (count,) = _INT32.unpack_from(records, HEADER_BYTES - _INT32.size)
+def in_place_us(records: memoryview, rules: AppendRules) -> int | None:
+    """About how many microseconds the batch takes the event loop; None when its records take more than a thousand."""
+    size = len(records)
+    if size < HEADER_BYTES or not rules.reads_records:
+        return size // BYTES_PER_US
+    count: int = _INT32.unpack_from(records, HEADER_BYTES - _INT32.size)[0]
     if count > IN_PLACE_RECORDS_MAX:
-        return False
-    is_plain = not records[ATTRIBUTES_LOW] & COMPRESSION_MASK and rules.compression is None
-    return is_plain or len(records) <= COMPRESSED_IN_PLACE_BYTES_MAX
+        return None
+    if not records[ATTRIBUTES_LOW] & COMPRESSION_MASK and rules.compression is None:
+        return size // BYTES_PER_US + count * 1000 // RECORDS_PER_MS
+    return None if size > COMPRESSED_IN_PLACE_BYTES_MAX else size // COMPRESSED_BYTES_PER_US
 
 
 def prepare(records: memoryview, rules: AppendRules, now_ms: int) -> memoryview:
-    """The batch as its topic wants it stored, checked record by record and compressed the topic's way.
+    """The small batch as its topic wants it stored, checked record by record and compressed the topic's way.
 
-    Its header is corrected in its own bytes. Raises ApiError.
+    Its header is corrected in its own bytes. Raises ApiError; DecompressedTooLarge when it is not small after all.
     """
     batch = check_batch(records, rules, now_ms)
-    data = content_of(batch)
+    is_changed = needs_compression(batch, rules)
+    data = content_of(batch, bytes_max=COMPRESSED_NOW_BYTES_MAX if is_changed else CONTENT_IN_PLACE_BYTES_MAX)
     correct_max_timestamp(batch, validate_content(data, batch, rules, now_ms))
-    return compressed(batch, data, rules) if needs_compression(batch, rules) else records
+    return compressed(batch, data, rules) if is_changed else records
 
 
 def needs_compression(batch: RecordBatch, rules: AppendRules) -> bool:
@@ -83,58 +92,79 @@ def correct_max_timestamp(batch: RecordBatch, max_timestamp_ms: int, *, records_
         )
 
 
-def first_record_at(batch: memoryview, timestamp_ms: int, *, from_offset: Offset) -> FoundOffset | None:
-    """The first record at or after `from_offset` whose timestamp is at least `timestamp_ms`."""
-    for found in _timestamps(batch):
-        if found.timestamp_ms >= timestamp_ms and found.offset >= from_offset:
-            return found
-    return None
+def first_record_at(
+    content: Data, batch: RecordBatch, timestamp_ms: int, from_offset: Offset
+) -> Steps[FoundOffset | None]:
+    """The first record at or after `from_offset` whose timestamp is at least `timestamp_ms`, which is not negative.
 
-
-def newest_record(batch: memoryview, *, from_offset: Offset) -> FoundOffset | None:
-    """The first record at or after `from_offset` that has the batch's greatest timestamp."""
-    newest: FoundOffset | None = None
-    for found in _timestamps(batch):
-        if found.offset >= from_offset and (newest is None or found.timestamp_ms > newest.timestamp_ms):
-            newest = found
-    return newest
-
-
-def _timestamps(view: memoryview) -> Iterator[FoundOffset]:
-    batch = RecordBatch(view)
+    In parts: yields about how many microseconds each took. `content` is the batch's, decompressed. Raises ApiError.
+    """
     base, count = batch.base_offset, batch.record_count
+    first = max(0, from_offset - base)
     if batch.is_log_append_time:
-        yield from (FoundOffset(batch.max_timestamp, Offset(base + delta)) for delta in range(count))
-        return
-    for record in _records(_decompressed(batch), count):
-        has_time = batch.base_timestamp != NO_TIMESTAMP
-        timestamp = batch.base_timestamp + record.timestamp_delta if has_time else NO_TIMESTAMP
-        yield FoundOffset(timestamp, Offset(base + record.offset_delta))
+        is_there = first < count and batch.max_timestamp >= timestamp_ms
+        return FoundOffset(batch.max_timestamp, Offset(base + first)) if is_there else None
+    position, _ = yield from _walk(content, batch, min(first, count))
+    index, position, _ = yield from _walk_until(content, batch, first, count, position, timestamp_ms - 1)
+    if index >= count:
+        if index == count and position != len(content):
+            raise _malformed(batch)
+        return None
+    return FoundOffset(_timestamp(content, batch, index, position), Offset(base + index))
 
 
-def _decompressed(batch: RecordBatch) -> bytes | bytearray | memoryview:
+def newest_record(content: Data, batch: RecordBatch, from_offset: Offset) -> Steps[FoundOffset | None]:
+    """The first record at or after `from_offset` that has the greatest timestamp of those. As `first_record_at`."""
+    base, count = batch.base_offset, batch.record_count
+    first = max(0, from_offset - base)
+    if first >= count:
+        return None
+    if batch.is_log_append_time:
+        return FoundOffset(batch.max_timestamp, Offset(base + first))
+    start, _ = yield from _walk(content, batch, first)
+    index, end, newest_ms = yield from _walk_until(content, batch, first, count, start, _INT64_MAX)
+    if index < count or end != len(content):
+        raise _malformed(batch)
+    if newest_ms == NO_TIMESTAMP:
+        return FoundOffset(NO_TIMESTAMP, Offset(base + first))
+    index, _, _ = yield from _walk_until(content, batch, first, count, start, newest_ms - 1)
+    return FoundOffset(newest_ms, Offset(base + index))
+
+
+def _walk(content: Data, batch: RecordBatch, stop: int) -> Steps[tuple[int, int]]:
+    """Past the first `stop` records: the position behind them, and their greatest timestamp. Raises ApiError."""
+    index, position, newest_ms = yield from _walk_until(content, batch, 0, stop, 0, _INT64_MAX)
+    if index < stop:
+        raise _malformed(batch)
+    return position, newest_ms
+
+
+def _walk_until(
+    content: Data, batch: RecordBatch, index: int, stop: int, position: int, latest_ms: int
+) -> Steps[tuple[int, int, int]]:
+    """To the first record of [index, stop) that is later than `latest_ms`, or is not well-formed, in parts.
+
+    Its index and position, and the greatest timestamp before it.
+    """
+    newest_ms = NO_TIMESTAMP
+    while index < stop:
+        first, part = index, min(index + RECORDS_PER_MS, stop)
+        part_ms, index, position = walk_records(
+            content, first, part, position, batch.base_timestamp, _INT64_MIN, latest_ms, False
+        )
+        newest_ms = max(newest_ms, part_ms)
+        yield 1 + (index - first) * 1000 // RECORDS_PER_MS
+        if index < part:
+            break
+    return index, position, newest_ms
+
+
+def _timestamp(content: Data, batch: RecordBatch, index: int, position: int) -> int:
     try:
-        return decompress(batch.compression, batch.view[HEADER_BYTES:], bytes_max=DECOMPRESSED_BYTES_MAX)
-    except (CorruptCompression, DecompressedTooLarge) as error:
-        raise ApiError(ErrorCode.CORRUPT_MESSAGE, str(error)) from None
+        return examine_record(content, index, position, batch.base_timestamp).timestamp_ms
+    except ValueError:
+        raise _malformed(batch) from None
 
 
-def _records(data: bytes | bytearray | memoryview, count: int) -> Iterator[_Record]:
-    """Every record's head. Raises ApiError when they are not what the header says."""
-    position = 0
-    end = len(data)
-    try:
-        for expected in range(count):
-            length, body = read_varint(data, position)
-            timestamp_delta, key_at = read_varint(data, body + 1)
-            offset_delta, _ = read_varint(data, key_at)
-            position = body + length
-            if offset_delta != expected or length <= 0 or position > end:
-                break
-            yield _Record(timestamp_delta, offset_delta)
-        else:
-            if position == end:
-                return
-    except (IndexError, ValueError):
-        pass
-    raise ApiError(ErrorCode.INVALID_RECORD, f"the {count} records of the batch are not well-formed")
+def _malformed(batch: RecordBatch) -> ApiError:
+    return ApiError(ErrorCode.INVALID_RECORD, f"the {batch.record_count} records of the batch are not well-formed")

@@ -10,22 +10,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from automq.core.record_walk import Data
 from automq.ids import Offset
-from automq.partition.records_work import (
-    COMPRESSED_IN_PLACE_BYTES_MAX,
-    FoundOffset,
-    first_record_at,
-    newest_record,
-)
+from automq.partition.content_worker import ContentWorker
+from automq.partition.records_work import FoundOffset, first_record_at, newest_record
 from automq.protocol.records import NO_TIMESTAMP, RecordBatch
-from automq.runtime.workers import Workers
+from automq.runtime.turns import in_turns
 from automq.s3stream.model import StoreDamaged
 from automq.s3stream.stream import Stream
+from automq.steps import Steps
 
 T = TypeVar("T")
 
-Question = Callable[[memoryview], FoundOffset | None]
-"""Asked of one batch."""
+Question = Callable[[Data, RecordBatch], Steps[FoundOffset | None]]
+"""Asked of the records of one batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +33,7 @@ class SearchedLog:
     stream: Stream
     read_batches: Callable[[Offset, Offset], AsyncGenerator[memoryview, None]]
     """As `Partition.read_batches`."""
-    workers: Workers
+    contents: ContentWorker
     report: Callable[[StoreDamaged], None]
 
 
@@ -78,11 +76,12 @@ async def _reported(log: SearchedLog, lookup: Coroutine[Any, Any, T]) -> T:
 
 
 async def _ask(log: SearchedLog, question: Question, start: Offset) -> tuple[FoundOffset | None, Offset]:
-    """What the batch with `start` answers, small ones in place, and where the next one begins."""
+    """What the batch with `start` answers, and where the next one begins."""
     end = log.stream.confirmed_offset
     async with aclosing(log.read_batches(start, end)) as batches:
-        async for batch in batches:
-            is_small = len(batch) <= COMPRESSED_IN_PLACE_BYTES_MAX
-            found = question(batch) if is_small else await log.workers.run(question, batch)
-            return found, Offset(RecordBatch(batch).next_offset)
+        async for view in batches:
+            batch = RecordBatch(view)
+            async with log.contents.content_of(batch) as content:
+                found = await in_turns(question(content, batch))
+            return found, Offset(batch.next_offset)
     return None, end

@@ -6,8 +6,9 @@ is written. Lz4 is the frame format with independent blocks, the only kind Kafka
 """
 
 import enum
+import mmap
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import cramjam
@@ -16,6 +17,10 @@ Data = bytes | bytearray | memoryview
 
 KIB: Final = 1024
 FIRST_OUTPUT_BYTES: Final = 64 * KIB
+MAPPED_OUTPUT_BYTES: Final = 256 * KIB
+"""From here on output is memory of its own from the kernel: it comes zeroed without anybody waiting for it, only what
+is written takes any, and it goes back at once."""
+PIECE_BYTES: Final = 1024 * KIB
 SNAPPY_BLOCK_BYTES: Final = 32 * KIB
 SNAPPY_RATIO_MAX: Final = 22
 """A copy of 64 bytes takes three: whoever claims more is lying about the size."""
@@ -67,7 +72,10 @@ def compress(kind: Compression, data: Data, level: int | None = None) -> bytes:
         return _compress_snappy(data)
     if kind is Compression.LZ4:
         compressor = cramjam.lz4.Compressor(level=level, content_checksum=False, block_linked=False)
-        compressor.compress(bytes(data))
+        # The library takes bytes alone; in pieces, nobody else waits for a copy of everything.
+        view = memoryview(data)
+        for start in range(0, len(view), PIECE_BYTES):
+            compressor.compress(bytes(view[start : start + PIECE_BYTES]))
         return bytes(compressor.finish())
     if kind is Compression.ZSTD:
         return bytes(cramjam.zstd.compress(data, level=3 if level is None else level))
@@ -85,19 +93,24 @@ def decompress(kind: Compression, data: Data, *, bytes_max: int) -> Data:
     return _decompress_into_growing(kind, data, bytes_max)
 
 
-_DECOMPRESS_INTO: Final[dict[Compression, Callable[[Data, bytearray], int]]] = {
+_DECOMPRESS_INTO: Final[dict[Compression, Callable[[Data, memoryview], int]]] = {
     Compression.GZIP: cramjam.gzip.decompress_into,
     Compression.LZ4: cramjam.lz4.decompress_into,
     Compression.ZSTD: cramjam.zstd.decompress_into,
 }
 
 
-def _decompress_into_growing(kind: Compression, data: Data, bytes_max: int) -> bytes:
+def _new_output(size: int) -> memoryview:
+    """`size` zeroed bytes to write to."""
+    return memoryview(bytearray(size) if size < MAPPED_OUTPUT_BYTES else mmap.mmap(-1, size))
+
+
+def _decompress_into_growing(kind: Compression, data: Data, bytes_max: int) -> memoryview:
     """These formats do not say reliably how long their output is: try again with more room while it does not fit."""
     room = max(FIRST_OUTPUT_BYTES, 4 * len(data))
     while True:
         room = min(room, bytes_max)
-        out = bytearray(room)
+        out = _new_output(room)
         try:
             size = _DECOMPRESS_INTO[kind](data, out)
         except cramjam.DecompressionError as error:
@@ -107,8 +120,7 @@ def _decompress_into_growing(kind: Compression, data: Data, bytes_max: int) -> b
                 raise DecompressedTooLarge(kind, bytes_max) from None
             room *= 4
             continue
-        del out[size:]
-        return bytes(out)
+        return out[:size]
 
 
 def check_lz4_blocks(data: Data) -> None:
@@ -148,11 +160,30 @@ def _compress_snappy(data: Data) -> bytes:
     return bytes(out)
 
 
-def _decompress_snappy(data: Data, bytes_max: int) -> bytes:
+def _decompress_snappy(data: Data, bytes_max: int) -> memoryview:
     view = memoryview(data)
-    if bytes(view[: len(SNAPPY_MAGIC)]) != SNAPPY_MAGIC:
-        return _decompress_snappy_block(view, bytes_max, bytes_max)
-    out = bytearray()
+    is_framed = bytes(view[: len(SNAPPY_MAGIC)]) == SNAPPY_MAGIC
+    blocks = list(_snappy_blocks(view)) if is_framed else [view]
+    sizes, total = [], 0
+    for block in blocks:
+        size = _snappy_size(block)
+        total += size
+        if total > bytes_max:
+            raise DecompressedTooLarge(Compression.SNAPPY, bytes_max)
+        sizes.append(size)
+    out = _new_output(total)
+    position = 0
+    for block, size in zip(blocks, sizes, strict=True):
+        try:
+            # An empty view is no buffer to write to.
+            cramjam.snappy.decompress_raw_into(block, out[position : position + size] if size else bytearray())
+        except cramjam.DecompressionError as error:
+            raise CorruptCompression(Compression.SNAPPY, str(error)) from None
+        position += size
+    return out
+
+
+def _snappy_blocks(view: memoryview) -> Iterator[memoryview]:
     position = len(SNAPPY_HEADER)
     while position < len(view):
         if len(view) - position < _INT32.size:
@@ -161,20 +192,16 @@ def _decompress_snappy(data: Data, bytes_max: int) -> bytes:
         position += _INT32.size
         if length < 0 or length > len(view) - position:
             raise CorruptCompression(Compression.SNAPPY, f"a block of {length} bytes, {len(view) - position} are left")
-        out += _decompress_snappy_block(view[position : position + length], bytes_max - len(out), bytes_max)
+        yield view[position : position + length]
         position += length
-    return bytes(out)
 
 
-def _decompress_snappy_block(block: memoryview, room: int, bytes_max: int) -> bytes:
+def _snappy_size(block: memoryview) -> int:
+    """What a block says it decompresses to."""
     try:
-        size = cramjam.snappy.decompress_raw_len(block)
-        if size > room:
-            raise DecompressedTooLarge(Compression.SNAPPY, bytes_max)
-        if size > SNAPPY_RATIO_MAX * len(block):
-            raise CorruptCompression(Compression.SNAPPY, f"{len(block)} bytes cannot hold {size}")
-        out = bytearray(size)
-        cramjam.snappy.decompress_raw_into(block, out)
+        size: int = cramjam.snappy.decompress_raw_len(block)
     except cramjam.DecompressionError as error:
         raise CorruptCompression(Compression.SNAPPY, str(error)) from None
-    return bytes(out)
+    if size > SNAPPY_RATIO_MAX * len(block):
+        raise CorruptCompression(Compression.SNAPPY, f"{len(block)} bytes cannot hold {size}")
+    return size

@@ -19,6 +19,7 @@ from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.cluster import OpenedCluster
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint
+from automq.partition.content_worker import ContentWorker
 from automq.partition.damage import REMEDY
 from automq.partition.fetch_session import FetchSessions
 from automq.partition.manager import PartitionManager
@@ -214,6 +215,7 @@ class Components:
         platform = self._platform
         aging = self._aging
         _ = self._tasks.spawn(_look_at(aging), name="wall time")
+        contents = ContentWorker(platform.workers, self._ledger[Account.RECEIVE])
         self.partitions = PartitionManager(
             node=self.node,
             storage=self.storage,
@@ -222,7 +224,7 @@ class Components:
             clock=platform.clock,
             entropy=platform.entropy,
             tasks=self._tasks,
-            workers=platform.workers,
+            contents=contents,
             metrics=self._metrics,
             aging=aging,
         )
@@ -261,7 +263,7 @@ class Components:
             storage=self.storage,
             ledger=self._ledger,
             settings=listener_settings(self._settings, descriptors=platform.descriptors),
-            workers=platform.workers,
+            contents=contents,
             tasks=self._tasks,
             metrics=self._metrics,
         )

@@ -17,13 +17,13 @@ from automq.handlers.context import Services
 from automq.handlers.fetch import FetchHandler, FetchSettings
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
+from automq.partition.content_worker import ContentWorker
 from automq.protocol.apis import ApiKey
 from automq.protocol.connection import IN_FLIGHT_MAX
 from automq.protocol.framing import ReceiveBuffers
 from automq.runtime.ledger import Account, MemoryLedger
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.runtime.workers import Workers
 from automq.s3stream.stream import Storage
 from automq.server.admission import Admission, ConnectionLimits
 from automq.server.audit import Audit
@@ -67,7 +67,7 @@ class KafkaServer:
         storage: Storage,
         ledger: MemoryLedger,
         settings: ListenerSettings,
-        workers: Workers,
+        contents: ContentWorker,
         tasks: Tasks,
         metrics: Metrics,
     ) -> None:
@@ -98,7 +98,7 @@ class KafkaServer:
             storage=storage,
             metadata=services.metadata,
             clock=services.clock,
-            workers=workers,
+            contents=contents,
             tasks=tasks,
             receive=self.receiving.copies,
             on_error=self.metrics.error_counter(ApiKey.PRODUCE),

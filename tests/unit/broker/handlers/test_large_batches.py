@@ -11,11 +11,13 @@ import pytest
 
 from automq.handlers import produce as produce_handler
 from automq.ids import BrokerEpoch, Offset
-from automq.partition import large_batch
+from automq.partition import large_batch, records_work
 from automq.partition.partition import Partition
 from automq.protocol.apis import ApiKey
+from automq.protocol.compression import Compression
 from automq.protocol.errors import ErrorCode
 from automq.protocol.records import Record, RecordBatch, build_batch, records_in
+from automq.runtime.ledger import Account
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.wal.format import Slot, parse_slot_key
 from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_request, produce_request
@@ -53,6 +55,16 @@ async def a_path(store: Any = None, **configs: str) -> tuple[DataPath, MemoryTra
 async def produced(client: MemoryTransport, *batches: bytearray, **fields: Any) -> Any:
     answer = await client.call(ApiKey.PRODUCE, 9, produce_request(*batches, **fields))
     return answer.responses[0].partition_responses[0]
+
+
+async def results_of(client: MemoryTransport, ids: list[int]) -> list[Any]:
+    """Of requests that ask for one partition each, once all are answered."""
+    found: dict[int, Any] = {}
+    while not found.keys() >= set(ids):
+        await asyncio.sleep(0.001)
+        found |= client.answers()
+        assert not client.was_lost
+    return [found[each].responses[0].partition_responses[0] for each in ids]
 
 
 async def values(path: DataPath, start: int = 0) -> list[bytes]:
@@ -259,8 +271,8 @@ async def test_k10_fenced_broker_acknowledges_no_large_batch() -> None:
 
 
 async def test_b14_a_request_of_many_batches_is_not_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(produce_handler, "IN_PLACE_BYTES_MAX", 10 * KIB)
-    monkeypatch.setattr(produce_handler, "BYTES_PER_US", 10)
+    monkeypatch.setattr(produce_handler, "IN_PLACE_US_MAX", 1000)
+    monkeypatch.setattr(records_work, "BYTES_PER_US", 10)
     path = await DataPath().start()
     path.create_topic(partitions=20)
     client = path.connect()
@@ -294,6 +306,67 @@ async def test_records_are_walked_in_turns_and_the_next_request_starts_when_they
     wal.open.set()
     assert (await client.answer(ids[-1])).responses[0].partition_responses[0].base_offset == 6000
     assert await values(path) == values_of(*batches)
+    await path.close()
+
+
+def a_dense_batch(mebibytes: int, *, kind: Compression = Compression.ZSTD, fill: bytes = b"v") -> bytearray:
+    """A few kilobytes that decompress to so much."""
+    each = [Record(key=b"k", value=fill * (64 * KIB), timestamp=7)] * (16 * mebibytes)
+    return build_batch(each, compression=kind)
+
+
+@pytest.mark.parametrize("kind", [Compression.GZIP, Compression.LZ4, Compression.ZSTD])
+async def test_a3_small_batch_that_holds_much_is_a_workers_and_keeps_its_place(kind: Compression) -> None:
+    path, client, partition = await a_path()
+    batches = [a_dense_batch(2, kind=kind), a_batch(100, seed=1), a_dense_batch(1, kind=kind, fill=b"w")]
+    ids = [client.send(ApiKey.PRODUCE, 9, produce_request(batch)) for batch in batches]
+    # Nothing of it was decompressed in the turn that it came in, and nothing overtakes it.
+    assert partition.next_offset == 0
+    answers = await results_of(client, ids)
+    assert [(answer.error_code, answer.base_offset) for answer in answers] == [(0, 0), (0, 32), (0, 33)]
+    assert set(path.workers.calls) == {"content_of"}
+    assert path.engine.memory[Account.RECEIVE].used == 0
+    assert await values(path) == values_of(*batches)
+    await path.close()
+
+
+async def test_a3_bomb_is_refused_alone() -> None:
+    path, client, partition = await a_path()
+    path.create_topic("other")
+    bomb = build_batch([Record(value=bytes(100 << 20))], compression=Compression.ZSTD)
+    ids = [client.send(ApiKey.PRODUCE, 9, produce_request(batch)) for batch in (bomb, a_batch(100))]
+    first, second = await results_of(client, ids)
+    assert (first.error_code, second.error_code) == (ErrorCode.INVALID_RECORD, 0)
+    assert "67108864" in first.error_message
+    assert partition.high_watermark == 1
+    assert path.engine.memory[Account.RECEIVE].used == 0
+    await path.close()
+
+
+async def test_a3_partition_that_was_closed_during_a_wait_takes_no_small_batch_either() -> None:
+    path = await DataPath().start()
+    path.create_topic(partitions=3)
+    client = path.connect()
+    small = [a_batch(100, seed=n) for n in range(2)]
+    sent = client.send(ApiKey.PRODUCE, 9, produce_request(a_dense_batch(1), *small))
+    path.partitions._drop(path.partitions.get(TOPIC, 1))
+    results = (await client.answer(sent)).responses[0].partition_responses
+    assert [result.error_code for result in results] == [0, ErrorCode.NOT_LEADER_OR_FOLLOWER, 0]
+    await path.close()
+
+
+async def test_a3_many_small_compressed_batches_are_no_one_turn() -> None:
+    path = await DataPath().start()
+    path.create_topic(partitions=40)
+    client = path.connect()
+    noise = random.Random(1).randbytes(12 * KIB)
+    batches = [build_batch([Record(value=noise)], compression=Compression.ZSTD) for _ in range(40)]
+    sent = client.send(ApiKey.PRODUCE, 9, produce_request(*batches))
+    appended = sum(path.partitions.get(TOPIC, index).next_offset for index in range(40))
+    # 12 KiB are counted as some 380 microseconds, and a turn has 1,310.
+    assert appended == 4
+    results = (await client.answer(sent)).responses[0].partition_responses
+    assert [result.error_code for result in results] == [0] * 40
     await path.close()
 
 

@@ -8,10 +8,12 @@ import pytest
 from automq.ids import Offset
 from automq.partition.partition import Partition
 from automq.partition.retention_round import forget
+from automq.protocol.apis import ApiKey
 from automq.protocol.compression import Compression
 from automq.protocol.records import Record, build_batch
+from automq.runtime.ledger import Account
 from automq.s3stream.store.memory import MemoryStore
-from tests.support.data_path import TOPIC, DataPath
+from tests.support.data_path import TOPIC, DataPath, produce_request
 from tests.support.engine import HeldStore, durable
 
 pytestmark = pytest.mark.looptime
@@ -199,3 +201,20 @@ async def compare(partition: Partition, records: list[int], timestamp_ms: int) -
         *_older, newest = partition._stream.segments()
         assert next(partition._stream.segments()).start <= max(partition.log_start_offset, Offset(0))
         assert newest.end == partition.next_offset
+
+
+@pytest.mark.parametrize("kind", [Compression.GZIP, Compression.LZ4, Compression.ZSTD])
+async def test_a3_batch_of_few_bytes_and_many_records_is_searched_in_turns(kind: Compression) -> None:
+    path, partition, _ = await a_partition()
+    client = path.connect()
+    batch = bytearray(a_batch(*range(1000, 5000), size=100, compression=kind))
+    assert len(batch) < 64 * 1024
+    answer = await client.call(ApiKey.PRODUCE, 9, produce_request(batch))
+    assert answer.responses[0].partition_responses[0].error_code == 0
+    path.workers.calls.clear()
+
+    assert await partition.find_timestamp(4998) == (4998, 3998)
+    assert await partition.find_newest() == (4999, 3999)
+    assert set(path.workers.calls) == {"content_of"}
+    assert path.engine.memory[Account.RECEIVE].used == 0
+    await path.close()
