@@ -274,9 +274,9 @@ class LedgerStreams:
         decision = lose_before(self._ledger.image, *log, recoverer=recoverer, stream=stream, end=end, now_ms=0)
         self._ledger.record(*decision.records)
 
-    def owner(self, stream: StreamId) -> NodeId | None:
+    def epoch(self, stream: StreamId) -> StreamEpoch | None:
         found = self._ledger.image.stream(stream)
-        return None if found is None else found.owner
+        return None if found is None else found.epoch
 
 
 class HeldStore:

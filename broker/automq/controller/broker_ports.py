@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from immutables import Map
 
 from automq.controller.client import ControllerClient
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
 from automq.metadata.publisher import MetadataPublisher
 from automq.s3stream.model import (
@@ -100,6 +100,6 @@ class BrokerStreams:
     async def lose_before(self, log: tuple[NodeId, BrokerEpoch], stream: StreamId, end: Offset) -> None:
         await self._controller.lose_before(*log, recoverer=(self._node, self._epoch), stream=stream, end=end)
 
-    def owner(self, stream: StreamId) -> NodeId | None:
+    def epoch(self, stream: StreamId) -> StreamEpoch | None:
         found = self._metadata.image.stream(stream)
-        return None if found is None else found.owner
+        return None if found is None else found.epoch

@@ -78,6 +78,10 @@ class StreamClosed(StreamError):
     """The stream was closed here, or the storage was: open it again where it lives now."""
 
 
+class StreamSealed(StreamError):
+    """The stream takes no append while it changes hands: whoever appends waits a moment, or looks elsewhere."""
+
+
 class StorageFull(StreamError):
     """Every arena is held, the reserve included: try again when uploads have made room."""
 

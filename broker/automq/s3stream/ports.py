@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.s3stream.model import (
     CommitRequest,
     CommitResult,
@@ -270,6 +270,6 @@ class StreamManager(Protocol):
         """
         ...
 
-    def owner(self, stream: StreamId) -> NodeId | None:
-        """Who owns the stream now."""
+    def epoch(self, stream: StreamId) -> StreamEpoch | None:
+        """The stream's current epoch; None when it was deleted. What lower ones acknowledged is committed."""
         ...

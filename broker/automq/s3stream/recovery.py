@@ -125,7 +125,7 @@ def plan_upload(
             states[stream] = state_of(stream)
             runs[stream] = []
         state = states[stream]
-        if state is None:
+        if state is None or is_of_former_opening(record, state):
             continue
         gap = gaps.get((stream, record.epoch))
         if gap is not None:
@@ -181,6 +181,14 @@ def merged(one: Unplaced, other: Unplaced) -> Unplaced:
         first_slot=min(one.first_slot, other.first_slot),
         end_slot=max(one.end_slot, other.end_slot),
     )
+
+
+def is_of_former_opening(record: StreamRecordBatch, state: StreamState) -> bool:
+    """Rule: records of a lower epoch are passed over in silence: they are neither gap nor refusal.
+
+    Epochs rise only when everything acknowledged at the lower one is committed, by a release or by recovery.
+    """
+    return record.epoch < state.epoch
 
 
 def is_committed(record: StreamRecordBatch, stream_end: Offset) -> bool:

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
-from automq.ids import BrokerEpoch, ClusterId, NodeId, Offset, StreamEpoch, StreamId
+from automq.ids import BrokerEpoch, ClusterId, NodeId, ObjectId, StreamEpoch, StreamId
 from automq.runtime.backoff import Backoff
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
@@ -15,11 +15,10 @@ from automq.runtime.telemetry import Metrics
 from automq.s3stream.append_queue import AppendQueue
 from automq.s3stream.arena import ArenaPool
 from automq.s3stream.cache.block_cache import BlockCache
-from automq.s3stream.cache.log_cache import CacheBlock, LogCache, StreamTail
+from automq.s3stream.cache.log_cache import CacheBlock, LogCache
 from automq.s3stream.cache.room import Room
 from automq.s3stream.model import (
     BrokerFenced,
-    CheckpointPiece,
     DataMissing,
     FencedBy,
     RecoveredLog,
@@ -29,36 +28,21 @@ from automq.s3stream.model import (
     StreamClosed,
     StreamFenced,
     StreamNotFound,
+    StreamRelease,
 )
 from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError, StreamManager
 from automq.s3stream.settings import StorageSettings
-from automq.s3stream.upload.capture import CheckpointCapture
+from automq.s3stream.upload.capture import CheckpointCapture, EngineStream
 from automq.s3stream.upload.recoverer import Recoverer
 from automq.s3stream.upload.sweeper import Sweeper
-from automq.s3stream.upload.uploader import UPLOADS_INFLIGHT, Uploader, UploadEvents
+from automq.s3stream.upload.uploader import UPLOADS_INFLIGHT, Releasing, Uploader, UploadEvents
 from automq.s3stream.wal.object_wal import BATCH_POSITION, ObjectWal, OpenSlot, StagedBatch, WalSettings
 
 # The log cache numbers them in ten bits.
 ARENAS_OF_A_BLOCK: Final = 900
 # How long an orderly end waits for its last deletes.
 TRIM_AT_END_S: Final = 2.0
-
-
-class EngineStream(Protocol):
-    """What the engine needs of an open stream."""
-
-    confirmed_offset: Offset
-    on_advance: Callable[[], None] | None
-    next_offset: Offset
-    checkpoint_source: Callable[[bool], CheckpointPiece | None] | None
-
-    @property
-    def tail(self) -> StreamTail:
-        """Its batches in the log cache."""
-
-    def lose(self, error: Exception) -> None:
-        """No append or read from now on."""
 
 
 class StorageEngine:
@@ -111,7 +95,7 @@ class StorageEngine:
         self.room.is_there = lambda: self.halted is not None or self.has_room(1)
         self._queue: AppendQueue[OpenSlot] = AppendQueue()
         self.wal = self._make_wal(metrics)
-        self._uploader = self._make_uploader(metrics)
+        self.uploader = self._make_uploader(metrics)
         self.reader = ObjectReader(
             store=store,
             cluster_id=cluster_id,
@@ -177,7 +161,7 @@ class StorageEngine:
 
     def has_room(self, size: int) -> bool:
         """Whether a Produce request of `size` bytes fits; what is internal may use the reserve above that."""
-        if self.room.is_crowded(uploads_pending=self._uploader.pending > 0):
+        if self.room.is_crowded(uploads_pending=self.uploader.pending > 0):
             return False
         room = self.room.free_bytes
         if size > self.wal.append_bytes_max:
@@ -213,7 +197,7 @@ class StorageEngine:
         Call it when no append is half-done. Raises BrokerFenced, StoreDamaged.
         """
         self._seal()
-        await self._uploader.drain()
+        await self.uploader.drain()
 
     def damage(self, error: StoreDamaged) -> None:
         """The store has lost or damaged what acknowledgements rest on: fall silent and tell the owner. Idempotent."""
@@ -228,7 +212,7 @@ class StorageEngine:
         self.halted = error
         slots = self._queue.fence()
         self.wal.stop()
-        self._uploader.stop()
+        self.uploader.stop()
         self._sweeper.stop()
         self._cancel_timers()
         for slot in slots:
@@ -254,7 +238,7 @@ class StorageEngine:
         """Stop at once, as a crash would: nothing is finished, nobody is told."""
         self._closing = True
         self.wal.stop()
-        self._uploader.stop()
+        self.uploader.stop()
         self._sweeper.stop()
         self._cancel_timers()
 
@@ -320,6 +304,10 @@ class StorageEngine:
             before.lose(StreamClosed(f"stream {stream_id} was opened again"))
         self._open_streams[stream_id] = stream
 
+    def is_open(self, stream_id: StreamId, stream: object | None) -> bool:
+        """Whether `stream` is what is open of it; None: nothing is."""
+        return self._open_streams.get(stream_id) is stream
+
     def remove_stream(self, stream_id: StreamId, stream: EngineStream) -> None:
         """`stream` is closed."""
         self.checkpoints.before_append(stream.tail)
@@ -361,7 +349,7 @@ class StorageEngine:
             store=self.store,
             objects=self.objects,
             trim_wal=self.wal.trim,
-            owner_of=self.streams.owner,
+            epoch_of=self.streams.epoch,
             class_of=self.streams.retention_class,
             account=self.ledger[Account.UPLOADS],
             events=UploadEvents(
@@ -427,16 +415,27 @@ class StorageEngine:
             self._seal_handle = asyncio.get_running_loop().call_soon(self._seal)
 
     def _seal(self) -> None:
-        """The open block is complete: capture checkpoints at exactly its ends and hand it to the uploader."""
+        self.seal_block(())
+
+    def seal_block(self, releases: Sequence[StreamRelease], prepared: Sequence[ObjectId] = ()) -> Releasing | None:
+        """The open block is complete: capture checkpoints at exactly its ends and hand it to the uploader.
+
+        `releases` are of streams that were sealed in this very turn. None: there is nothing to upload.
+        """
         self._cancel_timers()
         block = self.cache.open
-        if self.halted is not None or not block.runs:
-            return
+        if self.halted is not None or not (block.runs or releases):
+            return None
         self.wal.close_slot()
         self._cancel_timers()
         block.end_sequence = self.wal.next_sequence
-        captured = self.checkpoints.capture(self.cache.seal())
-        self._uploader.submit(block, self._durable(block.end_sequence - 1), captured)
+        durable, captured = self._durable(block.end_sequence - 1), self.checkpoints.capture(self.cache.seal())
+        if not releases:
+            self.uploader.submit(block, durable, captured)
+            return None
+        releasing = Releasing(releases, durable, list(prepared))
+        self.uploader.submit(block, captured, releasing=releasing)
+        return releasing
 
     def _durable(self, position: int) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -486,7 +485,7 @@ class StorageEngine:
     @property
     def _is_behind(self) -> bool:
         """The store cannot keep up or is away: more blocks would only be smaller ones."""
-        return self._uploader.pending > UPLOADS_INFLIGHT
+        return self.uploader.pending > UPLOADS_INFLIGHT
 
     def _cancel_timers(self) -> None:
         for handle in (self._upload_timer, self._seal_handle):
@@ -496,5 +495,5 @@ class StorageEngine:
 
     def _relieve(self) -> None:
         """Under memory pressure upload early, unless an upload that will make room is under way already."""
-        if self.room.is_tight and not self._uploader.pending and self.cache.open.runs:
+        if self.room.is_tight and not self.uploader.pending and self.cache.open.runs:
             self._request_seal()

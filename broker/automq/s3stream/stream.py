@@ -25,10 +25,12 @@ from automq.s3stream.model import (
     StoreDamaged,
     StreamClosed,
     StreamFenced,
+    StreamSealed,
     StreamState,
     StreamTrim,
 )
 from automq.s3stream.ports import ObjectNotFound
+from automq.s3stream.releasing import ReleasingEngine
 from automq.s3stream.settings import MIB
 from automq.s3stream.storage import StorageEngine
 from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
@@ -61,6 +63,7 @@ class Stream:
         "_engine",
         "_read_ahead",
         "_read_bytes_max",
+        "_refuses",
         "_wal",
         "checkpoint_source",
         "confirmed_offset",
@@ -80,6 +83,9 @@ class Stream:
         self._wal = engine.wal
         self._cache = engine.cache
         self._dead: Exception | None = None
+        """Why nothing is read or appended any more."""
+        self._refuses: Exception | None = None
+        """Why nothing is appended: that, or because the stream is sealed."""
         self._read_bytes_max = min(READ_BYTES_MAX, engine.settings.block_cache_bytes // 4)
         self._read_ahead = ReadAhead(self._read_bytes_max)
         self.stream_id: StreamId = state.stream
@@ -105,11 +111,11 @@ class Stream:
         """Append one batch whose base offset is `next_offset`, already patched in; copies `payload` once.
 
         `crc` is that of the payload, where it is known. Returns the WAL slot it will be durable with. Raises
-        BrokerFenced, StreamFenced (lost), StreamClosed, StorageFull, ValueError for a batch above
+        BrokerFenced, StreamFenced (lost), StreamSealed, StreamClosed, StorageFull, ValueError for a batch above
         `Storage.append_bytes_max`.
         """
-        if self._dead is not None:
-            raise self._dead.with_traceback(None)
+        if self._refuses is not None:
+            raise self._refuses.with_traceback(None)
         size = len(payload)
         assert size > 0
         assert count > 0
@@ -128,7 +134,7 @@ class Stream:
         Until something is appended, what is written behind `position` and RECORD_HEADER_BYTES of it means nothing.
         """
         slot = self._wal.slot
-        if self._dead is not None or slot is None or slot.position + RECORD_HEADER_BYTES + size > slot.limit:
+        if self._refuses is not None or slot is None or slot.position + RECORD_HEADER_BYTES + size > slot.limit:
             return None
         return slot
 
@@ -146,8 +152,8 @@ class Stream:
 
         Raises BrokerFenced, StreamFenced, StreamClosed: the batch is the caller's to discard then, as it was before.
         """
-        if self._dead is not None:
-            raise self._dead.with_traceback(None)
+        if self._refuses is not None:
+            raise self._refuses.with_traceback(None)
         slot = self._engine.roll_staged(staged)
         size = len(staged.payload)
         return self.append_placed(slot, size, count=count, max_timestamp_ms=max_timestamp_ms, crc=crc)
@@ -364,16 +370,30 @@ class Stream:
         """Let go of the stream here; what was appended is uploaded in due time. Idempotent."""
         self._engine.remove_stream(self.stream_id, self)
         if self._dead is None:
-            self._dead = StreamClosed(f"stream {self.stream_id} was closed")
+            self._dead = self._refuses = StreamClosed(f"stream {self.stream_id} was closed")
         # Whoever is told here refers to this stream: a cycle, which nobody would look for in a busy broker.
         self.checkpoint_source = self.on_advance = self.on_lost = None
+
+    def seal(self) -> None:
+        """Nothing is appended until `unseal`, whatever happens; everything is read as before. Between two turns."""
+        if self._dead is None:
+            self._refuses = StreamSealed(f"stream {self.stream_id} is changing hands")
+
+    def unseal(self) -> None:
+        """The stream stays: by a durable answer that its move is void, or a cancel that the image shows."""
+        self._refuses = self._dead
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it is read and takes no appends."""
+        return self._dead is None and self._refuses is not None
 
     def lose(self, error: Exception) -> None:
         """No append or read from now on; whoever waits is told."""
         if self._dead is not None:
             return
         # Damage that ends the broker is not damage of what a reader asked for.
-        self._dead = StreamClosed(str(error)) if isinstance(error, StoreDamaged) else error
+        self._dead = self._refuses = StreamClosed(str(error)) if isinstance(error, StoreDamaged) else error
         if self.on_lost is not None:
             self.on_lost()
         if self.on_advance is not None:
@@ -414,7 +434,7 @@ def _timestamp_of(arena: Arena, position: int) -> int:
     return timestamp
 
 
-class Storage(StorageEngine):
+class Storage(ReleasingEngine):
     """The engine of one broker incarnation.
 
     Order of life: construct, `recover` every dead (node, epoch), `start`, `open_stream`..., `close`.

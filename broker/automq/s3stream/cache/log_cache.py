@@ -388,9 +388,8 @@ class LogCache:
         self._checkpoints.charge(size)
 
     def seal(self) -> CacheBlock:
-        """The open block takes no more appends; a new one does."""
+        """The open block takes no more appends; a new one does. It may be empty where streams are handed over."""
         block, self.open = self.open, CacheBlock()
-        assert block.runs
         block.state = BlockState.SEALED
         self._blocks.append(block)
         return block

@@ -30,6 +30,16 @@ class CapturedStream(Protocol):
         ...
 
 
+class EngineStream(CapturedStream, Protocol):
+    """What the engine needs of an open stream."""
+
+    confirmed_offset: Offset
+    on_advance: Callable[[], None] | None
+
+    def lose(self, error: Exception) -> None:
+        """No append or read from now on."""
+
+
 class CheckpointCapture:
     """Captures in turns once a block is sealed, and each piece all the same at exactly the block's end of its stream.
 

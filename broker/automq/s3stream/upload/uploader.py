@@ -7,7 +7,7 @@ meanwhile is bounded by the arenas. Without blocks nothing runs.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from typing import Final, TypeVar
@@ -31,6 +31,7 @@ from automq.s3stream.model import (
     RangeVerdict,
     RetentionClass,
     StoreDamaged,
+    StreamRelease,
 )
 from automq.s3stream.objects.creation import put_object, read_back
 from automq.s3stream.objects.format import IndexEntry, object_key
@@ -58,6 +59,19 @@ class PutObject:
     """Those of its pieces of checkpoints."""
 
 
+@dataclass(slots=True)
+class Releasing:
+    """Streams that are handed over with a block: it has the last of what their owner appended."""
+
+    streams: Sequence[StreamRelease]
+    durable: Awaitable[None]
+    """Done when the block's slots are: its objects need not wait for that, its commit does."""
+    prepared: list[ObjectId] = field(default_factory=list)
+    """Ids that were prepared ahead, so that the release costs no more than its own record."""
+    released: Sequence[bool] = ()
+    """For each whether it has its new owner, once the block is committed; else it stays."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadEvents:
     """Whom to tell."""
@@ -83,7 +97,7 @@ class Uploader:
         store: ObjectStorage,
         objects: ObjectManager,
         trim_wal: Callable[[int], None],
-        owner_of: Callable[[StreamId], NodeId | None],
+        epoch_of: Callable[[StreamId], StreamEpoch | None],
         class_of: Callable[[StreamId], RetentionClass],
         account: ByteBudget,
         events: UploadEvents,
@@ -95,7 +109,7 @@ class Uploader:
         self._store = store
         self._objects = objects
         self._trim_wal = trim_wal
-        self._owner_of = owner_of
+        self._epoch_of = epoch_of
         self._class_of = class_of
         self._account = account
         """Of objects that are built or put; each is drawn whole before it is begun."""
@@ -114,14 +128,18 @@ class Uploader:
         self._uploads: Counter = metrics.counter("automq_uploads", "Objects uploaded and committed")
         self._bytes: Counter = metrics.counter("automq_upload_bytes", "Bytes of objects uploaded and committed")
 
-    def submit(self, block: CacheBlock, *ready: Awaitable[None]) -> None:
+    async def prepare(self, count: int) -> Sequence[ObjectId]:
+        """Ids for objects of a block that comes in a moment. Raises BrokerFenced, StoreDamaged."""
+        return await self._persist(partial(self._objects.prepare, count), "prepare")
+
+    def submit(self, block: CacheBlock, *ready: Awaitable[None], releasing: Releasing | None = None) -> None:
         """Upload `block` once all of `ready` are done; committed after every block submitted before it."""
         loop = asyncio.get_running_loop()
         previous, self._newest = self._newest, loop.create_future()
         may_begin, self._begun = self._begun, loop.create_future()
         self.pending += 1
         done, begun = self._newest, self._begun
-        task = self._tasks.spawn(self._run(block, ready, previous, done, may_begin, begun), name="upload")
+        task = self._tasks.spawn(self._run(block, ready, previous, done, may_begin, begun, releasing), name="upload")
         self._running[task] = None
         task.add_done_callback(lambda ended: self._on_ended(ended, done, begun))
 
@@ -143,6 +161,7 @@ class Uploader:
         done: asyncio.Future[None],
         may_begin: asyncio.Future[None] | None,
         begun: asyncio.Future[None],
+        releasing: Releasing | None,
     ) -> None:
         try:
             for each in ready:
@@ -152,7 +171,7 @@ class Uploader:
                 await asyncio.shield(may_begin)
             async with self._slots:
                 begun.set_result(None)
-                trimmed_to = await self._upload(block, previous)
+                trimmed_to = await self._upload(block, previous, releasing)
             self.pending -= 1
             self._events.committed(block)
             self._trim_wal(trimmed_to)
@@ -171,14 +190,18 @@ class Uploader:
         if not done.done():
             self._fail(done, BrokerFenced("the upload was given up"))
 
-    async def _upload(self, block: CacheBlock, previous: asyncio.Future[None] | None) -> int:
+    async def _upload(
+        self, block: CacheBlock, previous: asyncio.Future[None] | None, releasing: Releasing | None
+    ) -> int:
         """T when all of the block is committed."""
         runs: list[Run | Renewed] = [*block.runs, *block.renewed]
+        if not runs:
+            return await self._commit_block(block, [], previous, releasing, is_last=True)
         # A stream's runs in a block are in their order already.
         runs.sort(key=attrgetter("stream"))
         return await in_commits(
             runs,
-            lambda objects, is_last: self._upload_objects(block, objects, previous, is_last),
+            lambda objects, is_last: self._upload_objects(block, objects, previous, releasing, is_last=is_last),
             class_of=self._class_of,
         )
 
@@ -187,27 +210,56 @@ class Uploader:
         block: CacheBlock,
         objects: Sequence[Sequence[Run | Renewed]],
         previous: asyncio.Future[None] | None,
+        releasing: Releasing | None,
+        *,
         is_last: bool,
     ) -> int:
         """Objects, and their one commit, which moves T unless another one of the block follows."""
         while True:
-            ids = await self._persist(partial(self._objects.prepare, len(objects)), "prepare")
+            ids = await self._ids(len(objects), releasing)
             put = [await self._put(block, runs, object_id) for object_id, runs in zip(ids, objects, strict=True)]
             if not all([await self._is_whole(each) for each in put]):
                 continue
-            await self._wait_turn(previous)
-            request = CommitRequest(
-                objects=[each.committed for each in put],
-                node=self._node,
-                epoch=self._epoch,
-                trim_to=self._trim_target(block) if is_last else 0,
-            )
             try:
-                result = await self._commit(request)
+                return await self._commit_block(block, put, previous, releasing, is_last=is_last)
             except ObjectRefused as error:
                 log.warning("objects refused, uploading again", extra={"objects": ids, "error": str(error)})
-                continue
-            return result.trimmed_to
+
+    async def _ids(self, count: int, releasing: Releasing | None) -> Sequence[ObjectId]:
+        """Fresh ids. Those that were prepared ahead are used once: refused, they are gone."""
+        if releasing is not None and len(releasing.prepared) >= count:
+            ids, releasing.prepared[:count] = releasing.prepared[:count], []
+            return ids
+        return await self.prepare(count)
+
+    async def _commit_block(
+        self,
+        block: CacheBlock,
+        put: Sequence[PutObject],
+        previous: asyncio.Future[None] | None,
+        releasing: Releasing | None,
+        *,
+        is_last: bool,
+    ) -> int:
+        """What is in the store becomes readable, when it is its turn; with the last of it streams get new owners.
+
+        Rule: once a release was sent it is asked again, of any controller, until there is an answer. Raises
+        ObjectRefused.
+        """
+        await self._wait_turn(previous)
+        if releasing is not None:
+            await releasing.durable
+        request = CommitRequest(
+            objects=[each.committed for each in put],
+            node=self._node,
+            epoch=self._epoch,
+            trim_to=self._trim_target(block) if is_last else 0,
+            releasing=releasing.streams if releasing is not None and is_last else (),
+        )
+        result = await self._commit(request)
+        if releasing is not None and is_last:
+            releasing.released = result.released
+        return result.trimmed_to
 
     async def _put(self, block: CacheBlock, runs: Sequence[Run | Renewed], object_id: ObjectId) -> PutObject:
         batches = [run for run in runs if isinstance(run, Run)]
@@ -265,7 +317,7 @@ class Uploader:
         for judged, verdict in zip(request.ranges, result.verdicts, strict=True):
             if verdict is RangeVerdict.REFUSED:
                 log.error("commit refused", extra={"stream": judged.stream, "start": judged.start, "end": judged.end})
-                if result.trimmed_to < request.trim_to or self._owner_of(judged.stream) == self._node:
+                if result.trimmed_to < request.trim_to or self._epoch_of(judged.stream) == judged.epoch:
                     # The log may be all that is left of the range: T stays below it, whatever is committed later.
                     self._trim_limit = result.trimmed_to
                 self._events.refused(judged.stream, judged.epoch)

@@ -216,7 +216,7 @@ async def test_objects_and_streams_answer_from_the_durable_image(world: ServiceW
     state = streams.state(StreamId(1))
     assert (state.start, state.end, state.owner, state.epoch) == (2, 5, NODE, 1)
     assert [span.object_id for span in objects.spans(StreamId(1), Offset(0), Offset(9), limit=5)] == [object_id]
-    assert (streams.owner(StreamId(1)), streams.owner(StreamId(99))) == (NODE, None)
+    assert (streams.epoch(StreamId(1)), streams.epoch(StreamId(99))) == (1, None)
     with pytest.raises(StreamNotFound):
         streams.state(StreamId(99))
 
