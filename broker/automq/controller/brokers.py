@@ -1,20 +1,25 @@
 """Pure: brokers and their write-ahead logs: registration, fencing, recovery, producer-id blocks."""
 
 from collections.abc import Sequence
+from typing import Final, Required, TypedDict
 
 from automq.controller.format_levels import check_reads
 from automq.controller.model import ProducerIdBlock, Registration, WalToRecover
 from automq.ids import BrokerEpoch, NodeId, StreamId
-from automq.metadata.image import MetadataImage
+from automq.metadata.image import BROKER_RESOURCE, BrokerImage, MetadataImage
+from automq.metadata.record_parts import IN_THE_BUCKET
 from automq.metadata.records import (
     FORMAT_LEVEL,
     BrokerRegistered,
     BrokerUnregistered,
+    ConfigChanged,
     Endpoint,
     MetadataRecord,
     ProducerIdsAllocated,
     QuarantineLifted,
     RangeLost,
+    StreamsOpened,
+    WalDescriptor,
     WalRecovered,
 )
 from automq.metadata.records import (
@@ -22,9 +27,21 @@ from automq.metadata.records import (
 )
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
-from automq.s3stream.model import BrokerFenced
+from automq.s3stream.model import BrokerFenced, FencedBy
 
-PRODUCER_ID_MAX = 2**63 - 1
+PRODUCER_ID_MAX: Final = 2**63 - 1
+# Of one node, and remembered: an older process would have to sleep through as many starts of its successors.
+REPLACED_MAX: Final = 8
+
+
+class Who(TypedDict, total=False):
+    """What an incarnation of a node registers: the arguments of `register_broker`."""
+
+    rack: Required[str | None]
+    endpoints: Required[Sequence[Endpoint]]
+    format_level: int
+    incarnation: bytes
+    wal: WalDescriptor
 
 
 def register_broker(
@@ -34,20 +51,54 @@ def register_broker(
     rack: str | None,
     endpoints: Sequence[Endpoint],
     format_level: int = FORMAT_LEVEL,
+    incarnation: bytes = b"",
+    wal: WalDescriptor = IN_THE_BUCKET,
 ) -> Decision[MetadataRecord, Registration]:
     """A new incarnation. In one change the former ones are fenced, and it is named as the recoverer of their logs.
 
-    Raises ApiError UNSUPPORTED_VERSION for one that does not read what the cluster writes.
+    The current one that asks again gets what it got; `incarnation`, drawn by the process, tells. Raises BrokerFenced
+    for one that is fenced or was replaced, ApiError UNSUPPORTED_VERSION for one that does not read what the cluster
+    writes.
     """
     check_reads(image, node, format_level)
+    before = image.broker(node)
+    if before is not None and incarnation:
+        check_not_replaced(before, incarnation)
+        if before.incarnation == incarnation:
+            check_alive(image, node, before.epoch)
+            logs = [log for log in inherited_wals(image, node) if log.epoch != before.epoch]
+            return Decision((), Registration(node=node, epoch=before.epoch, wals=logs))
     epoch = image.next_broker_epoch
     registered = BrokerRegistered(
-        node=node, epoch=epoch, rack=rack, endpoints=tuple(endpoints), format_level=format_level
+        node=node,
+        epoch=epoch,
+        rack=rack,
+        endpoints=tuple(endpoints),
+        format_level=format_level,
+        incarnation=incarnation,
+        wal=wal,
+        replaced=() if before is None else _replaced(before),
     )
     records: list[MetadataRecord] = [registered]
     wals = inherited_wals(image, node)
     records.extend(_fence(wal.node, wal.epoch, (node, epoch)) for wal in wals)
     return Decision(records, Registration(node=node, epoch=epoch, wals=wals))
+
+
+def check_not_replaced(broker: BrokerImage, incarnation: bytes) -> None:
+    """Rule: a process whose node has started anew since is told so, and does not fence its successor.
+
+    Raises BrokerFenced.
+    """
+    if incarnation in broker.replaced:
+        raise BrokerFenced(
+            f"broker {broker.node} was started anew since, at epoch {broker.epoch}", by=FencedBy.REGISTRATION
+        )
+
+
+def _replaced(before: BrokerImage) -> tuple[bytes, ...]:
+    known = (*before.replaced, before.incarnation) if before.incarnation else before.replaced
+    return known[-REPLACED_MAX:]
 
 
 def fence_broker(
@@ -86,11 +137,12 @@ def wal_recovered(
     *,
     recoverer: tuple[NodeId, BrokerEpoch],
     lost: Sequence[RangeLost] = (),
+    given: Sequence[StreamsOpened] = (),
 ) -> Decision[MetadataRecord, None]:
     """Only the named recoverer may say so; saying it again is no error.
 
     Quarantines because of the log end with it. `lost` is what may have lain in slots that were given up: recorded in
-    the same append.
+    the same append. `given` are the log's streams, given on.
     """
     check_alive(image, *recoverer)
     wal = image.wals.get((node, epoch))
@@ -100,7 +152,8 @@ def wal_recovered(
         raise BrokerFenced(
             f"the log of broker {node} at epoch {epoch} is recovered by {wal.recoverer}, not {recoverer}"
         )
-    return Decision((*lost, WalRecovered(node=node, epoch=epoch), *_lift_quarantines(image, node, epoch)), None)
+    lifted = _lift_quarantines(image, node, epoch)
+    return Decision((*lost, WalRecovered(node=node, epoch=epoch), *lifted, *given), None)
 
 
 def _lift_quarantines(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Sequence[QuarantineLifted]:
@@ -114,7 +167,7 @@ def _lift_quarantines(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) ->
 
 
 def unregister_broker(image: MetadataImage, node: NodeId) -> Decision[MetadataRecord, None]:
-    """Forget a node that is fenced, recovered and owns nothing."""
+    """Forget a node that is fenced, recovered and owns nothing, and what is configured for it."""
     broker = image.broker(node)
     if broker is None:
         raise ApiError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"broker {node} is not registered")
@@ -123,7 +176,12 @@ def unregister_broker(image: MetadataImage, node: NodeId) -> Decision[MetadataRe
             ErrorCode.INVALID_REQUEST,
             f"broker {node} is alive, or has a log to recover or partitions: drain and stop it first",
         )
-    return Decision((BrokerUnregistered(node=node),), None)
+    records: list[MetadataRecord] = []
+    overridden = image.broker_config(node)
+    if overridden:
+        changes = tuple((name, None) for name in sorted(overridden))
+        records.append(ConfigChanged(resource_type=BROKER_RESOURCE, resource_name=str(node), changes=changes))
+    return Decision((*records, BrokerUnregistered(node=node)), None)
 
 
 def check_alive(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> None:

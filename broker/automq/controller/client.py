@@ -25,7 +25,8 @@ from automq.controller.model import (
 from automq.controller.requests import Incarnation, Request
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import FORMAT_LEVEL, Endpoint
+from automq.metadata.record_parts import IN_THE_BUCKET
+from automq.metadata.records import FORMAT_LEVEL, Endpoint, WalDescriptor
 from automq.s3stream.model import (
     BrokerFenced,
     CommitRequest,
@@ -74,10 +75,18 @@ class ControllerClient:
     # Brokers.
 
     async def register_broker(
-        self, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint], format_level: int = FORMAT_LEVEL
+        self,
+        node: NodeId,
+        *,
+        rack: str | None,
+        endpoints: Sequence[Endpoint],
+        format_level: int = FORMAT_LEVEL,
+        incarnation: bytes = b"",
+        wal: WalDescriptor = IN_THE_BUCKET,
     ) -> Registration:
         """A new incarnation of `node`: fences the former ones, naming this one as their recoverer."""
-        found: Registration = await self._ask(requests.RegisterBroker(node, rack, endpoints, format_level))
+        request = requests.RegisterBroker(node, rack, endpoints, format_level, incarnation, wal)
+        found: Registration = await self._ask(request)
         return found
 
     async def fence_broker(self, node: NodeId, epoch: BrokerEpoch, *, recoverer: Incarnation) -> Sequence[WalToRecover]:

@@ -194,7 +194,7 @@ def is_owned(stream: StreamImage, request: CommitRequest, item: CommitRange) -> 
 
     A recovery commit comes for the dead owner, before the stream is opened again.
     """
-    return stream.owner == request.node and stream.epoch == item.epoch
+    return stream.belongs_to(request.node, request.epoch) and stream.epoch == item.epoch
 
 
 def is_quarantined(image: MetadataImage, request: CommitRequest, item: CommitRange) -> bool:

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from automq.controller import brokers
 from automq.controller.brokers import check_alive
+from automq.controller.failover import NOTHING_KNOWN, Around, affected_streams, give_on
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamId
 from automq.metadata.image import MetadataImage, WalImage
 from automq.metadata.records import (
@@ -29,6 +30,7 @@ from automq.metadata.records import (
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
 from automq.s3stream.model import BrokerFenced, RecoveredLog, Unplaced
+from automq.steps import Steps
 
 # What one slot can hold of one stream at most: the count of a record batch has 31 bits, and batches of so many records
 # that compress to nothing leave room for some more of them. Offsets have 63 bits.
@@ -75,12 +77,13 @@ def quarantine_wal(
     damage: Damage,
     unplaced: Sequence[Unplaced] = (),
     now_ms: int,
-) -> Decision[MetadataRecord, None]:
+    around: Around = NOTHING_KNOWN,
+) -> Steps[Decision[MetadataRecord, None]]:
     """(node, epoch)'s log cannot be recovered: pin it, and quarantine the streams that it may hold records of.
 
     Those of `unplaced`, when that is all that is left. Else the damage leaves open which, and it is every stream of
-    `node`, but those that were made after the log was first found damaged. Raises BrokerFenced when somebody else
-    recovers the log by now.
+    the incarnation, but those that were made after the log was first found damaged. What it cannot hold anything of is
+    given on. Raises BrokerFenced when somebody else recovers the log by now.
     """
     check_alive(image, *recoverer)
     wal = image.wals.get((node, epoch))
@@ -109,6 +112,8 @@ def quarantine_wal(
                 streams=new, key=damage.key, reason=damage.reason, at_ms=now_ms, wal_node=node, wal_epoch=epoch
             )
         )
+    # In the image these are not quarantined yet.
+    records.extend((yield from give_on(image, (node, epoch), recoverer=recoverer, around=around, without=wanted)))
     return Decision(records, None)
 
 
@@ -121,18 +126,6 @@ def damage_of(slots: str, unplaced: Sequence[Unplaced]) -> Damage:
         reason=f"records of {len(unplaced)} streams cannot be placed; offsets [{first.start}, {first.end}) of stream "
         f"{first.stream} {what}",
     )
-
-
-def affected_streams(image: MetadataImage, wal: WalImage) -> Sequence[StreamId]:
-    """Streams that the log may hold acknowledged records of.
-
-    Before it was found damaged these are all of its node's. From then on they are the quarantined ones: later owners
-    open, and write, only streams that are not.
-    """
-    owned = [part.stream for _topic, part in image.owned_partitions(wal.node)]
-    if wal.damage is None:
-        return owned
-    return [stream for stream in owned if any(cause.wal == (wal.node, wal.epoch) for cause in image.quarantine(stream))]
 
 
 def quarantine_streams(
@@ -261,13 +254,18 @@ def wal_recovered(
     recoverer: tuple[NodeId, BrokerEpoch],
     recovered: RecoveredLog,
     now_ms: int,
-) -> Decision[MetadataRecord, None]:
-    """See `brokers.wal_recovered`. What may have lain in slots that were given up is recorded in the same append."""
+    around: Around = NOTHING_KNOWN,
+) -> Steps[Decision[MetadataRecord, None]]:
+    """See `brokers.wal_recovered`. What may have lain in slots that were given up is recorded in the same append.
+
+    So are the log's streams given on, where another node than theirs has recovered it.
+    """
     wal = image.wals.get((node, epoch))
     lost: Sequence[RangeLost] = ()
     if wal is not None:
         lost = lost_tails(image, wal, continued=recovered.continued, slots=recovered.given_up, now_ms=now_ms)
-    return brokers.wal_recovered(image, node, epoch, recoverer=recoverer, lost=lost)
+    given = () if wal is None else (yield from give_on(image, (node, epoch), recoverer=recoverer, around=around))
+    return brokers.wal_recovered(image, node, epoch, recoverer=recoverer, lost=lost, given=given)
 
 
 def lost_tails(

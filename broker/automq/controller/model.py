@@ -128,6 +128,24 @@ class ConfigResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerLoad:
+    """What a broker has to do, as its heartbeat tells; rates are of the last seconds."""
+
+    in_bytes_per_second: int = 0
+    out_bytes_per_second: int = 0
+    request_cpu_percent: int = 0
+    """Of one core."""
+    partitions: int = 0
+    unuploaded_bytes: int = 0
+    """Appended, and in no object yet: what a recovery of its log would have to read."""
+
+    @property
+    def weight(self) -> int:
+        """One number, to compare brokers by."""
+        return self.in_bytes_per_second + self.out_bytes_per_second + self.unuploaded_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WalToRecover:
     """A write-ahead log that its new recoverer must read from `trim_to` on, commit, and end."""
 

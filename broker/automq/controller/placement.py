@@ -2,11 +2,14 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from automq.ids import NodeId
 from automq.metadata.image import MetadataImage
 from automq.protocol.errors import ApiError, ErrorCode
+
+NOTHING_GIVEN: Final[Mapping[NodeId, int]] = {}
 
 
 def eligible(image: MetadataImage) -> Sequence[NodeId]:
@@ -27,12 +30,24 @@ class Placement:
     """Places the partitions of one request, each on the broker with the fewest, the lower id first.
 
     What the same request has placed already counts. `only` is the one broker that is known to be alive, where a
-    cluster can have no other.
+    cluster can have no other; `without` are those that wish to stop. `given` is what is taken from brokers to be placed
+    anew.
     """
 
-    def __init__(self, image: MetadataImage, *, only: NodeId | None = None) -> None:
+    def __init__(
+        self,
+        image: MetadataImage,
+        *,
+        only: NodeId | None = None,
+        without: Collection[NodeId] = (),
+        given: Mapping[NodeId, int] = NOTHING_GIVEN,
+    ) -> None:
         counts = loads(image)
-        self._loads = [(counts.get(node, 0), node) for node in eligible(image) if only in (None, node)]
+        self._loads = [
+            (counts.get(node, 0) - given.get(node, 0), node)
+            for node in eligible(image)
+            if only in (None, node) and node not in without
+        ]
         """A heap."""
         heapq.heapify(self._loads)
 

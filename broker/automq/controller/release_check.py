@@ -66,7 +66,7 @@ def is_released_by_owner(stream: StreamImage, move: MoveImage, request: CommitRe
     A recoverer gives streams on by another way.
     """
     is_source = request.recoverer is None and move.source == (request.node, request.epoch)
-    return is_source and stream.owner == request.node and stream.epoch == release.epoch
+    return is_source and stream.belongs_to(request.node, request.epoch) and stream.epoch == release.epoch
 
 
 def is_target_alive(image: MetadataImage, move: MoveImage) -> bool:

@@ -26,7 +26,8 @@ from automq.controller.model import (
     WalToRecover,
 )
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
-from automq.metadata.records import Endpoint
+from automq.metadata.record_parts import IN_THE_BUCKET
+from automq.metadata.records import Endpoint, WalDescriptor
 from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StreamTrim, Trimmed, Unplaced
 
 Incarnation = tuple[NodeId, BrokerEpoch]
@@ -35,7 +36,10 @@ TopicName = tuple[str | None, TopicId | None]
 
 
 class RegisterBroker(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """A new incarnation of `node`. Repeated it is one more, which fences the one before: nobody has heard of that."""
+    """A new incarnation of `node`. A repeat is known by `incarnation`, and answered from the image.
+
+    Without one it is a newer incarnation, which fences the one before: nobody has heard of that.
+    """
 
     ANSWER: ClassVar = Registration
     ONCE: ClassVar = False
@@ -43,6 +47,8 @@ class RegisterBroker(msgspec.Struct, frozen=True, array_like=True, tag=1):
     rack: str | None
     endpoints: Sequence[Endpoint]
     format_level: int
+    incarnation: bytes = b""
+    wal: WalDescriptor = IN_THE_BUCKET
 
 
 class FenceBroker(msgspec.Struct, frozen=True, array_like=True, tag=2):

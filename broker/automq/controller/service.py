@@ -7,7 +7,7 @@ more, `LogFenced` when another controller has taken over, `LogFailed` after `clo
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, Unpack
 
 from automq.controller import brokers, configs, damage, format_levels, objects, streams, topics
 from automq.controller.background import Background
@@ -38,7 +38,7 @@ from automq.metadata.loader import Loaded, LogLoader
 from automq.metadata.log import MetadataLog
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import FORMAT_LEVEL, Endpoint, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
+from automq.metadata.records import FormatLevelRaised, MetadataRecord, PrefixOwnerSet
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.metadata.replay import MetadataMachine
 from automq.metadata.snapshots import Snapshots
@@ -319,15 +319,9 @@ class Controller:
 
     # Brokers.
 
-    async def register_broker(
-        self, node: NodeId, *, rack: str | None, endpoints: Sequence[Endpoint], format_level: int = FORMAT_LEVEL
-    ) -> Registration:
+    async def register_broker(self, node: NodeId, **who: Unpack[brokers.Who]) -> Registration:
         """A new incarnation of `node`: fences the former ones, naming this one as their recoverer."""
-        return await self._call(
-            lambda image: brokers.register_broker(
-                image, node, rack=rack, endpoints=endpoints, format_level=format_level
-            )
-        )
+        return await self._call(lambda image: brokers.register_broker(image, node, **who))
 
     async def fence_broker(
         self, node: NodeId, epoch: BrokerEpoch, *, recoverer: tuple[NodeId, BrokerEpoch]
@@ -346,7 +340,7 @@ class Controller:
         """(node, epoch)'s log is committed, but for what was given up, and its end fenced."""
         done = RecoveredLog(fence=0) if recovered is None else recovered
         now_ms = self._clock.wall_ms()
-        await self._call(
+        await self._call_in_turns(
             lambda image: damage.wal_recovered(image, node, epoch, recoverer=recoverer, recovered=done, now_ms=now_ms)
         )
 
@@ -378,7 +372,7 @@ class Controller:
         unplaced: Sequence[Unplaced] = (),
     ) -> None:
         """(node, epoch)'s log cannot be recovered, but for `unplaced` or at all: pin it, and quarantine its streams."""
-        await self._call(
+        await self._call_in_turns(
             lambda image: damage.quarantine_wal(
                 image,
                 node,

@@ -17,7 +17,12 @@ Perform = Callable[[Controller, Any], Awaitable[Any]]
 
 PERFORM: Final[Mapping[type, Perform]] = {
     requests.RegisterBroker: lambda to, r: to.register_broker(
-        r.node, rack=r.rack, endpoints=r.endpoints, format_level=r.format_level
+        r.node,
+        rack=r.rack,
+        endpoints=r.endpoints,
+        format_level=r.format_level,
+        incarnation=r.incarnation,
+        wal=r.wal,
     ),
     requests.FenceBroker: lambda to, r: to.fence_broker(r.node, r.epoch, recoverer=r.recoverer),
     requests.WalRecovered: lambda to, r: to.wal_recovered(

@@ -4,6 +4,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from automq.controller.brokers import check_alive
+from automq.controller.failover import is_ownerless
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata.image import MetadataImage
 from automq.metadata.records import MetadataRecord, StreamOpening, StreamsOpened, StreamTrimmed
@@ -16,17 +17,17 @@ TRIM_US: Final = 5
 
 
 def open_streams(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Decision[MetadataRecord, None]:
-    """Raise the epoch of everything that `node` owns, in one record.
+    """Raise the epoch of everything that is `node`'s, in one record.
 
     Quarantined streams keep theirs: nothing is appended to them, and what a damaged log holds of them can be committed
-    only at that epoch, once it is repaired.
+    only at that epoch, once it is repaired. What another broker recovers is given on when that is done.
     """
     check_alive(image, node, epoch)
     check_recovered(image, node, epoch)
     streams = tuple(
         StreamOpening(stream=part.stream, epoch=StreamEpoch(part.leader_epoch + 1))
         for _topic, part in image.owned_partitions(node)
-        if not image.quarantine(part.stream)
+        if not image.quarantine(part.stream) and (part.leader_broker_epoch == epoch or is_ownerless(image, part))
     )
     if not streams:
         return Decision((), None)
@@ -36,10 +37,12 @@ def open_streams(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Deci
 def check_recovered(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> None:
     """Rule: a recovery commit comes before the stream is opened again; so no log of a former owner may be left.
 
-    But a pinned one: what it may hold is quarantined, and not opened.
+    But a pinned one, whose streams are quarantined and not opened, and one that another broker recovers.
     """
     for wal_node, wal_epoch in sorted(image.wals):
-        if wal_node == node and wal_epoch != epoch and image.wals[wal_node, wal_epoch].damage is None:
+        wal = image.wals[wal_node, wal_epoch]
+        is_ours = wal.recoverer is None or wal.recoverer[0] == node
+        if wal_node == node and wal_epoch != epoch and is_ours and wal.damage is None:
             raise ApiError(
                 ErrorCode.INVALID_REQUEST, f"the log of broker {node} at epoch {wal_epoch} is not recovered yet"
             )

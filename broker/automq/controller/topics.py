@@ -76,8 +76,16 @@ class _Batch:
                 replicas = tuple(assignments[number])
                 leader = replicas[0]
                 self.placement.take(leader)
-            stream = StreamId(self.next_stream + number)
-            partitions.append(NewPartition(index=first + number, stream=stream, leader=leader, replicas=replicas))
+            broker = self.image.broker(leader)
+            partitions.append(
+                NewPartition(
+                    index=first + number,
+                    stream=StreamId(self.next_stream + number),
+                    leader=leader,
+                    replicas=replicas,
+                    broker_epoch=None if broker is None else broker.epoch,
+                )
+            )
             yield PARTITION_US
         self.next_stream += count
         self.records.append(PartitionsCreated(topic_id=topic_id, partitions=tuple(partitions)))

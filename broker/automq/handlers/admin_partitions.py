@@ -68,8 +68,7 @@ def _elections(image: MetadataImage, topic: TopicPartitions) -> list[PartitionRe
                 what = topic.topic if image.topic(topic.topic) is None else f"{topic.topic}-{index}"
                 kind = "topic" if image.topic(topic.topic) is None else "partition"
                 raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such {kind} as {what}")
-            leader = image.broker(partition.leader)
-            if leader is None or leader.fenced:
+            if not image.is_led(partition):
                 raise ApiError(ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.")
             raise ApiError(ErrorCode.ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.")
         except ApiError as answer:

@@ -315,7 +315,7 @@ def _topic(context: RequestContext, image: MetadataImage, topic: TopicImage, ope
 
 def _partition_error(context: RequestContext, image: MetadataImage, partition: PartitionImage) -> ErrorCode:
     leader = image.broker(partition.leader)
-    if leader is None or leader.fenced:
+    if leader is None or not image.is_led(partition):
         return ErrorCode.LEADER_NOT_AVAILABLE
     if endpoint_of(leader, context.listener_name) is None:
         return ErrorCode.LISTENER_NOT_FOUND

@@ -18,11 +18,13 @@ from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, Strea
 from automq.metadata.checkpoint_refs import NO_CHECKPOINT, CheckpointRefs, unpack_refs
 from automq.metadata.move_records import MoveCause, NamedMove
 from automq.metadata.packed_ranges import NONE, PackedRanges, StreamRange, unpack
-from automq.metadata.records import Endpoint, RangeLost, UnplacedRange, WalDamaged, WalSlotsLost
+from automq.metadata.record_parts import IN_THE_BUCKET
+from automq.metadata.records import Endpoint, RangeLost, UnplacedRange, WalDamaged, WalDescriptor, WalSlotsLost
 from automq.metadata.spans import NOTHING_HELD, Holding, Spans
 from automq.s3stream.model import CheckpointRef, ObjectSpan, StreamState
 
 __all__ = [
+    "ANY_INCARNATION",
     "BROKER_LOGGER_RESOURCE",
     "BROKER_RESOURCE",
     "CLIENT_METRICS_RESOURCE",
@@ -46,6 +48,8 @@ BROKER_LOGGER_RESOURCE: Final = 8
 CLIENT_METRICS_RESOURCE: Final = 16
 GROUP_RESOURCE: Final = 32
 DRAINING_CONFIG: Final = "automq.broker.draining"
+ANY_INCARNATION: Final = BrokerEpoch(0)
+"""Of what was given to a node before owners were recorded by incarnation: it belongs to its newest one."""
 
 
 def collision_key(name: str) -> str:
@@ -73,6 +77,9 @@ class BrokerImage:
     draining: bool = False
     format_level: int = 2
     """The newest that it reads."""
+    incarnation: bytes = b""
+    replaced: tuple[bytes, ...] = ()
+    wal: WalDescriptor = IN_THE_BUCKET
     stopping: bool = False
     """It wants to end: as draining, and nobody is given to it even where there is no other."""
 
@@ -91,7 +98,8 @@ class WalImage:
     trim_to: int = 0
     """T: slots below are superfluous."""
     recoverer: tuple[NodeId, BrokerEpoch] | None = None
-    """Set once (node, epoch) is fenced: who alone may commit for it."""
+    """Set once (node, epoch) is fenced: who alone may commit for it. (node, epoch) itself: nobody, for now."""
+    descriptor: WalDescriptor = IN_THE_BUCKET
     damage: WalDamaged | None = None
     """Why it could not be recovered; it is pinned then, and its streams are quarantined."""
     lost: tuple[WalSlotsLost, ...] = ()
@@ -115,6 +123,8 @@ class PartitionImage:
     leader_epoch: StreamEpoch
     replicas: tuple[NodeId, ...] = ()
     """What a client asked for; nominal. Empty means the leader alone."""
+    leader_broker_epoch: BrokerEpoch = ANY_INCARNATION
+    """Its stream's owner's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +172,8 @@ class StreamImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     partition: int
     owner: NodeId
     epoch: StreamEpoch
+    owner_epoch: BrokerEpoch = ANY_INCARNATION
+    """Only that incarnation of its owner opens it, commits and trims."""
     start: Offset = Offset(0)
     end: Offset = Offset(0)
     """One past the last committed offset. The trim point may be above: then what follows begins at the trim point."""
@@ -169,6 +181,10 @@ class StreamImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where the pieces of its newest two whole checkpoints lie."""
     held: Holding = NOTHING_HELD
     """What committed objects hold of it."""
+
+    def belongs_to(self, node: NodeId, epoch: BrokerEpoch) -> bool:
+        """Rule: a stream is one incarnation's, not its node's."""
+        return self.owner == node and self.owner_epoch in (epoch, ANY_INCARNATION)
 
     @property
     def next_offset(self) -> Offset:
@@ -308,6 +324,26 @@ class MetadataImage:
     def owned_partitions(self, node: NodeId) -> Sequence[tuple[TopicImage, PartitionImage]]:
         """Every partition that `node` leads, by topic name and index."""
         return [(topic, part) for topic in self._topics for part in topic.partitions if part.leader == node]
+
+    def is_led(self, part: PartitionImage) -> bool:
+        """Whether its leader's very incarnation is there and not fenced; else nobody leads it for now."""
+        broker = self.broker_map.get(part.leader)
+        return broker is not None and not broker.fenced and self.is_leader(part, broker.node, broker.epoch)
+
+    def is_leader(self, part: PartitionImage, node: NodeId, epoch: BrokerEpoch) -> bool:
+        """Whether that incarnation serves the partition.
+
+        What a damaged log may hold records of keeps its owner until it is repaired; a newer incarnation of the node
+        serves what is committed of it.
+        """
+        if part.leader != node:
+            return False
+        if part.leader_broker_epoch == ANY_INCARNATION:
+            # Its newest one, but not before what former ones may have written is recovered.
+            return not any(
+                wal.node == node and wal.recoverer is not None and wal.damage is None for wal in self.wals.values()
+            )
+        return part.leader_broker_epoch == epoch or part.stream in self.quarantines
 
     def config(self, resource_type: int, resource_name: str) -> Map[str, str]:
         """What is overridden for one resource."""

@@ -38,33 +38,37 @@ class MoveReplay(ObjectReplay):
         epochs: Mapping[StreamId, StreamEpoch],
         *,
         owner: NodeId,
+        owner_epoch: BrokerEpoch,
         keeps_moves_of: tuple[NodeId, BrokerEpoch] | None = None,
-    ) -> None:
+    ) -> Iterator[None]:
         """`owner` has them from here on, each at a higher epoch. What moved of them moves no more.
 
         But moves of the incarnation that opens what it has: it can release them only now.
         """
         by_topic: dict[TopicId, dict[int, StreamEpoch]] = {}
-        for stream_id, epoch in epochs.items():
+        for number, (stream_id, epoch) in enumerate(epochs.items(), start=1):
             stream = self.streams[stream_id]
             assert epoch > stream.epoch
             if stream.owner != owner:
                 self.count_leader(stream.owner, -1)
                 self.count_leader(owner, 1)
-            self.streams[stream_id] = structs.replace(stream, owner=owner, epoch=epoch)
+            self.streams[stream_id] = structs.replace(stream, owner=owner, epoch=epoch, owner_epoch=owner_epoch)
             move = self.moves.get(stream_id)
             if move is not None and move.source != keeps_moves_of:
                 del self.moves[stream_id]
             by_topic.setdefault(stream.topic_id, {})[stream.partition] = epoch
+            if not number % MOVES_A_TURN:
+                yield
         for topic_id, changed in by_topic.items():
-            self._replace_partitions(
-                topic_id,
-                {
-                    index: dataclasses.replace(part, leader=owner, leader_epoch=epoch)
-                    for index, epoch in changed.items()
-                    for part in (self.topic_map[topic_id].partitions[index],)
-                },
-            )
+            parts = self.topic_map[topic_id].partitions
+            opened: dict[int, PartitionImage] = {}
+            for number, (index, epoch) in enumerate(changed.items(), start=1):
+                opened[index] = dataclasses.replace(
+                    parts[index], leader=owner, leader_epoch=epoch, leader_broker_epoch=owner_epoch
+                )
+                if not number % MOVES_A_TURN:
+                    yield
+            self._replace_partitions(topic_id, opened)
 
     def _replace_partitions(self, topic_id: TopicId, changed: Mapping[int, PartitionImage]) -> None:
         topic = self.topic_map[topic_id]
@@ -98,19 +102,15 @@ class MoveReplay(ObjectReplay):
 
     def streams_released(self, record: StreamsReleased) -> Iterator[None]:
         """Ownership, epoch and replicas change together, and the moves have come to pass."""
-        by_target: dict[NodeId, dict[StreamId, StreamEpoch]] = {}
+        by_target: dict[tuple[NodeId, BrokerEpoch], dict[StreamId, StreamEpoch]] = {}
         replicas: dict[StreamId, tuple[NodeId, ...]] = {}
         for released in record.released:
-            by_target.setdefault(released.target, {})[released.stream] = released.epoch
+            by_target.setdefault((released.target, released.target_epoch), {})[released.stream] = released.epoch
             move = self.moves.get(released.stream)
             if move is not None:
                 replicas[released.stream] = move.replicas
-        for target, epochs in by_target.items():
-            streams = list(epochs)
-            for first in range(0, len(streams), MOVES_A_TURN):
-                part = streams[first : first + MOVES_A_TURN]
-                self.open_streams({stream_id: epochs[stream_id] for stream_id in part}, owner=target)
-                yield
+        for (target, target_epoch), epochs in by_target.items():
+            yield from self.open_streams(epochs, owner=target, owner_epoch=target_epoch)
         self._assign(replicas)
         moves = tuple(NamedMove(released.stream, released.move) for released in record.released)
         self.newest_releases(NewestReleases(record.node, record.epoch, moves, record.refused))

@@ -171,6 +171,7 @@ class ObjectReplay(ImageUnderChange):
             partition=stream.partition,
             owner=stream.owner,
             epoch=stream.epoch,
+            owner_epoch=stream.owner_epoch,
             start=stream.start,
             end=max(stream.end, end),
             checkpoints=checkpoints,

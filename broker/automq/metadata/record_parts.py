@@ -1,8 +1,10 @@
 """What metadata records are made of: structures that several of them hold. `metadata.records` says how they persist."""
 
+from typing import Final
+
 import msgspec
 
-from automq.ids import NodeId, ObjectId, Offset, StreamEpoch, StreamId
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 
 
 class Endpoint(msgspec.Struct, frozen=True, array_like=True):
@@ -14,6 +16,18 @@ class Endpoint(msgspec.Struct, frozen=True, array_like=True):
     security_protocol: str = "PLAINTEXT"
 
 
+class WalDescriptor(msgspec.Struct, frozen=True, array_like=True):
+    """Where an incarnation's write-ahead log lies: what says who can recover it."""
+
+    kind: str = "s3"
+    """As `automq.wal.type` names it. One of kind `s3` lies in the cluster's bucket, which every broker reaches."""
+    volume: str | None = None
+    region: int | None = None
+
+
+IN_THE_BUCKET: Final = WalDescriptor()
+
+
 class NewPartition(msgspec.Struct, frozen=True, array_like=True):
     """One partition to be: its stream, its owner, and the replicas that a client asked for (nominal)."""
 
@@ -22,6 +36,8 @@ class NewPartition(msgspec.Struct, frozen=True, array_like=True):
     leader: NodeId
     leader_epoch: StreamEpoch = StreamEpoch(0)
     replicas: tuple[NodeId, ...] = ()
+    broker_epoch: BrokerEpoch | None = None
+    """The leader's incarnation. None is any: programs that did not say so had one broker."""
 
 
 class StreamOpening(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -18,6 +18,7 @@ from automq.metadata.move_records import NewestReleases as NewestReleases
 from automq.metadata.move_records import PartitionsMoving as PartitionsMoving
 from automq.metadata.move_records import ReplicasAssigned as ReplicasAssigned
 from automq.metadata.move_records import StreamsReleased as StreamsReleased
+from automq.metadata.record_parts import IN_THE_BUCKET
 from automq.metadata.record_parts import CommittedObject as CommittedObject
 from automq.metadata.record_parts import Endpoint as Endpoint
 from automq.metadata.record_parts import NewPartition as NewPartition
@@ -25,6 +26,7 @@ from automq.metadata.record_parts import RecordedRange as RecordedRange
 from automq.metadata.record_parts import SpanRecord as SpanRecord
 from automq.metadata.record_parts import StreamOpening as StreamOpening
 from automq.metadata.record_parts import UnplacedRange as UnplacedRange
+from automq.metadata.record_parts import WalDescriptor as WalDescriptor
 
 
 class BrokerRegistered(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -36,12 +38,18 @@ class BrokerRegistered(msgspec.Struct, frozen=True, array_like=True, tag=1):
     endpoints: tuple[Endpoint, ...]
     format_level: int = 2
     """The newest that it reads; programs that did not say so read this one."""
+    incarnation: bytes = b""
+    """Drawn by the process: what tells a registration that is asked for again from a newer one. Empty: none asks."""
+    wal: WalDescriptor = IN_THE_BUCKET
+    replaced: tuple[bytes, ...] = ()
+    """Incarnations of the node before this one, the newest last: whoever of them still asks is refused."""
 
 
 class BrokerFenced(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """From here on no commit and no trim of (node, epoch) is accepted, but from the recoverer.
 
-    A second record for the same incarnation names another recoverer: the first one died.
+    A second record for the same incarnation names another recoverer: the first one died. The incarnation itself in its
+    place is nobody: who was left could not reach its log.
     """
 
     node: NodeId
@@ -94,7 +102,10 @@ class PartitionLeaderChanged(msgspec.Struct, frozen=True, array_like=True, tag=8
 
 
 class StreamsOpened(msgspec.Struct, frozen=True, array_like=True, tag=9):
-    """An owner opens its streams, each at a higher epoch: one record for all of them."""
+    """Streams belong to (node, epoch) from now on, each at a higher epoch: one record for all of them.
+
+    Either it opens what its node owns, or it is given what another had, whose log is recovered.
+    """
 
     node: NodeId
     epoch: BrokerEpoch

@@ -14,6 +14,7 @@ from immutables import Map
 from automq.ids import BrokerEpoch, NodeId, StreamId
 from automq.metadata import damage
 from automq.metadata.image import (
+    ANY_INCARNATION,
     BROKER_RESOURCE,
     DRAINING_CONFIG,
     TOPIC_RESOURCE,
@@ -102,8 +103,11 @@ class MetadataMachine(MoveReplay):
             endpoints=record.endpoints,
             draining=_is_draining(config),
             format_level=record.format_level,
+            incarnation=record.incarnation,
+            replaced=record.replaced,
+            wal=record.wal,
         )
-        self.wals[record.node, record.epoch] = WalImage(node=record.node, epoch=record.epoch)
+        self.wals[record.node, record.epoch] = WalImage(node=record.node, epoch=record.epoch, descriptor=record.wal)
         self.next_broker_epoch = BrokerEpoch(max(self.next_broker_epoch, record.epoch + 1))
 
     def broker_fenced(self, record: BrokerFenced) -> None:
@@ -168,6 +172,7 @@ class MetadataMachine(MoveReplay):
                     leader=new.leader,
                     leader_epoch=new.leader_epoch,
                     replicas=new.replicas,
+                    leader_broker_epoch=new.broker_epoch or ANY_INCARNATION,
                 )
             )
             self.streams[new.stream] = StreamImage(
@@ -176,19 +181,22 @@ class MetadataMachine(MoveReplay):
                 partition=new.index,
                 owner=new.leader,
                 epoch=new.leader_epoch,
+                owner_epoch=new.broker_epoch or ANY_INCARNATION,
             )
             self.next_stream = StreamId(max(self.next_stream, new.stream + 1))
         for leader, count in Counter(part.leader for part in added).items():
             self.count_leader(leader, count)
         self.topic_map[record.topic_id] = dataclasses.replace(topic, partitions=(*topic.partitions, *added))
 
-    def partition_leader_changed(self, record: PartitionLeaderChanged) -> None:
+    def partition_leader_changed(self, record: PartitionLeaderChanged) -> Iterator[None]:
         stream = self.topic_map[record.topic_id].partitions[record.index].stream
-        self.open_streams({stream: record.leader_epoch}, owner=record.leader)
+        epochs = {stream: record.leader_epoch}
+        yield from self.open_streams(epochs, owner=record.leader, owner_epoch=ANY_INCARNATION)
 
-    def streams_opened(self, record: StreamsOpened) -> None:
+    def streams_opened(self, record: StreamsOpened) -> Iterator[None]:
         epochs = {opening.stream: opening.epoch for opening in record.streams}
-        self.open_streams(epochs, owner=record.node, keeps_moves_of=(record.node, record.epoch))
+        us = (record.node, record.epoch)
+        yield from self.open_streams(epochs, owner=record.node, owner_epoch=record.epoch, keeps_moves_of=us)
 
     def streams_deleted(self, record: StreamsDeleted) -> None:
         for stream_id in record.streams:

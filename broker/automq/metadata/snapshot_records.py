@@ -11,6 +11,7 @@ from automq.ids import Offset, StreamId
 from automq.metadata.checkpoint_refs import newest_ref
 from automq.metadata.image import MetadataImage, MoveImage, ObjectImage, QuarantineCause, StreamImage, TopicImage
 from automq.metadata.move_records import MovingPartition
+from automq.metadata.record_parts import IN_THE_BUCKET
 from automq.metadata.records import (
     BrokerFenced,
     BrokerRegistered,
@@ -89,6 +90,9 @@ def _brokers(image: MetadataImage) -> Iterator[MetadataRecord]:
             rack=None if broker is None else broker.rack,
             endpoints=() if broker is None else broker.endpoints,
             format_level=0 if broker is None else broker.format_level,
+            incarnation=b"" if broker is None else broker.incarnation,
+            replaced=() if broker is None else broker.replaced,
+            wal=wal.descriptor if wal is not None else IN_THE_BUCKET if broker is None else broker.wal,
         )
         if wal is None:
             yield WalRecovered(node=node, epoch=epoch)
@@ -128,6 +132,7 @@ def _topic(topic: TopicImage) -> Iterator[MetadataRecord]:
                 leader=part.leader,
                 leader_epoch=part.leader_epoch,
                 replicas=part.replicas,
+                broker_epoch=part.leader_broker_epoch or None,
             )
             for part in topic.partitions
         ),

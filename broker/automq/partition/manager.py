@@ -144,6 +144,8 @@ class PartitionManager:
         self._unsubscribe = self._metadata.subscribe(self._on_change, to=FOLLOWED)
         pending, pace = list[asyncio.Task[None]](), Pace()
         for topic, partition in image.owned_partitions(self._node):
+            if not self._is_ours(image, partition):
+                continue
             load = self._open_if_ours(topic.topic_id, partition)
             if load is not None:
                 pending.append(load)
@@ -271,7 +273,7 @@ class PartitionManager:
             for partition in () if topic is None else topic.partitions:
                 is_known = (partition.stream, partition.leader_epoch) in self._wanted
                 self._open_if_ours(topic_id, partition)
-                yield 1 if is_known or partition.leader != self._node else OPEN_US
+                yield 1 if is_known or not self._is_ours(self._metadata.image, partition) else OPEN_US
             yield LOOK_US
 
     def _follow_quarantines(self, streams: Iterable[StreamId]) -> Generator[int, None, None]:
@@ -296,8 +298,9 @@ class PartitionManager:
 
     def _close_lost(self, before: TopicImage) -> Generator[int, None, None]:
         """Close what the image does not show as ours any more, and was."""
-        topic = self._metadata.image.topic_by_id(before.topic_id)
-        kept = {} if topic is None else {part.stream: part for part in topic.partitions if part.leader == self._node}
+        image = self._metadata.image
+        topic = image.topic_by_id(before.topic_id)
+        kept = {} if topic is None else {part.stream: part for part in topic.partitions if self._is_ours(image, part)}
         for partition in before.partitions:
             now = kept.get(partition.stream)
             if now is None or now.leader_epoch != partition.leader_epoch:
@@ -313,12 +316,15 @@ class PartitionManager:
     def _open_if_ours(self, topic_id: TopicId, partition: PartitionImage) -> asyncio.Task[None] | None:
         """The image may have gone on since it showed `partition`."""
         key = (partition.stream, partition.leader_epoch)
-        if partition.leader != self._node or key in self._wanted:
+        if key in self._wanted or not self._is_ours(self._metadata.image, partition):
             return None
         topic = self._metadata.image.topic_by_id(topic_id)
         if topic is None or topic.partitions[partition.index] is not partition:
             return None
         return self._open(topic, partition)
+
+    def _is_ours(self, image: MetadataImage, partition: PartitionImage) -> bool:
+        return image.is_leader(partition, self._node, self._storage.epoch)
 
     def _rules(self, topic: str) -> PartitionRules:
         image = self._metadata.image

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.client import ControllerClient
@@ -55,6 +56,8 @@ from automq.server.wiring import (
 )
 
 log = logging.getLogger(__name__)
+
+INCARNATION_BYTES: Final = 16
 
 
 class Components:
@@ -140,7 +143,12 @@ class Components:
 
     async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
         """A new incarnation of this node."""
-        registration = await self.client.register_broker(self.node, rack=self._settings.node.rack, endpoints=endpoints)
+        registration = await self.client.register_broker(
+            self.node,
+            rack=self._settings.node.rack,
+            endpoints=endpoints,
+            incarnation=self._platform.entropy.token(INCARNATION_BYTES),
+        )
         self.epoch = registration.epoch
         self.metadata.subscribe(self._on_brokers, to=(Aspect.BROKERS,))
         return registration
@@ -230,6 +238,7 @@ class Components:
         )
         self.groups = GroupCoordinator(
             node=self.node,
+            epoch=self.storage.epoch,
             settings=group_settings(self._settings),
             metadata=self.metadata,
             partitions=self.partitions,

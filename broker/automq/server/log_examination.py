@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from automq.controller.damage import affected_streams
+from automq.controller.failover import affected_streams
 from automq.ids import BrokerEpoch, ClusterId, NodeId
 from automq.metadata.image import MetadataImage, WalImage
 from automq.s3stream.model import CorruptData, FormatTooNew

@@ -16,9 +16,9 @@ from automq.coordinators.group.model import GroupSettings, JoinCommand, shard_of
 from automq.coordinators.group.ports import CreateInternalTopic, OffsetsPartition, OffsetsPartitions, WhenDurable
 from automq.coordinators.group.record_log import PartitionRecordLog
 from automq.coordinators.group.shard_runner import RunnerState, ShardRunner
-from automq.ids import NodeId
+from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.change import Aspect, MetadataChange
-from automq.metadata.image import MetadataImage, PartitionImage
+from automq.metadata.image import ANY_INCARNATION, MetadataImage, PartitionImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.group import (
@@ -73,6 +73,7 @@ class GroupCoordinator:
         self,
         *,
         node: NodeId,
+        epoch: BrokerEpoch = ANY_INCARNATION,
         settings: GroupSettings,
         metadata: MetadataPublisher,
         partitions: OffsetsPartitions,
@@ -83,7 +84,7 @@ class GroupCoordinator:
         tasks: Tasks,
         metrics: Metrics,
     ) -> None:
-        self._node = node
+        self._node, self._epoch = node, epoch
         self._settings = settings
         self._metadata = metadata
         self._partitions = partitions
@@ -268,12 +269,15 @@ class GroupCoordinator:
         partitions = {} if topic is None else {part.index: part for part in topic.partitions}
         for index, runner in list(self._runners.items()):
             part = partitions.get(index)
-            if part is None or part.leader != self._node or part.leader_epoch != runner.leader_epoch:
+            if part is None or not self._is_ours(image, part) or part.leader_epoch != runner.leader_epoch:
                 runner.close()
                 del self._runners[index]
         for index, part in partitions.items():
-            if part.leader == self._node and index not in self._runners:
+            if index not in self._runners and self._is_ours(image, part):
                 self._load(part)
+
+    def _is_ours(self, image: MetadataImage, part: PartitionImage) -> bool:
+        return image.is_leader(part, self._node, self._epoch)
 
     def _load(self, part: PartitionImage, *, delay_s: float = 0.0) -> None:
         runner = ShardRunner(
@@ -334,8 +338,9 @@ class GroupCoordinator:
         if self._runners.get(index) is not runner or self._is_closed:
             return
         del self._runners[index]
-        topic = self._metadata.image.topic(OFFSETS_TOPIC)
-        if topic is not None and topic.partitions[index].leader == self._node:
+        image = self._metadata.image
+        topic = image.topic(OFFSETS_TOPIC)
+        if topic is not None and self._is_ours(image, topic.partitions[index]):
             failures = self._failures[index] = self._failures.get(index, 0) + 1
             delay_s = min(RELOAD_DELAY_S * 2 ** min(failures - 1, 10), RELOAD_DELAY_S_MAX)
             self._load(topic.partitions[index], delay_s=delay_s)

@@ -14,11 +14,12 @@ from automq.controller.damage import Damage, quarantine_wal
 from automq.controller.model import Registration, WalToRecover
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata.image import EMPTY, MetadataImage
-from automq.metadata.records import Endpoint, WalTrimmed
+from automq.metadata.records import ConfigChanged, Endpoint, WalTrimmed
 from automq.metadata.replay import replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.s3stream.model import BrokerFenced, Unplaced
+from automq.steps import at_once
 from tests.support.metadata_worlds import check
 
 ONE, TWO = NodeId(1), NodeId(2)
@@ -118,7 +119,7 @@ def test_b16_what_recovery_could_not_place_is_pinned_for_good() -> None:
         end_slot=5,
     )
     recoverer = (ONE, BrokerEpoch(2))
-    decision = quarantine_wal(
+    steps = quarantine_wal(
         image,
         ONE,
         BrokerEpoch(1),
@@ -127,7 +128,7 @@ def test_b16_what_recovery_could_not_place_is_pinned_for_good() -> None:
         unplaced=[unplaced],
         now_ms=1,
     )
-    image = replay_all(image, decision.records)
+    image = replay_all(image, at_once(steps).records)
 
     (pinned,) = image.pinned[ONE, BrokerEpoch(1)]
     assert (pinned.stream, pinned.start, pinned.end, pinned.first_slot, pinned.end_slot) == (5, 20, 30, 3, 5)
@@ -172,3 +173,40 @@ def test_producer_ids_are_given_once_and_only_to_the_living() -> None:
     assert [(block.first, block.count) for block in blocks] == [(0, 1000), (1000, 1000)]
     with pytest.raises(BrokerFenced):
         allocate_producer_ids(image, ONE, BrokerEpoch(2), 1000)
+
+
+def test_an_incarnation_that_asks_again_gets_its_epoch_again_and_a_replaced_one_is_refused() -> None:
+    """A registration whose answer was lost comes again, maybe long after its successor's."""
+
+    def ask(image: MetadataImage, drawn: bytes) -> tuple[MetadataImage, Registration]:
+        decision = register_broker(image, ONE, rack=None, endpoints=(), incarnation=drawn)
+        return replay_all(image, decision.records), decision.response
+
+    image, first = ask(EMPTY, b"a")
+    assert ask(image, b"a") == (image, first)
+    image, second = ask(image, b"b")
+    assert ask(image, b"b") == (image, second), "the logs to recover, too"
+    assert [wal.epoch for wal in second.wals] == [first.epoch]
+    for restored in (image, replay_all(EMPTY, to_records(image))):
+        with pytest.raises(BrokerFenced, match="started anew"):
+            ask(restored, b"a")
+    image, _ = registered(image, TWO)
+    image, _ = fenced(image, ONE, TWO)
+    with pytest.raises(BrokerFenced):
+        ask(image, b"b")
+    _, third = ask(image, b"c")
+    assert third.epoch > second.epoch
+
+
+def test_a_forgotten_node_leaves_no_configuration() -> None:
+    image, _ = registered(EMPTY, ONE)
+    image, _ = registered(image, TWO)
+    overridden = ConfigChanged(resource_type=4, resource_name="1", changes=(("automq.broker.draining", "true"),))
+    image = replay_all(image, [overridden])
+    image, _ = fenced(image, ONE, TWO)
+    image = replay_all(image, wal_recovered(image, ONE, BrokerEpoch(1), recoverer=(TWO, BrokerEpoch(2))).records)
+    image = replay_all(image, unregister_broker(image, ONE).records)
+    assert image.broker(ONE) is None
+    assert not image.configs
+    image, _ = registered(image, ONE)
+    assert not image.broker_map[ONE].draining

@@ -30,6 +30,7 @@ from automq.metadata.replay import replay_all
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import Decision
 from automq.s3stream.model import BrokerFenced, CommitObject, CommitRange, CommitRequest, RangeVerdict, Unplaced
+from automq.steps import at_once
 from tests.support.metadata_worlds import NODE, check
 
 TOPIC, LATER = TopicId(uuid.UUID(int=1)), TopicId(uuid.UUID(int=2))
@@ -106,8 +107,10 @@ def unplaced(stream: StreamId) -> Unplaced:
 def pinned(image: MetadataImage, by: BrokerEpoch, *streams: StreamId) -> MetadataImage:
     return applied(
         image,
-        damage.quarantine_wal(
-            image, NODE, E1, recoverer=(NODE, by), damage=SLOT, unplaced=list(map(unplaced, streams)), now_ms=7
+        at_once(
+            damage.quarantine_wal(
+                image, NODE, E1, recoverer=(NODE, by), damage=SLOT, unplaced=list(map(unplaced, streams)), now_ms=7
+            )
         ),
     )
 
@@ -164,7 +167,7 @@ def test_f8_a_log_that_can_be_recovered_after_all_lifts_its_quarantine() -> None
 def test_only_the_recoverer_pins_a_log() -> None:
     for recoverer, epoch in [((NODE, E1), E1), ((NODE, E2), E2)]:
         with pytest.raises(BrokerFenced):
-            damage.quarantine_wal(DEAD, NODE, epoch, recoverer=recoverer, damage=SLOT, now_ms=7)
+            at_once(damage.quarantine_wal(DEAD, NODE, epoch, recoverer=recoverer, damage=SLOT, now_ms=7))
 
 
 def test_behind_a_quarantined_streams_end_only_its_own_log_commits() -> None:

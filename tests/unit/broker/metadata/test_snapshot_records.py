@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from automq.controller import brokers, damage, moves, objects, streams, topics
+from automq.controller import brokers, damage, failover, moves, objects, streams, topics
 from automq.controller.commit_check import judge
 from automq.controller.configs import alter_configs
 from automq.controller.model import (
@@ -24,7 +24,14 @@ from automq.metadata import object_ids
 from automq.metadata import snapshot_records as module
 from automq.metadata.checkpoint_refs import NO_CHECKPOINT, newest_ref, one_ref
 from automq.metadata.image import EMPTY, MetadataImage, ObjectImage, StreamImage
-from automq.metadata.records import Endpoint, FeatureLevelSet, FormatLevelRaised, MetadataRecord, PrefixOwnerSet
+from automq.metadata.records import (
+    Endpoint,
+    FeatureLevelSet,
+    FormatLevelRaised,
+    MetadataRecord,
+    PrefixOwnerSet,
+    WalDescriptor,
+)
 from automq.metadata.replay import replay, replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError
@@ -34,6 +41,7 @@ from automq.s3stream.model import (
     CommitObject,
     CommitRange,
     CommitRequest,
+    RecoveredLog,
     StreamError,
     StreamRelease,
     StreamTrim,
@@ -53,11 +61,24 @@ def who(image: MetadataImage, number: int) -> tuple[NodeId, BrokerEpoch]:
 
 
 def register(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
-    return brokers.register_broker(image, NodeId(a % 3), rack=None, endpoints=(Endpoint("P", "h", b),))
+    drawn = bytes([b % 5])
+    where = WalDescriptor(kind="block", volume=f"v{b % 2}", region=b) if b % 3 == 2 else WalDescriptor()
+    return brokers.register_broker(
+        image, NodeId(a % 3), rack=None, endpoints=(Endpoint("P", "h", b),), incarnation=drawn, wal=where
+    )
 
 
 def fence(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
     return brokers.fence_broker(image, *who(image, a), recoverer=who(image, b))
+
+
+def expire(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
+    dead = [who(image, a), who(image, b)] if b % 2 else [who(image, a)]
+    return Decision(failover.fence_dead(image, sorted(set(dead)), failover.Around()), None)
+
+
+def replace_recoverers(image: MetadataImage, _a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
+    return Decision(failover.replace_recoverers(image, failover.Around()), None)
 
 
 def unregister(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:
@@ -70,7 +91,8 @@ def recovered(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[Metada
         return Decision((), None)
     wal = wals[a % len(wals)]
     assert wal.recoverer is not None
-    return brokers.wal_recovered(image, wal.node, wal.epoch, recoverer=wal.recoverer)
+    done = RecoveredLog(fence=0)
+    return at_once(damage.wal_recovered(image, wal.node, wal.epoch, recoverer=wal.recoverer, recovered=done, now_ms=0))
 
 
 def create(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
@@ -219,7 +241,7 @@ def damage_wal(image: MetadataImage, a: int, b: int, c: int) -> Decision[Metadat
     wal = wals[a % len(wals)]
     assert wal.recoverer is not None
     some = [stream for stream in sorted(image.streams) if (stream + b) % 2]
-    return damage.quarantine_wal(
+    steps = damage.quarantine_wal(
         image,
         wal.node,
         wal.epoch,
@@ -228,6 +250,7 @@ def damage_wal(image: MetadataImage, a: int, b: int, c: int) -> Decision[Metadat
         unplaced=[unplaced(stream, b) for stream in some] if b % 2 else (),
         now_ms=c,
     )
+    return at_once(steps)
 
 
 def repair(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
@@ -257,9 +280,9 @@ def others(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRe
 
 
 COMMANDS: list[Command] = [
-    register, fence, unregister, recovered, create, create, delete, grow, open_all, trim, configure,
-    prepare, prepare, commit, commit, commit, sweep, bury, others, damage_wal, damage_wal, repair, repair,
-    reassign, reassign, reassign, elect, drain, drain, release, release,
+    register, fence, expire, replace_recoverers, unregister, recovered, create, create, delete, grow, open_all,
+    trim, configure, prepare, prepare, commit, commit, commit, sweep, bury, others, damage_wal, damage_wal,
+    repair, repair, reassign, reassign, reassign, elect, drain, drain, release, release,
 ]  # fmt: skip
 
 
