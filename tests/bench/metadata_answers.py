@@ -1,4 +1,7 @@
-"""What the loop does for a Metadata answer of ten thousand partitions: all topics, or each of a thousand named."""
+"""What the loop does for a Metadata answer of ten thousand partitions: all topics, or each of a thousand named.
+
+Asked again, and for the first time after one topic has changed.
+"""
 
 import asyncio
 import time
@@ -26,7 +29,8 @@ async def _measure(runs: int) -> dict[str, float]:
     path = await DataPath(store=NullStore()).start()
     path.server.services = replace(path.services, controller=cast(Any, SimpleNamespace(leader=None)))
     names = [f"topic-{number:05}" for number in range(TOPICS)]
-    ids = [path.create_topic(name, PARTITIONS).topic_id for name in names]
+    made = [path.create_topic(name, PARTITIONS) for name in names]
+    ids = [topic.topic_id for topic in made]
     asked = {
         "all topics": None,
         "1,000 topics named": [MetadataRequestTopic(name=name) for name in names],
@@ -36,14 +40,19 @@ async def _measure(runs: int) -> dict[str, float]:
     results: dict[str, float] = {}
     for what, topics in asked.items():
         request = encode_request(APIS[ApiKey.METADATA], VERSION, 1, "bench", MetadataRequest(topics=topics))
-        times = []
-        for _ in range(runs):
-            began = time.perf_counter()
-            client.feed(request)
-            while not client.frames():
-                await asyncio.sleep(0)
-            times.append((time.perf_counter() - began) * 1e3)
-        results[what] = sorted(times)[len(times) // 10]
+        for changes in (False, True):
+            times = []
+            for number in range(runs):
+                if changes:
+                    topic = made[number % TOPICS]
+                    path.replace_topic(replace(topic, replication_factor=topic.replication_factor))
+                    await asyncio.sleep(0.01)
+                began = time.perf_counter()
+                client.feed(request)
+                while not client.frames():
+                    await asyncio.sleep(0)
+                times.append((time.perf_counter() - began) * 1e3)
+            results[f"{what}, one has changed" if changes else what] = sorted(times)[len(times) // 10]
     await path.close()
     return results
 

@@ -1,7 +1,9 @@
 """What is kept of Metadata answers is what would be made anew, whatever changes, and in whatever turn it changes."""
 
 import asyncio
+import itertools
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -73,13 +75,13 @@ class World:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The topics that are made into answers from now on."""
     made: list[str] = []
-    original = discovery._topic
+    original = discovery._topic_head
 
-    def note(context: RequestContext, image: MetadataImage, topic: TopicImage, operations: int) -> Any:
+    def note(topic: TopicImage, operations: int) -> Any:
         made.append(topic.name)
-        return original(context, image, topic, operations)
+        return original(topic, operations)
 
-    monkeypatch.setattr(discovery, "_topic", note)
+    monkeypatch.setattr(discovery, "_topic_head", note)
     return made
 
 
@@ -168,6 +170,50 @@ async def test_b6_a_change_between_two_turns_of_one_answer_is_in_the_next(
     await answering
 
     assert await world.answer(everything) == await world.made_anew(everything, world.context)
+
+
+@pytest.mark.parametrize("what", ["a topic of 10,000 partitions", "kept topics", "topics that there are not"])
+async def test_b6_first_answer_after_a_change_is_bounded_turns(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each turn, what is encoded, found or refused in it is counted."""
+    done = [0.0]
+    turns = [0.0]
+
+    def note(original: Callable[..., Any], weight: Callable[..., float]) -> Callable[..., Any]:
+        def counting(*arguments: Any) -> Any:
+            done[0] += weight(*arguments)
+            return original(*arguments)
+
+        return counting
+
+    async def next_turn(encoder: Any, original: Any = discovery._TopicEncoder._next_turn) -> None:
+        turns.append(done[0])
+        await original(encoder)
+
+    encode_partitions = note(discovery.encode_metadata_partitions, lambda some, _: len(some))
+    monkeypatch.setattr(discovery, "encode_metadata_partitions", encode_partitions)
+    monkeypatch.setattr(discovery, "encode_metadata_topic", note(discovery.encode_metadata_topic, lambda *_: 1))
+    monkeypatch.setattr(discovery._TopicEncoder, "_next_turn", next_turn)
+    request = MetadataRequest(topics=None, allow_auto_topic_creation=False)
+    match what:
+        case "a topic of 10,000 partitions":
+            world = World(image_of({"wide": 10_000}))
+            expected_turns = 39
+        case "kept topics":
+            world = World(image_of({f"t{number:05}": 1 for number in range(10_000)}))
+            await world.answer(request)
+            world.publish(replay(world.image, TopicDeleted(topic_id("t00500"))))
+            turns[:], done[0] = [0.0], 0.0
+            expected_turns = 3
+        case _:
+            world = World(image_of({}))
+            names = [MetadataRequestTopic(name=f"none-{number}") for number in range(5_000)]
+            request = MetadataRequest(topics=names, allow_auto_topic_creation=False)
+            expected_turns = 19
+    answer = await world.answer(request)
+
+    assert len(turns) - 1 >= expected_turns
+    assert max(after - before for before, after in itertools.pairwise([*turns, done[0]])) <= 251
+    assert answer == await world.made_anew(request, world.context)
 
 
 async def test_b6_list_that_is_named_again_is_known_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
