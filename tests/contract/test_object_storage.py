@@ -13,6 +13,7 @@ from automq.s3stream.ports import (
     StoreConflict,
 )
 from automq.s3stream.store.keys import InvalidKey
+from automq.s3stream.store.ranges import open_range
 
 
 async def keys_of(store: ObjectStorage, prefix: str = "", **options) -> list[str]:
@@ -129,6 +130,24 @@ async def test_range_is_cut_at_the_end_of_the_object(store: ObjectStorage) -> No
 
     for start, end in ((0, 10), (0, 3), (3, 7), (8, 20), (10, 20), (15, 20)):
         assert bytes(await store.get_range("a/b", start, end)) == b"0123456789"[start:end]
+
+
+async def test_long_range_is_read_in_pieces_of_any_size(store: ObjectStorage) -> None:
+    body = bytes(range(256)) * 4000
+    await store.put("a", [body])
+
+    for start, end in ((0, len(body)), (1000, 900_000), (1_000_000, 2_000_000)):
+        reader = open_range(store, "a", start, end)
+        found = b""
+        for piece in (1, 70_000, 1 << 20, 1 << 20):
+            buffer = bytearray(piece)
+            count = await reader.read_into(memoryview(buffer))
+            found += buffer[:count]
+        assert found == body[start:end]
+        reader.close()
+
+    with pytest.raises(ObjectNotFound):
+        await open_range(store, "missing", 0, 10).read_into(memoryview(bytearray(10)))
 
 
 async def test_empty_object_is_an_object(store: ObjectStorage) -> None:

@@ -169,6 +169,31 @@ class ObjectStorage(Protocol):
         ...
 
 
+class RangeReader(Protocol):
+    """A range of an object, from its start on. One call at a time."""
+
+    async def read_into(self, buffer: memoryview) -> int:
+        """Fill `buffer` with the next bytes, and say how many: fewer only where the range or the object ends.
+
+        What is lost on the way is asked for again a few times. Raises ObjectNotFound, StoreError; the next call goes on
+        where this one began.
+        """
+        ...
+
+    def close(self) -> None:
+        """Take no more. Idempotent; does not wait."""
+        ...
+
+
+@runtime_checkable
+class StreamsRanges(Protocol):
+    """A store that answers a long range by one request, however slowly its reader takes the bytes."""
+
+    def open_range(self, key: str, start: int, end: int) -> RangeReader:
+        """Bytes [start, end), asked for at the first read. Until it is closed it may hold a connection."""
+        ...
+
+
 @runtime_checkable
 class HalfWrites(Protocol):
     """A store that lies behind a wire, which may be cut."""

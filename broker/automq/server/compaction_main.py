@@ -22,6 +22,8 @@ from automq.s3stream.store.uri import open_store, parse_store_uri
 from automq.server.compaction_process import LENGTH_BYTES, Report, WorkOrder, frame
 
 LOWEST_PRIORITY = 19
+# An output whole: in parts it would be several requests. No producer shares this process's memory or threads.
+SINGLE_PUT_BYTES_MAX = 128 * 1024 * 1024
 REPORT_S = 1.0
 
 
@@ -55,6 +57,7 @@ async def work(order: WorkOrder, tally: RequestTally) -> Written:
         workers=workers,
         entropy=SystemEntropy(),
         credentials_folder=order.credentials_folder,
+        single_put_bytes_max=SINGLE_PUT_BYTES_MAX,
     )
     store: ObjectStorage = opened
     if isinstance(opened, TellsRequests):

@@ -27,7 +27,7 @@ WAL_INTERVAL_MS: Final[Mapping[StoreKind, int]] = {StoreKind.S3: 250, StoreKind.
 
 COMPACTED_BYTES_MAX: Final = 64 * 1024 * 1024
 COMPACTION_READ_BYTES_MAX: Final = 8 * 1024 * 1024
-# Smaller ones would be requests without end; with very many sources a job takes more memory than its account says.
+# Smaller ones would be turns without end; with very many sources a job takes more memory than its account says.
 COMPACTION_READ_BYTES_MIN: Final = 256 * 1024
 
 CONFIG_TYPES: Final[Mapping[Kind, ConfigType]] = {
@@ -82,7 +82,7 @@ def compaction_settings(settings: Settings) -> CompactionSettings:
 
 
 def compaction_read_bytes(settings: Settings) -> int:
-    """One GET of compaction: the sources of a job share what is for reading."""
+    """What a job holds of one source: its sources share what is for reading."""
     share = settings.memory[Account.COMPACTION] // 2 // settings.compaction.sources
     return min(COMPACTION_READ_BYTES_MAX, max(COMPACTION_READ_BYTES_MIN, share))
 

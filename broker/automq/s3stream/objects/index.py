@@ -190,6 +190,8 @@ class ObjectIndex:
             start, end = root.bounds(number)
             self._pages.append(root.page(number, bytes(data[start - root.position : end - root.position])))
         self.count = root.count
+        self.position = root.position
+        """Where it begins, and all blocks end."""
 
     def data_entries(self, stream: StreamId, start: Offset) -> Iterator[IndexEntry]:
         """Data blocks of `stream` that hold offsets from `start` on, ascending."""

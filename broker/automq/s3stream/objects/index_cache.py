@@ -35,6 +35,8 @@ REEXAMINE_S: Final = 30.0
 KNOWN_MAX: Final = 1000
 
 ROOT: Final = -1
+GetRange = Callable[[str, int, int], Awaitable[Buffer]]
+"""Key, start and end: as a store's `get_range`."""
 PartKey = tuple[ObjectId, int]
 """Object, and the number of a page or `ROOT`."""
 
@@ -225,9 +227,16 @@ class IndexCache:
 
 
 async def read_index(
-    store: ObjectStorage, *, cluster_id: ClusterId, object_id: ObjectId, object_size: int
+    get_range: GetRange,
+    *,
+    cluster_id: ClusterId,
+    object_id: ObjectId,
+    object_size: int,
+    tail_bytes: int | None = None,
 ) -> ObjectIndex:
     """The whole index, for whoever reads all of an object. Read once more where a check fails.
+
+    `tail_bytes` are read first, if they are given: one request is enough where the index is in them.
 
     Raises ObjectNotFound, CorruptData, FormatTooNew, StoreError.
     """
@@ -235,11 +244,16 @@ async def read_index(
 
     async def read() -> ObjectIndex:
         root, tail, tail_start = await _read_root(
-            store.get_range, key, cluster_id=cluster_id, object_id=object_id, object_size=object_size
+            get_range,
+            key,
+            cluster_id=cluster_id,
+            object_id=object_id,
+            object_size=object_size,
+            tail_bytes=tail_bytes,
         )
         if root.position >= tail_start:
             return ObjectIndex(root, tail[root.position - tail_start : root.end - tail_start])
-        return ObjectIndex(root, memoryview(await store.get_range(key, root.position, root.end)))
+        return ObjectIndex(root, memoryview(await get_range(key, root.position, root.end)))
 
     try:
         return await read()
@@ -248,15 +262,16 @@ async def read_index(
 
 
 async def _read_root(
-    get: Callable[[str, int, int], Awaitable[Buffer]],
+    get: GetRange,
     key: str,
     *,
     cluster_id: ClusterId,
     object_id: ObjectId,
     object_size: int,
+    tail_bytes: int | None = None,
 ) -> tuple[IndexRoot, memoryview, int]:
     """The root, the end of the object that it was found in, and where that begins."""
-    tail_start = max(0, object_size - TAIL_BYTES)
+    tail_start = max(0, object_size - (tail_bytes or TAIL_BYTES))
     tail = memoryview(await get(key, tail_start, object_size))
     if len(tail) != object_size - tail_start:
         raise CorruptData(key=key, offset=tail_start, length=len(tail), what="object, which is too short")

@@ -19,6 +19,7 @@ from automq.s3stream.ports import (
     ObjectExists,
     ObjectInfo,
     ObjectNotFound,
+    RangeReader,
     StoreRefused,
     StoreUnavailable,
     StoreUnsupported,
@@ -26,10 +27,11 @@ from automq.s3stream.ports import (
 )
 from automq.s3stream.store.keys import check_deletable, check_key
 from automq.s3stream.store.requests import Operation, RequestListener, RequestOutcome
-from automq.s3stream.store.s3_bulk import PART_BYTES_MIN, BulkWriter
+from automq.s3stream.store.s3_bulk import PART_BYTES_MIN, SINGLE_PUT_BYTES_MAX, BulkWriter
 from automq.s3stream.store.s3_checksums import ARGUMENTS, Checksum, checksum_of, wrong_checksum_of
 from automq.s3stream.store.s3_clients import S3Clients, S3Place
 from automq.s3stream.store.s3_credentials import AmbientCredentials, CredentialSource, FolderCredentials
+from automq.s3stream.store.s3_range import S3RangeReader
 from automq.s3stream.store.s3_tries import S3Requests
 
 Infos = list[ObjectInfo]
@@ -56,8 +58,11 @@ class S3Store:
         make_senders: Callable[[], Workers],
         entropy: Entropy,
         credentials_folder: str | None = None,
+        single_put_bytes_max: int = SINGLE_PUT_BYTES_MAX,
     ) -> None:
         """`prefix` goes before every key, with a slash in between; empty for none.
+
+        Bodies above `single_put_bytes_max` go up in parts.
 
         `make_senders` makes the threads that large bodies are sent by; they may be blocked for as long as the store is.
         """
@@ -70,7 +75,9 @@ class S3Store:
         self._workers = workers
         self._clients = S3Clients(place, source, make_workers=make_senders)
         self._requests = S3Requests(self._clients, source, bucket=place.bucket, prefix=self._prefix, entropy=entropy)
-        self._bulk = BulkWriter(self._requests, checksum=place.checksum, workers=workers)
+        self._bulk = BulkWriter(
+            self._requests, checksum=place.checksum, workers=workers, single_put_bytes_max=single_put_bytes_max
+        )
         self._deletes_in_batches = True
         """Until the store refuses one."""
 
@@ -88,6 +95,11 @@ class S3Store:
         name = self._name(key)
         data, _ = await self._requests.retrying(self._what("get", name), lambda: self._requests.read(name, start, end))
         return data
+
+    def open_range(self, key: str, start: int, end: int) -> RangeReader:
+        """Implements `StreamsRanges`."""
+        assert 0 <= start < end
+        return S3RangeReader(self._requests, self._name(key), start, end)
 
     async def put(self, key: str, body: Sequence[Buffer]) -> None:
         await self._bulk.put(self._name(key), body, if_absent=False)

@@ -25,7 +25,7 @@ from automq.s3stream.ports import (
 from automq.s3stream.store.s3_checksums import ARGUMENTS, Checksum, parts_of
 from automq.s3stream.store.s3_tries import TRIES, S3Requests
 
-# Above this a body goes up in parts: uploads leave bandwidth and memory to producers.
+# Above this a body goes up in parts, if nothing else is said: uploads leave bandwidth and memory to producers.
 SINGLE_PUT_BYTES_MAX: Final = 16 << 20
 PART_BYTES: Final = 8 << 20
 PARTS_INFLIGHT_MAX: Final = 3
@@ -39,8 +39,17 @@ ABORT_SECONDS: Final = 5.0
 class BulkWriter:
     """Writes bodies of any size. Names are whole: the prefix and the key."""
 
-    def __init__(self, requests: S3Requests, *, checksum: Checksum, workers: Workers) -> None:
+    def __init__(
+        self,
+        requests: S3Requests,
+        *,
+        checksum: Checksum,
+        workers: Workers,
+        single_put_bytes_max: int = SINGLE_PUT_BYTES_MAX,
+    ) -> None:
+        """Bodies up to `single_put_bytes_max` are one request."""
         self._requests = requests
+        self._single_put_bytes_max = single_put_bytes_max
         self._checksum = checksum
         self._workers = workers
         self._completes_if_absent = True
@@ -62,7 +71,7 @@ class BulkWriter:
         looks_before = looks_before and if_absent
         size = sum(len(buffer) for buffer in body)
         part_bytes = in_parts_of or max(PART_BYTES, -(-size // PARTS_MAX))
-        if in_parts_of is None and size <= SINGLE_PUT_BYTES_MAX:
+        if in_parts_of is None and size <= self._single_put_bytes_max:
             views = await self._workers.run(lambda: [memoryview(buffer) for buffer in body if len(buffer)])
             await self._put_whole(name, views, if_absent=if_absent)
             return

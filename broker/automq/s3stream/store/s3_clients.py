@@ -1,8 +1,8 @@
 """The clients of an S3 store: aiobotocore where the exact status decides, obstore to read, threads for large bodies.
 
 For reading, obstore costs a third of the CPU and works off the event loop; aiobotocore knows every operation and tells
-every status; large bodies go out by `s3_sender`. None tries again by itself: a failed create must not be hidden, and
-each request is counted.
+every status; large bodies go out by `s3_sender`, and come by `s3_receiver` where they are read slowly. None tries again
+by itself: a failed create must not be hidden, and each request is counted.
 """
 
 import asyncio
@@ -33,7 +33,9 @@ from automq.s3stream.ports import StoreCredentialsRejected, StoreError, StoreUna
 from automq.s3stream.store.s3_checksums import Checksum
 from automq.s3stream.store.s3_credentials import Credential, CredentialSource
 from automq.s3stream.store.s3_errors import Answer, answer_in, error_of
-from automq.s3stream.store.s3_sender import BodySender, Endpoint
+from automq.s3stream.store.s3_receiver import BodyReceiver
+from automq.s3stream.store.s3_sender import BodySender
+from automq.s3stream.store.s3_wire import Endpoint, Wire
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
@@ -127,7 +129,7 @@ class S3Clients:
         self._exact: Any = None
         self._make_workers = make_workers
         self._ca_file: str | None = None
-        self._sender: tuple[BodySender, Workers] | None = None
+        self._blocking: tuple[Wire, BodySender, Workers] | None = None
         self.on_request: OnExactRequest = _nobody
         """Hears of each request through aiobotocore, after its end."""
         self._bulk: BulkClient | None = None
@@ -152,7 +154,16 @@ class S3Clients:
 
     async def sender(self) -> tuple[BodySender, Workers]:
         """What sends large bodies, and the threads to do it in."""
-        if self._sender is None:
+        _, sender, workers = await self._threads()
+        return sender, workers
+
+    async def receiver(self) -> tuple[BodyReceiver, Workers]:
+        """What takes one large body, and the threads to do it in."""
+        wire, _, workers = await self._threads()
+        return BodyReceiver(wire), workers
+
+    async def _threads(self) -> tuple[Wire, BodySender, Workers]:
+        if self._blocking is None:
             meta = (await self.exact()).meta
             endpoint = Endpoint(
                 url=self._bulk_endpoint(meta.endpoint_url),
@@ -161,16 +172,18 @@ class S3Clients:
                 proxies=botocore.utils.get_environ_proxies(meta.endpoint_url),
                 ca_file=self._ca_file,
             )
-            self._sender = BodySender(endpoint), self._make_workers()
-        return self._sender
+            wire = Wire(endpoint)
+            self._blocking = wire, BodySender(wire), self._make_workers()
+        return self._blocking
 
     async def close(self) -> None:
         """Close every connection. Idempotent; errors of connections that end are nobody's business any more."""
         self._exact = self._bulk = self._bulk_credential = None
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            sender[0].close()
-            sender[1].close()
+        blocking, self._blocking = self._blocking, None
+        if blocking is not None:
+            _, sender, workers = blocking
+            sender.close()
+            workers.close()
         with contextlib.suppress(OSError, aiohttp.ClientError, botocore.exceptions.BotoCoreError):
             await self._exits.aclose()
 

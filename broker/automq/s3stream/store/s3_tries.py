@@ -11,6 +11,7 @@ import obstore.exceptions
 
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
+from automq.runtime.workers import Workers
 from automq.s3stream.ports import Buffer, StoreConflict, StoreCredentialsRejected, StoreError, StoreUnavailable
 from automq.s3stream.store.handoff import run_interruptibly
 from automq.s3stream.store.requests import (
@@ -25,9 +26,11 @@ from automq.s3stream.store.requests import (
 )
 from automq.s3stream.store.s3_checksums import Checksum
 from automq.s3stream.store.s3_clients import S3Clients, bulk_answer, translated
-from automq.s3stream.store.s3_credentials import CredentialSource
+from automq.s3stream.store.s3_credentials import Credential, CredentialSource
 from automq.s3stream.store.s3_errors import HurtRequest, answer_of_body, error_of
-from automq.s3stream.store.s3_sender import SentBody, Transfer
+from automq.s3stream.store.s3_receiver import BodyReceiver
+from automq.s3stream.store.s3_sender import SentBody
+from automq.s3stream.store.s3_wire import Transfer
 
 T = TypeVar("T")
 
@@ -136,6 +139,11 @@ class S3Requests:
             raise error_of(answer_of_body(sent.answer.status, sent.answer.body), what)
         return sent
 
+    async def receiver(self) -> tuple[BodyReceiver, Workers, Credential]:
+        """What takes one large body, the threads to do it in, and what to sign with now."""
+        receiver, workers = await self._clients.receiver()
+        return receiver, workers, await self._source.current()
+
     async def retrying(
         self,
         what: str,
@@ -186,8 +194,9 @@ class S3Requests:
         *,
         sent_bytes: int = 0,
         received_bytes: int = 0,
+        count: int = 1,
     ) -> None:
-        """A request was made, and is over."""
+        """A request was made, and is over; or, with a `count` of 0, what came of one that was told of before."""
         for listener in self._listeners:
             listener(
                 Request(
@@ -196,6 +205,7 @@ class S3Requests:
                     outcome=outcome,
                     sent_bytes=sent_bytes,
                     received_bytes=received_bytes,
+                    count=count,
                 )
             )
 

@@ -161,9 +161,17 @@ def load_adapter(uri: StoreUri) -> None:
 
 
 def open_store(
-    uri: StoreUri, *, workers: Workers, entropy: Entropy, credentials_folder: str | None = None
+    uri: StoreUri,
+    *,
+    workers: Workers,
+    entropy: Entropy,
+    credentials_folder: str | None = None,
+    single_put_bytes_max: int | None = None,
 ) -> ObjectStorage:
-    """The adapter for `uri`. Does no I/O by itself; a `memory:` store is a new one each time."""
+    """The adapter for `uri`. Does no I/O by itself; a `memory:` store is a new one each time.
+
+    Where large bodies go up in parts, those up to `single_put_bytes_max` are one request; None: the adapter's choice.
+    """
     match uri.kind:
         case StoreKind.MEMORY:
             return MemoryStore()
@@ -174,7 +182,7 @@ def open_store(
         case StoreKind.S3:
             # Imported here: it takes half a second, which a broker on a folder need not wait.
             from automq.s3stream.store.s3 import S3Store
-            from automq.s3stream.store.s3_bulk import PARTS_INFLIGHT_MAX
+            from automq.s3stream.store.s3_bulk import PARTS_INFLIGHT_MAX, SINGLE_PUT_BYTES_MAX
             from automq.s3stream.store.s3_clients import S3Place
 
             return S3Store(
@@ -190,4 +198,5 @@ def open_store(
                 make_senders=lambda: MeteredWorkers(ThreadWorkers(threads=PARTS_INFLIGHT_MAX)),
                 entropy=entropy,
                 credentials_folder=credentials_folder,
+                single_put_bytes_max=single_put_bytes_max or SINGLE_PUT_BYTES_MAX,
             )

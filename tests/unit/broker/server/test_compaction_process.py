@@ -34,11 +34,11 @@ async def store(tmp_path: pathlib.Path) -> ObjectStorage:
     return open_store(parse_store_uri(f"file://{tmp_path}"), workers=ThreadWorkers(), entropy=SystemEntropy())
 
 
-async def a_job(store: ObjectStorage, *, rate: int = 0) -> CompactionJob:
+async def a_job(store: ObjectStorage, *, rate: int = 0, batch_bytes: int = 100) -> CompactionJob:
     sources: list[Source] = []
     for number in (1, 2):
         writer = ObjectWriter(CLUSTER, ObjectId(number))
-        writer.add_block(StreamId(5), [stored(StreamId(5), number * 2, 2, 0)])
+        writer.add_block(StreamId(5), [stored(StreamId(5), number * 2, 2, 0, size=batch_bytes)])
         await store.put(object_key(CLUSTER, ObjectId(number)), writer.finish())
         sources.append(Source(ObjectId(number), writer.size))
     pieces = tuple(Piece(StreamId(5), at, Offset(2 + at * 2), Offset(4 + at * 2)) for at in (0, 1))
@@ -139,8 +139,12 @@ async def test_process_ends_when_the_broker_is_killed(store: ObjectStorage, tmp_
     assert await asyncio.wait_for(process.wait(), 20) == 1
 
 
-async def test_requests_of_the_process_are_the_brokers(tmp_path: pathlib.Path) -> None:
-    """An S3 server counts what it is asked; the broker's counters say the same, bytes included."""
+@pytest.mark.parametrize(("batch_bytes", "gets"), [(100, 1), (10_000_000, 2)])
+async def test_requests_of_the_process_are_the_brokers(tmp_path: pathlib.Path, batch_bytes: int, gets: int) -> None:
+    """An S3 server counts what it is asked; the broker's counters say the same, bytes included.
+
+    A small source is one request, any other two: its index, and the rest. An output is one.
+    """
     metrics = Metrics()
     with run_s3_server() as server:
         async with run_fault_proxy(server.endpoint) as proxy:
@@ -149,7 +153,7 @@ async def test_requests_of_the_process_are_the_brokers(tmp_path: pathlib.Path) -
             store = open_store(
                 parse_store_uri(uri), workers=ThreadWorkers(), entropy=SystemEntropy(), credentials_folder=credentials
             )
-            job = await a_job(store)
+            job = await a_job(store, batch_bytes=batch_bytes)
             await store.close()
             sources = sum(source.size for source in job.sources)
             before = len(proxy.seen)
@@ -163,7 +167,7 @@ async def test_requests_of_the_process_are_the_brokers(tmp_path: pathlib.Path) -
             (written,) = await worker.run(job)
             asked = Counter(seen.method for seen in proxy.seen[before:])
 
-    assert asked["GET"] == counted(metrics, "automq_store_requests_total", "GetObject") > 0
+    assert asked["GET"] == counted(metrics, "automq_store_requests_total", "GetObject") == gets * len(job.sources)
     assert asked["PUT"] == counted(metrics, "automq_store_requests_total", "PutObject") == 1
     assert sum(asked.values()) == sum(value for _, value in samples(metrics, "automq_store_requests_total"))
     assert counted(metrics, "automq_store_sent_bytes_total", "PutObject") == written.size

@@ -113,7 +113,7 @@ async def test_an_index_of_version_1_is_read_whole(streams: int) -> None:
 @pytest.mark.parametrize("old", [False, True])
 async def test_the_whole_index_is_read_in_two_requests(old: bool) -> None:
     world = await World().write(streams=3000, old=old)
-    index = await read_index(world.store, cluster_id=CLUSTER, object_id=OBJECT, object_size=world.size)
+    index = await read_index(world.store.get_range, cluster_id=CLUSTER, object_id=OBJECT, object_size=world.size)
 
     assert index.count == 4000
     assert len(world.store.ranges) == 2

@@ -18,7 +18,9 @@ async def test_long_run_is_cut_into_blocks() -> None:
     store = MemoryStore()
     await store.put(object_key(CLUSTER, ObjectId(1)), await builder.finish())
 
-    index = await read_index(store, cluster_id=CLUSTER, object_id=ObjectId(1), object_size=builder.committed.size)
+    index = await read_index(
+        store.get_range, cluster_id=CLUSTER, object_id=ObjectId(1), object_size=builder.committed.size
+    )
     assert [(e.start, e.end) for e in index.data_entries(StreamId(1), Offset(0))] == [(0, 4), (4, 8), (8, 10)]
 
 
