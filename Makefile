@@ -82,7 +82,7 @@ compat: $(STAMP)  ## Run the tools that people use against a broker: TOOLS="conn
 bench: $(STAMP)  ## Measure; writes build/bench.json
 	$(BIN)/python -m tests.bench
 
-crds: $(STAMP)  ## Write the CRD anew from the operator's models
+crds: $(STAMP)  ## Write CRDs, alerts and dashboards anew from the operator's models
 	$(BIN)/python -m automq_operator.generate .
 
 e2e: $(STAMP)  ## Test operator and broker on the Kubernetes cluster of KUBECONFIG: E2E=--short, or names of stories

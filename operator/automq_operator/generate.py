@@ -9,19 +9,30 @@ import yaml
 from automq_operator import api
 from automq_operator.catalogue import RESOURCES
 from automq_operator.crd import custom_resource_definition
+from automq_operator.monitoring.alerts import rule_group
+from automq_operator.monitoring.dashboards import DASHBOARDS, to_json
 from automq_operator.reasons import MEANINGS
 from automq_operator.resource import Resource
 
 HEADER: Final = "# Made by `make crds` from operator/automq_operator/api.py; do not edit.\n"
 
 
-FOLDERS: Final = ("crds", "charts/automq-operator/files")  # Helm cannot read outside a chart
+MONITORING_HEADER: Final = "# Made by `make crds` from operator/automq_operator/monitoring; do not edit.\n"
+CHART_FILES: Final = "charts/automq-operator/files"
+FOLDERS: Final = ("crds", CHART_FILES)  # Helm cannot read outside a chart
 
 
 def crd_files() -> dict[str, str]:
     """Every CRD as it is committed, by path from the repository's root."""
     texts = {f"{resource.plural}.{api.GROUP}.yaml": _crd_text(resource) for resource in RESOURCES}
     return {f"{folder}/{name}": text for folder in FOLDERS for name, text in texts.items()}
+
+
+def chart_files() -> dict[str, str]:
+    """What the chart has of alerts and dashboards, by path from the repository's root."""
+    rules: str = yaml.safe_dump(rule_group(), sort_keys=False, width=120)
+    found = {f"{CHART_FILES}/monitoring/rules.yaml": MONITORING_HEADER + rules}
+    return found | {f"{CHART_FILES}/monitoring/{item.uid}.json": to_json(item) for item in DASHBOARDS}
 
 
 def _crd_text(resource: Resource) -> str:
@@ -62,9 +73,9 @@ def reason_table() -> str:
 
 
 def main() -> None:
-    """Write the CRD under the folder named, the repository's root."""
+    """Write CRDs, alerts and dashboards under the folder named, the repository's root."""
     root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    for name, text in crd_files().items():
+    for name, text in (crd_files() | chart_files()).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -14,6 +14,7 @@ from automq.server.lifecycle import State
 from automq.server.metrics_document import metrics_tables
 from automq_operator.catalogue import CLUSTER
 from automq_operator.generate import field_table, reason_table
+from automq_operator.monitoring.alerts import runbook
 from tests.support.quiet_platform import quiet_broker
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
@@ -44,6 +45,7 @@ GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "status-fields": lambda: field_table(CLUSTER, "status"),
         "reasons": reason_table,
     },
+    "runbook.md": {"alerts": runbook},
 }
 
 

@@ -29,6 +29,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ join "," $names }}
 {{- end -}}
 
+{{- /* Whether something for a monitoring system is made: "auto" where that system's kind is known. */ -}}
+{{- define "automq-operator.wanted" -}}
+{{- $known := .root.Capabilities.APIVersions.Has (printf "monitoring.coreos.com/v1/%s" .kind) -}}
+{{- if or (eq (toString .value) "true") (and (eq (toString .value) "auto") $known) }}yes{{ end -}}
+{{- end -}}
+
 {{- /* What the operator may do in a namespace with clusters. No verb or resource is a star, and no Secrets. */ -}}
 {{- define "automq-operator.rules" -}}
 - apiGroups: [automq.io]
