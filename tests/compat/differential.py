@@ -28,8 +28,9 @@ from tests.compat.config_questions import CONFIG_QUESTIONS
 from tests.compat.group_questions import GROUP_QUESTIONS
 from tests.compat.log_questions import LOG_QUESTIONS
 from tests.compat.questions import QUESTIONS as FIRST_QUESTIONS
-from tests.compat.questions import Answer, Ask, Restart, Step, Until
+from tests.compat.questions import Answer, Ask, Pause, Restart, Step, Until
 from tests.compat.restart_questions import RESTART_QUESTIONS
+from tests.compat.retention_questions import RETENTION_QUESTIONS
 from tests.support.batches import build_batch
 from tests.support.kio_oracle import kio_bytes, kio_read, to_kio
 from tests.support.process import Kafka
@@ -41,6 +42,7 @@ QUESTIONS: Mapping[str, Sequence[Step]] = {
     **CONFIG_QUESTIONS,
     **ADMIN_QUESTIONS,
     **RESTART_QUESTIONS,
+    **RETENTION_QUESTIONS,
 }
 SETTINGS: Mapping[str, object] = {
     "group.min.session.timeout.ms": 500,
@@ -48,6 +50,10 @@ SETTINGS: Mapping[str, object] = {
     "num.partitions": 4,
 }
 """Both brokers have them."""
+RETENTION: Mapping[str, object] = {"log.retention.check.interval.ms": 500}
+"""And those that are asked about retention these, which would take away what the other questions are about."""
+KAFKAS_RETENTION: Mapping[str, object] = {"log.initial.task.delay.ms": 500}
+OUR_RETENTION: Mapping[str, object] = {"automq__upload__interval__ms": 500}
 SETTLE_S = 0.3
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden/differential"
 TIMEOUT_S = 20
@@ -142,6 +148,9 @@ class Conversation:
                 if _at(answer, path) != value:
                     raise TimeoutError(f"{path} does not become {value}: {answer}")
                 return answer
+            case Pause(seconds=seconds):
+                time.sleep(seconds)
+                return "paused"
             case Restart(is_killed=is_killed):
                 assert self._restart is not None, "this question wants a broker of its own"
                 self.close()
@@ -338,8 +347,16 @@ def recorded(name: str) -> list[Any]:
 
 def ask_kafka(names: Sequence[str]) -> Iterator[tuple[str, list[Any]]]:
     """What Apache Kafka of the testbed answers, set up for these questions."""
+    about_retention = [name for name in names if name in RETENTION_QUESTIONS]
+    others = [name for name in names if name not in RETENTION_QUESTIONS]
+    for some, settings in ((others, SETTINGS), (about_retention, {**SETTINGS, **RETENTION, **KAFKAS_RETENTION})):
+        if some:
+            yield from _ask_kafka(some, settings)
+
+
+def _ask_kafka(names: Sequence[str], settings: Mapping[str, object]) -> Iterator[tuple[str, list[Any]]]:
     with tempfile.TemporaryDirectory() as folder:
-        kafka = Kafka(pathlib.Path(folder), **SETTINGS)
+        kafka = Kafka(pathlib.Path(folder), **settings)
         kafka.start()
         try:
             kafka.tool("kafka-features", "downgrade", "--feature", "eligible.leader.replicas.version=0")

@@ -48,7 +48,14 @@ class Restart:
     is_killed: bool = False
 
 
-Step = Ask | Answer | Until | Restart
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nobody asks for so long: what happens in the background meanwhile is in the next answers."""
+
+    seconds: float
+
+
+Step = Ask | Answer | Until | Restart | Pause
 
 
 def by(client: str, ask: Ask, *, is_parked: bool = False, remember: str | None = None) -> Ask:

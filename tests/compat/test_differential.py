@@ -6,8 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.compat.differential import QUESTIONS, SETTINGS, converse, differences, recorded
+from tests.compat.differential import (
+    OUR_RETENTION,
+    QUESTIONS,
+    RETENTION,
+    SETTINGS,
+    converse,
+    differences,
+    recorded,
+)
 from tests.compat.named_differences import DIFFERENCES
+from tests.compat.retention_questions import RETENTION_QUESTIONS
 from tests.support.process import Broker
 
 
@@ -20,8 +29,19 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     running.stop()
 
 
+@pytest.fixture(scope="module")
+def retaining_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Applies retention twice a second."""
+    running = Broker(tmp_path_factory.mktemp("retaining"), **SETTINGS, **RETENTION, **OUR_RETENTION)
+    running.start()
+    yield running
+    running.stop()
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_answers_are_those_of_apache_kafka(broker: Broker, name: str) -> None:
+def test_answers_are_those_of_apache_kafka(request: pytest.FixtureRequest, name: str) -> None:
+    fixture = "retaining_broker" if name in RETENTION_QUESTIONS else "broker"
+    broker: Broker = request.getfixturevalue(fixture)
     answers = converse(broker.address, name, "test", restart=broker.restart)
     found = differences(json.loads(json.dumps(answers)), recorded(name))
     expected = {path: reason for (question, path), reason in DIFFERENCES.items() if question == name}

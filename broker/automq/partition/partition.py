@@ -398,7 +398,7 @@ class Partition:
         return await find_timestamp(self._searched(), timestamp_ms)
 
     async def find_newest(self) -> FoundOffset | None:
-        """The first record with the greatest timestamp of all, if any has one. Raises as `find_timestamp`."""
+        """The first record with the greatest timestamp of all, if there is any. Raises as `find_timestamp`."""
         return await find_newest(self._searched())
 
     def _searched(self) -> SearchedLog:

@@ -49,7 +49,7 @@ async def find_timestamp(log: SearchedLog, timestamp_ms: int) -> FoundOffset | N
 
 
 async def find_newest(log: SearchedLog) -> FoundOffset | None:
-    """The first record with the greatest timestamp of all; None when no record has one.
+    """The first record with the greatest timestamp of all: the first one when none has any. None without records.
 
     Raises ApiError, StreamError, StoreError.
     """
@@ -64,7 +64,9 @@ async def find_newest(log: SearchedLog) -> FoundOffset | None:
         base = await _reported(log, stream.find_timestamp(timestamp_ms, start))
         if base is not None:
             newest, _ = await _ask(log, question, max(base, floor))
-    return newest if newest is not None and newest.timestamp_ms != NO_TIMESTAMP else None
+    if newest is not None and newest.timestamp_ms != NO_TIMESTAMP:
+        return newest
+    return FoundOffset(NO_TIMESTAMP, floor) if floor < stream.confirmed_offset else None
 
 
 async def _reported(log: SearchedLog, lookup: Coroutine[Any, Any, T]) -> T:

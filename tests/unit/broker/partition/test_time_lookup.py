@@ -109,19 +109,6 @@ async def test_k9_newest_after_the_newest_record_was_deleted_does_not_depend_on_
     await path.close()
 
 
-async def test_records_without_timestamps_have_no_newest_one() -> None:
-    path, partition, _ = await a_partition()
-    await put(path, partition, a_batch(-1, -1))
-
-    assert await partition.find_newest() is None
-    assert await partition.find_timestamp(0) is None
-    await put(path, partition, a_batch(5))
-    await path.engine.storage.upload_now()
-    assert await partition.find_newest() == (5, 2)
-    assert await partition.find_timestamp(0) == (5, 2)
-    await path.close()
-
-
 async def test_newest_behind_a_trim_within_a_batch_that_was_committed_after_it() -> None:
     """The commit is clipped at the trim point: no batch begins there, and its timestamp is that of all its batches."""
     path, partition, _ = await a_partition()
@@ -217,4 +204,18 @@ async def test_a3_batch_of_few_bytes_and_many_records_is_searched_in_turns(kind:
     assert await partition.find_newest() == (4999, 3999)
     assert set(path.workers.calls) == {"content_of"}
     assert path.engine.memory[Account.RECEIVE].used == 0
+    await path.close()
+
+
+async def test_k9_newest_of_records_without_timestamps_is_the_first_one_as_in_kafka() -> None:
+    path, partition, _ = await a_partition()
+    assert await partition.find_newest() is None
+    await put(path, partition, a_batch(-1, -1), a_batch(-1))
+    assert await partition.find_newest() == (-1, 0)
+    await partition.delete_records(1)
+    assert await partition.find_newest() == (-1, 1)
+    await put(path, partition, a_batch(5))
+    assert await partition.find_newest() == (5, 3)
+    await partition.delete_records(4)
+    assert await partition.find_newest() is None
     await path.close()
