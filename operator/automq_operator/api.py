@@ -43,6 +43,10 @@ OWNED_KEYS: Final = (
 )
 OWNED_PREFIXES: Final = ("automq.storage.", "automq.cluster.", "automq.http.", "automq.wal.type", "automq.termination.")
 
+REPLICAS_BOUND: Final = 100
+"""Beyond what is meant to be; how many are served is a rule's business."""
+OPEN: Final = {"x-kubernetes-preserve-unknown-fields": True}
+
 # What Kubernetes gives NodePorts from unless its API server was told otherwise; the chart can change it.
 NODE_PORT_MIN: Final = 30000
 NODE_PORT_MAX: Final = 32767
@@ -265,6 +269,32 @@ class PodTemplate(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = {}
 
 
+class Autoscaling(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A HorizontalPodAutoscaler on this resource's own scale: it writes spec.replicas, the operator only reads it."""
+
+    max_replicas: Annotated[int, Meta(description="Most brokers.", ge=1, le=REPLICAS_BOUND)]
+    min_replicas: Annotated[int, Meta(description="Fewest brokers.", ge=1, le=REPLICAS_BOUND)] = 1
+    target_cpu: (
+        Annotated[
+            int,
+            Meta(
+                description="CPU of the broker container to keep to, in percent of its request, on average. Default: "
+                "70 where there are no metrics.",
+                ge=1,
+                le=1000,
+            ),
+        ]
+        | None
+    ) = msgspec.field(default=None, name="targetCPU")
+    metrics: Annotated[
+        list[Annotated[dict[str, object], Meta(description="One metric.", extra_json_schema=OPEN)]],
+        Meta(description="More metrics, as autoscaling/v2 has them.", max_length=16),
+    ] = []
+    behavior: Annotated[
+        dict[str, object], Meta(description="How fast, as autoscaling/v2 has it.", extra_json_schema=OPEN)
+    ] = {}
+
+
 class AccountMetadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Labels and annotations added to the brokers' ServiceAccount."""
 
@@ -319,6 +349,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         dict[ConfigKey, str], Meta(description="Broker settings in Kafka's names. Those the operator owns are refused.")
     ] = {}
     resources: Annotated[Resources, Meta(description="Requests and limits of the broker container.")] = Resources()
+    autoscaling: Annotated[Autoscaling, Meta(description="Scale by load. Leave replicas out of Git then.")] | None = (
+        None
+    )
     network_policy: Annotated[NetworkPolicy, Meta(description="Who may connect to the brokers.")] = NetworkPolicy()
     template: Annotated[Template, Meta(description="Overrides of what the operator makes.")] = Template()
 
@@ -369,7 +402,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     bootstrap: Annotated[str, Meta(description="Address for clients inside the Kubernetes cluster.")] | None = None
     listeners: Annotated[list[ListenerStatus], Meta(description="Addresses by listener.")] = []
     brokers: Annotated[list[BrokerStatus], Meta(description="The brokers, by id.")] = []
-    conditions: Annotated[list[Condition], Meta(description="Ready, StorageReady, Progressing, Paused.")] = []
+    conditions: Annotated[
+        list[Condition],
+        Meta(description="Ready, StorageReady, Progressing, Paused, and AutoscalingActive where asked for."),
+    ] = []
 
 
 def parse_spec(raw: object) -> Spec:

@@ -9,7 +9,7 @@ import msgspec
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.observed import ObjectKey, Observed
-from automq_operator.resources import access, config, network, policy, workload
+from automq_operator.resources import access, autoscaler, config, network, policy, workload
 
 Manifest = dict[str, Any]
 
@@ -85,6 +85,15 @@ def children(cluster: Cluster, layout: Layout) -> list[Child]:
             render=lambda _: workload.disruption_budget(cluster),
         ),
     ]
+    if cluster.spec.autoscaling is not None:
+        wanted = cluster.spec.autoscaling
+        found.append(
+            Child(
+                kind="HorizontalPodAutoscaler",
+                name=naming.autoscaler(cluster.name),
+                render=lambda _: autoscaler.horizontal_pod_autoscaler(cluster, wanted),
+            )
+        )
     return found
 
 
@@ -103,7 +112,7 @@ def reachable(cluster: Cluster, layout: Layout) -> Cluster:
 def _wishes(cluster: Cluster, layout: Layout) -> object:
     """What the user asked for, as far as pods are made from it; not what this release makes of it."""
     spec: dict[str, Any] = msgspec.to_builtins(cluster.spec)
-    for name in ("replicas", "paused", "networkPolicy"):
+    for name in ("replicas", "paused", "networkPolicy", "autoscaling"):
         spec.pop(name, None)
     for listener in spec["listeners"]:
         for name in ("bootstrapHost", "annotations", "loadBalancerClass", "allowFrom"):

@@ -13,6 +13,11 @@ from automq_operator.resource import Rule
 DNS_1035: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
+# The one place that keeps clusters at one broker.
+REPLICAS_MAX: Final = 1
+_MORE: Final = f"replicas above {REPLICAS_MAX} are not supported yet"
+
+
 def _quoted(names: tuple[str, ...]) -> str:
     return "[" + ", ".join(f"'{name}'" for name in names) + "]"
 
@@ -77,8 +82,23 @@ CLUSTER_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
     ("spec", "template", "serviceAccount", "metadata", "annotations"): [
         (_QUALIFIED, "annotations must be named [PREFIX/]NAME: letters, digits, '-', '_', '.'; 63 characters", "")
     ],
-    # The one place that keeps clusters at one broker.
-    ("spec", "replicas"): [("self <= 1", "replicas above 1 are not supported yet: a cluster has one broker", "")],
+    ("spec", "replicas"): [(f"self <= {REPLICAS_MAX}", f"{_MORE}: a cluster has one broker", "")],
+    ("spec", "autoscaling"): [
+        (
+            f"self.maxReplicas <= {REPLICAS_MAX}",
+            f"{_MORE}: autoscaling.maxReplicas must be {REPLICAS_MAX}",
+            ".maxReplicas",
+        ),
+        ("self.minReplicas <= self.maxReplicas", "minReplicas may not be above maxReplicas", ".minReplicas"),
+    ],
+    ("spec",): [
+        (
+            "!has(self.autoscaling) || (has(self.autoscaling.metrics) && self.autoscaling.metrics.size() > 0 && "
+            "!has(self.autoscaling.targetCPU)) || 'cpu' in self.resources.requests",
+            "autoscaling by CPU needs resources.requests.cpu: targetCPU is a share of it",
+            ".autoscaling",
+        ),
+    ],
     ("spec", "storage"): [
         ("self.bucket == oldSelf.bucket", "storage.bucket cannot change: make a new resource", ".bucket"),
         (_frozen("prefix"), "storage.prefix cannot change, come or go: make a new resource", ".prefix"),

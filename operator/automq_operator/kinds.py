@@ -33,6 +33,7 @@ KINDS: Final = {
     "Pod": Place("", "v1", "pods"),
     "StatefulSet": Place("apps", "v1", "statefulsets"),
     "PodDisruptionBudget": Place("policy", "v1", "poddisruptionbudgets"),
+    "HorizontalPodAutoscaler": Place("autoscaling", "v2", "horizontalpodautoscalers"),
     "NetworkPolicy": Place("networking.k8s.io", "v1", "networkpolicies"),
     "Job": Place("batch", "v1", "jobs"),
     "Lease": Place("coordination.k8s.io", "v1", "leases"),
@@ -44,7 +45,8 @@ RESOURCE_KINDS: Final = (api.KIND,)
 """The custom resources; `catalogue` says what each is."""
 
 CHILD_KINDS: Final = (
-    "ServiceAccount", "ConfigMap", "Service", "NetworkPolicy", "StatefulSet", "PodDisruptionBudget", "Job",
+    "ServiceAccount", "ConfigMap", "Service", "NetworkPolicy", "StatefulSet", "PodDisruptionBudget",
+    "HorizontalPodAutoscaler", "Job",
 )  # fmt: skip
 """What the operator makes, in the order in which pods need it. All carry the cluster's label and its uid as owner."""
 

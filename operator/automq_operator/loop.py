@@ -37,7 +37,8 @@ from automq_operator.plan import (
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.resource import Resource
 from automq_operator.resources.config import digest
-from automq_operator.status import Verdict, conditions
+from automq_operator.status import conditions
+from automq_operator.verdict import Verdict
 from automq_operator.wording import message, refusal_note
 
 log = logging.getLogger(__name__)

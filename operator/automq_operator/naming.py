@@ -8,6 +8,8 @@ FIELD_MANAGER: Final = "automq-operator"
 STATUS_FIELD_MANAGER: Final = "automq-operator-status"
 CLUSTER_LABEL: Final = f"{api.GROUP}/cluster"
 ROLE_LABEL: Final = f"{api.GROUP}/role"
+DRAINING_LABEL: Final = f"{api.GROUP}/draining"
+"""On pods whose brokers are being drained: autoscalers do not count them."""
 OWNER_ANNOTATION: Final = f"{api.GROUP}/owner-uid"
 """On what outlives the resource's other children: the uid of the resource that it belongs to."""
 HASH_ANNOTATION: Final = f"{api.GROUP}/restart-hash"
@@ -45,8 +47,9 @@ def common_labels(cluster: str) -> dict[str, str]:
 
 
 def selector(cluster: str) -> str:
-    """The label selector of the scale subresource, as a string."""
-    return ",".join(f"{key}={value}" for key, value in broker_labels(cluster).items())
+    """The label selector of the scale subresource: brokers that serve, or will; those that go would dilute averages."""
+    labels = [f"{key}={value}" for key, value in broker_labels(cluster).items()]
+    return ",".join([*labels, f"!{DRAINING_LABEL}"])
 
 
 def workload(cluster: str) -> str:
@@ -96,6 +99,11 @@ def service_account(cluster: str) -> str:
 
 def disruption_budget(cluster: str) -> str:
     """Keeps evictions to one broker at a time."""
+    return f"{cluster}-broker"
+
+
+def autoscaler(cluster: str) -> str:
+    """Scales the resource."""
     return f"{cluster}-broker"
 
 

@@ -11,6 +11,7 @@ class ConditionType(enum.StrEnum):
     STORAGE_READY = "StorageReady"
     PROGRESSING = "Progressing"
     PAUSED = "Paused"
+    AUTOSCALING = "AutoscalingActive"
 
 
 class Reason(enum.StrEnum):
@@ -58,6 +59,12 @@ class Reason(enum.StrEnum):
     STOPPING = "Stopping"
     ERASING = "Erasing"
     DATA_LEFT_BEHIND = "DataLeftBehind"
+    SCALING = "Scaling"
+    AT_LIMIT = "AtLimit"
+    NOT_SEEN_YET = "NotSeenYet"
+    METRICS_MISSING = "MetricsMissing"
+    AUTOSCALERS_CONFLICT = "AutoscalersConflict"
+    NOT_ABLE = "NotAble"
 
 
 STORE_REASONS: Final = frozenset({
@@ -66,7 +73,7 @@ STORE_REASONS: Final = frozenset({
     Reason.STORE_DAMAGED,
 })  # fmt: skip
 
-READY, STORAGE, PROGRESSING, PAUSED = ConditionType
+READY, STORAGE, PROGRESSING, PAUSED, AUTOSCALING = ConditionType
 
 MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (READY, Reason.SERVING): "Every wanted broker serves. Nothing to do.",
@@ -201,5 +208,24 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     "balancers none will come.",
     (PAUSED, Reason.RUNNING): "The operator works on this cluster.",
     (PAUSED, Reason.ASKED): "spec.paused is true: the operator changes nothing.",
+    (AUTOSCALING, Reason.SCALING): "The autoscaler has its metrics and sets spec.replicas.",
+    (
+        AUTOSCALING,
+        Reason.AT_LIMIT,
+    ): "It would have more or fewer brokers than minReplicas and maxReplicas allow. Change them if that is not meant.",
+    (AUTOSCALING, Reason.NOT_SEEN_YET): "Kubernetes has not looked at the autoscaler yet. Wait some seconds.",
+    (
+        AUTOSCALING,
+        Reason.METRICS_MISSING,
+    ): "A metric cannot be had; the message says which. Is metrics-server there, or what serves the metric?",
+    (
+        AUTOSCALING,
+        Reason.AUTOSCALERS_CONFLICT,
+    ): "Another autoscaler (an own HorizontalPodAutoscaler, KEDA) scales the same brokers, and Kubernetes stops both. "
+    "Remove it, or spec.autoscaling.",
+    (
+        AUTOSCALING,
+        Reason.NOT_ABLE,
+    ): "The autoscaler cannot read or write spec.replicas, or is not this cluster's; the message has the words.",
 }
 """What each means and what to do. A pair that is not here is never reported."""

@@ -15,14 +15,15 @@ from automq_operator.observed import Observed
 from automq_operator.plan import Action, Limits, Note, Permits, Plan, Proposal, key_of, may_try
 from automq_operator.planners import children, lost, roll, scale
 from automq_operator.reasons import ConditionType, Reason
+from automq_operator.scaling import autoscaling_verdicts
 from automq_operator.status import (
-    Verdict,
     paused_verdict,
     progress_verdict,
     ready_verdict,
     report,
     storage_verdict,
 )
+from automq_operator.verdict import Verdict
 from automq_operator.view import View
 from automq_operator.wording import action_note
 
@@ -48,7 +49,7 @@ def reconcile(
     progressing = progress_verdict(findings, paused=paused)
     storage = storage_verdict(view)
     ready = ready_verdict(view, storage)
-    verdicts = [ready, storage, progressing, paused_verdict(paused)]
+    verdicts = [ready, storage, progressing, paused_verdict(paused), *autoscaling_verdicts(view)]
     return Plan(
         actions=actions,
         notes=[*notes, *_news(cluster, [ready, storage])],

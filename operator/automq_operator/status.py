@@ -1,13 +1,13 @@
 """Pure: from what was observed to the status that is reported. Equal observations give equal statuses."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from automq_operator import api, naming
 from automq_operator.plan import Finding
-from automq_operator.reasons import MEANINGS, ConditionType, Reason
+from automq_operator.reasons import ConditionType, Reason
 from automq_operator.resources import network
+from automq_operator.verdict import Verdict
 from automq_operator.view import Broker, View
 from automq_operator.wording import MESSAGE_CHARACTERS_MAX, in_fields, message, named
 
@@ -15,19 +15,6 @@ IMAGE_REASONS: Final = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", 
 
 
 ADDRESSES_MAX: Final = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One condition before it gets its times."""
-
-    type: ConditionType
-    holds: bool | None
-    reason: Reason
-    message: str
-
-    def __post_init__(self) -> None:
-        assert (self.type, self.reason) in MEANINGS, (self.type, self.reason)
 
 
 def broker_status(broker: Broker) -> api.BrokerStatus:

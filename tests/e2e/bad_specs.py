@@ -111,6 +111,19 @@ BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
     ({"resources": {"requests": {"memory": "lots"}}}, "spec.resources.requests", "quantities"),
     ({"resources": {"limits": {"memory": "2 Gi"}}}, "spec.resources.limits", "quantities"),
     ({"resources": {"requests": {"cpu": 0.5}}}, "spec.resources.requests.cpu", "integer,string"),
+    # Autoscaling.
+    ({"autoscaling": {"maxReplicas": 3}}, "spec.autoscaling.maxReplicas", "autoscaling.maxReplicas must be"),
+    (
+        {"autoscaling": {"minReplicas": 2, "maxReplicas": 1}},
+        "spec.autoscaling.minReplicas",
+        "minReplicas may not be above",
+    ),
+    ({"autoscaling": {"minReplicas": 1}}, "spec.autoscaling.maxReplicas", "Required"),
+    (
+        {"autoscaling": {"maxReplicas": 1}, "resources": {"requests": {"memory": "1Gi"}}},
+        "spec.autoscaling",
+        "needs resources.requests.cpu",
+    ),
     # The pod.
     (_pod(nodeSelectors={"disk": "fast"}), "spec.template.pod.spec.nodeSelectors", "unknown field"),
     (_pod(nodeName="node1"), "spec.template.pod.spec.nodeName", "unknown field"),
@@ -162,6 +175,17 @@ GOOD_SPECS: Final[list[Spec]] = [
         allowFrom=[{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}],
     ),
     {"networkPolicy": {"enabled": False}},
+    {
+        "autoscaling": {
+            "maxReplicas": 1,
+            "targetCPU": 65,
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 120}},
+        }
+    },
+    {
+        "autoscaling": {"maxReplicas": 1, "metrics": [{"type": "Pods", "pods": {"metric": {"name": "m"}}}]},
+        "resources": {"requests": {"memory": "1Gi"}},
+    },
     {"networkPolicy": {"metricsFrom": [{"namespaceSelector": {"matchLabels": {"team": "watch"}}}]}},
     _pod(
         affinity={"podAntiAffinity": {}},

@@ -6,7 +6,7 @@ The short run leaves out what takes long and shows a variant of what is shown an
 
 from typing import Final
 
-from tests.e2e.stories import brokers, deletion, listeners, nodes, operator, serving, specs, store
+from tests.e2e.stories import brokers, deletion, listeners, nodes, operator, scaling, serving, specs, store
 from tests.e2e.story import Stage
 
 STAGES: Final = (
@@ -39,6 +39,7 @@ STAGES: Final = (
                 store.missing_bucket_is_named_and_heals,
                 specs.listener_that_is_removed_takes_its_port_along,
                 listeners.load_balancer_listener_is_served_once_it_has_an_address,
+                scaling.autoscaler_works_until_another_scales_the_same_brokers,
             ],
             [
                 deletion.clusters_live_side_by_side,
