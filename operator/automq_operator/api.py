@@ -325,7 +325,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     storage: Annotated[Storage, Meta(description="Where the data live.")]
     replicas: Annotated[
-        int, Meta(description="Number of brokers. Leave it out of Git where an autoscaler sets it.", ge=1)
+        int, Meta(description="Number of brokers; 0 stops all. Leave it out of Git where an autoscaler sets it.", ge=0)
     ] = 1
     image: (
         Annotated[
@@ -388,9 +388,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What the operator observed and did."""
 
     observed_generation: Annotated[int, Meta(description="The generation of the spec that this status is about.")] = 0
-    phase: Annotated[str, Meta(description="Summary for people: Pending, Ready, Degraded, Paused or Deleting.")] = (
-        "Pending"
-    )
+    phase: Annotated[
+        str, Meta(description="Summary for people: Pending, Ready, Degraded, Paused, Stopped or Deleting.")
+    ] = "Pending"
     cluster_id: (
         Annotated[str, Meta(description="Id of the cluster under the prefix, once a broker served it.")] | None
     ) = None

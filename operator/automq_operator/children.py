@@ -119,7 +119,7 @@ def _wishes(cluster: Cluster, layout: Layout) -> object:
             listener.pop(name, None)
     for name in ("adopt", "deletionPolicy"):
         spec["storage"].pop(name, None)
-    return [spec, dict(layout.node_ports)]
+    return [spec, dict(layout.node_ports), *([cluster.restart] if cluster.restart else [])]
 
 
 def node_ports(cluster: Cluster, observed: Observed) -> dict[str, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from automq_operator import api
+from automq_operator import api, naming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +21,21 @@ class Cluster:
     status: api.Status
     default_image: str
     """What brokers of new clusters run."""
+    restart: str = ""
+    """Text of the annotation that asks for a restart; empty when there was none ever."""
+    asked_to_pause: bool = False
+    """By annotation."""
     pull_secrets: tuple[str, ...] = ()
     """The operator's own for the registry, for the brokers as well."""
     operator_namespace: str = ""
     """Where the operator runs; empty when that is not in the Kubernetes cluster."""
     deployed_image: str | None = None
     """What this one's brokers run, until an upgrade moves them."""
+
+    @property
+    def paused(self) -> bool:
+        """Nothing is changed."""
+        return self.spec.paused or self.asked_to_pause
 
     @property
     def image(self) -> str:
@@ -68,6 +77,7 @@ def parse(
 ) -> Cluster:
     """Raises msgspec.ValidationError, whose message names the field."""
     metadata = body["metadata"]
+    annotations = metadata.get("annotations") or {}
     return Cluster(
         name=metadata["name"],
         namespace=metadata["namespace"],
@@ -77,6 +87,8 @@ def parse(
         spec=api.parse_spec(body["spec"]),
         status=api.parse_status(body.get("status")),
         default_image=default_image,
+        restart=annotations.get(naming.RESTART_ANNOTATION, ""),
+        asked_to_pause=annotations.get(naming.PAUSED_ANNOTATION) == "true",
         pull_secrets=pull_secrets,
         operator_namespace=operator_namespace,
     )

@@ -65,6 +65,7 @@ class Reason(enum.StrEnum):
     METRICS_MISSING = "MetricsMissing"
     AUTOSCALERS_CONFLICT = "AutoscalersConflict"
     NOT_ABLE = "NotAble"
+    SCALED_TO_ZERO = "ScaledToZero"
 
 
 STORE_REASONS: Final = frozenset({
@@ -110,7 +111,7 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (
         READY,
         Reason.PAUSED,
-    ): "Not everything that clients need is there, and spec.paused keeps the operator from making it.",
+    ): "Not everything that clients need is there, and the pause keeps the operator from making it.",
     (
         READY,
         Reason.STOPPING,
@@ -198,7 +199,7 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
         PROGRESSING,
         Reason.NAME_CONFLICT,
     ): "An object of a name that is needed belongs to somebody else. Rename or remove it.",
-    (PROGRESSING, Reason.PAUSED): "spec.paused is true: nothing is changed.",
+    (PROGRESSING, Reason.PAUSED): "The cluster is paused: nothing is changed.",
     (PROGRESSING, Reason.WAITING_FOR_NODE_PORT): "Kubernetes has not yet given the NodePort listener its port. Wait.",
     (
         PROGRESSING,
@@ -207,7 +208,16 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     "unless the listener has a host. `kubectl describe service` says what keeps it; without a controller for load "
     "balancers none will come.",
     (PAUSED, Reason.RUNNING): "The operator works on this cluster.",
-    (PAUSED, Reason.ASKED): "spec.paused is true: the operator changes nothing.",
+    (
+        PAUSED,
+        Reason.ASKED,
+    ): "spec.paused is true, or the annotation automq.io/paused: the operator changes nothing.",
+    (READY, Reason.SCALED_TO_ZERO): "spec.replicas is 0. The data are in the bucket; set another number to serve them.",
+    (PROGRESSING, Reason.STOPPING): "spec.replicas is 0, and brokers still end. Wait.",
+    (
+        AUTOSCALING,
+        Reason.SCALED_TO_ZERO,
+    ): "spec.replicas is 0: the autoscaler rests until somebody sets another number.",
     (AUTOSCALING, Reason.SCALING): "The autoscaler has its metrics and sets spec.replicas.",
     (
         AUTOSCALING,

@@ -41,7 +41,7 @@ def reconcile(
     replicas = scale.replicas(wanted=cluster.spec.replicas, live=live, drained=NOBODY_DRAINED)
     view = View(cluster, observed, limits=limits, permits=permits or Permits(), replicas=replicas)
     proposals = [planner(view) for planner in (children.plan, lost.plan, scale.plan, roll.plan)]
-    paused = cluster.spec.paused
+    paused = cluster.paused
     merged = [] if paused else _merged(view, proposals)
     actions = [action for action in merged if may_try(observed.refused, action)]
     notes = [] if paused else _notes(proposals, actions)
@@ -56,7 +56,7 @@ def reconcile(
         wanted=frozenset(map(key_of, merged)),
         status=report(view, verdicts, now=now),
         settled=not actions and (not progressing.holds or progressing.reason in AT_REST),
-        well=ready.holds is True and progressing.reason in WELL,
+        well=(ready.holds is True or ready.reason is Reason.SCALED_TO_ZERO) and progressing.reason in WELL,
         pending=view.pending and not paused,
         moved_by=view.moved_by,
     )
@@ -89,5 +89,12 @@ def _news(cluster: Cluster, verdicts: list[Verdict]) -> list[Note]:
         good = "Ready" if verdict.type is ConditionType.READY else "StoreAvailable"
         text = f"{verdict.type}: {verdict.reason}: {verdict.message}"
         reason = good if verdict.holds else str(verdict.reason)
-        notes.append(Note(reason=reason, message=text, warning=not verdict.holds, about=str(verdict.type)))
+        notes.append(
+            Note(
+                reason=reason,
+                message=text,
+                warning=not verdict.holds and verdict.reason is not Reason.SCALED_TO_ZERO,
+                about=str(verdict.type),
+            )
+        )
     return notes

@@ -10,6 +10,8 @@ from automq_operator.view import View
 
 AMBIGUOUS: Final = "AmbiguousSelector"
 """Of two autoscalers that select the same pods, in the words of Kubernetes' controller: it stops both."""
+DISABLED: Final = "ScalingDisabled"
+"""The same controller's word where replicas are 0."""
 LIMITED: Final = ("TooManyReplicas", "TooFewReplicas")
 
 
@@ -30,6 +32,8 @@ def _judged(conditions: Mapping[str, Mapping[str, Any]]) -> Verdict:
     able, active, limited = (conditions.get(word) for word in ("AbleToScale", "ScalingActive", "ScalingLimited"))
     if active is not None and active["status"] == "False":
         words = f"{active.get('reason')}: {active.get('message')}"
+        if active.get("reason") == DISABLED:
+            return _verdict(False, Reason.SCALED_TO_ZERO, words)
         if active.get("reason") == AMBIGUOUS:
             return _verdict(False, Reason.AUTOSCALERS_CONFLICT, f"another autoscaler scales the same brokers: {words}")
         return _verdict(False, Reason.METRICS_MISSING, words)

@@ -52,6 +52,8 @@ def ready_verdict(view: View, storage: Verdict) -> Verdict:
     def verdict(holds: bool, reason: Reason, text: str) -> Verdict:
         return Verdict(type=ConditionType.READY, holds=holds, reason=reason, message=text)
 
+    if wanted == 0:
+        return verdict(False, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no broker runs, the data are in the bucket")
     if (missing := _missing(view)) is not None:
         return verdict(False, *missing)
     if serving < wanted:
@@ -83,8 +85,8 @@ def _missing(view: View) -> tuple[Reason, str] | None:
         if refusal is not None:
             about = [named(key), str(refusal.status), refusal.message]
             return Reason.REFUSED, message(Finding(reason=Reason.REFUSED, about=about))
-        if view.cluster.spec.paused:
-            return Reason.PAUSED, f"{named(key)} is not there and spec.paused is true"
+        if view.cluster.paused:
+            return Reason.PAUSED, f"{named(key)} is not there and the cluster is paused"
         return Reason.STARTING, f"{named(key)} is being made"
     return None
 
@@ -111,14 +113,15 @@ def _why_not_serving(view: View) -> tuple[Reason, str]:
             known = reason in (Reason.INVALID_SETTINGS, Reason.ADDRESS_IN_USE, Reason.FENCED)
             return (Reason(reason) if known else Reason.BROKER_DOWN), f"broker in {pod.name} ended: {in_fields(text)}"
         return Reason.STARTING, f"broker in {pod.name} is being started"
-    if view.cluster.spec.paused and any(broker.pod is None for broker in view.wanted):
-        return Reason.PAUSED, "a pod is missing and spec.paused is true"
+    if view.cluster.paused and any(broker.pod is None for broker in view.wanted):
+        return Reason.PAUSED, "a pod is missing and the cluster is paused"
     return Reason.STARTING, "a broker is being started"
 
 
 PROGRESS_ORDER: Final = (
     Reason.REFUSED, Reason.NAME_CONFLICT, Reason.REPLACING, Reason.MOST_NODES_NOT_READY, Reason.NO_NODE_LEFT,
     Reason.WAITING_FOR_NODE_PORT, Reason.DEPLOYING, Reason.STARTING, Reason.ROLLING, Reason.SCALING_IN,
+    Reason.STOPPING,
     Reason.UPGRADE_PENDING, Reason.WAITING_FOR_LOAD_BALANCER,
 )  # fmt: skip
 """The finding that names the condition's reason is the first of these; its message has all of them."""
@@ -142,7 +145,7 @@ def progress_verdict(findings: Sequence[Finding], *, paused: bool) -> Verdict:
 def paused_verdict(paused: bool) -> Verdict:
     """Whether the operator was told to change nothing."""
     reason = Reason.ASKED if paused else Reason.RUNNING
-    text = "spec.paused is true" if paused else "the operator works on this cluster"
+    text = "spec.paused or the annotation automq.io/paused is true" if paused else "the operator works on this cluster"
     return Verdict(type=ConditionType.PAUSED, holds=paused, reason=reason, message=text)
 
 
@@ -216,10 +219,12 @@ def phase(view: View, *, ready: bool) -> str:
     cluster = view.cluster
     if cluster.deleting:
         return "Deleting"
-    if cluster.spec.paused:
+    if cluster.paused:
         return "Paused"
     if ready:
         return "Ready"
+    if cluster.spec.replicas == 0:
+        return "Stopped"
     return "Degraded" if cluster.status.cluster_id else "Pending"
 
 

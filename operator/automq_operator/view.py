@@ -250,7 +250,8 @@ def _ordinal(pod: str) -> int:
 def _with_what_is_known(cluster: Cluster, observed: Observed, pods: Sequence[Pod], permits: Permits) -> Cluster:
     """The image is read from the StatefulSet, the id from a broker that serves: the status only shows them."""
     live = observed.owned("StatefulSet", naming.workload(cluster.name), cluster.uid)
-    found = replace(cluster, deployed_image=None if permits.may_move else image_of(live))
+    asked = cluster.restart or _template_annotations(live).get(naming.RESTART_ANNOTATION, "")
+    found = replace(cluster, restart=asked, deployed_image=None if permits.may_move else image_of(live))
     if cluster.status.cluster_id is not None:
         return found
     said = [pod.readyz.cluster_id for pod in pods if pod.readyz is not None and pod.readyz.state == SERVING]

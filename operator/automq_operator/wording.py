@@ -62,10 +62,10 @@ _FINDINGS: Final[Mapping[Reason, Callable[[Finding], str]]] = {
     Reason.SCALING_IN: lambda it: f"{_names(it.about)} not wanted any more and not drained",
     Reason.STARTING: lambda it: f"waiting for the StatefulSet to make {_names(it.about)}",
     Reason.SETTLED: lambda _: "everything is as the spec says",
-    Reason.STOPPING: lambda it: f"stopping {_names(it.about)} before the data are removed",
+    Reason.STOPPING: lambda it: f"stopping {_names(it.about)}",
     Reason.ERASING: lambda it: f"emptying {it.about[0]}; see {it.about[1]}",
     Reason.DATA_LEFT_BEHIND: lambda it: it.about[0],
-    Reason.PAUSED: lambda _: "spec.paused is true: nothing is changed",
+    Reason.PAUSED: lambda _: "the cluster is paused: nothing is changed",
 }
 
 

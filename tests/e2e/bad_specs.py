@@ -31,7 +31,7 @@ BAD_NAMES: Final = ("1digit", "my.dots", "n" * 41, "n" * 74, "ends-")
 NAME_WORD: Final = "small letters, digits and hyphens, a letter first"
 
 BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
-    ({"replicas": 0}, "spec.replicas", "greater than or equal to 1"),
+    ({"replicas": -1}, "spec.replicas", "greater than or equal to 0"),
     ({"replicas": 2}, "spec.replicas", "replicas above 1 are not supported yet"),
     ({"wal": {"type": "Block"}}, "spec.wal.type", "S3"),
     ({"image": "not an image"}, "spec.image", "should match"),
@@ -174,6 +174,7 @@ GOOD_SPECS: Final[list[Spec]] = [
         loadBalancerClass="service.k8s.aws/nlb",
         allowFrom=[{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}],
     ),
+    {"replicas": 0},
     {"networkPolicy": {"enabled": False}},
     {
         "autoscaling": {

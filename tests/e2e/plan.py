@@ -40,6 +40,7 @@ STAGES: Final = (
                 specs.listener_that_is_removed_takes_its_port_along,
                 listeners.load_balancer_listener_is_served_once_it_has_an_address,
                 scaling.autoscaler_works_until_another_scales_the_same_brokers,
+                scaling.cluster_at_zero_keeps_its_data_and_comes_back,
             ],
             [
                 deletion.clusters_live_side_by_side,
@@ -58,6 +59,7 @@ STAGES: Final = (
         [
             [
                 brokers.stalled_broker_is_not_replaced,
+                brokers.restart_that_is_asked_for_happens_once,
                 brokers.changed_image_replaces_the_pod_once,
                 brokers.drained_node_costs_one_move,
                 brokers.broker_that_only_the_operator_cannot_hear_stays_ready,

@@ -13,7 +13,12 @@ from automq_operator.view import View
 
 
 def replicas(*, wanted: int, live: int, drained: Set[int]) -> int:
-    """What the StatefulSet keeps: at least what is wanted, and every broker that is not drained."""
+    """What the StatefulSet keeps: at least what is wanted, and every broker that is not drained.
+
+    Nobody is drained where no broker is to stay: each leaves what it has in the bucket, for whoever comes back.
+    """
+    if wanted == 0:
+        return 0
     kept = live
     while kept > wanted and kept - 1 in drained:
         kept -= 1
@@ -30,6 +35,8 @@ def plan(view: View) -> Proposal:
     """Reports brokers that are missing, on their way, or beyond what is wanted."""
     wanted = view.cluster.spec.replicas
     surplus = [broker.name for broker in view.brokers if broker.id >= wanted]
+    if surplus and wanted == 0:
+        return Proposal(findings=[Finding(reason=Reason.STOPPING, about=surplus)])
     if surplus:
         return Proposal(findings=[Finding(reason=Reason.SCALING_IN, about=surplus)])
     missing = [item.name for item in view.wanted if item.pod is None or item.pod.deleting]

@@ -49,8 +49,9 @@ def pod_template(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
     """The pod, with the user's overrides merged in, and the hashes that tell an outdated one."""
     override = cluster.spec.template.pod
     spec = merge(_pod_spec(cluster, node_ports), override.spec)
+    asked = {"restart": cluster.restart} if cluster.restart else {}
     restart_hash = config.digest(
-        {"spec": spec, "settings": config.settings(cluster), "metadata": _plain(override.metadata)}
+        {"spec": spec, "settings": config.settings(cluster), "metadata": _plain(override.metadata), **asked}
     )
     annotations = {
         **override.metadata.annotations,
@@ -59,6 +60,7 @@ def pod_template(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
         "prometheus.io/path": "/metrics",
         naming.HASH_ANNOTATION: restart_hash,
         naming.IMAGE_ANNOTATION: cluster.image,
+        **({naming.RESTART_ANNOTATION: cluster.restart} if cluster.restart else {}),
         **({naming.ADOPT_ANNOTATION: cluster.spec.storage.adopt} if cluster.spec.storage.adopt else {}),
     }
     labels = {

@@ -76,6 +76,18 @@ def drained_node_costs_one_move(world: World) -> Figure:
     return Figure(faults.silence_through(world, "demo", "drain", drain), 25, "no acknowledgement")
 
 
+def restart_that_is_asked_for_happens_once(world: World) -> Figure:
+    def ask() -> None:
+        kubectl("-n", world.namespace, "annotate", "--overwrite", "amq", "demo", f"automq.io/restart={time.time()}")
+
+    seconds = faults.one_replacement(world, "demo", "restart", ask)
+    uid = world.pod("demo")["metadata"]["uid"]
+    kubectl("-n", world.namespace, "annotate", "amq", "demo", "automq.io/restart-")
+    time.sleep(8)
+    assert world.pod("demo")["metadata"]["uid"] == uid, "taking the wish back is no wish"
+    return Figure(seconds, 25, "no acknowledgement")
+
+
 def paused_cluster_is_left_alone(world: World) -> None:
     """And says so; the change is made when the pause ends."""
     world.patch("demo", {"spec": {"paused": True, "config": {"log.retention.ms": "5400000"}}})

@@ -2,7 +2,9 @@
 
 import yaml
 
+from tests.e2e import clients
 from tests.e2e.environment import get, kubectl, wait_for
+from tests.e2e.story import Figure
 from tests.e2e.world import World
 
 
@@ -26,3 +28,24 @@ def autoscaler_works_until_another_scales_the_same_brokers(world: World) -> None
     kubectl("-n", world.namespace, "delete", "horizontalpodautoscaler", "another")
     wait_for("it works again", lambda: world.condition("scaled", "AutoscalingActive") in active, 90)
     world.delete("scaled")
+
+
+def cluster_at_zero_keeps_its_data_and_comes_back(world: World) -> Figure:
+    world.apply("zero", listeners=True)
+    world.wait_ready("zero", 90)
+    clients.create_topic(world.outside("zero"), "kept")
+    with clients.SteadyProducer(world.outside("zero"), "kept") as producer:
+        wait_for("records are acknowledged", lambda: len(producer.acked) > 100, 30)
+    _scale(world, 0)
+    wait_for("no broker runs", lambda: not world.pod("zero"), 90)
+    wait_for("it says so", lambda: world.condition("zero", "Ready") == ("False", "ScaledToZero"), 30)
+    assert world.status("zero")["ready"] == "0/0"
+    _scale(world, 1)
+    seconds = world.wait_ready("zero", 90)
+    clients.check_exactly_once(world.outside("zero"), "kept", producer)
+    world.delete("zero")
+    return Figure(seconds, 20, "back from zero")
+
+
+def _scale(world: World, replicas: int) -> None:
+    kubectl("-n", world.namespace, "scale", "amq", "zero", f"--replicas={replicas}")
