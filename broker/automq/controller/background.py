@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from prometheus_client import Counter
+
 from automq.controller.model import ControllerSettings
 from automq.controller.objects import SWEEP_MAX, deletable
 from automq.controller.orphans import Orphans
 from automq.controller.reports import DamageReports
-from automq.ids import ObjectId
+from automq.ids import ClusterId, ObjectId
 from automq.metadata.change import MetadataChange
 from automq.metadata.committed_object import ranges_committed
 from automq.metadata.lease import Lease
@@ -23,7 +25,9 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.snapshots import Snapshots
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import LogFailed, LogFenced
+from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
+from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks, repeat
 from automq.s3stream.ports import ObjectStorage, StoreError
 
@@ -50,8 +54,11 @@ class Background:
         patience: Patience,
         publisher: MetadataPublisher,
         log: MetadataLog,
-        snapshots: Snapshots,
-        orphans: Orphans,
+        cluster_id: ClusterId,
+        entropy: Entropy,
+        snapshot_memory: ByteBudget | None,
+        prove_active: Callable[[], Awaitable[None]],
+        orphans_deleted: Counter,
         reports: DamageReports,
         lease: Lease,
         key_of: Callable[[ObjectId], str],
@@ -65,8 +72,23 @@ class Background:
         self._patience = patience
         self._publisher = publisher
         self._log = log
-        self._snapshots = snapshots
-        self._orphans = orphans
+        self._snapshots = Snapshots(
+            store=store,
+            cluster_id=cluster_id,
+            log=log,
+            entropy=entropy,
+            patience=patience,
+            on_damage=lambda error: reports.add("snapshots", error),
+            memory=snapshot_memory,
+        )
+        self._orphans = Orphans(
+            store=store,
+            cluster_id=cluster_id,
+            image=lambda: publisher.image,
+            prove_active=prove_active,
+            expiry_ms=settings.object_expiry_ms,
+            deleted=orphans_deleted,
+        )
         self._reports = reports
         self._lease = lease
         self._key_of = key_of

@@ -100,9 +100,9 @@ class ControllerClient:
         """(node, epoch)'s log is committed, but for what was given up, and its end fenced."""
         await self._ask(requests.WalRecovered(node, epoch, recoverer, recovered))
 
-    async def unregister_broker(self, node: NodeId) -> None:
-        """Forget a fenced node that owns nothing."""
-        await self._ask(requests.UnregisterBroker(node))
+    async def unregister_broker(self, node: NodeId, epoch: BrokerEpoch | None = None) -> None:
+        """Forget a fenced node that owns nothing; with `epoch`, end that incarnation first, unless it lives."""
+        await self._ask(requests.UnregisterBroker(node, epoch))
 
     async def open_streams(self, node: NodeId, epoch: BrokerEpoch) -> None:
         """Raise the leader epoch of all of `node`'s partitions, in one record; only when its logs are recovered."""

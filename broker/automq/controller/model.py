@@ -33,6 +33,8 @@ class ControllerSettings:
     snapshot_ranges: int = 250_000
     """A snapshot is written after so many records, bytes, slots, or ranges of committed objects since the last one:
     what a start must replay at most. A range takes five microseconds."""
+    session_timeout_ms: int = 3_000
+    """A broker without a heartbeat for so long is fenced."""
     object_expiry_ms: int = 3_600_000
     """A prepared object that nobody committed for so long is destroyed: longer than any upload is tried."""
     object_grace_ms: int = 60_000
@@ -143,6 +145,20 @@ class BrokerLoad:
     def weight(self) -> int:
         """One number, to compare brokers by."""
         return self.in_bytes_per_second + self.out_bytes_per_second + self.unuploaded_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatAnswer:
+    """What the controller says to a broker that says that it is there."""
+
+    record_number: int
+    """How many records are durable."""
+    proof_age_s: float | None = None
+    """How long ago the look at the log began that last found this controller leading; None before the first."""
+    is_fenced: bool = False
+    """The broker is not the current incarnation of its node, or is fenced."""
+    should_stop: bool = False
+    """It wishes to stop, and has nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,10 @@ import msgspec
 from automq.controller.compaction_check import CompactionRequest, CompactionResult
 from automq.controller.damage import Damage
 from automq.controller.model import (
+    BrokerLoad,
     ConfigAlteration,
     ConfigResult,
+    HeartbeatAnswer,
     PartitionsSpec,
     ProducerIdBlock,
     Registration,
@@ -73,11 +75,12 @@ class WalRecovered(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 
 class UnregisterBroker(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """Forget a fenced node."""
+    """Forget a fenced node; with `epoch`, one that says nothing any more."""
 
     ANSWER: ClassVar = type(None)
     ONCE: ClassVar = True
     node: NodeId
+    epoch: BrokerEpoch | None = None
 
 
 class OpenStreams(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -222,6 +225,19 @@ class RaiseFormatLevel(msgspec.Struct, frozen=True, array_like=True, tag=19):
     level: int
 
 
+class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """(node, epoch) is there. Repeated it is one more."""
+
+    ANSWER: ClassVar = HeartbeatAnswer
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+    load: BrokerLoad
+    record_number: int
+    """Of the asker's image."""
+    wants_to_stop: bool = False
+
+
 Request = (
     RegisterBroker
     | FenceBroker
@@ -242,6 +258,7 @@ Request = (
     | CommitCompaction
     | Confirm
     | RaiseFormatLevel
+    | Heartbeat
 )
 
 REQUEST_TYPES: Final[tuple[type[msgspec.Struct], ...]] = get_args(Request)

@@ -16,6 +16,7 @@ from automq.controller.commit_check import judge_in_turns
 from automq.controller.compaction_check import CompactionRequest, CompactionResult, judge_compaction
 from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.link import Leader
+from automq.controller.membership import Membership
 from automq.controller.model import (
     ConfigAlteration,
     ConfigResult,
@@ -27,7 +28,6 @@ from automq.controller.model import (
     TopicSpec,
     WalToRecover,
 )
-from automq.controller.orphans import Orphans
 from automq.controller.reports import DamageReports
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata.change import MetadataChange
@@ -41,7 +41,6 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import FormatLevelRaised, MetadataRecord, PrefixOwnerSet
 from automq.metadata.refusal import StoreOwnedByAnother
 from automq.metadata.replay import MetadataMachine
-from automq.metadata.snapshots import Snapshots
 from automq.replicated.driver import GradualDriver
 from automq.replicated.machine import Decision, LogFailed
 from automq.runtime.budget import ByteBudget
@@ -114,6 +113,7 @@ class Controller:
         self._driver: GradualDriver[MetadataRecord, MetadataChange] | None = None
         self._commands: Commands | None = None
         self._background: Background | None = None
+        self._membership: Membership | None = None
         self._lease: Lease | None = None
         self._is_lost = False
 
@@ -138,8 +138,9 @@ class Controller:
         return self._driver is not None and self._driver.failure is None
 
     def damage_summary(self) -> str | None:
-        """What this controller knows to be damaged or missing, and goes on with."""
-        return self._reports.summary()
+        """What this controller knows to be damaged, missing or out of reach, and goes on with."""
+        waiting = None if self._membership is None else self._membership.waiting_summary()
+        return "; ".join(filter(None, (self._reports.summary(), waiting))) or None
 
     async def start(
         self,
@@ -214,6 +215,7 @@ class Controller:
             patience=self._patience,
             on_fenced=self._on_lost,
             on_damaged=self._on_lost,
+            now=self._clock.boottime,
         )
         self._machine = MetadataMachine(loaded.image, remembers=True)
         self._driver = GradualDriver(
@@ -246,23 +248,11 @@ class Controller:
             patience=self._patience,
             publisher=self._publisher,
             log=self._log,
-            snapshots=Snapshots(
-                store=self._store,
-                cluster_id=self._cluster_id,
-                log=self._log,
-                entropy=self._entropy,
-                patience=self._patience,
-                on_damage=lambda error: self._reports.add("snapshots", error),
-                memory=self._snapshot_memory,
-            ),
-            orphans=Orphans(
-                store=self._store,
-                cluster_id=self._cluster_id,
-                image=lambda: self._publisher.image,
-                prove_active=self._prove_active,
-                expiry_ms=self._settings.object_expiry_ms,
-                deleted=self._metrics.orphans,
-            ),
+            cluster_id=self._cluster_id,
+            entropy=self._entropy,
+            snapshot_memory=self._snapshot_memory,
+            prove_active=self._prove_active,
+            orphans_deleted=self._metrics.orphans,
             reports=self._reports,
             lease=self._lease,
             key_of=self._key_of,
@@ -271,6 +261,16 @@ class Controller:
         )
         self._reports.replace("start", loaded.damaged)
         self._background.start(loaded)
+        self._membership = Membership(
+            node=self._node,
+            session_s=self._settings.session_timeout_ms / 1000,
+            publisher=self._publisher,
+            commands=self._commands,
+            proved_at=lambda: metadata_log.proved_at,
+            clock=self._clock,
+            tasks=self._tasks,
+        )
+        self._membership.start()
 
     async def close(self) -> None:
         """Stop background work; what is durable stays, what waits fails."""
@@ -297,6 +297,8 @@ class Controller:
 
     def _fall_silent(self, error: Exception) -> None:
         self._metrics.active.set(0)
+        if self._membership is not None:
+            self._membership.stop()
         if self._background is not None:
             self._background.stop()
         if self._driver is not None:
@@ -316,6 +318,12 @@ class Controller:
         if self._commands is None:
             raise LogFailed("the controller has not started")
         return self._commands
+
+    @property
+    def members(self) -> Membership:
+        """Who lives, as this claim heard, once it has started."""
+        assert self._membership is not None
+        return self._membership
 
     # Brokers.
 
@@ -339,14 +347,12 @@ class Controller:
     ) -> None:
         """(node, epoch)'s log is committed, but for what was given up, and its end fenced."""
         done = RecoveredLog(fence=0) if recovered is None else recovered
-        now_ms = self._clock.wall_ms()
+        now_ms, around = self._clock.wall_ms(), self.members.around
         await self._call_in_turns(
-            lambda image: damage.wal_recovered(image, node, epoch, recoverer=recoverer, recovered=done, now_ms=now_ms)
+            lambda image: damage.wal_recovered(
+                image, node, epoch, recoverer=recoverer, recovered=done, now_ms=now_ms, around=around
+            )
         )
-
-    async def unregister_broker(self, node: NodeId) -> None:
-        """Forget a fenced node that owns nothing."""
-        await self._call(lambda image: brokers.unregister_broker(image, node))
 
     async def open_streams(self, node: NodeId, epoch: BrokerEpoch) -> None:
         """Raise the leader epoch of all of `node`'s partitions, in one record; only when its logs are recovered."""
@@ -381,6 +387,7 @@ class Controller:
                 damage=found,
                 unplaced=unplaced,
                 now_ms=self._clock.wall_ms(),
+                around=self.members.around,
             )
         )
 

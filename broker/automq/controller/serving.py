@@ -6,6 +6,7 @@ from typing import Any, Final
 from automq.controller import requests
 from automq.controller.compaction_check import CompactionRefused
 from automq.controller.link import Answer, Leader
+from automq.controller.model import HeartbeatAnswer
 from automq.controller.requests import Request
 from automq.controller.service import Controller
 from automq.protocol.errors import ApiError
@@ -14,6 +15,11 @@ from automq.s3stream.model import StreamError
 from automq.s3stream.ports import NotController, StoreError
 
 Perform = Callable[[Controller, Any], Awaitable[Any]]
+
+
+async def _hear(to: Controller, heartbeat: requests.Heartbeat) -> HeartbeatAnswer:
+    return to.members.heartbeat(heartbeat)
+
 
 PERFORM: Final[Mapping[type, Perform]] = {
     requests.RegisterBroker: lambda to, r: to.register_broker(
@@ -28,7 +34,7 @@ PERFORM: Final[Mapping[type, Perform]] = {
     requests.WalRecovered: lambda to, r: to.wal_recovered(
         r.node, r.epoch, recoverer=r.recoverer, recovered=r.recovered
     ),
-    requests.UnregisterBroker: lambda to, r: to.unregister_broker(r.node),
+    requests.UnregisterBroker: lambda to, r: to.members.unregister(r.node, r.epoch),
     requests.OpenStreams: lambda to, r: to.open_streams(r.node, r.epoch),
     requests.AllocateProducerIds: lambda to, r: to.allocate_producer_ids(r.node, r.epoch, r.count),
     requests.QuarantineWal: lambda to, r: to.quarantine_wal(
@@ -49,6 +55,7 @@ PERFORM: Final[Mapping[type, Perform]] = {
     requests.CommitObjects: lambda to, r: to.commit_objects(r.request),
     requests.CommitCompaction: lambda to, r: to.commit_compaction(r.request),
     requests.Confirm: lambda to, r: to.confirm(r.node, r.epoch),
+    requests.Heartbeat: lambda to, r: _hear(to, r),
     requests.RaiseFormatLevel: lambda to, r: to.raise_format_level(r.level),
 }
 

@@ -77,7 +77,12 @@ class MetadataLog:
         patience: Patience,
         on_fenced: Callable[[LogFenced], None],
         on_damaged: Callable[[StoreDamaged], None],
+        now: Callable[[], float] | None = None,
     ) -> None:
+        """`now` is the clock that `proved_at` is told by."""
+        self._now = now
+        self.proved_at: float | None = None
+        """When the append or look began that last showed that nobody had taken over; None before the first."""
         self._store = store
         self._cluster_id = cluster_id
         self._entropy = entropy
@@ -157,15 +162,22 @@ class MetadataLog:
         if not self._is_idle:
             return False
         key = slot_key(self._cluster_id, position)
+        began = None if self._now is None else self._now()
         try:
             header = await self._store.get_range(key, 0, HEADER_BYTES)
         except ObjectNotFound:
+            self._prove(began)
             return True
         # A slot of records may be our own, of a write that began meanwhile. A fence never is: from this moment on
         # nothing may be answered, so a write that is still to find out is not waited for.
         if is_fence_header(header) or (position == self._next and self._is_idle):
             self._lose(LogFenced(f"slot {position} of the metadata log belongs to another controller"))
         return True
+
+    def _prove(self, began: float | None) -> None:
+        """Rule: what is proved is proved as of the moment in which the question began."""
+        if began is not None and (self.proved_at is None or began > self.proved_at):
+            self.proved_at = began
 
     def close(self) -> None:
         """Take nothing any more; what waits fails. A slot on its way may still land: a successor will find it."""
@@ -189,6 +201,7 @@ class MetadataLog:
                     encoded=encoded,
                     nonce=self._entropy.token(NONCE_BYTES),
                 )
+                began = None if self._now is None else self._now()
                 try:
                     await self._create(self._next, body)
                 except KeyTaken:
@@ -197,6 +210,7 @@ class MetadataLog:
                 except StoreDamaged as error:
                     self._break(error)
                     return
+                self._prove(began)
                 self._confirm(group, records=len(encoded), size=sum(map(len, body)))
         finally:
             self._writing = False

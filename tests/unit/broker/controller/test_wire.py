@@ -18,6 +18,8 @@ from automq.controller.compaction_check import (
 from automq.controller.damage import Damage
 from automq.controller.link import Answer
 from automq.controller.model import (
+    BrokerLoad,
+    HeartbeatAnswer,
     ConfigAlteration,
     ConfigChange,
     ConfigResult,
@@ -153,6 +155,10 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
     ),
     (requests.Confirm(NODE, EPOCH), None),
     (requests.RaiseFormatLevel(3), None),
+    (
+        requests.Heartbeat(NODE, EPOCH, BrokerLoad(in_bytes_per_second=5, partitions=2), 9, True),
+        HeartbeatAnswer(record_number=10, proof_age_s=0.5, is_fenced=False, should_stop=True),
+    ),
 ]
 
 ERRORS: list[Exception] = [

@@ -1,0 +1,245 @@
+"""Who is a member of the cluster, and alive: the active controller hears heartbeats, fences who falls silent, and sees
+to it that somebody recovers what they leave.
+
+Of one claim. Everything here rests on the durable image and on what brokers said since the claim: the next controller
+begins anew and gives everybody a whole session. A heartbeat is answered in the turn in which it arrives; it waits for
+no append.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from automq.controller.brokers import unregister_broker
+from automq.controller.failover import Around, Unreached, fence_dead, is_alive, replace_recoverers, unreached
+from automq.controller.model import BrokerLoad, HeartbeatAnswer
+from automq.controller.requests import Heartbeat
+from automq.controller.sessions import SILENT, Incarnation, Sessions, Verdict
+from automq.ids import BrokerEpoch, NodeId
+from automq.metadata.change import Aspect, MetadataChange
+from automq.metadata.image import MetadataImage
+from automq.metadata.publisher import MetadataPublisher
+from automq.metadata.records import MetadataRecord
+from automq.protocol.errors import ApiError, ErrorCode
+from automq.replicated.machine import Decision, LogFailed, LogFenced
+from automq.runtime.clock import Clock
+from automq.runtime.tasks import Tasks, repeat
+from automq.s3stream.ports import StoreError
+
+log = logging.getLogger(__name__)
+
+LOOK_S: Final = 0.1
+"""How often sessions are looked at: a fifth of what ages nobody any more."""
+HEARTBEAT_S: Final = 1.0
+"""How often a broker says that it is there."""
+UNREGISTER_S_MAX: Final = 30.0
+"""How long a broker's logs may take to be recovered while somebody waits for it to be forgotten."""
+
+
+class Decides(Protocol):
+    """What of the controller's commands membership needs."""
+
+    async def call(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, None]]) -> None:
+        """Decide and make durable. Raises ApiError, LogFenced, LogFailed."""
+        ...
+
+    async def prove_unfenced(self) -> None:
+        """Return once a look at the log that began now found no fence. Raises LogFenced, LogFailed, StoreError."""
+        ...
+
+
+class Membership:
+    """`proved_at` is when the controller was last seen to lead, by the clock's `boottime`; None before the first."""
+
+    def __init__(
+        self,
+        *,
+        node: NodeId,
+        session_s: float,
+        publisher: MetadataPublisher,
+        commands: Decides,
+        proved_at: Callable[[], float | None],
+        clock: Clock,
+        tasks: Tasks,
+    ) -> None:
+        self._node = node
+        self._session_s = session_s
+        self._publisher = publisher
+        self._commands = commands
+        self._proved_at = proved_at
+        self._clock = clock
+        self._tasks = tasks
+        self._sessions = Sessions(session_s=session_s, own=node, now=clock.monotonic())
+        self._loads: dict[NodeId, BrokerLoad] = {}
+        self._stopping: dict[Incarnation, None] = {}
+        self._unreached: Sequence[Unreached] = ()
+        self._looking: asyncio.Task[None] | None = None
+        self._acting: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._is_closed = False
+
+    def start(self) -> None:
+        """Everybody who is registered has a whole session from now on."""
+        self._unsubscribe = self._publisher.subscribe(self._on_change, to=(Aspect.BROKERS, Aspect.WALS))
+        self._follow(self._publisher.image)
+
+    def stop(self) -> None:
+        """Fence nobody any more. Idempotent."""
+        self._is_closed = True
+        self._unsubscribe()
+        for task in (self._looking, self._acting):
+            if task is not None:
+                task.cancel()
+
+    @property
+    def around(self) -> Around:
+        """What heartbeats told, for decisions about who gets what."""
+        return Around(stopping=[node for node, _epoch in self._stopping], loads=self._loads)
+
+    def waiting_summary(self) -> str | None:
+        """Logs that nobody can reach, for people; None when there are none."""
+        return "; ".join(map(str, self._unreached)) or None
+
+    # Heartbeats.
+
+    def heartbeat(self, request: Heartbeat) -> HeartbeatAnswer:
+        """In this very turn, whatever the log does."""
+        key = (request.node, request.epoch)
+        image = self._publisher.image
+        is_fenced = not is_alive(image, key)
+        if not is_fenced:
+            self._sessions.hear(key, self._clock.monotonic())
+            self._loads[request.node] = request.load
+            if request.wants_to_stop:
+                self._stopping[key] = None
+        proved_at = self._proved_at()
+        return HeartbeatAnswer(
+            record_number=image.record_number,
+            proof_age_s=None if proved_at is None else self._clock.boottime() - proved_at,
+            is_fenced=is_fenced,
+            should_stop=key in self._stopping and _is_empty(image, key),
+        )
+
+    # Sessions.
+
+    def _on_change(self, change: MetadataChange) -> None:
+        self._follow(change.new)
+
+    def _follow(self, image: MetadataImage) -> None:
+        alive = {broker.node: broker.epoch for broker in image.brokers() if not broker.fenced}
+        self._sessions.follow(alive.items(), self._clock.monotonic())
+        self._loads = {node: load for node, load in self._loads.items() if node in alive}
+        self._stopping = {key: None for key in self._stopping if is_alive(image, key)}
+        # Where a broker is alone nobody has to be watched: nothing wakes up for that.
+        if self._looking is None and not self._is_closed and (self._sessions.count or _has_waiting(image)):
+            self._sessions.look(self._clock.monotonic())
+            work = repeat(self._look, name="sessions", pause=_pause, survives=())
+            self._looking = self._tasks.spawn(work, name="sessions")
+
+    async def _look(self) -> None:
+        self._sessions.look(self._clock.monotonic())
+        # What has arrived is read before anybody is judged.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        verdict = self._sessions.judge()
+        is_needed = verdict is not SILENT or self._unreached or _has_waiting(self._publisher.image)
+        # What is appended may take long: sessions are looked at all the while.
+        if is_needed and (self._acting is None or self._acting.done()):
+            self._acting = self._tasks.spawn(self._act(verdict), name="fence and recover")
+
+    async def _act(self, verdict: Verdict) -> None:
+        """What is missed here is found again by the next look."""
+        try:
+            if verdict.is_proof_needed:
+                log.warning("most brokers are silent: proving that this controller leads before anybody is fenced")
+                await self._commands.prove_unfenced()
+                self._sessions.proved(self._clock.monotonic())
+            elif verdict.expired:
+                await self._fence(verdict.expired)
+            await self._replace_recoverers()
+        except (StoreError, ApiError, LogFailed, LogFenced) as error:
+            log.warning("nobody was fenced", extra={"why": str(error)})
+
+    async def _fence(self, expired: Sequence[Incarnation]) -> None:
+        for node, epoch in expired:
+            log.warning(
+                "broker fenced: no heartbeat", extra={"node": node, "broker_epoch": epoch, "session_s": self._session_s}
+            )
+        await self._commands.call(lambda image: Decision(fence_dead(image, expired, self.around), None))
+
+    async def _replace_recoverers(self) -> None:
+        """A log whose recoverer is dead, or which nobody reached, gets another one as soon as there is one."""
+        image = self._publisher.image
+        if replace_recoverers(image, self.around):
+            await self._commands.call(lambda now: Decision(replace_recoverers(now, self.around), None))
+        now_unreached = unreached(self._publisher.image, self.around)
+        if now_unreached != self._unreached:
+            self._unreached = now_unreached
+            for each in now_unreached:
+                log.error("write-ahead log out of reach", extra={"what": str(each)})
+
+    # Forgetting.
+
+    async def unregister(self, node: NodeId, epoch: BrokerEpoch | None) -> None:
+        """Forget a node. Without `epoch` it must be fenced and empty; with it, it is ended first unless it lives.
+
+        May be repeated, and goes on where it was. Raises ApiError: BROKER_ID_NOT_REGISTERED, STALE_BROKER_EPOCH,
+        INVALID_REQUEST for one that lives, REQUEST_TIMED_OUT while its logs are not recovered.
+        """
+        if epoch is not None:
+            await self._end(node, epoch)
+        await self._commands.call(lambda image: unregister_broker(image, node))
+
+    async def _end(self, node: NodeId, epoch: BrokerEpoch) -> None:
+        broker = self._publisher.image.broker(node)
+        if broker is None:
+            raise ApiError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"broker {node} is not registered")
+        if broker.epoch != epoch:
+            raise ApiError(ErrorCode.STALE_BROKER_EPOCH, f"broker {node} is at epoch {broker.epoch}, not {epoch}")
+        if not broker.fenced:
+            since = self._clock.monotonic()
+            await asyncio.sleep(HEARTBEAT_S + LOOK_S)
+            if node == self._node or self._sessions.is_heard((node, epoch), since):
+                raise ApiError(ErrorCode.INVALID_REQUEST, f"broker {node} is alive: stop it first")
+            await self._fence([(node, epoch)])
+        await self._wait_until_empty(node)
+
+    async def _wait_until_empty(self, node: NodeId) -> None:
+        emptied = asyncio.Event()
+
+        def look(_change: MetadataChange | None = None) -> None:
+            if _is_forgettable(self._publisher.image, node):
+                emptied.set()
+
+        unsubscribe = self._publisher.subscribe(look, to=(Aspect.BROKERS, Aspect.WALS, Aspect.TOPICS))
+        look()
+        try:
+            async with asyncio.timeout(UNREGISTER_S_MAX):
+                await emptied.wait()
+        except TimeoutError:
+            what = f"broker {node} is fenced, and what it had is still being recovered: ask again"
+            raise ApiError(ErrorCode.REQUEST_TIMED_OUT, what) from None
+        finally:
+            unsubscribe()
+
+
+async def _pause() -> None:
+    await asyncio.sleep(LOOK_S)
+
+
+def _has_waiting(image: MetadataImage) -> bool:
+    return any(wal.recoverer is not None and not is_alive(image, wal.recoverer) for wal in image.wals.values())
+
+
+def _is_forgettable(image: MetadataImage, node: NodeId) -> bool:
+    return not image.leader_counts.get(node) and not any(key[0] == node for key in image.wals)
+
+
+def _is_empty(image: MetadataImage, key: Incarnation) -> bool:
+    """Leads nothing, is to get nothing, recovers nothing."""
+    return (
+        not image.leader_counts.get(key[0])
+        and not any(move.target == key for move in image.moves.values())
+        and not any(wal.recoverer == key for wal in image.wals.values())
+    )
