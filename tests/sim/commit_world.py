@@ -154,7 +154,13 @@ class CommitWorld:
         self.ledger: dict[tuple[NodeId, BrokerEpoch], list[Held]] = {}
         """What each puppet ever held: all of it was acknowledged."""
         self.controller = Controller(
-            settings=ControllerSettings(object_expiry_ms=5_000, object_grace_ms=1_000, sweep_interval_s=1.0),
+            settings=ControllerSettings(
+                object_expiry_ms=5_000,
+                object_grace_ms=1_000,
+                sweep_interval_s=1.0,
+                # The brokers of this world send no heartbeats.
+                session_timeout_ms=10**9,
+            ),
             cluster_id=CLUSTER,
             node=NodeId(1),
             store=self.store_facade,

@@ -240,7 +240,7 @@ def is_newest_checkpoint(stream: StreamImage, item: CommitRange) -> bool:
 
 
 def position_after(image: MetadataImage, request: CommitRequest, refused: Sequence[CommitRange]) -> int:
-    """Clause: a commit with a refused range moves T only if the range's epoch is not its stream's current one.
+    """Clause: a commit with a refused range moves T only if the range's epoch is below its stream's.
 
     Else the log may be all that is left of the range. Epochs rise only when everything acknowledged at the lower one
     is committed: by a release, or by recovery.
@@ -248,7 +248,7 @@ def position_after(image: MetadataImage, request: CommitRequest, refused: Sequen
     before = image.wals[request.node, request.epoch].trim_to
     for item in refused:
         stream = image.stream(item.stream)
-        if stream is not None and stream.epoch == item.epoch:
+        if stream is not None and stream.epoch <= item.epoch:
             return before
     return max(before, request.trim_to)
 

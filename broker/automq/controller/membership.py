@@ -142,7 +142,7 @@ class Membership:
         # What has arrived is read before anybody is judged.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        verdict = self._sessions.judge()
+        verdict = self._sessions.verdict()
         is_needed = verdict is not SILENT or self._unreached or _has_waiting(self._publisher.image)
         # What is appended may take long: sessions are looked at all the while.
         if is_needed and (self._acting is None or self._acting.done()):

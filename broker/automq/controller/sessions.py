@@ -73,7 +73,7 @@ class Sessions:
             self._begin_anew(self._heard, now)
         self._looked = now
 
-    def judge(self) -> Verdict:
+    def verdict(self) -> Verdict:
         """To be called some turns behind `look`, so that what the sockets hold is read."""
         late = [key for key in sorted(self._heard) if self._silent_s(key) >= self._session_s]
         if not late:
@@ -83,7 +83,7 @@ class Sessions:
         return Verdict(expired=late)
 
     def proved(self, now: float) -> None:
-        """This controller leads, by a look at the log that began after `judge` asked. Rule: one more whole session."""
+        """This controller leads, by a look at the log that began after `verdict`. Rule: one more whole session."""
         silent = [key for key in self._heard if self._silent_s(key) >= self._session_s - TOGETHER_S]
         self._begin_anew(silent, now)
         self._proved.update(silent)

@@ -220,8 +220,9 @@ class Recoverer:
         result = await self._objects.commit(request)
         self._go_on_behind(runs, result.verdicts)
         for run, verdict in zip(runs, result.verdicts, strict=True):
-            # At another epoch, everything acknowledged at the range's is committed: there is nothing to hold.
-            if verdict is RangeVerdict.REFUSED and self._streams.epoch(run.stream) == run.epoch:
+            # At a higher epoch, everything acknowledged at the range's is committed: there is nothing to hold.
+            current = self._streams.epoch(run.stream)
+            if verdict is RangeVerdict.REFUSED and current is not None and current <= run.epoch:
                 state = self._state(run.stream)
                 self._hold("the commit check refused it", run.unplaced(state.end if state is not None else run.start))
         self._committed_to = max(self._committed_to, result.trimmed_to)

@@ -158,6 +158,13 @@ def test_a_stream_that_has_another_owner_is_refused_and_lets_the_log_go() -> Non
     assert image.streams[SECOND].end == 5
 
 
+def test_what_was_written_at_a_later_epoch_than_the_metadata_know_keeps_the_log() -> None:
+    """The record of the opening is lost: the log is all that is left of what was acknowledged under it."""
+    _, result = commit(BASE, request(a_range(0, 10, epoch=9), trim_to=7))
+    assert result.verdicts == [RangeVerdict.REFUSED]
+    assert result.trimmed_to == 0
+
+
 def test_one_refused_range_of_ones_own_stream_keeps_the_log() -> None:
     _, result = commit(BASE, request(a_range(1, 10), a_range(0, 5, stream=SECOND), trim_to=7))
     assert result == CommitResult(verdicts=[REFUSED, ACCEPTED], trimmed_to=0)

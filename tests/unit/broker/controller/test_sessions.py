@@ -33,7 +33,7 @@ def pass_time(
         for node in heard:
             table.hear(key(node), now)
         table.look(now)
-        verdict = table.judge()
+        verdict = table.verdict()
         if verdict.expired:
             fenced.append((round(now, 1), verdict.expired))
             table.follow([each for each in map(key, range(9)) if each not in verdict.expired], now)
@@ -63,9 +63,9 @@ def test_a_newer_incarnation_has_a_session_of_its_own() -> None:
     for now in (2.7, 3.1, 3.5, 3.9, 4.3, 4.7, 5.1, 5.4):
         table.hear(key(2), now)
         table.look(now)
-        assert table.judge() is SILENT
+        assert table.verdict() is SILENT
     table.look(5.6)
-    assert table.judge().expired == [key(1, 2)]
+    assert table.verdict().expired == [key(1, 2)]
 
 
 def test_time_in_which_the_loop_did_not_run_ages_nobody() -> None:
@@ -73,7 +73,7 @@ def test_time_in_which_the_loop_did_not_run_ages_nobody() -> None:
     table = sessions(1, 2, 3)
     pass_time(table, 0, 2.9, heard=[2, 3])
     table.look(2.9 + PAUSE_S_MAX + 0.2)
-    assert table.judge() is SILENT
+    assert table.verdict() is SILENT
     assert pass_time(table, 3.6, 6.4, heard=[2, 3]) == []
     assert [each for _, each in pass_time(table, 6.4, 6.8, heard=[2, 3])] == [[key(1)]]
 
@@ -82,9 +82,9 @@ def test_more_than_half_at_once_need_a_proof_and_wait_one_more_session() -> None
     table = sessions(1, 2, 3)
     assert pass_time(table, 0, 2.9) == []
     table.look(3.0)
-    assert table.judge().is_proof_needed
+    assert table.verdict().is_proof_needed
     table.look(3.1)
-    assert table.judge().is_proof_needed, "until it is proved nobody is fenced"
+    assert table.verdict().is_proof_needed, "until it is proved nobody is fenced"
     table.proved(3.1)
     assert pass_time(table, 3.1, 6.0) == []
     assert [each for _, each in pass_time(table, 6.0, 6.3)] == [[key(1), key(2), key(3)]]
@@ -101,9 +101,9 @@ def test_who_speaks_again_after_the_proof_is_not_taken_for_proved() -> None:
     table.look(3.5)
     for step in range(1, 30):
         table.look(3.5 + step * LOOK_S)
-        assert table.judge() is SILENT
+        assert table.verdict() is SILENT
     table.look(6.5)
-    assert table.judge().is_proof_needed
+    assert table.verdict().is_proof_needed
 
 
 def test_half_of_the_cluster_at_once_needs_no_proof() -> None:
@@ -139,7 +139,7 @@ def test_nobody_expires_who_was_heard_within_a_session_of_the_loops_own_time(ste
                 if node in ran:
                     ran[node] = 0.0
             case "proved":
-                if table.judge().is_proof_needed:
+                if table.verdict().is_proof_needed:
                     table.proved(now)
                     ran = {each: 0.0 if silent >= SESSION_S - 1.0 else silent for each, silent in ran.items()}
             case "join":
@@ -151,7 +151,7 @@ def test_nobody_expires_who_was_heard_within_a_session_of_the_loops_own_time(ste
                 ran.pop(node, None)
                 table.follow(map(key, sorted(members)), now)
             case "judge":
-                verdict = table.judge()
+                verdict = table.verdict()
                 assert set(verdict.expired) <= {key(each) for each in members}
                 assert all(ran[each[0]] >= SESSION_S - 1e-6 for each in verdict.expired)
                 if not verdict.is_proof_needed:

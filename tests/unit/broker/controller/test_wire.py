@@ -19,10 +19,10 @@ from automq.controller.damage import Damage
 from automq.controller.link import Answer
 from automq.controller.model import (
     BrokerLoad,
-    HeartbeatAnswer,
     ConfigAlteration,
     ConfigChange,
     ConfigResult,
+    HeartbeatAnswer,
     PartitionsSpec,
     ProducerIdBlock,
     Registration,
@@ -49,6 +49,7 @@ from automq.s3stream.model import (
     StreamError,
     StreamFenced,
     StreamNotFound,
+    StreamRelease,
     StreamTrim,
     Unplaced,
 )
@@ -136,9 +137,10 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
                 epoch=EPOCH,
                 trim_to=6,
                 recoverer=US,
+                releasing=[StreamRelease(stream=STREAM, epoch=StreamEpoch(1), move=7, end=Offset(9))],
             )
         ),
-        CommitResult(verdicts=[RangeVerdict.ACCEPTED, RangeVerdict.REFUSED], trimmed_to=6),
+        CommitResult(verdicts=[RangeVerdict.ACCEPTED, RangeVerdict.REFUSED], trimmed_to=6, released=[True]),
     ),
     (
         requests.CommitCompaction(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId
+from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId
 from automq.runtime.ledger import Account
 from automq.s3stream.model import BrokerFenced, CommitRequest, CommitResult, SlotsLost, StoreDamaged
 from automq.s3stream.objects.format import object_key
@@ -285,8 +285,8 @@ async def test_b16_gap_is_found_again_after_a_kill_before_its_record() -> None:
 
 async def test_b16_refused_range_is_handed_back_and_its_slots_stay() -> None:
     dead, store = await a_dead_engine()
-    # The stream was opened again before its log was recovered: nobody may place what the log holds of it.
-    dead.ledger.reopen(StreamId(1))
+    # The record of the stream's last opening is lost: nobody may place what the log holds of it.
+    dead.ledger.change(StreamId(1), epoch=StreamEpoch(dead.ledger.streams[StreamId(1)].epoch - 1))
 
     successor = Engine(dead.ledger, store, epoch=2)
     recovered = await successor.storage.recover(*dead.me, dead.ledger.fence(dead.me, successor.me))
