@@ -422,4 +422,24 @@ ADMIN_QUESTIONS: Mapping[str, Sequence[Step]] = {
             for version in (0, 3, 4)
         ),
     ],
+    "replica-log-dirs": [
+        create(),
+        Ask(
+            "DESCRIBE_LOG_DIRS",
+            1,
+            {"topics": [{"topic": "$topic", "partitions": [0]}]},
+            {"folder": "results.0.log_dir"},
+        ),
+        *(
+            Ask(
+                "ALTER_REPLICA_LOG_DIRS",
+                version,
+                {"dirs": [{"path": path, "topics": [{"name": name, "partitions": [0, 9]}]}]},
+            )
+            for version in (1, 2)
+            for path in ("$folder", "/none")
+            for name in ("$topic", "$other")
+        ),
+        Ask("ALTER_REPLICA_LOG_DIRS", 2, {"dirs": []}),
+    ],
 }

@@ -31,7 +31,7 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
         NOT_SERVED: """
             0.api_keys.SASL_HANDSHAKE 0.api_keys.ADD_PARTITIONS_TO_TXN 0.api_keys.ADD_OFFSETS_TO_TXN
             0.api_keys.END_TXN 0.api_keys.WRITE_TXN_MARKERS 0.api_keys.TXN_OFFSET_COMMIT
-            0.api_keys.ALTER_REPLICA_LOG_DIRS 0.api_keys.SASL_AUTHENTICATE
+            0.api_keys.SASL_AUTHENTICATE
             0.api_keys.CREATE_DELEGATION_TOKEN 0.api_keys.RENEW_DELEGATION_TOKEN
             0.api_keys.EXPIRE_DELEGATION_TOKEN 0.api_keys.DESCRIBE_DELEGATION_TOKEN
             0.api_keys.ALTER_CLIENT_QUOTAS 0.api_keys.ALTER_USER_SCRAM_CREDENTIALS
@@ -255,7 +255,7 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
         NOT_SERVED: """
             15.api_keys.SASL_HANDSHAKE 15.api_keys.ADD_PARTITIONS_TO_TXN 15.api_keys.ADD_OFFSETS_TO_TXN
             15.api_keys.END_TXN 15.api_keys.WRITE_TXN_MARKERS 15.api_keys.TXN_OFFSET_COMMIT
-            15.api_keys.ALTER_REPLICA_LOG_DIRS 15.api_keys.SASL_AUTHENTICATE
+            15.api_keys.SASL_AUTHENTICATE
             15.api_keys.CREATE_DELEGATION_TOKEN 15.api_keys.RENEW_DELEGATION_TOKEN
             15.api_keys.EXPIRE_DELEGATION_TOKEN 15.api_keys.DESCRIBE_DELEGATION_TOKEN
             15.api_keys.ALTER_CLIENT_QUOTAS 15.api_keys.ALTER_USER_SCRAM_CREDENTIALS
@@ -270,7 +270,7 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
             15.api_keys.ALTER_SHARE_GROUP_OFFSETS 15.api_keys.DELETE_SHARE_GROUP_OFFSETS
             16.api_keys.SASL_HANDSHAKE 16.api_keys.ADD_PARTITIONS_TO_TXN 16.api_keys.ADD_OFFSETS_TO_TXN
             16.api_keys.END_TXN 16.api_keys.WRITE_TXN_MARKERS 16.api_keys.TXN_OFFSET_COMMIT
-            16.api_keys.ALTER_REPLICA_LOG_DIRS 16.api_keys.SASL_AUTHENTICATE
+            16.api_keys.SASL_AUTHENTICATE
             16.api_keys.CREATE_DELEGATION_TOKEN 16.api_keys.RENEW_DELEGATION_TOKEN
             16.api_keys.EXPIRE_DELEGATION_TOKEN 16.api_keys.DESCRIBE_DELEGATION_TOKEN
             16.api_keys.ALTER_CLIENT_QUOTAS 16.api_keys.ALTER_USER_SCRAM_CREDENTIALS
@@ -285,7 +285,7 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
             16.api_keys.ALTER_SHARE_GROUP_OFFSETS 16.api_keys.DELETE_SHARE_GROUP_OFFSETS
             17.api_keys.SASL_HANDSHAKE 17.api_keys.ADD_PARTITIONS_TO_TXN 17.api_keys.ADD_OFFSETS_TO_TXN
             17.api_keys.END_TXN 17.api_keys.WRITE_TXN_MARKERS 17.api_keys.TXN_OFFSET_COMMIT
-            17.api_keys.ALTER_REPLICA_LOG_DIRS 17.api_keys.SASL_AUTHENTICATE
+            17.api_keys.SASL_AUTHENTICATE
             17.api_keys.CREATE_DELEGATION_TOKEN 17.api_keys.RENEW_DELEGATION_TOKEN
             17.api_keys.EXPIRE_DELEGATION_TOKEN 17.api_keys.DESCRIBE_DELEGATION_TOKEN
             17.api_keys.ALTER_CLIENT_QUOTAS 17.api_keys.ALTER_USER_SCRAM_CREDENTIALS

@@ -1,5 +1,6 @@
 """Clients of other languages and times."""
 
+import os
 import pathlib
 from functools import partial
 
@@ -22,14 +23,13 @@ def java(at: Surroundings) -> str:
 
 def kafkajs(at: Surroundings) -> str:
     """Run where its modules are."""
-    shown = call(["node", HERE / "client.js", at.bootstrap], timeout_s=at.left_s, env=_node(at.prepared))
+    shown = call(["node", HERE / "client.js", at.bootstrap], timeout_s=at.left_s, env=node_environment(at.prepared))
     assert "RIGHT 300" in shown, shown
     return "300 idempotent records with headers, a group, its offsets"
 
 
-def _node(folder: pathlib.Path) -> dict[str, str]:
-    import os
-
+def node_environment(folder: pathlib.Path) -> dict[str, str]:
+    """Where Node finds the modules of `folder`."""
     return {**os.environ, "NODE_PATH": str(folder / "node_modules"), "KAFKAJS_NO_PARTITIONER_WARNING": "1"}
 
 

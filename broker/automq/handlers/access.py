@@ -141,6 +141,7 @@ RULES: Final[Mapping[type[Message], Sequence[Whole | Each]]] = {
     admin_cluster.ListPartitionReassignmentsRequest: [Whole(Operation.DESCRIBE)],
     admin_cluster.ListConfigResourcesRequest: [Whole(Operation.DESCRIBE_CONFIGS)],
     admin_cluster.DescribeLogDirsRequest: [Whole(Operation.DESCRIBE)],
+    admin_cluster.AlterReplicaLogDirsRequest: [Whole(Operation.ALTER)],
     controller.DescribeQuorumRequest: [Whole(Operation.DESCRIBE)],
     quota_messages.DescribeClientQuotasRequest: [Whole(Operation.DESCRIBE_CONFIGS)],
     security.DescribeAclsRequest: [Whole(Operation.DESCRIBE)],

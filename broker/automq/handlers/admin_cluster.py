@@ -7,6 +7,10 @@ from automq.handlers.context import Handler, RequestContext
 from automq.metadata.image import MetadataImage, PartitionImage
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin_cluster import (
+    AlterReplicaLogDirPartitionResult,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirsResponse,
+    AlterReplicaLogDirTopicResult,
     DescribeLogDirsPartition,
     DescribeLogDirsRequest,
     DescribeLogDirsResponse,
@@ -43,12 +47,47 @@ async def handle_describe_log_dirs(context: RequestContext, request: DescribeLog
             ]
             if partitions:
                 found.append(DescribeLogDirsTopic(name=topic.name, partitions=partitions))
-    folder = f"/{context.services.cluster_id}"
+    folder = _folder(context)
     results = [DescribeLogDirsResult(log_dir=folder, topics=whole)]
     if damaged:
         code = ErrorCode.KAFKA_STORAGE_ERROR
         results.append(DescribeLogDirsResult(error_code=code, log_dir=f"{folder}/quarantined", topics=damaged))
     return DescribeLogDirsResponse(results=results)
+
+
+async def handle_alter_replica_log_dirs(
+    context: RequestContext, request: AlterReplicaLogDirsRequest
+) -> AlterReplicaLogDirsResponse:
+    """Every replica stays in the one directory that there is: the file for a rollback of a reassignment names it."""
+    results: dict[str, list[AlterReplicaLogDirPartitionResult]] = {}
+    for directory in request.dirs:
+        for topic in directory.topics:
+            some = results.setdefault(topic.name, [])
+            some += [
+                AlterReplicaLogDirPartitionResult(
+                    partition_index=index, error_code=_moving_error(context, directory.path, topic.name, index)
+                )
+                for index in topic.partitions
+            ]
+    return AlterReplicaLogDirsResponse(
+        results=[AlterReplicaLogDirTopicResult(topic_name=name, partitions=some) for name, some in results.items()]
+    )
+
+
+def _moving_error(context: RequestContext, path: str, topic: str, index: int) -> ErrorCode:
+    if path != _folder(context):
+        return ErrorCode.LOG_DIR_NOT_FOUND
+    try:
+        context.services.partitions.get(topic, index)
+    except ApiError as error:
+        # As Kafka: the broker has no such replica.
+        return ErrorCode.REPLICA_NOT_AVAILABLE if error.code == ErrorCode.NOT_LEADER_OR_FOLLOWER else error.code
+    return ErrorCode.NONE
+
+
+def _folder(context: RequestContext) -> str:
+    """What the store is shown as."""
+    return f"/{context.services.cluster_id}"
 
 
 def _size(context: RequestContext, image: MetadataImage, topic: str, partition: PartitionImage) -> int:
@@ -61,4 +100,7 @@ def _size(context: RequestContext, image: MetadataImage, topic: str, partition: 
         return committed
 
 
-HANDLERS: Final[Mapping[type[Message], Handler]] = {DescribeLogDirsRequest: handle_describe_log_dirs}
+HANDLERS: Final[Mapping[type[Message], Handler]] = {
+    DescribeLogDirsRequest: handle_describe_log_dirs,
+    AlterReplicaLogDirsRequest: handle_alter_replica_log_dirs,
+}

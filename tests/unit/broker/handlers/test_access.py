@@ -184,6 +184,17 @@ CASES: dict[int, Case] = {
         (Operation.ALTER_CONFIGS, CLUSTER),
         CLUSTER_REFUSED,
     ),
+    ApiKey.ALTER_REPLICA_LOG_DIRS: case(
+        admin_cluster.AlterReplicaLogDirsRequest(
+            dirs=[
+                admin_cluster.AlterReplicaLogDir(
+                    path="/", topics=[admin_cluster.AlterReplicaLogDirTopic(name="orders", partitions=[0])]
+                )
+            ]
+        ),
+        (Operation.ALTER, CLUSTER),
+        CLUSTER_REFUSED,
+    ),
     ApiKey.DESCRIBE_LOG_DIRS: case(
         admin_cluster.DescribeLogDirsRequest(topics=None), (Operation.DESCRIBE, CLUSTER), CLUSTER_REFUSED
     ),

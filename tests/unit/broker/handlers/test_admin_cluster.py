@@ -4,9 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from automq.ids import NodeId
 from automq.protocol.apis import ApiKey
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.admin_cluster import (
+    AlterReplicaLogDir,
+    AlterReplicaLogDirsRequest,
+    AlterReplicaLogDirTopic,
     DescribableLogDirTopic,
     DescribeLogDirsPartition,
     DescribeLogDirsRequest,
@@ -52,4 +56,25 @@ async def test_only_what_is_asked_for_is_answered() -> None:
     asked = [DescribableLogDirTopic(topic="none", partitions=[0]), DescribableLogDirTopic(topic=TOPIC)]
 
     assert await sizes(path.connect(), DescribeLogDirsRequest(topics=asked)) == []
+    await path.close()
+
+
+async def test_replicas_stay_in_the_one_directory() -> None:
+    path = await DataPath().start()
+    path.create_topic()
+    path.create_topic("away", leader=NodeId(9))
+    client = path.connect()
+    described = await client.call(ApiKey.DESCRIBE_LOG_DIRS, 1, DescribeLogDirsRequest(topics=None))
+
+    async def moved(folder: str) -> dict[str, list[int]]:
+        topics = [AlterReplicaLogDirTopic(name=name, partitions=[0, 5]) for name in (TOPIC, "away", "none")]
+        request = AlterReplicaLogDirsRequest(dirs=[AlterReplicaLogDir(path=folder, topics=topics)])
+        answer = await client.call(ApiKey.ALTER_REPLICA_LOG_DIRS, 2, request)
+        return {topic.topic_name: [part.error_code for part in topic.partitions] for topic in answer.results}
+
+    unknown, away = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, ErrorCode.REPLICA_NOT_AVAILABLE
+    expected = {TOPIC: [ErrorCode.NONE, unknown], "away": [away, unknown], "none": [unknown, unknown]}
+    assert await moved(described.results[0].log_dir) == expected
+    missing = [ErrorCode.LOG_DIR_NOT_FOUND] * 2
+    assert await moved("/elsewhere") == {TOPIC: missing, "away": missing, "none": missing}
     await path.close()
