@@ -1,4 +1,8 @@
-"""`python -m tests.chaos [--kills N] [--store URI]`: kill -9 a broker under real clients, then judge the log."""
+"""`python -m tests.chaos [--kills N] [--store URI] [--busy]`: kill -9 a broker under real clients, then judge the log.
+
+Busy is with compressed batches, and beside commits of a thousand partitions, topics that come and go, and consumers
+that take nothing.
+"""
 
 import argparse
 import pathlib
@@ -12,6 +16,7 @@ import time
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.chaos import beside
 from tests.chaos.clients import LIBRARIES, text_of
 from tests.chaos.verify import Journals, problems
 from tests.support.process import Broker
@@ -23,14 +28,18 @@ SETTLE_S = 60
 class Run:
     """One run: a broker, six clients, and their journals."""
 
-    def __init__(self, folder: pathlib.Path, *, store: str | None, seed: int, rate: float, record_bytes: int) -> None:
+    def __init__(
+        self, folder: pathlib.Path, *, store: str | None, seed: int, rate: float, record_bytes: int, is_busy: bool
+    ) -> None:
         settings: dict[str, object] = {"automq__upload__interval__ms": 1500}
         if store is not None:
             settings["automq__storage__uri"] = store
         self.folder, self.random = folder, random.Random(seed)
-        self.rate, self.record_bytes = rate, record_bytes
+        self.rate, self.record_bytes, self.is_busy = rate, record_bytes, is_busy
         self.broker = Broker(folder / "broker", **settings)
         self.clients: list[subprocess.Popen[bytes]] = []
+        self.others: list[subprocess.Popen[bytes]] = []
+        """What goes on beside them."""
 
     def journal(self, role: str, library: str) -> pathlib.Path:
         return self.folder / f"{role}-{library}.journal"
@@ -49,9 +58,33 @@ class Run:
                 "--journal",
                 str(self.journal(role, library)),
             ]
+            if self.is_busy and role == "produce":
+                command.append("--compressed")
             log = (self.folder / f"{role}-{library}.log").open("ab")
             self.clients.append(subprocess.Popen(command, stdout=log, stderr=log))
             log.close()
+
+    def start_others(self) -> None:
+        for what in beside.WHAT:
+            command = [sys.executable, "-m", "tests.chaos.beside", what, "--bootstrap", self.broker.address]
+            command += [
+                "--topic",
+                TOPIC,
+                "--partitions",
+                str(PARTITIONS),
+                "--journal",
+                str(self.journal("beside", what)),
+            ]
+            with (self.folder / f"beside-{what}.log").open("ab") as log:
+                self.others.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+    def problems_beside(self) -> list[str]:
+        """Of those, when they have ended."""
+        lines = {what: self.journal("beside", what).read_text().splitlines() for what in beside.WHAT}
+        done = {what: sum(1 for line in lines[what] if not line.startswith("failed")) for what in beside.WHAT}
+        print(f"beside: {done}")
+        idle = [f"{what} did nothing: the run shows nothing" for what in ("commits", "topics") if done[what] < 3]
+        return idle + beside.problems(self.broker.address, lines["commits"], lines["topics"])
 
     def kill_and_start(self) -> float:
         """Let it serve for a random while, kill it, start it: the seconds until it serves again."""
@@ -109,16 +142,26 @@ class Run:
 
 
 def run(
-    folder: pathlib.Path, *, kills: int, store: str | None, seed: int, rate: float, record_bytes: int = 0
+    folder: pathlib.Path,
+    *,
+    kills: int,
+    store: str | None,
+    seed: int,
+    rate: float,
+    record_bytes: int = 0,
+    is_busy: bool = False,
 ) -> list[str]:
     """The broken promises, in words."""
-    chaos = Run(folder, store=store, seed=seed, rate=rate, record_bytes=record_bytes)
+    chaos = Run(folder, store=store, seed=seed, rate=rate, record_bytes=record_bytes, is_busy=is_busy)
     try:
         print(f"first start: {chaos.broker.start():.2f} s", flush=True)
         admin = AdminClient({"bootstrap.servers": chaos.broker.address})
         admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
         chaos.start_clients("produce")
         chaos.start_clients("consume")
+        if is_busy:
+            beside.prepare(chaos.broker.address)
+            chaos.start_others()
         times = []
         for number in range(kills):
             times.append(chaos.kill_and_start())
@@ -127,18 +170,21 @@ def run(
                 f"kill {number + 1:3}/{kills}: serving again after {times[-1]:.2f} s, {acked} acknowledged", flush=True
             )
         time.sleep(2)
+        chaos.stop_clients(chaos.others)
         chaos.stop_clients(chaos.clients[: len(LIBRARIES)])
         chaos.wait_until_consumed()
         chaos.stop_clients(chaos.clients[len(LIBRARIES) :])
         log = chaos.read_log()
         acked_by = chaos.acked()
         found = problems(log, Journals(acked=acked_by, consumed=chaos.consumed()))
+        if is_busy:
+            found += chaos.problems_beside()
         idle = [name for name, sequences in acked_by.items() if len(sequences) < 20]
         found += [f"{name} had only {len(acked_by[name])} records acknowledged: the run shows nothing" for name in idle]
         print({name: len(sequences) for name, sequences in acked_by.items()}, f"longest restart {max(times):.2f} s")
         return found
     finally:
-        for client in chaos.clients:
+        for client in chaos.clients + chaos.others:
             client.kill()
             client.wait()
         chaos.broker.stop()
@@ -151,6 +197,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--rate", type=float, default=200.0, help="records a second and producer")
     parser.add_argument("--record-bytes", type=int, default=0, help="9000 with a high rate makes batches of a megabyte")
+    parser.add_argument("--busy", action="store_true", help="compressed, and beside much else")
     options = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="automq-chaos-"))
     print(f"seed {options.seed}, journals in {folder}", flush=True)
@@ -161,6 +208,7 @@ def main() -> int:
         seed=options.seed,
         rate=options.rate,
         record_bytes=options.record_bytes,
+        is_busy=options.busy,
     )
     for problem in found[:50]:
         print("BROKEN:", problem)

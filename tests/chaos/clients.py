@@ -65,6 +65,7 @@ def produce_librdkafka(options: argparse.Namespace, journal: Journal, stop: Stop
             "batch.size": 1_000_000,
             # What is queued when the run ends has to be flushed.
             "queue.buffering.max.kbytes": 32_000,
+            "compression.type": "zstd" if options.compressed else "none",
             "log_level": 2,
             "delivery.timeout.ms": GIVE_UP_S * 1000,
             "request.timeout.ms": 5000,
@@ -105,6 +106,7 @@ async def produce_aiokafka(options: argparse.Namespace, journal: Journal, stop: 
         linger_ms=5 if options.record_bytes < LARGE_BYTES else 50,
         request_timeout_ms=GIVE_UP_S * 1000,
         retry_backoff_ms=50,
+        compression_type="lz4" if options.compressed else None,
     )
     while True:
         try:
@@ -151,6 +153,7 @@ def produce_kafka_python(options: argparse.Namespace, journal: Journal, stop: St
                 retry_backoff_ms=50,
                 reconnect_backoff_max_ms=500,
                 max_block_ms=GIVE_UP_S * 1000,
+                compression_type="gzip" if options.compressed else None,
             )
             break
         except KafkaError:
@@ -290,6 +293,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--group", default="chaos")
     parser.add_argument("--record-bytes", type=int, default=0)
+    parser.add_argument("--compressed", action="store_true", help="each library in a way of its own")
     parser.add_argument("--rate", type=float, default=200.0, help="records a second")
     parser.add_argument("--journal", type=pathlib.Path, required=True)
     options = parser.parse_args()
