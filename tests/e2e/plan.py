@@ -28,6 +28,8 @@ STAGES: Final = (
                 serving.produce_and_consume_from_a_pod,
                 serving.produce_and_consume_from_outside,
                 serving.every_node_leads_to_the_broker,
+                scaling.scale_that_is_not_served_is_refused_by_the_api_server,
+                operator.people_who_view_read_and_people_who_edit_write,
                 specs.bad_specs_are_refused_with_field_and_remedy,
                 specs.odd_specs_are_accepted,
                 specs.refused_child_is_named_and_heals,
@@ -71,7 +73,9 @@ STAGES: Final = (
             [
                 brokers.changed_config_replaces_the_pod_once,
                 brokers.paused_cluster_is_left_alone,
+                brokers.many_changes_at_once_cost_few_replacements,
                 operator.killed_leader_is_followed_by_the_other,
+                operator.both_replicas_killed_in_a_roll_finish_it,
                 operator.changed_operator_without_another_image_leaves_brokers_alone,
                 operator.release_without_the_crd_takes_nothing_along,
                 operator.upgraded_operator_moves_one_cluster_after_the_other,

@@ -3,11 +3,13 @@
 import time
 
 from tests.e2e import faults
-from tests.e2e.environment import Skipped, StepFailed, kubectl, wait_for
+from tests.e2e.environment import Skipped, StepFailed, get, kubectl, wait_for
 from tests.e2e.story import Figure
 from tests.e2e.world import World
 
 STALL_S = 12.0
+EDITS = 20
+LAST_MS = 7_000_000
 
 
 def killed_pod_is_serving_again(world: World) -> Figure:
@@ -22,6 +24,31 @@ def changed_config_replaces_the_pod_once(world: World) -> Figure:
     seconds = faults.one_replacement(world, "demo", "config-change", change)
     world.wait_event("demo", "RollingBroker")
     return Figure(seconds, 25, "no acknowledgement")
+
+
+def many_changes_at_once_cost_few_replacements(world: World) -> Figure:
+    """Twenty edits in a row: what runs at the end is the last of them, and most were never started."""
+    seen = {world.pod("demo")["metadata"]["uid"]}
+
+    def watch() -> bool:
+        pod = world.pod("demo")
+        seen.update([pod["metadata"]["uid"]] if pod else [])
+        settled = world.condition("demo", "Progressing") == ("False", "Settled")
+        return settled and world.spec("demo")["config"]["log.retention.ms"] == str(LAST_MS)
+
+    def edit() -> None:
+        for number in range(EDITS):
+            world.patch("demo", {"spec": {"config": {"log.retention.ms": str(LAST_MS - EDITS + 1 + number)}}})
+            watch()
+        time.sleep(3)
+        wait_for("all is settled", watch, 120)
+
+    seconds = faults.silence_through(world, "demo", "edits", edit)
+    config = get("configmap", "demo-config", world.namespace)["data"]["broker.properties"]
+    assert f"log.retention.ms={LAST_MS}" in config, config
+    if len(seen) > 1 + EDITS // 4:
+        raise StepFailed(f"{EDITS} edits cost {len(seen) - 1} replacements")
+    return Figure(seconds, 60, "no acknowledgement")
 
 
 def changed_image_replaces_the_pod_once(world: World) -> Figure:

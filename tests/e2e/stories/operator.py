@@ -132,3 +132,37 @@ def release_without_the_crd_takes_nothing_along(world: World) -> None:
         wait_for("the operator is available", lambda: world.operator_ready() >= 2, 90)
 
     faults.same_pod_throughout(world, "demo", "without-crd", change)
+
+
+def both_replicas_killed_in_a_roll_finish_it(world: World) -> Figure:
+    """Whoever comes back looks at the whole state, and nothing was held in memory."""
+
+    def change_and_kill() -> None:
+        world.patch("demo", {"spec": {"config": {"log.retention.ms": "3600000"}}})
+        uid = _uid(world, "demo")
+        wait_for("the roll has begun", lambda: _uid(world, "demo") != uid or _ending(world, "demo"), 60)
+        selector = "app.kubernetes.io/name=automq-operator"
+        kubectl("-n", world.system, "delete", "pod", "-l", selector, "--force", "--grace-period=0", "--wait=false")
+
+    seconds = faults.one_replacement(world, "demo", "both-killed", change_and_kill, timeout_s=120)
+    wait_for("the operator is available", lambda: world.operator_ready() >= 2, 90)
+    return Figure(seconds, 45, "no acknowledgement")
+
+
+def _ending(world: World, name: str) -> bool:
+    return "deletionTimestamp" in world.pod(name).get("metadata", {})
+
+
+def people_who_view_read_and_people_who_edit_write(world: World) -> None:
+    """By the roles that every Kubernetes cluster has; /scale included, status excluded."""
+    for role, may, may_not in (
+        ("view", ("get amq", "list amq", "get amq/scale"), ("patch amq", "delete amq", "update amq/scale")),
+        ("edit", ("create amq", "patch amq", "delete amq", "update amq/scale"), ("patch amq/status",)),
+    ):
+        person = f"{role}-person"
+        kubectl("-n", world.namespace, "create", "rolebinding", person, f"--clusterrole={role}", f"--user={person}")
+        for ask in may + may_not:
+            verb, resource = ask.split()
+            words = kubectl("-n", world.namespace, "auth", "can-i", verb, resource, f"--as={person}", check=False)
+            assert words.strip() == ("yes" if ask in may else "no"), (role, ask, words)
+        kubectl("-n", world.namespace, "delete", "rolebinding", person)

@@ -3,7 +3,7 @@
 import yaml
 
 from tests.e2e import clients
-from tests.e2e.environment import get, kubectl, wait_for
+from tests.e2e.environment import StepFailed, get, kubectl, wait_for
 from tests.e2e.story import Figure
 from tests.e2e.world import World
 
@@ -49,3 +49,21 @@ def cluster_at_zero_keeps_its_data_and_comes_back(world: World) -> Figure:
 
 def _scale(world: World, replicas: int) -> None:
     kubectl("-n", world.namespace, "scale", "amq", "zero", f"--replicas={replicas}")
+
+
+def scale_that_is_not_served_is_refused_by_the_api_server(world: World) -> None:
+    """Through the scale subresource as well, where autoscalers write."""
+    for replicas, word in ((3, "replicas above 1 are not supported yet"), (-1, "must be greater than or equal to 0")):
+        refusal = _refusal_of_scale(world, replicas)
+        if word not in refusal:
+            raise StepFailed(f"{replicas} replicas: {refusal or 'accepted'}")
+    assert world.spec("demo").get("replicas", 1) == 1
+
+
+def _refusal_of_scale(world: World, replicas: int) -> str:
+    """Empty when it was accepted."""
+    try:
+        kubectl("-n", world.namespace, "scale", "amq", "demo", f"--replicas={replicas}")
+    except StepFailed as refused:
+        return str(refused)
+    return ""
