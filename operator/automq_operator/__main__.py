@@ -115,7 +115,10 @@ def main() -> int:
     except SettingsError as error:
         log.error("%s", error)
         return 2
-    logging.getLogger("kopf").setLevel(logging.WARNING)  # it reports every event it hands over; errors stay
+    logging.getLogger().setLevel(configured.log_level.upper())
+    logging.getLogger("kopf").setLevel(
+        max(logging.WARNING, logging.getLogger().level)
+    )  # it reports every event it hands over; errors stay
     health = Health()
     health.beat_at = runtime.monotonic()
     HealthServer(health, configured.http_port).start()

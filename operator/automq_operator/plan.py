@@ -168,5 +168,7 @@ class Limits:
     """A broker that was replaced has so long to serve before the next lost one is replaced."""
     silent_s: float = 10.0
     """A Ready pod whose broker has not answered the operator for so long is reported."""
+    address_s: float = 30.0
+    """A broker that was just made is not restarted for the address of its load balancer."""
     erase_s: float = 600.0
     """A deletion waits so long for the prefix to be emptied, then lets go."""

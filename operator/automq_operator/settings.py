@@ -3,6 +3,9 @@
 import math
 import os
 from dataclasses import dataclass
+from typing import Final
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class OperatorSettings:
     """AUTOMQ_ERASE_SECONDS: how long a deletion waits for its prefix to be emptied."""
     node_lost_s: float
     """AUTOMQ_NODE_LOST_SECONDS: how long a node may be not ready before its brokers are replaced."""
+    log_level: str = "info"
+    """AUTOMQ_LOG_LEVEL: debug, info, warning or error."""
     pull_secrets: tuple[str, ...] = ()
     """AUTOMQ_IMAGE_PULL_SECRETS: comma-separated; brokers' pods get them beside those of their resource."""
 
@@ -50,11 +55,15 @@ def from_environment() -> OperatorSettings:
     def names(name: str) -> tuple[str, ...]:
         return tuple(item.strip() for item in environment.get(name, "").split(",") if item.strip())
 
+    level = environment.get("AUTOMQ_LOG_LEVEL", "info").lower()
+    if level not in LOG_LEVELS:
+        raise SettingsError(f"AUTOMQ_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {level!r}")
     image = environment.get("AUTOMQ_IMAGE")
     if not image:
         raise SettingsError("AUTOMQ_IMAGE is not set: name the image that brokers run")
     return OperatorSettings(
         default_image=image,
+        log_level=level,
         namespaces=names("AUTOMQ_NAMESPACES"),
         pull_secrets=names("AUTOMQ_IMAGE_PULL_SECRETS"),
         own_namespace=environment.get("POD_NAMESPACE", "default"),

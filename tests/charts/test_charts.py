@@ -111,6 +111,8 @@ def test_schema_knows_every_value_and_no_other() -> None:
     ("chart", "argument", "named"),
     [
         ("automq-operator", "replicas=0", "replicas"),
+        ("automq-operator", "logLevel=loud", "logLevel"),
+        ("automq-operator", "monitoring.rules=perhaps", "rules"),
         ("automq-operator", "nonsense=1", "nonsense"),
         ("automq-operator", "image.digest=latest", "digest"),
         ("automq-operator", "imagePullSecrets={registry}", "imagePullSecrets"),

@@ -205,7 +205,7 @@ class World:
         told = lines.get("advertised.listeners")
         if told is None:
             return self.readyz
-        advertised = dict(item.split("://") for item in told.split(","))
+        advertised = {name.upper(): address for name, address in (item.split("://") for item in told.split(","))}
         return msgspec.structs.replace(self.readyz, advertised=advertised)
 
     def _config_maps(self) -> list[dict[str, str]]:

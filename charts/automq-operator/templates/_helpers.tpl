@@ -1,5 +1,9 @@
 {{- define "automq-operator.name" -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | default .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "automq-operator.account" -}}
+{{- .Values.serviceAccount.name | default (include "automq-operator.name" .) -}}
 {{- end -}}
 
 {{- define "automq-operator.labels" -}}

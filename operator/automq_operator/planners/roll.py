@@ -40,13 +40,22 @@ def _is_outdated(broker: Broker, view: View) -> bool:
 
 
 def _tells_other_addresses(broker: Broker, view: View) -> bool:
-    """It serves, and by its own word tells clients something else than what its load balancers were given."""
-    said = broker.pod.readyz if broker.pod is not None else None
-    if said is None or said.state != SERVING or said.advertised is None:
+    """It serves, and by its own word tells clients something else than what its load balancers were given.
+
+    Not of a pod that is new: its file may have been older than the address, and a restart for a word that never
+    comes may not follow a restart at once.
+    """
+    pod = broker.pod
+    said = pod.readyz if pod is not None else None
+    if pod is None or said is None or said.state != SERVING or said.advertised is None:
         return False
+    if pod.seen_s < view.limits.address_s:
+        return False
+    # Kafka's listener names are in capitals, whatever they were written in.
+    told = {name.casefold(): address for name, address in said.advertised.items()}
     ports = {listener.name: listener.port for listener in view.cluster.spec.listeners}
     return any(
-        said.advertised.get(listener) != f"{address}:{ports[listener]}"
+        told.get(listener.casefold()) != f"{address}:{ports[listener]}"
         for (listener, node_id), address in view.layout.addresses.items()
         if node_id == broker.id
     )

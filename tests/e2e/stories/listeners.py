@@ -1,6 +1,7 @@
 """Listeners for clients outside through load balancers, which this cluster of Kubernetes need not have a maker of."""
 
 import json
+import time
 
 from tests.e2e import clients
 from tests.e2e.environment import get, kubectl, wait_for
@@ -23,10 +24,13 @@ def load_balancer_listener_is_served_once_it_has_an_address(world: World) -> Non
             "-n", world.namespace, "patch", "service", service, "--subresource=status", "--type=merge",
             "-p", json.dumps(patch),
         )  # fmt: skip
-    wait_for("the broker is restarted", lambda: world.pod("balanced").get("metadata", {}).get("uid", uid) != uid, 60)
+    wait_for("the broker is restarted", lambda: world.pod("balanced").get("metadata", {}).get("uid", uid) != uid, 90)
     settled = ("False", "Settled")
     wait_for("nothing is waited for", lambda: world.condition("balanced", "Progressing") == settled, 90)
     world.wait_ready("balanced", 90)
+    once = world.pod("balanced")["metadata"]["uid"]
+    time.sleep(40)
+    assert world.pod("balanced")["metadata"]["uid"] == once, "its own word was not understood"
     addresses = {item["name"]: item["bootstrap"] for item in world.status("balanced")["listeners"]}
     assert addresses["public"] == f"{BEGIN}:9094", addresses
     client = world.environment.client_image

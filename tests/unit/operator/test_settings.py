@@ -24,3 +24,12 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOMQ_NAMESPACES", " one, two ,")
     found = settings.from_environment()
     assert (found.namespaces, found.node_lost_s, found.erase_s) == (("one", "two"), 5.0, 600.0)
+    assert found.log_level == "info"
+
+
+@pytest.mark.parametrize("value", ["loud", ""])
+def test_a_log_level_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("AUTOMQ_IMAGE", "automq:1")
+    monkeypatch.setenv("AUTOMQ_LOG_LEVEL", value)
+    with pytest.raises(settings.SettingsError, match="AUTOMQ_LOG_LEVEL"):
+        settings.from_environment()
