@@ -166,21 +166,34 @@ async def adopts_an_empty_prefix(world: BrokerWorld) -> None:
 
 
 async def second_node_id(world: BrokerWorld) -> None:
-    """A broker of another node id is pointed at the cluster of a healthy first; it could only hurt it."""
-    await unharmed(world, node=2, expected=Reason.CLUSTER_IN_USE)
+    """A broker of another node id joins a healthy first, which stays the controller and goes on serving."""
+    first = await world.broker()
+    await world.produce()
+    second = world.cluster.start(2)
+    await asyncio.sleep(SETTLE_S)
+    if not first.is_serving or not second.is_serving:
+        world.cluster.violation("a second broker has not joined the first, but hurt it")
+        second.process.kill()
+        first.process.kill()
+    elif first.broker._components.roles.controller is None:
+        world.cluster.violation("a second broker took the claim from the healthy first")
+    second.process.kill()
 
 
 async def second_node_id_after_the_first(world: BrokerWorld) -> None:
-    """The same when the first is dead: what it owns only its own id can serve."""
+    """The same when the first is dead: it becomes the controller, and the first joins it when it is back."""
     first = await world.broker()
     await world.produce()
     first.process.kill()
-    second = world.cluster.start(2, expected=Reason.CLUSTER_IN_USE)
+    second = world.cluster.start(2)
     await asyncio.sleep(SETTLE_S)
-    if not second.ended:
-        world.cluster.violation("a second node id runs the cluster and owns none of its partitions")
-        second.process.kill()
-    await world.broker()
+    if not second.is_serving:
+        world.cluster.violation("a second broker does not serve in place of the first")
+    again = world.cluster.start(1)
+    await asyncio.sleep(SETTLE_S)
+    if not second.is_serving or not again.is_serving:
+        world.cluster.violation("the first has not joined the second")
+    second.process.kill()
 
 
 async def two_make_the_cluster(world: BrokerWorld) -> None:

@@ -25,7 +25,7 @@ def _bound_later(original: Any) -> Any:
             return
         except Refused:
             pass
-        self._http = Unbound()
+        self._http = self._internal = Unbound()
         self._bound = {listener.name: Unbound() for listener in self.settings.node.listeners}
 
     return bind
@@ -44,6 +44,17 @@ def _unread_counts(original: Any) -> Any:
             self._since = self._until if since is None else since
 
     return look
+
+
+def _finds_no_claim(original: Any) -> Any:
+    """Whoever starts takes the cluster for one that nobody runs."""
+    from automq.controller.election import Event
+
+    async def read(self: Any, *, is_start: bool) -> Any:
+        found = await original(self, is_start=is_start)
+        return Event.NOBODY if is_start else found
+
+    return read
 
 
 def _gives_offsets_again(original: Any) -> Any:
@@ -114,10 +125,10 @@ PREFIX_RULES: tuple[Rule, ...] = (
         "adopts_an_empty_prefix",
     ),
     Rule(
-        "one node id",
-        "A prefix has an owner: until several brokers form a cluster, a second node id is refused before it claims.",
-        (CLUSTER + "check_alone",),
-        does_nothing,
+        "the controller is looked for first",
+        "Election: a broker that finds a claim asks whoever made it before it claims.",
+        ("automq.server.roles:Roles._read",),
+        _finds_no_claim,
         "second_node_id",
     ),
     Rule(

@@ -20,7 +20,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from automq.controller.link_server import LinkServer
 from automq.controller.model import ControllerSettings
 from automq.ids import ClusterId
 from automq.metadata.change import MetadataChange
@@ -35,7 +34,7 @@ from automq.server import components, wiring
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
 from automq.server.platform import Platform
-from automq.server.reach import LocalReach, Reach, RemoteReach, Surroundings
+from automq.server.roles import Roles, Surroundings
 from automq.server.setting import Address, Machine
 from automq.server.settings import Settings, build_settings
 from tests.support.damage import Bucket
@@ -107,17 +106,19 @@ class SimClock:
         return self.monotonic()
 
 
-class LateReach(LocalReach):
+class LateRoles(Roles):
     """What a broker knows of what its controller publishes: the same changes in the same order, some time later."""
 
     def __init__(self, around: Surroundings, *, lag_s: float) -> None:
         super().__init__(around)
-        published = around.published
-        self.metadata = MetadataPublisher(published.image)
         self._lag_s = lag_s
         self._on_their_way: collections.deque[MetadataChange] = collections.deque()
         self._context = contextvars.copy_context()
+
+    def _controllers_publisher(self) -> MetadataPublisher:
+        published = MetadataPublisher(self.metadata.image)
         published.subscribe(self._on_change)
+        return published
 
     def _on_change(self, change: MetadataChange) -> None:
         self._on_their_way.append(change)
@@ -144,6 +145,9 @@ class ProcessNetwork:
     async def accept(self, bound: Listener, factory: Any) -> Listener:
         bound.factory = factory
         return bound
+
+    async def connect(self, address: Address, factory: Any) -> None:
+        await self._network.connect(address.host, address.port, factory())
 
     async def serve_probes(self, bound: Listener, probes: Any) -> None:
         """Nobody asks for metrics here."""
@@ -278,6 +282,7 @@ class Cluster:
             "node.id": str(node),
             "listeners": f"PLAINTEXT://{host}:{PORT}",
             "automq.http.address": f"{host}:{HTTP_PORT}",
+            "automq.internal.listener": f"{host}:{LINK_PORT}",
             **(settings or {}),
         }
         process.spawn(self._run(made, texts), name="broker")
@@ -291,7 +296,7 @@ class Cluster:
             workers=InlineWorkers(),
             network=ProcessNetwork(self.network, made.process),
             open_store=lambda settings, metrics: made.store,
-            reach=lambda around: self._reach(made, around),
+            roles=self._roles,
         )
         broker = made.broker = Broker(build_settings(texts, machine=Machine(hostname=name)), platform)
         broker.lifecycle.subscribe(lambda: self._on_state(name, broker.lifecycle.state))
@@ -307,23 +312,12 @@ class Cluster:
         made.ended = True
         self.trace("end", name, made.reason)
 
-    def _reach(self, made: Incarnation, around: Surroundings) -> Reach:
+    def _roles(self, around: Surroundings) -> Roles:
         """As the tuning says: at once, late, or as if the controller were elsewhere, over the network."""
         tuning = self.tuning.get("metadata", {})
-        if not tuning.get("is_remote"):
-            return LateReach(around, lag_s=lag_s) if (lag_s := tuning.get("lag_s", 0.0)) else LocalReach(around)
-        server = LinkServer(
-            controller=around.controller, cluster_id=around.cluster_id, clock=around.clock, tasks=around.tasks
-        )
-        host = made.process.name
-
-        def listen() -> None:
-            self.network.bind(made.process, host, LINK_PORT).factory = server.protocol
-
-        async def dial(factory: Any) -> None:
-            await self.network.connect(host, LINK_PORT, factory())
-
-        return RemoteReach(around, dial=dial, began=listen)
+        if lag_s := tuning.get("lag_s", 0.0) if not tuning.get("is_remote") else 0.0:
+            return LateRoles(around, lag_s=lag_s)
+        return Roles(around, is_direct=not tuning.get("is_remote"))
 
     def _on_state(self, name: str, state: State) -> None:
         self.trace("state", name, state.value)
@@ -437,7 +431,8 @@ class Cluster:
                 continue
             # What the controller has published: its broker may know of it later.
             parts = made.broker._components
-            image = None if parts is None else parts.controller._publisher.image
+            controller = None if parts is None else parts.roles.controller
+            image = None if controller is None else controller._publisher.image
             if image is not None and object_id in image.committed and object_id not in image.unreferenced:
                 self.violation(f"{key} was deleted, and {made.process.name} still refers to it")
 

@@ -9,7 +9,7 @@ from automq.controller.link_server import LinkServer
 class MemoryTransport(asyncio.Transport):
     """One end. What is written arrives at the other in a later turn, in pieces of at most `piece` bytes."""
 
-    def __init__(self, wire: "LinkWire", protocol: asyncio.BaseProtocol) -> None:
+    def __init__(self, wire: "Wire", protocol: asyncio.BaseProtocol) -> None:
         super().__init__()
         self.wire = wire
         self.protocol = protocol
@@ -42,14 +42,31 @@ class MemoryTransport(asyncio.Transport):
                 asyncio.get_running_loop().call_soon(end.protocol.connection_lost, None)  # type: ignore[attr-defined]
 
 
-class LinkWire:
-    """Connects to whatever server is `server` at the moment."""
+class Wire:
+    """How what is written arrives."""
 
-    def __init__(self, server: LinkServer | None) -> None:
-        self.server = server
+    def __init__(self) -> None:
         self.piece = 7
         self.swallows = False
         """What is written from now on arrives nowhere."""
+
+
+def connect_in_memory(near: asyncio.BaseProtocol, far: asyncio.BaseProtocol) -> None:
+    """A connection between two protocols; the second one's end is made first."""
+    wire = Wire()
+    wire.piece = 1 << 20
+    ends = MemoryTransport(wire, near), MemoryTransport(wire, far)
+    ends[0].peer, ends[1].peer = ends[1], ends[0]
+    far.connection_made(ends[1])
+    near.connection_made(ends[0])
+
+
+class LinkWire(Wire):
+    """Connects to whatever server is `server` at the moment."""
+
+    def __init__(self, server: LinkServer | None) -> None:
+        super().__init__()
+        self.server = server
         self.dials = 0
         self.connections: list[MemoryTransport] = []
 

@@ -12,6 +12,7 @@ from automq.server.lifecycle import Reason, Refused
 from automq.server.platform import Platform
 from automq.server.setting import Address, Machine
 from automq.server.settings import Settings, build_settings
+from tests.support.link_wire import connect_in_memory
 
 
 class LoopClock:
@@ -57,6 +58,13 @@ class QuietNetwork:
     async def accept(self, bound: QuietBound, factory: Callable[[], asyncio.BaseProtocol]) -> QuietBound:
         bound.factory = factory
         return bound
+
+    async def connect(self, address: Address, factory: Callable[[], asyncio.BaseProtocol]) -> None:
+        await asyncio.sleep(0.001)
+        bound = self.bound.get(address.port)
+        if bound is None or bound.factory is None:
+            raise ConnectionRefusedError(f"nobody listens at {address}")
+        connect_in_memory(factory(), bound.factory())
 
 
 def quiet_settings(**texts: str) -> Settings:

@@ -33,8 +33,6 @@ PROGRAMMING_INTERFACE = ("automq.testing.",)
 FOR_SIMULATION = {
     "SeededEntropy": "the simulation's own entropy, of a seed",
     "InlineWorkers": "the simulation's own workers: they run at once",
-    "RemoteReach": "a broker whose controller is elsewhere: simulated worlds and tests of the link",
-    "link_server": "its other end",
 }
 OBSERVED = {
     "judge": "the commit check in one turn, which the tests of the engine decide with",

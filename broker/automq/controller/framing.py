@@ -5,6 +5,7 @@ A peer is not trusted with memory: a frame above the bound, or so many bytes tha
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from automq.controller.wire import FRAME_BYTES_MAX, HELLO_BYTES_MAX, LENGTH_BYTES
 
@@ -24,8 +25,9 @@ class FramedConnection(asyncio.Protocol):
         frame_bytes_max: int = HELLO_BYTES_MAX,
     ) -> None:
         self._on_made = on_made
-        self._on_frame = on_frame
-        self._on_lost = on_lost
+        self.on_frame = on_frame
+        self.on_lost = on_lost
+        """Both may be changed by whoever the connection is handed on to."""
         self.frame_bytes_max = frame_bytes_max
         """To be raised once the peer is known."""
         self._transport: asyncio.Transport | None = None
@@ -33,10 +35,10 @@ class FramedConnection(asyncio.Protocol):
         self._is_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's are no subclass of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
         if self._is_closed:
-            transport.abort()
+            self._transport.abort()
             return
         self._on_made()
 
@@ -52,12 +54,12 @@ class FramedConnection(asyncio.Protocol):
                 return
             body = bytes(memoryview(self._received)[LENGTH_BYTES:end])
             del self._received[:end]
-            self._on_frame(body)
+            self.on_frame(body)
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._is_closed = True
         self._received.clear()
-        self._on_lost()
+        self.on_lost()
 
     @property
     def is_open(self) -> bool:

@@ -58,11 +58,13 @@ class _Session:
 class _Peer:
     """One connection."""
 
-    def __init__(self, server: "LinkServer") -> None:
+    def __init__(self, server: "LinkServer", frames: FramedConnection | None = None) -> None:
         self._server = server
         self.session: _Session | None = None
         self._silence: asyncio.TimerHandle | None = None
-        self.frames = FramedConnection(on_made=self._on_made, on_frame=self._on_frame, on_lost=self._on_lost)
+        if frames is not None:
+            frames.on_frame, frames.on_lost = self._on_frame, self._on_lost
+        self.frames = frames or FramedConnection(on_made=self._on_made, on_frame=self._on_frame, on_lost=self._on_lost)
 
     def _on_made(self) -> None:
         self._silence = asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self.frames.close)
@@ -107,6 +109,12 @@ class LinkServer:
     def protocol(self) -> asyncio.BaseProtocol:
         """Of a new connection."""
         return _Peer(self).frames
+
+    def take(self, frames: FramedConnection, hello: Hello) -> None:
+        """A connection on which somebody else has read the first message."""
+        peer = _Peer(self, frames)
+        self.peers[peer] = None
+        self.on_hello(peer, hello)
 
     @property
     def session_count(self) -> int:

@@ -29,16 +29,16 @@ def loads(image: MetadataImage) -> dict[NodeId, int]:
 class Placement:
     """Places the partitions of one request, each on the broker with the fewest, the lower id first.
 
-    What the same request has placed already counts. `only` is the one broker that is known to be alive, where a
-    cluster can have no other; `without` are those that wish to stop. `given` is what is taken from brokers to be placed
-    anew.
+    What the same request has placed already counts. `among` are the brokers that are known to be there, None where
+    nobody has looked: every one that is not fenced; `without` are those that wish to stop. `given` is what is taken
+    from brokers to be placed anew.
     """
 
     def __init__(
         self,
         image: MetadataImage,
         *,
-        only: NodeId | None = None,
+        among: Collection[NodeId] | None = None,
         without: Collection[NodeId] = (),
         given: Mapping[NodeId, int] = NOTHING_GIVEN,
     ) -> None:
@@ -46,7 +46,7 @@ class Placement:
         self._loads = [
             (counts.get(node, 0) - given.get(node, 0), node)
             for node in eligible(image)
-            if only in (None, node) and node not in without
+            if (among is None or node in among) and node not in without
         ]
         """A heap."""
         heapq.heapify(self._loads)

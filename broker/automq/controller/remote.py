@@ -6,6 +6,7 @@ the outcome stays unknown, and whoever asked is told so.
 """
 
 import asyncio
+import enum
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,24 @@ class LinkSettings:
     """For an answer, over any number of connections: longer than the controller waits for a store that is slow."""
 
 
+class Contact(enum.Enum):
+    """Why no controller answered."""
+
+    REFUSED = "refused"
+    """Nobody listens there, or the connection was reset."""
+    SILENT = "silent"
+    DENIED = "denied"
+    """Whoever answered is not the controller."""
+
+
+class Unreached(NotController):
+    """Nobody answered as the controller."""
+
+    def __init__(self, message: str, contact: Contact) -> None:
+        super().__init__(message)
+        self.contact = contact
+
+
 class _ConnectionLost(Exception):
     """The connection ended before the answer came."""
 
@@ -78,7 +97,7 @@ class _Connection:
             case Welcome() if not self.welcomed.done():
                 self.welcomed.set_result(message)
             case Refused() if not self.welcomed.done():
-                self.welcomed.set_exception(NotController(message.message))
+                self.welcomed.set_exception(Unreached(message.message, Contact.DENIED))
                 self.frames.close()
             case Answered():
                 waiting = self.waiting.pop(message.number, None)
@@ -112,7 +131,10 @@ class RemoteLink:
         entropy: Entropy,
         tasks: Tasks,
         settings: LinkSettings | None = None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_lost` is called when a connection to the controller has ended by itself."""
+        self._on_connection_lost = on_lost
         self._dial = dial
         self._entropy = entropy
         self._tasks = tasks
@@ -137,6 +159,15 @@ class RemoteLink:
     @property
     def leader(self) -> Leader | None:
         return None if self._welcome is None else Leader(self._welcome.node, self._welcome.epoch)
+
+    async def connect(self) -> Leader:
+        """Whoever answers as the controller. Raises Unreached, or NotController where nobody is known."""
+        welcome = (await self._connected()).welcomed.result()
+        return Leader(welcome.node, welcome.epoch)
+
+    def disconnect(self) -> None:
+        """The controller is somebody else now: what is outstanding is asked again, of whoever `dial` finds."""
+        self._drop()
 
     async def ask(self, request: Request) -> Answer:
         if len(self._outstanding) >= ASKS_MAX:
@@ -226,11 +257,13 @@ class RemoteLink:
                 self._welcome = await connection.welcomed
         except TimeoutError:
             connection.frames.close()
-            return NotController(f"no controller answered in {self._settings.connect_timeout_s:g} s")
+            return Unreached(f"no controller answered in {self._settings.connect_timeout_s:g} s", Contact.SILENT)
         except _ConnectionLost:
-            return NotController("the controller ended the connection")
+            return Unreached("the controller ended the connection", Contact.REFUSED)
         except OSError as error:
-            return NotController(f"the controller cannot be reached: {error}")
+            is_refusal = isinstance(error, ConnectionRefusedError | ConnectionResetError)
+            contact = Contact.REFUSED if is_refusal else Contact.SILENT
+            return Unreached(f"the controller cannot be reached: {error}", contact)
         except NotController as error:
             self._welcome = None
             return error
@@ -240,6 +273,7 @@ class RemoteLink:
     def _on_lost(self, connection: _Connection) -> None:
         if self._connection is connection:
             self._connection = None
+            self._on_connection_lost()
 
     def _drop(self, connection: _Connection | None = None) -> None:
         """Whoever was asked is not to be asked again over this connection."""

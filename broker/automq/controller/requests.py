@@ -27,7 +27,7 @@ from automq.controller.model import (
     TopicSpec,
     WalToRecover,
 )
-from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
+from automq.ids import BrokerEpoch, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata.record_parts import IN_THE_BUCKET
 from automq.metadata.records import Endpoint, WalDescriptor
 from automq.s3stream.model import CommitRequest, CommitResult, RecoveredLog, StreamTrim, Trimmed, Unplaced
@@ -238,6 +238,35 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=20):
     wants_to_stop: bool = False
 
 
+class FollowedSlot(msgspec.Struct, frozen=True, array_like=True):
+    """A slot of the metadata log: what lies in the bucket at (epoch, sequence)."""
+
+    epoch: ControllerEpoch
+    sequence: int
+    body: bytes
+
+
+class Followed(msgspec.Struct, frozen=True, array_like=True):
+    """What came behind the records that were asked for."""
+
+    slots: Sequence[FollowedSlot] = ()
+    """None, when nothing came in time."""
+    is_behind: bool = False
+    """The controller does not have what comes next: read the bucket."""
+    successor: NodeId | None = None
+    """The controller stops: this broker claims at once."""
+
+
+class Follow(msgspec.Struct, frozen=True, array_like=True, tag=30):
+    """Durable slots behind so many records, as soon as there are any. It changes nothing."""
+
+    ANSWER: ClassVar = Followed
+    ONCE: ClassVar = False
+    node: NodeId
+    record_number: int
+    wait_ms: int
+
+
 Request = (
     RegisterBroker
     | FenceBroker
@@ -259,6 +288,7 @@ Request = (
     | Confirm
     | RaiseFormatLevel
     | Heartbeat
+    | Follow
 )
 
 REQUEST_TYPES: Final[tuple[type[msgspec.Struct], ...]] = get_args(Request)

@@ -6,7 +6,7 @@ more, `LogFenced` when another controller has taken over, `LogFailed` after `clo
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, TypeVar, Unpack
 
 from automq.controller import brokers, configs, damage, format_levels, objects, streams, topics
@@ -15,6 +15,7 @@ from automq.controller.commands import Commands
 from automq.controller.commit_check import judge_in_turns
 from automq.controller.compaction_check import CompactionRequest, CompactionResult, judge_compaction
 from automq.controller.controller_metrics import ControllerMetrics
+from automq.controller.followers import Followers
 from automq.controller.link import Leader
 from automq.controller.membership import Membership
 from automq.controller.model import (
@@ -29,17 +30,17 @@ from automq.controller.model import (
     WalToRecover,
 )
 from automq.controller.reports import DamageReports
+from automq.controller.taking_over import TakingOver
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
 from automq.metadata.change import MetadataChange
-from automq.metadata.claim import NO_EPOCH, ClaimantAddress, claim_next_epoch
+from automq.metadata.claim import NO_EPOCH, ClaimantAddress
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import Lease
-from automq.metadata.loader import Loaded, LogLoader
+from automq.metadata.loader import Loaded
 from automq.metadata.log import MetadataLog
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import FormatLevelRaised, MetadataRecord, PrefixOwnerSet
-from automq.metadata.refusal import StoreOwnedByAnother
 from automq.metadata.replay import MetadataMachine
 from automq.replicated.driver import GradualDriver
 from automq.replicated.machine import Decision, LogFailed
@@ -106,6 +107,7 @@ class Controller:
         self._trusted_time, self._snapshot_memory = trusted_time, snapshot_memory
         self._patience = Patience(entropy=entropy, on_store=on_store)
         self._metrics = metrics
+        self.followers = Followers(clock)
         self._reports = DamageReports(gauge=metrics.damaged_keys)
         self._machine = MetadataMachine(publisher.image)
         self._epoch = ControllerEpoch(0)
@@ -149,6 +151,7 @@ class Controller:
         recorded_owner: str | None = None,
         known: Loaded | None = None,
         above: ControllerEpoch = NO_EPOCH,
+        is_contest: bool = False,
     ) -> None:
         """Claim, fence and replay every lower epoch, publish the image, and record `owner` if it is a new one.
 
@@ -159,35 +162,25 @@ class Controller:
         StoreUnsuitable, StoreDamaged, FormatTooNew.
         """
         assert self._driver is None
-        self._epoch = await claim_next_epoch(
+        taking_over = TakingOver(
             store=self._store,
             cluster_id=self._cluster_id,
             node=self._node,
-            entropy=self._entropy,
-            patience=self._patience,
-            above=above,
-            owner=owner,
-            record_number=0 if known is None else known.image.record_number,
             where=self._where,
-        )
-        loader = LogLoader(
-            store=self._store,
-            cluster_id=self._cluster_id,
             entropy=self._entropy,
             patience=self._patience,
             tasks=self._tasks,
             memory=self._snapshot_memory,
         )
-        loaded = await loader.take_over(self._epoch, known)
-        found = loaded.image.prefix_owner
-        if found not in (None, owner, recorded_owner):
-            raise StoreOwnedByAnother(f"cluster {self._cluster_id} was taken over by {found} meanwhile")
+        number = 0 if known is None else known.image.record_number
+        self._epoch = await taking_over.claim(above=above, owner=owner, record_number=number, is_contest=is_contest)
+        loaded = await taking_over.load(self._epoch, known, owners=(None, owner, recorded_owner))
         self._begin(loaded)
         records: list[MetadataRecord] = []
         level = format_levels.level_at_claim(loaded.image)
         if loaded.image.format_level < level:
             records.append(FormatLevelRaised(level=level))
-        if found != owner:
+        if loaded.image.prefix_owner != owner:
             records.append(PrefixOwnerSet(owner=owner))
         if records:
             await self._call(lambda _image: Decision(records, None))
@@ -216,7 +209,9 @@ class Controller:
             on_fenced=self._on_lost,
             on_damaged=self._on_lost,
             now=self._clock.boottime,
+            on_durable=self.followers.on_durable,
         )
+        self.followers.begin(loaded.image.record_number)
         self._machine = MetadataMachine(loaded.image, remembers=True)
         self._driver = GradualDriver(
             self._machine,
@@ -301,6 +296,7 @@ class Controller:
             self._membership.stop()
         if self._background is not None:
             self._background.stop()
+        self.followers.fail(error)
         if self._driver is not None:
             self._driver.fail(error)
 
@@ -432,7 +428,7 @@ class Controller:
                 settings=self._settings,
                 new_id=self._entropy.uuid,
                 validate_only=validate_only,
-                only=self._node,
+                among=self._live(),
             )
         )
 
@@ -446,7 +442,7 @@ class Controller:
         """Grow topics; one result for each name, in order."""
         return await self._call_in_turns(
             lambda image: topics.create_partitions(
-                image, specs, settings=self._settings, validate_only=validate_only, only=self._node
+                image, specs, settings=self._settings, validate_only=validate_only, among=self._live()
             )
         )
 
@@ -490,6 +486,10 @@ class Controller:
         """See `ObjectManager.confirm`. Raises BrokerFenced, StoreError."""
         await self._started().prove_unfenced()
         brokers.check_alive(self._publisher.image, node, epoch)
+
+    def _live(self) -> Collection[NodeId]:
+        """Brokers that are known to be there: whoever follows, and this one."""
+        return {self._node, *self.followers.live()}
 
     # What the background asks for.
 

@@ -57,6 +57,7 @@ PERFORM: Final[Mapping[type, Perform]] = {
     requests.Confirm: lambda to, r: to.confirm(r.node, r.epoch),
     requests.Heartbeat: lambda to, r: _hear(to, r),
     requests.RaiseFormatLevel: lambda to, r: to.raise_format_level(r.level),
+    requests.Follow: lambda to, r: to.followers.follow(r.node, r.record_number, r.wait_ms / 1000),
 }
 
 

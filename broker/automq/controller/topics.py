@@ -9,7 +9,7 @@ import dataclasses
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Final
 
 from automq.controller.configs import canonical_configs, check_configs
@@ -53,15 +53,15 @@ class _Batch:
     settings: ControllerSettings
     records: list[MetadataRecord]
     next_stream: int
-    only: NodeId | None
-    """The one broker that is known to be alive, where a cluster can have no other."""
+    among: Collection[NodeId] | None
+    """The brokers that are known to be there; None: every registered one that is not fenced."""
     placement: Placement
     partitions: int = 0
 
     @classmethod
-    def of(cls, image: MetadataImage, settings: ControllerSettings, only: NodeId | None) -> "_Batch":
+    def of(cls, image: MetadataImage, settings: ControllerSettings, among: Collection[NodeId] | None) -> "_Batch":
         """Nothing decided yet."""
-        return cls(image, settings, [], image.next_stream, only, Placement(image, only=only))
+        return cls(image, settings, [], image.next_stream, among, Placement(image, among=among))
 
     def add(
         self, topic_id: TopicId, *, first: int, count: int, assignments: Sequence[Sequence[NodeId]] | None
@@ -104,10 +104,10 @@ def create_topics(
     settings: ControllerSettings,
     new_id: Callable[[], uuid.UUID],
     validate_only: bool,
-    only: NodeId | None = None,
+    among: Collection[NodeId] | None = None,
 ) -> Parts:
     """One result for each name, in the order of the request. A name that comes twice is refused as a whole."""
-    batch = _Batch.of(image, settings, only)
+    batch = _Batch.of(image, settings, among)
     names = Counter(spec.name for spec in specs)
     taken: dict[str, str] = {}
     results: dict[str, TopicResult] = {}
@@ -244,7 +244,7 @@ def _check_list(batch: _Batch, nodes: Sequence[NodeId]) -> None:
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             f"The manual partition assignment includes broker {nodes[0]}, but no such broker is registered.",
         )
-    if leader.fenced or batch.only not in (None, leader.node):
+    if leader.fenced or (batch.among is not None and leader.node not in batch.among):
         raise ApiError(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
             f"All brokers specified in the manual partition assignment are fenced or in controlled shutdown: "
@@ -258,10 +258,10 @@ def create_partitions(
     *,
     settings: ControllerSettings,
     validate_only: bool,
-    only: NodeId | None = None,
+    among: Collection[NodeId] | None = None,
 ) -> Parts:
     """Grow topics; one result for each name."""
-    batch = _Batch.of(image, settings, only)
+    batch = _Batch.of(image, settings, among)
     names = Counter(spec.name for spec in specs)
     results: dict[str, TopicResult] = {}
     for spec in specs:

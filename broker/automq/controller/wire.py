@@ -10,6 +10,9 @@ handshake tells who speaks which.
     controller   Welcome, or Refused       and the end of the connection
     broker       Ask                       any number at once; each is numbered within the broker's session
     controller   Answered                  in any order, by number
+
+    broker       DoYouHear                 of any other broker, instead of Hello: the question of a candidate
+    broker       Hear                      the answer
 """
 
 from collections.abc import Mapping, Sequence
@@ -108,7 +111,19 @@ class Answered(msgspec.Struct, frozen=True, array_like=True, tag=5):
     not_controller: str | None = None
 
 
-Message = Hello | Welcome | Refused | Ask | Answered
+class DoYouHear(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """A candidate asks another broker whether it hears a controller."""
+
+    cluster_id: ClusterId
+
+
+class Hear(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """The epoch of the controller that was heard lately."""
+
+    epoch: ControllerEpoch | None
+
+
+Message = Hello | Welcome | Refused | Ask | Answered | DoYouHear | Hear
 
 
 def _trimmed(value: Any) -> Any:

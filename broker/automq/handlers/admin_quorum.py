@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from automq.handlers.context import NOBODY, Handler, RequestContext
+from automq.metadata.records import INTERNAL_LISTENER
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.controller import (
     DescribeQuorumRequest,
@@ -35,7 +36,11 @@ async def handle_describe_quorum(context: RequestContext, request: DescribeQuoru
         return DescribeQuorumResponse(topics=topics)
     broker = context.services.metadata.image.broker(leader.node)
     endpoints = () if broker is None else broker.endpoints
-    listeners = [Listener(name=point.listener_name, host=point.host, port=point.port) for point in endpoints]
+    listeners = [
+        Listener(name=point.listener_name, host=point.host, port=point.port)
+        for point in endpoints
+        if point.listener_name != INTERNAL_LISTENER
+    ]
     is_known = any(topic.topic_name == METADATA_TOPIC for topic in request.topics)
     return DescribeQuorumResponse(
         error_message="", topics=topics, nodes=[Node(node_id=leader.node, listeners=listeners)] if is_known else []

@@ -14,6 +14,7 @@ from automq.metadata.log_format import claim_folder, claim_key, parse_claim_key
 from automq.metadata.patience import Patience
 from automq.metadata.refusal import StoreUnsuitable
 from automq.metadata.sealed import seal, unseal
+from automq.replicated.machine import LogFenced
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
 from automq.s3stream.model import CorruptData
@@ -137,11 +138,12 @@ async def claim_next_epoch(
     owner: str | None = None,
     record_number: int = 0,
     where: ClaimantAddress | None = None,
+    is_contest: bool = False,
 ) -> ControllerEpoch:
     """Take an epoch above `above` and above every claim. It is ours alone from then on.
 
     `owner` is whom we run the cluster for, `record_number` how long the log was when we read it: both outlive the log.
-    `where` is our internal listener.
+    `where` is our internal listener. In a contest the first wins: LogFenced is raised where somebody was faster.
 
     Raises StoreUnsuitable when the store hides claims that exist, or lets a claim be created twice.
     """
@@ -150,6 +152,9 @@ async def claim_next_epoch(
     omissions = 0
     while True:
         listed = await highest_claim(store, cluster_id, patience)
+        if is_contest and listed > above:
+            # Rule: a claim above one that was not known would take it from whoever has just won it.
+            raise LogFenced(f"controller epoch {listed} was claimed by another process first")
         if taken > above and listed < taken:
             omissions += 1
             log.warning(

@@ -14,9 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from automq.ids import ClusterId, ControllerEpoch, NodeId
+from automq.ids import ClusterId, ControllerEpoch
 from automq.metadata.claim import NO_EPOCH, claim_for_format
-from automq.metadata.company import check_alone, other_brokers
 from automq.metadata.evidence import (
     check_layout,
     check_objects,
@@ -76,8 +75,6 @@ class OpenedCluster:
     """The metadata log, read and compared with what else is there."""
     newest_epoch: ControllerEpoch
     """The highest controller epoch that anything knows of: the next claim is above it."""
-    others: Sequence[NodeId] = ()
-    """Other node ids that are registered, of a former version that let several in."""
     weaknesses: str = ""
     """What the doctor required in vain when the prefix was formatted; empty when there is nothing."""
 
@@ -173,7 +170,6 @@ class Prefix:
     async def open_or_format(
         self,
         *,
-        node: NodeId,
         cluster_id: str | None,
         owner: str | None,
         adopt: str | None,
@@ -181,7 +177,7 @@ class Prefix:
     ) -> OpenedCluster:
         """What this process may claim next. Waits while the store fails.
 
-        Raises StoreUnsuitable, StoreOwnedByAnother, StoreClusterMissing, ClusterInUse, FormatTooNew, CorruptData;
+        Raises StoreUnsuitable, StoreOwnedByAnother, StoreClusterMissing, FormatTooNew, CorruptData;
         nothing was changed then.
         """
         formatted = False
@@ -194,22 +190,16 @@ class Prefix:
         check_named(found.cluster_id, cluster_id)
         await self._check_not_erasing(found.cluster_id)
         loaded, newest_epoch = await self._load(found.cluster_id)
-        image = loaded.image
-        recorded = image.prefix_owner
+        recorded = loaded.image.prefix_owner
         if not may_run(recorded=recorded, owner=owner):
             check_adoption(found.cluster_id, recorded=recorded, adopt=adopt)
             await self._check_lease_silent(found.cluster_id, recorded, lease_span_s)
-        if other_brokers(image, node):
-            watch = LeaseWatch(store=self._store, cluster_id=found.cluster_id, clock=self._clock)
-            await self._patience.insist(watch.look)
-            check_alone(image, node, watch.content)
         return OpenedCluster(
             cluster_id=found.cluster_id,
             formatted=formatted,
             recorded_owner=recorded,
             loaded=loaded,
             newest_epoch=newest_epoch,
-            others=tuple(other_brokers(image, node)),
             weaknesses=weaknesses_of(found.verdict),
         )
 

@@ -1,21 +1,34 @@
-"""Following the metadata log in the bucket: what others append shows in the image here, in order; nothing is written.
+"""Following the metadata log: what others append shows in the image here, in order; nothing is written.
 
-A look costs one small read while nothing comes. Now and then it is a whole one, by the loader's rules: it finds higher
-claims, fences, and that slots were trimmed which were not read yet; then the newest snapshot is loaded, and subscribers
-are given one change for all that happened. A store that cannot be read only makes the image older.
+Where the controller answers, it is asked first: it has what comes next as soon as that is durable. A follower that it
+has nothing for, because it is far behind, reads the bucket. A look there costs one small read while nothing comes. Now
+and then it is a whole one, by the loader's rules: it finds higher claims, fences, and that slots were trimmed which
+were not read yet; then the newest snapshot is loaded, and subscribers are given one change for all that happened. A
+store that cannot be read only makes the image older.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from automq.metadata.loader import Loaded, LogLoader
+from automq.metadata.log_format import LogPosition
 from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.clock import Clock
 
 LOOK_INTERVAL_S: Final = 1.0
 WHOLE_LOOK_INTERVAL_S: Final = 10.0
 """Some listings: what a change of the controller takes to show when nobody tells of it."""
+
+
+class NotAnswered(Exception):
+    """The controller does not answer, or has not what comes next: read the bucket."""
+
+
+SlotBytes = tuple[LogPosition, bytes]
+AskForSlots = Callable[[int], Awaitable[Sequence[SlotBytes]]]
+"""Slots behind so many records, as soon as there are any; none when there were none for a while. Raises NotAnswered."""
 
 
 class LogFollower:
@@ -28,7 +41,9 @@ class LogFollower:
         publisher: MetadataPublisher,
         clock: Clock,
         interval_s: float = LOOK_INTERVAL_S,
+        ask: AskForSlots | None = None,
     ) -> None:
+        self._ask = ask
         self._loader = loader
         self._publisher = publisher
         self._clock = clock
@@ -47,12 +62,34 @@ class LogFollower:
         self._whole_look_at = self._clock.monotonic()
         self._publisher.replace(known.image)
         while True:
+            if await self._follow_controller():
+                continue
             await self.look()
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._told.wait()
             except TimeoutError:
                 pass
+
+    @property
+    def known(self) -> Loaded:
+        """What was read last."""
+        return self._known()
+
+    async def _follow_controller(self) -> bool:
+        """Whether the controller has answered, and all that it had is published."""
+        if self._ask is None:
+            return False
+        try:
+            slots = await self._ask(self._known().image.record_number)
+        except NotAnswered:
+            return False
+        for position, body in slots:
+            loaded = await self._loader.apply(self._known(), position, body)
+            if loaded is None:
+                return False
+            self._publish(loaded)
+        return True
 
     async def look(self) -> None:
         """Publish what has come. Raises StoreDamaged, FormatTooNew."""

@@ -175,6 +175,20 @@ class LogLoader:
         data = await self._read_slot(position)
         if data is None:
             return known
+        return await self._go_on(known, position, data)
+
+    async def apply(self, known: Loaded, position: LogPosition, data: bytes) -> Loaded | None:
+        """`known` and a slot that the controller says is durable, whose change it tells; see `read_next`.
+
+        None where it does not go on where we are. A controller that was asked has fenced every lower epoch, so what
+        it appended behind the same number of records goes on there. Raises StoreDamaged, FormatTooNew.
+        """
+        resume = known.resume
+        if resume is not None and position.epoch <= resume.epoch and position != resume:
+            return None
+        return await self._go_on(known, position, data)
+
+    async def _go_on(self, known: Loaded, position: LogPosition, data: bytes) -> Loaded | None:
         slot = decode_slot(self._cluster_id, position, data)
         if slot.kind != Kind.RECORDS or slot.first_record != known.image.record_number:
             return None
@@ -184,7 +198,10 @@ class LogLoader:
         check_format_level(self._cluster_id, change.new)
         behind = LogPosition(position.epoch, position.sequence + 1)
         end = max(known.end, behind)
-        return replace(known, image=change.new, slots=known.slots + 1, end=end, resume=behind, change=change)
+        newest = max(known.newest_epoch, position.epoch)
+        return replace(
+            known, image=change.new, slots=known.slots + 1, end=end, newest_epoch=newest, resume=behind, change=change
+        )
 
     async def newest_epoch(self) -> ControllerEpoch:
         """The newest epoch that was claimed, or that slots or a snapshot show to have been; 0 when there is none."""

@@ -58,6 +58,10 @@ class _Waiting:
     done: asyncio.Future[None]
 
 
+OnDurable = Callable[[LogPosition, int, int, Sequence[bytes]], None]
+"""Where a slot is, how many records come before it, how many there are with it, and its bytes."""
+
+
 class MetadataLog:
     """Implements `RecordLog` for one controller epoch.
 
@@ -77,9 +81,14 @@ class MetadataLog:
         patience: Patience,
         on_fenced: Callable[[LogFenced], None],
         on_damaged: Callable[[StoreDamaged], None],
+        on_durable: OnDurable = lambda _position, _first, _number, _body: None,
         now: Callable[[], float] | None = None,
     ) -> None:
-        """`now` is the clock that `proved_at` is told by."""
+        """`on_durable` is called with each slot that has become durable, before whoever waits for it.
+
+        `now` is the clock that `proved_at` is told by.
+        """
+        self._on_durable = on_durable
         self._now = now
         self.proved_at: float | None = None
         """When the append or look began that last showed that nobody had taken over; None before the first."""
@@ -211,7 +220,7 @@ class MetadataLog:
                     self._break(error)
                     return
                 self._prove(began)
-                self._confirm(group, records=len(encoded), size=sum(map(len, body)))
+                self._confirm(group, records=len(encoded), body=body)
         finally:
             self._writing = False
 
@@ -237,11 +246,13 @@ class MetadataLog:
         self._waiting_bytes -= size
         return group
 
-    def _confirm(self, group: Sequence[_Waiting], *, records: int, size: int) -> None:
+    def _confirm(self, group: Sequence[_Waiting], *, records: int, body: Sequence[bytes]) -> None:
         """Rule: acknowledged strictly in slot order, and within a slot in the order of the calls."""
-        self._next = LogPosition(self._next.epoch, self._next.sequence + 1)
+        position, first_record = self._next, self._record_number
+        self._next = LogPosition(position.epoch, position.sequence + 1)
         self._record_number += records
-        self.bytes_written += size
+        self.bytes_written += sum(map(len, body))
+        self._on_durable(position, first_record, self._record_number, body)
         self._in_flight = ()
         for waiting in group:
             if not waiting.done.done():

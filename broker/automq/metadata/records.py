@@ -28,6 +28,9 @@ from automq.metadata.record_parts import StreamOpening as StreamOpening
 from automq.metadata.record_parts import UnplacedRange as UnplacedRange
 from automq.metadata.record_parts import WalDescriptor as WalDescriptor
 
+INTERNAL_LISTENER: Final = "AUTOMQ_INTERNAL"
+"""The name under which a broker registers where other brokers reach it; no client is told of it."""
+
 
 class BrokerRegistered(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """A new incarnation of a node, with an empty write-ahead log. `epoch` is above every epoch ever given."""

@@ -14,7 +14,6 @@ from typing import Final
 
 from automq.ids import ClusterId
 from automq.metadata.cluster import OpenedCluster, Prefix
-from automq.metadata.company import other_brokers
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import LeaseContent, LeaseWatch
 from automq.metadata.patience import Patience
@@ -36,7 +35,7 @@ from automq.server.setting import Address
 from automq.server.settings import Settings
 from automq.server.state_metrics import StateMetrics
 from automq.server.store_health import StoreHealth
-from automq.server.wiring import endpoints, node_of
+from automq.server.wiring import endpoints, internal_address, internal_endpoint, node_of
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +95,8 @@ class Broker:
         )
         self._bound: dict[str, Bound] = {}
         self._http: Bound | None = None
+        self._internal: Bound | None = None
+        self._internal_accepting: Accepting | None = None
         self._probing: Accepting | None = None
         self._listening: list[Accepting] = []
         self._store: ObservedStore | None = None
@@ -156,14 +157,7 @@ class Broker:
         }
 
     def _damage_summary(self) -> str | None:
-        if self._components is None:
-            return None
-        partitions = self._components.partitions
-        found = [
-            self._components.controller.damage_summary(),
-            None if partitions is None else partitions.damage_summary(),
-        ]
-        return "; ".join(summary for summary in found if summary is not None) or None
+        return None if self._components is None else self._components.damage_summary()
 
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` at that interval as long as the broker runs."""
@@ -232,6 +226,10 @@ class Broker:
                 self._on_fenced(BrokerFenced(str(error), by=FencedBy.METADATA_LOG))
             case FormatTooNew():
                 self._end(format_refusal(error, self.settings.cluster.storage_uri))
+            case StoreOwnedByAnother():
+                self._end(self._refused(Reason.STORE_OWNED_BY_ANOTHER, error))
+            case StoreUnsuitable():
+                self._end(self._refused(Reason.STORE_UNSUITABLE, error))
             case _:
                 self._end(error)
 
@@ -239,6 +237,7 @@ class Broker:
         """Take every address, before the store is touched. Raises Refused."""
         for listener in self.settings.node.listeners:
             self._bound[listener.name] = self._bind_one(listener.address, f"listener {listener.name}")
+        self._internal = self._bind_one(self.settings.internal_listener(), "automq.internal.listener")
         self._http = self._bind_one(self.settings.server.http, "automq.http.address")
 
     def _bind_one(self, address: Address, what: str) -> Bound:
@@ -260,6 +259,8 @@ class Broker:
             await self._take_over(opened)
         except Refused as refused:
             self._end(refused)
+        except ClusterInUse as error:
+            self._end(self._refused(Reason.CLUSTER_IN_USE, error))
         except StoreUnsuitable as error:
             self._end(self._refused(Reason.STORE_UNSUITABLE, error))
         except StoreOwnedByAnother as error:
@@ -294,11 +295,7 @@ class Broker:
         )
         cluster = self.settings.cluster
         try:
-            return await prefix.open_or_format(
-                node=self._node, cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt
-            )
-        except ClusterInUse as error:
-            raise self._refused(Reason.CLUSTER_IN_USE, error) from error
+            return await prefix.open_or_format(cluster_id=cluster.cluster_id, owner=cluster.owner, adopt=cluster.adopt)
         except StoreClusterMissing as error:
             raise self._refused(Reason.STORE_CLUSTER_MISSING, error) from error
 
@@ -345,14 +342,15 @@ class Broker:
             on_damaged=self._on_damaged,
             trusted_before=None if watch.content is None else watch.content.time,
         )
-        await components.claim(opened)
-        others = other_brokers(components.metadata.image, self._node)
-        if set(others) - set(opened.others):
-            # It came between our look and our claim. Nothing of ours is registered: its next start goes on.
-            what = ClusterInUse(f"node id {others[0]} registered while this one started; start one of them")
-            raise self._refused(Reason.CLUSTER_IN_USE, what)
+        assert self._internal is not None
+        where = internal_address(self.settings, self._internal.port)
+        self._internal_accepting = await self._platform.network.accept(
+            self._internal, components.roles.listener.protocol
+        )
+        self.lifecycle.say("looking for the controller of the cluster")
+        await components.join(opened, where)
         ports = {name: bound.port for name, bound in self._bound.items()}
-        registration = await components.register(endpoints(self.settings, ports))
+        registration = await components.register([*endpoints(self.settings, ports), internal_endpoint(where)])
         logs = f"{len(registration.wals)} write-ahead logs of former processes"
         self.lifecycle.move(Event.REGISTERED, f"recovering {logs}")
         await components.recover(registration)
@@ -413,7 +411,7 @@ class Broker:
 
         def name_successor() -> None:
             content = watch.content
-            if content is not None and content.epoch > components.controller.epoch:
+            if content is not None and content.epoch > components.roles.held_epoch:
                 self.lifecycle.say(self._fenced_message(content), Reason.FENCED)
 
         watching = self._tasks.spawn(
@@ -458,13 +456,15 @@ class Broker:
         if self._components is not None:
             await self._components.close()
         running = await self._tasks.close(timeout_s=CLOSE_S)
-        if self._probing is not None:
-            self._probing.close()
+        for accepting in (self._probing, self._internal_accepting):
+            if accepting is not None:
+                accepting.close()
         self._probes.close()
         for bound in self._bound.values():
             bound.close()
-        if self._http is not None:
-            self._http.close()
+        for taken in (self._internal, self._http):
+            if taken is not None:
+                taken.close()
         if self._store is not None and not running:
             closing = Tasks(f"end of broker {self._node}", on_crash=lambda _name, _error: None)
             _ = closing.spawn(self._close_store(self._store), name="close the store")

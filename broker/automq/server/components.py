@@ -17,6 +17,7 @@ from automq.handlers.context import Services
 from automq.handlers.producer_ids import ProducerIds
 from automq.ids import BrokerEpoch, ClusterId
 from automq.metadata.change import Aspect, MetadataChange
+from automq.metadata.claim import ClaimantAddress
 from automq.metadata.cluster import OpenedCluster
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint
@@ -41,7 +42,8 @@ from automq.server.listener import KafkaServer
 from automq.server.observed_store import ObservedStore
 from automq.server.platform import Platform
 from automq.server.presence import PresenceWatch, expectations
-from automq.server.reach import Surroundings
+from automq.server.roles import Surroundings
+from automq.server.setting import Address
 from automq.server.settings import Settings
 from automq.server.wiring import (
     broker_configs,
@@ -61,7 +63,7 @@ INCARNATION_BYTES: Final = 16
 
 
 class Components:
-    """Order of life: `claim`, `register`, `recover`, `open`; then `drain` or `halt`; then `close`."""
+    """Order of life: `join`, `register`, `recover`, `open`; then `drain` or `halt`; then `close`."""
 
     def __init__(
         self,
@@ -88,40 +90,26 @@ class Components:
         self.recovered_logs = 0
         """Write-ahead logs of former processes that were read to their end."""
         self._aging = WallTimeGuard(platform.clock, metrics, boot_id=platform.boot_id, before=trusted_before)
-        published = MetadataPublisher()
-        self.controller = Controller(
-            settings=controller_settings(settings),
-            cluster_id=cluster_id,
-            node=self.node,
-            store=store,
-            publisher=published,
-            key_of=lambda object_id: object_key(cluster_id, object_id),
-            clock=platform.clock,
-            entropy=platform.entropy,
-            tasks=tasks,
-            metrics=ControllerMetrics(metrics, lambda: published.image),
-            on_fenced=lambda why: on_fenced(BrokerFenced(why, by=FencedBy.METADATA_LOG)),
-            on_damaged=on_damaged,
-            # The store itself tells of its outcomes.
-            on_store=lambda _error: None,
-            trusted_time=lambda: self._aging.trusted if platform.boot_id else None,
-            snapshot_memory=self._ledger.snapshots,
-        )
-        self._reach = platform.reach(
+        self._controller_metrics = ControllerMetrics(metrics, lambda: self.metadata.image)
+        self.roles = platform.roles(
             Surroundings(
-                controller=self.controller,
-                published=published,
+                make_controller=self._make_controller,
+                connect=lambda where, factory: platform.network.connect(
+                    Address(host=where.host, port=where.port), factory
+                ),
+                on_superseded=lambda why: on_fenced(BrokerFenced(why, by=FencedBy.METADATA_LOG)),
                 store=store,
                 cluster_id=cluster_id,
                 node=self.node,
+                owner=settings.cluster.owner,
                 clock=platform.clock,
                 entropy=platform.entropy,
                 tasks=tasks,
             )
         )
-        self.metadata = self._reach.metadata
+        self.metadata = self.roles.metadata
         """What this broker knows: it may be behind what the controller has published."""
-        self.client = ControllerClient(self._reach.link, self.metadata, on_behind=self._reach.notify)
+        self.client = ControllerClient(self.roles.link, self.metadata, on_behind=self.roles.notify)
         self.storage: Storage | None = None
         self.partitions: PartitionManager | None = None
         self.groups: GroupCoordinator | None = None
@@ -130,16 +118,51 @@ class Components:
         self._compaction: asyncio.Task[None] | None = None
         self._presence: asyncio.Task[None] | None = None
 
-    async def claim(self, opened: OpenedCluster) -> None:
-        """Become the controller. From here on a former process of this cluster is being fenced."""
-        await self.controller.start(
-            owner=self._settings.cluster.owner,
-            recorded_owner=opened.recorded_owner,
-            known=opened.loaded,
-            above=opened.newest_epoch,
+    def _make_controller(self, publisher: MetadataPublisher, on_lost: Callable[[str], None]) -> Controller:
+        """See `Surroundings.make_controller`."""
+        platform = self._platform
+        return Controller(
+            settings=controller_settings(self._settings),
+            cluster_id=self.cluster_id,
+            node=self.node,
+            store=self._store,
+            publisher=publisher,
+            key_of=lambda object_id: object_key(self.cluster_id, object_id),
+            clock=platform.clock,
+            entropy=platform.entropy,
+            tasks=self._tasks,
+            metrics=self._controller_metrics,
+            on_fenced=on_lost,
+            on_damaged=self._on_damaged,
+            # The store itself tells of its outcomes.
+            on_store=lambda _error: None,
+            trusted_time=lambda: self._aging.trusted if platform.boot_id else None,
+            snapshot_memory=self._ledger.snapshots,
+            where=self.roles.address,
         )
-        self._reach.begin(opened.loaded)
-        await self.metadata.wait(self.controller.record_number)
+
+    @property
+    def controller(self) -> Controller:
+        """This process's own, which holds the claim."""
+        assert self.roles.controller is not None
+        return self.roles.controller
+
+    def damage_summary(self) -> str | None:
+        """What is known to be damaged, for people; None when nothing is."""
+        controller, partitions = self.roles.controller, self.partitions
+        found = [
+            None if controller is None else controller.damage_summary(),
+            None if partitions is None else partitions.damage_summary(),
+        ]
+        return "; ".join(summary for summary in found if summary is not None) or None
+
+    async def join(self, opened: OpenedCluster, where: ClaimantAddress) -> None:
+        """Find the controller, or become it; other brokers reach this one at `where`.
+
+        Where a former process of this node was the controller, it is being fenced from here on.
+        """
+        self.roles.address = where
+        await self.roles.start(opened)
 
     async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
         """A new incarnation of this node."""
@@ -308,7 +331,7 @@ class Components:
             flushing = self._tasks.spawn(self.server.flush(), name="last answers")
         if self.storage is not None:
             await self.storage.close(upload=True)
-        await self.controller.drained()
+        await self.roles.resign()
         if flushing is not None:
             await flushing
 
@@ -323,8 +346,7 @@ class Components:
             self.storage.abandon()
         if self.partitions is not None:
             self.partitions.close()
-        self._reach.close()
-        await self.controller.close()
+        await self.roles.close()
 
     def _make_objects(self, epoch: BrokerEpoch) -> BrokerObjects:
         return BrokerObjects(controller=self.client, metadata=self.metadata, node=self.node, epoch=epoch)
@@ -369,7 +391,9 @@ class Components:
         """Nothing is acknowledged for long once the store has lost what must be there."""
         watch = PresenceWatch(
             store=self._store,
-            expectations=expectations(cluster_id=self.cluster_id, controller=self.controller, storage=storage),
+            expectations=expectations(
+                cluster_id=self.cluster_id, claimed=lambda: self.roles.newest_epoch, storage=storage
+            ),
             confirm=self._make_objects(storage.epoch).confirm,
             on_lost=storage.damage,
             clock=self._platform.clock,

@@ -143,8 +143,8 @@ MEANINGS: Final[Mapping[Reason, str]] = {
     Reason.STORE_FORMAT_TOO_NEW: "The prefix was written by a newer version of the program; nothing was touched.",
     Reason.STORE_DAMAGED: "Something that must be in the store is missing or does not decode; the message names "
     "the key. Nothing was deleted. Look with `automq fsck`; only `automq repair` gives data up, by name.",
-    Reason.CLUSTER_IN_USE: "Another node id is the broker of this cluster, and several brokers cannot form one yet; "
-    "the message names it. It was left alone.",
+    Reason.CLUSTER_IN_USE: "The controller of this cluster is alive and of an older version, which forms no cluster "
+    "with others; the message names it. It was left alone.",
     Reason.ADDRESS_IN_USE: "A listener's or the HTTP address is taken by another process.",
     Reason.FENCED: "Another process has taken over from this one; the message says how that was noticed.",
 }

@@ -23,7 +23,7 @@ from automq.s3stream.store.uri import StoreKind, open_store, parse_store_uri
 from automq.server.admission import raise_descriptor_limit
 from automq.server.compaction_process import ProcessWorker, Report
 from automq.server.lifecycle import Reason, Refused
-from automq.server.reach import LocalReach, Reach, Surroundings
+from automq.server.roles import Roles, Surroundings
 from automq.server.setting import Address
 from automq.server.settings import Settings
 
@@ -148,8 +148,8 @@ class Platform:
     boot_id: str = ""
     """Names this boot of this machine; "" where nothing does."""
     stall_watch: Callable[[Metrics], StallWatch] = lambda _metrics: NoStallWatch()
-    reach: Callable[[Surroundings], Reach] = LocalReach
-    """How a broker reaches its controller."""
+    roles: Callable[[Surroundings], Roles] = Roles
+    """How a broker reaches its controller, or becomes it."""
     compaction_worker: Callable[[Settings, int, Callable[[Report], None]], CompactionWorker | None] = (
         lambda _settings, _read_bytes, _on_report: None
     )

@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from automq.controller.service import Controller
-from automq.ids import ClusterId
+from automq.ids import ClusterId, ControllerEpoch
 from automq.metadata.log_format import claim_key
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import repeat
@@ -105,15 +104,18 @@ class PresenceWatch:
         await asyncio.sleep(self._due - now)
 
 
-def expectations(*, cluster_id: ClusterId, controller: Controller, storage: Storage) -> Sequence[Expectation]:
-    """What a serving broker expects: its claim, the key `cluster`, and an acknowledged slot that is still needed.
+def expectations(
+    *, cluster_id: ClusterId, claimed: Callable[[], ControllerEpoch], storage: Storage
+) -> Sequence[Expectation]:
+    """What a serving broker expects: the newest claim that it knows of (`claimed`), whosever it is, the key `cluster`,
+    and an acknowledged slot that is still needed.
 
     That is the one that was the newest a round ago, or the oldest there is: the newest has only just been written.
     """
     remembered = -1
 
     def claim() -> Expected:
-        return Expected(claim_key(cluster_id, controller.epoch), "this controller's claim")
+        return Expected(claim_key(cluster_id, claimed()), "the controller's claim")
 
     def cluster() -> Expected:
         return Expected(CLUSTER_KEY, "the key that says which cluster this is")

@@ -41,7 +41,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "controller.listener.names": "there is no controller listener: remove it",
     "zookeeper.connect": "there is no ZooKeeper: remove it",
     "broker.id": "use node.id",
-    "inter.broker.listener.name": "brokers do not talk to each other yet: remove it",
+    "inter.broker.listener.name": "brokers reach each other at automq.internal.listener: set that, or remove it",
     "num.network.threads": "one event loop serves all connections: remove it",
     "num.io.threads": "one event loop serves all requests: remove it",
     "num.recovery.threads.per.data.dir": "nothing is recovered from a disk: remove it",
@@ -90,6 +90,24 @@ class NodeSettings:
         doc="What clients are told for each listener, by name. Metadata answers with the listener that the request "
         "came in on.",
         used_by="handlers/discovery",
+    )
+    internal: Address | None = setting(
+        "automq.internal.listener",
+        address(),
+        default=None,
+        default_text="the host of the first of listeners, a free port",
+        doc="Where the other brokers of the cluster reach this one. It speaks no Kafka, and nobody proves who he is: "
+        "it belongs on a network that only brokers reach. Behind a firewall it needs a fixed port.",
+        used_by="server/broker",
+    )
+    internal_advertised: Address | None = setting(
+        "automq.internal.advertised.listener",
+        address(),
+        default=None,
+        default_text="automq.internal.listener, with the machine's name for an empty host",
+        doc="What the other brokers are told. Each of them must be able to connect there; port 0 stands for the one "
+        "that is listened on.",
+        used_by="server/broker",
     )
     protocols: dict[str, str] = setting(
         "listener.security.protocol.map",
@@ -424,73 +442,4 @@ class TopicSettings:
         default=86_400_000,
         doc="How long a partition remembers an idempotent producer that is silent.",
         used_by="partition/producer_state",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupServerSettings:
-    """Consumer groups; Kafka's names and defaults."""
-
-    initial_rebalance_delay_ms: int = setting(
-        "group.initial.rebalance.delay.ms",
-        integer(),
-        default=3_000,
-        doc="How long the first rebalance of an empty group waits for more members.",
-        used_by="coordinators/group",
-    )
-    session_timeout_ms_min: int = setting(
-        "group.min.session.timeout.ms",
-        integer(),
-        default=6_000,
-        doc="Shortest session time-out that a member may ask for.",
-        used_by="coordinators/group",
-    )
-    session_timeout_ms_max: int = setting(
-        "group.max.session.timeout.ms",
-        integer(),
-        default=1_800_000,
-        doc="Longest session time-out that a member may ask for.",
-        used_by="coordinators/group",
-    )
-    members_max: int = setting(
-        "group.max.size",
-        integer(least=1),
-        default=2**31 - 1,
-        doc="Most members of a group.",
-        used_by="coordinators/group",
-    )
-    offsets_partitions: int = setting(
-        "offsets.topic.num.partitions",
-        integer(least=1, most=1_000),
-        default=50,
-        doc="Partitions of `__consumer_offsets`, when it is made.",
-        used_by="coordinators/group",
-    )
-    offsets_replication_factor: int = setting(
-        "offsets.topic.replication.factor",
-        integer(least=1, most=16),
-        default=3,
-        doc="Replication factor that `__consumer_offsets` shows. Nominal, as every replication factor here.",
-        used_by="coordinators/group",
-    )
-    offsets_retention_minutes: int = setting(
-        "offsets.retention.minutes",
-        integer(least=1),
-        default=10_080,
-        doc="How long committed offsets outlive their group's last member.",
-        used_by="coordinators/group",
-    )
-    offsets_retention_check_interval_ms: int = setting(
-        "offsets.retention.check.interval.ms",
-        integer(least=1, most=INT64_MAX),
-        default=600_000,
-        doc="How often expired offsets are looked for.",
-        used_by="coordinators/group",
-    )
-    offset_metadata_bytes_max: int = setting(
-        "offset.metadata.max.bytes",
-        integer(),
-        default=4_096,
-        doc="Longest text that a commit may carry.",
-        used_by="coordinators/group",
     )

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from automq.metadata.configs import TOPIC_CONFIGS, ConfigDefinition
+from automq.metadata.records import INTERNAL_LISTENER
 from automq.runtime.ledger import Account
 from automq.server.compaction_section import CompactionSection
+from automq.server.group_section import GroupServerSettings
 from automq.server.lifecycle import Reason, Refused
 from automq.server.memory import MemoryRefused, plan_memory, upload_bytes
 from automq.server.message_limit import message_limit
@@ -25,13 +27,14 @@ from automq.server.sections import (
     REMEDIES,
     ClusterSettings,
     EngineSettings,
-    GroupServerSettings,
     NodeSettings,
     ServerSettings,
     TopicSettings,
 )
 from automq.server.setting import Address, Listener, Machine, Setting, ValueRefused
 
+EVERY: Final = ("", "0.0.0.0", "::")
+"""Hosts that mean every interface, and tell nobody where to connect."""
 UNSERVED_PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 """Kafka's other protocols: a listener of that name is meant to speak it."""
 ENVIRONMENT_PREFIXES: Final = ("KAFKA_", "AUTOMQ_")
@@ -88,6 +91,19 @@ class Settings:
             named.get(listener.name) or _with_host(listener, self.machine.hostname) for listener in self.node.listeners
         )
 
+    def internal_listener(self) -> Address:
+        """Where to listen for other brokers."""
+        return self.node.internal or Address(host=self.node.listeners[0].address.host, port=0)
+
+    def internal_advertised(self) -> Address:
+        """What they are told; port 0 stands for the one that is listened on."""
+        told = self.node.internal_advertised or self.internal_listener()
+        return (
+            Address(host=told.host, port=told.port)
+            if told.host not in EVERY
+            else Address(host=self.machine.hostname, port=told.port)
+        )
+
     def changed(self) -> dict[str, str]:
         """What was set and is not the default, as it was written; nothing of it is a secret."""
         found = {}
@@ -104,7 +120,7 @@ class Settings:
 
 
 def _with_host(listener: Listener, hostname: str) -> Listener:
-    if listener.address.host not in ("", "0.0.0.0", "::"):
+    if listener.address.host not in EVERY:
         return listener
     return Listener(name=listener.name, address=Address(host=hostname, port=listener.address.port))
 
@@ -338,9 +354,20 @@ def check_contradictions(settings: Settings) -> None:
 def _check_listeners(settings: Settings, names: Sequence[str]) -> None:
     node = settings.node
     ports = [str(listener.address) for listener in node.listeners if listener.address.port]
+    if node.internal is not None and str(node.internal) in ports:
+        raise InvalidSettings(
+            "automq.internal.listener",
+            f"automq.internal.listener={node.internal} is a listener of clients: give it a port of its own",
+        )
     for where in ports:
         if ports.count(where) > 1:
             raise InvalidSettings("listeners", f"listeners uses {where} twice: give each listener a port of its own")
+    if INTERNAL_LISTENER in names:
+        raise InvalidSettings(
+            "listeners",
+            f"listeners names {INTERNAL_LISTENER}, the name of the brokers' own listener: choose another name, and set "
+            "automq.internal.listener for that one",
+        )
     for name in names:
         if name not in node.protocols and name in UNSERVED_PROTOCOLS:
             raise InvalidSettings(
@@ -360,7 +387,7 @@ def _check_listeners(settings: Settings, names: Sequence[str]) -> None:
                 "advertised.listeners",
                 f"advertised.listeners names {listener.name}, which listeners does not have: add it there or remove it",
             )
-        if listener.address.host in ("", "0.0.0.0", "::"):
+        if listener.address.host in EVERY:
             raise InvalidSettings(
                 "advertised.listeners",
                 f"advertised.listeners has no host for {listener.name}: clients need a name or an address",

@@ -9,8 +9,9 @@ from automq.coordinators.group.model import GroupSettings
 from automq.handlers.broker_configs import BrokerConfig, BrokerConfigs, ConfigSource
 from automq.handlers.fetch import FetchSettings
 from automq.ids import NodeId
+from automq.metadata.claim import ClaimantAddress
 from automq.metadata.config_types import ConfigType
-from automq.metadata.records import Endpoint
+from automq.metadata.records import INTERNAL_LISTENER, Endpoint
 from automq.partition.manager import PartitionSettings
 from automq.runtime.ledger import Account
 from automq.s3stream.settings import StorageSettings
@@ -24,6 +25,9 @@ from automq.server.settings import Settings, declared_settings
 
 # A PUT to S3 takes tens of milliseconds and costs money, one to a folder neither.
 WAL_INTERVAL_MS: Final[Mapping[StoreKind, int]] = {StoreKind.S3: 250, StoreKind.FILE: 2, StoreKind.MEMORY: 2}
+
+# Brokers send no heartbeats yet: nobody is fenced for being silent.
+SESSION_TIMEOUT_MS: Final = 10 * 365 * 24 * 3_600_000
 
 COMPACTED_BYTES_MAX: Final = 64 * 1024 * 1024
 COMPACTION_READ_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -69,6 +73,7 @@ def controller_settings(settings: Settings) -> ControllerSettings:
         replication_factor_default=settings.topics.replication_factor_default,
         message_limit=message_limit(settings),
         orphan_sweep_interval_s=settings.engine.orphan_sweep_interval_ms / 1000,
+        session_timeout_ms=SESSION_TIMEOUT_MS,
     )
 
 
@@ -185,6 +190,17 @@ def endpoints(settings: Settings, ports: Mapping[str, int]) -> list[Endpoint]:
         Endpoint(listener.name, listener.address.host, listener.address.port or ports[listener.name])
         for listener in settings.advertised()
     ]
+
+
+def internal_address(settings: Settings, port: int) -> ClaimantAddress:
+    """Where other brokers reach this one, which listens for them on `port`."""
+    told = settings.internal_advertised()
+    return ClaimantAddress(told.host, told.port or port)
+
+
+def internal_endpoint(where: ClaimantAddress) -> Endpoint:
+    """The same, as it is registered."""
+    return Endpoint(INTERNAL_LISTENER, where.host, where.port)
 
 
 def node_of(settings: Settings) -> NodeId:

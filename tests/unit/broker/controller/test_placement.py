@@ -50,7 +50,7 @@ def test_a_draining_broker_is_given_nothing() -> None:
 
 
 def test_only_the_one_that_is_known_to_be_alive_is_given_anything() -> None:
-    placement = Placement(BASE, only=NodeId(1))
+    placement = Placement(BASE, among=[NodeId(1)])
     assert {placement.place() for _ in range(3)} == {1}
 
 

@@ -161,6 +161,10 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
         requests.Heartbeat(NODE, EPOCH, BrokerLoad(in_bytes_per_second=5, partitions=2), 9, True),
         HeartbeatAnswer(record_number=10, proof_age_s=0.5, is_fenced=False, should_stop=True),
     ),
+    (
+        requests.Follow(NODE, 7, 1_000),
+        requests.Followed([requests.FollowedSlot(ControllerEpoch(2), 5, b"slot")], successor=NODE),
+    ),
 ]
 
 ERRORS: list[Exception] = [
@@ -281,3 +285,8 @@ def test_a_request_that_only_a_newer_broker_knows_is_malformed() -> None:
     answered = wire.Answered(number=1, record_number=1, value=msgspec.Raw(msgspec.msgpack.encode("text")))
     with pytest.raises(wire.MalformedFrame):
         wire.decode_answer(requests.PrepareObjects(NODE, EPOCH, 1), answered)
+
+
+def test_candidates_question_and_its_answer_come_back_as_they_were() -> None:
+    for message in (wire.DoYouHear(ClusterId("c")), wire.Hear(ControllerEpoch(3)), wire.Hear(None)):
+        assert message_of(wire.encode_frame(message)) == message

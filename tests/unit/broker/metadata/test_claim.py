@@ -19,6 +19,7 @@ from automq.metadata.claim import (
 from automq.metadata.log_format import claim_key
 from automq.metadata.refusal import StoreUnsuitable
 from automq.metadata.sealed import seal
+from automq.replicated.machine import LogFenced
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import CorruptData, StoreDamaged
 from automq.s3stream.ports import Buffer, ObjectInfo
@@ -182,3 +183,27 @@ def test_claims_of_former_versions_name_no_address(data: bytes) -> None:
 def test_claim_without_address_is_read_back() -> None:
     claim = Claim(NODE, "n", "me", 7)
     assert decode_claim("a/claim", encode_claim(claim)) == claim
+
+
+async def test_in_a_contest_one_wins_and_nobody_claims_above_it() -> None:
+    world = World()
+
+    async def contest(name: str) -> ControllerEpoch | None:
+        try:
+            return await claim_next_epoch(
+                store=world.store,
+                cluster_id=CLUSTER,
+                node=NODE,
+                entropy=SeededEntropy(name),
+                patience=world.patience(name),
+                is_contest=True,
+            )
+        except LogFenced:
+            return None
+
+    won = await asyncio.gather(*(contest(f"candidate {number}") for number in range(5)))
+    late = await contest("late")
+
+    assert [epoch for epoch in won if epoch is not None] == [1]
+    assert late is None
+    assert await highest_claim(world.store, CLUSTER, world.patience()) == 1

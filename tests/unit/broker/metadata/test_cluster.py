@@ -61,7 +61,7 @@ class PrefixWorld(World):
             tasks=self.tasks,
             patience=self.patience(),
         )
-        return await prefix.open_or_format(node=NodeId(1), cluster_id=cluster_id, owner=owner, adopt=adopt)
+        return await prefix.open_or_format(cluster_id=cluster_id, owner=owner, adopt=adopt)
 
     async def make(self, *, owner: str | None = None) -> None:
         """A cluster with the tests' id, run once by `owner`."""

@@ -472,7 +472,7 @@ async def test_f2_a_cluster_at_work_is_no_damaged_one() -> None:
         working = asyncio.ensure_future(work())
         prefixes = 0
         while not working.done():
-            opened = await a_prefix(store).open_or_format(node=NodeId(1), cluster_id=None, owner=None, adopt=None)
+            opened = await a_prefix(store).open_or_format(cluster_id=None, owner=None, adopt=None)
             assert not opened.formatted
             prefixes += 1
             await asyncio.sleep(0.037)

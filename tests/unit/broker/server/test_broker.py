@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from automq.controller.model import TopicSpec
-from automq.metadata import cluster
 from automq.s3stream.model import DataMissing, FencedBy
 from automq.s3stream.ports import ObjectStorage, StoreUnavailable
 from automq.s3stream.store.layout import CLUSTER_KEY
@@ -209,80 +207,6 @@ async def test_another_owner_is_refused_before_the_claim() -> None:
         assert refused.value.reason is Reason.STORE_OWNED_BY_ANOTHER
         assert [key for key in await keys(store) if "/claims/" in key] == [key for key in before if "/claims/" in key]
         assert one.broker.lifecycle.state is State.SERVING
-
-
-async def test_f4_second_node_id_is_refused_before_the_claim_and_the_first_is_untouched() -> None:
-    store = MemoryStore()
-    async with running(quiet_broker(store)) as one:
-        await one.until(State.SERVING)
-        await asyncio.sleep(1)
-        before = await keys(store)
-
-        with pytest.raises(Refused) as refused:
-            await quiet_broker(store, seed=2, node__id="2").run()
-        await asyncio.sleep(20)
-
-        assert (refused.value.reason, refused.value.exit_code) == (Reason.CLUSTER_IN_USE, 3)
-        assert "node id 1 is the broker of this cluster" in refused.value.message
-        assert "node.id=1" in refused.value.message
-        assert await keys(store) == before, "no claim, no registration"
-        assert one.broker.lifecycle.state is State.SERVING
-        assert one.broker.image is not None
-        assert [broker.node for broker in one.broker.image.brokers()] == [1]
-
-
-async def test_b14_second_node_id_is_refused_when_the_first_has_stopped_or_died() -> None:
-    """What the first owns only the first can serve: it may be started again, by the id that the message names."""
-    store = MemoryStore()
-    async with running(quiet_broker(store)) as one:
-        await one.until(State.SERVING)
-    await asyncio.sleep(60)
-    before = await keys(store)
-
-    with pytest.raises(Refused) as refused:
-        await quiet_broker(store, seed=2, node__id="2").run()
-
-    assert refused.value.reason is Reason.CLUSTER_IN_USE
-    assert await keys(store) == before
-    async with running(quiet_broker(store, seed=3)) as again:
-        await again.until(State.SERVING)
-
-
-async def test_b14_relic_of_two_node_ids_is_led_by_the_last_controller_and_gets_no_new_topics(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What a former version made of two node ids on one prefix."""
-    store = MemoryStore()
-    with monkeypatch.context() as former:
-        former.setattr(cluster, "check_alone", lambda *_arguments: None)
-        for node in ("1", "2"):
-            async with running(quiet_broker(store, seed=int(node), node__id=node)) as one:
-                await one.until(State.SERVING)
-
-    with pytest.raises(Refused) as refused:
-        await quiet_broker(store, seed=3, node__id="1").run()
-    assert "node id 2 is the broker" in refused.value.message
-    async with running(quiet_broker(store, seed=4, node__id="2")) as last:
-        await last.until(State.SERVING)
-        components = last.broker._components
-        assert components is not None
-        await components.controller.create_topics([TopicSpec(name="t", partitions=4)])
-        topic = components.metadata.image.topic("t")
-        assert topic is not None
-        assert [partition.leader for partition in topic.partitions] == [2, 2, 2, 2]
-
-
-async def test_f4_node_that_registers_between_look_and_claim_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = MemoryStore()
-    async with running(quiet_broker(store)) as one:
-        await one.until(State.SERVING)
-    monkeypatch.setattr(cluster, "other_brokers", lambda _image, _node: [])
-
-    with pytest.raises(Refused) as refused:
-        await quiet_broker(store, seed=2, node__id="2").run()
-
-    assert refused.value.reason is Reason.CLUSTER_IN_USE
-    assert "node id 1" in refused.value.message
 
 
 async def test_damaged_cluster_key_is_told() -> None:

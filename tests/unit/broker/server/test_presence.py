@@ -148,7 +148,7 @@ async def serve(
     stream = storage.open_stream(topic.partitions[0].stream)
     watch = PresenceWatch(
         store=store,
-        expectations=expectations(cluster_id=CLUSTER, controller=controller, storage=storage),
+        expectations=expectations(cluster_id=CLUSTER, claimed=lambda: controller.epoch, storage=storage),
         confirm=objects.confirm,
         on_lost=storage.damage,
         clock=clock,
