@@ -12,7 +12,7 @@ import yaml
 from botocore.client import Config
 from botocore.exceptions import ClientError
 
-from tests.e2e.environment import ROOT, Environment, get, kubectl, run, wait_for
+from tests.e2e.environment import ROOT, Environment, get, kubectl, patient, run, wait_for
 
 
 class World:
@@ -217,7 +217,7 @@ class World:
         """Delete a cluster and wait until it is gone; the seconds that took."""
         began = time.monotonic()
         more = [f"--cascade={cascade}"] if cascade else []
-        kubectl("-n", namespace or self.namespace, "delete", "amq", name, f"--timeout={timeout_s:.0f}s", *more)
+        kubectl("-n", namespace or self.namespace, "delete", "amq", name, f"--timeout={patient(timeout_s):.0f}s", *more)
         return time.monotonic() - began
 
     def clean_up(self) -> None:

@@ -156,13 +156,19 @@ def _ending(world: World, name: str) -> bool:
 def people_who_view_read_and_people_who_edit_write(world: World) -> None:
     """By the roles that every Kubernetes cluster has; /scale included, status excluded."""
     for role, may, may_not in (
-        ("view", ("get amq", "list amq", "get amq/scale"), ("patch amq", "delete amq", "update amq/scale")),
+        (
+            "view",
+            ("get amq", "list amq", "get amq/scale"),
+            ("patch amq", "delete amq", "update amq/scale", "patch amq/status"),
+        ),
         ("edit", ("create amq", "patch amq", "delete amq", "update amq/scale"), ("patch amq/status",)),
     ):
         person = f"{role}-person"
         kubectl("-n", world.namespace, "create", "rolebinding", person, f"--clusterrole={role}", f"--user={person}")
         for ask in may + may_not:
-            verb, resource = ask.split()
-            words = kubectl("-n", world.namespace, "auth", "can-i", verb, resource, f"--as={person}", check=False)
+            verb, _, what = ask.partition(" ")
+            resource, _, part = what.partition("/")
+            command = ["auth", "can-i", verb, resource, f"--as={person}", *([f"--subresource={part}"] if part else [])]
+            words = kubectl("-n", world.namespace, *command, check=False)
             assert words.strip() == ("yes" if ask in may else "no"), (role, ask, words)
         kubectl("-n", world.namespace, "delete", "rolebinding", person)
