@@ -20,9 +20,12 @@ from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
 from automq.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE, MetadataImage, PartitionImage, TopicImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.partition import retention_round
+from automq.partition.arrivals import Arrivals
 from automq.partition.checkpoint import CheckpointTooNew
 from automq.partition.content_worker import ContentWorker
 from automq.partition.damage import REMEDY, DamageLog, Quarantine
+from automq.partition.departures import Departures
+from automq.partition.parking import Parking
 from automq.partition.partition import Partition
 from automq.partition.purgatory import Purgatory
 from automq.partition.retention_round import PUT_OFF_BY
@@ -57,7 +60,7 @@ LOADS_MAX: Final = 32
 # A broker serves what it has opened after so long; what takes longer, or fails, follows when it is ready.
 OPENING_S_MAX: Final = 30.0
 
-FOLLOWED: Final = (Aspect.TOPICS, Aspect.QUARANTINES, Aspect.CONFIGS)
+FOLLOWED: Final = (Aspect.TOPICS, Aspect.QUARANTINES, Aspect.CONFIGS, Aspect.MOVES)
 # About how long each takes: many of them are done in several turns.
 LOOK_US: Final = 5
 OPEN_US: Final = 40
@@ -124,6 +127,16 @@ class PartitionManager:
         self._traffic = TrafficMeter(metrics, topics_max=settings.metric_topics_max)
         self._loading = asyncio.Semaphore(LOADS_MAX)
         self._following = WorkQueue(tasks, name="follow the metadata")
+        self._arrivals = Arrivals((node, storage.epoch), metadata)
+        self._departures = Departures(
+            node=node,
+            storage=storage,
+            metadata=metadata,
+            opened=self._by_stream.get,
+            clock=clock,
+            tasks=tasks,
+            metrics=metrics,
+        )
         self._unsubscribe: Callable[[], None] = lambda: None
         gauge = metrics.gauge("automq_open_partitions", "Partitions that this broker owns and serves")
         gauge.set_function(lambda: self.open_count)
@@ -175,6 +188,7 @@ class PartitionManager:
     def close(self) -> None:
         """Close every partition and follow nothing any more."""
         self._unsubscribe()
+        self._departures.close()
         self._following.clear()
         self._wanted.clear()
         for partition in self.all():
@@ -224,6 +238,14 @@ class PartitionManager:
         # Another broker's, or ours and not open yet: the client refreshes its metadata and comes again.
         return ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
 
+    def arrival(self, topic: TopicImage, index: int) -> Parking | None:
+        """Where to wait, for a moment, for a partition that is about to be opened here; None when it is not."""
+        if not 0 <= index < len(topic.partitions):
+            return None
+        part = topic.partitions[index]
+        key = (part.stream, part.leader_epoch)
+        return self._arrivals.at(topic, index, is_opening=key in self._wanted and key not in self._unopened)
+
     def all(self) -> list[Partition]:
         """Every open partition, in the order of opening within each topic."""
         return [partition for partitions in self._by_name.values() for partition in partitions.values()]
@@ -263,6 +285,8 @@ class PartitionManager:
             self._following.add(self._follow_quarantines(change.quarantines))
         if change.configs:
             self._following.add(self._follow_configs(change.configs))
+        if change.moves:
+            self._departures.follow(change.moves)
 
     def _follow_topics(self, change: MetadataChange) -> Generator[int, None, None]:
         for topic_id in change.topics:
@@ -422,6 +446,8 @@ class PartitionManager:
         self._by_name.setdefault(partition.name.topic, {})[partition.name.partition] = partition
         self._by_id.setdefault(partition.topic_id, {})[partition.name.partition] = partition
         self._by_stream[partition.stream_id] = partition
+        self._departures.opened(partition)
+        self._arrivals.arrived(partition.name)
 
     def _drop(self, partition: Partition) -> None:
         """Take it out of the tables, so that nothing is served from it, and let go of its stream."""
@@ -431,6 +457,7 @@ class PartitionManager:
             self.quarantine_changes += 1
         if self._by_stream.get(partition.stream_id) is partition:
             del self._by_stream[partition.stream_id]
+        self._departures.closed(partition)
         partition.close()
         self._traffic.leave(partition.name.topic, partition.traffic)
         partition.traffic = UNCOUNTED

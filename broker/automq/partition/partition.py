@@ -11,17 +11,17 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
-from automq.metadata.image import QuarantineCause
 from automq.partition.appended import Appended
 from automq.partition.appending import append_checked, append_common
+from automq.partition.barred import BarredPartition
 from automq.partition.checkpoint import Section
 from automq.partition.checkpointing import Checkpointing, LoadedPieces
 from automq.partition.content_worker import ContentWorker
-from automq.partition.damage import DamageLog, Quarantine
+from automq.partition.damage import DamageLog
 from automq.partition.large_batch import LargeBatch
 from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
 from automq.partition.loading import SCAN_BYTES, load_sections, load_state
-from automq.partition.producer_state import AppendedBatch, ProducerEntry, ProducerState
+from automq.partition.producer_state import AppendedBatch, ProducerEntry
 from automq.partition.record_validation import validate_records
 from automq.partition.records_work import CONTENT_IN_PLACE_BYTES_MAX, FoundOffset, correct_max_timestamp
 from automq.partition.retention import trim_point
@@ -33,7 +33,7 @@ from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.records import EMPTY_BATCH_OFFSETS_MAX, build_empty_batch
 from automq.replicated.sharded_entries import ShardedEntries
 from automq.runtime.clock import Clock
-from automq.s3stream.model import CheckpointPiece, DataMissing, StoreDamaged, StreamQuarantined
+from automq.s3stream.model import CheckpointPiece, DataMissing, StoreDamaged
 from automq.s3stream.stream import ReadResult, StagedBatch, Stream
 
 
@@ -41,27 +41,20 @@ def _ignore(partition: "Partition") -> None:
     """Nobody wants to know."""
 
 
-class Partition:
+class Partition(BarredPartition):
     """One open partition. Its identity, `rules` and `log_start_offset` are for everyone to read."""
 
     __slots__ = (
         "__weakref__",
-        "_causes",
         "_checkpointing",
-        "_clock",
         "_contents",
         "_damage",
-        "_damaged",
         "_epochs",
         "_met",
-        "_producers",
-        "_stream",
         "is_open",
         "leader_epoch",
-        "name",
         "on_advance",
         "on_lost",
-        "quarantine",
         "rules",
         "topic_id",
         "traffic",
@@ -78,23 +71,17 @@ class Partition:
         contents: ContentWorker,
         damage: DamageLog,
     ) -> None:
-        self.name, self.topic_id, self.rules = name, topic_id, rules
+        super().__init__(name=name, stream=stream, clock=clock)
+        self.topic_id, self.rules = topic_id, rules
         self.leader_epoch: StreamEpoch = stream.epoch
         self.is_open = True
         self.on_advance: Callable[[Partition], None] = _ignore
         """Called when the high watermark moved, and when the partition is closed or lost."""
         self.on_lost: Callable[[Partition], None] = _ignore
         """Called once when the stream is not ours any more."""
-        self._clock, self._contents, self._damage = clock, contents, damage
-        self._damaged: StoreDamaged | None = None
-        """Records that could not be read when the partition was opened."""
+        self._contents, self._damage = contents, damage
         self._met: dict[str, int] = {}
         """Damaged keys that reads met, each with the first offset that it hid."""
-        self._causes: Sequence[QuarantineCause] = ()
-        self.quarantine: Quarantine | None = None
-        """Why nothing is appended; None when something may be."""
-        self._stream = stream
-        self._producers = ProducerState()
         self._epochs = LeaderEpochs()
         self._checkpointing = Checkpointing(self._producers, self._epochs, LoadedPieces())
         self.traffic = UNCOUNTED
@@ -120,6 +107,11 @@ class Partition:
         self._quarantine()
 
     @property
+    def has_tail(self) -> bool:
+        """Whether there are records behind the newest checkpoint."""
+        return self._checkpointing.tail_bytes > 0
+
+    @property
     def stream(self) -> Stream:
         """For what concerns many streams at once."""
         return self._stream
@@ -128,11 +120,6 @@ class Partition:
     def stream_id(self) -> StreamId:
         """The stream that holds the records."""
         return self._stream.stream_id
-
-    @property
-    def is_quarantined(self) -> bool:
-        """Whether nothing is appended because of damage."""
-        return self.quarantine is not None
 
     async def is_restored(self) -> bool:
         """Whether what could not be read when this was opened can be read by now. Raises StreamError, StoreError."""
@@ -144,21 +131,6 @@ class Partition:
         except StoreDamaged:
             return False
         return True
-
-    def set_causes(self, causes: Sequence[QuarantineCause]) -> None:
-        """Why the metadata say that nothing may be appended; empty when they do not."""
-        self._causes = causes
-        self._quarantine()
-
-    def _quarantine(self) -> None:
-        if self._causes:
-            cause = self._causes[0]
-            is_end_unknown = any(one.wal is not None for one in self._causes)
-            self.quarantine = Quarantine(key=cause.key, reason=cause.reason, is_end_unknown=is_end_unknown)
-        elif self._damaged is not None:
-            self.quarantine = Quarantine(key=self._damaged.key, reason=str(self._damaged))
-        else:
-            self.quarantine = None
 
     def check_end(self, offset: int) -> None:
         """Rule: where acknowledged records may lie behind the end, a reader is told so, and not to wait or go back.
@@ -194,6 +166,8 @@ class Partition:
         """Not ours any more, or the broker stops: whoever waits is told. Idempotent."""
         self.is_open = False
         self._stream.close()
+        if self.parking is not None:
+            self.parking.refuse()
         self.on_advance(self)
 
     def _tell_advance(self) -> None:
@@ -252,12 +226,12 @@ class Partition:
 
         Answer only when `position` is durable; that holds for what the producer state decided (a duplicate, a refused
         sequence) as well, for which `last_position` is the position. Raises ApiError, StorageFull, BrokerFenced,
-        StreamFenced, StreamClosed, StreamQuarantined; DecompressedTooLarge, nothing having changed, when the batch is
-        to be prepared in turns.
+        StreamFenced, StreamClosed, StreamQuarantined; nothing having changed, StreamSealed, and DecompressedTooLarge
+        when the batch is to be prepared in turns.
         """
         stream = self._stream
-        if self.quarantine is not None:
-            raise StreamQuarantined(f"{self.name} takes no records: {self.quarantine.reason}", key=self.quarantine.key)
+        if self._is_barred:
+            raise self._bar()
         rules = self.rules.append
         if rules.is_internal_only and not internal:
             raise ApiError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"{self.name.topic} is written by the broker alone")
