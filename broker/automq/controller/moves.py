@@ -147,13 +147,12 @@ def _reassign(
             ErrorCode.INVALID_REPLICATION_FACTOR,
             f"The replication factor is changed from {factor} to {len(replicas)}",
         )
-    owner = image.broker(part.leader)
     leader = leader_among(image, replicas)
     if leader is None:
         raise ApiError(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"None of the brokers {list(map(int, replicas))} is alive to lead."
         )
-    if owner is None or owner.fenced or leader == part.leader:
+    if not image.is_led(part) or leader == part.leader:
         # Where it is, or where a failover will bring it: nothing moves.
         plan.cancel(part)
         plan.assign(topic, part, replicas)
@@ -232,7 +231,7 @@ def _elect(plan: _Plan, image: MetadataImage, part: PartitionImage) -> None:
     preferred = image.broker(part.replicas[0] if part.replicas else part.leader)
     if preferred is None or preferred.fenced:
         raise ApiError(ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.")
-    if preferred.node == part.leader:
+    if preferred.node == part.leader or not image.is_led(part):
         raise ApiError(ErrorCode.ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.")
     if not preferred.takes_more:
         raise ApiError(ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader is being drained, or stops.")
@@ -273,7 +272,7 @@ def _drain(plan: _Plan, image: MetadataImage, part: PartitionImage, placement: P
     if part.leader not in leaving:
         plan.cancel(part)
         return
-    if image.quarantine(part.stream):
+    if image.quarantine(part.stream) or not image.is_led(part):
         return
     replicas = [node for node in part.replicas if node not in leaving]
     target = leader_among(image, replicas)

@@ -17,6 +17,7 @@ from automq.s3stream.model import (
     StreamFenced,
     StreamNotFound,
     StreamQuarantined,
+    StreamSealed,
 )
 from automq.s3stream.ports import NotController, StoreError
 
@@ -26,6 +27,7 @@ CODES: Final[Mapping[type[BaseException], ErrorCode]] = {
     StreamNotFound: ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
     StreamFenced: ErrorCode.NOT_LEADER_OR_FOLLOWER,
     StreamClosed: ErrorCode.NOT_LEADER_OR_FOLLOWER,
+    StreamSealed: ErrorCode.NOT_LEADER_OR_FOLLOWER,
     BrokerFenced: ErrorCode.NOT_LEADER_OR_FOLLOWER,
     NotController: ErrorCode.NOT_CONTROLLER,
     LogFenced: ErrorCode.NOT_CONTROLLER,

@@ -15,16 +15,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from automq.handlers.errors import error_message_of, write_error_code_of
 from automq.handlers.leaders import Leader, leader_of
+from automq.handlers.parked_appends import Arriving, ParkedAppends
 from automq.handlers.pending_produce import STATE_CODES, Appending, PendingProduce
+from automq.handlers.produce_results import endpoints_of, fail, refused
 from automq.ids import TopicId
 from automq.metadata.publisher import MetadataPublisher
 from automq.partition.content_worker import ContentWorker
 from automq.partition.large_batch import LargeBatch, fill_in_turns, prepare_in_turns
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
-from automq.partition.record_validation import RecordsRefused
 from automq.partition.records_work import BYTES_PER_US, in_place_us, prepare
 from automq.partition.validation import ZSTD_SINCE_PRODUCE, check_produce_version
 from automq.protocol.apis import ApiKey
@@ -33,7 +33,6 @@ from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.produce import (
     LeaderIdAndEpoch,
-    NodeEndpoint,
     TopicProduceData,
 )
 from automq.protocol.produce_codec import (
@@ -46,7 +45,7 @@ from automq.runtime.budget import ByteBudget
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.turns import Pace
-from automq.s3stream.model import StorageFull, StreamError
+from automq.s3stream.model import StorageFull, StreamError, StreamSealed
 from automq.s3stream.stream import StagedBatch, Storage
 from automq.security.authorizer import Operation, ResourceType
 from automq.security.session import Session
@@ -69,7 +68,7 @@ IN_PLACE_US_MAX: Final = (1 << 20) // BYTES_PER_US
 # Room that is made is looked at again this often: less than a large batch needs may come at a time.
 ROOM_CHECK_S: Final = 0.1
 
-Deferred = tuple[ProduceResult, Partition, memoryview]
+Deferred = tuple[ProduceResult, Partition | Arriving, memoryview]
 """A batch that is appended in a later turn, and where its outcome goes."""
 
 
@@ -146,7 +145,7 @@ class ProduceHandler:
             results: list[ProduceResult] = []
             topics.append((topic, results))
             if not may_write_all and not self._may_write(session, topic, has_ids):
-                results += _refused(topic, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
+                results += refused(topic, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
                 continue
             for asked in topic.partition_data:
                 index = asked.index
@@ -160,7 +159,11 @@ class ProduceHandler:
                 result = ProduceResult(index, 0)
                 results.append(result)
                 if partition is None:
-                    self._refuse_unknown(result, topic, has_ids, session.listener_name, leaders)
+                    arriving = self._arriving(topic, has_ids, index)
+                    if arriving is None:
+                        self._refuse_unknown(result, topic, has_ids, session.listener_name, leaders)
+                    else:
+                        deferred.append((result, arriving, memoryview(b"") if records is None else records))
                     continue
                 if records is None:
                     records = memoryview(b"")
@@ -178,7 +181,7 @@ class ProduceHandler:
                     continue
                 spent_us += batch_us
         if deferred:
-            return self._defer(pending, topics, leaders, deferred, connection)
+            return self._defer(pending, topics, leaders, deferred, connection, session.listener_name)
         self._finish(pending, topics, leaders)
         return None
 
@@ -189,6 +192,7 @@ class ProduceHandler:
         leaders: list[Leader],
         deferred: list[Deferred],
         connection: Connection,
+        listener_name: str,
     ) -> Appending:
         """Append the rest in later turns."""
         appending = Appending(connection.proceed)
@@ -198,20 +202,27 @@ class ProduceHandler:
             copied = sum(len(records) for _, _, records in deferred)
             self._receive.charge(copied)
             release = partial(self._receive.release, copied)
-        work = self._append_deferred(pending, topics, leaders, deferred, appending, release)
+        parked = ParkedAppends(
+            clock=self._clock,
+            metadata=self._metadata,
+            find=self._partitions.find_by_id,
+            listener_name=listener_name,
+            leaders=leaders,
+        )
+        work = self._append_deferred(pending, topics, leaders, deferred, appending, release, parked)
         _ = self._tasks.spawn(work, name="produce in turns")
         return appending
 
     def _append_now(
         self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview
     ) -> bool:
-        """One batch that looks small; False, nothing having changed, when it holds more than a turn may take."""
+        """One batch that looks small; False, nothing having changed: it is more than a turn's work, or has to wait."""
         try:
             if partition.rules.append.compression is None:
                 self._append(pending, result, partition, records)
             else:
                 self._append_compressed(pending, result, partition, records)
-        except DecompressedTooLarge:
+        except (DecompressedTooLarge, StreamSealed):
             return False
         return True
 
@@ -225,11 +236,13 @@ class ProduceHandler:
         is_prepared: bool = False,
         large: LargeBatch | None = None,
     ) -> None:
-        """One batch; its outcome goes into `result`. Raises DecompressedTooLarge as `Partition.append`."""
+        """One batch; its outcome goes into `result`. Raises DecompressedTooLarge and StreamSealed as `append`."""
         try:
             if pending.version < ZSTD_SINCE_PRODUCE:
                 check_produce_version(records, pending.version)
             appended = partition.append(records, is_prepared=is_prepared, large=large)
+        except StreamSealed:
+            raise
         except (ApiError, StreamError) as error:
             self._fail(pending, result, partition, error)
             return
@@ -241,7 +254,7 @@ class ProduceHandler:
 
     @staticmethod
     def _fail(pending: PendingProduce, result: ProduceResult, partition: Partition, error: Exception) -> None:
-        _fail(result, error)
+        fail(result, error)
         code = ErrorCode(result.error_code)
         pending.position = max(pending.position, awaited_position(partition, code))
         if code in STATE_CODES:  # the log was looked at: Kafka says where it begins
@@ -254,7 +267,7 @@ class ProduceHandler:
         try:
             records = prepare(records, partition.rules.append, self._clock.wall_ms())
         except ApiError as error:
-            _fail(result, error)
+            fail(result, error)
             return
         self._append(pending, result, partition, records, is_prepared=True)
 
@@ -266,26 +279,58 @@ class ProduceHandler:
         deferred: list[Deferred],
         appending: Appending,
         release: Callable[[], None],
+        parked: ParkedAppends,
     ) -> None:
         pace = Pace()
         deadline = self._clock.monotonic() + max(0, pending.timeout_ms) / 1000
         try:
-            for result, partition, records in deferred:
+            for result, target, records in deferred:
+                partition = await self._awaited(pending, result, target, records, parked)
+                if partition is None:
+                    continue
                 batch_us = in_place_us(records, partition.rules.append)
                 if self._is_closed(partition):
-                    self._fail(pending, result, partition, _closed_meanwhile(partition))
+                    parked.refuse(result, partition.topic_id)
                 elif (
                     batch_us is None
                     or len(records) > self._append_bytes_max
                     or not self._append_now(pending, result, partition, records)
                 ):
-                    await self._append_in_turns(pending, result, partition, records, deadline)
+                    await self._append_in_turns(pending, result, partition, records, deadline, parked)
                 else:
                     await pace.spend(batch_us)
         finally:
             release()
         self._finish(pending, topics, leaders)
         appending.finish()
+
+    async def _awaited(
+        self,
+        pending: PendingProduce,
+        result: ProduceResult,
+        target: Partition | Arriving,
+        records: memoryview,
+        parked: ParkedAppends,
+    ) -> Partition | None:
+        """The partition, once it takes appends; None when the batch was appended in that very turn, or refused."""
+        partition = await parked.arrived(target) if isinstance(target, Arriving) else target
+        if partition is None:
+            parked.refuse(result, target.topic_id)
+            return None
+        if partition.parking is None or self._is_closed(partition):
+            return partition
+        appended: list[bool] = []
+
+        def take() -> None:
+            is_small = in_place_us(records, partition.rules.append) is not None
+            if is_small and len(records) <= self._append_bytes_max:
+                appended.append(self._append_now(pending, result, partition, records))
+
+        if not await parked.taken(partition, take):
+            partition.refuse(records)
+            parked.refuse(result, partition.topic_id)
+            return None
+        return None if any(appended) else partition
 
     async def _append_in_turns(
         self,
@@ -294,6 +339,7 @@ class ProduceHandler:
         partition: Partition,
         records: memoryview,
         deadline: float,
+        parked: ParkedAppends,
     ) -> None:
         """One batch that takes longer than a turn. The partition may be gone, or open at another epoch, at its end."""
         large: LargeBatch | None = None
@@ -313,7 +359,13 @@ class ProduceHandler:
         except (ApiError, StreamError) as error:
             self._fail(pending, result, partition, error)
         else:
-            self._append(pending, result, partition, records, is_prepared=True, large=large)
+            append = partial(self._append, pending, result, partition, records, is_prepared=True, large=large)
+            try:
+                append()
+            except StreamSealed:
+                if not await parked.taken(partition, append):
+                    partition.refuse(records)
+                    parked.refuse(result, partition.topic_id)
         finally:
             self._receive.release(made_bytes)
             if large is not None:
@@ -350,7 +402,7 @@ class ProduceHandler:
                 pending.close()
             return
         pending.on_error = self._on_error
-        pending.prepare(topics, _endpoints(leaders) if leaders else [])
+        pending.prepare(topics, endpoints_of(leaders) if leaders else [])
         if pending.position < 0:
             pending.answer()
         else:
@@ -390,12 +442,19 @@ class ProduceHandler:
 
     def _refuse(self, pending: PendingProduce, topics: list[TopicProduceData]) -> None:
         """The whole request asks for what Kafka does not have."""
-        answers: list[TopicResults] = [(topic, _refused(topic, ErrorCode.INVALID_REQUIRED_ACKS)) for topic in topics]
+        answers: list[TopicResults] = [(topic, refused(topic, ErrorCode.INVALID_REQUIRED_ACKS)) for topic in topics]
         for _, results in answers:
             for _result in results:
                 self._on_error(ErrorCode.INVALID_REQUIRED_ACKS)
         pending.prepare(answers, [])
         pending.answer()
+
+    def _arriving(self, topic: TopicProduceData, has_ids: bool, index: int) -> Arriving | None:
+        """The partition, if it is about to be opened here."""
+        image = self._metadata.image
+        known = image.topic_by_id(TopicId(topic.topic_id)) if has_ids else image.topic(topic.name)
+        parking = None if known is None else self._partitions.arrival(known, index)
+        return None if parking is None or known is None else Arriving(known.topic_id, index, parking)
 
     def _refuse_unknown(
         self,
@@ -422,19 +481,6 @@ class ProduceHandler:
                 leaders.append(leader)
 
 
-def _fail(result: ProduceResult, error: Exception) -> None:
-    result.error_code, result.error_message = write_error_code_of(error), error_message_of(error)
-    if isinstance(error, RecordsRefused):
-        result.record_errors = error.record_errors
-
-
-def _refused(topic: TopicProduceData, code: ErrorCode) -> list[ProduceResult]:
-    """Nothing of the topic is looked at; the frame's memory is used again."""
-    for asked in topic.partition_data:
-        asked.records = None
-    return [ProduceResult(asked.index, code) for asked in topic.partition_data]
-
-
 def _closed_meanwhile(partition: Partition) -> ApiError:
     return ApiError(ErrorCode.NOT_LEADER_OR_FOLLOWER, f"{partition.name} was closed meanwhile")
 
@@ -450,12 +496,3 @@ def awaited_position(partition: Partition, code: ErrorCode) -> int:
     -1 when the refusal depends on nothing but the batch itself.
     """
     return partition.last_position if code in STATE_CODES else -1
-
-
-def _endpoints(leaders: list[Leader]) -> list[NodeEndpoint]:
-    """Where the leaders are, each once."""
-    by_node = {leader.node: leader for leader in leaders if leader.host is not None}
-    return [
-        NodeEndpoint(node_id=leader.node, host=leader.host or "", port=leader.port, rack=leader.rack)
-        for leader in by_node.values()
-    ]

@@ -167,5 +167,6 @@ class Departures:
             return
         partition, _move = sealed
         now = self._metadata.image.stream(stream)
-        if now is not None and now.owner == self._us[0] and now.epoch == partition.leader_epoch and partition.is_open:
+        is_ours = now is not None and now.belongs_to(*self._us) and now.epoch == partition.leader_epoch
+        if is_ours and partition.is_open:
             partition.unseal()

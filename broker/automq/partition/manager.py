@@ -169,21 +169,14 @@ class PartitionManager:
                 log.warning(
                     "serving before every partition is open", extra={"open": len(self.all()), "late": len(late)}
                 )
+        self._departures.follow_all()
         interval_s = self._settings.retention_check_interval_ms / 1000
-        _ = self._tasks.spawn(
-            repeat(
-                self.retain,
-                name="retention",
-                pause=partial(asyncio.sleep, interval_s),
-                survives=PUT_OFF_BY,
-            ),
-            name="retention",
-        )
-        look = partial(asyncio.sleep, REEXAMINE_S * 2)
-        _ = self._tasks.spawn(
-            repeat(self.reopen_restored, name="look at damage", pause=look, survives=PUT_OFF_BY),
-            name="look at damage",
-        )
+        for work, name, pause_s in (
+            (self.retain, "retention", interval_s),
+            (self.reopen_restored, "look at damage", REEXAMINE_S * 2),
+        ):
+            pause = partial(asyncio.sleep, pause_s)
+            _ = self._tasks.spawn(repeat(work, name=name, pause=pause, survives=PUT_OFF_BY), name=name)
 
     def close(self) -> None:
         """Close every partition and follow nothing any more."""

@@ -1,0 +1,102 @@
+"""Has partitions change hands on demand, and away from brokers that are being drained or want to end.
+
+What is demanded is decided like any other command. Draining follows from the metadata: as long as a broker on its way
+out leads something that somebody else can take, a batch of moves is decided for it, whoever changed what. So a move
+that ended because its target died is decided anew, and a new controller goes on where the former one was.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from automq.controller import moves
+from automq.controller.model import MoveResult, Reassignment
+from automq.ids import BrokerEpoch, NodeId
+from automq.metadata.change import Aspect, MetadataChange
+from automq.metadata.image import MetadataImage
+from automq.metadata.publisher import MetadataPublisher
+from automq.metadata.records import MetadataRecord
+from automq.protocol.errors import ApiError
+from automq.replicated.machine import Decision, LogFailed, LogFenced
+from automq.runtime.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FOLLOWED: Final = (Aspect.BROKERS, Aspect.MOVES, Aspect.TOPICS, Aspect.QUARANTINES)
+
+
+class Call(Protocol):
+    """Decides and applies one command."""
+
+    def __call__(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, T]]) -> Awaitable[T]:
+        """Raises ApiError, LogFenced, LogFailed."""
+        ...
+
+
+class Mover:
+    """Of one claim. `start` follows the metadata from then on."""
+
+    def __init__(self, *, call: Call, publisher: MetadataPublisher, tasks: Tasks) -> None:
+        self._call, self._publisher, self._tasks = call, publisher, tasks
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self._draining: asyncio.Task[Any] | None = None
+        self._is_due = False
+
+    def start(self) -> None:
+        """What a former controller has begun to drain is gone on with."""
+        self._unsubscribe = self._publisher.subscribe(self._on_change, to=FOLLOWED)
+        self._look()
+
+    def stop(self) -> None:
+        """Another one follows, or nobody."""
+        self._unsubscribe()
+        if self._draining is not None:
+            self._draining.cancel()
+
+    # On demand.
+
+    async def reassign(
+        self, wanted: Sequence[Reassignment], *, allows_factor_change: bool = True
+    ) -> list[MoveResult]:
+        """See `moves.reassign`."""
+        return await self._call(
+            lambda image: moves.reassign(image, wanted, allows_factor_change=allows_factor_change)
+        )
+
+    async def elect(self, wanted: Sequence[tuple[str, int]] | None) -> list[MoveResult]:
+        """See `moves.elect`."""
+        return await self._call(lambda image: moves.elect(image, wanted))
+
+    async def stop_broker(self, node: NodeId, epoch: BrokerEpoch) -> bool:
+        """See `moves.stop_broker`."""
+        return await self._call(lambda image: moves.stop_broker(image, node, epoch))
+
+    # Draining.
+
+    def _on_change(self, change: MetadataChange) -> None:
+        self._look()
+
+    def _look(self) -> None:
+        """Costs nothing while nobody is on the way out."""
+        if any(moves.is_leaving(broker) for broker in self._publisher.image.brokers()):
+            self._is_due = True
+            if self._draining is None or self._draining.done():
+                self._draining = self._tasks.spawn(self._drain(), name="drain brokers")
+
+    async def _drain(self) -> None:
+        # What comes in one turn is one batch.
+        await asyncio.sleep(0)
+        while self._is_due:
+            self._is_due = False
+            try:
+                count = await self._call(moves.drain)
+            except (LogFenced, LogFailed):
+                return
+            except ApiError as error:
+                log.error("draining is put off", extra={"why": str(error)})
+                return
+            if count:
+                log.info("partitions move away from brokers that are drained", extra={"partitions": count})
