@@ -33,6 +33,7 @@ from automq.metadata.records import (
     RangeLost,
     StreamOpening,
     StreamsOpened,
+    StreamsQuarantined,
     TopicCreated,
     WalSlotsLost,
     WalTrimmed,
@@ -154,15 +155,21 @@ class Ledger:
         self.record(WalTrimmed(*log, trim_to=trim_to))
 
     def reopen(self, stream: StreamId, *, owner: NodeId = NODE) -> None:
-        """The next opening of the stream: a higher epoch."""
+        """The next opening of the stream, by the newest incarnation of its owner: a higher epoch."""
+        broker = self.image.broker(owner)
+        epoch = FIRST_EPOCH if broker is None else broker.epoch
         opening = StreamOpening(stream=stream, epoch=StreamEpoch(self.streams[stream].epoch + 1))
-        self.record(StreamsOpened(node=owner, epoch=FIRST_EPOCH, streams=(opening,)))
+        self.record(StreamsOpened(node=owner, epoch=epoch, streams=(opening,)))
 
     def change(self, stream: StreamId, **fields: Any) -> None:
         """As if the stream's past were another one: its `start`, its `end`, what objects hold of it (`held`)."""
         image = self.image
         changed = structs.replace(image.streams[stream], **fields)
         self._machine = MetadataMachine(replace(image, streams=image.streams.set(stream, changed)))
+
+    def quarantine(self, stream: StreamId) -> None:
+        """What follows its end lies in a damaged log of somebody else's: what other logs have of it fits nowhere."""
+        self.record(StreamsQuarantined((stream,), "a key", "a test", 0, NodeId(9), BrokerEpoch(9)))
 
     def give_up(self, stream: StreamId, *ranges: tuple[int, int]) -> None:
         """A person gave these ranges up."""

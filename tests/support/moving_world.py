@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.client import ControllerClient
-from automq.controller.model import Reassignment, TopicSpec
-from automq.controller.serving import LocalLink
+from automq.controller.model import ControllerSettings, Reassignment, TopicSpec
 from automq.controller.service import Controller
+from automq.controller.serving import LocalLink
 from automq.handlers.broker_configs import BrokerConfigs
 from automq.handlers.context import Services
 from automq.handlers.producer_ids import ProducerIds
@@ -145,7 +145,9 @@ class MovingWorld:
         self.brokers: dict[NodeId, MovingBroker] = {}
 
     async def start(self, *, partitions: int = 1, nodes: int = 2) -> "MovingWorld":
-        self.controller, self.metadata = await self._world.started("controller")
+        # The brokers of this world send no heartbeats.
+        settings = ControllerSettings(session_timeout_ms=10**9)
+        self.controller, self.metadata = await self._world.started("controller", settings=settings)
         for number in range(1, nodes + 1):
             await self.join(NodeId(number))
             if number == 1:

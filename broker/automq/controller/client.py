@@ -15,8 +15,10 @@ from automq.controller.link import ControllerLink, Leader
 from automq.controller.model import (
     ConfigAlteration,
     ConfigResult,
+    MoveResult,
     PartitionsSpec,
     ProducerIdBlock,
+    Reassignment,
     Registration,
     TopicResult,
     TopicSpec,
@@ -115,6 +117,25 @@ class ControllerClient:
     async def allocate_producer_ids(self, node: NodeId, epoch: BrokerEpoch, count: int = 1000) -> ProducerIdBlock:
         """Ids that nobody else ever gets."""
         found: ProducerIdBlock = await self._ask(requests.AllocateProducerIds(node, epoch, count))
+        return found
+
+    # Partitions that change hands.
+
+    async def alter_reassignments(
+        self, wanted: Sequence[Reassignment], *, allows_factor_change: bool = True
+    ) -> list[MoveResult]:
+        """One result for each: what is to move does so some time later."""
+        found: list[MoveResult] = await self._ask(requests.AlterReassignments(wanted, allows_factor_change))
+        return found
+
+    async def elect_leaders(self, wanted: Sequence[tuple[str, int]] | None) -> list[MoveResult]:
+        """One result for each; with None one for each that has another leader than its first replica."""
+        found: list[MoveResult] = await self._ask(requests.ElectLeaders(wanted))
+        return found
+
+    async def stop_broker(self, node: NodeId, epoch: BrokerEpoch) -> bool:
+        """(node, epoch) wants to end; False: nobody else can take what it leads."""
+        found: bool = await self._ask(requests.StopBroker(node, epoch))
         return found
 
     # Damage.

@@ -14,7 +14,7 @@ several ranges of one stream at the ranges judged before. A commit is the object
                     what is left above the trim point does not begin at the stream's end        REFUSED
                     a part of it lies below the trim point                                      CLIPPED, the end moves
                     else                                                                        ACCEPTED
-    T               moves, unless a range was refused that was written at its stream's current epoch
+    T               moves, unless a range was refused that was not written at a former epoch of its stream
     each release    see `release_check`
 """
 
@@ -97,7 +97,7 @@ def judge_in_turns(
     trim_to = position_after(image, request, refused)
     streams = tuple(item.stream for item in refused)
     records = _records(image, request, objects, streams, trim_to)
-    released: Sequence[bool] = ()
+    released: tuple[bool, ...] = ()
     if request.releasing:
         yield RANGE_US * len(request.releasing)
         releases = judge_releases(image, request, ends, frozenset(streams))
@@ -106,7 +106,7 @@ def judge_in_turns(
     return Decision(records, CommitResult(verdicts=verdicts, trimmed_to=trim_to, released=released))
 
 
-def _released(request: CommitRequest, accepted: Iterable[tuple[StreamId, int]]) -> Sequence[bool]:
+def _released(request: CommitRequest, accepted: Iterable[tuple[StreamId, int]]) -> tuple[bool, ...]:
     """The answer to each release of the request."""
     known = frozenset(accepted)
     return tuple((release.stream, release.move) in known for release in request.releasing)
@@ -243,7 +243,7 @@ def position_after(image: MetadataImage, request: CommitRequest, refused: Sequen
     """Clause: a commit with a refused range moves T only if the range's epoch is below its stream's.
 
     Else the log may be all that is left of the range. Epochs rise only when everything acknowledged at the lower one
-    is committed: by a release, or by recovery.
+    is committed: by a release, or by recovery. One that is above says that metadata were lost.
     """
     before = image.wals[request.node, request.epoch].trim_to
     for item in refused:

@@ -58,13 +58,9 @@ class Mover:
 
     # On demand.
 
-    async def reassign(
-        self, wanted: Sequence[Reassignment], *, allows_factor_change: bool = True
-    ) -> list[MoveResult]:
+    async def reassign(self, wanted: Sequence[Reassignment], *, allows_factor_change: bool = True) -> list[MoveResult]:
         """See `moves.reassign`."""
-        return await self._call(
-            lambda image: moves.reassign(image, wanted, allows_factor_change=allows_factor_change)
-        )
+        return await self._call(lambda image: moves.reassign(image, wanted, allows_factor_change=allows_factor_change))
 
     async def elect(self, wanted: Sequence[tuple[str, int]] | None) -> list[MoveResult]:
         """See `moves.elect`."""

@@ -20,8 +20,10 @@ from automq.controller.model import (
     ConfigAlteration,
     ConfigResult,
     HeartbeatAnswer,
+    MoveResult,
     PartitionsSpec,
     ProducerIdBlock,
+    Reassignment,
     Registration,
     TopicResult,
     TopicSpec,
@@ -267,6 +269,32 @@ class Follow(msgspec.Struct, frozen=True, array_like=True, tag=30):
     wait_ms: int
 
 
+class AlterReassignments(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """One result for each. What is there, or under way, already is not begun again."""
+
+    ANSWER: ClassVar = list[MoveResult]
+    ONCE: ClassVar = True
+    wanted: Sequence[Reassignment]
+    allows_factor_change: bool
+
+
+class ElectLeaders(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """The first replicas are to lead; of all partitions with None. What moves there already is not begun again."""
+
+    ANSWER: ClassVar = list[MoveResult]
+    ONCE: ClassVar = False
+    wanted: Sequence[tuple[str, int]] | None
+
+
+class StopBroker(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """(node, epoch) wants to end, and gives away what it leads; whether there is anybody to take it."""
+
+    ANSWER: ClassVar = bool
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+
+
 Request = (
     RegisterBroker
     | FenceBroker
@@ -289,6 +317,9 @@ Request = (
     | RaiseFormatLevel
     | Heartbeat
     | Follow
+    | AlterReassignments
+    | ElectLeaders
+    | StopBroker
 )
 
 REQUEST_TYPES: Final[tuple[type[msgspec.Struct], ...]] = get_args(Request)

@@ -29,6 +29,7 @@ from automq.controller.model import (
     TopicSpec,
     WalToRecover,
 )
+from automq.controller.mover import Mover
 from automq.controller.reports import DamageReports
 from automq.controller.taking_over import TakingOver
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, ObjectId, Offset, StreamId, TopicId
@@ -93,17 +94,12 @@ class Controller:
         where: ClaimantAddress | None = None,
     ) -> None:
         self._where = where
-        self._settings = settings
-        self._cluster_id = cluster_id
-        self._node = node
+        self._settings, self._cluster_id, self._node = settings, cluster_id, node
         self._store = store
         self._publisher = publisher
         self._key_of = key_of
-        self._clock = clock
-        self._entropy = entropy
-        self._tasks = tasks
-        self._on_fenced = on_fenced
-        self._on_damaged = on_damaged
+        self._clock, self._entropy, self._tasks = clock, entropy, tasks
+        self._on_fenced, self._on_damaged = on_fenced, on_damaged
         self._trusted_time, self._snapshot_memory = trusted_time, snapshot_memory
         self._patience = Patience(entropy=entropy, on_store=on_store)
         self._metrics = metrics
@@ -117,6 +113,7 @@ class Controller:
         self._background: Background | None = None
         self._membership: Membership | None = None
         self._lease: Lease | None = None
+        self.moves = Mover(call=self._call, publisher=publisher, tasks=tasks)
         self._is_lost = False
 
     @property
@@ -176,6 +173,7 @@ class Controller:
         self._epoch = await taking_over.claim(above=above, owner=owner, record_number=number, is_contest=is_contest)
         loaded = await taking_over.load(self._epoch, known, owners=(None, owner, recorded_owner))
         self._begin(loaded)
+        self.moves.start()
         records: list[MetadataRecord] = []
         level = format_levels.level_at_claim(loaded.image)
         if loaded.image.format_level < level:
@@ -294,6 +292,7 @@ class Controller:
         self._metrics.active.set(0)
         if self._membership is not None:
             self._membership.stop()
+        self.moves.stop()
         if self._background is not None:
             self._background.stop()
         self.followers.fail(error)

@@ -58,6 +58,9 @@ PERFORM: Final[Mapping[type, Perform]] = {
     requests.Heartbeat: lambda to, r: _hear(to, r),
     requests.RaiseFormatLevel: lambda to, r: to.raise_format_level(r.level),
     requests.Follow: lambda to, r: to.followers.follow(r.node, r.record_number, r.wait_ms / 1000),
+    requests.AlterReassignments: lambda to, r: to.moves.reassign(r.wanted, allows_factor_change=r.allows_factor_change),
+    requests.ElectLeaders: lambda to, r: to.moves.elect(r.wanted),
+    requests.StopBroker: lambda to, r: to.moves.stop_broker(r.node, r.epoch),
 }
 
 

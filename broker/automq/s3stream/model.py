@@ -206,7 +206,7 @@ class CommitRequest:
     trim_to: int
     """New T of (node, epoch): a WAL sequence."""
     recoverer: tuple[NodeId, BrokerEpoch] | None = None
-    releasing: Sequence[StreamRelease] = ()
+    releasing: tuple[StreamRelease, ...] = ()
     """Streams whose last range this is: with it they get their new owners, or stay. Each at most once."""
 
     @property
@@ -290,7 +290,7 @@ class CommitResult:
     verdicts: Sequence[RangeVerdict]
     trimmed_to: int
     """T after this commit; below the request's `trim_to` when a range was refused while its stream is still ours."""
-    released: Sequence[bool] = ()
+    released: tuple[bool, ...] = ()
     """For each of the request's releases whether the stream has its new owner; else the move is void and it stays."""
 
 

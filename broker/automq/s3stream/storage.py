@@ -433,7 +433,7 @@ class StorageEngine:
         if not releases:
             self.uploader.submit(block, durable, captured)
             return None
-        releasing = Releasing(releases, durable, list(prepared))
+        releasing = Releasing(tuple(releases), durable, list(prepared))
         self.uploader.submit(block, captured, releasing=releasing)
         return releasing
 

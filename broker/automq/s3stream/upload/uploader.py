@@ -63,12 +63,12 @@ class PutObject:
 class Releasing:
     """Streams that are handed over with a block: it has the last of what their owner appended."""
 
-    streams: Sequence[StreamRelease]
+    streams: tuple[StreamRelease, ...]
     durable: Awaitable[None]
     """Done when the block's slots are: its objects need not wait for that, its commit does."""
     prepared: list[ObjectId] = field(default_factory=list)
     """Ids that were prepared ahead, so that the release costs no more than its own record."""
-    released: Sequence[bool] = ()
+    released: tuple[bool, ...] = ()
     """For each whether it has its new owner, once the block is committed; else it stays."""
 
 
@@ -317,7 +317,9 @@ class Uploader:
         for judged, verdict in zip(request.ranges, result.verdicts, strict=True):
             if verdict is RangeVerdict.REFUSED:
                 log.error("commit refused", extra={"stream": judged.stream, "start": judged.start, "end": judged.end})
-                if result.trimmed_to < request.trim_to or self._epoch_of(judged.stream) == judged.epoch:
+                current = self._epoch_of(judged.stream)
+                is_former = current is None or judged.epoch < current
+                if result.trimmed_to < request.trim_to or not is_former:
                     # The log may be all that is left of the range: T stays below it, whatever is committed later.
                     self._trim_limit = result.trimmed_to
                 self._events.refused(judged.stream, judged.epoch)

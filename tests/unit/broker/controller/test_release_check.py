@@ -186,10 +186,19 @@ def test_what_the_old_owner_wrote_after_the_release_is_refused_and_keeps_no_log(
     assert late == CommitResult(verdicts=[REFUSED], trimmed_to=4)
 
 
+def test_a_refused_range_of_an_epoch_that_the_metadata_do_not_know_keeps_the_log() -> None:
+    """The record that opened the stream is lost: what was written then is in the log alone."""
+    unknown = CommitRange(
+        stream=FIRST, epoch=StreamEpoch(7), start=Offset(0), end=Offset(5), size=9, max_timestamp_ms=0
+    )
+    _, result = commit(BOTH, request(ranges=[unknown], trim_to=4))
+    assert result == CommitResult(verdicts=[REFUSED], trimmed_to=0)
+
+
 def test_a_recoverer_releases_nothing() -> None:
     fenced = replay_all(BOTH, [BrokerFenced(*ME, *THIRD)])
     assert not fenced.moves
-    wanted = CommitRequest(objects=[], node=ME[0], epoch=ME[1], trim_to=1, recoverer=THIRD, releasing=[a_release()])
+    wanted = CommitRequest(objects=[], node=ME[0], epoch=ME[1], trim_to=1, recoverer=THIRD, releasing=(a_release(),))
     _, result = commit(fenced, wanted)
     assert result.released == (False,)
 

@@ -23,8 +23,10 @@ from automq.controller.model import (
     ConfigChange,
     ConfigResult,
     HeartbeatAnswer,
+    MoveResult,
     PartitionsSpec,
     ProducerIdBlock,
+    Reassignment,
     Registration,
     TopicResult,
     TopicSpec,
@@ -137,10 +139,10 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
                 epoch=EPOCH,
                 trim_to=6,
                 recoverer=US,
-                releasing=[StreamRelease(stream=STREAM, epoch=StreamEpoch(1), move=7, end=Offset(9))],
+                releasing=(StreamRelease(stream=STREAM, epoch=StreamEpoch(1), move=70, end=Offset(5)),),
             )
         ),
-        CommitResult(verdicts=[RangeVerdict.ACCEPTED, RangeVerdict.REFUSED], trimmed_to=6, released=[True]),
+        CommitResult(verdicts=[RangeVerdict.ACCEPTED, RangeVerdict.REFUSED], trimmed_to=6, released=(True,)),
     ),
     (
         requests.CommitCompaction(
@@ -165,6 +167,21 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
         requests.Follow(NODE, 7, 1_000),
         requests.Followed([requests.FollowedSlot(ControllerEpoch(2), 5, b"slot")], successor=NODE),
     ),
+    (
+        requests.AlterReassignments(
+            [
+                Reassignment(topic="t", index=1, replicas=[NODE, NodeId(4)]),
+                Reassignment(topic="t", index=2, replicas=None),
+            ],
+            True,
+        ),
+        [
+            MoveResult(topic="t", index=1),
+            MoveResult(topic="t", index=2, error=ApiError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS, "None is.")),
+        ],
+    ),
+    (requests.ElectLeaders([("t", 1)]), [MoveResult(topic="t", index=1)]),
+    (requests.StopBroker(NODE, EPOCH), True),
 ]
 
 ERRORS: list[Exception] = [
@@ -186,7 +203,7 @@ def as_told(value: object) -> object:
     """Exceptions are compared by what they tell."""
     if isinstance(value, Exception):
         return type(value), str(value), sorted(vars(value).items(), key=lambda item: item[0])
-    if isinstance(value, TopicResult | ConfigResult):
+    if isinstance(value, TopicResult | ConfigResult | MoveResult):
         return type(value), [as_told(getattr(value, name)) for name in value.__dataclass_fields__]
     if isinstance(value, list | tuple):
         return [as_told(item) for item in value]

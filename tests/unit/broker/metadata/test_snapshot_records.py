@@ -174,9 +174,9 @@ def commit(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRec
     return judge(image, request)
 
 
-def releases(image: MetadataImage, node: NodeId) -> list[StreamRelease]:
+def releases(image: MetadataImage, node: NodeId) -> tuple[StreamRelease, ...]:
     """Of everything that moves, whoever has it."""
-    return [
+    return tuple(
         StreamRelease(
             stream=stream,
             epoch=image.streams[stream].epoch,
@@ -185,7 +185,7 @@ def releases(image: MetadataImage, node: NodeId) -> list[StreamRelease]:
         )
         for stream in sorted(image.moves)
         if image.moves[stream].source[0] == node or stream % 2
-    ]
+    )
 
 
 def release(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[MetadataRecord, object]:

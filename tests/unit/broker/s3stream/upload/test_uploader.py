@@ -137,7 +137,7 @@ async def test_refused_range_loses_the_stream_and_never_trims_past_its_slots() -
     lost: list[str] = []
     stream.on_lost = lambda: lost.append("lost")
     append(stream)
-    engine.ledger.reopen(stream.stream_id)
+    engine.ledger.quarantine(stream.stream_id)
     await engine.storage.upload_now()
 
     assert lost == ["lost"]
@@ -391,7 +391,7 @@ async def test_refused_range_of_an_earlier_part_holds_t_for_the_last(monkeypatch
     other = engine.storage.open_stream(engine.ledger.create_stream(2))
     append(stream)
     append(other)
-    engine.ledger.reopen(stream.stream_id)
+    engine.ledger.quarantine(stream.stream_id)
 
     await engine.storage.upload_now()
 
