@@ -7,7 +7,8 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -123,10 +124,11 @@ def test_wheel_that_could_not_be_compiled_is_for_every_platform(
     assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith((".so", ".pyd", ".c"))]
 
 
-def test_installed_broker_serves_and_the_command_line_uses_it(environment: pathlib.Path) -> None:
-    automq = environment / "venv/bin/automq"
+@contextmanager
+def up(environment: pathlib.Path, folder: str) -> Iterator[str]:
+    """`automq up` of the clean environment, to its end; its address."""
     broker = subprocess.Popen(
-        [automq, "up", "--port", "0", "--data-dir", environment / "data"],
+        [environment / "venv/bin/automq", "up", "--port", "0", "--data-dir", environment / folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -139,12 +141,66 @@ def test_installed_broker_serves_and_the_command_line_uses_it(environment: pathl
             line = broker.stdout.readline()
             assert line, "it ended"
             bootstrap = line.removeprefix("bootstrap: ").strip() if line.startswith("bootstrap: ") else ""
-        run([automq, "produce", "greetings", "-b", bootstrap], environment, input="hello\n")
-        assert run([automq, "consume", "greetings", "-f", "-e", "-b", bootstrap], environment) == "hello\n"
+        yield bootstrap
     finally:
         broker.terminate()
         broker.communicate(timeout=60)
     assert broker.returncode == 0
+
+
+def test_installed_broker_serves_and_the_command_line_uses_it(environment: pathlib.Path) -> None:
+    automq = environment / "venv/bin/automq"
+    with up(environment, "data") as bootstrap:
+        run([automq, "produce", "greetings", "-b", bootstrap], environment, input="hello\n")
+        assert run([automq, "consume", "greetings", "-f", "-e", "-b", bootstrap], environment) == "hello\n"
+
+
+def readme_commands() -> list[str]:
+    """What the README says to type under its heading 'Use it', as far as it concerns `make run`'s broker."""
+    text = (ROOT / "README.md").read_text()
+    section = text[text.index("## Use it") : text.index("Your tools work, too.")]
+    typed = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    here = typed.index("<<'PY'\n")
+    python = typed[here:].split("\n", 1)[1].removesuffix("\nPY")
+    return [*typed[: typed.rindex("\n", 0, here)].splitlines(), python]
+
+
+def test_what_the_readme_says_to_type_works(environment: pathlib.Path) -> None:
+    uv, python = pathlib.Path(sys.executable).with_name("uv"), environment / "venv/bin/python"
+    run([uv, "pip", "install", "--quiet", "--python", python, "confluent-kafka"], environment)
+    *shell, program = readme_commands()
+    assert [command.split()[0] for command in shell] == ["echo", ".venv/bin/automq"]
+    with up(environment, "typed") as bootstrap:
+        shown = [
+            run(["sh", "-c", command.replace(".venv/", "venv/") + f" -b {bootstrap}"], environment) for command in shell
+        ]
+        assert shown[1] == "hello\n"
+        assert "localhost:9092" in program
+        assert run([python, "-c", program.replace("localhost:9092", bootstrap)], environment) == "b'hello'\n"
+
+
+ORDER_SERVICE = """
+from confluent_kafka import Producer
+
+class OrderService:
+    def __init__(self, bootstrap_servers, topic):
+        self.producer, self.topic = Producer({"bootstrap.servers": bootstrap_servers}), topic
+
+    def place(self, order):
+        self.producer.produce(self.topic, order)
+        assert self.producer.flush(20) == 0
+"""
+
+
+def test_tests_that_the_readme_shows_pass(environment: pathlib.Path) -> None:
+    uv, python = pathlib.Path(sys.executable).with_name("uv"), environment / "venv/bin/python"
+    run([uv, "pip", "install", "--quiet", "--python", python, "confluent-kafka"], environment)
+    shown = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    folder = environment / "shown"
+    folder.mkdir()
+    (folder / "test_shown.py").write_text(ORDER_SERVICE + shown)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    assert "2 passed" in run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider"], folder)
 
 
 @pytest.mark.parametrize("mode", ["process", "thread"])

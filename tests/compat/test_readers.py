@@ -66,7 +66,7 @@ def test_a2_producers_go_on_beside_consumers_that_do_not_read(broker: Broker) ->
         client.close()
 
 
-def test_a3_old_data_are_read_beside_consumers_that_do_not_read(broker: Broker) -> None:
+def test_a3_f7_old_data_are_read_beside_consumers_that_do_not_read(broker: Broker) -> None:
     produce(broker, "t", 120)
     clients = [stalled(broker.address, "t", {0: number}) for number in range(60)]
     reader = RawClient(broker.address, client_id="healthy")

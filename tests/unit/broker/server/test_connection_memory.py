@@ -31,7 +31,7 @@ def half_sent(size: int, *, part: int) -> bytes:
     return head + bytes(part - len(head))
 
 
-async def test_a7_half_sent_requests_are_bounded_and_others_go_on() -> None:
+async def test_a7_f6_half_sent_requests_are_bounded_and_others_go_on() -> None:
     path, client = await a_path(memory={Account.RECEIVE: 16 * 1024 * 1024})
     account = path.engine.memory[Account.RECEIVE]
     stalled = [path.connect() for _ in range(60)]
