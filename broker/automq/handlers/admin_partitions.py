@@ -1,16 +1,21 @@
 """Handles messages.admin_cluster for leaders and replicas: elections and reassignments of partitions.
 
-Every leader is the preferred one, and with one broker there is nowhere to move a partition to: what would change
-nothing succeeds, what would is refused with the reason.
+Replicas are nominal and their first member that is alive leads; a reassignment is answered once it is recorded, and
+shown until the partition has arrived.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
+from automq.controller.model import MoveResult, Reassignment
 from automq.handlers.context import Handler, RequestContext
+from automq.handlers.deadline import before, deadline_after, within
 from automq.handlers.replicas import shown_replicas
 from automq.ids import NodeId
-from automq.metadata.image import MetadataImage, PartitionImage
+from automq.metadata.image import MetadataImage, MoveImage, PartitionImage, TopicImage
+from automq.metadata.publisher import MetadataPublisher
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin_cluster import (
     AlterPartitionReassignmentsRequest,
@@ -19,30 +24,68 @@ from automq.protocol.messages.admin_cluster import (
     ElectLeadersResponse,
     ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
+    OngoingPartitionReassignment,
+    OngoingTopicReassignment,
     PartitionResult,
     ReassignablePartitionResponse,
     ReassignableTopicResponse,
     ReplicaElectionResult,
-    TopicPartitions,
 )
 from automq.protocol.schema import Message
 
 _PREFERRED, _UNCLEAN = 0, 1
+# How often somebody who waits for an election looks whether it has come to pass.
+LOOK_S: Final = 0.02
 
 
 async def handle_elect_leaders(context: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse:
-    """Nobody is elected: each named partition is led by its preferred leader. Without names there is nothing to say."""
+    """The first replica of each partition comes to lead, by a move; answered when it does, or at the time-out."""
     if request.election_type not in (_PREFERRED, _UNCLEAN):
         return ElectLeadersResponse(
             error_code=ErrorCode.INVALID_REQUEST, replica_election_results=_no_elections(request)
         )
-    image = context.services.metadata.image
+    named = request.topic_partitions
+    wanted = None if named is None else [(topic.topic, index) for topic in named for index in topic.partitions]
+    if request.election_type == _UNCLEAN:
+        # Nothing but the leader's own log is behind another: there is nothing to elect from that is not clean.
+        image = context.services.metadata.image
+        results = [_unclean(image, name, index) for name, index in wanted or ()]
+    else:
+        deadline = deadline_after(request.timeout)
+        results = await before(deadline, context.services.controller.elect_leaders(wanted))
+        results = await _arrived(context.services.metadata, results, deadline)
+    by_topic: dict[str, list[PartitionResult]] = {}
+    for result in results:
+        code = ErrorCode.NONE if result.error is None else result.error.code
+        message = None if result.error is None else result.error.message
+        answer = PartitionResult(partition_id=result.index, error_code=code, error_message=message)
+        by_topic.setdefault(result.topic, []).append(answer)
     return ElectLeadersResponse(
         replica_election_results=[
-            ReplicaElectionResult(topic=topic.topic, partition_result=_elections(image, topic))
-            for topic in request.topic_partitions or []
+            ReplicaElectionResult(topic=topic, partition_result=found) for topic, found in by_topic.items()
         ]
     )
+
+
+async def _arrived(metadata: MetadataPublisher, results: Sequence[MoveResult], deadline: float) -> list[MoveResult]:
+    """Once those that were elected lead, or the time is over: then they may still come to lead."""
+    waiting = {(result.topic, result.index) for result in results if result.error is None}
+    late: set[tuple[str, int]] = set()
+    while waiting:
+        waiting = {name for name in waiting if is_moving(metadata.image, *name)}
+        if waiting and asyncio.get_running_loop().time() >= deadline:
+            late = waiting
+            break
+        if waiting:
+            await asyncio.sleep(LOOK_S)
+    timed_out = ApiError(ErrorCode.REQUEST_TIMED_OUT, "The partition is still on its way to its preferred leader.")
+    return [replace(result, error=timed_out) if (result.topic, result.index) in late else result for result in results]
+
+
+def is_moving(image: MetadataImage, name: str, index: int) -> bool:
+    """Whether the partition is on its way to another leader."""
+    partition = _partition(image, name, index)
+    return partition is not None and partition.stream in image.moves
 
 
 def _no_elections(request: ElectLeadersRequest) -> list[ReplicaElectionResult]:
@@ -59,91 +102,81 @@ def _no_elections(request: ElectLeadersRequest) -> list[ReplicaElectionResult]:
     ]
 
 
-def _elections(image: MetadataImage, topic: TopicPartitions) -> list[PartitionResult]:
-    results: list[PartitionResult] = []
-    for index in topic.partitions:
-        try:
-            partition = _partition(image, topic.topic, index)
-            if partition is None:
-                what = topic.topic if image.topic(topic.topic) is None else f"{topic.topic}-{index}"
-                kind = "topic" if image.topic(topic.topic) is None else "partition"
-                raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such {kind} as {what}")
-            if not image.is_led(partition):
-                raise ApiError(ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.")
-            raise ApiError(ErrorCode.ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.")
-        except ApiError as answer:
-            results.append(PartitionResult(partition_id=index, error_code=answer.code, error_message=answer.message))
-    return results
+def _unclean(image: MetadataImage, name: str, index: int) -> MoveResult:
+    partition = _partition(image, name, index)
+    if partition is None:
+        what = name if image.topic(name) is None else f"{name}-{index}"
+        kind = "topic" if image.topic(name) is None else "partition"
+        error = ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such {kind} as {what}")
+    elif image.is_led(partition):
+        error = ApiError(ErrorCode.ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.")
+    else:
+        error = ApiError(ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE, "The partition is being recovered.")
+    return MoveResult(topic=name, index=index, error=error)
 
 
 async def handle_alter_partition_reassignments(
     context: RequestContext, request: AlterPartitionReassignmentsRequest
 ) -> AlterPartitionReassignmentsResponse:
-    """One result a partition. A list that is what the partition has succeeds at once: tools roll back with it."""
-    image = context.services.metadata.image
+    """One result a partition, once it is recorded. A list that is what the partition has succeeds at once."""
+    wanted = [
+        Reassignment(
+            topic=topic.name,
+            index=asked.partition_index,
+            replicas=None if asked.replicas is None else [NodeId(node) for node in asked.replicas],
+        )
+        for topic in request.topics
+        for asked in topic.partitions
+    ]
+    allows = request.allow_replication_factor_change
+    results = await within(
+        request.timeout, context.services.controller.alter_reassignments(wanted, allows_factor_change=allows)
+    )
+    answers = map(_reassigned, results)
     return AlterPartitionReassignmentsResponse(
         allow_replication_factor_change=request.allow_replication_factor_change,
         responses=[
-            ReassignableTopicResponse(
-                name=topic.name,
-                partitions=[
-                    _reassigned(image, topic.name, asked.partition_index, asked.replicas) for asked in topic.partitions
-                ],
-            )
+            ReassignableTopicResponse(name=topic.name, partitions=[next(answers) for _ in topic.partitions])
             for topic in request.topics
         ],
     )
 
 
-def _reassigned(
-    image: MetadataImage, name: str, index: int, replicas: Sequence[int] | None
-) -> ReassignablePartitionResponse:
-    answer = ReassignablePartitionResponse(partition_index=index)
-    try:
-        partition = _partition(image, name, index)
-        if partition is None:
-            message = f"Unable to find partition {name}:{index}."
-            if image.topic(name) is None:
-                message = f"Unable to find a topic named {name}."
-            raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, message)
-        _check_reassignment(image, name, partition, replicas)
-    except ApiError as refused:
-        answer.error_code, answer.error_message = refused.code, refused.message
+def _reassigned(result: MoveResult) -> ReassignablePartitionResponse:
+    answer = ReassignablePartitionResponse(partition_index=result.index)
+    if result.error is not None:
+        answer.error_code, answer.error_message = result.error.code, result.error.message
     return answer
 
 
-def _check_reassignment(
-    image: MetadataImage, name: str, partition: PartitionImage, replicas: Sequence[int] | None
-) -> None:
-    """Raises ApiError unless `replicas` is what the partition has already."""
-    if replicas is None:
-        raise ApiError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS, "No partition reassignment is in progress.")
-    if not replicas:
-        raise ApiError(
-            ErrorCode.INVALID_REPLICA_ASSIGNMENT, "The manual partition assignment includes an empty replica list."
-        )
-    for node in replicas:
-        broker = image.broker(NodeId(node))
-        if broker is None:
-            raise ApiError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"The manual partition assignment includes broker {node}, but no such broker is registered.",
-            )
-    topic = image.topic(name)
-    assert topic is not None
-    if list(replicas) != shown_replicas(image, topic, partition):
-        raise ApiError(
-            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"Partition {name}-{partition.index} cannot be moved: this cluster has one broker, and a topic keeps the "
-            "replication factor it was created with. The object store replicates.",
-        )
-
-
 async def handle_list_partition_reassignments(
-    _context: RequestContext, _request: ListPartitionReassignmentsRequest
+    context: RequestContext, request: ListPartitionReassignmentsRequest
 ) -> ListPartitionReassignmentsResponse:
-    """None is under way."""
-    return ListPartitionReassignmentsResponse()
+    """Those that are under way, whoever asked for them: of the partitions that are named, or of all."""
+    image = context.services.metadata.image
+    asked = None if request.topics is None else {topic.name: set(topic.partition_indexes) for topic in request.topics}
+    found: dict[str, list[OngoingPartitionReassignment]] = {}
+    for stream_id in sorted(image.moves):
+        stream = image.streams[stream_id]
+        topic = image.topic_map[stream.topic_id]
+        if asked is None or stream.partition in asked.get(topic.name, ()):
+            found.setdefault(topic.name, []).append(_ongoing(image, topic, image.moves[stream_id]))
+    return ListPartitionReassignmentsResponse(
+        topics=[OngoingTopicReassignment(name=name, partitions=found[name]) for name in sorted(found)]
+    )
+
+
+def _ongoing(image: MetadataImage, topic: TopicImage, move: MoveImage) -> OngoingPartitionReassignment:
+    """As Kafka shows it: the replicas of before and after, and which of them come and go."""
+    partition = topic.partitions[image.streams[move.stream].partition]
+    before = list(dict.fromkeys(shown_replicas(image, topic, partition)))
+    after = [int(node) for node in move.replicas] or [int(move.target[0])]
+    return OngoingPartitionReassignment(
+        partition_index=partition.index,
+        replicas=list(dict.fromkeys([*after, *before])),
+        adding_replicas=[node for node in after if node not in before],
+        removing_replicas=[node for node in before if node not in after],
+    )
 
 
 def _partition(image: MetadataImage, name: str, index: int) -> PartitionImage | None:

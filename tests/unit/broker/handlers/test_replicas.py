@@ -17,10 +17,12 @@ from tests.support.handler_world import image_of
     [
         (1, (), [1]),
         (3, (), [1, 1, 1]),
-        (3, (2, 1), [1, 2, 1]),
+        (3, (2, 1, 8), [1, 2, 1]),
         (3, (2, 8, 9), [1, 2, 1]),
         (2, (1, 2), [1, 2]),
-        (1, (2, 1), [1]),
+        # A reassignment has given it another length.
+        (1, (2, 1), [1, 2]),
+        (3, (1,), [1]),
     ],
 )
 def test_leader_then_live_ids_then_repeats(factor: int, stored: tuple[int, ...], shown: list[int]) -> None:
