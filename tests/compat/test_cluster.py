@@ -1,0 +1,163 @@
+"""Real processes on one store are one cluster, for real clients: its controller dies, a broker comes back."""
+
+import contextlib
+import pathlib
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.support.broker_processes import SERVE_S, Place, Process
+from tests.support.process import free_port
+
+PARTITIONS = 6
+
+
+class Cluster:
+    """Brokers by node id, each at addresses that it keeps."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.place = Place(folder)
+        self.processes: dict[int, Process] = {}
+        self.ports = {node: (free_port(), free_port()) for node in (1, 2, 3)}
+
+    def start(self, *nodes: int) -> None:
+        for node in nodes:
+            port, http_port = self.ports[node]
+            self.processes[node] = self.place.broker(
+                http_port=http_port,
+                node__id=node,
+                listeners=f"PLAINTEXT://127.0.0.1:{port}",
+                automq__memory__bytes=128 * 1024 * 1024,
+                group__initial__rebalance__delay__ms=0,
+            )
+        for node in nodes:
+            self.place.until_ready(self.ports[node][1])
+
+    def address(self, *nodes: int) -> str:
+        return ",".join(f"127.0.0.1:{self.ports[node][0]}" for node in nodes)
+
+    def admin(self, *nodes: int) -> AdminClient:
+        return AdminClient({"bootstrap.servers": self.address(*nodes)})
+
+    def controller(self, *asked: int) -> int:
+        """As the brokers that are asked agree on it; -1 while they do not."""
+        found = {self.admin(node).list_topics(timeout=5).controller_id for node in asked}
+        return found.pop() if len(found) == 1 else -1
+
+    def leaders(self, topic: str, *asked: int) -> dict[int, int]:
+        metadata = self.admin(*asked).list_topics(topic, timeout=10)
+        return {index: part.leader for index, part in metadata.topics[topic].partitions.items()}
+
+    def create(self, topic: str, partitions: int, *asked: int) -> None:
+        """Until it is there: clients ask again, too."""
+
+        # Kept: what a client that is gone was asked never ends.
+        admin = self.admin(*asked)
+
+        def try_to() -> bool:
+            with contextlib.suppress(KafkaException):
+                admin.create_topics([NewTopic(topic, partitions, 1)], request_timeout=5)[topic].result(SERVE_S)
+            return topic in admin.list_topics(timeout=5).topics
+
+        until(try_to)
+
+
+def until(is_so: Callable[[], bool], timeout_s: float = SERVE_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with contextlib.suppress(KafkaException):
+            if is_so():
+                return
+        assert time.monotonic() < deadline, is_so
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def cluster(tmp_path: pathlib.Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    yield made
+    made.place.end()
+
+
+def produce(cluster: Cluster, topic: str, partitions: list[int], *asked: int, prefix: str) -> None:
+    """A record to each partition; every one is acknowledged."""
+    producer = Producer({"bootstrap.servers": cluster.address(*asked), "enable.idempotence": True})
+    failures: list[object] = []
+    for index in partitions:
+        producer.produce(
+            topic,
+            f"{prefix}{index}",
+            partition=index,
+            on_delivery=lambda error, _message: failures.append(error) if error is not None else None,
+        )
+    assert producer.flush(SERVE_S) == 0
+    assert failures == []
+
+
+def consume(cluster: Cluster, topic: str, count: int, *asked: int, group: str) -> Counter[str]:
+    """So many records, as a member of a group that begins at the start."""
+    consumer = Consumer(
+        {"bootstrap.servers": cluster.address(*asked), "group.id": group, "auto.offset.reset": "earliest"}
+    )
+    consumer.subscribe([topic])
+    found: Counter[str] = Counter()
+    deadline = time.monotonic() + SERVE_S
+    try:
+        while found.total() < count:
+            assert time.monotonic() < deadline, found
+            message = consumer.poll(0.5)
+            if message is not None and message.error() is None:
+                found[message.value().decode()] += 1
+    finally:
+        consumer.close()
+    return found
+
+
+def test_three_processes_are_one_cluster_and_outlive_their_controller(cluster: Cluster) -> None:
+    cluster.start(1)
+    cluster.start(2, 3)
+    until(lambda: cluster.controller(1, 2, 3) == 1)
+
+    # Made through a broker that is not the controller, produced through another, read through a third.
+    cluster.create("orders", PARTITIONS, 2)
+    leaders = cluster.leaders("orders", 3)
+    assert Counter(leaders.values()) == {1: 2, 2: 2, 3: 2}
+    everything = list(leaders)
+    produce(cluster, "orders", everything, 3, prefix="a")
+    assert consume(cluster, "orders", PARTITIONS, 1, group="readers") == {f"a{index}": 1 for index in everything}
+
+    cluster.processes[1].popen.send_signal(signal.SIGKILL)
+    cluster.processes[1].wait()
+    others = [index for index, leader in leaders.items() if leader != 1]
+    produce(cluster, "orders", others, 2, prefix="b")
+    until(lambda: cluster.controller(2, 3) in (2, 3))
+    cluster.create("more", 2, 3)
+    assert set(cluster.leaders("more", 2).values()) <= {2, 3}
+    produce(cluster, "more", [0, 1], 3, prefix="m")
+
+    # Back again it follows, and what it led is led by somebody, with everything that was acknowledged.
+    cluster.start(1)
+    assert cluster.controller(1, 2, 3) in (2, 3)
+    produce(cluster, "orders", everything, 1, prefix="c")
+    expected = {f"a{index}": 1 for index in everything} | {f"b{index}": 1 for index in others}
+    expected |= {f"c{index}": 1 for index in everything}
+    assert consume(cluster, "orders", len(expected), 2, group="judges") == expected
+
+
+def test_controller_that_is_stopped_hands_over(cluster: Cluster) -> None:
+    cluster.start(1)
+    cluster.start(2)
+    cluster.create("orders", 2, 2)
+
+    cluster.processes[1].popen.send_signal(signal.SIGTERM)
+    assert cluster.processes[1].wait() == 0
+
+    until(lambda: cluster.controller(2) == 2)
+    assert "names its successor" in cluster.processes[1].text
+    cluster.create("more", 1, 2)
+    produce(cluster, "more", [0], 2, prefix="m")
