@@ -38,6 +38,7 @@ from automq.s3stream.stream import Storage
 from automq.s3stream.wal.format import slot_prefix
 from automq.server.compaction_process import counting
 from automq.server.dispatch import HANDLER_TABLES, DispatchTable
+from automq.server.giving_away import give_away
 from automq.server.listener import KafkaServer
 from automq.server.observed_store import ObservedStore
 from automq.server.platform import Platform
@@ -322,6 +323,8 @@ class Components:
         The upload does not wait for clients to take their answers.
         """
         self._stop_compaction()
+        if self.epoch is not None:
+            await give_away(self.client, self.metadata, self.node, self.epoch)
         if self.groups is not None:
             # First: members that wait for their group's other members would keep the drain waiting, too.
             self.groups.close()

@@ -1,0 +1,52 @@
+"""An orderly end begins with giving away what the broker leads, where somebody can take it."""
+
+import asyncio
+import logging
+from typing import Final
+
+from automq.controller.client import ControllerClient
+from automq.ids import BrokerEpoch, NodeId
+from automq.metadata.change import Aspect, MetadataChange
+from automq.metadata.image import MetadataImage
+from automq.metadata.publisher import MetadataPublisher
+from automq.protocol.errors import ApiError
+from automq.s3stream.model import StreamError
+from automq.s3stream.ports import StoreError
+
+log = logging.getLogger(__name__)
+
+GIVING_AWAY_S: Final = 10.0
+"""What is not taken by then is given on by failover, which is slower and loses nothing."""
+
+
+async def give_away(client: ControllerClient, metadata: MetadataPublisher, node: NodeId, epoch: BrokerEpoch) -> bool:
+    """Return once (node, epoch) leads nothing; False when nobody can take it over, or not in time.
+
+    Without another broker nothing is asked and nothing recorded: that is the end of a single one.
+    """
+    if not any(other.takes_more for other in metadata.image.brokers() if other.node != node):
+        return False
+    empty: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look(change: MetadataChange | None = None) -> None:
+        if not empty.done() and is_empty(metadata.image, node):
+            empty.set_result(None)
+
+    unsubscribe = metadata.subscribe(look, to=(Aspect.TOPICS, Aspect.MOVES))
+    try:
+        async with asyncio.timeout(GIVING_AWAY_S):
+            if not await client.stop_broker(node, epoch):
+                return False
+            look()
+            await empty
+    except (TimeoutError, ApiError, StreamError, StoreError) as error:
+        log.warning("partitions are left to failover", extra={"why": str(error) or "they were not taken in time"})
+        return False
+    finally:
+        unsubscribe()
+    return True
+
+
+def is_empty(image: MetadataImage, node: NodeId) -> bool:
+    """Whether it leads nothing, and nothing is on its way to it."""
+    return node not in image.leader_counts and not any(move.target[0] == node for move in image.moves.values())
