@@ -115,15 +115,15 @@ class StorageEngine:
         self._watch_memory(metrics)
 
     async def recover(
-        self, node: NodeId, epoch: BrokerEpoch, trim_to: int, *, lost: Sequence[SlotsLost] = ()
+        self, node: NodeId, epoch: BrokerEpoch, trim_to: int, *, lost: Sequence[SlotsLost] = (), share: int = 1
     ) -> RecoveredLog:
         """Make everything acknowledged by (node, epoch) readable from objects, and end its log for ever.
 
         To be called after the record that fences (node, epoch) is durable, with the T that record froze, and before any
-        of its streams is opened. `lost` are slots that a person gave up. May be repeated. What could not be placed is
-        returned; its slots stay. Superfluous slots are deleted later, and nothing waits for that. Raises BrokerFenced
-        when somebody else recovers it by now, StoreDamaged when an acknowledged slot is missing or does not decode
-        (nothing is deleted then), FormatTooNew, StoreError.
+        of its streams is opened. `lost` are slots that a person gave up; so many logs at once `share` the memory. May
+        be repeated. What could not be placed is returned; its slots stay. Superfluous slots are deleted later. Raises
+        BrokerFenced when somebody else recovers it by now, StoreDamaged when an acknowledged slot is missing or does
+        not decode (nothing is deleted then), FormatTooNew, StoreError.
         """
         recoverer = Recoverer(
             cluster_id=self.cluster_id,
@@ -136,6 +136,7 @@ class StorageEngine:
             objects=self.objects,
             streams=self.streams,
             account=self.ledger[Account.RECOVERY],
+            share=share,
             entropy=self._entropy,
         )
         try:

@@ -153,7 +153,7 @@ class Broker:
             "http": self.http_address,
             "topics": sum(not topic.is_internal for topic in image.topics()),
             "partitions": sum(len(topic.partitions) for topic in image.topics()),
-            "recovered_logs": self._components.recovered_logs,
+            "recovered_logs": 0 if self._components.recovery is None else self._components.recovery.recovered_logs,
         }
 
     def _damage_summary(self) -> str | None:

@@ -9,8 +9,8 @@ from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.client import ControllerClient
 from automq.controller.compactor import Compactor
 from automq.controller.controller_metrics import ControllerMetrics
-from automq.controller.damage import Damage, damage_of
-from automq.controller.model import ProducerIdBlock, Registration, TopicSpec, WalToRecover
+from automq.controller.heartbeats import Heartbeats
+from automq.controller.model import BrokerLoad, ProducerIdBlock, Registration, TopicSpec
 from automq.controller.service import Controller
 from automq.coordinators.group.coordinator import GroupCoordinator
 from automq.handlers.context import Services
@@ -22,24 +22,21 @@ from automq.metadata.cluster import OpenedCluster
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint
 from automq.partition.content_worker import ContentWorker
-from automq.partition.damage import REMEDY
 from automq.partition.fetch_session import FetchSessions
 from automq.partition.manager import PartitionManager
-from automq.runtime.backoff import Backoff
 from automq.runtime.ledger import Account, MemoryLedger
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import LOOK_S, TrustedTime, WallTimeGuard
 from automq.s3stream.compaction.worker import InProcessWorker
-from automq.s3stream.model import BrokerFenced, FencedBy, RecoveredLog, SlotsLost, StoreDamaged, Unplaced
+from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
 from automq.s3stream.objects.format import object_key
-from automq.s3stream.ports import StoreError
 from automq.s3stream.stream import Storage
-from automq.s3stream.wal.format import slot_prefix
 from automq.server.compaction_process import counting
 from automq.server.dispatch import HANDLER_TABLES, DispatchTable
 from automq.server.giving_away import give_away
 from automq.server.listener import KafkaServer
+from automq.server.log_recovery import LogRecovery
 from automq.server.observed_store import ObservedStore
 from automq.server.platform import Platform
 from automq.server.presence import PresenceWatch, expectations
@@ -88,8 +85,7 @@ class Components:
         self._ledger = MemoryLedger({**settings.memory, **self._storage_settings.limits()}, metrics)
         self.node = node_of(settings)
         self.epoch: BrokerEpoch | None = None
-        self.recovered_logs = 0
-        """Write-ahead logs of former processes that were read to their end."""
+        self.recovery: LogRecovery | None = None
         self._aging = WallTimeGuard(platform.clock, metrics, boot_id=platform.boot_id, before=trusted_before)
         self._controller_metrics = ControllerMetrics(metrics, lambda: self.metadata.image)
         self.roles = platform.roles(
@@ -118,6 +114,9 @@ class Components:
         self.compactor: Compactor | None = None
         self._compaction: asyncio.Task[None] | None = None
         self._presence: asyncio.Task[None] | None = None
+        self._heartbeats: asyncio.Task[None] | None = None
+        self._counted: tuple[float, int, int] | None = None
+        """When, and bytes in and out until then, at the last heartbeat."""
 
     def _make_controller(self, publisher: MetadataPublisher, on_lost: Callable[[str], None]) -> Controller:
         """See `Surroundings.make_controller`."""
@@ -175,6 +174,7 @@ class Components:
         )
         self.epoch = registration.epoch
         self.metadata.subscribe(self._on_brokers, to=(Aspect.BROKERS,))
+        self._speak(registration.epoch)
         return registration
 
     def _on_brokers(self, change: MetadataChange) -> None:
@@ -187,56 +187,24 @@ class Components:
     async def recover(self, registration: Registration) -> None:
         """Read what former incarnations left in their write-ahead logs, then open our streams.
 
-        A log that is damaged is left as it is, and what it may hold is quarantined: everything else is served.
+        A log that is damaged is left as it is, and what it may hold is quarantined: everything else is served. Logs of
+        other nodes, which a former incarnation was recovering, are recovered beside serving.
         """
         self.storage = self._make_storage(registration.epoch)
-        us = (self.node, registration.epoch)
-        for wal in registration.wals:
-            slots = slot_prefix(self.cluster_id, wal.node, wal.epoch)
-            try:
-                recovered = await self._recover_log(self.storage, wal)
-            except StoreDamaged as error:
-                if not error.key.startswith(slots):
-                    # Not this log is damaged, but what the metadata rest on: nothing may be served beside that.
-                    raise
-                await self._pin(wal, Damage(key=error.key, reason=str(error)), ())
-                continue
-            if recovered.unplaced:
-                # With slots given up besides, what they may have held is open, and so are the streams.
-                left = () if recovered.given_up else recovered.unplaced
-                await self._pin(wal, damage_of(slots, recovered.unplaced), left)
-            else:
-                await self.client.wal_recovered(wal.node, wal.epoch, recoverer=us, recovered=recovered)
-                self.recovered_logs += 1
-        await self.client.open_streams(*us)
-
-    async def _recover_log(self, storage: Storage, wal: WalToRecover) -> RecoveredLog:
-        """However long the store is away. Raises StoreDamaged."""
-        lost = [SlotsLost(start, end) for start, end in wal.lost]
-        backoff = Backoff(entropy=self._platform.entropy)
-        while True:
-            try:
-                return await storage.recover(wal.node, wal.epoch, wal.trim_to, lost=lost)
-            except StoreError as error:
-                log.warning("recovery waits for the store", extra={"wal_epoch": wal.epoch, "error": str(error)})
-                await asyncio.sleep(backoff.next_s())
-
-    async def _pin(self, wal: WalToRecover, found: Damage, unplaced: Sequence[Unplaced]) -> None:
-        """What the log may hold takes no append until it is repaired; it is tried again at the next start."""
-        assert self.epoch is not None
-        us = (self.node, self.epoch)
-        await self.client.quarantine_wal(wal.node, wal.epoch, recoverer=us, found=found, unplaced=unplaced)
-        log.error(
-            "write-ahead log damaged: what it may hold takes no records until it is repaired",
-            extra={
-                "node": wal.node,
-                "wal_epoch": wal.epoch,
-                "streams": sorted({item.stream for item in unplaced}) or "all of the broker",
-                "key": found.key,
-                "what": found.reason,
-                "remedy": REMEDY,
-            },
+        self.recovery = LogRecovery(
+            cluster_id=self.cluster_id,
+            node=self.node,
+            storage=self.storage,
+            controller=self.client,
+            metadata=self.metadata,
+            entropy=self._platform.entropy,
+            tasks=self._tasks,
+            on_damaged=self._on_damaged,
         )
+        for wal in registration.wals:
+            if wal.node == self.node:
+                await self.recovery.recover(wal)
+        await self.client.open_streams(self.node, registration.epoch)
 
     async def open(self) -> KafkaServer:
         """Open partitions and groups; who serves connections from now on."""
@@ -301,11 +269,14 @@ class Components:
             metrics=self._metrics,
         )
         self.server.start()
+        if self.recovery is not None:
+            self.recovery.start()
         return self.server
 
     def halt(self, error: BrokerFenced | StoreDamaged) -> None:
         """Nothing of this incarnation may answer, acknowledge or write any more. Synchronous, idempotent."""
         self._stop_compaction()
+        self._fall_silent()
         if self._presence is not None:
             self._presence.cancel()
         if self.server is not None:
@@ -341,6 +312,7 @@ class Components:
     async def close(self) -> None:
         """End what still runs, timers included; nothing waits for the store here."""
         self._stop_compaction()
+        self._fall_silent()
         if self.server is not None:
             self.server.close()
         if self.groups is not None:
@@ -350,6 +322,39 @@ class Components:
         if self.partitions is not None:
             self.partitions.close()
         await self.roles.close()
+
+    def _fall_silent(self) -> None:
+        """Nobody is told that this incarnation is there, and nothing of others is recovered."""
+        if self._heartbeats is not None:
+            self._heartbeats.cancel()
+        if self.recovery is not None:
+            self.recovery.stop()
+
+    def _speak(self, epoch: BrokerEpoch) -> None:
+        """Tell the controller once a second that this incarnation is there."""
+        heartbeats = Heartbeats(
+            link=self.roles.heartbeat_link,
+            on_silence=self.roles.renew_heartbeats,
+            metadata=self.metadata,
+            node=self.node,
+            epoch=epoch,
+            load=self._load,
+            on_fenced=self._on_fenced,
+        )
+        self._heartbeats = self._tasks.spawn(heartbeats.run(), name="heartbeats")
+
+    def _load(self) -> BrokerLoad:
+        """What heartbeats tell of this broker."""
+        seconds = self._platform.clock.monotonic()
+        requests = None if self.server is None else self.server.metrics
+        now = (seconds, *((0, 0) if requests is None else (requests.bytes_in, requests.bytes_out)))
+        before, self._counted = self._counted or now, now
+        passed = max(now[0] - before[0], 0.001)
+        return BrokerLoad(
+            in_bytes_per_second=int((now[1] - before[1]) / passed),
+            out_bytes_per_second=int((now[2] - before[2]) / passed),
+            partitions=0 if self.partitions is None else self.partitions.open_count,
+        )
 
     def _make_objects(self, epoch: BrokerEpoch) -> BrokerObjects:
         return BrokerObjects(controller=self.client, metadata=self.metadata, node=self.node, epoch=epoch)

@@ -92,6 +92,16 @@ class Roles:
             on_lost=lambda: self._end_following(Event.LOST),
         )
         self.link: ControllerLink = _RoleLink(self, self._remote) if is_direct else self._remote
+        self._heartbeats = RemoteLink(
+            dial=self._dial,
+            cluster_id=around.cluster_id,
+            node=around.node,
+            entropy=around.entropy,
+            tasks=around.tasks,
+            settings=LinkSettings(connect_timeout_s=election.SILENCE_S),
+        )
+        self.heartbeat_link: ControllerLink = _RoleLink(self, self._heartbeats) if is_direct else self._heartbeats
+        """The same over a connection of its own, so that nothing delays a heartbeat."""
         self.listener = InternalListener(
             cluster_id=around.cluster_id, server=lambda: self._server, heard=self._heard_epoch
         )
@@ -136,6 +146,10 @@ class Roles:
         leader = self._remote.leader
         is_recent = self._around.clock.monotonic() - self._heard_at <= election.SILENCE_S
         return leader.epoch if leader is not None and is_recent else None
+
+    def renew_heartbeats(self) -> None:
+        """Whoever was told does not answer: the next heartbeat goes to whom is known by then."""
+        self._heartbeats.disconnect()
 
     # Life.
 
@@ -185,6 +199,7 @@ class Roles:
             if task is not None:
                 task.cancel()
         self._remote.close()
+        self._heartbeats.close()
         self.listener.close()
         controllers = [controller for controller in (self.controller, self._claiming) if controller is not None]
         self.controller = self._claiming = None

@@ -48,7 +48,7 @@ GROUPS_AT_ONCE: Final = 2
 class Recoverer:
     """Recovers the log of (node, epoch) in the name of `recoverer`, whom the fence record names.
 
-    `lost` are slots that a person gave up.
+    `lost` are slots that a person gave up. So many logs `share` the account.
     """
 
     def __init__(
@@ -65,9 +65,10 @@ class Recoverer:
         streams: StreamManager,
         account: ByteBudget,
         entropy: Entropy,
+        share: int = 1,
     ) -> None:
         self._account = account
-        self._group_bytes = max(1, account.limit // GROUPS_AT_ONCE)
+        self._group_bytes = max(1, account.limit // (GROUPS_AT_ONCE * share))
         self._cluster_id, self._node, self._epoch = cluster_id, node, epoch
         self._recoverer = recoverer
         self._store = store

@@ -1,0 +1,174 @@
+"""Write-ahead logs of dead brokers that this one is to recover: its own former ones before it serves, others beside.
+
+The image says which: the fence record of a dead incarnation names who recovers its log, and a second record may name
+somebody else. A log that is damaged is left as it is, and what it may hold is quarantined; everything else is given on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from automq.controller.client import ControllerClient
+from automq.controller.damage import Damage, damage_of
+from automq.controller.model import WalToRecover
+from automq.ids import BrokerEpoch, ClusterId, NodeId
+from automq.metadata.change import Aspect, MetadataChange
+from automq.metadata.image import MetadataImage
+from automq.metadata.publisher import MetadataPublisher
+from automq.partition.damage import REMEDY
+from automq.runtime.backoff import Backoff
+from automq.runtime.entropy import Entropy
+from automq.runtime.tasks import Tasks
+from automq.s3stream.model import BrokerFenced, RecoveredLog, SlotsLost, StoreDamaged, Unplaced
+from automq.s3stream.ports import StoreError
+from automq.s3stream.stream import Storage
+from automq.s3stream.wal.format import slot_prefix
+
+log = logging.getLogger(__name__)
+
+LOGS_AT_ONCE: Final = 2
+"""They share the memory that recovery has."""
+
+Log = tuple[NodeId, BrokerEpoch]
+
+
+class LogRecovery:
+    """Of one incarnation, over its storage. `recover` before it serves, then `start`."""
+
+    def __init__(
+        self,
+        *,
+        cluster_id: ClusterId,
+        node: NodeId,
+        storage: Storage,
+        controller: ControllerClient,
+        metadata: MetadataPublisher,
+        entropy: Entropy,
+        tasks: Tasks,
+        on_damaged: Callable[[StoreDamaged], None],
+    ) -> None:
+        self._cluster_id = cluster_id
+        self._us = (node, storage.epoch)
+        self._storage = storage
+        self._controller = controller
+        self._metadata = metadata
+        self._entropy = entropy
+        self._tasks = tasks
+        self._on_damaged = on_damaged
+        self._turns = asyncio.Semaphore(LOGS_AT_ONCE)
+        self._running: dict[Log, asyncio.Task[None]] = {}
+        self._unsubscribe: Callable[[], None] = lambda: None
+        self.recovered_logs = 0
+        """Read to their end, by this incarnation."""
+
+    def start(self) -> None:
+        """Recover beside serving what the image names this incarnation for, from now on."""
+        self._unsubscribe = self._metadata.subscribe(self._on_change, to=(Aspect.WALS,))
+        self._follow(self._metadata.image, sorted(self._metadata.image.wals))
+
+    def stop(self) -> None:
+        """Begin nothing and go on with nothing. Idempotent."""
+        self._unsubscribe()
+        for task in self._running.values():
+            task.cancel()
+        self._running.clear()
+
+    def _on_change(self, change: MetadataChange) -> None:
+        self._follow(change.new, sorted(change.wals))
+
+    def _follow(self, image: MetadataImage, logs: Sequence[Log]) -> None:
+        for key in logs:
+            wal = image.wals.get(key)
+            # A pinned log is tried again by the next incarnation that is named for it.
+            is_ours = wal is not None and wal.recoverer == self._us and wal.damage is None
+            running = self._running.get(key)
+            if wal is not None and is_ours and running is None:
+                lost = tuple((slots.start, slots.end) for slots in wal.lost)
+                wanted = WalToRecover(node=wal.node, epoch=wal.epoch, trim_to=wal.trim_to, lost=lost)
+                name = f"recover the log of broker {wal.node} at epoch {wal.epoch}"
+                self._running[key] = self._tasks.spawn(self._recover_beside(wanted), name=name)
+            elif running is not None and (wal is None or wal.recoverer != self._us):
+                # Recovered, or somebody else is to do it.
+                del self._running[key]
+                if wal is not None:
+                    running.cancel()
+
+    async def _recover_beside(self, wal: WalToRecover) -> None:
+        extra = {"node": wal.node, "wal_epoch": wal.epoch}
+        async with self._turns:
+            log.info("recovering the write-ahead log of a dead broker", extra=extra)
+            try:
+                await self.recover(wal, share=LOGS_AT_ONCE)
+            except BrokerFenced as fenced:
+                # Of this incarnation the image tells; else another one recovers the log by now.
+                log.info("another broker recovers the log", extra={**extra, "why": str(fenced)})
+                return
+            except StoreDamaged as error:
+                self._on_damaged(error)
+                return
+            log.info("write-ahead log of a dead broker recovered", extra=extra)
+
+    async def recover(self, wal: WalToRecover, *, share: int = 1) -> None:
+        """To its end, or to its pin, however long the store and the controller are away. `share` recover together.
+
+        Raises BrokerFenced, StoreDamaged where not the log is damaged but what the metadata rest on, FormatTooNew.
+        """
+        slots = slot_prefix(self._cluster_id, wal.node, wal.epoch)
+        try:
+            recovered = await self._read(wal, share)
+        except StoreDamaged as error:
+            if not error.key.startswith(slots):
+                # Nothing may be served beside that.
+                raise
+            await self._pin(wal, Damage(key=error.key, reason=str(error)), ())
+            return
+        if recovered.unplaced:
+            # With slots given up besides, what they may have held is open, and so are the streams.
+            left = () if recovered.given_up else recovered.unplaced
+            await self._pin(wal, damage_of(slots, recovered.unplaced), left)
+            return
+        backoff = Backoff(entropy=self._entropy)
+        while True:
+            try:
+                await self._controller.wal_recovered(wal.node, wal.epoch, recoverer=self._us, recovered=recovered)
+                break
+            except StoreError as error:
+                await self._wait(wal, error, backoff)
+        self.recovered_logs += 1
+
+    async def _read(self, wal: WalToRecover, share: int) -> RecoveredLog:
+        lost = [SlotsLost(start, end) for start, end in wal.lost]
+        backoff = Backoff(entropy=self._entropy)
+        while True:
+            try:
+                return await self._storage.recover(wal.node, wal.epoch, wal.trim_to, lost=lost, share=share)
+            except StoreError as error:
+                await self._wait(wal, error, backoff)
+
+    async def _wait(self, wal: WalToRecover, error: StoreError, backoff: Backoff) -> None:
+        log.warning("recovery waits for the store", extra={"wal_epoch": wal.epoch, "error": str(error)})
+        await asyncio.sleep(backoff.next_s())
+
+    async def _pin(self, wal: WalToRecover, found: Damage, unplaced: Sequence[Unplaced]) -> None:
+        """What the log may hold takes no append until it is repaired; it is tried again at the next start."""
+        backoff = Backoff(entropy=self._entropy)
+        while True:
+            try:
+                await self._controller.quarantine_wal(
+                    wal.node, wal.epoch, recoverer=self._us, found=found, unplaced=unplaced
+                )
+                break
+            except StoreError as error:
+                await self._wait(wal, error, backoff)
+        log.error(
+            "write-ahead log damaged: what it may hold takes no records until it is repaired",
+            extra={
+                "node": wal.node,
+                "wal_epoch": wal.epoch,
+                "streams": sorted({item.stream for item in unplaced}) or "all of the broker",
+                "key": found.key,
+                "what": found.reason,
+                "remedy": REMEDY,
+            },
+        )
