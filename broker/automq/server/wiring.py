@@ -26,9 +26,6 @@ from automq.server.settings import Settings, declared_settings
 # A PUT to S3 takes tens of milliseconds and costs money, one to a folder neither.
 WAL_INTERVAL_MS: Final[Mapping[StoreKind, int]] = {StoreKind.S3: 250, StoreKind.FILE: 2, StoreKind.MEMORY: 2}
 
-# Brokers send no heartbeats yet: nobody is fenced for being silent.
-SESSION_TIMEOUT_MS: Final = 10 * 365 * 24 * 3_600_000
-
 COMPACTED_BYTES_MAX: Final = 64 * 1024 * 1024
 COMPACTION_READ_BYTES_MAX: Final = 8 * 1024 * 1024
 # Smaller ones would be turns without end; with very many sources a job takes more memory than its account says.
@@ -73,7 +70,6 @@ def controller_settings(settings: Settings) -> ControllerSettings:
         replication_factor_default=settings.topics.replication_factor_default,
         message_limit=message_limit(settings),
         orphan_sweep_interval_s=settings.engine.orphan_sweep_interval_ms / 1000,
-        session_timeout_ms=SESSION_TIMEOUT_MS,
     )
 
 
