@@ -213,8 +213,7 @@ def elect(image: MetadataImage, wanted: Sequence[tuple[str, int]] | None) -> Dec
     for name, index in names:
         error: ApiError | None = None
         try:
-            _topic, part = _found(image, name, index)
-            _elect(plan, image, part)
+            _elect(plan, image, _electable(image, name, index))
         except ApiError as refused:
             if wanted is None and refused.code is ErrorCode.ELECTION_NOT_NEEDED:
                 continue
@@ -225,6 +224,16 @@ def elect(image: MetadataImage, wanted: Sequence[tuple[str, int]] | None) -> Dec
 
 def _all_partitions(image: MetadataImage) -> Iterable[tuple[str, int]]:
     return ((topic.name, part.index) for topic in image.topics() for part in topic.partitions)
+
+
+def _electable(image: MetadataImage, name: str, index: int) -> PartitionImage:
+    """As Kafka words it for elections. Raises ApiError."""
+    topic = image.topic(name)
+    if topic is None:
+        raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such topic as {name}")
+    if not 0 <= index < len(topic.partitions):
+        raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such partition as {name}-{index}")
+    return topic.partitions[index]
 
 
 def _elect(plan: _Plan, image: MetadataImage, part: PartitionImage) -> None:
