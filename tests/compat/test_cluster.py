@@ -161,3 +161,21 @@ def test_controller_that_is_stopped_hands_over(cluster: Cluster) -> None:
     assert "names its successor" in cluster.processes[1].text
     cluster.create("more", 1, 2)
     produce(cluster, "more", [0], 2, prefix="m")
+
+
+def test_up_with_several_brokers_is_a_cluster_that_one_signal_ends(tmp_path: pathlib.Path) -> None:
+    place = Place(tmp_path)
+    up = place.run("up", "--brokers", "2", "--port", "0", "--data-dir", str(tmp_path / "data"))
+    try:
+        up.wait_for("bootstrap: ")
+        line = next(line for line in up.text.splitlines() if line.startswith("bootstrap: "))
+        admin = AdminClient({"bootstrap.servers": line.removeprefix("bootstrap: ")})
+        until(lambda: sorted(admin.list_topics(timeout=5).brokers) == [1, 2])
+
+        up.popen.send_signal(signal.SIGTERM)
+        assert up.wait() == 0
+    finally:
+        # Not killed at once: it ends its brokers.
+        up.popen.terminate()
+        up.wait()
+        place.end()
