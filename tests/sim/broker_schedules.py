@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from automq.protocol.apis import ApiKey
 from automq.protocol.errors import ErrorCode
@@ -20,6 +20,8 @@ OWNER = {"automq.cluster.owner": "ours"}
 STRANGER = {"automq.cluster.owner": "theirs"}
 OTHER_CLUSTER = "AAAAAAAAAAAAAAAAAAAAAA"
 SETTLE_S = 30.0
+# From the last word of a controller to the next one that leads.
+ELECTED_S = 10.0
 
 
 async def told_of_what_is_lost(world: BrokerWorld) -> None:
@@ -196,6 +198,70 @@ async def second_node_id_after_the_first(world: BrokerWorld) -> None:
     second.process.kill()
 
 
+async def three_brokers(world: BrokerWorld) -> tuple[Incarnation, Incarnation, Incarnation]:
+    """Of one cluster; the first is its controller, and leads what there is."""
+    first = await world.broker()
+    second, third = world.cluster.start(2), world.cluster.start(3)
+    await world.serving(second)
+    await world.serving(third)
+    return first, second, third
+
+
+def leads(made: Incarnation) -> bool:
+    """Whether it is the controller, as far as it knows."""
+    return made.broker._components.roles.controller is not None
+
+
+async def until_led_by(world: BrokerWorld, made: Iterable[Incarnation], *, what: str) -> None:
+    """One of these becomes the controller within the time that the design gives it."""
+    try:
+        async with asyncio.timeout(ELECTED_S):
+            while not any(leads(each) for each in made):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        world.cluster.violation(f"no other broker leads {ELECTED_S} s after {what}")
+
+
+async def controller_killed_in_a_cluster(world: BrokerWorld) -> None:
+    """Another broker becomes the controller; the first comes back as a follower, with what it had acknowledged."""
+    first, second, third = await three_brokers(world)
+    await world.produce(2)
+    first.process.kill()
+    await until_led_by(world, (second, third), what="the controller was killed")
+    again = world.cluster.start(1)
+    await world.serving(again)
+    if leads(again) or leads(second) == leads(third):
+        world.cluster.violation("after a restart there is not one controller among those that stayed")
+    await world.produce(2)
+
+
+async def controller_paused_in_a_cluster(world: BrokerWorld) -> None:
+    """Another broker becomes the controller; the first wakes up, learns of it, and goes on as a broker."""
+    first, second, third = await three_brokers(world)
+    await world.produce(2)
+    first.process.pause()
+    await until_led_by(world, (second, third), what="the controller fell silent")
+    first.process.resume()
+    await asyncio.sleep(SETTLE_S)
+    if leads(first) or leads(second) == leads(third):
+        world.cluster.violation("two brokers take themselves for the controller, or none does")
+    if not first.is_serving:
+        world.cluster.violation("a broker has ended with its claim")
+    await world.produce(2)
+
+
+async def links_cut_in_a_cluster(world: BrokerWorld) -> None:
+    """Every connection breaks, again and again: nobody is replaced who listens, and nothing is lost."""
+    first, second, third = await three_brokers(world)
+    for _ in range(5):
+        world.cluster.network.reset()
+        await world.produce()
+        await asyncio.sleep(world.dice.uniform(0.0, 1.0))
+    await asyncio.sleep(SETTLE_S)
+    if not leads(first) or leads(second) or leads(third):
+        world.cluster.violation("a controller that listens was replaced because connections broke")
+
+
 async def two_make_the_cluster(world: BrokerWorld) -> None:
     """A process has seen that there is no cluster; before it has looked at the rest, another makes one. Seed 224."""
     first = world.cluster.start()
@@ -315,5 +381,8 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "address_taken": (address_taken, {}),
     "second_node_id": (second_node_id, {}),
     "second_node_id_after_the_first": (second_node_id_after_the_first, {}),
+    "controller_killed_in_a_cluster": (controller_killed_in_a_cluster, {}),
+    "controller_paused_in_a_cluster": (controller_paused_in_a_cluster, {}),
+    "links_cut_in_a_cluster": (links_cut_in_a_cluster, {}),
     "two_make_the_cluster": (two_make_the_cluster, {}),
 }

@@ -132,6 +132,13 @@ PREFIX_RULES: tuple[Rule, ...] = (
         "second_node_id",
     ),
     Rule(
+        "a lost claim ends the controller",
+        "Roles: losing the claim ends the controller of a process in that moment, and not the broker.",
+        ("automq.server.roles:Roles._on_lost",),
+        does_nothing,
+        "controller_paused_in_a_cluster",
+    ),
+    Rule(
         "the fenced stay",
         "A fenced process stays, doing nothing, until the newer incarnation no longer renews.",
         ("automq.metadata.lease:LeaseWatch.wait_unchanged",),

@@ -383,7 +383,15 @@ class Cluster:
 
         Until it reads of its fence it answers from what was true before; what it says then is old, not wrong.
         """
+        if self._has_several_nodes:
+            found = [made for made in self.incarnations if made.process.name == address[0]]
+            return not found or [made for made in self.incarnations if made.node == found[0].node][-1] is not found[0]
         return self._claimant is None or self._claimant.name != address[0]
+
+    @property
+    def _has_several_nodes(self) -> bool:
+        """Whether losing the claim is no end of a broker."""
+        return len({made.node for made in self.incarnations}) > 1
 
     def landed_late(self, key: str) -> bool:
         """Whether what lies at `key` was put there when nobody expected it any more."""
@@ -440,7 +448,8 @@ class Cluster:
         """`made` has just read `data`: is it the fence of one of its own logs?"""
         if made.fence_read_at is not None or not is_log_slot(key) or not is_fence(key, data):
             return
-        if "/meta/log/" in key and self.tuning.get("metadata", {}).get("is_remote"):
+        is_remote = self.tuning.get("metadata", {}).get("is_remote")
+        if "/meta/log/" in key and (is_remote or self._has_several_nodes):
             # It follows the log as one whose controller is elsewhere: losing the claim is then no fence of the broker.
             return
         folder = key.rpartition("/")[0]
