@@ -33,7 +33,11 @@ class Followers:
     def on_durable(self, position: LogPosition, first_record: int, record_number: int, body: Sequence[bytes]) -> None:
         """A slot is durable, and the log has `record_number` records with it."""
         assert self._recent is not None
-        self._recent.add(RecentSlot(position, first_record, b"".join(body)), record_number)
+        if self.live():
+            self._recent.add(RecentSlot(position, first_record, b"".join(body)), record_number)
+        else:
+            # Whoever comes later reads the bucket first.
+            self._recent.skip(record_number)
 
     def fail(self, error: Exception) -> None:
         """The claim is lost or given up: nobody is answered any more. Idempotent."""

@@ -42,6 +42,13 @@ class RecentSlots:
             self._bytes -= len(self._slots.popleft().body)
         self.wake()
 
+    def skip(self, record_number: int) -> None:
+        """The log has so many records, and nobody is there to be told of them: nothing is kept."""
+        self.record_number = record_number
+        self._slots.clear()
+        self._bytes = 0
+        self.wake()
+
     def wake(self) -> None:
         """Whoever waits looks again."""
         waiting, self._waiting = self._waiting, []

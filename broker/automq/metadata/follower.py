@@ -64,7 +64,11 @@ class LogFollower:
         while True:
             if await self._follow_controller():
                 continue
+            before = self._publisher.image.record_number
             await self.look()
+            if self._ask is not None and self._publisher.image.record_number > before:
+                # Now the controller may have what comes next.
+                continue
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._told.wait()

@@ -52,6 +52,15 @@ def test_an_answer_is_bounded_but_for_one_slot(monkeypatch: pytest.MonkeyPatch) 
     assert sequences(filled(5, size=60), 100) == [0]
 
 
+def test_what_nobody_is_there_for_is_not_kept() -> None:
+    recent = filled(3)
+    recent.skip(110)
+    assert sequences(recent, 104) is None
+    assert sequences(recent, 110) == []
+    recent.add(RecentSlot(LogPosition(ControllerEpoch(3), 4), 110, b"z"), 111)
+    assert sequences(recent, 110) == [4]
+
+
 async def test_whoever_waits_is_woken_by_the_next_slot_or_by_the_time() -> None:
     recent = filled(1)
     loop = asyncio.get_running_loop()

@@ -78,6 +78,10 @@ class Company:
         assert server is not None
         server.close()
 
+    def known(self, node: int) -> list[int]:
+        image = self.brokers[node].image
+        return [] if image is None else [int(broker.node) for broker in image.brokers() if not broker.fenced]
+
     async def create(self, node: int, name: str, partitions: int) -> None:
         parts = self.brokers[node]._components
         assert parts is not None
@@ -112,9 +116,7 @@ async def test_second_node_id_joins_and_the_first_stays_the_controller(company: 
     assert await claims(company) == [1]
     assert [company.roles(node).leader for node in (2, 3)] == [company.roles(1).leader] * 2
     for node in (1, 2, 3):
-        image = company.brokers[node].image
-        assert image is not None
-        assert [broker.node for broker in image.brokers() if not broker.fenced] == [1, 2, 3]
+        await company.until(lambda node=node: company.known(node) == [1, 2, 3])
 
 
 async def test_topics_made_through_any_broker_spread_over_all_and_read_back_at_once(company: Company) -> None:
