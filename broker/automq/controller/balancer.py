@@ -7,8 +7,7 @@ load stays as it is; and what has just moved stays for `COOL_DOWN_S`. A busy bro
 """
 
 import bisect
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,25 +33,26 @@ BYTES_WEIGHT: Final = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalancedBroker:
-    """A broker that is alive; `takes_more` is False for one that drains or stops."""
+    """A broker that is alive, with what it leads once all that moves has arrived."""
 
     node: NodeId
-    takes_more: bool = True
+    partitions: int
+    bytes_per_second: float = 0.0
+    """In and out together."""
     cpu: float = 0.0
     """Share of a core that its process takes."""
+    takes_more: bool = True
+    """False for one that drains or stops: it neither gives nor takes here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalancedPartition:
-    """A partition where it will be once all that moves has arrived."""
+    """One that may be moved: it is led, does not move, and nothing of it is damaged."""
 
     stream: StreamId
-    leader: NodeId
     bytes_per_second: float = 0.0
     """In and out together, as its leader has measured it."""
     moved_s_ago: float | None = None
-    is_movable: bool = True
-    """False while it moves, and where damage has to be repaired first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,58 +90,83 @@ class _Carrier:
     """Weights of partitions that may leave it, ascending."""
 
 
-def shares(brokers: Sequence[BalancedBroker], partitions: Sequence[BalancedPartition]) -> dict[NodeId, float]:
+def shares(brokers: Sequence[BalancedBroker]) -> dict[NodeId, float]:
     """What each broker carries, relative to the mean of those that may be given something."""
-    return {node: carrier.share for node, carrier in _carriers(brokers, partitions).items()}
+    count = sum(1 for broker in brokers if broker.takes_more) or 1
+    partition_weight, byte_weight = _weights(brokers, count)
+    return {
+        broker.node: partition_weight * broker.partitions + byte_weight * broker.bytes_per_second for broker in brokers
+    }
+
+
+def givers(brokers: Sequence[BalancedBroker]) -> list[NodeId]:
+    """Who carries so much that something of it should move; none where nobody could take it."""
+    if sum(1 for broker in brokers if broker.takes_more) < 2:
+        return []
+    found = shares(brokers)
+    above = [broker.node for broker in brokers if broker.takes_more and found[broker.node] > BEGIN]
+    # With one above the threshold the others give as well, so that all end near the mean.
+    return [broker.node for broker in brokers if broker.takes_more and found[broker.node] > END] if above else []
 
 
 def plan(
-    brokers: Sequence[BalancedBroker], partitions: Sequence[BalancedPartition], *, moves_max: int = MOVES_MAX
+    brokers: Sequence[BalancedBroker],
+    movable: Mapping[NodeId, Sequence[BalancedPartition]],
+    *,
+    moves_max: int = MOVES_MAX,
 ) -> list[PlannedMove]:
-    """Moves, the most useful first; none where the cluster is balanced, or where no move helps."""
-    carriers = _carriers(brokers, partitions)
-    takers = [carrier for carrier in carriers.values() if carrier.broker.takes_more and carrier.broker.cpu <= BUSY]
-    givers = [carrier for carrier in carriers.values() if carrier.broker.takes_more]
-    if len(givers) < 2 or not takers or max(carrier.share for carrier in givers) <= BEGIN:
+    """Moves, the most useful first; none where the cluster is balanced, or where no move helps.
+
+    `movable` has what each of `givers` may give.
+    """
+    giving = givers(brokers)
+    if not giving:
         return []
+    carriers = _carriers(brokers, movable)
+    sources = [carriers[node] for node in giving]
+    targets = [carrier for carrier in carriers.values() if carrier.broker.takes_more and carrier.broker.cpu <= BUSY]
     moves: list[PlannedMove] = []
-    while givers and len(moves) < moves_max:
-        source = max(givers, key=lambda carrier: (carrier.share, carrier.broker.node))
+    while sources and targets and len(moves) < moves_max:
+        source = max(sources, key=lambda carrier: (carrier.share, carrier.broker.node))
         if source.share <= END:
             break
-        target = min(takers, key=lambda carrier: (carrier.share, carrier.broker.node))
+        target = min(targets, key=lambda carrier: (carrier.share, carrier.broker.node))
         place = _best(source, target)
         if place is None:
             # Nothing that it has helps: the next one is looked at.
-            givers.remove(source)
+            sources.remove(source)
             continue
         moves.append(_move(source, target, place))
     return moves
 
 
-def _carriers(brokers: Sequence[BalancedBroker], partitions: Sequence[BalancedPartition]) -> dict[NodeId, _Carrier]:
-    carriers = {broker.node: _Carrier(broker) for broker in brokers}
+def _carriers(
+    brokers: Sequence[BalancedBroker], movable: Mapping[NodeId, Sequence[BalancedPartition]]
+) -> dict[NodeId, _Carrier]:
     count = sum(1 for broker in brokers if broker.takes_more) or 1
-    # In one order, so that sums are the same whatever order they came in.
-    led = sorted((part for part in partitions if part.leader in carriers), key=lambda part: part.stream)
-    partition_weight, byte_weight = _weights(led, count)
-    movable: dict[NodeId, list[tuple[float, StreamId]]] = defaultdict(list)
-    for part in led:
-        weight = partition_weight + byte_weight * part.bytes_per_second
-        carriers[part.leader].share += weight
-        if part.is_movable and (part.moved_s_ago is None or part.moved_s_ago >= COOL_DOWN_S):
-            movable[part.leader].append((weight, part.stream))
-    for node, found in movable.items():
-        carriers[node].movable = sorted(found)
-    return carriers
+    partition_weight, byte_weight = _weights(brokers, count)
+    found = shares(brokers)
+    return {
+        broker.node: _Carrier(
+            broker,
+            share=found[broker.node],
+            movable=sorted(
+                (partition_weight + byte_weight * part.bytes_per_second, part.stream)
+                for part in movable.get(broker.node, ())
+                if part.moved_s_ago is None or part.moved_s_ago >= COOL_DOWN_S
+            ),
+        )
+        for broker in brokers
+    }
 
 
-def _weights(partitions: Sequence[BalancedPartition], brokers: int) -> tuple[float, float]:
+def _weights(brokers: Sequence[BalancedBroker], count: int) -> tuple[float, float]:
     """What a partition, and a byte a second, add to a share: so that the mean share is 1."""
-    if not partitions:
+    # Sorted, so that the sum is the same in whatever order they come.
+    partition_mean = sum(broker.partitions for broker in brokers) / count
+    byte_mean = sum(sorted(broker.bytes_per_second for broker in brokers)) / count
+    if not partition_mean:
         return 0.0, 0.0
-    partition_mean = len(partitions) / brokers
-    byte_mean = sum(part.bytes_per_second for part in partitions) / brokers
     if byte_mean < IDLE_BYTES_S:
         return 1 / partition_mean, 0.0
     whole = 1 + BYTES_WEIGHT

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from automq.ids import BrokerEpoch, NodeId, TopicId
+from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
 from automq.protocol.errors import ApiError
 
 
@@ -140,6 +140,8 @@ class BrokerLoad:
     partitions: int = 0
     unuploaded_bytes: int = 0
     """Appended, and in no object yet: what a recovery of its log would have to read."""
+    busiest: Sequence[tuple[StreamId, int]] = ()
+    """Bytes a second, in and out together, of the partitions that have most of it."""
 
     @property
     def weight(self) -> int:

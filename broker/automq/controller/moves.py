@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from automq.controller.balancer import PlannedMove
 from automq.controller.model import MoveResult, Reassignment
 from automq.controller.placement import Placement
 from automq.controller.topics import REPLICATION_FACTOR_MAX
@@ -246,6 +247,39 @@ def _elect(plan: _Plan, image: MetadataImage, part: PartitionImage) -> None:
         raise ApiError(ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader is being drained, or stops.")
     check_movable(image, part)
     plan.move(part, preferred.node)
+
+
+# Balancing.
+
+
+def balance(image: MetadataImage, wanted: Sequence[PlannedMove]) -> Decision[MetadataRecord, Sequence[PlannedMove]]:
+    """Those of the planned moves that still make sense: what has changed meanwhile is left to the next plan."""
+    plan = _Plan(image, MoveCause.BALANCER, "balanced otherwise")
+    made: list[PlannedMove] = []
+    for move in wanted:
+        part = _part_of(image, move.stream)
+        if part is not None and _still_helps(image, part, move):
+            plan.move(part, move.target)
+            made.append(move)
+    return Decision(plan.records(), made)
+
+
+def _part_of(image: MetadataImage, stream: StreamId) -> PartitionImage | None:
+    found = image.stream(stream)
+    topic = None if found is None else image.topic_by_id(found.topic_id)
+    return None if found is None or topic is None else topic.partitions[found.partition]
+
+
+def _still_helps(image: MetadataImage, part: PartitionImage, move: PlannedMove) -> bool:
+    target = image.broker(move.target)
+    return (
+        part.leader == move.source
+        and part.stream not in image.moves
+        and target is not None
+        and target.takes_more
+        and not image.quarantine(part.stream)
+        and image.is_led(part)
+    )
 
 
 # Draining.

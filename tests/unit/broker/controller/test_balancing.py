@@ -1,0 +1,203 @@
+"""The balancer at work: what it sees of the metadata, what it records, and what it remembers."""
+
+import uuid
+from collections.abc import Sequence
+
+import prometheus_client
+import pytest
+
+from automq.controller import balancing as module
+from automq.controller import moves
+from automq.controller.balancer import COOL_DOWN_S, PlannedMove
+from automq.controller.balancing import Balancing
+from automq.controller.model import BrokerLoad
+from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
+from automq.metadata.image import BROKER_RESOURCE, DRAINING_CONFIG, EMPTY, MetadataImage
+from automq.metadata.move_records import MoveCause
+from automq.metadata.records import (
+    BrokerFenced,
+    BrokerRegistered,
+    ConfigChanged,
+    MetadataRecord,
+    NewPartition,
+    PartitionsCreated,
+    PartitionsMoving,
+    StreamsDeleted,
+    StreamsQuarantined,
+    TopicCreated,
+)
+from automq.metadata.replay import replay_all
+from automq.replicated.machine import Decision
+from automq.runtime.clock import Clock
+
+A, B = (NodeId(1), BrokerEpoch(1)), (NodeId(2), BrokerEpoch(2))
+TOPIC = TopicId(uuid.UUID(int=1))
+PARTITIONS = 10
+
+
+class StoppedClock(Clock):
+    """Moves when it is told to."""
+
+    now_s = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wall_ms(self) -> int:
+        return 5
+
+
+def cluster(*brokers: tuple[NodeId, BrokerEpoch]) -> MetadataImage:
+    """All partitions on A."""
+    parts = tuple(NewPartition(index=n, stream=StreamId(n + 1), leader=A[0]) for n in range(PARTITIONS))
+    return replay_all(
+        EMPTY,
+        [
+            *(BrokerRegistered(node=node, epoch=epoch, rack=None, endpoints=()) for node, epoch in brokers),
+            TopicCreated(topic_id=TOPIC, name="t", is_internal=False, replication_factor=1),
+            PartitionsCreated(topic_id=TOPIC, partitions=parts),
+        ],
+    )
+
+
+class World:
+    def __init__(self, image: MetadataImage) -> None:
+        self.image = image
+        self.clock = StoppedClock()
+        self.loads: dict[NodeId, BrokerLoad] = {}
+        self.recorded: list[MetadataRecord] = []
+        self.counter = prometheus_client.Counter("moves", "Moves", registry=None)
+        self.balancing = Balancing(
+            image=lambda: self.image,
+            call=self.call,
+            loads=lambda: self.loads,
+            clock=self.clock,
+            counter=self.counter,
+        )
+
+    async def call(self, decide: module.Decide) -> Sequence[PlannedMove]:
+        decision: Decision[MetadataRecord, Sequence[PlannedMove]] = decide(self.image)
+        self.recorded = list(decision.records)
+        self.image = replay_all(self.image, self.recorded)
+        return decision.response
+
+    def arrive(self) -> None:
+        """Everything that moves is where it should be, as if by a fresh start."""
+        targets = {stream: move.target[0] for stream, move in self.image.moves.items()}
+        parts = tuple(
+            NewPartition(index=n, stream=StreamId(n + 1), leader=targets.get(StreamId(n + 1), A[0]))
+            for n in range(PARTITIONS)
+        )
+        self.image = replay_all(
+            EMPTY,
+            [
+                *(BrokerRegistered(node=node, epoch=epoch, rack=None, endpoints=()) for node, epoch in (A, B)),
+                TopicCreated(topic_id=TOPIC, name="t", is_internal=False, replication_factor=1),
+                PartitionsCreated(topic_id=TOPIC, partitions=parts),
+            ],
+        )
+
+
+async def test_a_broker_that_joins_is_given_half() -> None:
+    world = World(cluster(A, B))
+    await world.balancing.step()
+
+    (record,) = world.recorded
+    assert isinstance(record, PartitionsMoving)
+    assert (record.node, record.target, record.cause) == (A[0], B[0], MoveCause.BALANCER)
+    assert len(record.partitions) == 5
+    assert world.counter._value.get() == 5
+    assert [move.planned.source for move in world.balancing.history] == [A[0]] * 5
+    assert world.balancing.shares() == {A[0]: 1.0, B[0]: 1.0}
+
+
+async def test_nothing_is_recorded_while_what_was_planned_is_under_way_or_has_arrived() -> None:
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    world.recorded = []
+    await world.balancing.step()
+    world.arrive()
+    await world.balancing.step()
+    assert world.recorded == []
+
+
+async def test_one_broker_alone_is_nothing_to_balance() -> None:
+    world = World(cluster(A))
+    assert await world.balancing.planned() == ()
+    await world.balancing.step()
+    assert world.recorded == []
+
+
+async def test_bytes_that_heartbeats_tell_count() -> None:
+    """Five partitions each; those of A have all the bytes, and two of them nearly all of those."""
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    world.arrive()
+    world.clock.now_s += COOL_DOWN_S
+    first = next(part.stream for part in world.image.topics()[0].partitions if part.leader == A[0])
+    world.loads = {
+        A[0]: BrokerLoad(in_bytes_per_second=10_000_000, busiest=((first, 4_000_000),)),
+        B[0]: BrokerLoad(in_bytes_per_second=1_000_000),
+    }
+    (move,) = [planned for planned in await world.balancing.planned() if planned.stream == first]
+    assert (move.source, move.target) == (A[0], B[0])
+
+
+async def test_what_has_just_moved_stays_for_a_while() -> None:
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    world.arrive()
+    world.loads = {B[0]: BrokerLoad(in_bytes_per_second=10_000_000)}
+    assert await world.balancing.planned() == []
+    world.clock.now_s += COOL_DOWN_S
+    assert {move.source for move in await world.balancing.planned()} == {B[0]}
+
+
+async def test_a_busy_broker_gets_nothing() -> None:
+    world = World(cluster(A, B))
+    world.loads = {B[0]: BrokerLoad(request_cpu_percent=95)}
+    assert await world.balancing.planned() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        BrokerFenced(*B, *A),
+        ConfigChanged(BROKER_RESOURCE, str(B[0]), ((DRAINING_CONFIG, "true"),)),
+    ],
+)
+async def test_nothing_goes_to_a_broker_that_went_away_meanwhile(change: MetadataRecord) -> None:
+    world = World(cluster(A, B))
+    wanted = await world.balancing.planned()
+    assert moves.balance(replay_all(world.image, [change]), wanted).response == []
+
+
+async def test_what_was_deleted_damaged_or_asked_for_elsewhere_meanwhile_is_left_alone() -> None:
+    world = World(cluster(A, B))
+    wanted = await world.balancing.planned()
+    damaged, deleted, *rest = [move.stream for move in wanted]
+    image = replay_all(
+        world.image,
+        [
+            StreamsQuarantined(streams=(damaged,), key="k", reason="r", at_ms=1),
+            StreamsDeleted(streams=(deleted,)),
+        ],
+    )
+    assert [move.stream for move in moves.balance(image, wanted).response] == rest
+    again = replay_all(world.image, moves.balance(world.image, wanted).records)
+    assert moves.balance(again, wanted).records == []
+
+
+async def test_a_hundred_thousand_partitions_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(cluster(A, B))
+    monkeypatch.setattr(module, "LOOK_PARTITIONS", 3)
+    spent = list(world.balancing._movable(world.image, {A[0]}))
+    assert spent == [module.LOOK_US] * (PARTITIONS // 3)
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOVED_KEPT_MAX", 2)
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    assert len(world.balancing._moved_at) == 2
+    assert world.balancing.history.maxlen == module.KEPT_MAX
