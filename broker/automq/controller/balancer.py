@@ -51,7 +51,7 @@ class BalancedPartition:
 
     stream: StreamId
     bytes_per_second: float = 0.0
-    """In and out together, as its leader has measured it."""
+    """In and out together, as far as that is known."""
     moved_s_ago: float | None = None
 
 

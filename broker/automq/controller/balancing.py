@@ -105,9 +105,12 @@ class Balancing:
     def _movable(
         self, image: MetadataImage, giving: Collection[NodeId]
     ) -> Steps[Mapping[NodeId, Sequence[BalancedPartition]]]:
-        """What those brokers may give, in bounded turns: there may be a hundred thousand."""
+        """What those brokers may give, in bounded turns: there may be a hundred thousand.
+
+        Which of a broker's partitions have its bytes is not known: each counts as having the same share of them.
+        """
         found: dict[NodeId, list[BalancedPartition]] = defaultdict(list)
-        rates = {stream: rate for load in self._loads().values() for stream, rate in load.busiest}
+        rates = {broker.node: broker.bytes_per_second / (broker.partitions or 1) for broker in self._brokers(image)}
         seen = 0
         for topic in image.topics():
             for part in topic.partitions:
@@ -115,13 +118,13 @@ class Balancing:
                 if seen % LOOK_PARTITIONS == 0:
                     yield LOOK_US
                 if part.leader in giving and self._is_movable(image, part):
-                    found[part.leader].append(self._partition(part, rates.get(part.stream, 0)))
+                    found[part.leader].append(self._partition(part, rates.get(part.leader, 0.0)))
         return found
 
     def _is_movable(self, image: MetadataImage, part: PartitionImage) -> bool:
         return part.stream not in image.moves and not image.quarantine(part.stream) and image.is_led(part)
 
-    def _partition(self, part: PartitionImage, rate: int) -> BalancedPartition:
+    def _partition(self, part: PartitionImage, rate: float) -> BalancedPartition:
         moved_at = self._moved_at.get(part.stream)
         return BalancedPartition(
             stream=part.stream,

@@ -16,5 +16,8 @@ class ControllerMetrics:
         self.renewals = metrics.counter("automq_lease_renewals", "PUTs of the controller's lease")
         self.active = metrics.gauge("automq_controller_active", "1 while this process holds the claim")
         self.orphans = orphans_counter(metrics)
+        self.balancer_moves = metrics.counter(
+            "automq_balancer_moves", "Partitions that were moved so that brokers carry the same"
+        )
         self.damaged_keys = damage_gauge(metrics)
         watch_objects(metrics, image)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
+from automq.ids import BrokerEpoch, NodeId, TopicId
 from automq.protocol.errors import ApiError
 
 
@@ -33,6 +33,9 @@ class ControllerSettings:
     snapshot_ranges: int = 250_000
     """A snapshot is written after so many records, bytes, slots, or ranges of committed objects since the last one:
     what a start must replay at most. A range takes five microseconds."""
+    balances: bool = True
+    """Whether partitions move so that brokers carry the same."""
+    balance_interval_s: float = 10.0
     session_timeout_ms: int = 3_000
     """A broker without a heartbeat for so long is fenced."""
     object_expiry_ms: int = 3_600_000
@@ -140,8 +143,6 @@ class BrokerLoad:
     partitions: int = 0
     unuploaded_bytes: int = 0
     """Appended, and in no object yet: what a recovery of its log would have to read."""
-    busiest: Sequence[tuple[StreamId, int]] = ()
-    """Bytes a second, in and out together, of the partitions that have most of it."""
 
     @property
     def weight(self) -> int:

@@ -1,4 +1,4 @@
-"""Has partitions change hands on demand, and away from brokers that are being drained or want to end.
+"""Has partitions change hands: on demand, away from brokers that drain or want to end, and to even out what they carry.
 
 What is demanded is decided like any other command. Draining follows from the metadata: as long as a broker on its way
 out leads something that somebody else can take, a batch of moves is decided for it, whoever changed what. So a move
@@ -7,11 +7,15 @@ that ended because its target died is decided anew, and a new controller goes on
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+from prometheus_client import Counter
+
 from automq.controller import moves
-from automq.controller.model import MoveResult, Reassignment
+from automq.controller.balancing import Balancing
+from automq.controller.model import BrokerLoad, MoveResult, Reassignment
+from automq.controller.placement import eligible
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.image import MetadataImage
@@ -19,6 +23,7 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import MetadataRecord
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import Decision, LogFailed, LogFenced
+from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -43,7 +48,19 @@ class Mover:
         self._call, self._publisher, self._tasks = call, publisher, tasks
         self._unsubscribe: Callable[[], None] = lambda: None
         self._draining: asyncio.Task[Any] | None = None
+        self._balancing: asyncio.Task[Any] | None = None
+        self._balance: Balancing | None = None
+        self._balance_interval_s = 0.0
         self._is_due = False
+
+    def balance(
+        self, *, every_s: float, loads: Callable[[], Mapping[NodeId, BrokerLoad]], clock: Clock, counter: Counter
+    ) -> None:
+        """From `start` on, see so often whether brokers carry the same; `loads` is what their heartbeats told."""
+        self._balance_interval_s = every_s
+        self._balance = Balancing(
+            image=lambda: self._publisher.image, call=self._call, loads=loads, clock=clock, counter=counter
+        )
 
     def start(self) -> None:
         """What a former controller has begun to drain is gone on with."""
@@ -53,8 +70,9 @@ class Mover:
     def stop(self) -> None:
         """Another one follows, or nobody."""
         self._unsubscribe()
-        if self._draining is not None:
-            self._draining.cancel()
+        for task in (self._draining, self._balancing):
+            if task is not None:
+                task.cancel()
 
     # On demand.
 
@@ -81,6 +99,8 @@ class Mover:
             self._is_due = True
             if self._draining is None or self._draining.done():
                 self._draining = self._tasks.spawn(self._drain(), name="drain brokers")
+        if self._balance is not None and self._balancing is None and len(eligible(self._publisher.image)) > 1:
+            self._balancing = self._tasks.spawn(self._balance_on(self._balance), name="balance brokers")
 
     async def _drain(self) -> None:
         # What comes in one turn is one batch.
@@ -96,3 +116,17 @@ class Mover:
                 return
             if count:
                 log.info("partitions move away from brokers that are drained", extra={"partitions": count})
+
+    # Balancing.
+
+    async def _balance_on(self, balance: Balancing) -> None:
+        """As long as there are several brokers: one alone wakes nobody up."""
+        while len(eligible(self._publisher.image)) > 1:
+            await asyncio.sleep(self._balance_interval_s)
+            try:
+                await balance.step()
+            except (LogFenced, LogFailed):
+                return
+            except ApiError as error:
+                log.warning("balancing is put off", extra={"why": str(error)})
+        self._balancing = None

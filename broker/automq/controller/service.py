@@ -95,9 +95,7 @@ class Controller:
     ) -> None:
         self._where = where
         self._settings, self._cluster_id, self._node = settings, cluster_id, node
-        self._store = store
-        self._publisher = publisher
-        self._key_of = key_of
+        self._store, self._publisher, self._key_of = store, publisher, key_of
         self._clock, self._entropy, self._tasks = clock, entropy, tasks
         self._on_fenced, self._on_damaged = on_fenced, on_damaged
         self._trusted_time, self._snapshot_memory = trusted_time, snapshot_memory
@@ -173,6 +171,13 @@ class Controller:
         self._epoch = await taking_over.claim(above=above, owner=owner, record_number=number, is_contest=is_contest)
         loaded = await taking_over.load(self._epoch, known, owners=(None, owner, recorded_owner))
         self._begin(loaded)
+        if self._settings.balances:
+            self.moves.balance(
+                every_s=self._settings.balance_interval_s,
+                loads=lambda: self.members.around.loads,
+                clock=self._clock,
+                counter=self._metrics.balancer_moves,
+            )
         self.moves.start()
         records: list[MetadataRecord] = []
         level = format_levels.level_at_claim(loaded.image)

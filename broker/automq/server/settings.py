@@ -17,6 +17,7 @@ from typing import Any, Final
 from automq.metadata.configs import TOPIC_CONFIGS, ConfigDefinition
 from automq.metadata.records import INTERNAL_LISTENER
 from automq.runtime.ledger import Account
+from automq.server.balancer_section import BalancerSection
 from automq.server.compaction_section import CompactionSection
 from automq.server.group_section import GroupServerSettings
 from automq.server.lifecycle import Reason, Refused
@@ -43,6 +44,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "cluster": ClusterSettings,
     "engine": EngineSettings,
     "compaction": CompactionSection,
+    "balancer": BalancerSection,
     "topics": TopicSettings,
     "groups": GroupServerSettings,
     "server": ServerSettings,
@@ -67,6 +69,7 @@ class Settings:
     cluster: ClusterSettings
     engine: EngineSettings
     compaction: CompactionSection
+    balancer: BalancerSection
     topics: TopicSettings
     groups: GroupServerSettings
     server: ServerSettings
