@@ -25,7 +25,7 @@ class Cluster:
         self.processes: dict[int, Process] = {}
         self.ports = {node: (free_port(), free_port()) for node in (1, 2, 3)}
 
-    def start(self, *nodes: int) -> None:
+    def start(self, *nodes: int, **settings: object) -> None:
         for node in nodes:
             port, http_port = self.ports[node]
             self.processes[node] = self.place.broker(
@@ -34,6 +34,7 @@ class Cluster:
                 listeners=f"PLAINTEXT://127.0.0.1:{port}",
                 automq__memory__bytes=128 * 1024 * 1024,
                 group__initial__rebalance__delay__ms=0,
+                **settings,
             )
         for node in nodes:
             self.place.until_ready(self.ports[node][1])
@@ -147,6 +148,42 @@ def test_three_processes_are_one_cluster_and_outlive_their_controller(cluster: C
     expected = {f"a{index}": 1 for index in everything} | {f"b{index}": 1 for index in others}
     expected |= {f"c{index}": 1 for index in everything}
     assert consume(cluster, "orders", len(expected), 2, group="judges") == expected
+
+
+def test_a_broker_that_joins_is_given_its_share_under_load_and_a_dead_ones_share_is_given_on(cluster: Cluster) -> None:
+    cluster.start(1, automq__balancer__interval__ms=500)
+    cluster.create("orders", 12, 1)
+    producer = Producer({"bootstrap.servers": cluster.address(1), "enable.idempotence": True, "linger.ms": 1})
+    failures: list[object] = []
+    sent: list[str] = []
+
+    def send() -> None:
+        for index in range(12):
+            sent.append(f"r{len(sent)}")
+            producer.produce(
+                "orders",
+                sent[-1],
+                partition=index,
+                on_delivery=lambda error, _message: failures.append(error) if error is not None else None,
+            )
+        producer.poll(0.01)
+
+    def spread(*nodes: int) -> bool:
+        send()
+        return Counter(cluster.leaders("orders", 1).values()) == dict.fromkeys(nodes, 12 // len(nodes))
+
+    send()
+    cluster.start(2, 3)
+    until(lambda: spread(1, 2, 3))
+    for _ in range(20):
+        send()
+
+    cluster.processes[3].popen.send_signal(signal.SIGKILL)
+    cluster.processes[3].wait()
+    until(lambda: spread(1, 2))
+    assert producer.flush(SERVE_S) == 0
+    assert failures == []
+    assert consume(cluster, "orders", len(sent), 1, 2, group="judges") == Counter(sent)
 
 
 def test_controller_that_is_stopped_hands_over(cluster: Cluster) -> None:

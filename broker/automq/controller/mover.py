@@ -10,11 +10,10 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from prometheus_client import Counter
-
 from automq.controller import moves
 from automq.controller.balancing import Balancing
-from automq.controller.model import BrokerLoad, MoveResult, Reassignment
+from automq.controller.controller_metrics import ControllerMetrics
+from automq.controller.model import BrokerLoad, ControllerSettings, MoveResult, Reassignment
 from automq.controller.placement import eligible
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.change import Aspect, MetadataChange
@@ -54,13 +53,22 @@ class Mover:
         self._is_due = False
 
     def balance(
-        self, *, every_s: float, loads: Callable[[], Mapping[NodeId, BrokerLoad]], clock: Clock, counter: Counter
+        self,
+        settings: ControllerSettings,
+        loads: Callable[[], Mapping[NodeId, BrokerLoad]],
+        clock: Clock,
+        metrics: ControllerMetrics,
     ) -> None:
-        """From `start` on, see so often whether brokers carry the same; `loads` is what their heartbeats told."""
-        self._balance_interval_s = every_s
-        self._balance = Balancing(
-            image=lambda: self._publisher.image, call=self._call, loads=loads, clock=clock, counter=counter
-        )
+        """From `start` on even out what brokers carry, if that is wanted; `loads` is what their heartbeats told."""
+        if settings.balances:
+            self._balance_interval_s = settings.balance_interval_s
+            self._balance = Balancing(
+                image=lambda: self._publisher.image,
+                call=self._call,
+                loads=loads,
+                clock=clock,
+                counter=metrics.balancer_moves,
+            )
 
     def start(self) -> None:
         """What a former controller has begun to drain is gone on with."""

@@ -171,13 +171,7 @@ class Controller:
         self._epoch = await taking_over.claim(above=above, owner=owner, record_number=number, is_contest=is_contest)
         loaded = await taking_over.load(self._epoch, known, owners=(None, owner, recorded_owner))
         self._begin(loaded)
-        if self._settings.balances:
-            self.moves.balance(
-                every_s=self._settings.balance_interval_s,
-                loads=lambda: self.members.around.loads,
-                clock=self._clock,
-                counter=self._metrics.balancer_moves,
-            )
+        self.moves.balance(self._settings, lambda: self.members.around.loads, self._clock, self._metrics)
         self.moves.start()
         records: list[MetadataRecord] = []
         level = format_levels.level_at_claim(loaded.image)

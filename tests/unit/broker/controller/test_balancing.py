@@ -129,18 +129,17 @@ async def test_one_broker_alone_is_nothing_to_balance() -> None:
 
 
 async def test_bytes_that_heartbeats_tell_count() -> None:
-    """Five partitions each; those of A have all the bytes, and two of them nearly all of those."""
+    """Five partitions each; those of A have nearly all the bytes, so some of them go, and none comes back."""
     world = World(cluster(A, B))
     await world.balancing.step()
     world.arrive()
     world.clock.now_s += COOL_DOWN_S
-    first = next(part.stream for part in world.image.topics()[0].partitions if part.leader == A[0])
+    assert await world.balancing.planned() == ()
     world.loads = {
-        A[0]: BrokerLoad(in_bytes_per_second=10_000_000, busiest=((first, 4_000_000),)),
+        A[0]: BrokerLoad(in_bytes_per_second=8_000_000, out_bytes_per_second=2_000_000),
         B[0]: BrokerLoad(in_bytes_per_second=1_000_000),
     }
-    (move,) = [planned for planned in await world.balancing.planned() if planned.stream == first]
-    assert (move.source, move.target) == (A[0], B[0])
+    assert {(move.source, move.target) for move in await world.balancing.planned()} == {(A[0], B[0])}
 
 
 async def test_what_has_just_moved_stays_for_a_while() -> None:
