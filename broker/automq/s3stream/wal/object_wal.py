@@ -45,6 +45,9 @@ _PADDING: Final = bytes(PAGE_BYTES)
 _EAGER_WAIT_S: Final = 0.002
 
 
+# Of an arena, the most that is left unused for the sake of a whole slot.
+_REST_SHARE: Final = 4
+
 # Where a batch begins that has a slot, and an arena, of its own.
 BATCH_POSITION: Final = SLOT_HEADER_BYTES + RECORD_HEADER_BYTES
 
@@ -288,10 +291,14 @@ class ObjectWal:
         arena = self._take_arena()
         if arena is None:
             raise StorageFull("every arena is held by uploads, reads or slots in flight; try again later")
+        self._use_arena(arena)
+        return arena
+
+    def _use_arena(self, arena: Arena) -> None:
+        """Slots lie in `arena` from now on."""
         old, self._arena, self._arena_position = self._arena, arena, 0
         if old is not None:
             old.release()
-        return arena
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
@@ -307,7 +314,23 @@ class ObjectWal:
         elif len(self._inflight) >= self._settings.inflight_max:
             self._due = True
         else:
-            self.close_slot()
+            self._close_in_time()
+
+    def _close_in_time(self) -> None:
+        """Close the open slot because its interval is over: the next one will be about as large.
+
+        Where an arena's rest is too short for that it would be cut by the arena's end, and each arena would cost one
+        more PUT. So a short rest is left unused.
+        """
+        slot = self.slot
+        self.close_slot()
+        arena = self._arena
+        if slot is None or arena is None or slot.arena is not arena:
+            return
+        if 0 < self.arena_room < min(slot.size, arena.size // _REST_SHARE):
+            fresh = self._take_arena()
+            if fresh is not None:
+                self._use_arena(fresh)
 
     def _send_ready(self) -> None:
         while self._ready and len(self._inflight) < self._settings.inflight_max:
@@ -338,4 +361,4 @@ class ObjectWal:
         if self._ready:
             self._send_ready()
         elif self._due:
-            self.close_slot()
+            self._close_in_time()

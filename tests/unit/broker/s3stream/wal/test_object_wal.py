@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from automq.ids import BrokerEpoch
-from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged, StreamClosed
+from automq.s3stream.model import BrokerFenced, FencedBy, StorageFull, StoreDamaged, StreamClosed
 from automq.s3stream.ports import StoreUnavailable
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
@@ -52,6 +52,45 @@ async def test_under_load_slots_are_paced_to_the_interval() -> None:
 
     elapsed = asyncio.get_running_loop().time() - started
     assert 4 <= len(creates(store)) <= elapsed / INTERVAL_S + 2
+
+
+STEADY = replace(
+    SMALL, arena_bytes=16 * 256 * 1024, upload_bytes=2 * 1024 * 1024, upload_interval_ms=3_600_000, wal_inflight=8
+)
+"""Arenas of 256 KiB, and no upload that closes a slot."""
+
+
+async def test_slots_of_an_interval_are_not_cut_by_the_end_of_an_arena() -> None:
+    """50 KB an interval: after five slots 16 KB of an arena are left, which would be a slot and a PUT of their own."""
+    engine, stream, store = an_engine(STEADY)
+    for _ in range(30):
+        for _ in range(50):
+            append(stream, size=900)
+        await asyncio.sleep(INTERVAL_S)
+    await durable(engine.storage, stream.last_position)
+
+    assert len(creates(store)) <= 31
+    assert stream.confirmed_offset == 1500
+
+
+async def test_rest_of_an_arena_is_used_where_no_other_is_to_be_had() -> None:
+    engine, stream, store = an_engine(STEADY)
+    pool = engine.storage._pool
+    while pool.held + 1 < pool.arenas_max:
+        pool.take()
+    for _ in range(5):
+        for _ in range(50):
+            append(stream, size=900)
+        await asyncio.sleep(INTERVAL_S)
+    rest = engine.storage.wal.arena_room
+    assert 0 < rest < 20_000
+
+    append(stream, size=900)
+    await durable(engine.storage, stream.last_position)
+
+    assert stream.confirmed_offset == 251
+    with pytest.raises(StorageFull):
+        append(stream, size=rest)
 
 
 async def test_full_slot_is_sent_at_once() -> None:
