@@ -21,6 +21,7 @@ from automq.server.balancer_section import BalancerSection
 from automq.server.compaction_section import CompactionSection
 from automq.server.group_section import GroupServerSettings
 from automq.server.lifecycle import Reason, Refused
+from automq.server.membership_section import MembershipSection
 from automq.server.memory import MemoryRefused, plan_memory, upload_bytes
 from automq.server.message_limit import message_limit
 from automq.server.properties import PropertiesError, parse_properties
@@ -45,6 +46,7 @@ SECTIONS: Final[Mapping[str, type[Any]]] = {
     "engine": EngineSettings,
     "compaction": CompactionSection,
     "balancer": BalancerSection,
+    "membership": MembershipSection,
     "topics": TopicSettings,
     "groups": GroupServerSettings,
     "server": ServerSettings,
@@ -70,6 +72,7 @@ class Settings:
     engine: EngineSettings
     compaction: CompactionSection
     balancer: BalancerSection
+    membership: MembershipSection
     topics: TopicSettings
     groups: GroupServerSettings
     server: ServerSettings

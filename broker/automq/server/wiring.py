@@ -70,6 +70,7 @@ def controller_settings(settings: Settings) -> ControllerSettings:
         replication_factor_default=settings.topics.replication_factor_default,
         message_limit=message_limit(settings),
         orphan_sweep_interval_s=settings.engine.orphan_sweep_interval_ms / 1000,
+        session_timeout_ms=settings.membership.session_timeout_ms,
         balances=settings.balancer.enabled,
         balance_interval_s=settings.balancer.interval_ms / 1000,
     )
