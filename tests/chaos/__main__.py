@@ -58,7 +58,7 @@ class Run:
                 "--journal",
                 str(self.journal(role, library)),
             ]
-            if self.is_busy and role == "produce":
+            if self.is_busy:
                 command.append("--compressed")
             log = (self.folder / f"{role}-{library}.log").open("ab")
             self.clients.append(subprocess.Popen(command, stdout=log, stderr=log))
