@@ -43,18 +43,19 @@ def local_settings(options: LocalOptions, *, environment: Mapping[str, str] | No
     advertised = options.advertised or ("localhost" if host in ("0.0.0.0", "::", "") else host)
     texts = {
         **LOCAL_DEFAULTS,
-        "listeners": f"PLAINTEXT://{_bracketed(host)}:{options.port}",
-        "advertised.listeners": f"PLAINTEXT://{_bracketed(advertised)}:{options.port}",
+        "listeners": f"PLAINTEXT://{bracketed(host)}:{options.port}",
+        "advertised.listeners": f"PLAINTEXT://{bracketed(advertised)}:{options.port}",
         "automq.storage.uri": options.store or f"file://{options.data_folder.absolute()}/store",
         "automq.wal.type": options.wal,
-        "automq.http.address": f"{_bracketed(host)}:{free_port_or(host, HTTP_PORT)}",
+        "automq.http.address": f"{bracketed(host)}:{free_port_or(host, HTTP_PORT)}",
     }
     given = {flag.partition("=")[0].strip() for flag in options.flags}
     flags = [*options.flags, *(f"{key}={text}" for key, text in texts.items() if key not in given)]
     return load_settings(flags=flags, environment=environment)
 
 
-def _bracketed(host: str) -> str:
+def bracketed(host: str) -> str:
+    """An address of IPv6 as it stands before a port."""
     return f"[{host}]" if ":" in host else host
 
 

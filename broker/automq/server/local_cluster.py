@@ -13,7 +13,7 @@ from typing import Final
 
 from automq.runtime.tasks import Tasks
 from automq.server.lifecycle import ExitCode
-from automq.server.local import LocalOptions
+from automq.server.local import LocalOptions, bracketed
 
 BROKER_MEMORY_BYTES: Final = 256 * 1024 * 1024
 """Of each, unless somebody says otherwise: they share the laptop."""
@@ -29,6 +29,9 @@ def broker_arguments(options: LocalOptions, brokers: int) -> Sequence[Sequence[s
         flags = [*options.flags, f"node.id={number + 1}"]
         if "automq.memory.bytes" not in given:
             flags.append(f"automq.memory.bytes={BROKER_MEMORY_BYTES}")
+        if "automq.http.address" not in given and (number or not options.port):
+            # They begin at once: only one of them would get the usual port.
+            flags.append(f"automq.http.address={bracketed(options.bind)}:0")
         arguments = ["up", "--store", store, "--bind", options.bind, "--wal", options.wal]
         arguments += ["--port", str(options.port + number if options.port else 0)]
         if options.advertised is not None:

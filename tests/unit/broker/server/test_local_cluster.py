@@ -37,4 +37,4 @@ def test_free_ports_stay_free_ones_and_what_was_said_is_handed_on() -> None:
 
     assert told(second, "--port") == ["0"]
     assert told(second, "--advertised") == ["laptop"]
-    assert told(second, "--set") == ["automq.memory.bytes=99", "a=b", "node.id=2"]
+    assert told(second, "--set") == ["automq.memory.bytes=99", "a=b", "node.id=2", "automq.http.address=127.0.0.1:0"]
