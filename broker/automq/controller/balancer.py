@@ -41,7 +41,7 @@ class BalancedBroker:
     """In and out together."""
     cpu: float = 0.0
     """Share of a core that its process takes."""
-    takes_more: bool = True
+    is_usable: bool = True
     """False for one that drains or stops: it neither gives nor takes here."""
 
 
@@ -92,21 +92,20 @@ class _Carrier:
 
 def shares(brokers: Sequence[BalancedBroker]) -> dict[NodeId, float]:
     """What each broker carries, relative to the mean of those that may be given something."""
-    count = sum(1 for broker in brokers if broker.takes_more) or 1
-    partition_weight, byte_weight = _weights(brokers, count)
+    partition_weight, byte_weight = _weights(brokers)
     return {
         broker.node: partition_weight * broker.partitions + byte_weight * broker.bytes_per_second for broker in brokers
     }
 
 
-def givers(brokers: Sequence[BalancedBroker]) -> list[NodeId]:
+def overloaded(brokers: Sequence[BalancedBroker]) -> list[NodeId]:
     """Who carries so much that something of it should move; none where nobody could take it."""
-    if sum(1 for broker in brokers if broker.takes_more) < 2:
-        return []
+    able = [broker.node for broker in brokers if broker.is_usable]
     found = shares(brokers)
-    above = [broker.node for broker in brokers if broker.takes_more and found[broker.node] > BEGIN]
+    if len(able) < 2 or not any(found[node] > BEGIN for node in able):
+        return []
     # With one above the threshold the others give as well, so that all end near the mean.
-    return [broker.node for broker in brokers if broker.takes_more and found[broker.node] > END] if above else []
+    return [node for node in able if found[node] > END]
 
 
 def plan(
@@ -117,14 +116,14 @@ def plan(
 ) -> list[PlannedMove]:
     """Moves, the most useful first; none where the cluster is balanced, or where no move helps.
 
-    `movable` has what each of `givers` may give.
+    `movable` has what each of `overloaded` may give.
     """
-    giving = givers(brokers)
+    giving = overloaded(brokers)
     if not giving:
         return []
     carriers = _carriers(brokers, movable)
     sources = [carriers[node] for node in giving]
-    targets = [carrier for carrier in carriers.values() if carrier.broker.takes_more and carrier.broker.cpu <= BUSY]
+    targets = [carrier for carrier in carriers.values() if carrier.broker.is_usable and carrier.broker.cpu <= BUSY]
     moves: list[PlannedMove] = []
     while sources and targets and len(moves) < moves_max:
         source = max(sources, key=lambda carrier: (carrier.share, carrier.broker.node))
@@ -143,8 +142,7 @@ def plan(
 def _carriers(
     brokers: Sequence[BalancedBroker], movable: Mapping[NodeId, Sequence[BalancedPartition]]
 ) -> dict[NodeId, _Carrier]:
-    count = sum(1 for broker in brokers if broker.takes_more) or 1
-    partition_weight, byte_weight = _weights(brokers, count)
+    partition_weight, byte_weight = _weights(brokers)
     found = shares(brokers)
     return {
         broker.node: _Carrier(
@@ -160,8 +158,9 @@ def _carriers(
     }
 
 
-def _weights(brokers: Sequence[BalancedBroker], count: int) -> tuple[float, float]:
+def _weights(brokers: Sequence[BalancedBroker]) -> tuple[float, float]:
     """What a partition, and a byte a second, add to a share: so that the mean share is 1."""
+    count = sum(1 for broker in brokers if broker.is_usable) or 1
     # Sorted, so that the sum is the same in whatever order they come.
     partition_mean = sum(broker.partitions for broker in brokers) / count
     byte_mean = sum(sorted(broker.bytes_per_second for broker in brokers)) / count

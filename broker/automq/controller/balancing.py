@@ -6,20 +6,19 @@ is, and that is enough.
 
 import logging
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import Counter
 
 from automq.controller import moves
-from automq.controller.balancer import BalancedBroker, BalancedPartition, PlannedMove, givers, plan, shares
+from automq.controller.balancer import BalancedBroker, BalancedPartition, PlannedMove, overloaded, plan, shares
+from automq.controller.commands import Call
 from automq.controller.model import BrokerLoad
 from automq.controller.placement import loads as led_partitions
 from automq.ids import NodeId, StreamId
 from automq.metadata.image import MetadataImage, PartitionImage
-from automq.metadata.records import MetadataRecord
-from automq.replicated.machine import Decision
 from automq.runtime.clock import Clock
 from automq.runtime.turns import in_turns
 from automq.steps import Steps
@@ -34,9 +33,6 @@ MOVED_KEPT_MAX: Final = 100_000
 # About how long it takes to look at so many partitions.
 LOOK_PARTITIONS: Final = 500
 LOOK_US: Final = 300
-
-Decide = Callable[[MetadataImage], Decision[MetadataRecord, Sequence[PlannedMove]]]
-Call = Callable[[Decide], Awaitable[Sequence[PlannedMove]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +81,11 @@ class Balancing:
         """What would be moved now; changes nothing."""
         image = self._image()
         brokers = self._brokers(image)
-        giving = givers(brokers)
+        giving = set(overloaded(brokers))
         if not giving:
             return ()
-        return plan(brokers, await in_turns(self._movable(image, set(giving))))
+        rates = {broker.node: broker.bytes_per_second / (broker.partitions or 1) for broker in brokers}
+        return plan(brokers, await in_turns(self._movable(image, {node: rates[node] for node in giving})))
 
     def shares(self) -> Mapping[NodeId, float]:
         """What each broker carries, relative to the mean."""
@@ -97,28 +94,27 @@ class Balancing:
     def _brokers(self, image: MetadataImage) -> list[BalancedBroker]:
         counts, loads = led_partitions(image), self._loads()
         return [
-            _balanced(broker.node, counts.get(broker.node, 0), loads.get(broker.node), takes_more=broker.takes_more)
+            _balanced(broker.node, counts.get(broker.node, 0), loads.get(broker.node), is_usable=broker.is_usable)
             for broker in image.brokers()
             if not broker.fenced
         ]
 
     def _movable(
-        self, image: MetadataImage, giving: Collection[NodeId]
+        self, image: MetadataImage, rates: Mapping[NodeId, float]
     ) -> Steps[Mapping[NodeId, Sequence[BalancedPartition]]]:
-        """What those brokers may give, in bounded turns: there may be a hundred thousand.
+        """What the brokers of `rates` may give, in bounded turns: there may be a hundred thousand.
 
-        Which of a broker's partitions have its bytes is not known: each counts as having the same share of them.
+        Which of a broker's partitions have its bytes is not known: `rates` says what each counts as having.
         """
         found: dict[NodeId, list[BalancedPartition]] = defaultdict(list)
-        rates = {broker.node: broker.bytes_per_second / (broker.partitions or 1) for broker in self._brokers(image)}
         seen = 0
         for topic in image.topics():
             for part in topic.partitions:
                 seen += 1
                 if seen % LOOK_PARTITIONS == 0:
                     yield LOOK_US
-                if part.leader in giving and self._is_movable(image, part):
-                    found[part.leader].append(self._partition(part, rates.get(part.leader, 0.0)))
+                if part.leader in rates and self._is_movable(image, part):
+                    found[part.leader].append(self._partition(part, rates[part.leader]))
         return found
 
     def _is_movable(self, image: MetadataImage, part: PartitionImage) -> bool:
@@ -140,13 +136,13 @@ class Balancing:
         self.history.append(BalancerMove(at_ms=self._clock.wall_ms(), planned=move))
 
 
-def _balanced(node: NodeId, partitions: int, load: BrokerLoad | None, *, takes_more: bool) -> BalancedBroker:
+def _balanced(node: NodeId, partitions: int, load: BrokerLoad | None, *, is_usable: bool) -> BalancedBroker:
     if load is None:
-        return BalancedBroker(node=node, partitions=partitions, takes_more=takes_more)
+        return BalancedBroker(node=node, partitions=partitions, is_usable=is_usable)
     return BalancedBroker(
         node=node,
         partitions=partitions,
         bytes_per_second=load.in_bytes_per_second + load.out_bytes_per_second,
         cpu=load.request_cpu_percent / 100,
-        takes_more=takes_more,
+        is_usable=is_usable,
     )

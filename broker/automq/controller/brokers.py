@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Final, Required, TypedDict
 
+from automq.controller.failover import is_alive, wals_in_order
 from automq.controller.format_levels import check_reads
 from automq.controller.model import ProducerIdBlock, Registration, WalToRecover
 from automq.ids import BrokerEpoch, NodeId, StreamId
-from automq.metadata.image import BROKER_RESOURCE, BrokerImage, MetadataImage
+from automq.metadata.image import BROKER_RESOURCE, BrokerImage, MetadataImage, WalImage
 from automq.metadata.record_parts import IN_THE_BUCKET
 from automq.metadata.records import (
     FORMAT_LEVEL,
@@ -120,14 +121,17 @@ def fence_broker(
 
 def inherited_wals(image: MetadataImage, node: NodeId) -> Sequence[WalToRecover]:
     """Logs of `node`'s incarnations that nobody else recovers, and those that it was recovering; oldest first."""
-    found: list[WalToRecover] = []
-    for key in sorted(image.wals, key=lambda key: (key[1], key[0])):
-        wal = image.wals[key]
-        responsible = wal.node if wal.recoverer is None else wal.recoverer[0]
-        if responsible == node:
-            lost = tuple((slots.start, slots.end) for slots in wal.lost)
-            found.append(WalToRecover(node=wal.node, epoch=wal.epoch, trim_to=wal.trim_to, lost=lost))
-    return found
+    return [
+        to_recover(wal)
+        for wal in wals_in_order(image)
+        if (wal.node if wal.recoverer is None else wal.recoverer[0]) == node
+    ]
+
+
+def to_recover(wal: WalImage) -> WalToRecover:
+    """What its recoverer is told of a log."""
+    lost = tuple((slots.start, slots.end) for slots in wal.lost)
+    return WalToRecover(node=wal.node, epoch=wal.epoch, trim_to=wal.trim_to, lost=lost)
 
 
 def wal_recovered(
@@ -186,8 +190,7 @@ def unregister_broker(image: MetadataImage, node: NodeId) -> Decision[MetadataRe
 
 def check_alive(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> None:
     """Rule: whoever acts is the current incarnation of its node and not fenced. Raises BrokerFenced."""
-    broker = image.broker(node)
-    if broker is None or broker.epoch != epoch or broker.fenced:
+    if not is_alive(image, (node, epoch)):
         raise BrokerFenced(
             f"broker {node} at epoch {epoch} is fenced: a newer incarnation or a recoverer has taken over"
         )

@@ -4,8 +4,8 @@ What may be large is decided and applied in several turns of the event loop, and
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
 
 from prometheus_client import Counter
 
@@ -25,6 +25,14 @@ T = TypeVar("T")
 # The first slot that is written after we began to ask may have been on its way before; the second was not, and proves
 # that nobody had fenced us by then.
 PROVING_SLOTS: Final = 2
+
+
+class Call(Protocol):
+    """Decides and applies one command."""
+
+    def __call__(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, T]]) -> Awaitable[T]:
+        """Raises ApiError, LogFenced, LogFailed."""
+        ...
 
 
 class Commands:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from automq.controller import brokers
 from automq.controller.brokers import check_alive
-from automq.controller.failover import NOTHING_KNOWN, Around, affected_streams, give_on
+from automq.controller.failover import NOTHING_KNOWN, Around, affected_streams, reassign_leaders
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamId
 from automq.metadata.image import MetadataImage, WalImage
 from automq.metadata.records import (
@@ -113,7 +113,9 @@ def quarantine_wal(
             )
         )
     # In the image these are not quarantined yet.
-    records.extend((yield from give_on(image, (node, epoch), recoverer=recoverer, around=around, without=wanted)))
+    records.extend(
+        (yield from reassign_leaders(image, (node, epoch), recoverer=recoverer, around=around, without=wanted))
+    )
     return Decision(records, None)
 
 
@@ -264,7 +266,9 @@ def wal_recovered(
     lost: Sequence[RangeLost] = ()
     if wal is not None:
         lost = lost_tails(image, wal, continued=recovered.continued, slots=recovered.given_up, now_ms=now_ms)
-    given = () if wal is None else (yield from give_on(image, (node, epoch), recoverer=recoverer, around=around))
+    given = (
+        () if wal is None else (yield from reassign_leaders(image, (node, epoch), recoverer=recoverer, around=around))
+    )
     return brokers.wal_recovered(image, node, epoch, recoverer=recoverer, lost=lost, given=given)
 
 

@@ -99,7 +99,7 @@ def fence_dead(image: MetadataImage, dead: Sequence[Incarnation], around: Around
         wal = image.wals.get(key)
         # One that ended its log in order has nothing to recover: it is its own recoverer, which is nobody.
         records.append(_named(key, None if wal is None else recoverers.choose(wal.descriptor)))
-    inherited = [wal for wal in _in_order(image) if wal.recoverer in gone]
+    inherited = [wal for wal in wals_in_order(image) if wal.recoverer in gone]
     records += [_named((wal.node, wal.epoch), recoverers.choose(wal.descriptor)) for wal in inherited]
     return records
 
@@ -116,7 +116,12 @@ def replace_recoverers(image: MetadataImage, around: Around) -> Sequence[Metadat
 
 def waiting_logs(image: MetadataImage) -> Sequence[WalImage]:
     """Logs of dead incarnations that nobody alive recovers, the oldest first."""
-    return [wal for wal in _in_order(image) if wal.recoverer is not None and not is_alive(image, wal.recoverer)]
+    return [wal for wal in wals_in_order(image) if is_unattended(image, wal)]
+
+
+def is_unattended(image: MetadataImage, wal: WalImage) -> bool:
+    """Whether a log is to be recovered, and nobody alive is named for it."""
+    return wal.recoverer is not None and not is_alive(image, wal.recoverer)
 
 
 def unreached(image: MetadataImage, around: Around) -> Sequence[Unreached]:
@@ -136,7 +141,7 @@ def is_alive(image: MetadataImage, key: Incarnation) -> bool:
     return broker is not None and broker.epoch == key[1] and not broker.fenced
 
 
-def give_on(
+def reassign_leaders(
     image: MetadataImage,
     log: Incarnation,
     *,
@@ -217,7 +222,8 @@ def affected_streams(image: MetadataImage, wal: WalImage) -> Sequence[StreamId]:
     return [stream for stream in owned if any(cause.wal == (wal.node, wal.epoch) for cause in image.quarantine(stream))]
 
 
-def _in_order(image: MetadataImage) -> Sequence[WalImage]:
+def wals_in_order(image: MetadataImage) -> Sequence[WalImage]:
+    """Every log that may hold something that is in no object, the oldest incarnation first."""
     return [image.wals[key] for key in sorted(image.wals, key=lambda key: (key[1], key[0]))]
 
 

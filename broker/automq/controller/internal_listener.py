@@ -78,7 +78,7 @@ class _Incoming:
                     self.frames.send(wire.encode_frame(Refused("this broker is not the controller", True)))
                     self.frames.end()
                 else:
-                    server.take(self.frames, message)
+                    server.accept(self.frames, message)
             case DoYouHear() if message.cluster_id == listener.cluster_id:
                 self.frames.send(wire.encode_frame(Hear(listener.heard())))
             case _:

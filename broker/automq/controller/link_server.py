@@ -110,7 +110,7 @@ class LinkServer:
         """Of a new connection."""
         return _Peer(self).frames
 
-    def take(self, frames: FramedConnection, hello: Hello) -> None:
+    def accept(self, frames: FramedConnection, hello: Hello) -> None:
         """A connection on which somebody else has read the first message."""
         peer = _Peer(self, frames)
         self.peers[peer] = None

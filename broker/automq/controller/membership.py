@@ -12,7 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from automq.controller.brokers import unregister_broker
-from automq.controller.failover import Around, Unreached, fence_dead, is_alive, replace_recoverers, unreached
+from automq.controller.failover import (
+    Around,
+    Unreached,
+    fence_dead,
+    is_alive,
+    is_unattended,
+    replace_recoverers,
+    unreached,
+)
 from automq.controller.model import BrokerLoad, HeartbeatAnswer
 from automq.controller.requests import Heartbeat
 from automq.controller.sessions import SILENT, Incarnation, Sessions, Verdict
@@ -133,12 +141,12 @@ class Membership:
         self._stopping = {key: None for key in self._stopping if is_alive(image, key)}
         # Where a broker is alone nobody has to be watched: nothing wakes up for that.
         if self._looking is None and not self._is_closed and (self._sessions.count or _has_waiting(image)):
-            self._sessions.look(self._clock.monotonic())
+            self._sessions.tick(self._clock.monotonic())
             work = repeat(self._look, name="sessions", pause=_pause, survives=())
             self._looking = self._tasks.spawn(work, name="sessions")
 
     async def _look(self) -> None:
-        self._sessions.look(self._clock.monotonic())
+        self._sessions.tick(self._clock.monotonic())
         # What has arrived is read before anybody is judged.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -208,12 +216,12 @@ class Membership:
     async def _wait_until_empty(self, node: NodeId) -> None:
         emptied = asyncio.Event()
 
-        def look(_change: MetadataChange | None = None) -> None:
+        def check(_change: MetadataChange | None = None) -> None:
             if _is_forgettable(self._publisher.image, node):
                 emptied.set()
 
-        unsubscribe = self._publisher.subscribe(look, to=(Aspect.BROKERS, Aspect.WALS, Aspect.TOPICS))
-        look()
+        unsubscribe = self._publisher.subscribe(check, to=(Aspect.BROKERS, Aspect.WALS, Aspect.TOPICS))
+        check()
         try:
             async with asyncio.timeout(UNREGISTER_S_MAX):
                 await emptied.wait()
@@ -229,7 +237,7 @@ async def _pause() -> None:
 
 
 def _has_waiting(image: MetadataImage) -> bool:
-    return any(wal.recoverer is not None and not is_alive(image, wal.recoverer) for wal in image.wals.values())
+    return any(is_unattended(image, wal) for wal in image.wals.values())
 
 
 def _is_forgettable(image: MetadataImage, node: NodeId) -> bool:

@@ -7,37 +7,26 @@ that ended because its target died is decided anew, and a new controller goes on
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from automq.controller import moves
 from automq.controller.balancing import Balancing
+from automq.controller.commands import Call
 from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.model import BrokerLoad, ControllerSettings, MoveResult, Reassignment
 from automq.controller.placement import eligible
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.change import Aspect, MetadataChange
-from automq.metadata.image import MetadataImage
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import MetadataRecord
 from automq.protocol.errors import ApiError
-from automq.replicated.machine import Decision, LogFailed, LogFenced
+from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 FOLLOWED: Final = (Aspect.BROKERS, Aspect.MOVES, Aspect.TOPICS, Aspect.QUARANTINES)
-
-
-class Call(Protocol):
-    """Decides and applies one command."""
-
-    def __call__(self, decide: Callable[[MetadataImage], Decision[MetadataRecord, T]]) -> Awaitable[T]:
-        """Raises ApiError, LogFenced, LogFailed."""
-        ...
 
 
 class Mover:

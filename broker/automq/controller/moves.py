@@ -191,7 +191,7 @@ def leader_among(image: MetadataImage, replicas: Iterable[NodeId]) -> NodeId | N
     """Who leads by such a list: its first member that is alive and stays, or its first that is alive and can lead."""
     live = [broker for node in replicas if (broker := image.broker(node)) is not None and not broker.fenced]
     for broker in live:
-        if broker.takes_more:
+        if broker.is_usable:
             return broker.node
     return next((broker.node for broker in live if not broker.stopping), None)
 
@@ -243,7 +243,7 @@ def _elect(plan: _Plan, image: MetadataImage, part: PartitionImage) -> None:
         raise ApiError(ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader was not available.")
     if preferred.node == part.leader or not image.is_led(part):
         raise ApiError(ErrorCode.ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.")
-    if not preferred.takes_more:
+    if not preferred.is_usable:
         raise ApiError(ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE, "The preferred leader is being drained, or stops.")
     check_movable(image, part)
     plan.move(part, preferred.node)
@@ -257,17 +257,11 @@ def balance(image: MetadataImage, wanted: Sequence[PlannedMove]) -> Decision[Met
     plan = _Plan(image, MoveCause.BALANCER, "balanced otherwise")
     made: list[PlannedMove] = []
     for move in wanted:
-        part = _part_of(image, move.stream)
-        if part is not None and _still_helps(image, part, move):
-            plan.move(part, move.target)
+        found = image.partition_of(move.stream)
+        if found is not None and _still_helps(image, found[1], move):
+            plan.move(found[1], move.target)
             made.append(move)
     return Decision(plan.records(), made)
-
-
-def _part_of(image: MetadataImage, stream: StreamId) -> PartitionImage | None:
-    found = image.stream(stream)
-    topic = None if found is None else image.topic_by_id(found.topic_id)
-    return None if found is None or topic is None else topic.partitions[found.partition]
 
 
 def _still_helps(image: MetadataImage, part: PartitionImage, move: PlannedMove) -> bool:
@@ -276,7 +270,7 @@ def _still_helps(image: MetadataImage, part: PartitionImage, move: PlannedMove) 
         part.leader == move.source
         and part.stream not in image.moves
         and target is not None
-        and target.takes_more
+        and target.is_usable
         and not image.quarantine(part.stream)
         and image.is_led(part)
     )
@@ -343,7 +337,7 @@ def stop_broker(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Decis
     broker = image.broker(node)
     if broker is None or broker.epoch != epoch or broker.fenced:
         raise ApiError(ErrorCode.STALE_BROKER_EPOCH, f"broker {node} is not at epoch {epoch}")
-    if not any(other.takes_more for other in image.brokers() if other.node != node):
+    if not any(other.is_usable for other in image.brokers() if other.node != node):
         return Decision((), False)
     return Decision(() if broker.stopping else (BrokerStopping(node=node, epoch=epoch),), True)
 

@@ -14,7 +14,7 @@ NOTHING_GIVEN: Final[Mapping[NodeId, int]] = {}
 
 def eligible(image: MetadataImage) -> Sequence[NodeId]:
     """Brokers that may be given something: alive and not on their way out; sorted."""
-    return [broker.node for broker in image.brokers() if broker.takes_more]
+    return [broker.node for broker in image.brokers() if broker.is_usable]
 
 
 def loads(image: MetadataImage) -> dict[NodeId, int]:

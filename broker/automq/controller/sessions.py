@@ -67,14 +67,14 @@ class Sessions:
         """Whether a heartbeat has arrived since then."""
         return self._heard.get(key, since) > since
 
-    def look(self, now: float) -> None:
+    def tick(self, now: float) -> None:
         """To be called often. Rule: time in which the loop did not run ages nobody."""
         if now - self._looked > PAUSE_S_MAX:
             self._begin_anew(self._heard, now)
         self._looked = now
 
     def verdict(self) -> Verdict:
-        """To be called some turns behind `look`, so that what the sockets hold is read."""
+        """To be called some turns behind `tick`, so that what the sockets hold is read."""
         late = [key for key in sorted(self._heard) if self._silent_s(key) >= self._session_s]
         if not late:
             return SILENT

@@ -157,18 +157,20 @@ async def handle_list_partition_reassignments(
     asked = None if request.topics is None else {topic.name: set(topic.partition_indexes) for topic in request.topics}
     found: dict[str, list[OngoingPartitionReassignment]] = {}
     for stream_id in sorted(image.moves):
-        stream = image.streams[stream_id]
-        topic = image.topic_map[stream.topic_id]
-        if asked is None or stream.partition in asked.get(topic.name, ()):
-            found.setdefault(topic.name, []).append(_ongoing(image, topic, image.moves[stream_id]))
+        place = image.partition_of(stream_id)
+        assert place is not None, "a move ends with its stream"
+        topic, partition = place
+        if asked is None or partition.index in asked.get(topic.name, ()):
+            found.setdefault(topic.name, []).append(_ongoing(image, topic, partition, image.moves[stream_id]))
     return ListPartitionReassignmentsResponse(
         topics=[OngoingTopicReassignment(name=name, partitions=found[name]) for name in sorted(found)]
     )
 
 
-def _ongoing(image: MetadataImage, topic: TopicImage, move: MoveImage) -> OngoingPartitionReassignment:
+def _ongoing(
+    image: MetadataImage, topic: TopicImage, partition: PartitionImage, move: MoveImage
+) -> OngoingPartitionReassignment:
     """As Kafka shows it: the replicas of before and after, and which of them come and go."""
-    partition = topic.partitions[image.streams[move.stream].partition]
     before = list(dict.fromkeys(shown_replicas(image, topic, partition)))
     after = [int(node) for node in move.replicas] or [int(move.target[0])]
     return OngoingPartitionReassignment(

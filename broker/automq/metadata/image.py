@@ -84,7 +84,7 @@ class BrokerImage:
     """It wants to end: as draining, and nobody is given to it even where there is no other."""
 
     @property
-    def takes_more(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether it may be given something: alive, and not on its way out."""
         return not (self.fenced or self.draining or self.stopping)
 
@@ -273,6 +273,14 @@ class MetadataImage:
     def stream(self, stream: StreamId) -> StreamImage | None:
         """None when it was deleted or never was."""
         return self.streams.get(stream)
+
+    def partition_of(self, stream: StreamId) -> tuple[TopicImage, PartitionImage] | None:
+        """Whose stream it is; None when it was deleted or never was."""
+        found = self.streams.get(stream)
+        if found is None:
+            return None
+        topic = self.topic_map[found.topic_id]
+        return topic, topic.partitions[found.partition]
 
     def stream_state(self, stream: StreamId) -> StreamState | None:
         """What the engine wants to know of a stream."""

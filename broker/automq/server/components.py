@@ -33,8 +33,8 @@ from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.stream import Storage
 from automq.server.compaction_process import counting
+from automq.server.controlled_shutdown import controlled_shutdown
 from automq.server.dispatch import HANDLER_TABLES, DispatchTable
-from automq.server.giving_away import give_away
 from automq.server.listener import KafkaServer
 from automq.server.log_recovery import LogRecovery
 from automq.server.observed_store import ObservedStore
@@ -295,7 +295,7 @@ class Components:
         """
         self._stop_compaction()
         if self.epoch is not None:
-            await give_away(self.client, self.metadata, self.node, self.epoch)
+            await controlled_shutdown(self.client, self.metadata, self.node, self.epoch)
         if self.groups is not None:
             # First: members that wait for their group's other members would keep the drain waiting, too.
             self.groups.close()

@@ -6,9 +6,10 @@ somebody else. A log that is damaged is left as it is, and what it may hold is q
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
+from automq.controller.brokers import to_recover
 from automq.controller.client import ControllerClient
 from automq.controller.damage import Damage, damage_of
 from automq.controller.model import WalToRecover
@@ -31,6 +32,7 @@ LOGS_AT_ONCE: Final = 2
 """They share the memory that recovery has."""
 
 Log = tuple[NodeId, BrokerEpoch]
+T = TypeVar("T")
 
 
 class LogRecovery:
@@ -84,8 +86,7 @@ class LogRecovery:
             is_ours = wal is not None and wal.recoverer == self._us and wal.damage is None
             running = self._running.get(key)
             if wal is not None and is_ours and running is None:
-                lost = tuple((slots.start, slots.end) for slots in wal.lost)
-                wanted = WalToRecover(node=wal.node, epoch=wal.epoch, trim_to=wal.trim_to, lost=lost)
+                wanted = to_recover(wal)
                 name = f"recover the log of broker {wal.node} at epoch {wal.epoch}"
                 self._running[key] = self._tasks.spawn(self._recover_beside(wanted), name=name)
             elif running is not None and (wal is None or wal.recoverer != self._us):
@@ -128,39 +129,38 @@ class LogRecovery:
             left = () if recovered.given_up else recovered.unplaced
             await self._pin(wal, damage_of(slots, recovered.unplaced), left)
             return
-        backoff = Backoff(entropy=self._entropy)
-        while True:
-            try:
-                await self._controller.wal_recovered(wal.node, wal.epoch, recoverer=self._us, recovered=recovered)
-                break
-            except StoreError as error:
-                await self._wait(wal, error, backoff)
+        await self._retry_while_away(
+            wal, lambda: self._controller.wal_recovered(wal.node, wal.epoch, recoverer=self._us, recovered=recovered)
+        )
         self.recovered_logs += 1
 
     async def _read(self, wal: WalToRecover, share: int) -> RecoveredLog:
         lost = [SlotsLost(start, end) for start, end in wal.lost]
+        return await self._retry_while_away(
+            wal, lambda: self._storage.recover(wal.node, wal.epoch, wal.trim_to, lost=lost, share=share)
+        )
+
+    async def _retry_while_away(self, wal: WalToRecover, operation: Callable[[], Awaitable[T]]) -> T:
+        """The result of `operation`, which may be repeated, however long the store is away.
+
+        Absence is no answer here as it is for `Patience`: whatever the store refuses is tried again.
+        """
         backoff = Backoff(entropy=self._entropy)
         while True:
             try:
-                return await self._storage.recover(wal.node, wal.epoch, wal.trim_to, lost=lost, share=share)
+                return await operation()
             except StoreError as error:
-                await self._wait(wal, error, backoff)
-
-    async def _wait(self, wal: WalToRecover, error: StoreError, backoff: Backoff) -> None:
-        log.warning("recovery waits for the store", extra={"wal_epoch": wal.epoch, "error": str(error)})
-        await asyncio.sleep(backoff.next_s())
+                log.warning("recovery waits for the store", extra={"wal_epoch": wal.epoch, "error": str(error)})
+                await asyncio.sleep(backoff.next_s())
 
     async def _pin(self, wal: WalToRecover, found: Damage, unplaced: Sequence[Unplaced]) -> None:
         """What the log may hold takes no append until it is repaired; it is tried again at the next start."""
-        backoff = Backoff(entropy=self._entropy)
-        while True:
-            try:
-                await self._controller.quarantine_wal(
-                    wal.node, wal.epoch, recoverer=self._us, found=found, unplaced=unplaced
-                )
-                break
-            except StoreError as error:
-                await self._wait(wal, error, backoff)
+        await self._retry_while_away(
+            wal,
+            lambda: self._controller.quarantine_wal(
+                wal.node, wal.epoch, recoverer=self._us, found=found, unplaced=unplaced
+            ),
+        )
         log.error(
             "write-ahead log damaged: what it may hold takes no records until it is repaired",
             extra={

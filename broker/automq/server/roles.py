@@ -82,24 +82,9 @@ class Roles:
         self._claiming: Controller | None = None
         self._server: LinkServer | None = None
         self._target: ClaimantAddress | None = None
-        self._remote = RemoteLink(
-            dial=self._dial,
-            cluster_id=around.cluster_id,
-            node=around.node,
-            entropy=around.entropy,
-            tasks=around.tasks,
-            settings=LinkSettings(connect_timeout_s=election.SILENCE_S),
-            on_lost=lambda: self._end_following(Event.LOST),
-        )
+        self._remote = self._make_link(on_lost=lambda: self._end_following(Event.LOST))
         self.link: ControllerLink = _RoleLink(self, self._remote) if is_direct else self._remote
-        self._heartbeats = RemoteLink(
-            dial=self._dial,
-            cluster_id=around.cluster_id,
-            node=around.node,
-            entropy=around.entropy,
-            tasks=around.tasks,
-            settings=LinkSettings(connect_timeout_s=election.SILENCE_S),
-        )
+        self._heartbeats = self._make_link()
         self.heartbeat_link: ControllerLink = _RoleLink(self, self._heartbeats) if is_direct else self._heartbeats
         """The same over a connection of its own, so that nothing delays a heartbeat."""
         self.listener = InternalListener(
@@ -126,6 +111,19 @@ class Roles:
         """A claim of this process was lost."""
         self._is_stopping = False
         self._standing_by: asyncio.Task[None] | None = None
+
+    def _make_link(self, on_lost: Callable[[], None] = lambda: None) -> RemoteLink:
+        """Another connection to whoever is the controller."""
+        around = self._around
+        return RemoteLink(
+            dial=self._dial,
+            cluster_id=around.cluster_id,
+            node=around.node,
+            entropy=around.entropy,
+            tasks=around.tasks,
+            settings=LinkSettings(connect_timeout_s=election.SILENCE_S),
+            on_lost=on_lost,
+        )
 
     # What others see.
 

@@ -34,12 +34,12 @@ def _is_outdated(broker: Broker, view: View) -> bool:
         return False
     if pod.restart_hash != view.template_hash:
         return True
-    if _tells_other_addresses(broker, view):
+    if _advertises_other_addresses(broker, view):
         return True
     return broker.refused_by_store and pod.adopt != (view.cluster.spec.storage.adopt or "")
 
 
-def _tells_other_addresses(broker: Broker, view: View) -> bool:
+def _advertises_other_addresses(broker: Broker, view: View) -> bool:
     """It serves, and by its own word tells clients something else than what its load balancers were given.
 
     Not of a pod that is new: its file may have been older than the address, and a restart for a word that never

@@ -38,7 +38,7 @@ class Node:
     """A broker of it."""
 
     node: NodeId
-    takes_more: bool = True
+    is_usable: bool = True
     cpu: float = 0.0
 
 
@@ -61,7 +61,7 @@ def seen(nodes: list[Node], found: list[Part]) -> list[BalancedBroker]:
             partitions=counts[node.node],
             bytes_per_second=rates[node.node],
             cpu=node.cpu,
-            takes_more=node.takes_more,
+            is_usable=node.is_usable,
         )
         for node in nodes
     ]
@@ -142,7 +142,7 @@ def test_a_busy_broker_is_given_nothing() -> None:
 
 def test_who_drains_neither_gives_nor_takes() -> None:
     """Draining is somebody else's: it has its own moves."""
-    cluster = [*brokers(2), Node(NodeId(2), takes_more=False)]
+    cluster = [*brokers(2), Node(NodeId(2), is_usable=False)]
     moves = planned(cluster, partitions(60, 10, 20))
     assert {(move.source, move.target) for move in moves} == {(NodeId(0), NodeId(1))}
 

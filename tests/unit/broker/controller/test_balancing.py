@@ -1,7 +1,7 @@
 """The balancer at work: what it sees of the metadata, what it records, and what it remembers."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import prometheus_client
 import pytest
@@ -33,6 +33,7 @@ from automq.runtime.clock import Clock
 A, B = (NodeId(1), BrokerEpoch(1)), (NodeId(2), BrokerEpoch(2))
 TOPIC = TopicId(uuid.UUID(int=1))
 PARTITIONS = 10
+Decide = Callable[[MetadataImage], Decision[MetadataRecord, Sequence[PlannedMove]]]
 
 
 class StoppedClock(Clock):
@@ -75,7 +76,7 @@ class World:
             counter=self.counter,
         )
 
-    async def call(self, decide: module.Decide) -> Sequence[PlannedMove]:
+    async def call(self, decide: Decide) -> Sequence[PlannedMove]:
         decision: Decision[MetadataRecord, Sequence[PlannedMove]] = decide(self.image)
         self.recorded = list(decision.records)
         self.image = replay_all(self.image, self.recorded)
@@ -190,7 +191,7 @@ async def test_what_was_deleted_damaged_or_asked_for_elsewhere_meanwhile_is_left
 async def test_a_hundred_thousand_partitions_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(cluster(A, B))
     monkeypatch.setattr(module, "LOOK_PARTITIONS", 3)
-    spent = list(world.balancing._movable(world.image, {A[0]}))
+    spent = list(world.balancing._movable(world.image, {A[0]: 0.0}))
     assert spent == [module.LOOK_US] * (PARTITIONS // 3)
 
 

@@ -268,5 +268,5 @@ def test_what_was_asked_for_leads_where_it_lives() -> None:
 def test_giving_on_many_partitions_takes_many_turns() -> None:
     image = died(cluster(1, 2, partitions=4_000), 1)
     log = NodeId(1), BrokerEpoch(1)
-    steps = failover.give_on(image, log, recoverer=incarnation(image, 2))
+    steps = failover.reassign_leaders(image, log, recoverer=incarnation(image, 2))
     assert sum(1 for _ in steps) >= 2_000

@@ -223,5 +223,5 @@ def test_a_broker_stops_once_and_only_where_there_is_another() -> None:
     assert (
         after(stopping, BrokerRegistered(A[0], BrokerEpoch(9), None, ()), BrokerFenced(*A, A[0], BrokerEpoch(9)))
         .broker_map[A[0]]
-        .takes_more
+        .is_usable
     )

@@ -32,7 +32,7 @@ def pass_time(
         now = start + step * LOOK_S
         for node in heard:
             table.hear(key(node), now)
-        table.look(now)
+        table.tick(now)
         verdict = table.verdict()
         if verdict.expired:
             fenced.append((round(now, 1), verdict.expired))
@@ -62,9 +62,9 @@ def test_a_newer_incarnation_has_a_session_of_its_own() -> None:
     table.hear(key(1, 1), 2.6)
     for now in (2.7, 3.1, 3.5, 3.9, 4.3, 4.7, 5.1, 5.4):
         table.hear(key(2), now)
-        table.look(now)
+        table.tick(now)
         assert table.verdict() is SILENT
-    table.look(5.6)
+    table.tick(5.6)
     assert table.verdict().expired == [key(1, 2)]
 
 
@@ -72,7 +72,7 @@ def test_time_in_which_the_loop_did_not_run_ages_nobody() -> None:
     """Its sockets may be full of heartbeats."""
     table = sessions(1, 2, 3)
     pass_time(table, 0, 2.9, heard=[2, 3])
-    table.look(2.9 + PAUSE_S_MAX + 0.2)
+    table.tick(2.9 + PAUSE_S_MAX + 0.2)
     assert table.verdict() is SILENT
     assert pass_time(table, 3.6, 6.4, heard=[2, 3]) == []
     assert [each for _, each in pass_time(table, 6.4, 6.8, heard=[2, 3])] == [[key(1)]]
@@ -81,9 +81,9 @@ def test_time_in_which_the_loop_did_not_run_ages_nobody() -> None:
 def test_more_than_half_at_once_need_a_proof_and_wait_one_more_session() -> None:
     table = sessions(1, 2, 3)
     assert pass_time(table, 0, 2.9) == []
-    table.look(3.0)
+    table.tick(3.0)
     assert table.verdict().is_proof_needed
-    table.look(3.1)
+    table.tick(3.1)
     assert table.verdict().is_proof_needed, "until it is proved nobody is fenced"
     table.proved(3.1)
     assert pass_time(table, 3.1, 6.0) == []
@@ -93,16 +93,16 @@ def test_more_than_half_at_once_need_a_proof_and_wait_one_more_session() -> None
 def test_who_speaks_again_after_the_proof_is_not_taken_for_proved() -> None:
     table = sessions(1, 2, 3)
     pass_time(table, 0, 2.9)
-    table.look(3.0)
+    table.tick(3.0)
     table.proved(3.0)
-    table.look(3.4)
+    table.tick(3.4)
     for node in (1, 2, 3):
         table.hear(key(node), 3.5)
-    table.look(3.5)
+    table.tick(3.5)
     for step in range(1, 30):
-        table.look(3.5 + step * LOOK_S)
+        table.tick(3.5 + step * LOOK_S)
         assert table.verdict() is SILENT
-    table.look(6.5)
+    table.tick(6.5)
     assert table.verdict().is_proof_needed
 
 
@@ -128,11 +128,11 @@ def test_nobody_expires_who_was_heard_within_a_session_of_the_loops_own_time(ste
         match what:
             case "look":
                 now += 0.4
-                table.look(now)
+                table.tick(now)
                 ran = {each: silent + 0.4 for each, silent in ran.items()}
             case "pause":
                 now += 0.6
-                table.look(now)
+                table.tick(now)
                 ran = dict.fromkeys(ran, 0.0)
             case "hear":
                 table.hear(key(node), now)

@@ -211,13 +211,24 @@ async def test_half_of_a_cluster_dies_at_once(cluster: Cluster) -> None:
     await cluster.check()
 
 
-async def test_a_recoverer_that_dies_in_the_middle_is_replaced_and_nothing_is_doubled(cluster: Cluster) -> None:
-    await cluster.begin(OTHER, THIRD)
-    await cluster.produce(OTHER, 40)
+async def die_after_producing(cluster: Cluster, *count: int) -> tuple[NodeId, BrokerEpoch]:
+    """Broker OTHER is gone, with records in its log; which incarnation that was."""
+    await cluster.produce(OTHER, *count)
+    dead = cluster.brokers.pop(OTHER)
+    log = dead.me
+    await dead.die()
+    return log
+
+
+def flaky_store(cluster: Cluster) -> FlakyStore:
     store = cluster.world.store
     assert isinstance(store, FlakyStore)
-    log = cluster.brokers[OTHER].me
-    await cluster.brokers.pop(OTHER).die()
+    return store
+
+
+async def test_a_recoverer_that_dies_in_the_middle_is_replaced_and_nothing_is_doubled(cluster: Cluster) -> None:
+    await cluster.begin(OTHER, THIRD)
+    log = await die_after_producing(cluster, 40)
     third = cluster.brokers[THIRD]
     await cluster.controller.fence_broker(*log, recoverer=third.me)
     # It has uploaded something, or is about to: whatever it has done counts, and nothing twice.
@@ -232,12 +243,9 @@ async def test_a_recoverer_that_dies_in_the_middle_is_replaced_and_nothing_is_do
 
 async def test_recovery_waits_for_the_store_and_goes_on(cluster: Cluster) -> None:
     await cluster.begin(OTHER)
-    await cluster.produce(OTHER)
-    store = cluster.world.store
-    assert isinstance(store, FlakyStore)
-    log = cluster.brokers[OTHER].me
-    await cluster.brokers.pop(OTHER).die()
+    log = await die_after_producing(cluster)
     await cluster.controller.fence_broker(*log, recoverer=cluster.brokers[NODE].me)
+    store = flaky_store(cluster)
     store.is_down = True
     await asyncio.sleep(20)
     assert log in cluster.image.wals
@@ -248,11 +256,7 @@ async def test_recovery_waits_for_the_store_and_goes_on(cluster: Cluster) -> Non
 
 async def test_a_broker_that_comes_back_is_a_candidate_and_opens_nothing_too_early(cluster: Cluster) -> None:
     await cluster.begin(OTHER)
-    await cluster.produce(OTHER)
-    store = cluster.world.store
-    assert isinstance(store, FlakyStore)
-    log = cluster.brokers[OTHER].me
-    await cluster.brokers.pop(OTHER).die()
+    log = await die_after_producing(cluster)
     held = cluster.brokers.pop(NODE)
     held.recovery.stop()
     await cluster.controller.fence_broker(*log, recoverer=held.me)
@@ -267,11 +271,8 @@ async def test_a_broker_that_comes_back_is_a_candidate_and_opens_nothing_too_ear
 
 async def test_a_damaged_slot_of_a_dead_brokers_log_pins_it_and_serves_the_rest(cluster: Cluster) -> None:
     await cluster.begin(OTHER)
-    await cluster.produce(OTHER)
-    store = cluster.world.store
-    assert isinstance(store, FlakyStore)
-    log = cluster.brokers[OTHER].me
-    await cluster.brokers.pop(OTHER).die()
+    log = await die_after_producing(cluster)
+    store = flaky_store(cluster)
     slots = await store.list(slot_prefix(CLUSTER, *log))
     await store.put(slots[0].key, [b"no slot"])
     await asyncio.sleep(6)

@@ -15,29 +15,31 @@ from automq.s3stream.ports import StoreError
 
 log = logging.getLogger(__name__)
 
-GIVING_AWAY_S: Final = 10.0
+CONTROLLED_SHUTDOWN_S: Final = 10.0
 """What is not taken by then is given on by failover, which is slower and loses nothing."""
 
 
-async def give_away(client: ControllerClient, metadata: MetadataPublisher, node: NodeId, epoch: BrokerEpoch) -> bool:
+async def controlled_shutdown(
+    client: ControllerClient, metadata: MetadataPublisher, node: NodeId, epoch: BrokerEpoch
+) -> bool:
     """Return once (node, epoch) leads nothing; False when nobody can take it over, or not in time.
 
     Without another broker nothing is asked and nothing recorded: that is the end of a single one.
     """
-    if not any(other.takes_more for other in metadata.image.brokers() if other.node != node):
+    if not any(other.is_usable for other in metadata.image.brokers() if other.node != node):
         return False
     empty: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def look(change: MetadataChange | None = None) -> None:
+    def check(change: MetadataChange | None = None) -> None:
         if not empty.done() and is_empty(metadata.image, node):
             empty.set_result(None)
 
-    unsubscribe = metadata.subscribe(look, to=(Aspect.TOPICS, Aspect.MOVES))
+    unsubscribe = metadata.subscribe(check, to=(Aspect.TOPICS, Aspect.MOVES))
     try:
-        async with asyncio.timeout(GIVING_AWAY_S):
+        async with asyncio.timeout(CONTROLLED_SHUTDOWN_S):
             if not await client.stop_broker(node, epoch):
                 return False
-            look()
+            check()
             await empty
     except (TimeoutError, ApiError, StreamError, StoreError) as error:
         log.warning("partitions are left to failover", extra={"why": str(error) or "they were not taken in time"})
