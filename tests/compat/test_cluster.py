@@ -1,15 +1,18 @@
 """Real processes on one store are one cluster, for real clients: its controller dies, a broker comes back."""
 
 import contextlib
+import json
 import pathlib
 import signal
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from tests.support.broker_processes import SERVE_S, Place, Process
 from tests.support.process import free_port
@@ -49,6 +52,12 @@ class Cluster:
         """As the brokers that are asked agree on it; -1 while they do not."""
         found = {self.admin(node).list_topics(timeout=5).controller_id for node in asked}
         return found.pop() if len(found) == 1 else -1
+
+    def readiness(self, node: int) -> dict[str, Any]:
+        """What its /readyz answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[node][1]}/readyz", timeout=5) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
 
     def leaders(self, topic: str, *asked: int) -> dict[int, int]:
         metadata = self.admin(*asked).list_topics(topic, timeout=10)
@@ -184,6 +193,25 @@ def test_a_broker_that_joins_is_given_its_share_under_load_and_a_dead_ones_share
     assert producer.flush(SERVE_S) == 0
     assert failures == []
     assert consume(cluster, "orders", len(sent), 1, 2, group="judges") == Counter(sent)
+
+
+def test_a_drained_broker_says_when_it_is_empty(cluster: Cluster) -> None:
+    cluster.start(1)
+    cluster.start(2)
+    cluster.create("orders", 4, 2)
+    produce(cluster, "orders", [0, 1, 2, 3], 1, prefix="d")
+    assert cluster.readiness(2)["empty"] is False
+
+    draining = ConfigEntry("automq.broker.draining", "true", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.BROKER, "2", incremental_configs=[draining])
+    admin = cluster.admin(1)
+    admin.incremental_alter_configs([resource])[resource].result(SERVE_S)
+
+    until(lambda: cluster.readiness(2)["empty"] is True)
+    shown = cluster.readiness(2)
+    assert (shown["state"], shown["ledPartitions"], shown["notEmpty"]) == ("Serving", 0, None)
+    assert set(cluster.leaders("orders", 1).values()) == {1}
+    assert cluster.readiness(1)["empty"] is False
 
 
 def test_controller_that_is_stopped_hands_over(cluster: Cluster) -> None:

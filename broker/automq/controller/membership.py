@@ -22,6 +22,7 @@ from automq.controller.failover import (
     unreached,
 )
 from automq.controller.model import BrokerLoad, HeartbeatAnswer
+from automq.controller.possessions import has_nothing
 from automq.controller.requests import Heartbeat
 from automq.controller.sessions import SILENT, Incarnation, Sessions, Verdict
 from automq.ids import BrokerEpoch, NodeId
@@ -126,7 +127,7 @@ class Membership:
             record_number=image.record_number,
             proof_age_s=None if proved_at is None else self._clock.boottime() - proved_at,
             is_fenced=is_fenced,
-            should_stop=key in self._stopping and _is_empty(image, key),
+            should_stop=key in self._stopping and has_nothing(image, key),
         )
 
     # Sessions.
@@ -242,12 +243,3 @@ def _has_waiting(image: MetadataImage) -> bool:
 
 def _is_forgettable(image: MetadataImage, node: NodeId) -> bool:
     return not image.leader_counts.get(node) and not any(key[0] == node for key in image.wals)
-
-
-def _is_empty(image: MetadataImage, key: Incarnation) -> bool:
-    """Leads nothing, is to get nothing, recovers nothing."""
-    return (
-        not image.leader_counts.get(key[0])
-        and not any(move.target == key for move in image.moves.values())
-        and not any(wal.recoverer == key for wal in image.wals.values())
-    )

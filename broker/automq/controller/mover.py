@@ -92,7 +92,7 @@ class Mover:
 
     def _look(self) -> None:
         """Costs nothing while nobody is on the way out."""
-        if any(moves.is_leaving(broker) for broker in self._publisher.image.brokers()):
+        if any(broker.is_leaving for broker in self._publisher.image.brokers()):
             self._is_due = True
             if self._draining is None or self._draining.done():
                 self._draining = self._tasks.spawn(self._drain(), name="drain brokers")

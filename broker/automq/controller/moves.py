@@ -16,7 +16,7 @@ from automq.controller.model import MoveResult, Reassignment
 from automq.controller.placement import Placement
 from automq.controller.topics import REPLICATION_FACTOR_MAX
 from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
-from automq.metadata.image import BrokerImage, MetadataImage, PartitionImage, TopicImage
+from automq.metadata.image import MetadataImage, PartitionImage, TopicImage
 from automq.metadata.move_records import MoveCause, MovingPartition, PartitionReplicas
 from automq.metadata.records import (
     BrokerStopping,
@@ -285,7 +285,7 @@ def drain(image: MetadataImage) -> Decision[MetadataRecord, int]:
     Nothing where it is on its way already, and where nobody else can take it. What goes to such a broker stays away,
     unless somebody has asked for it by hand.
     """
-    leaving = [broker for broker in image.brokers() if is_leaving(broker)]
+    leaving = [broker for broker in image.brokers() if broker.is_leaving]
     if not leaving:
         return Decision((), 0)
     plan = _Plan(image, MoveCause.DRAIN, "the target is being drained")
@@ -322,11 +322,6 @@ def _drain(plan: _Plan, image: MetadataImage, part: PartitionImage, placement: P
             plan.cancel(part)
         return
     plan.move(part, target)
-
-
-def is_leaving(broker: BrokerImage) -> bool:
-    """Whether what it leads is to be given away."""
-    return not broker.fenced and (broker.draining or broker.stopping)
 
 
 def stop_broker(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Decision[MetadataRecord, bool]:

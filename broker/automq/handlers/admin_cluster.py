@@ -1,9 +1,11 @@
 """Handles messages.admin_cluster: the one directory that this broker seems to have."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
+from automq.controller.possessions import expected_streams
 from automq.handlers.context import Handler, RequestContext
+from automq.ids import StreamId
 from automq.metadata.image import MetadataImage, PartitionImage
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin_cluster import (
@@ -23,9 +25,12 @@ from automq.protocol.schema import Message
 async def handle_describe_log_dirs(context: RequestContext, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse:
     """The store as one directory; a partition's size is that of its records, those not yet in objects included.
 
-    Quarantined partitions are in a directory of their own, whose storage fails: that is where tools look for it.
+    Quarantined partitions are in a directory of their own, whose storage fails: that is where tools look for it. What
+    moves here, or lies in a write-ahead log that is recovered here, is shown as a replica that is still being copied:
+    a broker that shows none at all has nothing.
     """
     image = context.services.metadata.image
+    expected = _expected(context, image)
     asked = None if request.topics is None else {entry.topic: set(entry.partitions) for entry in request.topics}
     whole: list[DescribeLogDirsTopic] = []
     damaged: list[DescribeLogDirsTopic] = []
@@ -45,6 +50,16 @@ async def handle_describe_log_dirs(context: RequestContext, request: DescribeLog
                 for partition in ours
                 if context.services.partitions.is_quarantined(topic.name, partition.index) is is_damaged
             ]
+            if not is_damaged:
+                partitions += [
+                    DescribeLogDirsPartition(
+                        partition_index=partition.index,
+                        partition_size=_committed(image, partition),
+                        is_future_key=True,
+                    )
+                    for partition in topic.partitions
+                    if partition.stream in expected and (asked is None or partition.index in asked[topic.name])
+                ]
             if partitions:
                 found.append(DescribeLogDirsTopic(name=topic.name, partitions=partitions))
     folder = _folder(context)
@@ -90,9 +105,18 @@ def _folder(context: RequestContext) -> str:
     return f"/{context.services.cluster_id}"
 
 
-def _size(context: RequestContext, image: MetadataImage, topic: str, partition: PartitionImage) -> int:
+def _expected(context: RequestContext, image: MetadataImage) -> Collection[StreamId]:
+    us = image.broker(context.services.node)
+    return () if us is None else expected_streams(image, (us.node, us.epoch))
+
+
+def _committed(image: MetadataImage, partition: PartitionImage) -> int:
     stream = image.stream(partition.stream)
-    committed = 0 if stream is None else stream.held.stored_bytes
+    return 0 if stream is None else stream.held.stored_bytes
+
+
+def _size(context: RequestContext, image: MetadataImage, topic: str, partition: PartitionImage) -> int:
+    committed = _committed(image, partition)
     try:
         return committed + context.services.partitions.get(topic, partition.index).uncommitted_bytes
     except ApiError:

@@ -88,6 +88,11 @@ class BrokerImage:
         """Whether it may be given something: alive, and not on its way out."""
         return not (self.fenced or self.draining or self.stopping)
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is alive, and what it leads is to be given away."""
+        return not self.fenced and (self.draining or self.stopping)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalImage:

@@ -28,6 +28,7 @@ from automq.server.components import Components
 from automq.server.journal import Journal
 from automq.server.lifecycle import Event, Lifecycle, Reason, Refused, State
 from automq.server.observed_store import ObservedStore
+from automq.server.occupancy import Occupancy, OccupancyMetrics
 from automq.server.platform import Accepting, Bound, Platform
 from automq.server.probes import Probes
 from automq.server.refusals import damage_refusal, fenced_message, format_refusal
@@ -86,10 +87,12 @@ class Broker:
             node=self._node,
             cluster_id=lambda: self.cluster_id,
             advertised=lambda: {item.name: str(item.address) for item in settings.advertised()},
+            occupancy=self._occupancy,
             damage=self._damage_summary,
             spawn=self._tasks.spawn,
         )
         StateMetrics(self.metrics, lifecycle=self.lifecycle, image=lambda: self.image)
+        OccupancyMetrics(self.metrics, self._occupancy)
         self._journal = Journal(
             lifecycle=self.lifecycle, clock=platform.clock, settings=settings, facts=self._ready_facts
         )
@@ -158,6 +161,11 @@ class Broker:
 
     def _damage_summary(self) -> str | None:
         return None if self._components is None else self._components.damage_summary()
+
+    def _occupancy(self) -> Occupancy | None:
+        """None before this process is registered."""
+        watch = None if self._components is None else self._components.occupancy
+        return None if watch is None else watch.now
 
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` at that interval as long as the broker runs."""

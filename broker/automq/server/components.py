@@ -38,6 +38,7 @@ from automq.server.dispatch import HANDLER_TABLES, DispatchTable
 from automq.server.listener import KafkaServer
 from automq.server.log_recovery import LogRecovery
 from automq.server.observed_store import ObservedStore
+from automq.server.occupancy import OccupancyWatch
 from automq.server.platform import Platform
 from automq.server.presence import PresenceWatch, expectations
 from automq.server.roles import Surroundings
@@ -112,6 +113,8 @@ class Components:
         self.groups: GroupCoordinator | None = None
         self.server: KafkaServer | None = None
         self.compactor: Compactor | None = None
+        self.occupancy: OccupancyWatch | None = None
+        """Once this process is registered."""
         self._compaction: asyncio.Task[None] | None = None
         self._presence: asyncio.Task[None] | None = None
         self._heartbeats: asyncio.Task[None] | None = None
@@ -174,6 +177,13 @@ class Components:
         )
         self.epoch = registration.epoch
         self.metadata.subscribe(self._on_brokers, to=(Aspect.BROKERS,))
+        self.occupancy = OccupancyWatch(
+            metadata=self.metadata,
+            node=self.node,
+            epoch=registration.epoch,
+            storage=lambda: self.storage,
+            tasks=self._tasks,
+        )
         self._speak(registration.epoch)
         return registration
 
@@ -329,6 +339,8 @@ class Components:
             self._heartbeats.cancel()
         if self.recovery is not None:
             self.recovery.stop()
+        if self.occupancy is not None:
+            self.occupancy.close()
 
     def _speak(self, epoch: BrokerEpoch) -> None:
         """Tell the controller once a second that this incarnation is there."""

@@ -5,9 +5,9 @@ import logging
 from typing import Final
 
 from automq.controller.client import ControllerClient
+from automq.controller.possessions import has_nothing
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.change import Aspect, MetadataChange
-from automq.metadata.image import MetadataImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.protocol.errors import ApiError
 from automq.s3stream.model import StreamError
@@ -31,10 +31,10 @@ async def controlled_shutdown(
     empty: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def check(change: MetadataChange | None = None) -> None:
-        if not empty.done() and is_empty(metadata.image, node):
+        if not empty.done() and has_nothing(metadata.image, (node, epoch)):
             empty.set_result(None)
 
-    unsubscribe = metadata.subscribe(check, to=(Aspect.TOPICS, Aspect.MOVES))
+    unsubscribe = metadata.subscribe(check, to=(Aspect.TOPICS, Aspect.MOVES, Aspect.WALS))
     try:
         async with asyncio.timeout(CONTROLLED_SHUTDOWN_S):
             if not await client.stop_broker(node, epoch):
@@ -47,8 +47,3 @@ async def controlled_shutdown(
     finally:
         unsubscribe()
     return True
-
-
-def is_empty(image: MetadataImage, node: NodeId) -> bool:
-    """Whether it leads nothing, and nothing is on its way to it."""
-    return node not in image.leader_counts and not any(move.target[0] == node for move in image.moves.values())

@@ -14,6 +14,7 @@ from automq import __version__
 from automq.ids import ClusterId, NodeId
 from automq.runtime.telemetry import Metrics
 from automq.server.lifecycle import Lifecycle, Reason, State
+from automq.server.occupancy import Occupancy
 
 REQUEST_BYTES_MAX: Final = 16 * 1024
 """Request line and headers; a probe needs a few hundred bytes."""
@@ -49,12 +50,14 @@ def ready_body(
     node: NodeId,
     cluster_id: ClusterId | None,
     advertised: Mapping[str, str],
+    occupancy: Occupancy | None = None,
     damage: str | None = None,
 ) -> tuple[int, str]:
     """Status and body of /readyz. `damage` is known of while the rest is served: a reason, and no less ready."""
     reason, message = lifecycle.reason, lifecycle.message
     if reason is None and damage is not None and lifecycle.state is State.SERVING:
         reason, message = Reason.STORE_DAMAGED, f"{message}; {damage}"
+    not_empty = _not_empty(lifecycle.state, occupancy)
     body = {
         "state": lifecycle.state.value,
         "reason": reason.value if reason else None,
@@ -63,8 +66,19 @@ def ready_body(
         "clusterId": cluster_id,
         "version": __version__,
         "advertised": dict(advertised),
+        "brokerEpoch": None if occupancy is None else occupancy.epoch,
+        "ledPartitions": None if occupancy is None else occupancy.led,
+        "empty": not_empty is None,
+        "notEmpty": not_empty,
     }
     return (200 if lifecycle.is_ready else 503), json.dumps(body)
+
+
+def _not_empty(state: State, occupancy: Occupancy | None) -> str | None:
+    """Why the broker may not be taken away at once. Whoever is fenced knows nothing of what it had."""
+    if state not in (State.SERVING, State.DRAINING):
+        return f"its state is {state.value}"
+    return "it is not registered yet" if occupancy is None else occupancy.not_empty
 
 
 class Probes:
@@ -78,6 +92,7 @@ class Probes:
         node: NodeId,
         cluster_id: Callable[[], ClusterId | None],
         advertised: Callable[[], Mapping[str, str]] = dict,
+        occupancy: Callable[[], Occupancy | None] = lambda: None,
         damage: Callable[[], str | None] = lambda: None,
         spawn: Spawn | None = None,
     ) -> None:
@@ -88,6 +103,7 @@ class Probes:
         self._node = node
         self._cluster_id = cluster_id
         self._advertised = advertised
+        self._occupancy = occupancy
         self._damage = damage
         self.connections: dict[asyncio.Protocol, asyncio.Transport] = {}
 
@@ -120,6 +136,7 @@ class Probes:
                     node=self._node,
                     cluster_id=self._cluster_id(),
                     advertised=self._advertised(),
+                    occupancy=self._occupancy(),
                     damage=self._damage(),
                 )
                 return status, _JSON, body.encode()

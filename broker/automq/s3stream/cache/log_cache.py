@@ -344,9 +344,14 @@ class LogCache:
             return now() - waiting[0].since_s if waiting else 0.0
 
         size = metrics.gauge("automq_not_uploaded_bytes", "Bytes of the write-ahead log that are in no object yet")
-        size.set_function(lambda: sum(block.size for block in self.waiting()))
+        size.set_function(lambda: self.not_uploaded_bytes)
         age = metrics.gauge("automq_not_uploaded_age_seconds", "Age of the oldest of them; 0 when there are none")
         age.set_function(age_s)
+
+    @property
+    def not_uploaded_bytes(self) -> int:
+        """Of the blocks that wait, as they lie in the write-ahead log."""
+        return sum(block.size for block in self.waiting())
 
     def waiting(self) -> list[CacheBlock]:
         """Blocks whose records are not in objects yet, oldest first."""

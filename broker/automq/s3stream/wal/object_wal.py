@@ -195,6 +195,11 @@ class ObjectWal:
         is_open = self.slot is not None and self.slot.arena is self._arena
         return self._arena.size - (self.slot.position if is_open and self.slot is not None else self._arena_position)
 
+    @property
+    def is_trimmed(self) -> bool:
+        """Whether T is at the end: nothing of the log is needed, and nothing is on its way into it."""
+        return self.trimmer.trimmed_to >= self.next_sequence
+
     def open_slot(self, size: int) -> OpenSlot:
         """Close the open slot if there is one, and open one with room for a batch of `size`. Raises StorageFull."""
         assert not self.stopped

@@ -17,6 +17,7 @@ from automq.protocol.messages.admin_cluster import (
 )
 from automq.protocol.records import Record, build_batch
 from tests.support.data_path import TOPIC, DataPath, MemoryTransport, produce_request
+from tests.support.moving_world import MovingWorld
 
 pytestmark = pytest.mark.looptime
 
@@ -57,6 +58,32 @@ async def test_only_what_is_asked_for_is_answered() -> None:
 
     assert await sizes(path.connect(), DescribeLogDirsRequest(topics=asked)) == []
     await path.close()
+
+
+async def test_what_moves_to_a_broker_is_shown_there_as_a_replica_to_be() -> None:
+    world = await MovingWorld().start(partitions=2)
+    first, second = world.brokers[NodeId(1)], world.brokers[NodeId(2)]
+    first.partitions._departures.close()
+    everything = DescribeLogDirsRequest(topics=None)
+    assert await sizes(second.connect(), everything) == []
+
+    await world.wish(2, 1)
+
+    (arriving,) = await sizes(second.connect(), everything)
+    assert (arriving.partition_index, arriving.is_future_key) == (1, True)
+    asked = DescribeLogDirsRequest(topics=[DescribableLogDirTopic(topic="orders", partitions=[0])])
+    assert await sizes(second.connect(), asked) == []
+    assert [part.is_future_key for part in await sizes(first.connect(), everything)] == [False, False]
+    await world.close()
+
+
+async def test_what_a_recovered_log_may_hold_is_shown_at_its_recoverer() -> None:
+    world = await MovingWorld().start(partitions=1)
+    first, second = world.brokers[NodeId(1)], world.brokers[NodeId(2)]
+    await world.controller.fence_broker(first.node, first.epoch, recoverer=(second.node, second.epoch))
+    (expected,) = await sizes(second.connect(), DescribeLogDirsRequest(topics=None))
+    assert expected.is_future_key
+    await world.close()
 
 
 async def test_replicas_stay_in_the_one_directory() -> None:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from automq.ids import ClusterId, NodeId
+from automq.ids import BrokerEpoch, ClusterId, NodeId
 from automq.runtime.telemetry import Metrics
 from automq.server.lifecycle import Event, Lifecycle, Reason
+from automq.server.occupancy import Occupancy
 from automq.server.probes import CONNECTIONS_MAX, Probes
 
 
@@ -24,7 +25,9 @@ class World:
             node=NodeId(3),
             cluster_id=lambda: self.cluster_id,
             advertised=lambda: {"outside": "kafka.example:9094"},
+            occupancy=lambda: self.occupancy,
         )
+        self.occupancy: Occupancy | None = None
         self.port = 0
 
     async def ask(self, request: bytes) -> tuple[bytes, bytes]:
@@ -63,6 +66,10 @@ async def test_starting_broker_is_alive_and_not_ready(world: World) -> None:
         "clusterId": None,
         "version": "0.1.0",
         "advertised": {"outside": "kafka.example:9094"},
+        "brokerEpoch": None,
+        "ledPartitions": None,
+        "empty": False,
+        "notEmpty": "its state is Starting",
     }
 
 
@@ -78,6 +85,29 @@ async def test_serving_broker_is_ready_even_while_its_store_fails(world: World) 
     answered = json.loads(body)
     assert (answered["state"], answered["reason"]) == ("Serving", "StoreUnreachable")
     assert answered["clusterId"] == "AAAAAAAAAAAAAAAAAAAAAA"
+
+
+@pytest.mark.parametrize(
+    ("not_empty", "events", "shown"),
+    [
+        (None, [Event.REGISTERED, Event.RECOVERED], None),
+        ("it leads 2 partitions", [Event.REGISTERED, Event.RECOVERED], "it leads 2 partitions"),
+        (None, [Event.REGISTERED, Event.RECOVERED, Event.STOP_ASKED], None),
+        (None, [Event.REGISTERED], "its state is Recovering"),
+        (None, [Event.REGISTERED, Event.RECOVERED, Event.FENCED], "its state is Fenced"),
+    ],
+)
+async def test_empty_is_said_by_a_broker_that_serves_and_has_nothing(
+    world: World, not_empty: str | None, events: list[Event], shown: str | None
+) -> None:
+    world.occupancy = Occupancy(epoch=BrokerEpoch(7), led=2, not_empty=not_empty)
+    for event in events:
+        world.lifecycle.move(event, "")
+
+    answered = json.loads((await world.get("/readyz"))[1])
+
+    assert (answered["brokerEpoch"], answered["ledPartitions"]) == (7, 2)
+    assert (answered["empty"], answered["notEmpty"]) == (shown is None, shown)
 
 
 async def test_metrics_are_prometheus_text(world: World) -> None:
