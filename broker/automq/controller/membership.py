@@ -9,6 +9,7 @@ no append.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from automq.controller.brokers import unregister_broker
@@ -119,7 +120,7 @@ class Membership:
         is_fenced = not is_alive(image, key)
         if not is_fenced:
             self._sessions.hear(key, self._clock.monotonic())
-            self._loads[request.node] = request.load
+            self._loads[request.node] = _told(request.load, self._loads.get(request.node))
             if request.wants_to_stop:
                 self._stopping[key] = None
         proved_at = self._proved_at()
@@ -231,6 +232,13 @@ class Membership:
             raise ApiError(ErrorCode.REQUEST_TIMED_OUT, what) from None
         finally:
             unsubscribe()
+
+
+def _told(load: BrokerLoad, before: BrokerLoad | None) -> BrokerLoad:
+    """What a heartbeat says nothing of is as the one before said."""
+    if load.heaviest is not None or before is None:
+        return load
+    return replace(load, heaviest=before.heaviest)
 
 
 async def _pause() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from automq.ids import BrokerEpoch, NodeId, TopicId
+from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
 from automq.protocol.errors import ApiError
 
 
@@ -132,6 +132,14 @@ class ConfigResult:
     error: ApiError | None = None
 
 
+class PartitionLoad(NamedTuple):
+    """Bytes a second of one partition, as its leader measures them."""
+
+    stream: StreamId
+    in_bytes: int
+    out_bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerLoad:
     """What a broker has to do, as its heartbeat tells; rates are of the last seconds."""
@@ -139,10 +147,13 @@ class BrokerLoad:
     in_bytes_per_second: int = 0
     out_bytes_per_second: int = 0
     request_cpu_percent: int = 0
-    """Of one core."""
+    """Of one core: how busy the event loop is, which is where requests are served."""
     partitions: int = 0
     unuploaded_bytes: int = 0
     """Appended, and in no object yet: what a recovery of its log would have to read."""
+    heaviest: Sequence[PartitionLoad] | None = None
+    """The partitions with most bytes in and out, the heaviest first, a bounded number; the rates above are of all of
+    them. None: as it said before."""
 
     @property
     def weight(self) -> int:

@@ -449,7 +449,7 @@ class FetchHandler:
                 self.reads += 1
                 partition: Partition | None = target.partition_ref()
                 if partition is not None:
-                    partition.traffic.out_bytes += result.size
+                    partition.traffic.given(result.size)
             elif result.error_code:
                 self._on_error(result.error_code)
         chosen = fetch.plan.to_send(found.results)

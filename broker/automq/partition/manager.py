@@ -124,7 +124,7 @@ class PartitionManager:
         self.quarantine_changes = 0
         """Raised whenever `is_quarantined` may answer otherwise than before: for whoever keeps its answers."""
         self._damage = DamageLog(clock=clock, metrics=metrics)
-        self._traffic = TrafficMeter(metrics, topics_max=settings.metric_topics_max)
+        self.traffic = TrafficMeter(metrics, topics_max=settings.metric_topics_max, now=clock.monotonic)
         self._loading = asyncio.Semaphore(LOADS_MAX)
         self._following = WorkQueue(tasks, name="follow the metadata")
         self._arrivals = Arrivals((node, storage.epoch), metadata)
@@ -430,7 +430,7 @@ class PartitionManager:
     def _publish(self, partition: Partition) -> None:
         partition.on_advance = self.purgatory.advance
         partition.on_lost = self._drop
-        partition.traffic = self._traffic.of(partition.name.topic)
+        partition.traffic = self.traffic.open(partition.name.topic, partition.stream_id)
         partition.begin()
         if partition.quarantine is not None:
             self.quarantine_changes += 1
@@ -452,7 +452,7 @@ class PartitionManager:
             del self._by_stream[partition.stream_id]
         self._departures.closed(partition)
         partition.close()
-        self._traffic.leave(partition.name.topic, partition.traffic)
+        self.traffic.close(partition.name.topic, partition.traffic)
         partition.traffic = UNCOUNTED
 
     async def reopen_restored(self) -> None:

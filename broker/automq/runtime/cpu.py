@@ -24,6 +24,11 @@ def process_cpu_s() -> float:
     return time.process_time()
 
 
+def thread_cpu_s() -> float:
+    """Of the calling thread, so far."""
+    return time.thread_time()
+
+
 async def metered(work: Coroutine[Any, Any, T], add: AddCpu) -> T:
     """The result of `work`; the CPU time of all its steps, workers' calls included, goes to `add`."""
     token = _adding.set(add)

@@ -36,6 +36,7 @@ from automq.server.compaction_process import counting
 from automq.server.controlled_shutdown import controlled_shutdown
 from automq.server.dispatch import HANDLER_TABLES, DispatchTable
 from automq.server.listener import KafkaServer
+from automq.server.load_report import LoadReport
 from automq.server.log_recovery import LogRecovery
 from automq.server.observed_store import ObservedStore
 from automq.server.occupancy import OccupancyWatch
@@ -118,8 +119,8 @@ class Components:
         self._compaction: asyncio.Task[None] | None = None
         self._presence: asyncio.Task[None] | None = None
         self._heartbeats: asyncio.Task[None] | None = None
-        self._counted: tuple[float, int, int] | None = None
-        """When, and bytes in and out until then, at the last heartbeat."""
+        self._load_report: LoadReport | None = None
+        """Once partitions are open."""
 
     def _make_controller(self, publisher: MetadataPublisher, on_lost: Callable[[str], None]) -> Controller:
         """See `Surroundings.make_controller`."""
@@ -253,6 +254,10 @@ class Components:
         )
         await self.partitions.start()
         self.groups.start()
+        self._load_report = LoadReport(
+            partitions=self.partitions, storage=self.storage, clock=platform.clock, loop_cpu_s=platform.loop_cpu_s
+        )
+        _ = self._tasks.spawn(self._load_report.run(), name="measure loads")
         table = DispatchTable(HANDLER_TABLES)
         services = Services(
             node=self.node,
@@ -350,23 +355,10 @@ class Components:
             metadata=self.metadata,
             node=self.node,
             epoch=epoch,
-            load=self._load,
+            load=lambda: BrokerLoad() if self._load_report is None else self._load_report.load(),
             on_fenced=self._on_fenced,
         )
         self._heartbeats = self._tasks.spawn(heartbeats.run(), name="heartbeats")
-
-    def _load(self) -> BrokerLoad:
-        """What heartbeats tell of this broker."""
-        seconds = self._platform.clock.monotonic()
-        requests = None if self.server is None else self.server.metrics
-        now = (seconds, *((0, 0) if requests is None else (requests.bytes_in, requests.bytes_out)))
-        before, self._counted = self._counted or now, now
-        passed = max(now[0] - before[0], 0.001)
-        return BrokerLoad(
-            in_bytes_per_second=int((now[1] - before[1]) / passed),
-            out_bytes_per_second=int((now[2] - before[2]) / passed),
-            partitions=0 if self.partitions is None else self.partitions.open_count,
-        )
 
     def _make_objects(self, epoch: BrokerEpoch) -> BrokerObjects:
         return BrokerObjects(controller=self.client, metadata=self.metadata, node=self.node, epoch=epoch)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from automq.runtime.clock import Clock, SystemClock
-from automq.runtime.cpu import MeteredWorkers
+from automq.runtime.cpu import MeteredWorkers, thread_cpu_s
 from automq.runtime.entropy import Entropy, SystemEntropy
 from automq.runtime.stalls import NoStallWatch, StallWatch, ThreadStallWatch
 from automq.runtime.telemetry import Metrics
@@ -154,6 +154,8 @@ class Platform:
         lambda _settings, _read_bytes, _on_report: None
     )
     """Makes who does compaction jobs, reading so many bytes at once, and reports; None: this very process does."""
+    loop_cpu_s: Callable[[], float] = lambda: 0.0
+    """CPU time of the thread that asks: asked by the event loop's. Simulations measure none."""
 
 
 def _open_store(settings: Settings, *, workers: Workers, entropy: Entropy) -> ObjectStorage:
@@ -202,4 +204,5 @@ def system_platform() -> Platform:
         boot_id=_boot_id(),
         stall_watch=ThreadStallWatch,
         compaction_worker=_compaction_worker,
+        loop_cpu_s=thread_cpu_s,
     )

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from automq.controller.link import Answer
-from automq.controller.model import BrokerLoad, ControllerSettings, HeartbeatAnswer, TopicSpec
+from automq.controller.model import BrokerLoad, ControllerSettings, HeartbeatAnswer, PartitionLoad, TopicSpec
 from automq.controller.requests import Heartbeat, UnregisterBroker
 from automq.controller.service import Controller
 from automq.controller.serving import answer
-from automq.ids import BrokerEpoch, NodeId
+from automq.ids import BrokerEpoch, NodeId, StreamId
 from automq.metadata.image import MetadataImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import WalDescriptor
@@ -219,6 +219,21 @@ async def test_a_recoverer_that_falls_silent_is_replaced(cluster: Cluster) -> No
     now = cluster.image.wals[log].recoverer
     assert now is not None
     assert now[0] in (NODE, FOURTH)
+
+
+async def test_what_a_heartbeat_says_nothing_of_is_as_before(cluster: Cluster) -> None:
+    await cluster.begin()
+    await cluster.join(OTHER)
+    heaviest = [PartitionLoad(StreamId(7), 5, 3)]
+    cluster.load = BrokerLoad(in_bytes_per_second=5, heaviest=heaviest)
+    await asyncio.sleep(1.5)
+    cluster.load = BrokerLoad(in_bytes_per_second=6)
+    await asyncio.sleep(1.5)
+    told = cluster.controller.members.around.loads[OTHER]
+    assert told == BrokerLoad(in_bytes_per_second=6, heaviest=heaviest)
+    cluster.load = BrokerLoad(heaviest=[])
+    await asyncio.sleep(1.5)
+    assert cluster.controller.members.around.loads[OTHER].heaviest == []
 
 
 async def test_a_log_out_of_reach_is_named_and_gets_its_recoverer_when_one_comes(cluster: Cluster) -> None:

@@ -24,6 +24,7 @@ from automq.controller.model import (
     ConfigResult,
     HeartbeatAnswer,
     MoveResult,
+    PartitionLoad,
     PartitionsSpec,
     ProducerIdBlock,
     Reassignment,
@@ -160,7 +161,9 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
     (requests.Confirm(NODE, EPOCH), None),
     (requests.RaiseFormatLevel(3), None),
     (
-        requests.Heartbeat(NODE, EPOCH, BrokerLoad(in_bytes_per_second=5, partitions=2), 9, True),
+        requests.Heartbeat(
+            NODE, EPOCH, BrokerLoad(in_bytes_per_second=5, heaviest=[PartitionLoad(STREAM, 5, 3)]), 9, True
+        ),
         HeartbeatAnswer(record_number=10, proof_age_s=0.5, is_fenced=False, should_stop=True),
     ),
     (

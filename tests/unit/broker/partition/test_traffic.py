@@ -2,6 +2,7 @@
 
 import pytest
 
+from automq.ids import StreamId
 from automq.partition.manager import PartitionSettings
 from automq.partition.traffic import OTHERS, UNCOUNTED, TrafficMeter
 from automq.protocol.apis import ApiKey
@@ -51,9 +52,37 @@ def test_topic_that_is_gone_makes_room_for_another() -> None:
 
 def test_partition_that_never_was_served_leaves_nothing() -> None:
     meter = TrafficMeter(Metrics(), topics_max=1)
-    meter.leave("a", UNCOUNTED)
+    meter.close("a", UNCOUNTED)
 
-    assert UNCOUNTED.partitions == 0
+    assert UNCOUNTED.topic.partitions == 0
+    assert UNCOUNTED.is_open
+
+
+def test_what_a_partition_counts_is_its_topics_too() -> None:
+    metrics = Metrics()
+    meter = TrafficMeter(metrics, topics_max=1)
+    one, other = meter.open("a", StreamId(1)), meter.open("a", StreamId(2))
+    one.appended(7, 3)
+    other.given(5)
+
+    assert (one.in_bytes, one.out_bytes, other.in_bytes, other.out_bytes) == (7, 0, 0, 5)
+    assert value(metrics, "automq_topic_in_bytes_total", "a") == 7
+    assert value(metrics, "automq_topic_in_records_total", "a") == 3
+    assert value(metrics, "automq_topic_out_bytes_total", "a") == 5
+
+
+def test_only_partitions_that_counted_something_are_touched_and_each_once() -> None:
+    meter = TrafficMeter(Metrics(), topics_max=1)
+    busy, idle = meter.open("a", StreamId(1)), meter.open("a", StreamId(2))
+    busy.appended(7, 3)
+    busy.given(7)
+
+    assert meter.take_touched() == [busy]
+    assert meter.take_touched() == []
+    idle.given(1)
+    assert meter.take_touched() == [idle]
+    meter.close("a", idle)
+    assert (busy.is_open, idle.is_open) == (True, False)
 
 
 @pytest.mark.asyncio

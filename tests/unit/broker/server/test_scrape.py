@@ -65,7 +65,7 @@ async def test_scrape_of_ten_thousand_partitions_takes_short_turns() -> None:
     assert components.groups is not None
     for number in range(TOPICS):
         for _ in range(10):
-            components.partitions._traffic.of(f"topic-{number}").in_bytes += 1
+            components.partitions.traffic.of(f"topic-{number}").in_bytes += 1
     shard = GroupShard()
     components.groups.metrics._sources = lambda: [shard]
     for number in range(GROUPS):
