@@ -21,7 +21,7 @@ from kafka import KafkaAdminClient
 
 from tests.compat.differential import Conversation
 from tests.compat.questions import Ask
-from tests.support.process import TESTBED, Broker, Kafka
+from tests.support.process import TESTBED, TESTBED_HOME, Broker, Kafka
 
 JAVA = pytest.mark.skipif(not Kafka.built(), reason="SKIPPED: Apache Kafka is not built in the testbed")
 CONFIGS = {
@@ -41,6 +41,7 @@ CONFIGS = {
     "segment.ms": "3600000",
     "unclean.leader.election.enable": "true",
 }
+REASSIGN = pathlib.Path(__file__).parent / "Reassign.java"
 WAIT_S = 20
 TOOL_S = 120
 
@@ -204,31 +205,75 @@ def current_of(shown: str) -> str:
     return next(line for line in shown.splitlines() if line.startswith('{"version"'))
 
 
-@JAVA
-@pytest.mark.parametrize("factor", [1, 3])
-def test_rollback_file_of_kafka_reassign_partitions(
-    broker: Broker, admin: AdminClient, tmp_path: pathlib.Path, factor: int
-) -> None:
-    name = f"java-moved-{factor}"
-    admin.create_topics([NewTopic(name, 2, factor)])[name].result(WAIT_S)
-    plan, rollback = tmp_path / "plan.json", tmp_path / "rollback.json"
-    partitions = [{"topic": name, "partition": index, "replicas": [1]} for index in range(2)]
-    plan.write_text(json.dumps({"version": 1, "partitions": partitions}))
-    shown = reassign(broker, plan, is_well=factor == 1)
-    rollback.write_text(current_of(shown))
-    assert [each["replicas"] for each in json.loads(rollback.read_text())["partitions"]] == [[1] * factor] * 2
-    if factor == 1:
-        assert "Successfully started" in shown, shown
-        assert "Successfully started" in reassign(broker, rollback)
-        verified = tool(broker, "kafka-reassign-partitions", "--reassignment-json-file", str(plan), "--verify")
-        assert verified.count("is completed") == 2, verified
-    else:
-        # The factor stays what it was created with, whatever a plan says; and the tool takes no list with repeats.
-        assert "keeps the replication factor it was created with" in shown, shown
-        assert "duplicate entries" in reassign(broker, rollback, is_well=False)
-    assert "No partition reassignments found" in tool(broker, "kafka-reassign-partitions", "--list")
+def replicas_of(admin: AdminClient, name: str) -> list[list[int]]:
+    """As Metadata shows them."""
     listed = admin.list_topics(name, timeout=WAIT_S).topics[name]
-    assert {len(part.replicas) for part in listed.partitions.values()} == {factor}
+    return [listed.partitions[index].replicas for index in sorted(listed.partitions)]
+
+
+def planned(name: str, replicas: list[int]) -> str:
+    """A plan for two partitions, as a file for kafka-reassign-partitions has it."""
+    partitions = [{"topic": name, "partition": index, "replicas": replicas} for index in range(2)]
+    return json.dumps({"version": 1, "partitions": partitions})
+
+
+@JAVA
+def test_rollback_file_of_kafka_reassign_partitions(broker: Broker, admin: AdminClient, tmp_path: pathlib.Path) -> None:
+    admin.create_topics([NewTopic("java-moved", 2, 1)])["java-moved"].result(WAIT_S)
+    plan, rollback = tmp_path / "plan.json", tmp_path / "rollback.json"
+    plan.write_text(planned("java-moved", [1]))
+    shown = reassign(broker, plan)
+    assert "Successfully started" in shown, shown
+    rollback.write_text(current_of(shown))
+    assert [each["replicas"] for each in json.loads(rollback.read_text())["partitions"]] == [[1], [1]]
+    assert "Successfully started" in reassign(broker, rollback)
+    verified = tool(broker, "kafka-reassign-partitions", "--reassignment-json-file", str(plan), "--verify")
+    assert verified.count("is completed") == 2, verified
+    assert "No partition reassignments found" in tool(broker, "kafka-reassign-partitions", "--list")
+    assert replicas_of(admin, "java-moved") == [[1], [1]]
+
+
+@JAVA
+def test_rollback_with_repeats_is_taken_from_the_java_admin_client(
+    broker: Broker, admin: AdminClient, tmp_path: pathlib.Path
+) -> None:
+    """The length changes by what somebody asks for, there and back. The tool itself refuses its own rollback file."""
+    admin.create_topics([NewTopic("java-back", 2, 3)])["java-back"].result(WAIT_S)
+    plan, rollback = tmp_path / "plan.json", tmp_path / "rollback.json"
+    plan.write_text(planned("java-back", [1]))
+    shown = reassign(broker, plan)
+    assert "Successfully started" in shown, shown
+    assert replicas_of(admin, "java-back") == [[1], [1]]
+    verified = tool(broker, "kafka-reassign-partitions", "--reassignment-json-file", str(plan), "--verify")
+    assert verified.count("is completed") == 2, verified
+    rollback.write_text(current_of(shown))
+    assert [each["replicas"] for each in json.loads(rollback.read_text())["partitions"]] == [[1, 1, 1]] * 2
+    assert "duplicate entries" in reassign(broker, rollback, is_well=False)
+    assert replicas_of(admin, "java-back") == [[1], [1]]
+
+    jars = str(TESTBED_HOME / "kafka/lib/*")
+    command = ["java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", jars, str(REASSIGN), broker.address]
+    ended = subprocess.run(
+        [*command, "java-back", "2", "1,1,1"], capture_output=True, text=True, timeout=TOOL_S, check=False
+    )
+    assert ended.returncode == 0, (ended.stdout, ended.stderr)
+    assert re.findall(r"REPLICAS \d (.*)", ended.stdout) == ["1,1,1", "1,1,1"], ended.stdout
+    assert replicas_of(admin, "java-back") == [[1, 1, 1]] * 2
+
+
+def test_reassignment_to_the_list_that_is_shown_is_taken(asked: Conversation, topic: str) -> None:
+    """Of any length, and again; and shown by every API."""
+    created = create(asked, topic, num_partitions=1, replication_factor=3)
+    assert created["error_code"] == 0
+    for replicas in ([1, 1, 1], [1], [1, 1, 1], [1, 1, 1], [1] * 16):
+        for version in range(2):
+            part = {"partition_index": 0, "replicas": replicas}
+            body = {"timeout": 5000, "topics": [{"name": topic, "partitions": [part]}]}
+            answer = asked.ask_raw(Ask("ALTER_PARTITION_REASSIGNMENTS", version, body))
+            assert (answer["error_code"], answer["responses"][0]["partitions"][0]["error_code"]) == (0, 0), answer
+        for api, found in shown_by_every_api(asked, topic, created["topic_id"]):
+            assert found == {0: replicas}, api
+        assert asked.ask_raw(Ask("LIST_PARTITION_REASSIGNMENTS", 0, {"timeout": 5000, "topics": None}))["topics"] == []
 
 
 # What administrators are told, in Apache Kafka's words where scripts match them.

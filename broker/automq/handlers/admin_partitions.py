@@ -170,9 +170,9 @@ async def handle_list_partition_reassignments(
 def _ongoing(
     image: MetadataImage, topic: TopicImage, partition: PartitionImage, move: MoveImage
 ) -> OngoingPartitionReassignment:
-    """As Kafka shows it: the replicas of before and after, and which of them come and go."""
+    """As Kafka shows it: the replicas of before and after, and which of them come and go, each once."""
     before = list(dict.fromkeys(shown_replicas(image, topic, partition)))
-    after = [int(node) for node in move.replicas] or [int(move.target[0])]
+    after = [int(node) for node in dict.fromkeys(move.replicas or (move.target[0],))]
     return OngoingPartitionReassignment(
         partition_index=partition.index,
         replicas=list(dict.fromkeys([*after, *before])),

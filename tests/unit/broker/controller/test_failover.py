@@ -251,13 +251,14 @@ def test_the_last_survivor_gets_everything_even_while_it_drains() -> None:
     assert leaders(image) == {2: 12}
 
 
-def test_what_was_asked_for_leads_where_it_lives() -> None:
+@pytest.mark.parametrize("asked_for", [(1, 9, 3), (1, 1, 9, 9, 3, 3), (3, 1, 3)])
+def test_what_was_asked_for_leads_where_it_lives(asked_for: tuple[int, ...]) -> None:
     image = cluster(1, 2, 3)
     first = parts(image)[0]
     assert first.leader == 1
     asked = ReplicasAssigned(
         topic_id=image.topics()[0].topic_id,
-        partitions=(PartitionReplicas(index=0, replicas=(NodeId(1), NodeId(9), NodeId(3))),),
+        partitions=(PartitionReplicas(index=0, replicas=tuple(map(NodeId, asked_for))),),
     )
     image = died(grown(image, [asked]), 1)
     image = recovered(image, (NodeId(1), BrokerEpoch(1)))

@@ -126,7 +126,7 @@ def test_a_move_is_cancelled_by_hand_and_leaves_the_replicas() -> None:
     [
         (9, [1], ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
         (0, [], ErrorCode.INVALID_REPLICA_ASSIGNMENT),
-        (0, [2, 2], ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        (0, [2, 9, 2], ErrorCode.INVALID_REPLICA_ASSIGNMENT),
         (0, [9], ErrorCode.INVALID_REPLICA_ASSIGNMENT),
         (0, list(range(1, 18)), ErrorCode.INVALID_REPLICA_ASSIGNMENT),
     ],
@@ -134,6 +134,49 @@ def test_a_move_is_cancelled_by_hand_and_leaves_the_replicas() -> None:
 def test_what_cannot_be_is_refused(index: int, replicas: list[int], code: ErrorCode) -> None:
     image, error = asked(BASE, index, *replicas)
     assert (error, image) == (code, BASE)
+
+
+# Lists with repeats are shown where the factor is above the number of brokers: what was shown can be asked for again.
+
+
+def test_a_list_with_repeats_where_the_leader_stays_is_nominal() -> None:
+    image, error = asked(BASE, 0, 1, 1, 1)
+    assert (move_of(image, 0), error) == (None, None)
+    assert image.topic_map[TOPIC].partitions[0].replicas == (A[0], A[0], A[0])
+    # Once more, and back to one.
+    again = moves.reassign(image, [Reassignment(topic="t", index=0, replicas=[A[0]] * 3)])
+    assert (again.records, again.response[0].error) == ([], None)
+    image, error = asked(image, 0, 1)
+    assert (image.topic_map[TOPIC].partitions[0].replicas, error) == ((A[0],), None)
+
+
+def test_a_list_with_repeats_moves_to_its_first_live_member() -> None:
+    image, error = asked(BASE, 0, 2, 1, 2)
+    assert (move_of(image, 0), error) == ((B[0], MoveCause.OPERATOR, (B[0], A[0], B[0])), None)
+    image, error = asked(after(BASE, FENCED_B), 0, 2, 2, 3, 3)
+    assert (move_of(image, 0), error) == ((C[0], MoveCause.OPERATOR, (B[0], B[0], C[0], C[0])), None)
+    assert asked(after(BASE, FENCED_B), 0, 2, 2)[1] is ErrorCode.INVALID_REPLICA_ASSIGNMENT
+
+
+@pytest.mark.parametrize(("replicas", "is_right"), [((1, 1), True), ((2, 2), True), ((1, 1, 1), False), ((1,), False)])
+def test_repeats_count_where_the_factor_is_to_stay(replicas: tuple[int, ...], is_right: bool) -> None:
+    wanted = [Reassignment(topic="t", index=0, replicas=[NodeId(node) for node in replicas])]
+    (result,) = moves.reassign(BASE, wanted, allows_factor_change=False).response
+    assert (result.error is None) is is_right
+
+
+def test_repeats_change_neither_who_is_elected_nor_where_draining_moves() -> None:
+    image = after(
+        BASE,
+        ReplicasAssigned(TOPIC, (PartitionReplicas(1, (A[0], A[0])), PartitionReplicas(4, (C[0], C[0], A[0], A[0])))),
+    )
+    elected = after(image, *moves.elect(image, [("t", 1), ("t", 4)]).records)
+    assert (move_of(elected, 1), move_of(elected, 4)) == (None, (C[0], MoveCause.OPERATOR, ()))
+    draining = after(image, DRAINING_A)
+    drained = after(draining, *moves.drain(draining).records)
+    assert sorted(drained.moves) == [STREAMS[index] for index in (0, 1, 2, 4)]
+    assert {move.target for move in drained.moves.values()} == {B, C}
+    assert move_of(drained, 4) == (C[0], MoveCause.DRAIN, ())
 
 
 def test_a_list_of_dead_brokers_is_refused_and_so_is_a_quarantined_partition() -> None:

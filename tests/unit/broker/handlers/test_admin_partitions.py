@@ -91,13 +91,32 @@ async def test_what_is_under_way_is_listed_and_can_be_cancelled() -> None:
     await world.close()
 
 
+async def test_lists_with_repeats_name_each_broker_that_comes_or_goes_once() -> None:
+    """A broker that comes or goes is named once, however often the lists have it."""
+    world = await MovingWorld().start(partitions=2)
+    await altered(world, 0, [1, 1, 1])
+    await altered(world, 1, [1, 2, 1])
+    hold(world)
+    assert (await altered(world, 0, [2, 2, 2])).error_code == 0
+    assert (await altered(world, 1, [2, 1, 2])).error_code == 0
+    assert await listed(world) == {0: ([2, 1], [2], [1]), 1: ([2, 1], [], [])}
+    assert (await altered(world, 0, None)).error_code == 0
+    topic = world.metadata.image.topic(TOPIC)
+    assert topic is not None
+    assert topic.partitions[0].replicas == (FIRST, FIRST, FIRST)
+    await world.close()
+
+
 @pytest.mark.parametrize(
     ("topic", "index", "replicas", "code"),
     [
         (TOPIC, 0, [1], ErrorCode.NONE),
         (TOPIC, 0, None, ErrorCode.NO_REASSIGNMENT_IN_PROGRESS),
         (TOPIC, 0, [], ErrorCode.INVALID_REPLICA_ASSIGNMENT),
-        (TOPIC, 0, [1, 1], ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        (TOPIC, 0, [1, 1], ErrorCode.NONE),
+        (TOPIC, 0, [1] * 16, ErrorCode.NONE),
+        (TOPIC, 0, [1] * 17, ErrorCode.INVALID_REPLICA_ASSIGNMENT),
+        (TOPIC, 0, [1, 7, 1], ErrorCode.INVALID_REPLICA_ASSIGNMENT),
         (TOPIC, 0, [7], ErrorCode.INVALID_REPLICA_ASSIGNMENT),
         (TOPIC, 9, [1], ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),
         ("no", 0, [1], ErrorCode.UNKNOWN_TOPIC_OR_PARTITION),

@@ -23,6 +23,10 @@ from tests.support.handler_world import image_of
         # A reassignment has given it another length.
         (1, (2, 1), [1, 2]),
         (3, (1,), [1]),
+        # And one with repeats: what was shown was asked for again.
+        (1, (1, 1, 1), [1, 1, 1]),
+        (3, (2, 1, 2), [1, 2, 1]),
+        (3, (8, 8, 2, 2), [1, 2, 1, 2]),
     ],
 )
 def test_leader_then_live_ids_then_repeats(factor: int, stored: tuple[int, ...], shown: list[int]) -> None:
