@@ -35,7 +35,7 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
             0.api_keys.CREATE_DELEGATION_TOKEN 0.api_keys.RENEW_DELEGATION_TOKEN
             0.api_keys.EXPIRE_DELEGATION_TOKEN 0.api_keys.DESCRIBE_DELEGATION_TOKEN
             0.api_keys.ALTER_CLIENT_QUOTAS 0.api_keys.ALTER_USER_SCRAM_CREDENTIALS
-            0.api_keys.UNREGISTER_BROKER 0.api_keys.CONSUMER_GROUP_HEARTBEAT
+            0.api_keys.CONSUMER_GROUP_HEARTBEAT
             0.api_keys.CONSUMER_GROUP_DESCRIBE 0.api_keys.SHARE_GROUP_HEARTBEAT
             0.api_keys.SHARE_GROUP_DESCRIBE 0.api_keys.SHARE_FETCH 0.api_keys.SHARE_ACKNOWLEDGE
             0.api_keys.ADD_RAFT_VOTER 0.api_keys.REMOVE_RAFT_VOTER 0.api_keys.INITIALIZE_SHARE_GROUP_STATE
@@ -259,7 +259,7 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
             15.api_keys.CREATE_DELEGATION_TOKEN 15.api_keys.RENEW_DELEGATION_TOKEN
             15.api_keys.EXPIRE_DELEGATION_TOKEN 15.api_keys.DESCRIBE_DELEGATION_TOKEN
             15.api_keys.ALTER_CLIENT_QUOTAS 15.api_keys.ALTER_USER_SCRAM_CREDENTIALS
-            15.api_keys.UNREGISTER_BROKER 15.api_keys.CONSUMER_GROUP_HEARTBEAT
+            15.api_keys.CONSUMER_GROUP_HEARTBEAT
             15.api_keys.CONSUMER_GROUP_DESCRIBE 15.api_keys.SHARE_GROUP_HEARTBEAT
             15.api_keys.SHARE_GROUP_DESCRIBE 15.api_keys.SHARE_FETCH 15.api_keys.SHARE_ACKNOWLEDGE
             15.api_keys.ADD_RAFT_VOTER 15.api_keys.REMOVE_RAFT_VOTER
@@ -274,7 +274,7 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
             16.api_keys.CREATE_DELEGATION_TOKEN 16.api_keys.RENEW_DELEGATION_TOKEN
             16.api_keys.EXPIRE_DELEGATION_TOKEN 16.api_keys.DESCRIBE_DELEGATION_TOKEN
             16.api_keys.ALTER_CLIENT_QUOTAS 16.api_keys.ALTER_USER_SCRAM_CREDENTIALS
-            16.api_keys.UNREGISTER_BROKER 16.api_keys.CONSUMER_GROUP_HEARTBEAT
+            16.api_keys.CONSUMER_GROUP_HEARTBEAT
             16.api_keys.CONSUMER_GROUP_DESCRIBE 16.api_keys.SHARE_GROUP_HEARTBEAT
             16.api_keys.SHARE_GROUP_DESCRIBE 16.api_keys.SHARE_FETCH 16.api_keys.SHARE_ACKNOWLEDGE
             16.api_keys.ADD_RAFT_VOTER 16.api_keys.REMOVE_RAFT_VOTER
@@ -289,7 +289,7 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
             17.api_keys.CREATE_DELEGATION_TOKEN 17.api_keys.RENEW_DELEGATION_TOKEN
             17.api_keys.EXPIRE_DELEGATION_TOKEN 17.api_keys.DESCRIBE_DELEGATION_TOKEN
             17.api_keys.ALTER_CLIENT_QUOTAS 17.api_keys.ALTER_USER_SCRAM_CREDENTIALS
-            17.api_keys.UNREGISTER_BROKER 17.api_keys.CONSUMER_GROUP_HEARTBEAT
+            17.api_keys.CONSUMER_GROUP_HEARTBEAT
             17.api_keys.CONSUMER_GROUP_DESCRIBE 17.api_keys.SHARE_GROUP_HEARTBEAT
             17.api_keys.SHARE_GROUP_DESCRIBE 17.api_keys.SHARE_FETCH 17.api_keys.SHARE_ACKNOWLEDGE
             17.api_keys.ADD_RAFT_VOTER 17.api_keys.REMOVE_RAFT_VOTER

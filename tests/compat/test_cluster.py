@@ -14,8 +14,12 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
+from automq.protocol.apis import ApiKey
+from automq.protocol.errors import ErrorCode
+from automq.protocol.messages.controller import UnregisterBrokerRequest
 from tests.support.broker_processes import SERVE_S, Place, Process
 from tests.support.process import free_port
+from tests.support.raw_client import RawClient
 
 PARTITIONS = 6
 
@@ -212,6 +216,29 @@ def test_a_drained_broker_says_when_it_is_empty(cluster: Cluster) -> None:
     assert (shown["state"], shown["ledPartitions"], shown["notEmpty"]) == ("Serving", 0, None)
     assert set(cluster.leaders("orders", 1).values()) == {1}
     assert cluster.readiness(1)["empty"] is False
+
+
+def test_a_dead_broker_is_forgotten_with_what_is_configured_for_it(cluster: Cluster) -> None:
+    cluster.start(1)
+    cluster.start(2)
+    cluster.create("orders", 2, 1)
+    produce(cluster, "orders", [0, 1], 1, prefix="u")
+    epoch = cluster.readiness(2)["brokerEpoch"]
+
+    def unregister(node: int, of_epoch: int) -> ErrorCode:
+        client = RawClient(cluster.address(1))
+        request = UnregisterBrokerRequest(broker_id=node, broker_epoch=of_epoch)
+        answer = client.call(ApiKey.UNREGISTER_BROKER, 0, request)
+        client.close()
+        return ErrorCode(answer.error_code)
+
+    assert unregister(2, epoch) is ErrorCode.INVALID_REQUEST, "it sends heartbeats"
+    cluster.processes[2].popen.send_signal(signal.SIGKILL)
+    cluster.processes[2].wait()
+    assert unregister(2, epoch) is ErrorCode.NONE
+    assert unregister(2, epoch) is ErrorCode.BROKER_ID_NOT_REGISTERED
+    assert sorted(cluster.admin(1).list_topics(timeout=5).brokers) == [1]
+    assert consume(cluster, "orders", 2, 1, group="judges") == {"u0": 1, "u1": 1}
 
 
 def test_controller_that_is_stopped_hands_over(cluster: Cluster) -> None:

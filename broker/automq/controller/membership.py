@@ -43,8 +43,9 @@ LOOK_S: Final = 0.1
 """How often sessions are looked at: a fifth of what ages nobody any more."""
 HEARTBEAT_S: Final = 1.0
 """How often a broker says that it is there."""
-UNREGISTER_S_MAX: Final = 30.0
-"""How long a broker's logs may take to be recovered while somebody waits for it to be forgotten."""
+UNREGISTER_S_MAX: Final = 25.0
+"""How long a broker's logs may take to be recovered while somebody waits for it to be forgotten: a little less than
+Kafka's clients wait for an answer."""
 
 
 class Decides(Protocol):
@@ -210,10 +211,19 @@ class Membership:
         if not broker.fenced:
             since = self._clock.monotonic()
             await asyncio.sleep(HEARTBEAT_S + LOOK_S)
-            if node == self._node or self._sessions.is_heard((node, epoch), since):
-                raise ApiError(ErrorCode.INVALID_REQUEST, f"broker {node} is alive: stop it first")
-            await self._fence([(node, epoch)])
+            await self._fence_silent((node, epoch), since)
         await self._wait_until_empty(node)
+
+    async def _fence_silent(self, key: Incarnation, since: float) -> None:
+        """Rule: no heartbeat that arrives before the very moment of the decision is passed over."""
+
+        def decide(image: MetadataImage) -> Decision[MetadataRecord, None]:
+            if key[0] == self._node or self._sessions.is_heard(key, since):
+                raise ApiError(ErrorCode.INVALID_REQUEST, f"broker {key[0]} is alive: stop it first")
+            return Decision(fence_dead(image, [key], self.around), None)
+
+        await self._commands.call(decide)
+        log.warning("broker fenced: it is to be forgotten", extra={"node": key[0], "broker_epoch": key[1]})
 
     async def _wait_until_empty(self, node: NodeId) -> None:
         emptied = asyncio.Event()

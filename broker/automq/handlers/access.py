@@ -136,6 +136,7 @@ RULES: Final[Mapping[type[Message], Sequence[Whole | Each]]] = {
     admin.IncrementalAlterConfigsRequest: [_config_resources(Operation.ALTER_CONFIGS, answered="responses")],
     # The cluster.
     controller.UpdateFeaturesRequest: [Whole(Operation.ALTER)],
+    controller.UnregisterBrokerRequest: [Whole(Operation.ALTER)],
     admin_cluster.ElectLeadersRequest: [Whole(Operation.ALTER)],
     admin_cluster.AlterPartitionReassignmentsRequest: [Whole(Operation.ALTER)],
     admin_cluster.ListPartitionReassignmentsRequest: [Whole(Operation.DESCRIBE)],

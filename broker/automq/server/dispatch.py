@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from automq.handlers import (
+    admin_brokers,
     admin_cluster,
     admin_configs,
     admin_partitions,
@@ -52,6 +53,7 @@ COUNTED_PARTS_MAX: Final = 2_000
 HandlerTable = Mapping[type[Message], Handler]
 
 HANDLER_TABLES: Final[tuple[HandlerTable, ...]] = (
+    admin_brokers.HANDLERS,
     admin_cluster.HANDLERS,
     admin_configs.HANDLERS,
     admin_partitions.HANDLERS,

@@ -138,6 +138,8 @@ class UnregisterBrokerRequest(Message):
     FLEXIBLE_SINCE = 0
 
     broker_id: int = int32()
+    broker_epoch: int = int64(tag=10_000, default=-1, ignorable=True)
+    """Ours, far from the tags that Kafka gives: the incarnation that is to be ended first."""
 
 
 @dataclass(slots=True, kw_only=True)

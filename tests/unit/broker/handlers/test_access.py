@@ -236,6 +236,7 @@ CASES: dict[int, Case] = {
         acls.DescribeUserScramCredentialsRequest(), (Operation.DESCRIBE, CLUSTER), CLUSTER_REFUSED
     ),
     ApiKey.UPDATE_FEATURES: case(controller.UpdateFeaturesRequest(), (Operation.ALTER, CLUSTER), CLUSTER_REFUSED),
+    ApiKey.UNREGISTER_BROKER: case(controller.UnregisterBrokerRequest(), (Operation.ALTER, CLUSTER), CLUSTER_REFUSED),
     ApiKey.DESCRIBE_QUORUM: case(controller.DescribeQuorumRequest(), (Operation.DESCRIBE, CLUSTER), CLUSTER_REFUSED),
     ApiKey.DESCRIBE_CLUSTER: case(
         discovery.DescribeClusterRequest(include_cluster_authorized_operations=True), (Operation.DESCRIBE, CLUSTER)

@@ -21,6 +21,7 @@ from automq.protocol.codec import (
 from automq.protocol.encoder_source import compile_encoder
 from automq.protocol.messages.admin import CreatableTopic, CreateTopicsRequest
 from automq.protocol.messages.consumer_protocol import ConsumerProtocolAssignment, ConsumerProtocolSubscription
+from automq.protocol.messages.controller import UnregisterBrokerRequest
 from automq.protocol.messages.discovery import ApiVersionsRequest, MetadataRequest, MetadataRequestTopic
 from automq.protocol.messages.fetch import FetchRequest
 from automq.protocol.messages.group import HeartbeatRequest, JoinGroupResponse
@@ -66,6 +67,9 @@ def test_bytes_are_those_of_kio(cls: type[Message], version: int) -> None:
     source = seeded(cls, version)
     for _ in range(INSTANCES):
         message = random_message(cls, version, source)
+        if isinstance(message, UnregisterBrokerRequest):
+            # A field of our own, which is not written while it has its default.
+            message.broker_epoch = -1
         expected = kio_bytes(message, version)
 
         assert encode(message, version) == expected

@@ -158,7 +158,7 @@ def test_frames_give_only_declared_errors(seed: int) -> None:
     finally:
         tracemalloc.stop()
 
-    assert understood > 50, "the fuzzer must also reach what lies behind well-formed requests"
+    assert understood > 40, "the fuzzer must also reach what lies behind well-formed requests"
 
 
 @pytest.mark.parametrize("compression", Compression)
