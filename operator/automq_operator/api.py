@@ -41,10 +41,16 @@ OWNED_KEYS: Final = (
     "listener.security.protocol.map",
     "process.roles",
 )
-OWNED_PREFIXES: Final = ("automq.storage.", "automq.cluster.", "automq.http.", "automq.wal.type", "automq.termination.")
+OWNED_PREFIXES: Final = (
+    "automq.storage.",
+    "automq.cluster.",
+    "automq.http.",
+    "automq.internal.",
+    "automq.wal.type",
+    "automq.termination.",
+)
 
-REPLICAS_BOUND: Final = 100
-"""Beyond what is meant to be; how many are served is a rule's business."""
+REPLICAS_MAX: Final = 100
 OPEN: Final = {"x-kubernetes-preserve-unknown-fields": True}
 
 # What Kubernetes gives NodePorts from unless its API server was told otherwise; the chart can change it.
@@ -171,8 +177,7 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Literal["Internal", "NodePort", "LoadBalancer"],
         Meta(
             description="Internal: for clients in the Kubernetes cluster. NodePort: for clients outside, through a "
-            "port of every node. LoadBalancer: for clients outside, through a load balancer for each broker and one "
-            "to begin with."
+            "port of every node for each broker and one to begin with. LoadBalancer: the same through load balancers."
         ),
     ] = "Internal"
     host: (
@@ -228,7 +233,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Annotated[
             int,
             Meta(
-                description="Port of the nodes; default: one that Kubernetes chooses.",
+                description="Port of the nodes that clients begin with; default: one that Kubernetes chooses, as it "
+                "does for each broker.",
                 # The API server's bounds only: a chart may have been told of others.
                 extra_json_schema={"minimum": NODE_PORT_MIN, "maximum": NODE_PORT_MAX},
             ),
@@ -272,8 +278,8 @@ class PodTemplate(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Autoscaling(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A HorizontalPodAutoscaler on this resource's own scale: it writes spec.replicas, the operator only reads it."""
 
-    max_replicas: Annotated[int, Meta(description="Most brokers.", ge=1, le=REPLICAS_BOUND)]
-    min_replicas: Annotated[int, Meta(description="Fewest brokers.", ge=1, le=REPLICAS_BOUND)] = 1
+    max_replicas: Annotated[int, Meta(description="Most brokers.", ge=1, le=REPLICAS_MAX)]
+    min_replicas: Annotated[int, Meta(description="Fewest brokers.", ge=1, le=REPLICAS_MAX)] = 1
     target_cpu: (
         Annotated[
             int,
@@ -325,7 +331,12 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     storage: Annotated[Storage, Meta(description="Where the data live.")]
     replicas: Annotated[
-        int, Meta(description="Number of brokers; 0 stops all. Leave it out of Git where an autoscaler sets it.", ge=0)
+        int,
+        Meta(
+            description="Number of brokers; 0 stops all. Leave it out of Git where an autoscaler sets it.",
+            ge=0,
+            le=REPLICAS_MAX,
+        ),
     ] = 1
     image: (
         Annotated[

@@ -21,7 +21,9 @@ class Layout:
     replicas: int
     """How many pods the StatefulSet keeps: the scale planner's word, not the spec's."""
     node_ports: Mapping[str, int]
-    """Port of the nodes by listener, for those that have one."""
+    """Port of the nodes that clients begin with, by listener, for those that have one."""
+    broker_ports: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Each broker's own port of the nodes, by listener and broker, as far as they are known."""
     addresses: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """Of load balancers, by listener and broker, where a listener has no host and the address is known."""
 
@@ -57,7 +59,13 @@ def children(cluster: Cluster, layout: Layout) -> list[Child]:
             name=naming.config_map(cluster.name),
             render=lambda layout: config.config_map(reachable(cluster, layout), own_settings(cluster, layout)),
             shapes_pods=True,
-            inputs=lambda layout: [_wishes(cluster, layout), cluster.status.cluster_id, cluster.spec.storage.adopt],
+            inputs=lambda layout: [
+                _wishes(cluster, layout),
+                cluster.status.cluster_id,
+                cluster.spec.storage.adopt,
+                # Each broker has a file of its own. One alone was not counted by older releases.
+                *([layout.replicas] if workload.differ(cluster) and layout.replicas > 1 else []),
+            ],
         ),
     ]
     found += [_service(manifest) for manifest in network.services(cluster, range(layout.replicas))]
@@ -73,9 +81,7 @@ def children(cluster: Cluster, layout: Layout) -> list[Child]:
         Child(
             kind="StatefulSet",
             name=naming.workload(cluster.name),
-            render=lambda layout: workload.stateful_set(
-                reachable(cluster, layout), layout.node_ports, replicas=layout.replicas
-            ),
+            render=lambda layout: workload.stateful_set(reachable(cluster, layout), replicas=layout.replicas),
             shapes_pods=True,
             inputs=lambda layout: [_wishes(cluster, layout), layout.replicas, cluster.spec.storage.adopt],
         ),
@@ -129,9 +135,21 @@ def node_ports(cluster: Cluster, observed: Observed) -> dict[str, int]:
         if listener.type != "NodePort":
             continue
         live = observed.owned("Service", naming.outside_service(cluster.name, listener.name), cluster.uid)
-        for port in ((live or {}).get("spec") or {}).get("ports") or []:
-            if port.get("name") == listener.name and port.get("nodePort"):
-                found[listener.name] = port["nodePort"]
+        port = network.node_port(live, listener.name)
+        if port is not None:
+            found[listener.name] = port
+    return found
+
+
+def broker_ports(cluster: Cluster, observed: Observed, *, replicas: int) -> dict[tuple[str, int], int]:
+    """The port that each broker was given for each NodePort listener, from its Service."""
+    found = {}
+    for listener in cluster.spec.listeners:
+        for node_id in range(replicas) if listener.type == "NodePort" else ():
+            name = naming.broker_service(cluster.name, listener.name, node_id)
+            port = network.node_port(observed.owned("Service", name, cluster.uid), listener.name)
+            if port is not None:
+                found[listener.name, node_id] = port
     return found
 
 
@@ -154,18 +172,23 @@ def with_own_addresses(cluster: Cluster) -> list[api.Listener]:
 
 def own_settings(cluster: Cluster, layout: Layout) -> dict[int, dict[str, str]]:
     """Settings by broker, where they differ: a listener without an address yet is one that its broker does not have."""
-    if not with_own_addresses(cluster):
+    if not workload.differ(cluster):
         return {}
     found = {}
     for node_id in range(layout.replicas):
         here = _with_known_addresses(cluster, layout, node_id)
-        advertised = workload.advertised_by(here, layout.node_ports, layout.addresses, node_id)
+        advertised = workload.advertised_by(here, layout.broker_ports, layout.addresses, node_id)
         found[node_id] = {**config.all_settings(here), "advertised.listeners": ",".join(advertised)}
     return found
 
 
 def _with_known_addresses(cluster: Cluster, layout: Layout, node_id: int) -> Cluster:
     waiting = {item.name for item in with_own_addresses(cluster) if (item.name, node_id) not in layout.addresses}
+    waiting |= {
+        item.name
+        for item in cluster.spec.listeners
+        if item.type == "NodePort" and (item.name, node_id) not in layout.broker_ports
+    }
     reached = reachable(cluster, layout)
     kept = [item for item in reached.spec.listeners if item.name not in waiting]
     return replace(reached, spec=msgspec.structs.replace(reached.spec, listeners=kept))

@@ -13,11 +13,6 @@ from automq_operator.resource import Rule
 DNS_1035: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 
-# The one place that keeps clusters at one broker.
-REPLICAS_MAX: Final = 1
-_MORE: Final = f"replicas above {REPLICAS_MAX} are not supported yet"
-
-
 def _quoted(names: tuple[str, ...]) -> str:
     return "[" + ", ".join(f"'{name}'" for name in names) + "]"
 
@@ -82,13 +77,7 @@ CLUSTER_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
     ("spec", "template", "serviceAccount", "metadata", "annotations"): [
         (_QUALIFIED, "annotations must be named [PREFIX/]NAME: letters, digits, '-', '_', '.'; 63 characters", "")
     ],
-    ("spec", "replicas"): [(f"self <= {REPLICAS_MAX}", f"{_MORE}: a cluster has one broker", "")],
     ("spec", "autoscaling"): [
-        (
-            f"self.maxReplicas <= {REPLICAS_MAX}",
-            f"{_MORE}: autoscaling.maxReplicas must be {REPLICAS_MAX}",
-            ".maxReplicas",
-        ),
         ("self.minReplicas <= self.maxReplicas", "minReplicas may not be above maxReplicas", ".minReplicas"),
     ],
     ("spec",): [
@@ -114,6 +103,7 @@ CLUSTER_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
         ("self.all(a, self.exists_one(b, a.port == b.port))", "listener ports must be unique", ""),
         ("self.exists(a, a.type == 'Internal')", "one listener of type Internal is needed", ""),
         ("self.all(a, a.port != 9404)", "port 9404 is the brokers' HTTP port: choose another", ""),
+        ("self.all(a, a.port != 9405)", "port 9405 is where brokers reach each other: choose another", ""),
         ("self.all(a, a.name != 'http')", "the name http is that of the brokers' HTTP port: choose another", ""),
         (
             "self.all(a, !has(a.nodePort) || self.exists_one(b, has(b.nodePort) && a.nodePort == b.nodePort))",
@@ -139,12 +129,6 @@ CLUSTER_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
         (
             f"self.all(a, a.type != 'LoadBalancer' || !has(a.host) || a.host.contains('{api.ID_PLACE}'))",
             "host of a LoadBalancer listener needs {id}: every broker has a load balancer of its own",
-            "",
-        ),
-        (
-            "!self.exists(a, a.type == 'LoadBalancer' && !has(a.host)) || "
-            "!self.exists(a, a.type == 'NodePort' && !has(a.host))",
-            "a LoadBalancer and a NodePort listener without host cannot be mixed: give one of them a host",
             "",
         ),
     ],

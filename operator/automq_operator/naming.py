@@ -33,6 +33,8 @@ FINALIZER: Final = f"{api.GROUP}/finalizer"
 """On resources with policy Delete only: what retains its data can be deleted while no operator runs."""
 
 HTTP_PORT: Final = 9404
+INTERNAL_PORT: Final = 9405
+"""Where brokers of a cluster reach each other."""
 
 
 def broker_labels(cluster: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from automq_operator import naming
-from automq_operator.children import Child, Layout, Manifest, children, node_ports, own_addresses
+from automq_operator.children import Child, Layout, Manifest, broker_ports, children, node_ports, own_addresses
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Node, Observed, Pod, owned_by
 from automq_operator.plan import Limits, Permits
@@ -99,6 +99,7 @@ class View:
         self.layout = Layout(
             replicas=replicas,
             node_ports=node_ports(self.cluster, observed),
+            broker_ports=broker_ports(self.cluster, observed, replicas=replicas),
             addresses=own_addresses(self.cluster, observed, replicas=replicas),
         )
 

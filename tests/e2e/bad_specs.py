@@ -32,7 +32,7 @@ NAME_WORD: Final = "small letters, digits and hyphens, a letter first"
 
 BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
     ({"replicas": -1}, "spec.replicas", "greater than or equal to 0"),
-    ({"replicas": 2}, "spec.replicas", "replicas above 1 are not supported yet"),
+    ({"replicas": 101}, "spec.replicas", "less than or equal to 100"),
     ({"wal": {"type": "Block"}}, "spec.wal.type", "S3"),
     ({"image": "not an image"}, "spec.image", "should match"),
     ({"image": ""}, "spec.image", "at least 1"),
@@ -64,6 +64,8 @@ BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
     (_listeners({"name": "internal", "port": 9093}), "spec.listeners", "names must be unique"),
     (_listeners({"name": "other", "port": 9092}), "spec.listeners", "ports must be unique"),
     (_listeners({"name": "other", "port": 9404}), "spec.listeners", "9404"),
+    (_listeners({"name": "other", "port": 9405}), "spec.listeners", "port 9405 is where brokers reach each other"),
+    ({"config": {"automq.internal.listener": ":9999"}}, "spec.config", "operator sets itself"),
     (_listeners({"name": "http", "port": 9093}), "spec.listeners", "name http"),
     (_listeners({"name": "9093", "port": 9093}), "spec.listeners[1].name", "should match"),
     (_listeners({"name": "a--b", "port": 9093}), "spec.listeners[1].name", "should match"),
@@ -74,17 +76,6 @@ BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
     (_outside(loadBalancerClass="nlb"), "spec.listeners", "loadBalancerClass belongs"),
     (_outside(type="LoadBalancer", host="one.example"), "spec.listeners", "needs {id}"),
     (_outside(type="LoadBalancer", nodePort=30001), "spec.listeners", "nodePort belongs"),
-    (
-        {
-            "listeners": [
-                INTERNAL,
-                {"name": "one", "port": 9094, "type": "NodePort"},
-                {"name": "two", "port": 9095, "type": "LoadBalancer"},
-            ]
-        },
-        "spec.listeners",
-        "cannot be mixed",
-    ),
     (_outside(allowFrom=[{"podSelectors": {}}]), "spec.listeners[1].allowFrom[0].podSelectors", "unknown field"),
     (_outside(allowFrom=[{}]), "spec.listeners[1].allowFrom[0]", "at least 1"),
     (_outside(allowFrom=[{"ipBlock": {"cidr": "10.0.0.1"}}]), "spec.listeners[1].allowFrom[0].ipBlock.cidr", "match"),
@@ -112,7 +103,7 @@ BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
     ({"resources": {"limits": {"memory": "2 Gi"}}}, "spec.resources.limits", "quantities"),
     ({"resources": {"requests": {"cpu": 0.5}}}, "spec.resources.requests.cpu", "integer,string"),
     # Autoscaling.
-    ({"autoscaling": {"maxReplicas": 3}}, "spec.autoscaling.maxReplicas", "autoscaling.maxReplicas must be"),
+    ({"autoscaling": {"maxReplicas": 101}}, "spec.autoscaling.maxReplicas", "less than or equal to 100"),
     (
         {"autoscaling": {"minReplicas": 2, "maxReplicas": 1}},
         "spec.autoscaling.minReplicas",

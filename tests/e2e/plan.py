@@ -6,7 +6,7 @@ The short run leaves out what takes long and shows a variant of what is shown an
 
 from typing import Final
 
-from tests.e2e.stories import brokers, deletion, listeners, nodes, operator, scaling, serving, specs, store
+from tests.e2e.stories import brokers, cluster, deletion, listeners, nodes, operator, scaling, serving, specs, store
 from tests.e2e.story import Stage
 
 STAGES: Final = (
@@ -18,6 +18,7 @@ STAGES: Final = (
                 serving.status_names_what_a_user_needs,
                 serving.unchanged_cluster_causes_no_write,
                 brokers.killed_pod_is_serving_again,
+                cluster.three_brokers_are_one_cluster,
             ]
         ]
     ),
@@ -28,7 +29,7 @@ STAGES: Final = (
                 serving.produce_and_consume_from_a_pod,
                 serving.produce_and_consume_from_outside,
                 serving.every_node_leads_to_the_broker,
-                scaling.scale_that_is_not_served_is_refused_by_the_api_server,
+                scaling.scale_out_of_bounds_is_refused_by_the_api_server,
                 operator.people_who_view_read_and_people_who_edit_write,
                 specs.bad_specs_are_refused_with_field_and_remedy,
                 specs.odd_specs_are_accepted,

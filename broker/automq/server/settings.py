@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import os
 import pathlib
+import re
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ EVERY: Final = ("", "0.0.0.0", "::")
 """Hosts that mean every interface, and tell nobody where to connect."""
 UNSERVED_PROTOCOLS: Final = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 """Kafka's other protocols: a listener of that name is meant to speak it."""
+VARIABLE: Final = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 ENVIRONMENT_PREFIXES: Final = ("KAFKA_", "AUTOMQ_")
 SECTIONS: Final[Mapping[str, type[Any]]] = {
     "node": NodeSettings,
@@ -153,9 +155,10 @@ def load_settings(
     machine: Machine | None = None,
 ) -> Settings:
     """Read all sources; `environment` and `machine` are this process's own unless given. Raises InvalidSettings."""
-    from_file = read_file(file) if file is not None else {}
+    surroundings = os.environ if environment is None else environment
+    from_file = with_variables(read_file(file), surroundings) if file is not None else {}
     from_flags = read_flags(flags)
-    from_environment, warnings = read_environment(os.environ if environment is None else environment)
+    from_environment, warnings = read_environment(surroundings)
     texts = {**from_file, **from_environment, **from_flags}
     try:
         for key in (*from_flags, *from_file):
@@ -197,6 +200,18 @@ def read_file(path: pathlib.Path) -> dict[str, str]:
         raise InvalidSettings("--config", f"{path} cannot be read: {error.strerror}; name a readable file") from error
     except PropertiesError as error:
         raise InvalidSettings(error.key or "--config", f"{path}: {error}; correct the file") from error
+
+
+def with_variables(texts: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """The texts of a file with the values of variables for `${env:NAME}`. Raises InvalidSettings for one not set."""
+    return {key: _with_variables(key, text, environment) for key, text in texts.items()}
+
+
+def _with_variables(key: str, text: str, environment: Mapping[str, str]) -> str:
+    for name in VARIABLE.findall(text):
+        if name not in environment:
+            raise InvalidSettings(key, f"{key} names the environment variable {name}, which is not set: set it")
+    return VARIABLE.sub(lambda found: environment[found[1]], text)
 
 
 def read_flags(flags: Sequence[str]) -> dict[str, str]:

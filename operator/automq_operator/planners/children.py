@@ -46,17 +46,26 @@ def plan(view: View) -> Proposal:
 
 
 def waiting_ports(view: View) -> list[str]:
-    """NodePort listeners whose Service was accepted or is being made and has no port yet."""
+    """NodePort listeners with a Service that was accepted or is being made and has no port yet."""
     found = []
     for listener in view.cluster.spec.listeners:
-        if listener.type != "NodePort" or listener.name in view.layout.node_ports:
+        if listener.type != "NodePort":
             continue
-        key = ("Service", naming.outside_service(view.cluster.name, listener.name))
-        live = view.observed.get(*key)
-        refused = key in view.observed.refused or (live is not None and not owned_by(live, view.cluster.uid))
-        if not refused:
+        name, ids = view.cluster.name, range(view.layout.replicas)
+        services = [naming.broker_service(name, listener.name, node_id) for node_id in ids]
+        services.append(naming.outside_service(name, listener.name))
+        if any(_awaits_port(view, service, listener.name) for service in services):
             found.append(listener.name)
     return found
+
+
+def _awaits_port(view: View, service: str, listener: str) -> bool:
+    live = view.observed.get("Service", service)
+    if ("Service", service) in view.observed.refused:
+        return False
+    if live is not None and not owned_by(live, view.cluster.uid):
+        return False
+    return network.node_port(live, listener) is None
 
 
 def waiting_addresses(view: View) -> list[str]:

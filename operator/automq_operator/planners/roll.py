@@ -40,7 +40,7 @@ def _is_outdated(broker: Broker, view: View) -> bool:
 
 
 def _advertises_other_addresses(broker: Broker, view: View) -> bool:
-    """It serves, and by its own word tells clients something else than what its load balancers were given.
+    """It serves, and by its own word tells clients something else than what its own Services were given.
 
     Not of a pod that is new: its file may have been older than the address, and a restart for a word that never
     comes may not follow a restart at once.
@@ -54,6 +54,12 @@ def _advertises_other_addresses(broker: Broker, view: View) -> bool:
     # Kafka's listener names are in capitals, whatever they were written in.
     told = {name.casefold(): address for name, address in said.advertised.items()}
     ports = {listener.name: listener.port for listener in view.cluster.spec.listeners}
+    if any(
+        told.get(listener.casefold(), "").rpartition(":")[2] != str(port)
+        for (listener, node_id), port in view.layout.broker_ports.items()
+        if node_id == broker.id
+    ):
+        return True
     return any(
         told.get(listener.casefold()) != f"{address}:{ports[listener]}"
         for (listener, node_id), address in view.layout.addresses.items()

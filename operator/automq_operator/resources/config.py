@@ -43,6 +43,7 @@ def settings(cluster: Cluster) -> dict[str, str]:
         "automq.cluster.owner": cluster.uid,
         "automq.wal.type": spec.wal.type.lower(),
         "automq.http.address": f"0.0.0.0:{naming.HTTP_PORT}",
+        "automq.internal.listener": f"0.0.0.0:{naming.INTERNAL_PORT}",
         "automq.termination.message.path": TERMINATION_MESSAGE_PATH,
     }
     if spec.storage.credentials_secret:

@@ -1,6 +1,6 @@
 """Pure: Services. One gives pods names, one is the bootstrap address, one each where clients outside begin.
 
-A LoadBalancer listener has one more for each broker: a client must reach the very broker that leads a partition.
+Those have one more for each broker: a client must reach the very broker that leads a partition.
 """
 
 import re
@@ -20,9 +20,7 @@ def services(cluster: Cluster, ids: Sequence[int]) -> list[dict[str, Any]]:
     """All Services of a cluster whose brokers have these ids."""
     found = [_headless(cluster), _bootstrap(cluster)]
     for listener in cluster.spec.listeners:
-        if listener.type == "NodePort":
-            found.append(_outside(cluster, listener))
-        elif listener.type == "LoadBalancer":
+        if listener.type != "Internal":
             found.append(_outside(cluster, listener))
             found += [_own(cluster, listener, node_id) for node_id in ids]
     return found
@@ -65,9 +63,9 @@ def _outside(cluster: Cluster, listener: api.Listener) -> dict[str, Any]:
 
 
 def _own(cluster: Cluster, listener: api.Listener, node_id: int) -> dict[str, Any]:
-    """The load balancer of one broker: what it is told about is this broker and no other."""
+    """The way to one broker: what comes there reaches this broker and no other."""
     spec = {
-        "type": "LoadBalancer",
+        "type": listener.type,
         "externalTrafficPolicy": "Cluster",
         # A broker that is not ready yet is the only one that can answer here.
         "publishNotReadyAddresses": True,
@@ -114,6 +112,15 @@ def bootstrap_address(cluster: Cluster) -> str:
     """For clients inside the Kubernetes cluster."""
     internal = next(listener for listener in cluster.spec.listeners if listener.type == "Internal")
     return f"{naming.bootstrap_service(cluster.name)}.{cluster.namespace}.svc:{internal.port}"
+
+
+def node_port(live: Mapping[str, Any] | None, listener: str) -> int | None:
+    """The port of the nodes that a live Service was given for a listener."""
+    for port in ((live or {}).get("spec") or {}).get("ports") or []:
+        if port.get("name") == listener and port.get("nodePort"):
+            found: int = port["nodePort"]
+            return found
+    return None
 
 
 def ingress_address(live: Mapping[str, Any] | None) -> str | None:

@@ -18,8 +18,10 @@ def network_policy(cluster: Cluster) -> dict[str, Any]:
         "policyTypes": ["Ingress"],
         "ingress": [
             *(_clients(listener) for listener in cluster.spec.listeners),
-            # Brokers of one cluster trust each other: whatever port they speak on.
-            {"from": [{"podSelector": {"matchLabels": naming.broker_labels(cluster.name)}}]},
+            {
+                "from": [{"podSelector": {"matchLabels": naming.broker_labels(cluster.name)}}],
+                "ports": [_port(naming.INTERNAL_PORT)],
+            },
             *_operator(cluster),
             {"from": cluster.spec.network_policy.metrics_from or [EVERY_POD], "ports": [_port(naming.HTTP_PORT)]},
         ],

@@ -19,13 +19,16 @@ SHUTDOWN_MS: Final = 20_000
 GRACE_MARGIN_S: Final = 10
 # Long enough for endpoints to forget the pod before the broker stops accepting.
 PRE_STOP_S: Final = 1
+# A start reads the metadata and recovers logs, on a busy node: an end of the wait ends the process.
+STARTUP_S: Final = 300
+SPREAD_KEYS: Final = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
 
-NodePorts = Mapping[str, int]
-"""Listener name -> port of the nodes, as its Service was given."""
+NodePorts = Mapping[tuple[str, int], int]
+"""(listener name, broker) -> port of the nodes, as the broker's Service was given."""
 
 
-def stateful_set(cluster: Cluster, node_ports: NodePorts, *, replicas: int) -> dict[str, Any]:
-    """The workload. `node_ports` must name every NodePort listener; `replicas` is the plan's word, not the spec's."""
+def stateful_set(cluster: Cluster, *, replicas: int) -> dict[str, Any]:
+    """The workload. `replicas` is the plan's word, not the spec's."""
     labels = naming.broker_labels(cluster.name)
     spec = {
         "replicas": replicas,
@@ -34,7 +37,7 @@ def stateful_set(cluster: Cluster, node_ports: NodePorts, *, replicas: int) -> d
         "updateStrategy": {"type": "OnDelete"},
         "revisionHistoryLimit": 2,
         "selector": {"matchLabels": labels},
-        "template": pod_template(cluster, node_ports),
+        "template": pod_template(cluster),
     }
     return manifest(cluster, "apps/v1", "StatefulSet", naming.workload(cluster.name), spec=spec)
 
@@ -45,10 +48,10 @@ def disruption_budget(cluster: Cluster) -> dict[str, Any]:
     return manifest(cluster, "policy/v1", "PodDisruptionBudget", naming.disruption_budget(cluster.name), spec=spec)
 
 
-def pod_template(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
+def pod_template(cluster: Cluster) -> dict[str, Any]:
     """The pod, with the user's overrides merged in, and the hashes that tell an outdated one."""
     override = cluster.spec.template.pod
-    spec = merge(_pod_spec(cluster, node_ports), override.spec)
+    spec = merge(_pod_spec(cluster), override.spec)
     asked = {"restart": cluster.restart} if cluster.restart else {}
     restart_hash = config.digest(
         {"spec": spec, "settings": config.settings(cluster), "metadata": _plain(override.metadata), **asked}
@@ -75,7 +78,7 @@ def _plain(metadata: api.PodMetadata) -> dict[str, dict[str, str]]:
     return {"labels": metadata.labels, "annotations": metadata.annotations}
 
 
-def _pod_spec(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
+def _pod_spec(cluster: Cluster) -> dict[str, Any]:
     return {
         **pull_secrets(cluster),
         "serviceAccountName": naming.service_account(cluster.name),
@@ -83,9 +86,16 @@ def _pod_spec(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _grace_s(cluster),
         "securityContext": RESTRICTED_POD,
-        "containers": [_container(cluster, node_ports)],
+        "topologySpreadConstraints": [_spread(cluster, key) for key in SPREAD_KEYS],
+        "containers": [_container(cluster)],
         "volumes": _volumes(cluster),
     }
+
+
+def _spread(cluster: Cluster, key: str) -> dict[str, Any]:
+    """A wish, not a condition: on one node, too, brokers are better than none."""
+    selector = {"matchLabels": naming.broker_labels(cluster.name)}
+    return {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": selector}
 
 
 def _grace_s(cluster: Cluster) -> int:
@@ -95,14 +105,15 @@ def _grace_s(cluster: Cluster) -> int:
     return -(-stop_ms // 1000) + GRACE_MARGIN_S
 
 
-def _container(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
+def _container(cluster: Cluster) -> dict[str, Any]:
     http = {"port": "http", "scheme": "HTTP"}
     return {
         "name": CONTAINER,
         "image": cluster.image,
         "imagePullPolicy": "IfNotPresent",
         "args": ["broker", "--config", f"{config.CONFIG_FOLDER}/{_config_file(cluster)}"],
-        "env": _environment(cluster, node_ports),
+        "env": _environment(cluster),
+        # The internal port is not named here: its name could be that of a listener.
         "ports": [{"name": "http", "containerPort": naming.HTTP_PORT, "protocol": "TCP"}]
         + [
             {"name": listener.name, "containerPort": listener.port, "protocol": "TCP"}
@@ -113,7 +124,7 @@ def _container(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
             "limits": dict(cluster.spec.resources.limits),
         },
         # A broker that waits for its store is alive and not ready, so it is never restarted for that.
-        "startupProbe": {"httpGet": {"path": "/livez", **http}, "periodSeconds": 1, "failureThreshold": 60},
+        "startupProbe": {"httpGet": {"path": "/livez", **http}, "periodSeconds": 1, "failureThreshold": STARTUP_S},
         "readinessProbe": {"httpGet": {"path": "/readyz", **http}, "periodSeconds": 1, "failureThreshold": 2},
         "livenessProbe": {
             "httpGet": {"path": "/livez", **http},
@@ -128,39 +139,43 @@ def _container(cluster: Cluster, node_ports: NodePorts) -> dict[str, Any]:
     }
 
 
-def _environment(cluster: Cluster, node_ports: NodePorts) -> list[dict[str, Any]]:
+def _environment(cluster: Cluster) -> list[dict[str, Any]]:
     """Downward values first: later ones refer to them as $(NAME)."""
     found = [
         _downward("POD_NAME", "metadata.name"),
         _downward("HOST_IP", "status.hostIP"),
+        _downward("POD_IP", "status.podIP"),
         _downward("KAFKA_NODE_ID", "metadata.labels['apps.kubernetes.io/pod-index']"),
+        # Not the pod's name: for a while after a restart DNS gives the address that it had before.
+        {"name": "AUTOMQ_INTERNAL_ADVERTISED_LISTENER", "value": f"[$(POD_IP)]:{naming.INTERNAL_PORT}"},
     ]
-    if not _differ(cluster):
-        found.append({"name": "KAFKA_ADVERTISED_LISTENERS", "value": ",".join(_advertised(cluster, node_ports))})
+    if not differ(cluster):
+        found.append({"name": "KAFKA_ADVERTISED_LISTENERS", "value": ",".join(_advertised(cluster))})
     return found
 
 
-def _differ(cluster: Cluster) -> bool:
+def differ(cluster: Cluster) -> bool:
     """Brokers advertise what only a file of their own can say."""
-    return any(listener.type == "LoadBalancer" and not listener.host for listener in cluster.spec.listeners)
+    return any(
+        listener.type == "NodePort" or (listener.type == "LoadBalancer" and not listener.host)
+        for listener in cluster.spec.listeners
+    )
 
 
 def _config_file(cluster: Cluster) -> str:
-    return config.OWN_CONFIG_FILE if _differ(cluster) else config.CONFIG_FILE
+    return config.OWN_CONFIG_FILE if differ(cluster) else config.CONFIG_FILE
 
 
 def _downward(name: str, path: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def _advertised(cluster: Cluster, node_ports: NodePorts) -> list[str]:
+def _advertised(cluster: Cluster) -> list[str]:
     """The same text for all brokers; the kubelet puts in what differs."""
     found = []
     for listener in cluster.spec.listeners:
-        host = (listener.host or "$(HOST_IP)").replace(api.ID_PLACE, "$(KAFKA_NODE_ID)")
-        if listener.type == "NodePort":
-            found.append(f"{listener.name}://{host}:{node_ports[listener.name]}")
-        elif listener.type == "LoadBalancer":
+        if listener.type == "LoadBalancer":
+            host = (listener.host or "").replace(api.ID_PLACE, "$(KAFKA_NODE_ID)")
             found.append(f"{listener.name}://{host}:{listener.port}")
         else:
             found.append(f"{listener.name}://{_inside(cluster, '$(POD_NAME)')}:{listener.port}")
@@ -170,12 +185,13 @@ def _advertised(cluster: Cluster, node_ports: NodePorts) -> list[str]:
 def advertised_by(
     cluster: Cluster, node_ports: NodePorts, addresses: Mapping[tuple[str, int], str], node_id: int
 ) -> list[str]:
-    """The text of one broker. Every LoadBalancer listener must have a host or an address."""
+    """The text of one broker. Every NodePort listener must have its port, a LoadBalancer listener a host or address."""
     found = []
     for listener in cluster.spec.listeners:
         host = (listener.host or "").replace(api.ID_PLACE, str(node_id))
         if listener.type == "NodePort":
-            found.append(f"{listener.name}://{host}:{node_ports[listener.name]}")
+            # Any node leads to the broker; its own is there as long as it is.
+            found.append(f"{listener.name}://{host or '[${env:HOST_IP}]'}:{node_ports[listener.name, node_id]}")
         elif listener.type == "LoadBalancer":
             found.append(f"{listener.name}://{host or addresses[listener.name, node_id]}:{listener.port}")
         else:

@@ -51,9 +51,9 @@ def _scale(world: World, replicas: int) -> None:
     kubectl("-n", world.namespace, "scale", "amq", "zero", f"--replicas={replicas}")
 
 
-def scale_that_is_not_served_is_refused_by_the_api_server(world: World) -> None:
+def scale_out_of_bounds_is_refused_by_the_api_server(world: World) -> None:
     """Through the scale subresource as well, where autoscalers write."""
-    for replicas, word in ((3, "replicas above 1 are not supported yet"), (-1, "must be greater than or equal to 0")):
+    for replicas, word in ((101, "less than or equal to 100"), (-1, "must be greater than or equal to 0")):
         refusal = _refusal_of_scale(world, replicas)
         if word not in refusal:
             raise StepFailed(f"{replicas} replicas: {refusal or 'accepted'}")

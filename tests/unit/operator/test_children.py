@@ -28,8 +28,8 @@ MORE: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("spec", "inputs", "restart"),
     [
-        ({}, {"ConfigMap": "a5905c84642313c9", "StatefulSet": "a34466a0222ea477"}, "cf976c177e6f0618"),
-        (MORE, {"ConfigMap": "b9e6cbc47d67352e", "StatefulSet": "f2819052ee23698b"}, "85ca42779b7bf41c"),
+        ({}, {"ConfigMap": "a5905c84642313c9", "StatefulSet": "a34466a0222ea477"}, "3af98f7124e3fc2c"),
+        (MORE, {"ConfigMap": "b9e6cbc47d67352e", "StatefulSet": "f2819052ee23698b"}, "dab0cc280a4251e1"),
     ],
 )
 def test_finding_09_a_new_release_finds_the_wishes_and_the_pods_that_an_older_one_wrote_down(

@@ -58,7 +58,7 @@ def test_new_cluster_becomes_ready_with_its_id() -> None:
 def test_pods_are_not_rendered_before_their_node_port_is_known() -> None:
     plan = reconcile(a_cluster(listeners=LISTENERS), World().observed(), now=NOW, limits=LIMITS)
     kinds = [action.manifest["kind"] for action in plan.actions if isinstance(action, Apply)]
-    assert kinds == ["ServiceAccount", "Service", "Service", "Service", "NetworkPolicy", "PodDisruptionBudget"]
+    assert kinds == ["ServiceAccount", *["Service"] * 4, "NetworkPolicy", "PodDisruptionBudget"]
     assert reasons(plan.status)["Progressing"] == ("True", "WaitingForNodePort")
 
 

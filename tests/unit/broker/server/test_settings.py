@@ -54,6 +54,17 @@ def test_flag_wins_over_environment_which_wins_over_file(tmp_path: pathlib.Path)
     assert (settings.node.node_id, settings.node.rack, settings.topics.partitions_default) == (1, "environment", 3)
 
 
+def test_a_file_takes_values_from_variables(tmp_path: pathlib.Path) -> None:
+    file = tmp_path / "broker.properties"
+    file.write_text("node.id=1\nautomq.storage.uri=file:///tmp/store\nbroker.rack=${env:ZONE}-${env:ROOM}-$ZONE\n")
+
+    settings = load_settings(file=file, environment={"ZONE": "a", "ROOM": "${env:ZONE}"}, machine=MACHINE)
+
+    assert settings.node.rack == "a-${env:ZONE}-$ZONE", "what a variable holds is a value, not another place"
+    with pytest.raises(InvalidSettings, match="broker.rack names the environment variable ROOM, which is not set"):
+        load_settings(file=file, environment={"ZONE": "a"}, machine=MACHINE)
+
+
 def test_variables_are_named_as_in_kafkas_images() -> None:
     assert environment_name("node.id") == "KAFKA_NODE_ID"
     assert environment_name("automq.storage.uri") == "AUTOMQ_STORAGE_URI"

@@ -39,7 +39,7 @@ def deletable(**spec: Any) -> Cluster:
 
 def running(world: World, cluster: Cluster) -> None:
     """The brokers of a cluster that was deployed."""
-    for child in (access.service_account(cluster), workload.stateful_set(cluster, {}, replicas=1)):
+    for child in (access.service_account(cluster), workload.stateful_set(cluster, replicas=1)):
         world.carry_out(Apply(manifest=child))
     world.settle(cluster)
 

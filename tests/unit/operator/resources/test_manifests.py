@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from automq_operator import api, naming
+from automq_operator.children import Layout, own_settings
 from automq_operator.resources import access, config, erase, network, policy, workload
 from tests.support import golden
 from tests.support.kubernetes_double import a_cluster
@@ -15,6 +16,9 @@ LISTENERS: list[dict[str, Any]] = [
     {"name": "internal", "port": 9092},
     {"name": "outside", "port": 9094, "type": "NodePort"},
 ]
+
+
+LAYOUT = Layout(replicas=1, node_ports={"outside": 30123}, broker_ports={("outside", 0): 30124})
 
 
 def check(name: str, *manifests: dict[str, Any]) -> None:
@@ -28,7 +32,7 @@ def test_smallest_cluster() -> None:
         access.service_account(cluster),
         config.config_map(cluster, {}),
         *network.services(cluster, [0]),
-        workload.stateful_set(cluster, {}, replicas=1),
+        workload.stateful_set(cluster, replicas=1),
         workload.disruption_budget(cluster),
         policy.network_policy(cluster),
     )
@@ -53,15 +57,15 @@ def test_cluster_with_everything() -> None:
     )
     check(
         "everything",
-        config.config_map(cluster, {}),
-        workload.stateful_set(cluster, {"outside": 30123}, replicas=1),
+        config.config_map(cluster, own_settings(cluster, LAYOUT)),
+        workload.stateful_set(cluster, replicas=1),
         erase.erase_job(cluster),
     )
 
 
 def test_override_of_the_container_keeps_what_it_does_not_name() -> None:
     cluster = a_cluster(template={"pod": {"spec": {"containers": [{"name": "broker", "imagePullPolicy": "Always"}]}}})
-    container = workload.pod_template(cluster, {})["spec"]["containers"][0]
+    container = workload.pod_template(cluster)["spec"]["containers"][0]
     assert container["imagePullPolicy"] == "Always"
     assert container["args"][0] == "broker"
 
@@ -133,9 +137,9 @@ def test_op14_account_carries_the_cloud_role() -> None:
 def test_op14_pull_secrets_of_the_chart_reach_brokers_and_the_job() -> None:
     own = {"imagePullSecrets": [{"name": "registry"}]}
     cluster = dataclasses.replace(a_cluster(template={"pod": {"spec": own}}), pull_secrets=("one", "registry"))
-    for pod in (workload.pod_template(cluster, {})["spec"], erase.erase_job(cluster)["spec"]["template"]["spec"]):
+    for pod in (workload.pod_template(cluster)["spec"], erase.erase_job(cluster)["spec"]["template"]["spec"]):
         assert pod["imagePullSecrets"] == [{"name": "one"}, {"name": "registry"}]
-    assert "imagePullSecrets" not in workload.pod_template(a_cluster(), {})["spec"]
+    assert "imagePullSecrets" not in workload.pod_template(a_cluster())["spec"]
 
 
 def test_op15_node_port_is_answered_by_every_node() -> None:
@@ -149,13 +153,13 @@ def test_op15_node_port_is_answered_by_every_node() -> None:
     [({}, 30), ({"automq.shutdown.timeout.ms": "60001"}, 71), ({"automq.shutdown.timeout.ms": "soon"}, 30)],
 )
 def test_kubelet_waits_longer_than_the_broker_may_take_to_stop(config: dict[str, str], grace_s: int) -> None:
-    spec = workload.pod_template(a_cluster(config=config), {})["spec"]
+    spec = workload.pod_template(a_cluster(config=config))["spec"]
     assert spec["terminationGracePeriodSeconds"] == grace_s
 
 
 def test_every_pod_is_restricted() -> None:
     cluster = a_cluster()
-    for spec in (workload.pod_template(cluster, {})["spec"], erase.erase_job(cluster)["spec"]["template"]["spec"]):
+    for spec in (workload.pod_template(cluster)["spec"], erase.erase_job(cluster)["spec"]["template"]["spec"]):
         assert spec["securityContext"]["runAsNonRoot"]
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in spec["containers"]:

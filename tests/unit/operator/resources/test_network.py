@@ -3,6 +3,7 @@
 from typing import Any
 
 from automq_operator import api
+from automq_operator.children import Layout, own_settings
 from automq_operator.resources import network, workload
 from tests.support.kubernetes_double import a_cluster
 
@@ -77,7 +78,7 @@ def test_names_of_services_fit_a_label_whatever_is_allowed() -> None:
 def test_a_host_template_is_filled_in_by_the_kubelet() -> None:
     def advertised(**listener: Any) -> str:
         cluster = a_cluster(listeners=[INTERNAL, {"name": "outside", "port": 9094, **listener}])
-        (container,) = workload.pod_template(cluster, {"outside": 30123})["spec"]["containers"]
+        (container,) = workload.pod_template(cluster)["spec"]["containers"]
         assert container["args"][-1] == "/etc/automq/config/broker.properties"
         env = container["env"]
         names = [item["name"] for item in env]
@@ -86,8 +87,35 @@ def test_a_host_template_is_filled_in_by_the_kubelet() -> None:
 
     host = "b{id}.kafka.example"
     assert advertised(type="LoadBalancer", host=host) == "outside://b$(KAFKA_NODE_ID).kafka.example:9094"
-    assert advertised(type="NodePort", host=host) == "outside://b$(KAFKA_NODE_ID).kafka.example:30123"
-    assert advertised(type="NodePort") == "outside://$(HOST_IP):30123"
+
+
+def test_each_broker_advertises_its_own_port_of_the_nodes() -> None:
+    def advertised(node_id: int, **listener: Any) -> str:
+        cluster = a_cluster(listeners=[INTERNAL, {"name": "outside", "port": 9094, "type": "NodePort", **listener}])
+        (container,) = workload.pod_template(cluster)["spec"]["containers"]
+        assert container["args"][-1] == "/etc/automq/config/$(POD_NAME).properties"
+        ports = {("outside", 0): 30123, ("outside", 1): 30456}
+        own = own_settings(cluster, Layout(replicas=2, node_ports={"outside": 30001}, broker_ports=ports))
+        return own[node_id]["advertised.listeners"].split(",")[1]
+
+    assert advertised(0) == "outside://[${env:HOST_IP}]:30123"
+    assert advertised(1) == "outside://[${env:HOST_IP}]:30456"
+    assert advertised(1, host="b{id}.kafka.example") == "outside://b1.kafka.example:30456"
+
+
+def test_a_broker_whose_port_is_not_known_does_without_the_listener() -> None:
+    cluster = a_cluster(listeners=[INTERNAL, {"name": "outside", "port": 9094, "type": "NodePort"}])
+    layout = Layout(replicas=2, node_ports={"outside": 30001}, broker_ports={("outside", 0): 30123})
+    found = own_settings(cluster, layout)
+    assert "outside" in found[0]["listeners"]
+    assert "outside" not in found[1]["listeners"]
+
+
+def test_brokers_tell_each_other_the_address_of_the_pod_and_not_its_name() -> None:
+    (container,) = workload.pod_template(a_cluster())["spec"]["containers"]
+    values = {item["name"]: item.get("value") for item in container["env"]}
+    assert values["AUTOMQ_INTERNAL_ADVERTISED_LISTENER"] == "[$(POD_IP)]:9405"
+    assert list(values).index("POD_IP") < list(values).index("AUTOMQ_INTERNAL_ADVERTISED_LISTENER")
 
 
 def test_addresses_of_load_balancers_as_clients_take_them() -> None:
