@@ -4,15 +4,16 @@ Replicas and ISR are nominal, see `handlers.replicas`.
 """
 
 import asyncio
+import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from automq.controller.topics import check_name
 from automq.handlers.auto_creation import create_missing
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.features import supported_features
-from automq.handlers.metadata_cache import Kind, TopicList
+from automq.handlers.metadata_cache import KeptList, Kind, TopicList
 from automq.handlers.operations import KNOWN, NOT_ASKED, all_operations, operations_of
 from automq.handlers.replicas import shown_replicas
 from automq.ids import TopicId
@@ -104,15 +105,16 @@ async def handle_metadata(context: RequestContext, request: MetadataRequest) -> 
             for asked in request.topics
         ]
         return EncodedMetadata(response, await encoder.each(refused), len(refused), codes=_codes(refused))
-    if any(asked.topic_id is not ZERO_UUID and asked.topic_id != ZERO_UUID for asked in request.topics):
+    # Counted and named without a turn of the interpreter for each: lists have thousands.
+    if [asked.topic_id for asked in request.topics].count(ZERO_UUID) < len(request.topics):
         asked_ids = tuple(asked.topic_id.int for asked in request.topics)
-        known = encoder.listed(asked_ids)
+        known = await encoder.listed(asked_ids)
         if known is not None:
             return EncodedMetadata(response, [known], len(asked_ids))
         found = _topics_by_id(context, image, request.topics)
         return EncodedMetadata(response, await encoder.each_of(asked_ids, found), len(found), codes=_codes(found))
-    names = tuple(dict.fromkeys(asked.name or "" for asked in request.topics))
-    known = encoder.listed(names)
+    names = tuple(dict.fromkeys([asked.name or "" for asked in request.topics]))
+    known = await encoder.listed(names)
     if known is not None:
         return EncodedMetadata(response, [known], len(names))
     failures: dict[str, ErrorCode] = {}
@@ -207,21 +209,36 @@ class _TopicEncoder:
                 self._cache.keep_all(self._kind, self._image.topic_map, encoded)
         return [encoded], len(topics)
 
-    def listed(self, asked: TopicList) -> bytes | None:
-        """What is asked for, if it was asked for before, is all there, and nothing has changed since."""
+    async def listed(self, asked: TopicList) -> bytes | None:
+        """What is asked for, if it was asked for before and is all there: what has changed since is made anew."""
         if not self._sees_all or self._are_operations_own:
             return None
-        return self._cache.listed(self._kind, asked, self._image.topic_map)
+        kept = self._cache.listed(self._kind, asked)
+        topic_map = self._image.topic_map
+        if kept is None or kept.topic_map is topic_map:
+            return None if kept is None else kept.encoded
+        found = list(map(topic_map.get, [topic.topic_id for topic in kept.topics]))
+        # By identity, and all at once: of a thousand topics one has changed.
+        changed = [index for index, differs in enumerate(map(operator.is_not, found, kept.topics)) if differs]
+        if any(found[index] is None for index in changed):
+            return None
+        topics, pieces = cast(list[TopicImage], found), list(kept.pieces)
+        for index in changed:
+            (pieces[index],) = await self.each([topics[index]])
+        return self._keep_list(asked, topics, pieces)
 
     async def each_of(self, asked: TopicList, topics: Sequence[TopicImage | MetadataResponseTopic]) -> Sequence[bytes]:
         """Each of `topics`, which is what is asked for; known as a whole when it is asked for again."""
-        encoded = await self.each(topics)
-        if self._sees_all and not self._are_operations_own and self._is_current:
-            if len(topics) != len(asked) or any(isinstance(topic, MetadataResponseTopic) for topic in topics):
-                return encoded
-            whole = b"".join(encoded)
-            self._cache.keep_list(self._kind, asked, self._image.topic_map, whole)
-            return [whole]
+        pieces = await self.each(topics)
+        if not self._sees_all or self._are_operations_own or not self._is_current or len(topics) != len(asked):
+            return pieces
+        found = [topic for topic in topics if isinstance(topic, TopicImage)]
+        return pieces if len(found) < len(topics) else [self._keep_list(asked, found, pieces)]
+
+    def _keep_list(self, asked: TopicList, topics: Sequence[TopicImage], pieces: Sequence[bytes]) -> bytes:
+        encoded = b"".join(pieces)
+        if self._is_current:
+            self._cache.keep_list(self._kind, asked, KeptList(self._image.topic_map, topics, pieces, encoded))
         return encoded
 
     async def each(self, topics: Sequence[TopicImage | MetadataResponseTopic]) -> list[bytes]:

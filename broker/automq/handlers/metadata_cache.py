@@ -29,6 +29,24 @@ TopicList = tuple[str | int, ...]
 """Names of topics, or the numbers of their ids, as they are asked for."""
 
 
+class KeptList(NamedTuple):
+    """What was answered to a list of topics, all of which there were."""
+
+    topic_map: object
+    """The topics of which it was true; of others it may still be true in part."""
+    topics: Sequence[TopicImage]
+    """In the order of the list."""
+    pieces: Sequence[bytes]
+    """Each of them, encoded."""
+    encoded: bytes
+    """All of them."""
+
+    @property
+    def size(self) -> int:
+        """In bytes, with pieces that nothing else may keep any more."""
+        return 2 * len(self.encoded) + NAME_BYTES * len(self.topics)
+
+
 class Kind(NamedTuple):
     """How a topic is asked for."""
 
@@ -46,9 +64,7 @@ class _Kept:
     all_of: object = None
     """The topics that `all` consists of."""
     all: bytes = b""
-    lists_of: object = None
-    """The topics that the lists name."""
-    lists: OrderedDict[TopicList, bytes] = field(default_factory=OrderedDict)
+    lists: OrderedDict[TopicList, KeptList] = field(default_factory=OrderedDict)
     lists_bytes: int = 0
 
 
@@ -92,34 +108,31 @@ class MetadataCache:
         kept = self._kinds.get(kind)
         return {} if kept is None else kept.topics
 
-    def listed(self, kind: Kind, asked: TopicList, topics: object) -> bytes | None:
-        """The topics of a list, all of which are of `topics`, encoded; None when that is not known."""
+    def listed(self, kind: Kind, asked: TopicList) -> KeptList | None:
+        """What was answered to that list when it was asked for last, if that is known."""
         kept = self._kinds.get(kind)
-        if kept is None or kept.lists_of is not topics or asked not in kept.lists:
+        if kept is None or asked not in kept.lists:
             return None
         self._kinds.move_to_end(kind)
         kept.lists.move_to_end(asked)
         return kept.lists[asked]
 
-    def keep_list(self, kind: Kind, asked: TopicList, topics: object, encoded: bytes) -> None:
-        """`encoded` is true of the topics of a list, all of which are of `topics`. A short list is not kept."""
+    def keep_list(self, kind: Kind, asked: TopicList, answered: KeptList) -> None:
+        """In the place of what was answered before. A short list is not kept."""
         if len(asked) < LIST_MIN:
             return
         kept = self._of(kind)
-        if kept.lists_of is not topics:
-            self._drop_lists(kept, 0)
-            kept.lists_of = topics
-        if asked not in kept.lists:
-            kept.lists[asked] = encoded
-            self._count_lists(kept, len(encoded) + NAME_BYTES * len(asked))
-            self._drop_lists(kept, self._bytes_max // LISTS_PART)
-            self._bound(kind)
+        before = kept.lists.pop(asked, None)
+        kept.lists[asked] = answered
+        self._count_lists(kept, answered.size - (0 if before is None else before.size))
+        self._drop_lists(kept, self._bytes_max // LISTS_PART)
+        self._bound(kind)
 
     def _drop_lists(self, kept: _Kept, bytes_max: int) -> None:
         """Those that were asked for longest ago, until the others take at most so much."""
         while kept.lists_bytes > bytes_max:
-            asked, encoded = kept.lists.popitem(last=False)
-            self._count_lists(kept, -len(encoded) - NAME_BYTES * len(asked))
+            _, answered = kept.lists.popitem(last=False)
+            self._count_lists(kept, -answered.size)
 
     def _count_lists(self, kept: _Kept, difference: int) -> None:
         kept.lists_bytes += difference

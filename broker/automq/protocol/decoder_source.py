@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from automq.binary import read_unsigned_varint
-from automq.protocol.schema import Message, Scalar, Wire, wire_of
+from automq.protocol.schema import ZERO_UUID, Message, Scalar, Wire, wire_of
 
 TAGS_MAX: Final = 10_000
 """Tagged fields of one struct, unknown ones included."""
@@ -48,8 +48,9 @@ class DecodingError(Exception):
 
 @functools.lru_cache(maxsize=4096)
 def uuid_of(data: bytes) -> uuid.UUID:
-    """Topic ids come again and again, and a UUID takes longer to make than all else in its struct."""
-    return uuid.UUID(bytes=data)
+    """Topic ids come again and again, and a UUID takes longer to make than all else in its struct. The one that stands
+    for none is always `ZERO_UUID` itself."""
+    return uuid.UUID(bytes=data) if any(data) else ZERO_UUID
 
 
 def skip_tags(buffer: bytes | memoryview, offset: int, size: int) -> int:

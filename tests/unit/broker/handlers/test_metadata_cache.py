@@ -12,7 +12,7 @@ import pytest
 from automq.handlers import discovery, metadata_cache
 from automq.handlers.context import RequestContext
 from automq.handlers.discovery import handle_metadata
-from automq.handlers.metadata_cache import Kind, MetadataCache
+from automq.handlers.metadata_cache import KeptList, Kind, MetadataCache
 from automq.ids import BrokerEpoch, StreamEpoch, StreamId
 from automq.metadata.image import MetadataImage, TopicImage
 from automq.metadata.records import (
@@ -241,22 +241,79 @@ async def test_b6_list_that_is_named_again_is_known_as_a_whole(monkeypatch: pyte
     assert len(looked_up) >= 1000
 
 
+@pytest.mark.parametrize("is_by_id", [False, True])
+async def test_b6_of_a_list_that_is_asked_for_again_only_what_changed_is_made(
+    is_by_id: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(image_of({f"t{number:04}": 2 for number in range(1000)}))
+    names = [f"t{number:04}" for number in range(0, 1000, 2)]
+    request = MetadataRequest(
+        topics=[
+            MetadataRequestTopic(topic_id=topic_id(name), name=None) if is_by_id else MetadataRequestTopic(name=name)
+            for name in names
+        ],
+        allow_auto_topic_creation=False,
+    )
+    await world.answer(request)
+    looked_up: list[object] = []
+    for look in ("topic", "topic_by_id"):
+        original = getattr(MetadataImage, look)
+        monkeypatch.setattr(
+            MetadataImage, look, lambda image, key, original=original: looked_up.append(key) or original(image, key)
+        )
+    made = counted(monkeypatch)
+    for name in ("t0007", "t0500", "t0998"):
+        more = NewPartition(2, StreamId(99_000 + int(name[1:])), NODE, StreamEpoch(3))
+        world.publish(replay(world.image, PartitionsCreated(topic_id(name), (more,))))
+        answer = await world.answer(request)
+        assert made == ([] if name == "t0007" else [name])
+        assert looked_up == []
+        assert answer == await world.made_anew(request, world.context)
+        made.clear()
+        looked_up.clear()
+
+
+async def test_b6_a_topic_made_again_under_its_name_is_another() -> None:
+    world = World(image_of({f"t{number}": 1 for number in range(40)}))
+    request = MetadataRequest(topics=[MetadataRequestTopic(name=f"t{number}") for number in range(40)])
+    await world.answer(request)
+    world.publish(replay(world.image, TopicDeleted(topic_id("t7"))))
+    again = topic_id("another")
+    image = replay(world.image, TopicCreated(again, "t7", False, 1))
+    world.publish(replay(image, PartitionsCreated(again, (NewPartition(0, StreamId(900), NODE, StreamEpoch(3)),))))
+
+    answer = await world.answer(request)
+    assert again.bytes in answer
+    assert answer == await world.made_anew(request, world.context)
+
+
+def a_list(size: int, topics: int = 20) -> KeptList:
+    return KeptList(object(), [a_topic("a")] * topics, [b""] * topics, bytes(size))
+
+
 def test_lists_take_a_part_of_the_cache() -> None:
     cache = MetadataCache(bytes_max=100_000)
-    topics = object()
+    answered = a_list(2000)
     for number in range(100):
-        cache.keep_list(KIND, tuple(f"t{number}-{index}" for index in range(20)), topics, bytes(2000))
+        cache.keep_list(KIND, tuple(f"t{number}-{index}" for index in range(20)), answered)
 
     assert 0 < cache.size <= 25_000
-    assert cache.listed(KIND, tuple(f"t99-{index}" for index in range(20)), topics) == bytes(2000)
-    assert cache.listed(KIND, tuple(f"t0-{index}" for index in range(20)), topics) is None
-    assert cache.listed(KIND, tuple(f"t99-{index}" for index in range(20)), object()) is None
-    cache.keep_list(KIND, ("short",), topics, b"x")
-    assert cache.listed(KIND, ("short",), topics) is None
-    cache.keep_list(KIND, tuple(f"n-{index}" for index in range(20)), object(), bytes(5))
-    assert cache.size == 5 + 20 * metadata_cache.NAME_BYTES
+    assert cache.listed(KIND, tuple(f"t99-{index}" for index in range(20))) is answered
+    assert cache.listed(KIND, tuple(f"t0-{index}" for index in range(20))) is None
+    cache.keep_list(KIND, ("short",), a_list(1, 1))
+    assert cache.listed(KIND, ("short",)) is None
     cache.renew([], 7)
     assert cache.size == 0
+
+
+def test_an_answer_to_a_list_takes_the_place_of_the_one_before() -> None:
+    cache = MetadataCache()
+    asked = tuple(f"n-{index}" for index in range(20))
+    for size in (2000, 5):
+        cache.keep_list(KIND, asked, a_list(size))
+        # Pieces that nothing else keeps are counted, too.
+        assert cache.size == 2 * size + 20 * metadata_cache.NAME_BYTES
+    assert cache.listed(KIND, asked) is not None
 
 
 def a_topic(name: str) -> TopicImage:

@@ -35,7 +35,7 @@ from automq.protocol.messages.group_records import (
 from automq.protocol.messages.header import RequestHeader, ResponseHeader
 from automq.protocol.messages.offset import OffsetCommitRequest
 from automq.protocol.messages.produce import ProduceRequest
-from automq.protocol.schema import METADATA_KEY, Message, Scalar, Wire, wire_of
+from automq.protocol.schema import METADATA_KEY, ZERO_UUID, Message, Scalar, Wire, wire_of
 from tests.support.kio_oracle import kio_bytes
 from tests.support.messages import all_messages, random_message
 
@@ -296,3 +296,11 @@ def test_newer_subscription_is_read_as_our_newest() -> None:
 def test_versioned_message_of_no_version_is_malformed(data: bytes) -> None:
     with pytest.raises(MalformedMessage):
         decode_versioned(OffsetCommitValue, data)
+
+
+def test_the_id_of_no_topic_is_always_the_same_object() -> None:
+    """What asks for topics by name has one in each of them, and is compared by identity."""
+    encoded = encode(MetadataRequest(topics=[MetadataRequestTopic(name="a")] * 2), 12)
+    decoded, _ = decode(MetadataRequest, 12, encoded)
+    assert decoded.topics is not None
+    assert [topic.topic_id is ZERO_UUID for topic in decoded.topics] == [True, True]
