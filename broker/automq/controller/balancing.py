@@ -5,20 +5,29 @@ is, and that is enough.
 """
 
 import logging
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import Counter
 
 from automq.controller import moves
-from automq.controller.balancer import BalancedBroker, BalancedPartition, PlannedMove, overloaded, plan, shares
+from automq.controller.balancer import (
+    COOL_DOWN_S,
+    MOVES_MAX,
+    BalancedBroker,
+    BalancedPartition,
+    PlannedMove,
+    overloaded,
+    plan,
+)
 from automq.controller.commands import Call
+from automq.controller.known_loads import KnownLoads, Rate, Sent, balanced_brokers, known_loads
 from automq.controller.model import BrokerLoad
-from automq.controller.placement import loads as led_partitions
 from automq.ids import NodeId, StreamId
 from automq.metadata.image import MetadataImage, PartitionImage
+from automq.metadata.move_records import MoveCause
 from automq.runtime.clock import Clock
 from automq.runtime.turns import in_turns
 from automq.steps import Steps
@@ -27,8 +36,8 @@ log = logging.getLogger(__name__)
 
 KEPT_MAX: Final = 1_000
 """Moves whose reason is remembered."""
-MOVED_KEPT_MAX: Final = 100_000
-"""Partitions whose last move is remembered, so that they stay for a while."""
+SENT_KEPT_MAX: Final = 100_000
+"""Partitions that moved lately, so that they stay for a while."""
 
 # About how long it takes to look at so many partitions.
 LOOK_PARTITIONS: Final = 500
@@ -41,6 +50,16 @@ class BalancerMove:
 
     at_ms: int
     planned: PlannedMove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What the balancer sees at one moment."""
+
+    brokers: Sequence[BalancedBroker]
+    known: KnownLoads
+    moves: Sequence[PlannedMove]
+    """What it would move."""
 
 
 class Balancing:
@@ -57,19 +76,20 @@ class Balancing:
     ) -> None:
         self._image, self._call, self._loads = image, call, loads
         self._clock, self._counter = clock, counter
-        self._moved_at: dict[StreamId, float] = {}
+        self._sent: dict[StreamId, Sent] = {}
+        """Partitions that moved lately, the longest ago first."""
         self.history: deque[BalancerMove] = deque(maxlen=KEPT_MAX)
         """The newest last."""
 
     async def step(self) -> None:
         """Record the moves of a plan, if there are any. Raises ApiError, LogFailed: the next step finds the same."""
-        wanted = await self.planned()
-        if not wanted:
+        found = await self.look()
+        if not found.moves:
             return
-        made = await self._call(lambda image: moves.balance(image, wanted))
+        made = await self._call(lambda image: moves.balance(image, found.moves))
         now = self._clock.monotonic()
         for move in made:
-            self._remember(move, now)
+            self._remember(move, found.known.rate(move.stream, move.source), now)
         self._counter.inc(len(made))
         if made:
             log.info(
@@ -77,72 +97,62 @@ class Balancing:
                 extra={"moves": len(made), "why": made[0].reason, "expected": made[-1].expected},
             )
 
-    async def planned(self) -> Sequence[PlannedMove]:
-        """What would be moved now; changes nothing."""
-        image = self._image()
-        brokers = self._brokers(image)
-        giving = set(overloaded(brokers))
-        if not giving:
-            return ()
-        rates = {broker.node: broker.bytes_per_second / (broker.partitions or 1) for broker in brokers}
-        return plan(brokers, await in_turns(self._movable(image, {node: rates[node] for node in giving})))
-
-    def shares(self) -> Mapping[NodeId, float]:
-        """What each broker carries, relative to the mean."""
-        return shares(self._brokers(self._image()))
-
-    def _brokers(self, image: MetadataImage) -> list[BalancedBroker]:
-        counts, loads = led_partitions(image), self._loads()
-        return [
-            _balanced(broker.node, counts.get(broker.node, 0), loads.get(broker.node), is_usable=broker.is_usable)
-            for broker in image.brokers()
-            if not broker.fenced
-        ]
+    async def look(self) -> Look:
+        """What brokers carry, and what would be moved now; changes nothing."""
+        image, loads = self._image(), self._loads()
+        known = await in_turns(known_loads(image, loads, self._sent, now_s=self._clock.monotonic()))
+        brokers = balanced_brokers(image, loads, known)
+        room = MOVES_MAX - sum(1 for move in image.moves.values() if move.cause is MoveCause.BALANCER)
+        giving = set(overloaded(brokers)) if room > 0 else set()
+        planned: Sequence[PlannedMove] = ()
+        if giving:
+            movable = await in_turns(self._movable(image, known, giving))
+            planned = plan(brokers, movable, moves_max=room)
+        return Look(brokers=brokers, known=known, moves=planned)
 
     def _movable(
-        self, image: MetadataImage, rates: Mapping[NodeId, float]
+        self, image: MetadataImage, known: KnownLoads, giving: Collection[NodeId]
     ) -> Steps[Mapping[NodeId, Sequence[BalancedPartition]]]:
-        """What the brokers of `rates` may give, in bounded turns: there may be a hundred thousand.
+        """What the brokers of `giving` may give, in bounded turns: there may be a hundred thousand.
 
-        Which of a broker's partitions have its bytes is not known: `rates` says what each counts as having.
+        All of which the load is known, and of the others, which count the same, as many as a plan can use: so that the
+        plan itself is made in one turn.
         """
-        found: dict[NodeId, list[BalancedPartition]] = defaultdict(list)
-        seen = 0
+        found: dict[NodeId, list[BalancedPartition]] = {node: [] for node in giving}
+        alike = dict.fromkeys(giving, 0)
+        now, seen = self._clock.monotonic(), 0
         for topic in image.topics():
             for part in topic.partitions:
                 seen += 1
                 if seen % LOOK_PARTITIONS == 0:
                     yield LOOK_US
-                if part.leader in rates and self._is_movable(image, part):
-                    found[part.leader].append(self._partition(part, rates[part.leader]))
+                node = part.leader
+                if node not in found or not _is_movable(image, part):
+                    continue
+                sent = self._sent.get(part.stream)
+                if part.stream not in known.told:
+                    if alike[node] >= MOVES_MAX or (sent is not None and now - sent.at_s < COOL_DOWN_S):
+                        continue
+                    alike[node] += 1
+                rate = known.rate(part.stream, node)
+                found[node].append(
+                    BalancedPartition(
+                        stream=part.stream,
+                        bytes_per_second=rate.both,
+                        read_bytes_per_second=rate.out_bytes,
+                        moved_s_ago=None if sent is None else now - sent.at_s,
+                    )
+                )
         return found
 
-    def _is_movable(self, image: MetadataImage, part: PartitionImage) -> bool:
-        return part.stream not in image.moves and not image.quarantine(part.stream) and image.is_led(part)
-
-    def _partition(self, part: PartitionImage, rate: float) -> BalancedPartition:
-        moved_at = self._moved_at.get(part.stream)
-        return BalancedPartition(
-            stream=part.stream,
-            bytes_per_second=rate,
-            moved_s_ago=None if moved_at is None else self._clock.monotonic() - moved_at,
-        )
-
-    def _remember(self, move: PlannedMove, now: float) -> None:
-        self._moved_at.pop(move.stream, None)
-        self._moved_at[move.stream] = now
-        while len(self._moved_at) > MOVED_KEPT_MAX:
-            del self._moved_at[next(iter(self._moved_at))]
+    def _remember(self, move: PlannedMove, rate: Rate, now: float) -> None:
+        self._sent.pop(move.stream, None)
+        self._sent[move.stream] = Sent(now, rate)
+        # In order of time: what is old enough to move again is at the front.
+        while len(self._sent) > SENT_KEPT_MAX or now - next(iter(self._sent.values())).at_s > COOL_DOWN_S:
+            del self._sent[next(iter(self._sent))]
         self.history.append(BalancerMove(at_ms=self._clock.wall_ms(), planned=move))
 
 
-def _balanced(node: NodeId, partitions: int, load: BrokerLoad | None, *, is_usable: bool) -> BalancedBroker:
-    if load is None:
-        return BalancedBroker(node=node, partitions=partitions, is_usable=is_usable)
-    return BalancedBroker(
-        node=node,
-        partitions=partitions,
-        bytes_per_second=load.in_bytes_per_second + load.out_bytes_per_second,
-        cpu=load.request_cpu_percent / 100,
-        is_usable=is_usable,
-    )
+def _is_movable(image: MetadataImage, part: PartitionImage) -> bool:
+    return part.stream not in image.moves and not image.quarantine(part.stream) and image.is_led(part)

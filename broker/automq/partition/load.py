@@ -14,8 +14,8 @@ from automq.ids import StreamId
 from automq.partition.traffic import PartitionTraffic, TrafficMeter
 from automq.steps import Steps
 
-FORGET_S: Final = 10.0
-"""As often as the balancer looks: a burst between two looks is no load."""
+FORGET_S: Final = 30.0
+"""Thrice as long as the balancer waits between two looks: what is a burst is no load."""
 HEAVIEST_MAX: Final = 500
 """Partitions that are told of one by one: 10 KB of a heartbeat. The others are told of together."""
 FADED: Final = 1.0

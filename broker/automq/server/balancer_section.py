@@ -13,8 +13,9 @@ class BalancerSection:
         "automq.balancer.enable",
         boolean(),
         default=True,
-        doc="Whether the active controller moves partitions from brokers that carry more than others, by the number of "
-        "partitions and the bytes in and out. A broker that joins gets its share that way.",
+        doc="Whether the active controller moves partitions from brokers that carry more than others: bytes in and out "
+        "of single partitions and how busy event loops are; in an idle cluster numbers of partitions. A broker that "
+        "joins gets its share that way.",
         used_by="controller/balancing",
     )
     interval_ms: int = setting(

@@ -31,6 +31,7 @@ class Part:
     bytes_per_second: float = 0.0
     moved_s_ago: float | None = None
     is_movable: bool = True
+    read: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Node:
     node: NodeId
     is_usable: bool = True
     cpu: float = 0.0
+    rack: str | None = None
 
 
 def brokers(count: int) -> list[Node]:
@@ -61,6 +63,7 @@ def seen(nodes: list[Node], found: list[Part]) -> list[BalancedBroker]:
             partitions=counts[node.node],
             bytes_per_second=rates[node.node],
             cpu=node.cpu,
+            rack=node.rack,
             is_usable=node.is_usable,
         )
         for node in nodes
@@ -73,7 +76,10 @@ def planned(nodes: list[Node], found: list[Part], **limits: int) -> list[Planned
         if part.is_movable:
             movable[part.leader].append(
                 BalancedPartition(
-                    stream=part.stream, bytes_per_second=part.bytes_per_second, moved_s_ago=part.moved_s_ago
+                    stream=part.stream,
+                    bytes_per_second=part.bytes_per_second,
+                    read_bytes_per_second=part.read,
+                    moved_s_ago=part.moved_s_ago,
                 )
             )
     return plan(seen(nodes, found), movable, **limits)
@@ -140,6 +146,47 @@ def test_a_busy_broker_is_given_nothing() -> None:
     assert {move.target for move in moves} == {NodeId(1)}
 
 
+def test_a_loop_that_is_busier_than_the_others_gives() -> None:
+    """The same partitions and bytes, but small batches: what they cost is not in their bytes."""
+    cluster = [Node(NodeId(0), cpu=0.8), Node(NodeId(1), cpu=0.3), Node(NodeId(2), cpu=0.3)]
+    moves = planned(cluster, partitions(20, 20, 20, rate=100e3))
+    assert moves
+    assert {move.source for move in moves} == {NodeId(0)}
+    # Loops that have nothing to do say nothing.
+    idle = [Node(NodeId(0), cpu=0.08), Node(NodeId(1), cpu=0.03), Node(NodeId(2), cpu=0.03)]
+    assert planned(idle, partitions(20, 20, 20, rate=100e3)) == []
+
+
+def test_numbers_of_partitions_are_evened_out_by_those_that_carry_nothing() -> None:
+    busy = [Part(StreamId(900 + node), NodeId(node), bytes_per_second=10e6) for node in range(3)]
+    found = [*busy, *partitions(60, 4, 4, rate=1e3)]
+    moves = planned(brokers(3), found)
+    assert all(move.is_by_count and move.stream < 900 for move in moves)
+    assert led(moved(found, moves))[0] <= 30
+    # Not by what carries something.
+    assert planned(brokers(3), [*busy, *partitions(12, 1, 1, rate=200e3)]) != []
+    heavy = [
+        Part(StreamId(number), NodeId(0 if number < 12 else 1), 1e6 if number < 12 else 12e6) for number in range(13)
+    ]
+    assert planned(brokers(2), heavy) == []
+
+
+def test_of_partitions_that_help_as_much_the_one_that_is_read_least_goes() -> None:
+    found = [
+        Part(StreamId(number), NodeId(0), bytes_per_second=1e6, read=0.0 if number == 7 else 0.5e6)
+        for number in range(10)
+    ]
+    first, *_rest = planned(brokers(2), found)
+    assert first.stream == 7
+
+
+def test_of_targets_that_carry_as_little_one_in_the_same_zone_is_chosen() -> None:
+    cluster = [Node(NodeId(0), rack="a"), Node(NodeId(1), rack="b"), Node(NodeId(2), rack="a")]
+    assert planned(cluster, partitions(41, 20, 20))[0].target == 2
+    # The zone weighs less than the load.
+    assert planned(cluster, partitions(41, 10, 20))[0].target == 1
+
+
 def test_who_drains_neither_gives_nor_takes() -> None:
     """Draining is somebody else's: it has its own moves."""
     cluster = [*brokers(2), Node(NodeId(2), is_usable=False)]
@@ -161,8 +208,11 @@ def test_a_plan_is_bounded() -> None:
 
 def test_a_move_says_why_and_what_it_changes() -> None:
     (move, *_rest) = planned(brokers(2), partitions(10, 0))
-    assert move.reason == "broker 0 carries 2.00 of the mean and broker 1 0.00"
-    assert move.expected == "1.80 and 0.20"
+    assert move.reason == (
+        "broker 0 leads 2.00 of the mean number of partitions and broker 1 0.00: 10 and 0 partitions, "
+        "0.00 and 0.00 MB/s, loops 0% and 0% busy"
+    )
+    assert move.expected == "1.80 and 0.20 of the mean, 0.00 MB/s on broker 1"
     assert (move.source, move.target) == (0, 1)
 
 
@@ -189,6 +239,15 @@ def test_every_move_helps_and_none_is_undone(drawn: list[tuple[int, float]]) -> 
         before = now
         plans += 1
         assert plans < 20
+
+
+@given(RATES, st.lists(st.floats(0, 1), min_size=5, max_size=5))
+def test_busy_loops_and_zones_change_nothing_of_that(drawn: list[tuple[int, float]], cpus: list[float]) -> None:
+    cluster = [Node(NodeId(node), cpu=cpu, rack=f"zone-{node % 2}") for node, cpu in enumerate(cpus)]
+    found = cluster_of(drawn)
+    for move in planned(cluster, found):
+        assert max(move.source_share[1], move.target_share[1]) < move.source_share[0]
+        assert cpus[move.target] <= BUSY
 
 
 @given(RATES)

@@ -1,16 +1,19 @@
 """The balancer at work: what it sees of the metadata, what it records, and what it remembers."""
 
+import asyncio
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import prometheus_client
 import pytest
 
 from automq.controller import balancing as module
 from automq.controller import moves
-from automq.controller.balancer import COOL_DOWN_S, PlannedMove
+from automq.controller.balancer import COOL_DOWN_S, MOVES_MAX, PlannedMove, shares
 from automq.controller.balancing import Balancing
-from automq.controller.model import BrokerLoad
+from automq.controller.known_loads import SETTLED_S
+from automq.controller.model import BrokerLoad, PartitionLoad
 from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
 from automq.metadata.image import BROKER_RESOURCE, DRAINING_CONFIG, EMPTY, MetadataImage
 from automq.metadata.move_records import MoveCause
@@ -29,6 +32,7 @@ from automq.metadata.records import (
 from automq.metadata.replay import replay_all
 from automq.replicated.machine import Decision
 from automq.runtime.clock import Clock
+from automq.runtime.turns import in_turns
 
 A, B = (NodeId(1), BrokerEpoch(1)), (NodeId(2), BrokerEpoch(2))
 TOPIC = TopicId(uuid.UUID(int=1))
@@ -48,9 +52,9 @@ class StoppedClock(Clock):
         return 5
 
 
-def cluster(*brokers: tuple[NodeId, BrokerEpoch]) -> MetadataImage:
+def cluster(*brokers: tuple[NodeId, BrokerEpoch], count: int = PARTITIONS) -> MetadataImage:
     """All partitions on A."""
-    parts = tuple(NewPartition(index=n, stream=StreamId(n + 1), leader=A[0]) for n in range(PARTITIONS))
+    parts = tuple(NewPartition(index=n, stream=StreamId(n + 1), leader=A[0]) for n in range(count))
     return replay_all(
         EMPTY,
         [
@@ -86,8 +90,8 @@ class World:
         """Everything that moves is where it should be, as if by a fresh start."""
         targets = {stream: move.target[0] for stream, move in self.image.moves.items()}
         parts = tuple(
-            NewPartition(index=n, stream=StreamId(n + 1), leader=targets.get(StreamId(n + 1), A[0]))
-            for n in range(PARTITIONS)
+            NewPartition(index=part.index, stream=part.stream, leader=targets.get(part.stream, part.leader))
+            for part in self.image.topics()[0].partitions
         )
         self.image = replay_all(
             EMPTY,
@@ -109,7 +113,7 @@ async def test_a_broker_that_joins_is_given_half() -> None:
     assert len(record.partitions) == 5
     assert world.counter._value.get() == 5
     assert [move.planned.source for move in world.balancing.history] == [A[0]] * 5
-    assert world.balancing.shares() == {A[0]: 1.0, B[0]: 1.0}
+    assert shares((await world.balancing.look()).brokers) == {A[0]: 1.0, B[0]: 1.0}
 
 
 async def test_nothing_is_recorded_while_what_was_planned_is_under_way_or_has_arrived() -> None:
@@ -124,9 +128,19 @@ async def test_nothing_is_recorded_while_what_was_planned_is_under_way_or_has_ar
 
 async def test_one_broker_alone_is_nothing_to_balance() -> None:
     world = World(cluster(A))
-    assert await world.balancing.planned() == ()
+    assert (await world.balancing.look()).moves == ()
     await world.balancing.step()
     assert world.recorded == []
+
+
+def told(*, of: range, each: int, heaviest: Mapping[int, int] | None = None) -> BrokerLoad:
+    """Partitions that carry `each`, and a few of `heaviest`."""
+    named = {} if heaviest is None else heaviest
+    return BrokerLoad(
+        in_bytes_per_second=each * (len(of) - len(named)) + sum(named.values()),
+        partitions=len(of),
+        heaviest=[PartitionLoad(StreamId(stream), rate, 0) for stream, rate in named.items()],
+    )
 
 
 async def test_bytes_that_heartbeats_tell_count() -> None:
@@ -135,28 +149,76 @@ async def test_bytes_that_heartbeats_tell_count() -> None:
     await world.balancing.step()
     world.arrive()
     world.clock.now_s += COOL_DOWN_S
-    assert await world.balancing.planned() == ()
+    assert (await world.balancing.look()).moves == ()
+    world.loads = {A[0]: told(of=range(5), each=2_000_000), B[0]: told(of=range(5), each=200_000)}
+    assert {(move.source, move.target) for move in (await world.balancing.look()).moves} == {(A[0], B[0])}
+
+
+async def test_the_partition_that_is_hot_is_the_one_that_goes() -> None:
+    """Two hot partitions of A, of which the metadata say nothing: one of them goes, and none of the idle ones."""
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    world.arrive()
+    world.clock.now_s += COOL_DOWN_S
+    hot = {part.stream for part in world.image.topics()[0].partitions if part.leader == A[0]}
+    hot = set(sorted(hot)[1:3])
     world.loads = {
-        A[0]: BrokerLoad(in_bytes_per_second=8_000_000, out_bytes_per_second=2_000_000),
-        B[0]: BrokerLoad(in_bytes_per_second=1_000_000),
+        A[0]: told(of=range(5), each=1_000, heaviest=dict.fromkeys(hot, 9_000_000)),
+        B[0]: told(of=range(5), each=1_000),
     }
-    assert {(move.source, move.target) for move in await world.balancing.planned()} == {(A[0], B[0])}
+    found = (await world.balancing.look()).moves
+    assert [move.stream in hot for move in found] == [True]
+    assert found[0].bytes_per_second == 9_000_000
+    assert found[0].reason.endswith("5 and 5 partitions, 18.00 and 0.01 MB/s, loops 0% and 0% busy")
+
+
+async def test_what_has_arrived_counts_as_what_it_was_until_its_new_leader_has_seen_enough_of_it() -> None:
+    """Else the target looks idle and is given more; and the source, which tells of it once more, looks heavy."""
+    world = World(cluster(A, B))
+    world.loads = {A[0]: told(of=range(10), each=1_000_000), B[0]: BrokerLoad(heaviest=[])}
+    await world.balancing.step()
+    gone = set(world.image.moves)
+    assert len(gone) == 5
+    world.arrive()
+    world.clock.now_s += 10
+    world.loads = {
+        A[0]: told(of=range(10), each=1_000_000, heaviest=dict.fromkeys(gone, 1_000_000)),
+        B[0]: told(of=range(5), each=0, heaviest=dict.fromkeys(gone, 1)),
+    }
+    look = await world.balancing.look()
+    assert shares(look.brokers) == {A[0]: 1.0, B[0]: 1.0}
+    assert look.moves == ()
+    world.clock.now_s += SETTLED_S
+    assert shares((await world.balancing.look()).brokers)[A[0]] > 1.3
+
+
+async def test_moves_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOVES_MAX", 3)
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    assert len(world.image.moves) == 3
+    world.recorded = []
+    await world.balancing.step()
+    assert world.recorded == []
+    world.arrive()
+    await world.balancing.step()
+    assert len(world.image.moves) == 2
 
 
 async def test_what_has_just_moved_stays_for_a_while() -> None:
     world = World(cluster(A, B))
     await world.balancing.step()
     world.arrive()
-    world.loads = {B[0]: BrokerLoad(in_bytes_per_second=10_000_000)}
-    assert await world.balancing.planned() == []
+    world.loads = {B[0]: told(of=range(5), each=2_000_000)}
+    assert (await world.balancing.look()).moves == []
     world.clock.now_s += COOL_DOWN_S
-    assert {move.source for move in await world.balancing.planned()} == {B[0]}
+    assert {move.source for move in (await world.balancing.look()).moves} == {B[0]}
 
 
 async def test_a_busy_broker_gets_nothing() -> None:
     world = World(cluster(A, B))
     world.loads = {B[0]: BrokerLoad(request_cpu_percent=95)}
-    assert await world.balancing.planned() == []
+    assert (await world.balancing.look()).moves == []
 
 
 @pytest.mark.parametrize(
@@ -168,13 +230,13 @@ async def test_a_busy_broker_gets_nothing() -> None:
 )
 async def test_nothing_goes_to_a_broker_that_went_away_meanwhile(change: MetadataRecord) -> None:
     world = World(cluster(A, B))
-    wanted = await world.balancing.planned()
+    wanted = (await world.balancing.look()).moves
     assert moves.balance(replay_all(world.image, [change]), wanted).response == []
 
 
 async def test_what_was_deleted_damaged_or_asked_for_elsewhere_meanwhile_is_left_alone() -> None:
     world = World(cluster(A, B))
-    wanted = await world.balancing.planned()
+    wanted = (await world.balancing.look()).moves
     damaged, deleted, *rest = [move.stream for move in wanted]
     image = replay_all(
         world.image,
@@ -191,13 +253,35 @@ async def test_what_was_deleted_damaged_or_asked_for_elsewhere_meanwhile_is_left
 async def test_a_hundred_thousand_partitions_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(cluster(A, B))
     monkeypatch.setattr(module, "LOOK_PARTITIONS", 3)
-    spent = list(world.balancing._movable(world.image, {A[0]: 0.0}))
+    known = (await world.balancing.look()).known
+    spent = list(world.balancing._movable(world.image, known, [A[0]]))
     assert spent == [module.LOOK_US] * (PARTITIONS // 3)
 
 
+async def test_ten_thousand_partitions_are_planned_in_bounded_turns() -> None:
+    """Of those that count the same only as many are candidates as a plan can use, so that the plan is one turn."""
+    world = World(cluster(A, B, count=10_000))
+    world.loads = {
+        A[0]: told(of=range(10_000), each=1_000, heaviest={stream: 9_000 + stream for stream in range(1, 501)}),
+        B[0]: BrokerLoad(heaviest=[]),
+    }
+    looking = asyncio.ensure_future(world.balancing.look())
+    turns = []
+    while not looking.done():
+        began = time.thread_time()
+        await asyncio.sleep(0)
+        turns.append(time.thread_time() - began)
+    look = looking.result()
+    movable = await in_turns(world.balancing._movable(world.image, look.known, [A[0]]))
+    assert len(look.moves) == MOVES_MAX
+    assert len(movable[A[0]]) == 500 + MOVES_MAX
+    # All but the longest: a collection of garbage is nobody's turn.
+    assert sorted(turns)[-2] < 0.02, sorted(turns)[-3:]
+
+
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOVED_KEPT_MAX", 2)
+    monkeypatch.setattr(module, "SENT_KEPT_MAX", 2)
     world = World(cluster(A, B))
     await world.balancing.step()
-    assert len(world.balancing._moved_at) == 2
+    assert len(world.balancing._sent) == 2
     assert world.balancing.history.maxlen == module.KEPT_MAX

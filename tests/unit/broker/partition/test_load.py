@@ -50,7 +50,7 @@ def test_a_burst_of_one_that_was_idle_for_long_is_spread() -> None:
     world.measure(after_s=1_000)
     idle.appended(2_000_000, 1)
     (rate,) = world.measure().heaviest
-    assert 150_000 < rate.in_bytes < 250_000
+    assert 50_000 < rate.in_bytes < 80_000
 
 
 def test_a_steady_rate_is_told_as_it_is_and_fades_when_it_ends() -> None:
@@ -61,10 +61,10 @@ def test_a_steady_rate_is_told_as_it_is_and_fades_when_it_ends() -> None:
         measured = world.measure()
     assert measured.heaviest == [PartitionRate(StreamId(1), 1_000, 0)]
     assert round(measured.in_bytes) == 1_000
-    for _ in range(10):
+    for _ in range(30):
         faded = world.measure()
     assert 0 < faded.in_bytes < 200
-    for _ in range(40):
+    for _ in range(120):
         faded = world.measure()
     assert faded == Measured(0.0, 0.0, [])
     assert world.loads._rates == {}

@@ -49,9 +49,9 @@ async def test_load_is_told_by_partition_and_only_when_it_was_measured_anew() ->
     assert heaviest.stream == partition.stream_id
     assert heaviest.in_bytes == heaviest.out_bytes == told.in_bytes_per_second == told.out_bytes_per_second
     assert 5_000 < heaviest.in_bytes < 20_000
-    assert 10 < told.request_cpu_percent < 50
+    assert 0 < told.request_cpu_percent < 50
     assert report.load().heaviest is None
-    await asyncio.sleep(10 * MEASURE_S)
+    await asyncio.sleep(50 * MEASURE_S)
     assert report.load().request_cpu_percent == pytest.approx(50, abs=1)
     running.cancel()
     await path.close()
