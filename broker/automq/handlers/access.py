@@ -14,14 +14,16 @@ from automq.handlers.context import Handler, RequestContext
 from automq.ids import TopicId
 from automq.metadata.image import BROKER_RESOURCE, TOPIC_RESOURCE
 from automq.protocol.apis import Api
-from automq.protocol.error_response import error_response
+from automq.protocol.error_response import error_response_in_parts
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages import admin, admin_cluster, controller, fetch, group, group_admin, offset, security
 from automq.protocol.messages import quotas as quota_messages
 from automq.protocol.messages import transaction_admin as transactions
 from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import ZERO_UUID, Message
+from automq.runtime.turns import in_turns
 from automq.security.authorizer import CLUSTER, Operation, Resource, ResourceType
+from automq.steps import Steps
 
 Answer = TypeVar("Answer", Message, Message | EncodedMetadata)
 
@@ -153,21 +155,27 @@ RULES: Final[Mapping[type[Message], Sequence[Whole | Each]]] = {
 """What is not here asks itself (Produce, Fetch and handlers that say so), or needs nothing: ApiVersions."""
 
 
+# About how long one thing of a request takes to be allowed or refused.
+CHECK_US: Final = 3
+
+
 async def answer_allowed(
     api: Api, handler: Handler, context: RequestContext, request: Message
 ) -> Message | EncodedMetadata:
     """The handler's answer to what the client may ask, and refusals for the rest. Raises what the handler raises."""
+    if not context.session.has_rules:
+        return await handler(context, request)
     refusals: list[tuple[str, Message]] = []
     for rule in RULES.get(type(request), ()):
         if isinstance(rule, Whole):
             resource = rule.resource(request)
             if not context.allows(rule.operation, resource):
-                return _refused(api, context, request, refusal(resource))
+                return await in_turns(_refused(api, context, request, refusal(resource)))
             continue
-        allowed, problems = _split(rule, context, getattr(request, rule.asked) or [])
+        allowed, problems = await in_turns(_split(rule, context, getattr(request, rule.asked) or []))
         for error, things in problems:
             part = _with(request, rule.asked, things)
-            refusals.append((rule.answered, _refused(api, context, part, error)))
+            refusals.append((rule.answered, await in_turns(_refused(api, context, part, error))))
         if problems:
             if not allowed:
                 # The handler is not asked: an empty array may mean everything.
@@ -178,7 +186,7 @@ async def answer_allowed(
 
 def _split(
     rule: Each, context: RequestContext, things: Sequence[Any]
-) -> tuple[list[Any], list[tuple[ApiError, list[Any]]]]:
+) -> Steps[tuple[list[Any], list[tuple[ApiError, list[Any]]]]]:
     """What is allowed, and what is not, by its error."""
     allowed: list[Any] = []
     refused: dict[ErrorCode, tuple[ApiError, list[Any]]] = {}
@@ -189,6 +197,7 @@ def _split(
             refused.setdefault(error.code, (error, []))[1].append(thing)
         else:
             allowed.append(thing)
+        yield CHECK_US
     return allowed, list(refused.values())
 
 
@@ -196,8 +205,10 @@ def _with(request: Any, field: str, things: list[Any]) -> Any:
     return dataclasses.replace(request, **{field: things})
 
 
-def _refused(api: Api, context: RequestContext, request: Message, error: ApiError) -> Message:
-    return error_response(api.response_class, request, context.version, code=int(error.code), message=error.message)
+def _refused(api: Api, context: RequestContext, request: Message, error: ApiError) -> Steps[Message]:
+    return error_response_in_parts(
+        api.response_class, request, context.version, code=int(error.code), message=error.message
+    )
 
 
 def _merged(response: Answer, refusals: Sequence[tuple[str, Message]]) -> Answer:

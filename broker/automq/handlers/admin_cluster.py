@@ -20,6 +20,11 @@ from automq.protocol.messages.admin_cluster import (
     DescribeLogDirsTopic,
 )
 from automq.protocol.schema import Message
+from automq.runtime.turns import Pace
+
+# About how long it takes to look at a topic, and to size a partition.
+TOPIC_US: Final = 2
+PARTITION_US: Final = 8
 
 
 async def handle_describe_log_dirs(context: RequestContext, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse:
@@ -29,39 +34,40 @@ async def handle_describe_log_dirs(context: RequestContext, request: DescribeLog
     moves here, or lies in a write-ahead log that is recovered here, is shown as a replica that is still being copied:
     a broker that shows none at all has nothing.
     """
-    image = context.services.metadata.image
+    image, pace = context.services.metadata.image, Pace()
     expected = _expected(context, image)
-    asked = None if request.topics is None else {entry.topic: set(entry.partitions) for entry in request.topics}
+    asked: dict[str, set[int]] | None = None if request.topics is None else {}
+    for entry in request.topics or ():
+        assert asked is not None
+        asked.setdefault(entry.topic, set()).update(entry.partitions)
+        await pace.spend(TOPIC_US + len(entry.partitions) // 10)
     whole: list[DescribeLogDirsTopic] = []
     damaged: list[DescribeLogDirsTopic] = []
     for topic in image.topics():
+        await pace.spend(TOPIC_US)
         if asked is not None and topic.name not in asked:
             continue
-        ours = [
-            partition
-            for partition in topic.partitions
-            if partition.leader == context.services.node and (asked is None or partition.index in asked[topic.name])
-        ]
-        for found, is_damaged in ((whole, False), (damaged, True)):
-            partitions = [
-                DescribeLogDirsPartition(
-                    partition_index=partition.index, partition_size=_size(context, image, topic.name, partition)
+        here = DescribeLogDirsTopic(name=topic.name), DescribeLogDirsTopic(name=topic.name)
+        coming: list[DescribeLogDirsPartition] = []
+        for partition in topic.partitions:
+            await pace.spend(PARTITION_US)
+            if asked is not None and partition.index not in asked[topic.name]:
+                continue
+            if partition.leader == context.services.node:
+                is_damaged = context.services.partitions.is_quarantined(topic.name, partition.index)
+                size = _size(context, image, topic.name, partition)
+                here[is_damaged].partitions.append(
+                    DescribeLogDirsPartition(partition_index=partition.index, partition_size=size)
                 )
-                for partition in ours
-                if context.services.partitions.is_quarantined(topic.name, partition.index) is is_damaged
-            ]
-            if not is_damaged:
-                partitions += [
-                    DescribeLogDirsPartition(
-                        partition_index=partition.index,
-                        partition_size=_committed(image, partition),
-                        is_future_key=True,
-                    )
-                    for partition in topic.partitions
-                    if partition.stream in expected and (asked is None or partition.index in asked[topic.name])
-                ]
-            if partitions:
-                found.append(DescribeLogDirsTopic(name=topic.name, partitions=partitions))
+            if partition.stream in expected:
+                size = _committed(image, partition)
+                coming.append(
+                    DescribeLogDirsPartition(partition_index=partition.index, partition_size=size, is_future_key=True)
+                )
+        here[False].partitions.extend(coming)
+        for found, entry_here in zip((whole, damaged), here, strict=True):
+            if entry_here.partitions:
+                found.append(entry_here)
     folder = _folder(context)
     results = [DescribeLogDirsResult(log_dir=folder, topics=whole)]
     if damaged:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from automq.controller.model import ConfigAlteration, ConfigChange
@@ -41,6 +41,8 @@ from automq.protocol.messages.admin_cluster import (
     ListConfigResourcesResponse,
 )
 from automq.protocol.schema import Message
+from automq.runtime.turns import Pace, in_turns, map_in_turns
+from automq.steps import Steps
 
 # The requests have no time-out of their own; clients give up after 30 s by default.
 ALTERATION_TIMEOUT_MS: Final = 25_000
@@ -51,15 +53,22 @@ _LISTED: Final = frozenset(
 _ALTERED: Final = _LISTED - {BROKER_LOGGER_RESOURCE}
 """What AlterConfigs, the old way, may be about."""
 
+# About how long a resource takes, a config of it, an answer and a name.
+RESOURCE_US: Final = 4
+CONFIG_US: Final = 2
+ANSWER_US: Final = 3
+NAME_US: Final = 2
+
 Resource = tuple[int, str]
 
 
 async def handle_describe_configs(context: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse:
     """One result a resource, from the durable image."""
     results: list[DescribeConfigsResult] = []
+    pace = Pace()
     for resource in request.resources:
         options = ViewOptions(
-            keys=resource.configuration_keys,
+            keys=None if resource.configuration_keys is None else frozenset(resource.configuration_keys),
             synonyms=request.include_synonyms,
             documentation=request.include_documentation,
         )
@@ -71,6 +80,7 @@ async def handle_describe_configs(context: RequestContext, request: DescribeConf
         except ApiError as refused:
             result.error_code, result.error_message = refused.code, refused.message
         results.append(result)
+        await pace.spend(RESOURCE_US + CONFIG_US * len(result.configs))
     return DescribeConfigsResponse(results=results)
 
 
@@ -133,35 +143,37 @@ async def handle_list_config_resources(
     elif not wanted <= _LISTED:
         return ListConfigResourcesResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
     image = context.services.metadata.image
-    names: dict[int, list[str]] = {
-        TOPIC_RESOURCE: [topic.name for topic in image.topics()],
-        BROKER_RESOURCE: [str(broker.node) for broker in image.brokers() if not broker.fenced],
-        BROKER_LOGGER_RESOURCE: [str(broker.node) for broker in image.brokers() if not broker.fenced],
+    brokers = [str(broker.node) for broker in image.brokers() if not broker.fenced]
+    names: dict[int, Iterable[str]] = {
+        TOPIC_RESOURCE: (topic.name for topic in image.topics()),
+        BROKER_RESOURCE: brokers,
+        BROKER_LOGGER_RESOURCE: brokers,
     }
-    return ListConfigResourcesResponse(
-        config_resources=[
-            ConfigResource(resource_name=name, resource_type=kind)
-            for kind in sorted(wanted)
-            for name in names.get(kind, [])
-        ]
-    )
+    response, pace = ListConfigResourcesResponse(), Pace()
+    for kind in sorted(wanted):
+        for name in names.get(kind, ()):
+            response.config_resources.append(ConfigResource(resource_name=name, resource_type=kind))
+            await pace.spend(NAME_US)
+    return response
 
 
 async def handle_alter_configs(context: RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse:
     """The old way: what is given replaces everything that was overridden."""
     alterations: dict[Resource, ConfigAlteration] = {}
+    pace = Pace()
     for resource in request.resources:
         key = (resource.resource_type, resource.resource_name)
         replacement = {config.name: config.value for config in resource.configs}
         alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], replacement=replacement)
+        await pace.spend(RESOURCE_US + len(resource.configs) // 4)
     asked = [(entry.resource_type, entry.resource_name) for entry in request.resources]
-    problems = _problems(context, asked, _ALTERED)
-    problems |= _fixed_keys(context, request.resources)
-    problems |= {
-        (entry.resource_type, entry.resource_name): problem
-        for entry in request.resources
-        if (problem := _keys_problem([config.name for config in entry.configs])) is not None
-    }
+    problems = await in_turns(_problems(context, asked, _ALTERED))
+    problems |= await in_turns(_fixed_keys(context, request.resources))
+    for resource in request.resources:
+        problem = _keys_problem([config.name for config in resource.configs])
+        if problem is not None:
+            problems[resource.resource_type, resource.resource_name] = problem
+        await pace.spend(RESOURCE_US + len(resource.configs) // 4)
     return AlterConfigsResponse(responses=await _alter(context, asked, alterations, problems, request.validate_only))
 
 
@@ -170,17 +182,19 @@ async def handle_incremental_alter_configs(
 ) -> IncrementalAlterConfigsResponse:
     """Set, delete, append to and subtract from single keys."""
     alterations: dict[Resource, ConfigAlteration] = {}
+    pace = Pace()
     asked = [(entry.resource_type, entry.resource_name) for entry in request.resources]
-    problems = _problems(context, asked, _LISTED)
-    problems |= _fixed_keys(context, request.resources)
+    problems = await in_turns(_problems(context, asked, _LISTED))
+    problems |= await in_turns(_fixed_keys(context, request.resources))
     for resource in request.resources:
         key = (resource.resource_type, resource.resource_name)
         if resource.resource_type == BROKER_LOGGER_RESOURCE and key not in problems:
             problems |= _logger_problem(key, [config.name for config in resource.configs])
-        changes = [
-            ConfigChange(name=config.name, operation=config.config_operation, value=config.value)
-            for config in resource.configs
-        ]
+        changes: list[ConfigChange] = []
+        for config in resource.configs:
+            changes.append(ConfigChange(name=config.name, operation=config.config_operation, value=config.value))
+            await pace.spend(CONFIG_US)
+        await pace.spend(RESOURCE_US)
         alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], changes=changes)
     return IncrementalAlterConfigsResponse(
         responses=await _alter(context, asked, alterations, problems, request.validate_only)
@@ -189,7 +203,7 @@ async def handle_incremental_alter_configs(
 
 def _problems(
     context: RequestContext, resources: Sequence[Resource], known: frozenset[int]
-) -> dict[Resource, Exception]:
+) -> Steps[dict[Resource, Exception]]:
     """What is wrong with a resource by itself; `known` are the kinds that the request may be about."""
     problems: dict[Resource, Exception] = {}
     for (kind, name), count in Counter(resources).items():
@@ -199,6 +213,7 @@ def _problems(
             _check_altered(context, kind, name, known)
         except ApiError as refused:
             problems[kind, name] = refused
+        yield RESOURCE_US
     return problems
 
 
@@ -229,7 +244,7 @@ def _logger_problem(key: Resource, names: Sequence[str]) -> dict[Resource, Excep
 
 def _fixed_keys(
     context: RequestContext, resources: Sequence[AlterConfigsResource | IncrementalAlterConfigsResource]
-) -> dict[Resource, Exception]:
+) -> Steps[dict[Resource, Exception]]:
     """Settings of a broker that only its settings file can change."""
     settings = context.services.broker_configs.entries.keys() - DYNAMIC_BROKER_CONFIGS.keys()
     problems: dict[Resource, Exception] = {}
@@ -241,6 +256,7 @@ def _fixed_keys(
                 f"Cannot update these configs dynamically: [{', '.join(sorted(fixed))}]. They are read when a broker "
                 "starts.",
             )
+        yield RESOURCE_US + len(resource.configs) // 8
     return problems
 
 
@@ -262,13 +278,11 @@ async def _alter(
     if wanted:
         change = context.services.controller.alter_configs(wanted, validate_only=validate_only)
         try:
-            outcomes |= {
-                (result.resource_type, result.resource_name): result.error
-                for result in await within(ALTERATION_TIMEOUT_MS, change)
-            }
+            for result in await within(ALTERATION_TIMEOUT_MS, change):
+                outcomes[result.resource_type, result.resource_name] = result.error
         except FAILURES as error:
             outcomes |= {(wish.resource_type, wish.resource_name): error for wish in wanted}
-    return [_altered(key, outcomes[key]) for key in asked]
+    return await map_in_turns(lambda key: _altered(key, outcomes[key]), asked, part_us=ANSWER_US)
 
 
 def _altered(key: Resource, error: Exception | None) -> AlterConfigsResourceResponse:

@@ -20,8 +20,11 @@ from automq.protocol.messages.controller import (
     TopicRequest,
 )
 from automq.protocol.schema import Message
+from automq.runtime.turns import Pace
 
 METADATA_TOPIC: Final = "__cluster_metadata"
+# About how long it takes to answer for a partition.
+PARTITION_US: Final = 2
 UNKNOWN: Final = "This server does not host this topic-partition."
 MESSAGES_SINCE: Final = 2
 NODES_SINCE: Final = 2
@@ -30,7 +33,7 @@ NODES_SINCE: Final = 2
 
 async def handle_describe_quorum(context: RequestContext, request: DescribeQuorumRequest) -> DescribeQuorumResponse:
     """The one partition of the metadata log; anything else is unknown."""
-    topics = [_topic(context, topic) for topic in request.topics]
+    topics = [await _topic(context, topic) for topic in request.topics]
     leader = context.services.controller.leader
     if context.version < NODES_SINCE or leader is None:
         return DescribeQuorumResponse(topics=topics)
@@ -47,8 +50,9 @@ async def handle_describe_quorum(context: RequestContext, request: DescribeQuoru
     )
 
 
-def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
+async def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
     partitions: list[PartitionData] = []
+    pace = Pace()
     for partition in asked.partitions:
         index = partition.partition_index
         if asked.topic_name == METADATA_TOPIC and index == 0:
@@ -58,6 +62,7 @@ def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
             if context.version >= MESSAGES_SINCE:
                 unknown.error_message = UNKNOWN
             partitions.append(unknown)
+        await pace.spend(PARTITION_US)
     return TopicData(topic_name=asked.topic_name, partitions=partitions)
 
 

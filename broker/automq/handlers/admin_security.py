@@ -24,6 +24,10 @@ from automq.protocol.messages.security import (
     DescribeUserScramCredentialsResult,
 )
 from automq.protocol.schema import Message
+from automq.runtime.turns import Pace
+
+# About how long it takes to answer for a user.
+USER_US: Final = 2
 
 NO_AUTHORIZER: Final = "No Authorizer is configured."
 
@@ -52,6 +56,7 @@ async def handle_describe_user_scram_credentials(
 ) -> DescribeUserScramCredentialsResponse:
     """There are no users: none when all are asked for, RESOURCE_NOT_FOUND for each that is named."""
     results: list[DescribeUserScramCredentialsResult] = []
+    pace = Pace()
     for name, count in Counter(user.name for user in request.users or []).items():
         if count > 1:
             code = ErrorCode.DUPLICATE_RESOURCE
@@ -60,6 +65,7 @@ async def handle_describe_user_scram_credentials(
             code = ErrorCode.RESOURCE_NOT_FOUND
             message = f"Attempt to describe a user credential that does not exist: {name}"
         results.append(DescribeUserScramCredentialsResult(user=name, error_code=code, error_message=message))
+        await pace.spend(USER_US)
     return DescribeUserScramCredentialsResponse(error_message="", results=results)
 
 

@@ -29,23 +29,33 @@ from automq.protocol.messages.admin import (
     DeleteTopicState,
 )
 from automq.protocol.schema import ZERO_UUID, Message
+from automq.runtime.turns import Pace, in_turns, map_in_turns
 from automq.security.authorizer import Operation, Resource, ResourceType
+from automq.steps import Steps
+
+
+# About how long a topic takes or a list of replicas, and one that was made, with its configs.
+SPEC_US: Final = 4
+CREATED_US: Final = 150
 
 
 async def handle_create_topics(context: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """One result a topic. Any replication factor is taken and shown back: the object store replicates."""
     answers: dict[str, CreatableTopicResult] = {}
     specs: list[TopicSpec] = []
+    pace = Pace()
     for topic in request.topics:
         try:
-            specs.append(_spec(topic))
+            specs.append(await in_turns(_spec(topic)))
         except ApiError as refused:
             answers[topic.name] = _not_created(topic.name, refused)
+        await pace.spend(SPEC_US)
     creation = context.services.controller.create_topics(specs, validate_only=request.validate_only)
     configs = {spec.name: spec.configs for spec in specs}
     try:
         for result in await within(request.timeout, creation):
             answers[result.name] = _created(context, result, configs[result.name])
+            await pace.spend(SPEC_US if result.error is not None else CREATED_US)
     except FAILURES as error:
         answers |= {spec.name: _not_created(spec.name, error) for spec in specs}
     return CreateTopicsResponse(
@@ -53,7 +63,7 @@ async def handle_create_topics(context: RequestContext, request: CreateTopicsReq
     )
 
 
-def _spec(topic: CreatableTopic) -> TopicSpec:
+def _spec(topic: CreatableTopic) -> Steps[TopicSpec]:
     """What the controller is asked. Raises ApiError for what it cannot be asked."""
     configs = {config.name: config.value for config in topic.configs}
     if not topic.assignments:
@@ -67,7 +77,10 @@ def _spec(topic: CreatableTopic) -> TopicSpec:
         if number != -1:
             message = f"A manual partition assignment was specified, but {what} was not set to -1."
             raise ApiError(ErrorCode.INVALID_REQUEST, message)
-    assignments = {entry.partition_index: [NodeId(n) for n in entry.broker_ids] for entry in topic.assignments}
+    assignments: dict[int, Sequence[NodeId]] = {}
+    for entry in topic.assignments:
+        assignments[entry.partition_index] = [NodeId(node) for node in entry.broker_ids]
+        yield SPEC_US
     if len(assignments) != len(topic.assignments):
         raise ApiError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "A partition is assigned twice.")
     return TopicSpec(name=topic.name, assignments=assignments, configs=configs)
@@ -97,23 +110,33 @@ async def handle_delete_topics(context: RequestContext, request: DeleteTopicsReq
     """By name, or from version 6 by id; one result for each that is asked, in order."""
     asked = request.topics if context.version >= 6 else [DeleteTopicState(name=name) for name in request.topic_names]
     counts = Counter((state.name, state.topic_id) for state in asked)
-    problems = {key: _deletion_problem(context, key[0], TopicId(key[1]), count) for key, count in counts.items()}
-    keys = {key: TopicId(key[1]) if key[0] is None else key[0] for key, problem in problems.items() if problem is None}
-    image = context.services.metadata.image
-    # Of what may not be deleted the name stays unsaid.
-    names = {key: topic.name for key in keys if (topic := image.topic_by_id(TopicId(key[1]))) is not None}
-    results: dict[tuple[str | None, uuid.UUID], Exception | TopicResult] = {
-        key: problem for key, problem in problems.items() if problem is not None
-    }
+    image, pace = context.services.metadata.image, Pace()
+    keys: dict[tuple[str | None, uuid.UUID], str | TopicId] = {}
+    names: dict[tuple[str | None, uuid.UUID], str] = {}
+    """Of what may not be deleted the name stays unsaid."""
+    results: dict[tuple[str | None, uuid.UUID], Exception | TopicResult] = {}
+    for key, count in counts.items():
+        problem = _deletion_problem(context, key[0], TopicId(key[1]), count)
+        if problem is not None:
+            results[key] = problem
+        else:
+            keys[key] = TopicId(key[1]) if key[0] is None else key[0]
+            topic = image.topic_by_id(TopicId(key[1]))
+            if topic is not None:
+                names[key] = topic.name
+        await pace.spend(SPEC_US)
     if keys:
         deletion = context.services.controller.delete_topics(list(keys.values()))
         try:
             results |= dict(zip(keys, await within(request.timeout, deletion), strict=True))
         except FAILURES as error:
             results |= dict.fromkeys(keys, error)
-    return DeleteTopicsResponse(
-        responses=[_deleted(key[0] if key[0] is not None else names.get(key), key[1], results[key]) for key in counts]
-    )
+    response = DeleteTopicsResponse()
+    for key in counts:
+        name = key[0] if key[0] is not None else names.get(key)
+        response.responses.append(_deleted(name, key[1], results[key]))
+        await pace.spend(SPEC_US)
+    return response
 
 
 def _deletion_problem(context: RequestContext, name: str | None, topic_id: TopicId, count: int) -> ApiError | None:
@@ -149,21 +172,27 @@ async def handle_create_partitions(
     context: RequestContext, request: CreatePartitionsRequest
 ) -> CreatePartitionsResponse:
     """Topics only grow."""
-    growth = context.services.controller.create_partitions(
-        [_growth(topic) for topic in request.topics], validate_only=request.validate_only
-    )
+    pace, specs = Pace(), []
+    for topic in request.topics:
+        specs.append(await in_turns(_growth(topic)))
+        await pace.spend(SPEC_US)
+    growth = context.services.controller.create_partitions(specs, validate_only=request.validate_only)
     answers: dict[str, Exception | None]
     try:
         answers = {result.name: result.error for result in await within(request.timeout, growth)}
     except FAILURES as error:
         answers = {topic.name: error for topic in request.topics}
-    return CreatePartitionsResponse(results=[_grown(name, error) for name, error in answers.items()])
+    results = await map_in_turns(lambda name: _grown(name, answers[name]), answers, part_us=SPEC_US)
+    return CreatePartitionsResponse(results=results)
 
 
-def _growth(topic: CreatePartitionsTopic) -> PartitionsSpec:
-    assignments: Sequence[Sequence[NodeId]] | None = None
+def _growth(topic: CreatePartitionsTopic) -> Steps[PartitionsSpec]:
+    assignments: list[Sequence[NodeId]] | None = None
     if topic.assignments is not None:
-        assignments = [[NodeId(node) for node in entry.broker_ids] for entry in topic.assignments]
+        assignments = []
+        for entry in topic.assignments:
+            assignments.append([NodeId(node) for node in entry.broker_ids])
+            yield SPEC_US
     return PartitionsSpec(name=topic.name, count=topic.count, assignments=assignments)
 
 

@@ -34,6 +34,7 @@ from automq.protocol.messages.group_admin import (
     ListGroupsResponse,
 )
 from automq.protocol.schema import Message
+from automq.runtime.turns import Pace
 from automq.security.authorizer import CLUSTER, Operation, ResourceType
 
 # FindCoordinator.
@@ -51,14 +52,23 @@ _NAMED_PROTOCOL_SINCE: Final = 5
 """SyncGroup must say which protocol it thinks was chosen."""
 
 _BATCHED_LEAVE_SINCE: Final = 3
+
+# About how long it takes to answer for one group, nothing waited for.
+FIND_US: Final = 10
+DESCRIBE_US: Final = 30
+DELETE_US: Final = 20
+ALLOWED_US: Final = 2
 _GROUP_ID_NOT_FOUND_SINCE: Final = 6
 
 
 async def handle_find_coordinator(context: RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse:
     """Which broker coordinates a group, at its endpoint of the listener the request came in on."""
     if context.version >= _BATCHED_SINCE:
-        found = [await _find(context, request.key_type, key) for key in request.coordinator_keys]
-        return FindCoordinatorResponse(coordinators=found)
+        response, pace = FindCoordinatorResponse(), Pace()
+        for key in request.coordinator_keys:
+            response.coordinators.append(await _find(context, request.key_type, key))
+            await pace.spend(FIND_US)
+        return response
     found_one = await _find(context, request.key_type, request.key)
     return FindCoordinatorResponse(
         error_code=found_one.error_code,
@@ -157,14 +167,12 @@ async def handle_leave_group(context: RequestContext, request: LeaveGroupRequest
 async def handle_describe_groups(context: RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse:
     """State and members of each group."""
     with_operations = request.include_authorized_operations
-    return DescribeGroupsResponse(
-        groups=[
-            await _describe(
-                context, group, operations_of(context, (ResourceType.GROUP, group)) if with_operations else NOT_ASKED
-            )
-            for group in request.groups
-        ]
-    )
+    response, pace = DescribeGroupsResponse(), Pace()
+    for group in request.groups:
+        operations = operations_of(context, (ResourceType.GROUP, group)) if with_operations else NOT_ASKED
+        response.groups.append(await _describe(context, group, operations))
+        await pace.spend(DESCRIBE_US)
+    return response
 
 
 async def _describe(context: RequestContext, group_id: str, operations: int) -> DescribedGroup:
@@ -189,19 +197,25 @@ async def handle_list_groups(context: RequestContext, request: ListGroupsRequest
         types=frozenset(kind.lower() for kind in request.types_filter),
     )
     if not context.allows(Operation.DESCRIBE, CLUSTER):
-        groups = [group for group in groups if context.allows(Operation.DESCRIBE, (ResourceType.GROUP, group.group_id))]
+        allowed, pace = [], Pace()
+        for group in groups:
+            if context.allows(Operation.DESCRIBE, (ResourceType.GROUP, group.group_id)):
+                allowed.append(group)
+            await pace.spend(ALLOWED_US)
+        groups = allowed
     return ListGroupsResponse(groups=groups)
 
 
 async def handle_delete_groups(context: RequestContext, request: DeleteGroupsRequest) -> DeleteGroupsResponse:
     """Only empty groups can be deleted."""
-    response = DeleteGroupsResponse()
+    response, pace = DeleteGroupsResponse(), Pace()
     for group_id in dict.fromkeys(request.groups_names):
         try:
             code = await context.services.groups.delete_group(group_id)
         except ApiError as error:
             code = error_code_of(error)
         response.results.append(DeletableGroupResult(group_id=group_id, error_code=code))
+        await pace.spend(DELETE_US)
     return response
 
 

@@ -33,8 +33,9 @@ from automq.protocol.messages.offset import (
     OffsetFetchResponseTopics,
 )
 from automq.protocol.schema import Message
-from automq.runtime.turns import Pace
+from automq.runtime.turns import Pace, in_turns
 from automq.security.authorizer import Operation, ResourceType
+from automq.steps import Steps
 
 _TOPIC_IDS_SINCE: Final = 10
 _GROUP_ERRORS_SINCE: Final = 9
@@ -44,15 +45,17 @@ NO_OFFSET: Final = -1
 # About how long a topic of an answer takes, and a partition.
 TOPIC_US: Final = 5
 PARTITION_US: Final = 2
+GROUP_US: Final = 40
 PARTITIONS_A_PART: Final = 500
 
 
 async def handle_offset_commit(context: RequestContext, request: OffsetCommitRequest) -> OffsetCommitResponse:
     """Commits of topics that exist; every partition is answered in the order of the request."""
-    response = OffsetCommitResponse()
+    response, pace = OffsetCommitResponse(), Pace()
     known: list[tuple[OffsetCommitRequestTopic, OffsetCommitResponseTopic]] = []
     for topic in request.topics:
         error = _resolve(context, topic)
+        await pace.spend(TOPIC_US)
         answer = OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id)
         response.topics.append(answer)
         known_partitions = []
@@ -65,6 +68,7 @@ async def handle_offset_commit(context: RequestContext, request: OffsetCommitReq
             answer.partitions.append(
                 OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
             )
+            await pace.spend(PARTITION_US)
         topic.partitions = known_partitions
         if known_partitions:
             known.append((topic, answer))
@@ -80,22 +84,22 @@ async def _commit_known(
     known: list[tuple[OffsetCommitRequestTopic, OffsetCommitResponseTopic]],
 ) -> None:
     """Commit, and put the outcome of each partition into its answer."""
-    outcomes: dict[tuple[int, int], int] = {}
     failure: ErrorCode | None = None
+    committed = OffsetCommitResponse()
     try:
         committed = await context.services.groups.offset_commit(
             request, knows_group_errors=context.version >= _GROUP_ERRORS_SINCE
         )
     except ApiError as error:
         failure = error.code
-    else:
-        for position, done in enumerate(committed.topics):
-            outcomes |= {(position, partition.partition_index): partition.error_code for partition in done.partitions}
-    for position, (topic, answer) in enumerate(known):
-        asked = {partition.partition_index for partition in topic.partitions}
+    pace = Pace()
+    for position, (_topic, answer) in enumerate(known):
+        # Answered in the order of the request, those that there are; the others have their errors already.
+        outcomes = iter(committed.topics[position].partitions) if failure is None else None
         for partition in answer.partitions:
-            if partition.partition_index in asked and partition.error_code == ErrorCode.NONE:
-                partition.error_code = outcomes[position, partition.partition_index] if failure is None else failure
+            if partition.error_code == ErrorCode.NONE:
+                partition.error_code = next(outcomes).error_code if outcomes is not None else failure or ErrorCode.NONE
+            await pace.spend(PARTITION_US)
 
 
 def _resolve(context: RequestContext, topic: OffsetCommitRequestTopic | OffsetFetchRequestTopics) -> ErrorCode:
@@ -122,7 +126,11 @@ def _has_partition(context: RequestContext, name: str, index: int) -> bool:
 async def handle_offset_fetch(context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse:
     """One group, or from version 8 on several. No offset is ever unstable without transactions."""
     if context.version >= _BATCHED_SINCE:
-        return OffsetFetchResponse(groups=[await _fetch(context, group) for group in request.groups])
+        answer, pace = OffsetFetchResponse(), Pace()
+        for group in request.groups:
+            answer.groups.append(await _fetch(context, group))
+            await pace.spend(GROUP_US)
+        return answer
     topics = request.topics
     group = OffsetFetchRequestGroup(
         group_id=request.group_id,
@@ -132,7 +140,7 @@ async def handle_offset_fetch(context: RequestContext, request: OffsetFetchReque
     )
     fetched = await _fetch(context, group)
     if fetched.error_code and context.version < _TOP_LEVEL_ERROR_SINCE:
-        fetched.topics = _failed_topics(group, fetched.error_code)
+        fetched.topics = await in_turns(_failed_topics(group, fetched.error_code))
     response, pace = OffsetFetchResponse(error_code=fetched.error_code), Pace()
     fetched.topics.reverse()
     while fetched.topics:
@@ -164,16 +172,22 @@ async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> O
     except ApiError as error:
         return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
     if request.topics is not None and context.version >= _TOPIC_IDS_SINCE:
-        errors = [(topic, _resolve(context, topic)) for topic in request.topics]
-        unknown = [_failed_topic(topic, code) for topic, code in errors if code]
-        request.topics = [topic for topic, code in errors if not code]
+        known = []
+        for topic in request.topics:
+            code = _resolve(context, topic)
+            if code:
+                unknown.append(await in_turns(_failed_topic(topic, code)))
+            else:
+                known.append(topic)
+            await pace.spend(TOPIC_US)
+        request.topics = known
     if request.topics is not None:
         seen = []
         for topic in request.topics:
             if _is_seen(context, topic):
                 seen.append(topic)
             else:
-                unknown.append(_failed_topic(topic, refusal((ResourceType.TOPIC, "")).code))
+                unknown.append(await in_turns(_failed_topic(topic, refusal((ResourceType.TOPIC, "")).code)))
             await pace.spend(TOPIC_US)
         request.topics = seen
     try:
@@ -203,35 +217,43 @@ def _give_id(context: RequestContext, topic: OffsetFetchResponseTopics) -> bool:
     return found is not None
 
 
-def _failed_topics(request: OffsetFetchRequestGroup, code: int) -> list[OffsetFetchResponseTopics]:
-    return [_failed_topic(topic, code) for topic in request.topics or []]
+def _failed_topics(request: OffsetFetchRequestGroup, code: int) -> Steps[list[OffsetFetchResponseTopics]]:
+    failed: list[OffsetFetchResponseTopics] = []
+    for topic in request.topics or ():
+        failed.append((yield from _failed_topic(topic, code)))
+    return failed
 
 
-def _failed_topic(topic: OffsetFetchRequestTopics, code: int) -> OffsetFetchResponseTopics:
-    return OffsetFetchResponseTopics(
-        name=topic.name,
-        topic_id=topic.topic_id,
-        partitions=[
+def _failed_topic(topic: OffsetFetchRequestTopics, code: int) -> Steps[OffsetFetchResponseTopics]:
+    answer = OffsetFetchResponseTopics(name=topic.name, topic_id=topic.topic_id)
+    for index in topic.partition_indexes:
+        answer.partitions.append(
             OffsetFetchResponsePartitions(
                 partition_index=index, committed_offset=NO_OFFSET, metadata="", error_code=code
             )
-            for index in topic.partition_indexes
-        ],
-    )
+        )
+        yield PARTITION_US
+    yield TOPIC_US
+    return answer
 
 
 async def handle_offset_delete(context: RequestContext, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
     """Deletes offsets of topics that no member of the group reads; unknown partitions are told beside the others."""
     known: list[OffsetDeleteRequestTopic] = []
     unknown: dict[str, list[OffsetDeleteResponsePartition]] = {}
+    pace = Pace()
     for topic in request.topics:
-        partitions = [part for part in topic.partitions if _has_partition(context, topic.name, part.partition_index)]
-        missing = [part for part in topic.partitions if part not in partitions]
-        if missing:
-            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-            unknown.setdefault(topic.name, []).extend(
-                OffsetDeleteResponsePartition(partition_index=part.partition_index, error_code=code) for part in missing
-            )
+        partitions = []
+        for part in topic.partitions:
+            if _has_partition(context, topic.name, part.partition_index):
+                partitions.append(part)
+            else:
+                code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                unknown.setdefault(topic.name, []).append(
+                    OffsetDeleteResponsePartition(partition_index=part.partition_index, error_code=code)
+                )
+            await pace.spend(PARTITION_US)
+        await pace.spend(TOPIC_US)
         if partitions:
             known.append(OffsetDeleteRequestTopic(name=topic.name, partitions=partitions))
     # Whatever is known of the partitions, the group must be there.
@@ -240,9 +262,9 @@ async def handle_offset_delete(context: RequestContext, request: OffsetDeleteReq
         return response
     for done in response.topics:
         done.partitions = unknown.pop(done.name, []) + done.partitions
-    response.topics += [
-        OffsetDeleteResponseTopic(name=name, partitions=partitions) for name, partitions in unknown.items()
-    ]
+    for name, refused in unknown.items():
+        response.topics.append(OffsetDeleteResponseTopic(name=name, partitions=refused))
+        await pace.spend(TOPIC_US)
     return response
 
 

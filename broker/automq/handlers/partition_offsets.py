@@ -1,8 +1,8 @@
 """Handles questions about offsets and the removal of records: ListOffsets, OffsetForLeaderEpoch, DeleteRecords."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.deadline import before, deadline_after
@@ -30,8 +30,12 @@ from automq.protocol.messages.fetch import (
 )
 from automq.protocol.schema import Message
 from automq.replicated.machine import LogFailed, LogFenced
+from automq.runtime.turns import Pace
 from automq.s3stream.model import StreamError
 from automq.s3stream.ports import StoreError
+
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
 
 # What a question or a trim may fail with, one partition of a request alone.
 FAILURES: Final = (ApiError, StreamError, StoreError, LogFailed, LogFenced)
@@ -55,6 +59,10 @@ SPECIAL_SINCE: Final[Mapping[int, int]] = {
 
 READ_COMMITTED: Final = 1
 
+# About how long it takes to count a partition, and to find where an epoch of it ends.
+COUNT_US: Final = 1
+EPOCH_US: Final = 5
+
 # Partitions of one request that are looked up in objects at the same time: each may read a block.
 LOOKUPS_MAX: Final = 16
 
@@ -68,33 +76,48 @@ LEADER_EPOCH_SINCE = 4
 
 async def handle_list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
     """Offsets by time, and the special ones, each partition for itself."""
-    lookups = asyncio.Semaphore(LOOKUPS_MAX)
-    seen: dict[tuple[str, int], int] = {}
+    pace = Pace()
+    seen: set[tuple[str, int]] = set()
+    twice: set[tuple[str, int]] = set()
     for topic in request.topics:
         for asked in topic.partitions:
             key = (topic.name, asked.partition_index)
-            seen[key] = seen.get(key, 0) + 1
+            (twice if key in seen else seen).add(key)
+            await pace.spend(COUNT_US)
 
     async def answer(name: str, asked: ListOffsetsPartition) -> ListOffsetsPartitionResponse:
-        async with lookups:
-            try:
-                if seen[name, asked.partition_index] > 1:
-                    raise ApiError(ErrorCode.INVALID_REQUEST, "the partition is named twice")
-                return await _list_one(context, name, asked, request.isolation_level)
-            except FAILURES as error:
-                return ListOffsetsPartitionResponse(
-                    partition_index=asked.partition_index, error_code=error_code_of(error)
-                )
+        try:
+            if (name, asked.partition_index) in twice:
+                raise ApiError(ErrorCode.INVALID_REQUEST, "the partition is named twice")
+            return await _list_one(context, name, asked, request.isolation_level)
+        except FAILURES as error:
+            return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=error_code_of(error))
 
     return ListOffsetsResponse(
         topics=[
             ListOffsetsTopicResponse(
-                name=topic.name,
-                partitions=await asyncio.gather(*(answer(topic.name, asked) for asked in topic.partitions)),
+                name=topic.name, partitions=await _some_at_once(topic.name, topic.partitions, answer)
             )
             for topic in request.topics
         ]
     )
+
+
+async def _some_at_once(
+    name: str, partitions: Sequence[Asked], answer: Callable[[str, Asked], Coroutine[Any, Any, Answered]]
+) -> list[Answered]:
+    """The answers of a topic's partitions, `LOOKUPS_MAX` at the same time and no more tasks than these."""
+    answers: list[Answered | None] = [None] * len(partitions)
+    left = iter(range(len(partitions)))
+
+    async def work() -> None:
+        for place in left:
+            answers[place] = await answer(name, partitions[place])
+            # Not every answer waits for something.
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(work() for _ in range(min(LOOKUPS_MAX, len(partitions)))))
+    return [each for each in answers if each is not None]
 
 
 async def _list_one(
@@ -133,14 +156,14 @@ async def handle_offset_for_leader_epoch(
     context: RequestContext, request: OffsetForLeaderEpochRequest
 ) -> OffsetForLeaderEpochResponse:
     """Where leader epochs ended, for consumers that check whether what they read is still there."""
-    return OffsetForLeaderEpochResponse(
-        topics=[
-            OffsetForLeaderTopicResult(
-                topic=topic.topic, partitions=[_epoch_end(context, topic.topic, asked) for asked in topic.partitions]
-            )
-            for topic in request.topics
-        ]
-    )
+    response, pace = OffsetForLeaderEpochResponse(), Pace()
+    for topic in request.topics:
+        answer = OffsetForLeaderTopicResult(topic=topic.topic)
+        response.topics.append(answer)
+        for asked in topic.partitions:
+            answer.partitions.append(_epoch_end(context, topic.topic, asked))
+            await pace.spend(EPOCH_US)
+    return response
 
 
 def _epoch_end(context: RequestContext, name: str, asked: OffsetForLeaderPartition) -> EpochEndOffset:
@@ -155,23 +178,20 @@ def _epoch_end(context: RequestContext, name: str, asked: OffsetForLeaderPartiti
 
 async def handle_delete_records(context: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse:
     """Forget the records below an offset, each partition for itself."""
-    trims = asyncio.Semaphore(LOOKUPS_MAX)
     deadline = deadline_after(max(request.timeout, TRIM_TIMEOUT_MS_MIN))
 
     async def answer(name: str, asked: DeleteRecordsPartition) -> DeleteRecordsPartitionResult:
         result = DeleteRecordsPartitionResult(partition_index=asked.partition_index, low_watermark=-1)
-        async with trims:
-            try:
-                result.low_watermark = await before(deadline, _delete_one(context, name, asked))
-            except FAILURES as error:
-                result.error_code = error_code_of(error)
+        try:
+            result.low_watermark = await before(deadline, _delete_one(context, name, asked))
+        except FAILURES as error:
+            result.error_code = error_code_of(error)
         return result
 
     return DeleteRecordsResponse(
         topics=[
             DeleteRecordsTopicResult(
-                name=topic.name,
-                partitions=await asyncio.gather(*(answer(topic.name, asked) for asked in topic.partitions)),
+                name=topic.name, partitions=await _some_at_once(topic.name, topic.partitions, answer)
             )
             for topic in request.topics
         ]

@@ -5,6 +5,7 @@ from typing import Final
 
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of, error_message_of
+from automq.partition.producer_state import ProducerEntry
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.transaction_admin import (
     DescribeProducersRequest,
@@ -19,6 +20,11 @@ from automq.protocol.messages.transaction_admin import (
     TransactionState,
 )
 from automq.protocol.schema import Message
+from automq.runtime.turns import Pace, map_in_turns
+
+# About how long a part of an answer takes, and a partition.
+PART_US: Final = 2
+PARTITION_US: Final = 10
 
 STATES: Final = frozenset(
     {
@@ -46,30 +52,29 @@ async def handle_describe_transactions(
     _context: RequestContext, request: DescribeTransactionsRequest
 ) -> DescribeTransactionsResponse:
     """No transactional id is known."""
-    return DescribeTransactionsResponse(
-        transaction_states=[
-            TransactionState(transactional_id=name, error_code=ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
-            for name in request.transactional_ids
-        ]
-    )
+
+    def unknown(name: str) -> TransactionState:
+        return TransactionState(transactional_id=name, error_code=ErrorCode.TRANSACTIONAL_ID_NOT_FOUND)
+
+    states = await map_in_turns(unknown, request.transactional_ids, part_us=PART_US)
+    return DescribeTransactionsResponse(transaction_states=states)
 
 
 async def handle_describe_producers(
     context: RequestContext, request: DescribeProducersRequest
 ) -> DescribeProducersResponse:
     """The idempotent producers that a partition remembers."""
-    return DescribeProducersResponse(
-        topics=[
-            TopicResponse(
-                name=topic.name,
-                partitions=[_producers(context, topic.name, index) for index in topic.partition_indexes],
-            )
-            for topic in request.topics
-        ]
-    )
+    response, pace = DescribeProducersResponse(), Pace()
+    for topic in request.topics:
+        answer = TopicResponse(name=topic.name)
+        response.topics.append(answer)
+        for index in topic.partition_indexes:
+            answer.partitions.append(await _producers(context, topic.name, index))
+            await pace.spend(PARTITION_US)
+    return response
 
 
-def _producers(context: RequestContext, name: str, index: int) -> PartitionResponse:
+async def _producers(context: RequestContext, name: str, index: int) -> PartitionResponse:
     try:
         partition = context.services.partitions.get(name, index)
     except ApiError as error:
@@ -77,18 +82,17 @@ def _producers(context: RequestContext, name: str, index: int) -> PartitionRespo
         if message is None and code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION:
             message = "This server does not host this topic-partition."
         return PartitionResponse(partition_index=index, error_code=code, error_message=message)
-    return PartitionResponse(
-        partition_index=index,
-        active_producers=[
-            ProducerState(
-                producer_id=entry.producer_id,
-                producer_epoch=entry.epoch,
-                last_sequence=entry.batches[-1].last_sequence,
-                last_timestamp=entry.last_ms,
-                coordinator_epoch=-1,
-            )
-            for entry in partition.producers()
-        ],
+    active = await map_in_turns(_active, partition.producers(), part_us=PART_US)
+    return PartitionResponse(partition_index=index, active_producers=active)
+
+
+def _active(entry: ProducerEntry) -> ProducerState:
+    return ProducerState(
+        producer_id=entry.producer_id,
+        producer_epoch=entry.epoch,
+        last_sequence=entry.batches[-1].last_sequence,
+        last_timestamp=entry.last_ms,
+        coordinator_epoch=-1,
     )
 
 

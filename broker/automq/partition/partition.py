@@ -8,7 +8,7 @@ confirmed offset. Opening costs the checkpoint and the records written since, ho
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.partition.appended import Appended
@@ -436,9 +436,9 @@ class Partition(BarredPartition):
         """Bytes of batches that lie in no object yet."""
         return self._stream.uncommitted_bytes
 
-    def producers(self) -> list[ProducerEntry]:
-        """The producers that are remembered: DescribeProducers asks."""
-        return list(self._producers)
+    def producers(self) -> Iterator[ProducerEntry]:
+        """The producers that are remembered, while they come and go: DescribeProducers asks."""
+        return iter(self._producers)
 
     async def expire_producers(self, now_ms: int, expiration_ms: int) -> None:
         """Forget producers that have been silent for long."""

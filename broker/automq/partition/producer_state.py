@@ -267,7 +267,11 @@ class ProducerState:
             self._forget_silent()
 
     def __iter__(self) -> Iterator[ProducerEntry]:
-        return map(_decode_entry, self.entries.values())
+        """Those that there are now and still are when they come up."""
+        for producer_id in self.entries.all_keys():
+            entry = self.entries.get(producer_id)
+            if entry is not None:
+                yield _decode_entry(entry)
 
 
 def payload_head(count: int) -> bytes:

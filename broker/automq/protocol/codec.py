@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar
 
-from automq.protocol.decoder_source import DecodingError, compile_decoder
+from automq.protocol.decoder_source import DecodingError, compile_decoder, compile_part_decoder
 from automq.protocol.encoder_source import EncodingError, compile_encoder
 from automq.protocol.schema import Message
 
@@ -30,6 +30,9 @@ Decoder = Callable[[bytes | memoryview, int, int], tuple[Any, int]]
 Encoder = Callable[[Any, bytearray], None]
 
 _decoders: dict[tuple[type[Message], int], Decoder] = {}
+_part_decoders: dict[
+    tuple[type[Message], int], Callable[[bytes | memoryview, int, int], Generator[None, None, tuple[Any, int]]]
+] = {}
 _encoders: dict[tuple[type[Message], int], Encoder] = {}
 _part_encoders: dict[tuple[type[Message], int], Callable[[Any, bytearray], Generator[None, None, None]]] = {}
 
@@ -68,6 +71,23 @@ def decode(cls: type[M], version: int, buffer: bytes | memoryview, offset: int =
         raise MalformedMessage(reason, message_name=cls.__name__, version=version, position=position) from None
     assert isinstance(message, cls)
     return message, end
+
+
+def decode_in_parts(
+    cls: type[M], version: int, buffer: bytes | memoryview, offset: int = 0
+) -> Generator[None, None, tuple[M, int]]:
+    """As `decode`, for a message of very many parts; beside it how many elements its arrays have together."""
+    decoder = _part_decoders.get((cls, version))
+    if decoder is None:
+        assert version in cls.VERSIONS, (cls.__name__, version)
+        decoder = _part_decoders[(cls, version)] = compile_part_decoder(cls, version)
+    try:
+        message, left = yield from decoder(buffer, offset, ELEMENTS_MAX)
+    except DecodingError as error:
+        reason, position = error.args
+        raise MalformedMessage(reason, message_name=cls.__name__, version=version, position=position) from None
+    assert isinstance(message, cls)
+    return message, ELEMENTS_MAX - left
 
 
 def decode_whole(cls: type[M], version: int, buffer: bytes | memoryview, offset: int = 0) -> M:

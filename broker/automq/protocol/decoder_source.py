@@ -12,17 +12,25 @@ Runs of fixed-size fields become one `struct` call. Names with a number at the e
         except (IndexError, StructError, ValueError) as error:
             raise failure(error, o, size) from None
         return m, o
+
+One that decodes in parts is a generator: it yields after every so many elements of arrays, and returns what is left of
+those allowed beside.
 """
 
 import dataclasses
 import functools
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from automq.binary import read_unsigned_varint
 from automq.protocol.schema import ZERO_UUID, Message, Scalar, Wire, wire_of
+
+# Elements of arrays that are decoded in one part: each takes half a microsecond or one.
+ELEMENTS_A_PART: Final = 1_000
+# The same of numbers, which come by the thousand.
+NUMBERS_A_PART: Final = 20_000
 
 TAGS_MAX: Final = 10_000
 """Tagged fields of one struct, unknown ones included."""
@@ -119,9 +127,10 @@ def _failure(error: Exception, offset: int, size: int) -> DecodingError:
 class _DecoderSource:
     """The lines of one decoder."""
 
-    def __init__(self, version: int, *, is_flexible: bool) -> None:
+    def __init__(self, version: int, *, is_flexible: bool, in_parts: bool) -> None:
         self.version = version
         self.is_flexible = is_flexible
+        self.in_parts = in_parts
         self.lines: list[str] = []
         self.names: dict[str, object] = {
             "new": object.__new__,
@@ -243,10 +252,7 @@ class _DecoderSource:
         self.add(depth + 1, f"if {length} * {item_bytes} > size - o or left < 0:")
         self.add(depth + 2, f"raise ValueError(f'an array of {{{length}}} elements is too long')")
         if isinstance(wire.kind, Scalar) and wire.kind in FIXED:
-            letter = wire.kind.value
-            self.add(
-                depth + 1, f"{place} = list(unpack_from(f'>{{{length}}}{letter}', b, o)); o += {item_bytes} * {length}"
-            )
+            self.write_numbers(place, length, wire.kind, depth + 1)
             return
         items, item = self.fresh("a"), self.fresh("x")
         self.add(depth + 1, f"{items} = []")
@@ -256,7 +262,27 @@ class _DecoderSource:
         else:
             self.write_struct(wire.kind, item, depth + 2)
         self.add(depth + 2, f"{items}.append({item})")
+        if self.in_parts:
+            self.add(depth + 2, "part -= 1")
+            self.add(depth + 2, "if part <= 0:")
+            self.add(depth + 3, f"part = {ELEMENTS_A_PART}")
+            self.add(depth + 3, "yield")
         self.add(depth + 1, f"{place} = {items}")
+
+    def write_numbers(self, place: str, length: str, kind: Scalar, depth: int) -> None:
+        """Lines that read an array of fixed-size values."""
+        letter, size = kind.value, FIXED[kind]
+        if not self.in_parts:
+            self.add(depth, f"{place} = list(unpack_from(f'>{{{length}}}{letter}', b, o)); o += {size} * {length}")
+            return
+        numbers = self.fresh("a")
+        self.add(depth, f"{numbers} = []")
+        self.add(depth, f"while {length} > {NUMBERS_A_PART}:")
+        self.add(depth + 1, f"{numbers} += unpack_from('>{NUMBERS_A_PART}{letter}', b, o)")
+        self.add(depth + 1, f"o += {size * NUMBERS_A_PART}; {length} -= {NUMBERS_A_PART}")
+        self.add(depth + 1, "yield")
+        self.add(depth, f"{numbers} += unpack_from(f'>{{{length}}}{letter}', b, o); o += {size} * {length}")
+        self.add(depth, f"{place} = {numbers}")
 
     def write_scalar(self, wire: Wire, place: str, depth: int, *, is_nullable: bool) -> None:
         kind = wire.kind
@@ -307,20 +333,36 @@ class _DecoderSource:
         self.add(depth + 2, f"else: o = {end}")
 
 
-def decoder_source(cls: type[Message], version: int) -> tuple[str, dict[str, object]]:
+def decoder_source(cls: type[Message], version: int, *, in_parts: bool = False) -> tuple[str, dict[str, object]]:
     """The source of a decoder, and the names it is run with."""
-    source = _DecoderSource(version, is_flexible=cls.is_flexible(version))
+    source = _DecoderSource(version, is_flexible=cls.is_flexible(version), in_parts=in_parts)
     source.write_struct(cls, "m", 2)
     buffer = "memoryview(b)" if has_records(cls, version) else "b if type(b) is bytes else bytes(b)"
-    lines = ["def decode(b, o, left):", f"    b = {buffer}", "    size = len(b)", "    try:", *source.lines]
-    lines += ["    except (IndexError, StructError, ValueError) as error:"]
-    lines += ["        raise failure(error, o, size) from None", "    return m, o", ""]
+    lines = ["def decode(b, o, left):", f"    b = {buffer}", "    size = len(b)"]
+    if in_parts:
+        lines += [f"    part = {ELEMENTS_A_PART}", "    if False: yield"]
+    lines += ["    try:", *source.lines, "    except (IndexError, StructError, ValueError) as error:"]
+    lines += ["        raise failure(error, o, size) from None"]
+    lines += ["    return m, left" if in_parts else "    return m, o", ""]
     return "\n".join(lines), source.names
 
 
 def compile_decoder(cls: type[Message], version: int) -> Callable[[bytes | memoryview, int, int], tuple[Any, int]]:
     """(buffer, offset, elements allowed) to (message, offset behind it); raises DecodingError."""
-    text, names = decoder_source(cls, version)
-    exec(compile(text, f"<decoder of {cls.__name__} version {version}>", "exec"), names)
-    decoder: Callable[[bytes | memoryview, int, int], tuple[Any, int]] = names["decode"]  # type: ignore[assignment]
+    decoder: Callable[[bytes | memoryview, int, int], tuple[Any, int]] = _compiled(cls, version, in_parts=False)
     return decoder
+
+
+def compile_part_decoder(
+    cls: type[Message], version: int
+) -> Callable[[bytes | memoryview, int, int], Generator[None, None, tuple[Any, int]]]:
+    """(buffer, offset, elements allowed) to (message, elements still allowed), in parts; raises DecodingError."""
+    decoder: Callable[[bytes | memoryview, int, int], Generator[None, None, tuple[Any, int]]]
+    decoder = _compiled(cls, version, in_parts=True)
+    return decoder
+
+
+def _compiled(cls: type[Message], version: int, *, in_parts: bool) -> Any:
+    text, names = decoder_source(cls, version, in_parts=in_parts)
+    exec(compile(text, f"<decoder of {cls.__name__} version {version}>", "exec"), names)
+    return names["decode"]

@@ -12,6 +12,10 @@ from collections.abc import Hashable
 from typing import Any, Final
 
 from automq.protocol.schema import Message, Scalar, Wire, wire_of
+from automq.steps import Steps, at_once
+
+# About how long it takes to fill one part.
+PART_US: Final = 6
 
 ERROR_CODE: Final = "error_code"
 ERROR_MESSAGE: Final = "error_message"
@@ -22,12 +26,19 @@ def error_response(
     response_class: type[Message], request: Message, version: int, *, code: int, message: str | None
 ) -> Message:
     """`response_class` filled with `code`, at the top or for each part of `request`."""
+    return at_once(error_response_in_parts(response_class, request, version, code=code, message=message))
+
+
+def error_response_in_parts(
+    response_class: type[Message], request: Message, version: int, *, code: int, message: str | None
+) -> Steps[Message]:
+    """The same, of a request that may have very many parts."""
     response = response_class()
-    _fill(response, request, version, code, message)
+    yield from _fill(response, request, version, code, message)
     return response
 
 
-def _fill(target: Any, asked: Any, version: int, code: int, message: str | None) -> None:
+def _fill(target: Any, asked: Any, version: int, code: int, message: str | None) -> Steps[None]:
     """Copy what identifies `asked` into `target`, then the error, here or in the parts below."""
     fields = _fields(_class(target), version)
     if dataclasses.is_dataclass(asked):
@@ -47,12 +58,13 @@ def _fill(target: Any, asked: Any, version: int, code: int, message: str | None)
         return
     for name, wire in fields.items():
         if wire.is_array and isinstance(wire.kind, type) and _has_code(wire.kind, version):
-            parts = []
+            parts: list[Any] = []
+            setattr(target, name, parts)
             for part_asked in _counterpart(asked, name, version):
                 part = wire.kind()
-                _fill(part, part_asked, version, code, message)
+                yield from _fill(part, part_asked, version, code, message)
                 parts.append(part)
-            setattr(target, name, parts)
+                yield PART_US
 
 
 def error_codes(response: Message, version: int, *, parts_max: int) -> list[int]:

@@ -6,11 +6,13 @@ may run.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from automq.runtime.tasks import Tasks
 from automq.steps import Steps
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 TURN_US: Final = 2_000
@@ -54,6 +56,15 @@ class Pace:
         if self._spent_us >= TURN_US:
             self._spent_us = 0
             await asyncio.sleep(0)
+
+
+async def map_in_turns(make: Callable[[S], T], items: Iterable[S], *, part_us: int) -> list[T]:
+    """What `make`, which takes about `part_us`, makes of each of `items`, in order."""
+    pace, made = Pace(), []
+    for item in items:
+        made.append(make(item))
+        await pace.spend(part_us)
+    return made
 
 
 class WorkQueue:

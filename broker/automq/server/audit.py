@@ -10,6 +10,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from automq.handlers.context import RequestContext
@@ -29,11 +30,15 @@ from automq.protocol.messages.group_admin import DeleteGroupsRequest
 from automq.protocol.messages.offset import OffsetCommitRequest, OffsetDeleteRequest
 from automq.protocol.schema import Message
 from automq.security.session import Session
+from automq.steps import Steps
 
 log = logging.getLogger(__name__)
 
 LINES_MAX: Final = 50
 """Of one request: a tool that deletes ten thousand topics is told of in fifty lines and a number."""
+# About how long a line takes, and a change that is only counted.
+LINE_US: Final = 40
+CHANGE_US: Final = 4
 CLIENTS_MAX: Final = 1_000
 """Refusals remembered; the oldest is logged again when its client comes back."""
 OUTSIDER_GROUPS_MAX: Final = 100
@@ -159,14 +164,14 @@ class Audit:
         self._outsiders: weakref.WeakKeyDictionary[Session, set[str]] = weakref.WeakKeyDictionary()
         """Groups for which each connection has committed without being a member."""
 
-    def answered(self, api: Api, context: RequestContext, request: Message, response: object) -> None:
-        """Log what `request` changed, or was refused."""
+    def answered(self, api: Api, context: RequestContext, request: Message, response: object) -> Steps[None]:
+        """Log what `request` changed, or was refused, in parts."""
         changes = CHANGES.get(type(request))
         if changes is not None and not getattr(request, "validate_only", False):
-            self._log_changes(api, context, list(changes(request, response)))
+            yield from self._log_changes(api, context, changes(request, response))
         elif isinstance(request, OffsetCommitRequest):
             if request.generation_id_or_member_epoch < 0 and not request.member_id:
-                self._log_outsider(context, request, response)
+                yield from self._log_outsider(context, request, response)
         elif is_transactional(request):
             self.refuse(
                 "transactions",
@@ -187,7 +192,7 @@ class Audit:
             self._refused.popitem(last=False)
         log.warning("refused", extra={"what": what, "client": name, "host": host, "remedy": remedy})
 
-    def _log_outsider(self, context: RequestContext, request: OffsetCommitRequest, response: Any) -> None:
+    def _log_outsider(self, context: RequestContext, request: OffsetCommitRequest, response: Any) -> Steps[None]:
         """Whoever resets a group's offsets commits so, on a connection of its own.
 
         So do consumers that assign partitions themselves, again and again: one line for each connection and group.
@@ -196,26 +201,35 @@ class Audit:
         if request.group_id in groups or len(groups) >= OUTSIDER_GROUPS_MAX:
             return
         groups.add(request.group_id)
-        partitions = [part for topic in response.topics for part in topic.partitions]
-        refused = next((part.error_code for part in partitions if part.error_code), 0)
+        partitions = refused = 0
+        for topic in response.topics:
+            partitions += len(topic.partitions)
+            for part in topic.partitions if not refused else ():
+                refused = refused or part.error_code
+            yield len(topic.partitions) // 8
         fields = {
             "target": request.group_id,
             "topics": ",".join(topic.name for topic in request.topics[:NAMED_MAX]),
-            "partitions": len(partitions),
+            "partitions": partitions,
             **({"error": _name(refused)} if refused else {}),
         }
         log.info("offsets committed by no member of the group", extra={**fields, **_who(context)})
 
-    def _log_changes(self, api: Api, context: RequestContext, changes: list[Change]) -> None:
+    def _log_changes(self, api: Api, context: RequestContext, changes: Iterator[Change]) -> Steps[None]:
         who = _who(context)
-        for change in changes[:LINES_MAX]:
+        for change in islice(changes, LINES_MAX):
             if change.code:
                 outcome = {"api": api.name, "asked": change.what, "error": _name(change.code)}
                 log.info("change refused", extra={"target": change.target, **change.details, **outcome, **who})
             else:
                 log.info(change.what, extra={"target": change.target, **change.details, **who})
-        if len(changes) > LINES_MAX:
-            log.info("more of the same request", extra={"api": api.name, "more": len(changes) - LINES_MAX, **who})
+            yield LINE_US
+        more = 0
+        for _change in changes:
+            more += 1
+            yield CHANGE_US
+        if more:
+            log.info("more of the same request", extra={"api": api.name, "more": more, **who})
 
 
 def _who(context: RequestContext) -> dict[str, object]:

@@ -378,7 +378,7 @@ class Connection(asyncio.BufferedProtocol):
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
             server.receiving.decoded.charge(decoded_bytes(len(frame)))
-            work = run_handler(server, session, route, head, request, slot, started, size=len(frame), close=self.close)
+            work = run_handler(server, session, route, head, request, slot, started, size=len(frame), end=self._end)
             _ = server.spawn(work, name=head.api.name)
         return False
 
@@ -435,6 +435,13 @@ class Connection(asyncio.BufferedProtocol):
         if not self.is_closed:
             self.is_closed = True
             self._transport.abort()
+
+    def _end(self, error: MalformedMessage | None) -> None:
+        """A request has no answer: because of what it is, or of what its answer is."""
+        if error is None:
+            self.close()
+        elif not self.is_closed:
+            self._refuse(error)
 
     def _refuse(self, error: Exception) -> None:
         """Nothing behind this can be understood."""

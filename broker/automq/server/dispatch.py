@@ -32,18 +32,19 @@ from automq.handlers.context import Handler, RequestContext
 from automq.handlers.errors import error_code_of, error_message_of
 from automq.handlers.record_range import RecordsChanged
 from automq.protocol.apis import APIS, Api, ApiKey, encode_response, encode_response_in_parts
-from automq.protocol.codec import UnsupportedField, decode
+from automq.protocol.codec import UnsupportedField, decode, decode_in_parts
 from automq.protocol.connection import RequestHead, UnknownApi
-from automq.protocol.error_response import error_codes, error_response
-from automq.protocol.errors import ErrorCode
+from automq.protocol.error_response import error_codes, error_response_in_parts
+from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.discovery import ApiVersion, ApiVersionsResponse
-from automq.protocol.messages.offset import OffsetFetchResponse
 from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import Message
 from automq.runtime.turns import in_turns
 from automq.s3stream.model import StreamError
 from automq.s3stream.ports import StoreError
 from automq.server.audit import Audit
+from automq.server.wide_requests import WIDE_BYTES, emptied, is_wide, parts_max
+from automq.steps import Steps
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +71,6 @@ HANDLER_TABLES: Final[tuple[HandlerTable, ...]] = (
     transaction_admin.HANDLERS,
 )
 """Everything that is served."""
-
-LONG_RESPONSES: Final = (OffsetFetchResponse,)
-"""A million parts, perhaps, made for one request and kept by nobody."""
 
 # Handled by the connection itself.
 SYNCHRONOUS_APIS: Final = (ApiKey.PRODUCE, ApiKey.FETCH)
@@ -124,9 +122,15 @@ class DispatchTable:
         ]
 
 
-def decode_request(route: Route, version: int, body: memoryview, offset: int) -> Message:
+WideRequest = Steps[tuple[Message, int]]
+"""A request that is decoded in turns, and how many elements its arrays have. Raises MalformedMessage."""
+
+
+def decode_request(route: Route, version: int, body: memoryview, offset: int) -> Message | WideRequest:
     """The request behind a header. Raises MalformedMessage. Nothing of the result refers to `body`."""
     # What follows the message is ignored, as Kafka does.
+    if len(body) > WIDE_BYTES:
+        return decode_in_parts(route.api.request_class, version, bytes(body), offset)
     request: Message = decode(route.api.request_class, version, body, offset)[0]
     return request
 
@@ -135,7 +139,7 @@ async def respond(
     route: Route,
     context: RequestContext,
     correlation_id: int,
-    request: Message,
+    asked: Message | WideRequest,
     *,
     size: int,
     audit: Audit,
@@ -143,23 +147,29 @@ async def respond(
 ) -> bytes | None:
     """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes.
 
-    `size` is that of the request's frame; `on_error` is told of API and code of every error that is answered.
+    `size` is that of the request's frame; `on_error` is told of API and code of every error that is answered. Raises
+    MalformedMessage where what is asked is to be decoded yet.
     """
     api = route.api
+    is_wide_request = not isinstance(asked, Message)
+    request, parts = (asked, 0) if isinstance(asked, Message) else await in_turns(asked)
     try:
+        check_parts(api, parts)
         response: Message | EncodedMetadata = await answer_allowed(api, route.handler, context, request)
     except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
-        response = answer_failure(api, context.version, request, error)
-    audit.answered(api, context, request, response)
+        response = await in_turns(answer_failure(api, context.version, request, error))
+    await in_turns(audit.answered(api, context, request, response))
     for code in codes_in(response, context.version):
         on_error(api.key, code)
     throttle_ms = context.session.throttle(api.key, size)
     if throttle_ms:
         set_throttle_time(response, throttle_ms)
+    if is_wide_request:
+        await in_turns(emptied(request))
     try:
         if isinstance(response, EncodedMetadata):
             return response.encode(context.version, correlation_id)
-        if isinstance(response, LONG_RESPONSES):
+        if is_wide(response):
             return await in_turns(encode_response_in_parts(api, context.version, correlation_id, response))
         return encode_response(api, context.version, correlation_id, response)
     except UnsupportedField:
@@ -171,12 +181,21 @@ async def respond(
         return None
 
 
-def answer_failure(api: Api, version: int, request: Message, error: Exception) -> Message:
+def check_parts(api: Api, parts: int) -> None:
+    """Raises ApiError for a request with too many `parts`."""
+    most = parts_max(api.key)
+    if parts > most:
+        message = f"{api.name} names {parts} things in one request; at most {most} are taken: ask in several"
+        raise ApiError(ErrorCode.INVALID_REQUEST, message)
+
+
+def answer_failure(api: Api, version: int, request: Message, error: Exception) -> Steps[Message]:
     """The answer to a request whose handler failed as a whole."""
     code = error_code_of(error)
     if code is ErrorCode.UNKNOWN_SERVER_ERROR:
         log.error("request failed unexpectedly", extra={"api": api.name}, exc_info=error)
-    return error_response(api.response_class, request, version, code=int(code), message=error_message_of(error))
+    text = error_message_of(error)
+    return error_response_in_parts(api.response_class, request, version, code=int(code), message=text)
 
 
 def codes_in(response: Message | EncodedMetadata, version: int) -> Sequence[int]:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from automq.handlers.context import RequestContext
+from automq.protocol.codec import MalformedMessage
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.schema import Message
 from automq.runtime.cpu import metered
 from automq.security.session import Session
-from automq.server.dispatch import Route, respond
+from automq.server.dispatch import Route, WideRequest, respond
 from automq.server.receiving import decoded_bytes
 from automq.server.started import Started
 
@@ -21,14 +22,14 @@ async def run_handler(
     session: Session,
     route: Route,
     head: RequestHead,
-    request: Message,
+    request: Message | WideRequest,
     slot: ResponseSlot,
     started: Started,
     *,
     size: int,
-    close: Callable[[], None],
+    end: Callable[[MalformedMessage | None], None],
 ) -> None:
-    """Complete `slot` with the handler's answer; `close` the connection when there is none.
+    """Complete `slot` with the handler's answer; `end` the connection when there is none.
 
     What a request of `size` bytes takes as objects was charged, and is released here.
     """
@@ -42,12 +43,16 @@ async def run_handler(
         audit=server.audit,
         on_error=server.metrics.failed,
     )
+    malformed: MalformedMessage | None = None
+    answer: bytes | None = None
     try:
         answer = await metered(work, started.add_worked)
+    except MalformedMessage as error:
+        malformed = error
     finally:
         server.receiving.decoded.release(decoded_bytes(size))
     if answer is None:
         slot.discard()
-        close()
+        end(malformed)
     else:
         slot.complete((answer,))

@@ -6,16 +6,20 @@ After `fence` every request fails with NOT_COORDINATOR and nothing that waits is
 """
 
 import asyncio
+import heapq
 import logging
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from automq.coordinators.group.group_metrics import GroupMetrics
 from automq.coordinators.group.model import GroupSettings, JoinCommand, shard_of
+from automq.coordinators.group.offsets import COMMITTED_A_PART, parts_of_commit, parts_of_deletion
 from automq.coordinators.group.ports import CreateInternalTopic, OffsetsPartition, OffsetsPartitions, WhenDurable
 from automq.coordinators.group.record_log import PartitionRecordLog
+from automq.coordinators.group.shard import GroupShard
 from automq.coordinators.group.shard_runner import RunnerState, ShardRunner
+from automq.coordinators.group.turn import Turn
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.image import ANY_INCARNATION, MetadataImage, PartitionImage
@@ -34,8 +38,10 @@ from automq.protocol.messages.group_admin import DescribedGroup, ListedGroup
 from automq.protocol.messages.offset import (
     OffsetCommitRequest,
     OffsetCommitResponse,
+    OffsetCommitResponseTopic,
     OffsetDeleteRequest,
     OffsetDeleteResponse,
+    OffsetDeleteResponseTopic,
     OffsetFetchRequestGroup,
     OffsetFetchResponseGroup,
 )
@@ -44,9 +50,13 @@ from automq.replicated.machine import LogFailed
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.runtime.turns import in_turns, map_in_turns
 from automq.runtime.wall_time import WallTimeGuard
 from automq.s3stream.model import StoreDamaged, StreamError
 from automq.s3stream.ports import StoreError
+from automq.steps import Steps
+
+AnsweredTopic = TypeVar("AnsweredTopic", OffsetCommitResponseTopic, OffsetDeleteResponseTopic)
 
 OFFSETS_TOPIC: Final = "__consumer_offsets"
 OFFSETS_TOPIC_CONFIGS: Final[Mapping[str, str]] = {
@@ -64,6 +74,12 @@ NAME_LENGTH_MAX: Final = 8_000
 """Names become part of records, where their bytes are counted with 15 bits; a character has at most four."""
 
 log = logging.getLogger(__name__)
+
+
+# Groups sorted in one turn, and about how long it takes to put one into the order of all.
+SORTED_A_TURN: Final = 1_000
+MERGED_US: Final = 3
+JOINED_US: Final = 20
 
 
 class GroupCoordinator:
@@ -215,24 +231,44 @@ class GroupCoordinator:
     # Offsets. Every topic in a request has its name, and its id where the image has one.
 
     async def offset_commit(self, request: OffsetCommitRequest, *, knows_group_errors: bool) -> OffsetCommitResponse:
-        """Raises ApiError for all partitions together. `knows_group_errors`: from version 9 on."""
-        return await self._runner(request.group_id, may_be_empty=True).answer(
-            lambda shard, turn: shard.commit(turn, request, knows_group_errors=knows_group_errors)
-        )
+        """Raises ApiError for all partitions together. `knows_group_errors`: from version 9 on.
+
+        A commit of very many partitions is several to the group: what is refused may be stored in part, as it may be
+        when it comes too late.
+        """
+        runner = self._runner(request.group_id, may_be_empty=True)
+
+        def decision(part: OffsetCommitRequest) -> Callable[[GroupShard, Turn], OffsetCommitResponse]:
+            return lambda shard, turn: shard.commit(turn, part, knows_group_errors=knows_group_errors)
+
+        if len(request.topics) + sum(len(topic.partitions) for topic in request.topics) <= COMMITTED_A_PART:
+            return await runner.answer(decision(request))
+        parts = await in_turns(parts_of_commit(request))
+        answers = await runner.answer_parts([decision(part) for part in parts])
+        return OffsetCommitResponse(topics=await in_turns(_joined([answer.topics for answer in answers])))
 
     async def offset_fetch(self, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
         """Raises ApiError. Without transactions every committed offset is stable."""
         return await self._runner(request.group_id, may_be_empty=True).read(lambda shard: shard.fetch(request))
 
     async def offset_delete(self, request: OffsetDeleteRequest) -> OffsetDeleteResponse:
-        """Raises ApiError."""
-        return await self._runner(request.group_id).answer(lambda shard, turn: shard.delete_offsets(turn, request))
+        """Raises ApiError. As with a commit, what names very many partitions may be done in part."""
+        runner = self._runner(request.group_id)
+
+        def decision(part: OffsetDeleteRequest) -> Callable[[GroupShard, Turn], OffsetDeleteResponse]:
+            return lambda shard, turn: shard.delete_offsets(turn, part)
+
+        if len(request.topics) + sum(len(topic.partitions) for topic in request.topics) <= COMMITTED_A_PART:
+            return await runner.answer(decision(request))
+        parts = await in_turns(parts_of_deletion(request))
+        answers = await runner.answer_parts([decision(part) for part in parts])
+        return OffsetDeleteResponse(topics=await in_turns(_joined([answer.topics for answer in answers])))
 
     # Administration.
 
     async def describe_group(self, group_id: str) -> DescribedGroup:
         """Raises ApiError."""
-        return await self._runner(group_id, may_be_empty=True).answer(lambda shard, _: shard.describe(group_id))
+        return await self._runner(group_id, may_be_empty=True).read(lambda shard: shard.describe(group_id))
 
     async def list_groups(self, *, states: frozenset[str], types: frozenset[str]) -> list[ListedGroup]:
         """Every group coordinated here, sorted by name; filters in lower case. Raises ApiError while a shard loads.
@@ -241,10 +277,13 @@ class GroupCoordinator:
         """
         if self._is_closed:
             raise ApiError(ErrorCode.NOT_COORDINATOR, "this broker coordinates no groups")
-        groups: list[ListedGroup] = []
+        sorted_parts: list[list[ListedGroup]] = []
         for runner in [runner for runner in self._runners.values() if not runner.is_damaged]:
-            groups += await runner.answer(lambda shard, _: shard.list(states=states, types=types))
-        return sorted(groups, key=lambda group: group.group_id)
+            groups = await runner.read(lambda shard: shard.list(states=states, types=types))
+            for first in range(0, len(groups), SORTED_A_TURN):
+                sorted_parts.append(sorted(groups[first : first + SORTED_A_TURN], key=_name_of))
+                await asyncio.sleep(0)
+        return await map_in_turns(lambda group: group, heapq.merge(*sorted_parts, key=_name_of), part_us=MERGED_US)
 
     async def delete_group(self, group_id: str) -> ErrorCode:
         """Raises ApiError."""
@@ -348,3 +387,20 @@ class GroupCoordinator:
     def _topic_exists(self, name: str, topic_id: uuid.UUID | None) -> bool:
         topic = self._metadata.image.topic(name)
         return topic is not None and topic_id in (None, topic.topic_id)
+
+
+def _name_of(group: ListedGroup) -> str:
+    return group.group_id
+
+
+def _joined(parts: Sequence[Sequence[AnsweredTopic]]) -> Steps[list[AnsweredTopic]]:
+    """The topics of a request that was cut: one that two parts have is one again."""
+    joined: list[AnsweredTopic] = []
+    for topics in parts:
+        for number, topic in enumerate(topics):
+            if not number and joined and joined[-1].name == topic.name and len(parts) > 1:
+                joined[-1].partitions.extend(topic.partitions)
+            else:
+                joined.append(topic)
+            yield JOINED_US
+    return joined

@@ -4,6 +4,7 @@
 never taken back: deleting and expiring are records of their own.
 """
 
+import dataclasses
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
@@ -43,9 +44,11 @@ NO_OFFSET: Final = -1
 TIME_MS_MAX: Final = 2**63 - 1
 # Key and value without their strings, and the record around them.
 RECORD_OVERHEAD_BYTES: Final = 96
-# One commit of 100,000 partitions of long names. The log cuts it into batches; all of them are durable before it is
-# answered. Memory and the turn it takes are what bounds it.
+# One commit of 100,000 partitions of long names. It is decided in parts and becomes several batches; all of them are
+# durable before it is answered. Memory is what bounds it.
 COMMIT_BYTES_MAX: Final = 64 << 20
+# Offsets that are committed or deleted by one decision, which with its records takes about 15 us each.
+COMMITTED_A_PART: Final = 250
 # Offsets fetched in one step, and about how long one takes.
 FETCHED_A_STEP: Final = 250
 FETCHED_US: Final = 4
@@ -117,6 +120,41 @@ class OffsetTable:
 # Commit.
 
 
+def parts_of_commit(request: OffsetCommitRequest) -> Steps[list[OffsetCommitRequest]]:
+    """The commit as several, in order, each decided in a turn. Raises ApiError for one that is too large as a whole."""
+    parts: list[OffsetCommitRequest] = []
+    size = room = 0
+    for topic in request.topics:
+        for first in range(0, len(topic.partitions), COMMITTED_A_PART):
+            some = topic.partitions[first : first + COMMITTED_A_PART]
+            if room < len(some):
+                parts.append(dataclasses.replace(request, topics=[]))
+                room = COMMITTED_A_PART
+            room -= len(some)
+            parts[-1].topics.append(dataclasses.replace(topic, partitions=some))
+            names = _bytes_of(request.group_id) + _bytes_of(topic.name) + RECORD_OVERHEAD_BYTES
+            size += sum(names + _bytes_of(partition.committed_metadata or "") for partition in some)
+            yield len(some)
+    _check_size(size)
+    return parts
+
+
+def parts_of_deletion(request: OffsetDeleteRequest) -> Steps[list[OffsetDeleteRequest]]:
+    """The deletion as several, in order, each decided in a turn."""
+    parts: list[OffsetDeleteRequest] = []
+    room = 0
+    for topic in request.topics:
+        for first in range(0, max(1, len(topic.partitions)), COMMITTED_A_PART):
+            some = topic.partitions[first : first + COMMITTED_A_PART]
+            if room < len(some) or not parts:
+                parts.append(dataclasses.replace(request, topics=[]))
+                room = COMMITTED_A_PART
+            room -= len(some)
+            parts[-1].topics.append(dataclasses.replace(topic, partitions=some))
+            yield len(some)
+    return parts or [request]
+
+
 def commit(turn: Turn, group: ClassicGroup, request: OffsetCommitRequest) -> OffsetCommitResponse:
     """Store the offsets; a partition whose metadata is too long is refused alone. Raises ApiError for all of them.
 
@@ -148,8 +186,7 @@ def commit(turn: Turn, group: ClassicGroup, request: OffsetCommitRequest) -> Off
             answer.partitions.append(
                 OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
             )
-    if _size_bound(records) > COMMIT_BYTES_MAX:
-        raise ApiError(ErrorCode.INVALID_COMMIT_OFFSET_SIZE, "the commit is too large: commit fewer partitions at once")
+    _check_size(_size_bound(records))
     turn.store(records)
     return response
 
@@ -176,8 +213,17 @@ def _size_bound(records: list[Record]) -> int:
         assert isinstance(record, OffsetStored)
         assert record.committed is not None
         texts = (record.group_id, record.topic, record.committed.metadata)
-        total += RECORD_OVERHEAD_BYTES + sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+        total += RECORD_OVERHEAD_BYTES + sum(map(_bytes_of, texts))
     return total
+
+
+def _bytes_of(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _check_size(size: int) -> None:
+    if size > COMMIT_BYTES_MAX:
+        raise ApiError(ErrorCode.INVALID_COMMIT_OFFSET_SIZE, "the commit is too large: commit fewer partitions at once")
 
 
 # Fetch.

@@ -53,6 +53,8 @@ CLASSIC_TYPE: Final = "classic"
 SWEEP_RECORDS_MAX: Final = 1_000
 # And looks at so many offsets; a group counts as one more.
 SWEEP_OFFSETS_A_TURN: Final = 2_000
+# About how long it takes to show a member, or a group in a list.
+SHOWN_US: Final = 4
 # Offsets of a group that one decision deletes with it.
 DELETED_A_TURN: Final = 500
 
@@ -250,8 +252,8 @@ class GroupShard:
 
     # Administration.
 
-    def describe(self, group_id: str) -> DescribedGroup:
-        """DescribeGroups of one group; what members say is shown while they agree."""
+    def describe(self, group_id: str) -> Steps[DescribedGroup]:
+        """DescribeGroups of one group, some members a step; what members say is shown while they agree."""
         group = self.groups.get(group_id)
         if group is None:
             return DescribedGroup(
@@ -260,39 +262,44 @@ class GroupShard:
                 group_id=group_id,
                 group_state=GroupState.DEAD.value,
             )
-        is_stable = group.state is GroupState.STABLE
-        return DescribedGroup(
+        protocol = group.protocol_name if group.state is GroupState.STABLE else None
+        described = DescribedGroup(
             group_id=group_id,
             group_state=group.state.value,
             protocol_type=group.protocol_type or "",
-            protocol_data=(group.protocol_name or "") if is_stable else "",
-            members=[
+            protocol_data=protocol or "",
+        )
+        for member in list(group.members.values()):
+            described.members.append(
                 DescribedGroupMember(
                     member_id=member.member_id,
                     group_instance_id=member.instance_id,
                     client_id=member.client_id,
                     client_host=member.client_host,
-                    member_metadata=member.metadata(group.protocol_name) if is_stable else b"",
+                    member_metadata=b"" if protocol is None else member.metadata(protocol),
                     member_assignment=member.assignment,
                 )
-                for member in group.members.values()
-            ],
-        )
-
-    def list(self, *, states: frozenset[str], types: frozenset[str]) -> list[ListedGroup]:
-        """ListGroups: groups in one of `states` and of one of `types`, in lower case; an empty filter passes all."""
-        if types and CLASSIC_TYPE not in types:
-            return []
-        return [
-            ListedGroup(
-                group_id=group.group_id,
-                protocol_type=group.protocol_type or "",
-                group_state=group.state.value,
-                group_type=CLASSIC_TYPE,
             )
-            for group in self.groups.values()
-            if not states or group.state.value.lower() in states
-        ]
+            yield SHOWN_US
+        return described
+
+    def list(self, *, states: frozenset[str], types: frozenset[str]) -> Steps["list[ListedGroup]"]:
+        """ListGroups: groups in one of `states` and of one of `types`, in lower case; an empty filter passes all."""
+        listed: list[ListedGroup] = []
+        if types and CLASSIC_TYPE not in types:
+            return listed
+        for group in tuple(self.groups.values()):
+            if not states or group.state.value.lower() in states:
+                listed.append(
+                    ListedGroup(
+                        group_id=group.group_id,
+                        protocol_type=group.protocol_type or "",
+                        group_state=group.state.value,
+                        group_type=CLASSIC_TYPE,
+                    )
+                )
+            yield SHOWN_US
+        return listed
 
     def delete(self, turn: Turn, group_id: str) -> ErrorCode | None:
         """DeleteGroups of one group: only an empty one. None: some of its offsets are gone, decide again.

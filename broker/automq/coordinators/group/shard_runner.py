@@ -8,7 +8,7 @@ but the error it was closed with.
 import asyncio
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from automq.coordinators.group.model import GroupSettings, Record, Ticket, Timer
@@ -126,6 +126,28 @@ class ShardRunner:
                 return await self.decide(decision)
         except TimeoutError as error:
             raise self._busy() from error
+
+    async def answer_parts(self, decisions: Sequence[Callable[[GroupShard, Turn], T]]) -> list[T]:
+        """As `answer`, of one request that takes several decisions, each in a turn of its own.
+
+        Others decide in between. Raises what the first one that fails raises; those before it stand.
+        """
+        self._require_room()
+        driver = self._require_active()
+        assert self._record_log is not None
+        answers: list[T] = []
+        try:
+            for decision in decisions:
+                answers.append(await self._begin(decision))
+                if self._record_log.under_way_bytes > self._settings.under_way_bytes_max:
+                    await self._settle(driver)
+                await asyncio.sleep(0)
+        except (LogFenced, LogFailed) as error:
+            raise self._gone() from error
+        finally:
+            # Rule: an error is an answer too.
+            await self._settle(driver)
+        return answers
 
     async def read(self, steps: Callable[[GroupShard], Steps[T]]) -> T:
         """Answer a client from what is known, in turns: it may be very much. Others decide in between.

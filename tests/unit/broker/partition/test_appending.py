@@ -87,7 +87,7 @@ async def test_both_ways_answer_the_same_and_leave_the_same(
     await durable(path.engine.storage, max(quick.last_position, slow.last_position))
 
     assert await contents(quick) == await contents(slow)
-    assert quick.producers() == slow.producers()
+    assert list(quick.producers()) == list(slow.producers())
     await path.close()
 
 

@@ -15,6 +15,7 @@ from automq.protocol.messages.transaction import InitProducerIdRequest, InitProd
 from automq.protocol.schema import Message
 from automq.server import audit
 from automq.server.audit import Audit
+from automq.steps import at_once
 from tests.support.data_path import DataPath
 from tests.support.handler_world import context_of, image_of
 
@@ -28,7 +29,7 @@ def answered(log: Audit, request: Message, response: Message, *, client: str | N
     assert request.API_KEY is not None
     context = context_of(image_of({}), version=0)
     context.session.client_id = client
-    log.answered(APIS[request.API_KEY], context, request, response)
+    at_once(log.answered(APIS[request.API_KEY], context, request, response))
 
 
 def test_created_topic_is_logged_with_who_and_what(caplog: pytest.LogCaptureFixture) -> None:
@@ -181,9 +182,9 @@ def test_offsets_that_no_member_commits_are_told_once_a_connection(caplog: pytes
     for context in connections:
         context.session.client_id = "reset-tool"
         for _ in range(3):
-            log.answered(api, context, commit("billing"), response)
-            log.answered(api, context, commit("billing", member="m-1", generation=3), response)
-    log.answered(api, connections[0], commit("other"), response)
+            at_once(log.answered(api, context, commit("billing"), response))
+            at_once(log.answered(api, context, commit("billing", member="m-1", generation=3), response))
+    at_once(log.answered(api, connections[0], commit("other"), response))
 
     assert [vars(line)["target"] for line in caplog.records] == ["billing", "billing", "other"]
     assert vars(caplog.records[0])["topics"] == "orders"

@@ -8,6 +8,7 @@ from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.discovery import ApiVersionsRequest, ApiVersionsResponse
 from automq.protocol.messages.group import HeartbeatRequest
 from automq.server.dispatch import DispatchTable, answer_failure
+from automq.steps import at_once
 
 
 async def handler(context: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse:
@@ -43,6 +44,6 @@ def test_route_needs_key_and_version() -> None:
 
 def test_failure_is_answered_where_the_response_has_room_for_it() -> None:
     error = ApiError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
-    answer = answer_failure(APIS[ApiKey.HEARTBEAT], 4, HeartbeatRequest(), error)
+    answer = at_once(answer_failure(APIS[ApiKey.HEARTBEAT], 4, HeartbeatRequest(), error))
 
     assert answer.error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE  # type: ignore[attr-defined]

@@ -25,6 +25,7 @@ from automq.protocol.messages.offset import (
     OffsetCommitRequestPartition,
     OffsetCommitRequestTopic,
 )
+from automq.steps import at_once
 from tests.support.group_world import GroupWorld, a_subscription
 
 RANGE = Protocol("range", a_subscription("t"))
@@ -279,6 +280,6 @@ def test_a6_a_sweep_looks_at_some_offsets_a_turn_and_goes_on_at_once(monkeypatch
 
 
 def test_an_unknown_group_is_dead() -> None:
-    described = GroupWorld().shard.describe("none")
+    described = at_once(GroupWorld().shard.describe("none"))
     assert described.group_state == "Dead"
     assert described.error_code == ErrorCode.GROUP_ID_NOT_FOUND
