@@ -33,7 +33,6 @@ from automq.runtime.turns import Pace, in_turns, map_in_turns
 from automq.security.authorizer import Operation, Resource, ResourceType
 from automq.steps import Steps
 
-
 # About how long a topic takes or a list of replicas, and one that was made, with its configs.
 SPEC_US: Final = 4
 CREATED_US: Final = 150

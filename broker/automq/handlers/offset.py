@@ -220,7 +220,8 @@ def _give_id(context: RequestContext, topic: OffsetFetchResponseTopics) -> bool:
 def _failed_topics(request: OffsetFetchRequestGroup, code: int) -> Steps[list[OffsetFetchResponseTopics]]:
     failed: list[OffsetFetchResponseTopics] = []
     for topic in request.topics or ():
-        failed.append((yield from _failed_topic(topic, code)))
+        answer = yield from _failed_topic(topic, code)
+        failed.append(answer)
     return failed
 
 

@@ -5,6 +5,7 @@ own.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -143,12 +144,12 @@ async def respond(
     *,
     size: int,
     audit: Audit,
-    on_error: Callable[[int, int], None],
+    on_error: Callable[[int, int, int], None],
 ) -> bytes | None:
     """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes.
 
-    `size` is that of the request's frame; `on_error` is told of API and code of every error that is answered. Raises
-    MalformedMessage where what is asked is to be decoded yet.
+    `size` is that of the request's frame; `on_error` is told of API and code of every error that is answered, and how
+    often it is. Raises MalformedMessage where what is asked is to be decoded yet.
     """
     api = route.api
     is_wide_request = not isinstance(asked, Message)
@@ -159,8 +160,8 @@ async def respond(
     except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
         response = await in_turns(answer_failure(api, context.version, request, error))
     await in_turns(audit.answered(api, context, request, response))
-    for code in codes_in(response, context.version):
-        on_error(api.key, code)
+    for code, count in Counter(codes_in(response, context.version)).items():
+        on_error(api.key, code, count)
     throttle_ms = context.session.throttle(api.key, size)
     if throttle_ms:
         set_throttle_time(response, throttle_ms)
