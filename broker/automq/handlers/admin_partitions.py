@@ -32,10 +32,13 @@ from automq.protocol.messages.admin_cluster import (
     ReplicaElectionResult,
 )
 from automq.protocol.schema import Message
+from automq.runtime.turns import Pace, map_in_turns
 
 _PREFERRED, _UNCLEAN = 0, 1
 # How often somebody who waits for an election looks whether it has come to pass.
 LOOK_S: Final = 0.02
+# About how long it takes to answer for a partition.
+PARTITION_US: Final = 4
 
 
 async def handle_elect_leaders(context: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse:
@@ -49,17 +52,19 @@ async def handle_elect_leaders(context: RequestContext, request: ElectLeadersReq
     if request.election_type == _UNCLEAN:
         # Nothing but the leader's own log is behind another: there is nothing to elect from that is not clean.
         image = context.services.metadata.image
-        results = [_unclean(image, name, index) for name, index in wanted or ()]
+        results = await map_in_turns(lambda each: _unclean(image, *each), wanted or (), part_us=PARTITION_US)
     else:
         deadline = deadline_after(request.timeout)
         results = await before(deadline, context.services.controller.elect_leaders(wanted))
         results = await _arrived(context.services.metadata, results, deadline)
     by_topic: dict[str, list[PartitionResult]] = {}
+    pace = Pace()
     for result in results:
         code = ErrorCode.NONE if result.error is None else result.error.code
         message = None if result.error is None else result.error.message
         answer = PartitionResult(partition_id=result.index, error_code=code, error_message=message)
         by_topic.setdefault(result.topic, []).append(answer)
+        await pace.spend(PARTITION_US)
     return ElectLeadersResponse(
         replica_election_results=[
             ReplicaElectionResult(topic=topic, partition_result=found) for topic, found in by_topic.items()
