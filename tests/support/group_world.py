@@ -285,7 +285,7 @@ class GroupWorld:
         self.carry_out(turn)
 
     def _do_describe(self, command: Command) -> None:
-        found = self.shard.describe(command.get("group", "g"))
+        found = at_once(self.shard.describe(command.get("group", "g")))
         self.lines.append(f"{found.group_state} type={found.protocol_type!r} protocol={found.protocol_data!r}")
         if found.error_code:
             self.lines.append(ErrorCode(found.error_code).name)
@@ -296,7 +296,7 @@ class GroupWorld:
     def _do_list(self, command: Command) -> None:
         states = frozenset(command.get("states").lower().split(",")) - {""}
         types = frozenset(command.get("types").lower().split(",")) - {""}
-        for group in self.shard.list(states=states, types=types):
+        for group in at_once(self.shard.list(states=states, types=types)):
             self.lines.append(f"{group.group_id} {group.group_state} {group.group_type} {group.protocol_type!r}")
 
     def _do_delete(self, command: Command) -> None:

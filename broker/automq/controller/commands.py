@@ -35,6 +35,14 @@ class Call(Protocol):
         ...
 
 
+class CallInTurns(Protocol):
+    """Decides and applies one command that may be large, in turns."""
+
+    def __call__(self, decide: Callable[[MetadataImage], Steps[Decision[MetadataRecord, T]]]) -> Awaitable[T]:
+        """Raises ApiError, LogFenced, LogFailed."""
+        ...
+
+
 class Commands:
     """Of one claim. Everything raises ApiError for what does not fit into one change, LogFenced, LogFailed."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from automq.controller import moves
 from automq.controller.balancing import Balancing
-from automq.controller.commands import Call
+from automq.controller.commands import Call, CallInTurns
 from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.model import BrokerLoad, ControllerSettings, MoveResult, Reassignment
 from automq.controller.placement import eligible
@@ -32,8 +32,8 @@ FOLLOWED: Final = (Aspect.BROKERS, Aspect.MOVES, Aspect.TOPICS, Aspect.QUARANTIN
 class Mover:
     """Of one claim. `start` follows the metadata from then on."""
 
-    def __init__(self, *, call: Call, publisher: MetadataPublisher, tasks: Tasks) -> None:
-        self._call, self._publisher, self._tasks = call, publisher, tasks
+    def __init__(self, *, call: Call, call_in_turns: CallInTurns, publisher: MetadataPublisher, tasks: Tasks) -> None:
+        self._call, self._call_in_turns, self._publisher, self._tasks = call, call_in_turns, publisher, tasks
         self._unsubscribe: Callable[[], None] = lambda: None
         self._draining: asyncio.Task[Any] | None = None
         self._balancing: asyncio.Task[Any] | None = None
@@ -75,11 +75,13 @@ class Mover:
 
     async def reassign(self, wanted: Sequence[Reassignment], *, allows_factor_change: bool = True) -> list[MoveResult]:
         """See `moves.reassign`."""
-        return await self._call(lambda image: moves.reassign(image, wanted, allows_factor_change=allows_factor_change))
+        return await self._call_in_turns(
+            lambda image: moves.reassign(image, wanted, allows_factor_change=allows_factor_change)
+        )
 
     async def elect(self, wanted: Sequence[tuple[str, int]] | None) -> list[MoveResult]:
         """See `moves.elect`."""
-        return await self._call(lambda image: moves.elect(image, wanted))
+        return await self._call_in_turns(lambda image: moves.elect(image, wanted))
 
     async def stop_broker(self, node: NodeId, epoch: BrokerEpoch) -> bool:
         """See `moves.stop_broker`."""

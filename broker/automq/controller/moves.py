@@ -27,9 +27,12 @@ from automq.metadata.records import (
 )
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.replicated.machine import Decision
+from automq.steps import Steps
 
 # In one change: a partition takes some 20 bytes of a record.
 MOVES_MAX: Final = 10_000
+# About how long it takes to decide one that somebody asks for.
+MOVE_US: Final = 8
 
 
 class _Plan:
@@ -95,8 +98,8 @@ class _Plan:
 
 def reassign(
     image: MetadataImage, wanted: Sequence[Reassignment], *, allows_factor_change: bool = True
-) -> Decision[MetadataRecord, list[MoveResult]]:
-    """Each alone; one result each, in order."""
+) -> Steps[Decision[MetadataRecord, list[MoveResult]]]:
+    """Each alone; one result each, in order. Decided in turns: a cluster has very many partitions."""
     plan = _Plan(image, MoveCause.OPERATOR, "asked for")
     results: list[MoveResult] = []
     seen: set[tuple[str, int]] = set()
@@ -114,6 +117,7 @@ def reassign(
         except ApiError as refused:
             error = refused
         results.append(MoveResult(topic=each.topic, index=each.index, error=error))
+        yield MOVE_US
     return Decision(plan.records(), results)
 
 
@@ -202,7 +206,9 @@ def check_movable(image: MetadataImage, part: PartitionImage) -> None:
         )
 
 
-def elect(image: MetadataImage, wanted: Sequence[tuple[str, int]] | None) -> Decision[MetadataRecord, list[MoveResult]]:
+def elect(
+    image: MetadataImage, wanted: Sequence[tuple[str, int]] | None
+) -> Steps[Decision[MetadataRecord, list[MoveResult]]]:
     """The first of each partition's replicas is to lead. With None all partitions are meant, and only those that move,
     or would have to, have a result."""
     plan = _Plan(image, MoveCause.OPERATOR, "another leader was asked for")
@@ -214,9 +220,11 @@ def elect(image: MetadataImage, wanted: Sequence[tuple[str, int]] | None) -> Dec
             _elect(plan, image, _electable(image, name, index))
         except ApiError as refused:
             if wanted is None and refused.code is ErrorCode.ELECTION_NOT_NEEDED:
+                yield MOVE_US
                 continue
             error = refused
         results.append(MoveResult(topic=name, index=index, error=error))
+        yield MOVE_US
     return Decision(plan.records(), results)
 
 

@@ -111,7 +111,7 @@ class Controller:
         self._background: Background | None = None
         self._membership: Membership | None = None
         self._lease: Lease | None = None
-        self.moves = Mover(call=self._call, publisher=publisher, tasks=tasks)
+        self.moves = Mover(call=self._call, call_in_turns=self._call_in_turns, publisher=publisher, tasks=tasks)
         self._is_lost = False
 
     @property

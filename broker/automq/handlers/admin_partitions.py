@@ -39,6 +39,8 @@ _PREFERRED, _UNCLEAN = 0, 1
 LOOK_S: Final = 0.02
 # About how long it takes to answer for a partition.
 PARTITION_US: Final = 4
+# And to show that it moves.
+ONGOING_US: Final = 15
 
 
 async def handle_elect_leaders(context: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse:
@@ -124,27 +126,27 @@ async def handle_alter_partition_reassignments(
     context: RequestContext, request: AlterPartitionReassignmentsRequest
 ) -> AlterPartitionReassignmentsResponse:
     """One result a partition, once it is recorded. A list that is what the partition has succeeds at once."""
-    wanted = [
-        Reassignment(
-            topic=topic.name,
-            index=asked.partition_index,
-            replicas=None if asked.replicas is None else [NodeId(node) for node in asked.replicas],
-        )
-        for topic in request.topics
-        for asked in topic.partitions
-    ]
+    wanted, pace = [], Pace()
+    for topic in request.topics:
+        for asked in topic.partitions:
+            replicas = None if asked.replicas is None else [NodeId(node) for node in asked.replicas]
+            wanted.append(Reassignment(topic=topic.name, index=asked.partition_index, replicas=replicas))
+            await pace.spend(PARTITION_US)
+        await pace.spend(PARTITION_US)
     allows = request.allow_replication_factor_change
     results = await within(
         request.timeout, context.services.controller.alter_reassignments(wanted, allows_factor_change=allows)
     )
-    answers = map(_reassigned, results)
-    return AlterPartitionReassignmentsResponse(
-        allow_replication_factor_change=request.allow_replication_factor_change,
-        responses=[
-            ReassignableTopicResponse(name=topic.name, partitions=[next(answers) for _ in topic.partitions])
-            for topic in request.topics
-        ],
+    answers = iter(await map_in_turns(_reassigned, results, part_us=PARTITION_US))
+    response = AlterPartitionReassignmentsResponse(
+        allow_replication_factor_change=request.allow_replication_factor_change
     )
+    for topic in request.topics:
+        response.responses.append(
+            ReassignableTopicResponse(name=topic.name, partitions=[next(answers) for _ in topic.partitions])
+        )
+        await pace.spend(PARTITION_US + len(topic.partitions) // 8)
+    return response
 
 
 def _reassigned(result: MoveResult) -> ReassignablePartitionResponse:
@@ -159,9 +161,15 @@ async def handle_list_partition_reassignments(
 ) -> ListPartitionReassignmentsResponse:
     """Those that are under way, whoever asked for them: of the partitions that are named, or of all."""
     image = context.services.metadata.image
-    asked = None if request.topics is None else {topic.name: set(topic.partition_indexes) for topic in request.topics}
+    pace = Pace()
+    asked: dict[str, set[int]] | None = None if request.topics is None else {}
+    for named in request.topics or ():
+        assert asked is not None
+        asked.setdefault(named.name, set()).update(named.partition_indexes)
+        await pace.spend(PARTITION_US + len(named.partition_indexes) // 8)
     found: dict[str, list[OngoingPartitionReassignment]] = {}
     for stream_id in sorted(image.moves):
+        await pace.spend(ONGOING_US)
         place = image.partition_of(stream_id)
         assert place is not None, "a move ends with its stream"
         topic, partition = place

@@ -37,12 +37,17 @@ PARTS_MAX_BY_API: Final[Mapping[int, int]] = {
     ApiKey.METADATA: 100_000,
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: 100_000,
     # 10,000 partitions, with their configs or replicas.
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: 100_000,
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: 100_000,
+    ApiKey.ELECT_LEADERS: 100_000,
     ApiKey.CREATE_TOPICS: 100_000,
     ApiKey.CREATE_PARTITIONS: 100_000,
     ApiKey.DELETE_TOPICS: 100_000,
     ApiKey.ALTER_CONFIGS: 100_000,
     ApiKey.INCREMENTAL_ALTER_CONFIGS: 100_000,
     ApiKey.DESCRIBE_CONFIGS: 100_000,
+    # A member's protocols, of which a client has a handful.
+    ApiKey.JOIN_GROUP: 1_000,
 }
 
 # About how long it takes to free a part.

@@ -25,6 +25,7 @@ from automq.metadata.records import (
 )
 from automq.metadata.replay import replay_all
 from automq.protocol.errors import ApiError, ErrorCode
+from automq.steps import at_once
 from tests.support.metadata_worlds import check
 
 A, B, C = (NodeId(1), BrokerEpoch(1)), (NodeId(2), BrokerEpoch(2)), (NodeId(3), BrokerEpoch(3))
@@ -65,7 +66,7 @@ def after(image: MetadataImage, *records: MetadataRecord) -> MetadataImage:
 
 def asked(image: MetadataImage, index: int, *replicas: int | None, topic: str = "t") -> tuple[MetadataImage, object]:
     wanted = None if replicas == (None,) else [NodeId(node) for node in replicas if node is not None]
-    decision = moves.reassign(image, [Reassignment(topic=topic, index=index, replicas=wanted)])
+    decision = at_once(moves.reassign(image, [Reassignment(topic=topic, index=index, replicas=wanted)]))
     (result,) = decision.response
     return after(image, *decision.records), None if result.error is None else result.error.code
 
@@ -84,10 +85,12 @@ def test_the_first_live_member_of_the_list_leads() -> None:
 
 
 def test_where_the_leader_stays_the_list_alone_changes() -> None:
-    decision = moves.reassign(BASE, [Reassignment(topic="t", index=0, replicas=[A[0], C[0]])])
+    decision = at_once(moves.reassign(BASE, [Reassignment(topic="t", index=0, replicas=[A[0], C[0]])]))
     assert decision.records == [ReplicasAssigned(TOPIC, (PartitionReplicas(0, (A[0], C[0])),))]
     assert decision.response[0].error is None
-    again = moves.reassign(after(BASE, *decision.records), [Reassignment(topic="t", index=0, replicas=[A[0], C[0]])])
+    again = at_once(
+        moves.reassign(after(BASE, *decision.records), [Reassignment(topic="t", index=0, replicas=[A[0], C[0]])])
+    )
     assert again.records == []
 
 
@@ -100,7 +103,7 @@ def test_for_a_partition_whose_owner_is_fenced_only_the_wish_is_noted() -> None:
 def test_a_second_wish_takes_the_place_of_the_first_in_the_same_append() -> None:
     image, _ = asked(BASE, 0, 2)
     first = image.moves[STREAMS[0]].move
-    decision = moves.reassign(image, [Reassignment(topic="t", index=0, replicas=[C[0]])])
+    decision = at_once(moves.reassign(image, [Reassignment(topic="t", index=0, replicas=[C[0]])]))
     assert decision.records == [
         MovesCancelled((STREAMS[0],), "asked for"),
         PartitionsMoving(*A, *C, MoveCause.OPERATOR, (MovingPartition(STREAMS[0], (C[0],)),)),
@@ -108,7 +111,7 @@ def test_a_second_wish_takes_the_place_of_the_first_in_the_same_append() -> None
     image = after(image, *decision.records)
     assert image.moves[STREAMS[0]].move > first
     # The same wish once more changes nothing; back to where it is, it is cancelled.
-    assert moves.reassign(image, [Reassignment(topic="t", index=0, replicas=[C[0]])]).records == []
+    assert at_once(moves.reassign(image, [Reassignment(topic="t", index=0, replicas=[C[0]])])).records == []
     image, _ = asked(image, 0, 1)
     assert not image.moves
 
@@ -187,21 +190,21 @@ def test_a_list_of_dead_brokers_is_refused_and_so_is_a_quarantined_partition() -
 
 def test_the_replication_factor_changes_only_where_that_is_allowed() -> None:
     wanted = [Reassignment(topic="t", index=0, replicas=[A[0]])]
-    (refused,) = moves.reassign(BASE, wanted, allows_factor_change=False).response
+    (refused,) = at_once(moves.reassign(BASE, wanted, allows_factor_change=False)).response
     assert refused.error is not None
     assert refused.error.code is ErrorCode.INVALID_REPLICATION_FACTOR
-    assert moves.reassign(BASE, wanted).response[0].error is None
+    assert at_once(moves.reassign(BASE, wanted)).response[0].error is None
 
 
 def test_a_partition_that_comes_twice_is_refused_the_second_time() -> None:
     wanted = [Reassignment(topic="t", index=0, replicas=[node]) for node in (B[0], C[0])]
-    first, second = moves.reassign(BASE, wanted).response
+    first, second = at_once(moves.reassign(BASE, wanted)).response
     assert first.error is None
     assert second.error is not None
 
 
 def test_the_preferred_leader_is_elected() -> None:
-    decision = moves.elect(BASE, [("t", 0), ("t", 1), ("t", 4), ("t", 9)])
+    decision = at_once(moves.elect(BASE, [("t", 0), ("t", 1), ("t", 4), ("t", 9)]))
     codes = [None if result.error is None else result.error.code for result in decision.response]
     assert codes == [
         ErrorCode.ELECTION_NOT_NEEDED,
@@ -211,9 +214,9 @@ def test_the_preferred_leader_is_elected() -> None:
     ]
     image = after(BASE, *decision.records)
     assert (list(image.moves), move_of(image, 4)) == ([STREAMS[4]], (C[0], MoveCause.OPERATOR, ()))
-    everything = moves.elect(BASE, None)
+    everything = at_once(moves.elect(BASE, None))
     assert [(result.index, result.error) for result in everything.response] == [(4, None)]
-    gone = moves.elect(after(BASE, BrokerFenced(*C, *A)), [("t", 4)])
+    gone = at_once(moves.elect(after(BASE, BrokerFenced(*C, *A)), [("t", 4)]))
     assert gone.response[0].error is not None
     assert gone.response[0].error.code is ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
 

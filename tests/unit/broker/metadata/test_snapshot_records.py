@@ -208,11 +208,11 @@ def release(image: MetadataImage, a: int, _b: int, _c: int) -> Decision[Metadata
 def reassign(image: MetadataImage, a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
     nodes = [NodeId((a + place) % 3) for place in range(1 + b % 3)]
     wanted = [Reassignment(topic=f"t{b % 4}", index=c % 3, replicas=nodes if a % 5 else None)]
-    return moves.reassign(image, wanted)
+    return at_once(moves.reassign(image, wanted))
 
 
 def elect(image: MetadataImage, _a: int, b: int, c: int) -> Decision[MetadataRecord, object]:
-    return moves.elect(image, [(f"t{b % 4}", c % 3)] if b % 2 else None)
+    return at_once(moves.elect(image, [(f"t{b % 4}", c % 3)] if b % 2 else None))
 
 
 def drain(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
