@@ -215,12 +215,12 @@ async def test_a_million_elements_are_decoded_and_freed_in_bounded_turns() -> No
 @pytest.mark.parametrize("key", sorted(DispatchTable().routes), ids=lambda key: APIS[key].name)
 def test_decoding_in_parts_gives_what_decoding_gives(key: int) -> None:
     api = APIS[key]
-    for version in api.versions:
+    for version in sorted({api.versions[0], api.versions[-1]}):
         for path in wide_arrays(key, version):
-            data = encode(wide_message(api.request_class, version, path, 2_500), version)
+            data = encode(wide_message(api.request_class, version, path, 1_200), version)
             message, parts = at_once(decode_in_parts(api.request_class, version, data))
             assert message == decode_whole(api.request_class, version, data)
-            assert parts >= 2_500
+            assert parts >= 1_200
             assert is_wide(message)
             at_once(emptied(message))
             assert not is_wide(message)
