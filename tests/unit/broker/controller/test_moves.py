@@ -147,7 +147,7 @@ def test_a_list_with_repeats_where_the_leader_stays_is_nominal() -> None:
     assert (move_of(image, 0), error) == (None, None)
     assert image.topic_map[TOPIC].partitions[0].replicas == (A[0], A[0], A[0])
     # Once more, and back to one.
-    again = moves.reassign(image, [Reassignment(topic="t", index=0, replicas=[A[0]] * 3)])
+    again = at_once(moves.reassign(image, [Reassignment(topic="t", index=0, replicas=[A[0]] * 3)]))
     assert (again.records, again.response[0].error) == ([], None)
     image, error = asked(image, 0, 1)
     assert (image.topic_map[TOPIC].partitions[0].replicas, error) == ((A[0],), None)
@@ -164,7 +164,7 @@ def test_a_list_with_repeats_moves_to_its_first_live_member() -> None:
 @pytest.mark.parametrize(("replicas", "is_right"), [((1, 1), True), ((2, 2), True), ((1, 1, 1), False), ((1,), False)])
 def test_repeats_count_where_the_factor_is_to_stay(replicas: tuple[int, ...], is_right: bool) -> None:
     wanted = [Reassignment(topic="t", index=0, replicas=[NodeId(node) for node in replicas])]
-    (result,) = moves.reassign(BASE, wanted, allows_factor_change=False).response
+    (result,) = at_once(moves.reassign(BASE, wanted, allows_factor_change=False)).response
     assert (result.error is None) is is_right
 
 
@@ -173,7 +173,7 @@ def test_repeats_change_neither_who_is_elected_nor_where_draining_moves() -> Non
         BASE,
         ReplicasAssigned(TOPIC, (PartitionReplicas(1, (A[0], A[0])), PartitionReplicas(4, (C[0], C[0], A[0], A[0])))),
     )
-    elected = after(image, *moves.elect(image, [("t", 1), ("t", 4)]).records)
+    elected = after(image, *at_once(moves.elect(image, [("t", 1), ("t", 4)])).records)
     assert (move_of(elected, 1), move_of(elected, 4)) == (None, (C[0], MoveCause.OPERATOR, ()))
     draining = after(image, DRAINING_A)
     drained = after(draining, *moves.drain(draining).records)
