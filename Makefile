@@ -67,8 +67,8 @@ sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, or one SEED=x with its trace; D
 removed-rules: $(STAMP)  ## Find, for every rule, a seed that fails without it; rewrites the table in docs/simulation.md
 	$(BIN)/python -m tests.sim.removed_rules
 
-chaos: $(STAMP)  ## Kill -9 a real broker 50 times under real clients (STORE=uri for another store, LARGE=1 for 1 MB batches, BUSY=1 beside much else)
-	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),50) $(if $(STORE),--store '$(STORE)') $(if $(LARGE),--record-bytes 9000 --rate 2000) $(if $(BUSY),--busy)
+chaos: $(STAMP)  ## Kill -9 a real broker 50 times under real clients (STORE=uri, LARGE=1 for 1 MB batches, BUSY=1); BROKERS=3 MINUTES=10: all that happens to clusters
+	$(BIN)/python -m tests.chaos $(if $(BROKERS),--brokers $(BROKERS) --minutes $(or $(MINUTES),10)) $(if $(SEED),--seed $(SEED)) --kills $(or $(KILLS),50) $(if $(STORE),--store '$(STORE)') $(if $(LARGE),--record-bytes 9000 --rate 2000) $(if $(BUSY),--busy)
 
 soak: $(STAMP)  ## 20 minutes of a load that never changes: what grows with time fails (SHORT=1: two minutes)
 	$(BIN)/python -m tests.soak $(if $(SHORT),--short)
