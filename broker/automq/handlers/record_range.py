@@ -82,10 +82,13 @@ class RecordRange:
     def peek(self, bytes_max: int, buffers_max: int) -> tuple[Sequence[Buffer], int] | None:
         """The next bytes and how many, good for this turn of the loop: at least a batch, then as many as fit.
 
-        None when they have to be loaded first. Raises RecordsChanged.
+        What is loaded is no more than `PIECE_BYTES` and may be thousands of batches: of these, too, never more than
+        `buffers_max` and one. None when they have to be loaded first. Raises RecordsChanged.
         """
         batches: Sequence[memoryview] | None = self._loaded
-        if not batches:
+        if batches:
+            batches = batches if len(batches) <= buffers_max else batches[: max(buffers_max, 1)]
+        else:
             batches = self._partition.cached_views(self._next, self._end, bytes_max, batches_max=buffers_max)
             if batches is None:
                 return None
@@ -112,7 +115,7 @@ class RecordRange:
             self._next = Offset(_head_of(batches[-1])[2])
         self._skip = sent
         if self._loaded:
-            self._loaded = batches[number:]
+            self._loaded = self._loaded[number:]
             self.pin()
 
     async def load(self) -> None:

@@ -233,7 +233,7 @@ def cause_of(error: Exception) -> str:
     match error:
         case TimeoutError():
             return "slow reader"
-        case RecordsChanged() | StreamError() | StoreError():
+        case RecordsChanged() | StreamError() | StoreError() | OSError():
             return "answer lost"
         case UnsupportedVersion() | UnknownApi():
             return "unsupported"

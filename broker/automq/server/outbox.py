@@ -106,7 +106,7 @@ class Outbox:
     ) -> None:
         """`on_progress` is told when bytes were sent that nobody waits for, `on_broken` why the connection must end.
 
-        That is when an answer cannot be completed, or is in the way of others.
+        That is when an answer cannot be completed or sent, or is in the way of others.
         """
         self._transport = transport
         self._pins = pins
@@ -294,8 +294,12 @@ class Outbox:
             return os.write(self._fd, buffers[0]) if len(buffers) == 1 else os.writev(self._fd, buffers)
         except BlockingIOError:
             return 0
-        except OSError:
+        except (ConnectionError, TimeoutError):
             self._transport.abort()
+            return 0
+        except OSError as error:
+            # Not the peer's doing: it is told, as the client asks for the same again.
+            self._on_broken(error)
             return 0
 
     def _drop(self, sent: int, peeked: int = 0) -> None:

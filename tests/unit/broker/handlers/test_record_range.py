@@ -119,6 +119,28 @@ async def test_what_is_loaded_is_kept_while_there_is_room_and_loaded_again_else(
     assert pins.budget.used == 0
 
 
+@pytest.mark.parametrize("buffers_max", [1, 7, 50])
+async def test_thousands_of_small_loaded_batches_are_no_more_buffers_than_asked_for(buffers_max: int) -> None:
+    log = Log([1] * 300)
+    log.evicted_below = 1000
+    records = range_of(log)
+    expected, got = b"".join(data for _, _, data in log.batches), b""
+    while len(got) < len(expected):
+        if (found := records.peek(100_000, buffers_max)) is None:
+            await records.load()
+            continue
+        assert len(found[0]) <= buffers_max
+        # All but a few bytes of what was peeked at: the rest of a batch is peeked at again.
+        taken = (
+            b"".join(found[0])[: max(found[1] - 3, 1)] if len(got) + found[1] < len(expected) else b"".join(found[0])
+        )
+        got += taken
+        records.advance(len(taken))
+
+    assert got == expected
+    assert log.loads == 1
+
+
 def spoil(log: Log, number: int, value: bytes) -> None:
     base, stop, _ = log.batches[number]
     log.batches[number] = base, stop, a_batch(value, count=stop - base, base=base)

@@ -300,6 +300,23 @@ async def kernel_takes_as_much_as_it_likes_of_a_few_clients_alone() -> None:
         client.close()
 
 
+class Refused(Pulled):
+    """More buffers than one write may have."""
+
+    def peek(self, bytes_max: int, buffers_max: int) -> tuple[Sequence[Buffer], int] | None:
+        return [self.data[position : position + 1] for position in range(len(self.data))], len(self.data)
+
+
+async def system_refuses_a_write() -> None:
+    server, far = await connected()
+    server.send([Refused(5_000)], bytearray())
+    await asyncio.sleep(0)
+
+    assert [type(error) for error in server.broken] == [OSError]
+    assert server.transport.is_closing()
+    far.close()
+
+
 async def peer_is_gone() -> None:
     server, far = await connected()
     server.send([Pulled(3_000_000)], bytearray())
@@ -322,6 +339,7 @@ CASES = [
     oldest_is_given_up_for_room,
     kernel_takes_as_much_as_it_likes_of_a_few_clients_alone,
     peer_is_gone,
+    system_refuses_a_write,
 ]
 
 
