@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from automq import core
-from automq.core import produced_batch, record_walk
-from tests.fuzz.records import Take, takes, walks
+from automq.core import produce_frame, produced_batch, record_walk
+from automq.s3stream.wal.format import RECORD_HEADER_BYTES
+from tests.fuzz.records import Place, Take, places, scans, takes, walks
 
 FILL = 0xA5
 
@@ -31,16 +32,32 @@ def taken(take_batch: core.TakeBatch, take: Take) -> tuple[produced_batch.Taken 
     return found, bytes(out)
 
 
+def placed(place_received: core.PlaceReceived, place: Place) -> tuple[produced_batch.Placed | None, bytes | None]:
+    """As `taken`."""
+    out = bytearray([FILL]) * place.out_bytes
+    found = place_received(*place[:3], memoryview(out), *place[4:])
+    start = max(0, place.position)
+    end = start + RECORD_HEADER_BYTES + max(0, place.stop - place.start)
+    if found is None:
+        out[start:end] = bytes(len(out[start:end]))
+    assert set(out[:start] + out[end:]) <= {FILL}, f"written outside its place: {place!r}"
+    return found, bytes(out)
+
+
 def inputs_of(seed: int) -> Iterator[tuple[Any, Any, bool]]:
     """What the compiled function gives, a way to ask its twin, and whether the input was taken whole."""
     assert core.native is not None, f"there is nothing to fuzz: {core.why_pure}"
     native = core.native
-    for walk, take in zip(walks(seed), takes(seed), strict=False):
+    for walk, take, place, scan in zip(walks(seed), takes(seed), places(seed), scans(seed), strict=False):
         found = native.walk_records(*walk)
         yield found, lambda walk=walk: record_walk.walk_records(*walk), found[1] == walk.stop
         if native.HAS_CHECKSUM:
             answer = taken(native.take_batch, take)
             yield answer, lambda take=take: taken(produced_batch.take_batch, take), answer[0] is not None
+            answer = placed(native.place_received, place)
+            yield answer, lambda place=place: placed(produced_batch.place_received, place), answer[0] is not None
+        scanned = native.scan_produce(*scan)
+        yield scanned, lambda scan=scan: produce_frame.scan_produce(*scan), scanned is not None
 
 
 def run(*, inputs: int, compared: int, seed: int) -> int:

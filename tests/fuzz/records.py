@@ -4,9 +4,10 @@ import random
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from automq.binary import crc32c
+from automq.binary import crc32c, write_unsigned_varint
 from automq.protocol.compression import Compression
 from automq.protocol.records import CRC_START, HEADER_BYTES, LENGTH_END, Record, build_batch
+from automq.s3stream.wal.format import RECORD_HEADER_BYTES
 
 NOW_MS: Final = 1_700_000_000_000
 INT64: Final = (-(1 << 63), (1 << 63) - 1)
@@ -67,6 +68,37 @@ class Take(NamedTuple):
     latest_ms: int
     needs_keys: bool
     walks: bool
+
+
+class Place(NamedTuple):
+    """The arguments of `place_received`, but for the buffer that is written to: its size."""
+
+    data: bytes
+    start: int
+    stop: int
+    out_bytes: int
+    position: int
+    stream: int
+    epoch: int
+    base_offset: int
+    bytes_max: int
+    records_max: int
+    earliest_ms: int
+    latest_ms: int
+    needs_keys: bool
+    walks: bool
+    mark_ms: int
+    slot_crc: int
+
+
+class Scan(NamedTuple):
+    """The arguments of `scan_produce`."""
+
+    data: bytes
+    start: int
+    end: int
+    frame_bytes_max: int
+    client: bytes
 
 
 def some_records(dice: random.Random) -> list[Record]:
@@ -204,3 +236,84 @@ def takes(seed: int) -> Iterator[Take]:
                 needs_keys=dice.random() < 0.1,
                 walks=dice.random() < 0.8,
             )
+
+
+def places(seed: int) -> Iterator[Place]:
+    """As `takes`: batches somewhere in a receive buffer."""
+    dice = random.Random(seed)
+    for take in takes(seed):
+        before, behind = dice.randbytes(dice.choice((0, 0, 3, 40))), dice.randbytes(dice.choice((0, 0, 9)))
+        data = before + take.records + behind
+        start, stop = len(before), len(before) + len(take.records)
+        if dice.random() < 0.02:
+            start, stop = dice.choice(((start, len(data) + 1), (-1, stop), (stop, start), (len(data), len(data))))
+        room = dice.choice((0, 0, 0, 100, -1, -44))
+        position = dice.choice((0, 0, 16, 57, -1))
+        yield Place(
+            data,
+            start,
+            stop,
+            max(0, position + RECORD_HEADER_BYTES + len(take.records) + room),
+            position,
+            stream=dice.choice((0, 3, 1 << 62)),
+            epoch=take.leader_epoch,
+            base_offset=take.base_offset,
+            bytes_max=take.bytes_max,
+            records_max=dice.choice((1 << 31, 1 << 31, 3)),
+            earliest_ms=take.earliest_ms,
+            latest_ms=take.latest_ms,
+            needs_keys=take.needs_keys,
+            walks=take.walks,
+            mark_ms=-(1 << 62),
+            slot_crc=dice.randrange(1 << 32),
+        )
+
+
+def a_produce_frame(dice: random.Random, client: bytes) -> bytes:
+    """Mostly of the common shape."""
+    version = dice.choice((9, 10, 12, 13, 13, 8, 14))
+    topic = dice.randbytes(16) if version >= 13 else dice.choice((b"\x02t", b"\x07orders", b"\x7f" + b"n" * 126))
+    records = dice.randbytes(dice.choice((0, 1, 61, 126, 127, 128, 129, 16_382, 16_383, 16_384)))
+    length = bytearray()
+    write_unsigned_varint(length, len(records) + 1)
+    body = b"".join(
+        (
+            dice.choice((0, 0, 0, 0, 0, 0, 0, 1)).to_bytes(2, "big"),
+            version.to_bytes(2, "big"),
+            dice.randbytes(4),
+            client,
+            bytes(2),
+            dice.choice((-1, -1, 1, 0, 2)).to_bytes(2, "big", signed=True),
+            dice.randbytes(4),
+            b"\x02",
+            topic,
+            b"\x02",
+            dice.choice((0, 7, 1 << 30)).to_bytes(4, "big"),
+            length,
+            records,
+            bytes(3),
+        )
+    )
+    return len(body).to_bytes(4, "big") + body
+
+
+def scans(seed: int) -> Iterator[Scan]:
+    """Without end: frames, and what is nearly one."""
+    dice = random.Random(seed)
+    while True:
+        client = dice.choice((b"\xff\xff", b"\x00\x00", b"\x00\x05bench"))
+        whole = a_produce_frame(dice, client)
+        for round_ in range(10):
+            frame = whole
+            if round_ > 2:
+                # Where everything is that is looked at: the front, and the end.
+                cut = dice.choice((len(whole), 60))
+                frame = damaged(whole[:cut], dice) + whole[cut:]
+                if dice.random() < 0.8:
+                    frame = (len(frame) - 4).to_bytes(4, "big", signed=True) + frame[4:] if len(frame) >= 4 else frame
+            before, behind = bytes(dice.choice((0, 0, 7))), bytes(dice.choice((0, 0, 30)))
+            data = before + frame + behind
+            start = dice.choice((len(before), len(before), len(before), 0, -1, len(data)))
+            end = len(data) + dice.choice((0, 0, 0, -1, 1, -len(behind)))
+            frame_bytes_max = dice.choice((1 << 20, 1 << 20, 1 << 20, len(frame) - 4, max(0, len(frame) - 5)))
+            yield Scan(data, start, end, frame_bytes_max, dice.choice((client, client, client, b"\x00\x01x")))

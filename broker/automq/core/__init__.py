@@ -13,11 +13,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
-from automq.core import produced_batch, record_walk
-from automq.core.produced_batch import Taken
+from automq.core import produce_frame, produced_batch, record_walk
+from automq.core.produce_frame import Scanned
+from automq.core.produced_batch import Placed, Taken
 from automq.core.record_walk import Data
 
-INTERFACE: Final = 2
+INTERFACE: Final = 3
 """Raised with every change of what a compiled function takes or gives: an older build is not used."""
 
 
@@ -48,7 +49,12 @@ description: Final = "native core" if native is not None else f"pure Python: {wh
 WalkRecords = Callable[[Data, int, int, int, int, int, int, bool], tuple[int, int, int]]
 TakeBatch = Callable[[Data, memoryview | None, int, int, int, int, int, int, bool, bool], Taken | None]
 PutRecordHeader = Callable[[memoryview, int, int, int, int, int, int, int, int, int], int]
+PlaceReceived = Callable[
+    [Data, int, int, memoryview, int, int, int, int, int, int, int, int, bool, bool, int, int], Placed | None
+]
 NextProducerEntry = Callable[[bytes, int, int, int, int, int, int], bytes | None]
+ScanProduce = Callable[[Data, int, int, int, bytes], Scanned | None]
+EncodeProduced = Callable[[bytes, int, int, int], bytes]
 
 walk_records: WalkRecords = record_walk.walk_records if native is None else native.walk_records
 RECORDS_PER_MS: Final = 1_000 if native is None else 60_000
@@ -60,6 +66,9 @@ take_batch: TakeBatch = produced_batch.take_batch if _summing is None else _summ
 put_record_header: PutRecordHeader = (
     produced_batch.put_record_header if _summing is None else _summing.put_record_header
 )
+place_received: PlaceReceived = produced_batch.place_received if _summing is None else _summing.place_received
 next_producer_entry: NextProducerEntry = (
     produced_batch.next_producer_entry if native is None else native.next_producer_entry
 )
+scan_produce: ScanProduce = produce_frame.scan_produce if native is None else native.scan_produce
+encode_produced: EncodeProduced = produce_frame.encode_produced if native is None else native.encode_produced

@@ -1,6 +1,7 @@
 """The compiled functions; what they do is said by their twins."""
 
-from automq.core.produced_batch import Taken
+from automq.core.produce_frame import Scanned
+from automq.core.produced_batch import Placed, Taken
 from automq.core.record_walk import Data
 
 INTERFACE: int
@@ -43,6 +44,27 @@ def put_record_header(
     slot_crc: int,
     /,
 ) -> int: ...
+def place_received(
+    data: Data,
+    start: int,
+    stop: int,
+    out: memoryview,
+    position: int,
+    stream: int,
+    epoch: int,
+    base_offset: int,
+    bytes_max: int,
+    records_max: int,
+    earliest_ms: int,
+    latest_ms: int,
+    needs_keys: bool,
+    walks: bool,
+    mark_ms: int,
+    slot_crc: int,
+    /,
+) -> Placed | None: ...
+def scan_produce(data: Data, start: int, end: int, frame_bytes_max: int, client: bytes, /) -> Scanned | None: ...
+def encode_produced(key: bytes, correlation_id: int, base_offset: int, log_start_offset: int, /) -> bytes: ...
 def next_producer_entry(
     entry: bytes,
     epoch: int,

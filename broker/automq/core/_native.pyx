@@ -10,9 +10,9 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy, memset
 
-INTERFACE = 2
+INTERFACE = 3
 
 cdef int64_t NO_TIMESTAMP = -1
 cdef uint64_t NULL_LENGTH = 1  # the zigzag form of -1
@@ -264,6 +264,51 @@ cdef bint has_good_records(
     return at.position == size and greatest_ms == batch.max_timestamp
 
 
+cdef bint is_common(Batch *batch, Py_ssize_t size, int64_t earliest_ms, int64_t latest_ms, bint walks) noexcept nogil:
+    """Whether it is known from the header alone how the records are checked, and that they are few enough."""
+    if walks:
+        return not batch.attributes
+    if batch.max_timestamp > latest_ms or batch.base_timestamp < earliest_ms:
+        return False
+    return batch.attributes or batch.count <= (size - HEADER_BYTES) / RECORD_BYTES_MIN
+
+
+cdef bint take(
+    uint8_t *to,
+    const uint8_t *data,
+    Py_ssize_t size,
+    Batch *batch,
+    int64_t base_offset,
+    int32_t leader_epoch,
+    int64_t earliest_ms,
+    int64_t latest_ms,
+    bint needs_keys,
+    bint walks,
+    uint32_t *placed_crc,
+):
+    """Check a batch whose header was read, and copy it to `to`, where there is room for it, unless that is NULL."""
+    cdef uint32_t crc = <uint32_t>read_big(data + 17, 4), first_crc
+    cdef uint8_t front[21]
+    memcpy(front, data, CRC_START)
+    write_big(front, <uint64_t>base_offset, 8)
+    write_big(front + 12, <uint32_t>leader_epoch, 4)
+    if to == NULL:
+        if checksum_of(data + CRC_START, size - CRC_START, 0) != crc:
+            return False
+    else:
+        if checksum_copied(to + CRC_START, data + CRC_START, size - CRC_START, 0) != crc:
+            return False
+        memcpy(to, front, CRC_START)
+    if walks and not has_good_records(data, size, batch, earliest_ms, latest_ms, needs_keys):
+        return False
+    first_crc = checksum_of(front, CRC_START, 0)
+    if size >= JOINED_BYTES_MIN:
+        placed_crc[0] = checksum_joined(first_crc, crc, size - CRC_START)
+    else:
+        placed_crc[0] = checksum_of(data + CRC_START, size - CRC_START, first_crc)
+    return True
+
+
 def take_batch(
     records,
     out,
@@ -279,62 +324,59 @@ def take_batch(
 ):
     """See `produced_batch.take_batch`."""
     cdef Py_buffer source, target
-    cdef Py_ssize_t size
-    cdef uint32_t crc, first_crc
-    cdef uint8_t front[21]
+    cdef uint32_t crc
     cdef uint8_t *to = NULL
-    cdef const uint8_t *data
     cdef Batch batch
+    cdef bint is_taken
     PyObject_GetBuffer(records, &source, PyBUF_SIMPLE)
     try:
-        data = <const uint8_t *>source.buf
-        size = source.len
-        if size > bytes_max or not read_header(data, size, &batch):
+        if source.len > bytes_max or not read_header(<const uint8_t *>source.buf, source.len, &batch):
             return None
-        if walks:
-            if batch.attributes:
-                return None
-        elif batch.max_timestamp > latest_ms or batch.base_timestamp < earliest_ms:
+        if not is_common(&batch, source.len, earliest_ms, latest_ms, walks):
             return None
-        elif not batch.attributes and batch.count > (size - HEADER_BYTES) / RECORD_BYTES_MIN:
-            return None
-        crc = <uint32_t>read_big(data + 17, 4)
         if out is None:
-            if checksum_of(data + CRC_START, size - CRC_START, 0) != crc:
-                return None
+            is_taken = take(
+                NULL, <const uint8_t *>source.buf, source.len, &batch, base_offset, leader_epoch, earliest_ms,
+                latest_ms, needs_keys, walks, &crc
+            )
         else:
             PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
             try:
-                if position < 0 or position > target.len or size > target.len - position:
+                if position < 0 or position > target.len or source.len > target.len - position:
                     return None
                 to = <uint8_t *>target.buf + position
-                if checksum_copied(to + CRC_START, data + CRC_START, size - CRC_START, 0) != crc:
-                    return None
-                memcpy(to, data, CRC_START)
-                write_big(to, <uint64_t>base_offset, 8)
-                write_big(to + 12, <uint32_t>leader_epoch, 4)
+                is_taken = take(
+                    to, <const uint8_t *>source.buf, source.len, &batch, base_offset, leader_epoch, earliest_ms,
+                    latest_ms, needs_keys, walks, &crc
+                )
             finally:
                 PyBuffer_Release(&target)
-        if walks and not has_good_records(data, size, &batch, earliest_ms, latest_ms, needs_keys):
-            return None
-        memcpy(front, data, CRC_START)
-        write_big(front, <uint64_t>base_offset, 8)
-        write_big(front + 12, <uint32_t>leader_epoch, 4)
-        first_crc = checksum_of(front, CRC_START, 0)
-        if size >= JOINED_BYTES_MIN:
-            crc = checksum_joined(first_crc, crc, size - CRC_START)
-        else:
-            crc = checksum_of(data + CRC_START, size - CRC_START, first_crc)
-        return (
-            batch.count,
-            batch.max_timestamp,
-            batch.producer_id,
-            batch.producer_epoch,
-            batch.first_sequence,
-            crc,
-        )
     finally:
         PyBuffer_Release(&source)
+    if not is_taken:
+        return None
+    return batch.count, batch.max_timestamp, batch.producer_id, batch.producer_epoch, batch.first_sequence, crc
+
+
+cdef uint32_t write_record_header(
+    uint8_t *to,
+    uint64_t stream,
+    uint64_t epoch,
+    uint64_t base_offset,
+    int64_t max_timestamp_ms,
+    uint32_t count,
+    uint32_t size,
+    uint32_t crc,
+    uint32_t slot_crc,
+) noexcept nogil:
+    write_big(to, stream, 8)
+    write_big(to + 8, epoch, 8)
+    write_big(to + 16, base_offset, 8)
+    write_big(to + 24, <uint64_t>max_timestamp_ms, 8)
+    write_big(to + 32, count, 4)
+    write_big(to + 36, size, 4)
+    write_big(to + 40, crc, 4)
+    return checksum_of(to, RECORD_HEADER_BYTES, slot_crc)
 
 
 def put_record_header(
@@ -352,22 +394,174 @@ def put_record_header(
 ):
     """See `produced_batch.put_record_header`."""
     cdef Py_buffer target
-    cdef uint8_t *to
     PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
     try:
         if position < 0 or position > target.len or RECORD_HEADER_BYTES > target.len - position:
             raise ValueError("the record's header does not fit")
-        to = <uint8_t *>target.buf + position
-        write_big(to, stream, 8)
-        write_big(to + 8, epoch, 8)
-        write_big(to + 16, base_offset, 8)
-        write_big(to + 24, <uint64_t>max_timestamp_ms, 8)
-        write_big(to + 32, count, 4)
-        write_big(to + 36, size, 4)
-        write_big(to + 40, crc, 4)
-        return checksum_of(to, RECORD_HEADER_BYTES, slot_crc)
+        return write_record_header(
+            <uint8_t *>target.buf + position, stream, epoch, base_offset, max_timestamp_ms, count, size, crc, slot_crc
+        )
     finally:
         PyBuffer_Release(&target)
+
+
+def place_received(
+    data,
+    Py_ssize_t start,
+    Py_ssize_t stop,
+    out,
+    Py_ssize_t position,
+    uint64_t stream,
+    uint64_t epoch,
+    int64_t base_offset,
+    Py_ssize_t bytes_max,
+    int64_t records_max,
+    int64_t earliest_ms,
+    int64_t latest_ms,
+    bint needs_keys,
+    bint walks,
+    int64_t mark_ms,
+    uint32_t slot_crc,
+    /,
+):
+    """See `produced_batch.place_received`."""
+    cdef Py_buffer source, target
+    cdef Py_ssize_t size = stop - start
+    cdef const uint8_t *records
+    cdef uint8_t *to
+    cdef uint32_t crc
+    cdef int64_t newest_ms
+    cdef Batch batch
+    PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+    try:
+        if start < 0 or start > stop or stop > source.len or size > bytes_max:
+            return None
+        records = <const uint8_t *>source.buf + start
+        if not read_header(records, size, &batch) or batch.count > records_max:
+            return None
+        if not is_common(&batch, size, earliest_ms, latest_ms, walks):
+            return None
+        PyObject_GetBuffer(out, &target, PyBUF_WRITABLE)
+        try:
+            if position < 0 or position > target.len or RECORD_HEADER_BYTES > target.len - position:
+                return None
+            if size > target.len - position - RECORD_HEADER_BYTES:
+                return None
+            to = <uint8_t *>target.buf + position
+            if not take(
+                to + RECORD_HEADER_BYTES, records, size, &batch, base_offset, <int32_t>epoch, earliest_ms, latest_ms,
+                needs_keys, walks, &crc
+            ):
+                return None
+            newest_ms = batch.max_timestamp if batch.max_timestamp >= 0 else mark_ms
+            slot_crc = write_record_header(
+                to, stream, epoch, base_offset, newest_ms, batch.count, size, crc, slot_crc
+            )
+        finally:
+            PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)
+    return batch.count, newest_ms, batch.producer_id, batch.producer_epoch, batch.first_sequence, slot_crc
+
+
+# Of a Produce request, see `produce_frame`.
+cdef Py_ssize_t SIZE_BYTES = 4
+cdef Py_ssize_t CLIENT_START = 12
+cdef Py_ssize_t FIXED_BYTES = 9
+cdef Py_ssize_t TAIL_BYTES = 3
+cdef int VERSION_MIN = 9
+cdef int VERSION_MAX = 13
+cdef int IDS_SINCE = 13
+cdef int ONE = 2
+cdef int NAME_BYTES_MAX = 127
+
+
+def scan_produce(data, Py_ssize_t start, Py_ssize_t end, Py_ssize_t frame_bytes_max, bytes client, /):
+    """See `produce_frame.scan_produce`."""
+    cdef Py_buffer source
+    cdef Py_ssize_t client_bytes = PyBytes_GET_SIZE(client), stop, key_start
+    cdef const uint8_t *bytes_of
+    cdef int version, acks
+    cdef int64_t size
+    cdef uint64_t length
+    cdef Cursor at
+    PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+    try:
+        if start < 0 or end > source.len or start > end or end - start < CLIENT_START + client_bytes + FIXED_BYTES:
+            return None
+        bytes_of = <const uint8_t *>source.buf
+        size = <int32_t>read_big(bytes_of + start, 4)
+        version = <int16_t>read_big(bytes_of + start + 6, 2)
+        if read_big(bytes_of + start + 4, 2) != 0 or version < VERSION_MIN or version > VERSION_MAX:
+            return None
+        if size < 0 or size > frame_bytes_max or size > end - start - SIZE_BYTES:
+            return None
+        stop = start + SIZE_BYTES + <Py_ssize_t>size
+        at.data = bytes_of
+        at.end = stop
+        at.position = start + CLIENT_START
+        if memcmp(bytes_of + at.position, PyBytes_AS_STRING(client), client_bytes) != 0:
+            return None
+        at.position += client_bytes
+        acks = <int16_t>read_big(bytes_of + at.position + 2, 2)
+        if bytes_of[at.position] or bytes_of[at.position + 1] or (acks != -1 and acks != 1):
+            return None
+        timeout_ms = <int32_t>read_big(bytes_of + at.position + 4, 4)
+        if bytes_of[at.position + 8] != ONE:
+            return None
+        at.position += FIXED_BYTES
+        if at.position >= stop:
+            return None
+        key_start = at.position
+        if version >= IDS_SINCE:
+            at.position += 16
+        elif bytes_of[at.position] < 2 or bytes_of[at.position] > NAME_BYTES_MAX:
+            return None
+        else:
+            at.position += bytes_of[at.position]
+        if at.position >= stop or bytes_of[at.position] != ONE:
+            return None
+        at.position += 5
+        if at.position >= stop:
+            return None
+        key = PyBytes_FromStringAndSize(<const char *>bytes_of + key_start, at.position - key_start)
+        if not read_number(&at, VARINT_BYTES_MAX, &length) or length < 2:
+            return None
+        if stop - at.position < TAIL_BYTES or length - 1 != <uint64_t>(stop - TAIL_BYTES - at.position):
+            return None
+        if bytes_of[stop - 3] or bytes_of[stop - 2] or bytes_of[stop - 1]:
+            return None
+        return (
+            size,
+            version,
+            <int32_t>read_big(bytes_of + start + 8, 4),
+            timeout_ms,
+            key,
+            at.position,
+            stop - TAIL_BYTES,
+        )
+    finally:
+        PyBuffer_Release(&source)
+
+
+def encode_produced(bytes key, int32_t correlation_id, int64_t base_offset, int64_t log_start_offset, /):
+    """See `produce_frame.encode_produced`."""
+    cdef Py_ssize_t key_bytes = PyBytes_GET_SIZE(key)
+    found = PyBytes_FromStringAndSize(NULL, 45 + key_bytes)
+    cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(found)
+    write_big(to, <uint64_t>(41 + key_bytes), 4)
+    write_big(to + 4, <uint32_t>correlation_id, 4)
+    to[8] = 0
+    to[9] = ONE
+    memcpy(to + 10, PyBytes_AS_STRING(key), key_bytes)
+    to += 10 + key_bytes
+    write_big(to, 0, 2)
+    write_big(to + 2, <uint64_t>base_offset, 8)
+    write_big(to + 10, <uint64_t>-1, 8)
+    write_big(to + 18, <uint64_t>log_start_offset, 8)
+    write_big(to + 26, 0x01000000, 4)
+    memset(to + 30, 0, 5)
+    return found
 
 
 # Of a producer, see `partition.producer_state`.

@@ -34,6 +34,8 @@ _SEQUENCE_MASK: Final = 0x7FFF_FFFF
 
 Taken = tuple[int, int, int, int, int, int]
 """Record count, greatest timestamp, producer id, its epoch, first sequence, CRC-32C of the batch as it is placed."""
+Placed = tuple[int, int, int, int, int, int]
+"""The same, with the CRC of the slot's record headers at its end, and a greatest timestamp that may be a mark."""
 
 
 def take_batch(
@@ -124,6 +126,47 @@ def put_record_header(
     _pack_record_header(out, position, stream, epoch, base_offset, max_timestamp_ms, count, size, crc)
     found: int = crc32c(out[position : position + _RECORD_HEADER_BYTES], slot_crc, 0)
     return found
+
+
+def place_received(
+    data: Data,
+    start: int,
+    stop: int,
+    out: memoryview,
+    position: int,
+    stream: int,
+    epoch: int,
+    base_offset: int,
+    bytes_max: int,
+    records_max: int,
+    earliest_ms: int,
+    latest_ms: int,
+    needs_keys: bool,
+    walks: bool,
+    mark_ms: int,
+    slot_crc: int,
+) -> Placed | None:
+    """`take_batch` of data[start:stop], with its record's header before it at `position` of `out`; both or nothing.
+
+    The stream's epoch is the leader's. Nothing is taken with more than `records_max` records. `mark_ms` stands for the
+    greatest timestamp in the record's header where the batch has none. Positional arguments.
+    """
+    records = memoryview(data)[start:stop]
+    if not 0 <= start <= stop <= len(data) or len(records) < _HEADER_BYTES or position < 0:
+        return None
+    if _unpack_header(records)[-1] > records_max:
+        return None
+    body = position + _RECORD_HEADER_BYTES
+    taken = take_batch(records, out, body, base_offset, epoch, bytes_max, earliest_ms, latest_ms, needs_keys, walks)
+    if taken is None:
+        return None
+    count, newest_ms, producer_id, producer_epoch, first_sequence, crc = taken
+    if newest_ms < 0:
+        newest_ms = mark_ms
+    slot_crc = put_record_header(
+        out, position, stream, epoch, base_offset, newest_ms, count, stop - start, crc, slot_crc
+    )
+    return count, newest_ms, producer_id, producer_epoch, first_sequence, slot_crc
 
 
 def next_producer_entry(

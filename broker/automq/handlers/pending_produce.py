@@ -1,10 +1,11 @@
 """One Produce request between its arrival and its answer."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
 from automq.handlers.errors import write_error_code_of
-from automq.protocol.connection import RequestHead, ResponseSlot
+from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.produce import NodeEndpoint, PartitionProduceResponse
 from automq.protocol.produce_codec import TopicResults, change_produce_response, encode_produce_response
@@ -15,8 +16,44 @@ STATE_CODES: Final = frozenset(
 )
 
 
-def _ignore(_code: int) -> None:
-    """Nobody counts."""
+# Time-outs are looked at this often, all together, while anything waits.
+SWEEP_MS: Final = 100
+
+_TIMED_OUT_MESSAGE: Final = "the object store does not answer in time; the records may still become durable"
+
+
+class AnswerWatch:
+    """The time-outs of requests whose batches are not durable yet, and who is told of errors that come after all."""
+
+    def __init__(self, on_error: Callable[[int], None]) -> None:
+        self.on_error = on_error
+        """Told of the codes that come after the batches were appended."""
+        self.watched: dict[PendingProduce | PendingAnswer, None] = {}
+        self._tick = 0
+        self._is_sweeping = False
+
+    def deadline(self, timeout_ms: int) -> int:
+        """The sweep at which a request is answered that waits since now."""
+        return self._tick + 1 + max(0, timeout_ms) // SWEEP_MS
+
+    def add(self, pending: "PendingProduce | PendingAnswer") -> None:
+        """Have the request answered at its deadline, if it is not by then."""
+        self.watched[pending] = None
+        if not self._is_sweeping:
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        self._is_sweeping = bool(self.watched)
+        if self._is_sweeping:
+            asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
+
+    def _sweep(self) -> None:
+        self._tick += 1
+        for pending in list(self.watched):
+            if pending.deadline <= self._tick:
+                pending.override(ErrorCode.REQUEST_TIMED_OUT, _TIMED_OUT_MESSAGE)
+                pending.answer()
+        self._sweep_later()
 
 
 class PendingProduce:
@@ -28,13 +65,12 @@ class PendingProduce:
 
     __slots__ = (
         "_answer",
-        "_watched",
+        "_watch",
         "acks",
         "close",
         "correlation_id",
         "deadline",
         "is_done",
-        "on_error",
         "position",
         "slot",
         "throttle_ms",
@@ -49,13 +85,10 @@ class PendingProduce:
         acks: int,
         timeout_ms: int,
         close: Callable[[], None],
-        watched: "dict[PendingProduce, None]",
+        watch: AnswerWatch,
         throttle_ms: int = 0,
     ) -> None:
-        self._watched = watched
-        """Those whose time-out is looked at, of which this one may be one."""
-        self.on_error: Callable[[int], None] = _ignore
-        """Told of the codes that come after the batches were appended."""
+        self._watch = watch
         self.version = head.version
         self.correlation_id = head.correlation_id
         self.slot = slot
@@ -82,16 +115,7 @@ class PendingProduce:
 
     def override(self, code: ErrorCode, message: str) -> None:
         """What depended on state that is not durable is answered with `code` instead."""
-
-        def change(result: PartitionProduceResponse) -> None:
-            if result.error_code in STATE_CODES:
-                if not result.error_code:
-                    self.on_error(code)
-                result.error_code = code
-                result.error_message = message
-                result.base_offset = result.log_append_time = result.log_start_offset = -1
-
-        self._answer = change_produce_response(self._answer, self.version, change)
+        self._answer = override_answer(self._answer, self.version, code, message, self._watch.on_error)
 
     def prepare(self, topics: list[TopicResults], endpoints: list[NodeEndpoint]) -> None:
         """Encode the answer; nothing refers to `topics` after that."""
@@ -107,8 +131,59 @@ class PendingProduce:
         """Complete the slot."""
         self.is_done = True
         # At once, not when time-outs are looked at next: its memory is still in the processor's cache.
-        self._watched.pop(self, None)
+        self._watch.watched.pop(self, None)
         self.slot.complete((self._answer,))
+
+
+class PendingAnswer(ResponseSlot):
+    """As `PendingProduce`, and the place of its answer, of a request of one batch that is appended. Made for every one.
+
+    What is not said by its answer's bytes is not kept.
+    """
+
+    __slots__ = ("_answer", "_version", "_watch", "deadline")
+
+    def __init__(self, watch: AnswerWatch, queue: ResponseQueue, answer: bytes, version: int, deadline: int) -> None:
+        self.parts = None
+        self._queue = queue
+        self._watch = watch
+        self._answer = answer
+        self._version = version
+        self.deadline = deadline
+        """The sweep at which it is answered REQUEST_TIMED_OUT."""
+
+    def on_durable(self, error: Exception | None) -> None:
+        """The batch is durable, or will never be known to be."""
+        if self.parts is not None:
+            return
+        if error is not None:
+            self.override(write_error_code_of(error), str(error))
+        self.answer()
+
+    def override(self, code: ErrorCode, message: str) -> None:
+        """As `PendingProduce.override`."""
+        self._answer = override_answer(self._answer, self._version, code, message, self._watch.on_error)
+
+    def answer(self) -> None:
+        """Complete the slot."""
+        self._watch.watched.pop(self, None)
+        self.complete((self._answer,))
+
+
+def override_answer(
+    answer: bytes | bytearray, version: int, code: ErrorCode, message: str, on_error: Callable[[int], None]
+) -> bytes:
+    """An answer in which what depends on state that is not durable is `code` instead."""
+
+    def change(result: PartitionProduceResponse) -> None:
+        if result.error_code in STATE_CODES:
+            if not result.error_code:
+                on_error(code)
+            result.error_code = code
+            result.error_message = message
+            result.base_offset = result.log_append_time = result.log_start_offset = -1
+
+    return change_produce_response(answer, version, change)
 
 
 class Appending:

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
+from automq.core import encode_produced
+from automq.core.produce_frame import Scanned
 from automq.handlers.leaders import Leader, leader_of
 from automq.handlers.parked_appends import Arriving, ParkedAppends
-from automq.handlers.pending_produce import STATE_CODES, Appending, PendingProduce
+from automq.handlers.pending_produce import STATE_CODES, AnswerWatch, Appending, PendingAnswer, PendingProduce
 from automq.handlers.produce_results import endpoints_of, fail, refused
 from automq.ids import TopicId
 from automq.metadata.publisher import MetadataPublisher
@@ -29,7 +31,7 @@ from automq.partition.records_work import BYTES_PER_US, in_place_us, prepare
 from automq.partition.validation import ZSTD_SINCE_PRODUCE, check_produce_version
 from automq.protocol.apis import ApiKey
 from automq.protocol.compression import DecompressedTooLarge
-from automq.protocol.connection import RequestHead, ResponseSlot
+from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.produce import (
     LeaderIdAndEpoch,
@@ -50,11 +52,7 @@ from automq.s3stream.stream import StagedBatch, Storage
 from automq.security.authorizer import Operation, ResourceType
 from automq.security.session import Session
 
-# Time-outs are looked at this often, all together, while anything waits.
-SWEEP_MS: Final = 100
-
 _VALID_ACKS: Final = (0, 1, -1)
-_TIMED_OUT_MESSAGE: Final = "the object store does not answer in time; the records may still become durable"
 
 # Looked up for every request: members of an enumeration take a while to find.
 _WRITE: Final = Operation.WRITE
@@ -111,9 +109,7 @@ class ProduceHandler:
         self._storage = storage
         self._metadata = metadata
         self._clock, self._contents, self._tasks = clock, contents, tasks
-        self._watched: dict[PendingProduce, None] = {}
-        self._tick = 0
-        self._is_sweeping = False
+        self.watch = AnswerWatch(on_error)
 
     def start(
         self,
@@ -132,7 +128,7 @@ class ProduceHandler:
         may_write_all = not session.has_rules or session.allows_every(_WRITE, _TOPIC)
         throttle_ms = session.throttle(_PRODUCE, len(frame)) if session.has_rules else 0
         close = connection.close
-        pending = PendingProduce(head, slot, request.acks, request.timeout, close, self._watched, throttle_ms)
+        pending = PendingProduce(head, slot, request.acks, request.timeout, close, self.watch, throttle_ms)
         if request.acks not in _VALID_ACKS:
             self._refuse(pending, request.topic_data)
             return None
@@ -184,6 +180,26 @@ class ProduceHandler:
             return self._defer(pending, topics, leaders, deferred, connection, session.listener_name)
         self._finish(pending, topics, leaders)
         return None
+
+    def start_scanned(self, scanned: Scanned, data: memoryview, queue: ResponseQueue) -> bool:
+        """As `start`, of a request of the common shape in `data`, whose client has no rules; its answer gets its place.
+
+        False: nothing has changed, and it goes through `start`.
+        """
+        _, version, correlation_id, timeout_ms, key, records_start, records_end = scanned
+        partition = self._partitions.opened.find_by_key(key, has_id=version >= TOPIC_IDS_SINCE)
+        if partition is None:
+            return False
+        base_offset = partition.next_offset
+        if not partition.append_received(data, records_start, records_end, self._clock.wall_ms()):
+            return False
+        answer = encode_produced(key, correlation_id, base_offset, partition.log_start_offset)
+        pending = PendingAnswer(self.watch, queue, answer, version, self.watch.deadline(timeout_ms))
+        queue.add(pending)
+        self.watch.add(pending)
+        # At once, where the log is durable without waiting.
+        self._storage.when_durable(partition.last_position, pending.on_durable)
+        return True
 
     def _defer(
         self,
@@ -401,32 +417,14 @@ class ProduceHandler:
             if any(result.error_code for _, results in topics for result in results):
                 pending.close()
             return
-        pending.on_error = self._on_error
         pending.prepare(topics, endpoints_of(leaders) if leaders else [])
         if pending.position < 0:
             pending.answer()
         else:
             self._storage.when_durable(pending.position, pending.on_durable)
             if not pending.is_done:
-                self._watch(pending)
-
-    def _watch(self, pending: PendingProduce) -> None:
-        """Have the request answered at its own time-out, if it is not by then."""
-        pending.deadline = self._tick + 1 + max(0, pending.timeout_ms) // SWEEP_MS
-        self._watched[pending] = None
-        if not self._is_sweeping:
-            self._is_sweeping = True
-            asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
-
-    def _sweep(self) -> None:
-        self._tick += 1
-        for pending in list(self._watched):
-            if pending.deadline <= self._tick:
-                pending.override(ErrorCode.REQUEST_TIMED_OUT, _TIMED_OUT_MESSAGE)
-                pending.answer()
-        self._is_sweeping = bool(self._watched)
-        if self._is_sweeping:
-            asyncio.get_running_loop().call_later(SWEEP_MS / 1000, self._sweep)
+                pending.deadline = self.watch.deadline(pending.timeout_ms)
+                self.watch.add(pending)
 
     # Refusals.
 

@@ -5,7 +5,8 @@
 appended, and in the same turn.
 """
 
-from automq.core import take_batch
+from automq.core import RECORDS_PER_MS, place_received, take_batch
+from automq.core.record_walk import Data
 from automq.ids import Offset, StreamEpoch
 from automq.partition.appended import Appended
 from automq.partition.large_batch import LargeBatch
@@ -17,6 +18,59 @@ from automq.protocol.records import NO_TIMESTAMP, RecordBatch, place_batch
 from automq.s3stream.model import StorageFull
 from automq.s3stream.stream import Stream
 from automq.s3stream.wal.format import RECORD_HEADER_BYTES
+
+
+def append_received(
+    stream: Stream,
+    producers: ProducerState,
+    data: Data,
+    start: int,
+    stop: int,
+    rules: AppendRules,
+    *,
+    now_ms: int,
+) -> int:
+    """Append the batch of a client that lies in data[start:stop], where it is one that `append_common` takes.
+
+    0 when it is not, or is a repetition, or does not fit the open slot, and nothing has changed; else its records. What
+    is not taken here goes through `append_common`, which says why it is wrong.
+    """
+    size = stop - start
+    slot = stream.slot_with_room(size)
+    if slot is None:
+        return 0
+    base_offset = stream.next_offset
+    earliest_ms, latest_ms = bounds_of(rules, now_ms)
+    placed = place_received(
+        data,
+        start,
+        stop,
+        slot.view,
+        slot.position,
+        stream.stream_id,
+        stream.epoch,
+        base_offset,
+        rules.batch_bytes_max,
+        RECORDS_PER_MS if rules.reads_records else size,
+        earliest_ms,
+        latest_ms,
+        rules.is_compacted,
+        rules.reads_records,
+        append_time_mark(now_ms),
+        slot.crc,
+    )
+    if placed is None:
+        return 0
+    count, newest_ms, producer_id, producer_epoch, first_sequence, slot_crc = placed
+    if producer_id >= 0:
+        entry = producers.continued(
+            producer_id, producer_epoch, first_sequence, count, first_offset=base_offset, now_ms=now_ms
+        )
+        if entry is None:
+            return 0
+        producers.put(producer_id, entry, batch_bytes=size)
+    stream.append_headed(slot, size, count=count, max_timestamp_ms=newest_ms, slot_crc=slot_crc)
+    return count
 
 
 def append_common(

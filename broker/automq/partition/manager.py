@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from immutables import Map
 
@@ -25,6 +25,7 @@ from automq.partition.checkpoint import CheckpointTooNew
 from automq.partition.content_worker import ContentWorker
 from automq.partition.damage import REMEDY, DamageLog, Quarantine
 from automq.partition.departures import Departures
+from automq.partition.open_partitions import OpenPartitions
 from automq.partition.parking import Parking
 from automq.partition.partition import Partition
 from automq.partition.purgatory import Purgatory
@@ -114,8 +115,7 @@ class PartitionManager:
         self._defaults = Map(settings.topic_defaults)
         self._validates_records = settings.validates_records
         self._clock, self._entropy, self._tasks, self._contents = clock, entropy, tasks, contents
-        self._by_name: dict[str, dict[int, Partition]] = {}
-        self._by_id: dict[TopicId, dict[int, Partition]] = {}
+        self.opened = OpenPartitions()
         self._wanted: dict[_Key, None] = {}
         """Streams of ours, open or being loaded."""
         self._by_stream: dict[StreamId, Partition] = {}
@@ -196,13 +196,11 @@ class PartitionManager:
 
     def find(self, topic: str, index: int) -> Partition | None:
         """The open partition, or None: `refusal` says why."""
-        partitions = self._by_name.get(topic)
-        return None if partitions is None else partitions.get(index)
+        return self.opened.find(topic, index)
 
     def find_by_id(self, topic_id: TopicId, index: int) -> Partition | None:
         """The open partition, or None: `refusal_by_id` says why."""
-        partitions = self._by_id.get(topic_id)
-        return None if partitions is None else partitions.get(index)
+        return self.opened.find_by_id(topic_id, index)
 
     def get(self, topic: str, index: int) -> Partition:
         """Raises ApiError UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER."""
@@ -241,7 +239,7 @@ class PartitionManager:
 
     def all(self) -> list[Partition]:
         """Every open partition, in the order of opening within each topic."""
-        return [partition for partitions in self._by_name.values() for partition in partitions.values()]
+        return list(self.opened)
 
     def quarantined(self) -> dict[TopicPartition, Quarantine]:
         """Partitions of ours that take no append because of damage, and why."""
@@ -303,10 +301,10 @@ class PartitionManager:
     def _follow_configs(self, resources: Iterable[tuple[int, str]]) -> Generator[int, None, None]:
         ours = (BROKER_RESOURCE, ""), (BROKER_RESOURCE, str(self._node))
         is_for_all = any(resource in ours for resource in resources)
-        names = list(self._by_name) if is_for_all else [name for kind, name in resources if kind == TOPIC_RESOURCE]
+        names = self.opened.topics() if is_for_all else [name for kind, name in resources if kind == TOPIC_RESOURCE]
         for name in names:
-            partitions = self._by_name.get(name)
-            if partitions is not None:
+            partitions = self.opened.of_topic(name)
+            if partitions:
                 rules = self._rules(name)
                 for partition in partitions.values():
                     partition.rules = rules
@@ -436,16 +434,14 @@ class PartitionManager:
             self.quarantine_changes += 1
             self._log_quarantine(partition.name, partition.quarantine)
         self._set_causes(partition, self._metadata.image)
-        self._by_name.setdefault(partition.name.topic, {})[partition.name.partition] = partition
-        self._by_id.setdefault(partition.topic_id, {})[partition.name.partition] = partition
+        self.opened.add(partition)
         self._by_stream[partition.stream_id] = partition
         self._departures.opened(partition)
         self._arrivals.arrived(partition.name)
 
     def _drop(self, partition: Partition) -> None:
         """Take it out of the tables, so that nothing is served from it, and let go of its stream."""
-        _remove(self._by_name, partition.name.topic, partition)
-        _remove(self._by_id, partition.topic_id, partition)
+        self.opened.remove(partition)
         if partition.quarantine is not None:
             self.quarantine_changes += 1
         if self._by_stream.get(partition.stream_id) is partition:
@@ -485,14 +481,3 @@ class PartitionManager:
     def _ranges_of(self, partition: Partition) -> int:
         found = self._metadata.image.stream(partition.stream_id)
         return 0 if found is None else len(found.held.objects)
-
-
-Name = TypeVar("Name", str, TopicId)
-
-
-def _remove(table: dict[Name, dict[int, Partition]], topic: Name, partition: Partition) -> None:
-    partitions = table.get(topic)
-    if partitions is not None and partitions.get(partition.name.partition) is partition:
-        del partitions[partition.name.partition]
-        if not partitions:
-            del table[topic]

@@ -10,9 +10,10 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
+from automq.core.record_walk import Data
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.partition.appended import Appended
-from automq.partition.appending import append_checked, append_common
+from automq.partition.appending import append_checked, append_common, append_received
 from automq.partition.barred import BarredPartition
 from automq.partition.checkpoint import Section
 from automq.partition.checkpointing import Checkpointing, LoadedPieces
@@ -253,6 +254,22 @@ class Partition(BarredPartition):
         self.traffic.appended(len(records), outcome.record_count)
         self._checkpointing.tail_bytes += len(records)
         return outcome
+
+    def append_received(self, data: Data, start: int, stop: int, now_ms: int) -> bool:
+        """Append the batch of a client that lies in data[start:stop] if that is done in one go, as it mostly is.
+
+        Its base offset was `next_offset`. False: nothing has changed, and `append` it or says why not.
+        """
+        rules = self.rules.append
+        if self._is_barred or not rules.are_common:
+            return False
+        count = append_received(self._stream, self._producers, data, start, stop, rules, now_ms=now_ms)
+        if not count:
+            return False
+        size = stop - start
+        self.traffic.appended(size, count)
+        self._checkpointing.tail_bytes += size
+        return True
 
     def stage(self, size: int) -> StagedBatch:
         """Memory for a large batch. Raises as `Stream.stage`."""

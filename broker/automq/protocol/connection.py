@@ -125,6 +125,12 @@ def parse_head(frame: memoryview) -> RequestHead:
     return head
 
 
+def client_of(frame: memoryview) -> bytes:
+    """The client id as it lies in the head of a frame that `parse_head` has parsed: its length, and it."""
+    length: int = _HEAD(frame, 0)[3]
+    return bytes(frame[_HEAD_BYTES - 2 : _HEAD_BYTES + max(0, length)])
+
+
 def _malformed(reason: str, frame: memoryview) -> MalformedMessage:
     return MalformedMessage(reason, message_name="RequestHeader", version=1, position=len(frame))
 
@@ -194,6 +200,12 @@ class ResponseQueue:
         slot = ResponseSlot(self)
         self._slots.append(slot)
         return slot
+
+    def add(self, slot: ResponseSlot) -> None:
+        """As `open_slot`, of a slot that was made for this queue."""
+        assert not self.is_closed
+        assert len(self._slots) < self._in_flight_max
+        self._slots.append(slot)
 
     def slot_done(self, slot: ResponseSlot) -> None:
         """Called by a slot: its answer is there."""

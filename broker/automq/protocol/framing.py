@@ -25,6 +25,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from automq.core import scan_produce
+from automq.core.produce_frame import Scanned
+
 _SIZE = struct.Struct(">i").unpack_from
 
 SIZE_BYTES: Final = 4
@@ -165,6 +168,21 @@ class FrameReader:
         self.retain()
         return None
 
+    @property
+    def data(self) -> memoryview:
+        """Where the frames lie that `next_produce` has found."""
+        return self._buffer
+
+    def next_produce(self, client: bytes) -> Scanned | None:
+        """The next frame, as `next_frame` gives it, where it is a Produce request of the common shape: what is in it.
+
+        See `core.scan_produce`. None when it is not, and nothing has changed.
+        """
+        found = scan_produce(self._buffer, self._start, self._end, self._frame_bytes_max, client)
+        if found is not None:
+            self._start += SIZE_BYTES + found[0]
+        return found
+
     def only_frame(self, size: int) -> memoryview | None:
         """The next frame, if it has `size` bytes and the newest read brought it and nothing else; `skip` takes it."""
         end = SIZE_BYTES + size
@@ -177,12 +195,12 @@ class FrameReader:
         """What `only_frame` has shown is done with."""
         self._end = 0
 
-    def put_back(self, frame: memoryview) -> None:
-        """The frame that `next_frame` has just handed out may not start yet: it is the next one again.
+    def put_back(self, size: int) -> None:
+        """The frame of `size` bytes that was just handed out may not start yet: it is the next one again.
 
-        `retain` is to be called before anything else is.
+        `retain` is to be called before anything else is, but for what hands it out once more.
         """
-        self._start -= SIZE_BYTES + len(frame)
+        self._start -= SIZE_BYTES + size
         assert self._start >= 0
 
     def detach(self) -> Callable[[], None] | None:

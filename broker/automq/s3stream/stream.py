@@ -162,10 +162,16 @@ class Stream:
         """As `append`, of what lies in `slot` already, RECORD_HEADER_BYTES behind its position: in the same turn in
         which `slot_with_room` gave it, and before anything else was appended."""
         position, base = slot.position, self.next_offset
-        body = position + RECORD_HEADER_BYTES
-        slot.crc = put_record_header(
+        slot_crc = put_record_header(
             slot.view, position, self.stream_id, self.epoch, base, max_timestamp_ms, count, size, crc, slot.crc
         )
+        return self.append_headed(slot, size, count=count, max_timestamp_ms=max_timestamp_ms, slot_crc=slot_crc)
+
+    def append_headed(self, slot: OpenSlot, size: int, *, count: int, max_timestamp_ms: int, slot_crc: int) -> int:
+        """As `append_placed`, where the record's header lies at the slot's position, too: what becomes of its `crc`."""
+        base = self.next_offset
+        body = slot.position + RECORD_HEADER_BYTES
+        slot.crc = slot_crc
         slot.position = body + size
         slot.records += 1
         run = self.tail.current

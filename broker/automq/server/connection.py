@@ -17,14 +17,16 @@ from automq.handlers.delayed_fetch import DelayedFetch
 from automq.handlers.pending_produce import Appending
 from automq.protocol.apis import ApiKey
 from automq.protocol.codec import MalformedMessage
-from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot, UnknownApi, parse_head
+from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot, UnknownApi, client_of, parse_head
 from automq.protocol.framing import SHARED_BYTES, FrameReader, FrameRefused
 from automq.security.session import Session
-from automq.server.dispatch import StalledRequest, UnsupportedVersion, cause_of, decode_request
+from automq.server.dispatch import StalledRequest, UnsupportedVersion, decode_request
 from automq.server.handler_run import run_handler
+from automq.server.muting import Muting
 from automq.server.outbox import Outbox
 from automq.server.receiving import Hold, decoded_bytes
 from automq.server.repeats import Repeats
+from automq.server.room_wait import RoomWait
 from automq.server.started import StartedRequests
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         "_blocked",
         "_blocked_since",
+        "_client",
         "_exclusive",
         "_frames",
         "_hold",
@@ -55,12 +58,13 @@ class Connection(asyncio.BufferedProtocol):
         "_is_flush_wanted",
         "_is_processing",
         "_is_reading",
-        "_mute_timer",
+        "_muting",
         "_outbox",
         "_peer",
         "_queue",
         "_reader",
         "_repeats",
+        "_room_wait",
         "_seen_reads",
         "_server",
         "_session",
@@ -69,7 +73,6 @@ class Connection(asyncio.BufferedProtocol):
         "_unsent_key",
         "_unsent_since",
         "_waiting",
-        "_waits_for_room",
         "is_closed",
         "reads",
     )
@@ -83,8 +86,8 @@ class Connection(asyncio.BufferedProtocol):
         self._session = Session(
             listener_name=listener_name, authorizer=services.authorizer, quotas=services.quotas, mute=self._mute
         )
-        self._mute_timer: asyncio.TimerHandle | None = None
-        """Set while the client is not listened to, because of its quotas."""
+        self._muting = Muting(self.proceed)
+        self._room_wait = RoomWait(server.storage, self.proceed)
         self._peer = ""
         receiving = server.receiving
         self._reader = FrameReader(
@@ -97,6 +100,8 @@ class Connection(asyncio.BufferedProtocol):
         """Requests started."""
         self._queue = ResponseQueue(self._on_ready, in_flight_max=server.settings.in_flight_max)
         self._started = StartedRequests(server.metrics)
+        self._client: bytes | None = None
+        """The client id as it lies in the newest Produce's head, where nobody is asked what the client may do."""
         self._exclusive: ResponseSlot | Appending | None = None
         """The request that runs alone."""
         self._waiting: DelayedFetch | None = None
@@ -110,7 +115,6 @@ class Connection(asyncio.BufferedProtocol):
         self._is_reading = True
         self._is_processing = False
         self._is_flush_wanted = False
-        self._waits_for_room = False
         self.is_closed = False
         self.reads = 0
         self._seen_reads = 0
@@ -136,9 +140,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
-        for pending in (self._waiting, self._mute_timer):
-            if pending is not None:
-                pending.cancel()
+        self._muting.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
         self._blocked = None
         self._reader.close()
         if not self._is_frame_kept:
@@ -195,7 +199,7 @@ class Connection(asyncio.BufferedProtocol):
         if (
             len(self._queue)
             or self._outbox.unsent_bytes
-            or self._mute_timer is not None
+            or self._muting.is_on
             or server.is_draining
             or (found := self._repeats.match(self._reader)) is None
         ):
@@ -212,7 +216,7 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._is_processing = False
         self._started.add(_FETCH, began, server.now() - began)
-        return not self._is_flush_wanted and self._mute_timer is None
+        return not self._is_flush_wanted and not self._muting.is_on
 
     def _process(self) -> None:
         """Start what has arrived, as far as it may start; then read on, or not."""
@@ -228,7 +232,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._started.end_turn(self._server.now)
         # A kept frame's memory stays drawn, and nothing is read behind it.
-        is_kept, is_muted = self._is_frame_kept, self._mute_timer is not None
+        is_kept, is_muted = self._is_frame_kept, self._muting.is_on
         may_read = not is_kept and self._hold.update(self._reader) and is_all and not is_muted
         if may_read != self._is_reading:
             self._is_reading = may_read
@@ -250,6 +254,18 @@ class Connection(asyncio.BufferedProtocol):
                 self._flush_wanted()
                 reader.retain()
                 return False
+            if self._client is not None and self._blocked is None and (found := reader.next_produce(self._client)):
+                size = found[0]
+                if not quota or size > room:
+                    quota, room = self._quota(1) if self._may_start_produce(size) else (0, 0)
+                    room = max(room, size)
+                if quota and self._server.produce.start_scanned(found, reader.data, self._queue):
+                    self._frames += 1
+                    self._started.begin(_PRODUCE, now)
+                    quota -= 1
+                    room -= size
+                    continue
+                reader.put_back(size)
             frame = reader.next_frame()
             if frame is None:
                 self._flush_wanted()
@@ -262,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
                 quota -= 1
                 room -= size
             elif self._may_start(head, size):
-                quota, room = self._quota() if is_produce else (0, 0)
+                quota, room = self._quota(0) if is_produce else (0, 0)
             else:
                 self._put_aside(frame, head)
                 # The answer it waits for may be ready already.
@@ -273,7 +289,7 @@ class Connection(asyncio.BufferedProtocol):
             self._blocked = None
             if was_blocked:
                 self._server.metrics.queued(head.api.key, now - self._blocked_since)
-            if not self._start(head, frame, now) or self._mute_timer is not None:
+            if not self._start(head, frame, now) or self._muting.is_on:
                 quota = 0
             if self.is_closed:
                 return False
@@ -282,10 +298,10 @@ class Connection(asyncio.BufferedProtocol):
         asyncio.get_running_loop().call_soon(self.proceed)
         return False
 
-    def _quota(self) -> tuple[int, int]:
-        """How many Produce requests may start at once when the first one may, and with how many bytes together."""
+    def _quota(self, more: int) -> tuple[int, int]:
+        """How many Produce requests may start beside one that may, or with it (`more` is 1), and their bytes."""
         room = SHARED_BYTES if self._server.has_room(2 * SHARED_BYTES) else 0
-        return self._server.settings.in_flight_max - len(self._queue) - 1, room
+        return self._server.settings.in_flight_max - len(self._queue) - 1 + more, room
 
     def _flush_wanted(self) -> bool:
         """Send what became ready in this turn; whether there was anything."""
@@ -297,54 +313,38 @@ class Connection(asyncio.BufferedProtocol):
 
     def _may_start(self, head: RequestHead, size: int) -> bool:
         """Whether the next request may start now; if not, somebody will call `proceed`."""
+        if head.api.key is _PRODUCE:
+            return self._may_start_produce(size)
+        if not self._may_start_any():
+            return False
+        return not len(self._queue) and (self._server.receiving.may_decode(size) or self._room_wait.begin())
+
+    def _may_start_produce(self, size: int) -> bool:
+        """As `_may_start`, of a Produce."""
+        return self._may_start_any() and (self._server.has_room(size) or self._room_wait.begin())
+
+    def _may_start_any(self) -> bool:
         exclusive = self._exclusive
         if exclusive is not None:
             if not exclusive.is_done:
                 return False
             self._exclusive = self._waiting = None
-        if (
-            self._mute_timer is not None
-            or self._server.is_draining
-            or self._queue.is_full
-            or self._outbox.unsent_bytes > UNSENT_BYTES_MAX
-        ):
+        if self._muting.is_on or self._server.is_draining or self._queue.is_full:
             return False
-        if head.api.key is _PRODUCE:
-            return self._server.has_room(size) or self._wait_for_room()
-        return not len(self._queue) and (self._server.receiving.may_decode(size) or self._wait_for_room())
-
-    def _wait_for_room(self) -> bool:
-        """Rule of back-pressure: a Produce is not even taken in while the engine has no room for it. False."""
-        if not self._waits_for_room:
-            self._waits_for_room = True
-            self._server.storage.when_room(self._on_room)
-        return False
-
-    def _on_room(self) -> None:
-        self._waits_for_room = False
-        self.proceed()
+        return self._outbox.unsent_bytes <= UNSENT_BYTES_MAX
 
     def _mute(self, throttle_ms: int) -> None:
         """Rule of quotas: answers leave, and the client is not listened to for so long."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + throttle_ms / 1000
-        if self._mute_timer is not None:
-            until = max(until, self._mute_timer.when())
-            self._mute_timer.cancel()
-        self._mute_timer = loop.call_at(until, self._unmute)
+        self._muting.begin(throttle_ms)
         if self._is_reading and not self._is_processing and not self.is_closed:
             self._is_reading = False
             self._transport.pause_reading()
-
-    def _unmute(self) -> None:
-        self._mute_timer = None
-        self.proceed()
 
     def _put_aside(self, frame: memoryview, head: RequestHead) -> None:
         if self._blocked is None:
             self._blocked_since = self._server.now()
         self._blocked = head
-        self._reader.put_back(frame)
+        self._reader.put_back(len(frame))
         self._reader.retain()
 
     def _start(self, head: RequestHead, frame: memoryview, now: float) -> bool:
@@ -354,7 +354,9 @@ class Connection(asyncio.BufferedProtocol):
             server.receiving.check_decoded(len(frame))
         self._frames += 1
         session = self._session
-        session.client_id = head.client_id
+        if head.client_id != session.client_id:
+            session.client_id = head.client_id
+            self._client = None
         slot = self._queue.open_slot()
         started = self._started.begin(key, now)
         if not head.is_supported:
@@ -362,6 +364,8 @@ class Connection(asyncio.BufferedProtocol):
                 raise UnsupportedVersion(head, f"version {head.version} is not supported")
             slot.complete((server.table.refuse_api_versions(head.correlation_id),))
         elif key is _PRODUCE:
+            if self._client is None and not session.has_rules:
+                self._client = client_of(frame)
             appending = server.produce.start(head, frame, slot, session, self)
             if appending is None:
                 return True
@@ -445,13 +449,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _refuse(self, error: Exception) -> None:
         """Nothing behind this can be understood."""
-        self._server.metrics.refused[cause_of(error)] += 1
-        host = self._peer or "an unknown host"
-        if isinstance(error, UnsupportedVersion):
-            remedy = "its connection is closed, as Kafka does; `ApiVersions` lists what is served"
-            self._server.audit.refuse(str(error), client_id=error.client_id, host=host, remedy=remedy)
-        else:
-            log.warning("connection from %s closed: %s", host, error)
+        self._server.refused(error, self._peer or "an unknown host")
         self.close()
 
     @property

@@ -28,7 +28,7 @@ from automq.s3stream.stream import Storage
 from automq.server.admission import Admission, ConnectionLimits
 from automq.server.audit import Audit
 from automq.server.connection import Connection
-from automq.server.dispatch import DispatchTable
+from automq.server.dispatch import DispatchTable, UnsupportedVersion, cause_of
 from automq.server.outbox import KernelRoom
 from automq.server.receiving import Receiving
 from automq.server.request_metrics import RequestMetrics
@@ -135,6 +135,15 @@ class KafkaServer:
         reads.add_metric(["memory"], max(0, self.fetch.reads - self.fetch.cold_reads))
         reads.add_metric(["objects"], self.fetch.cold_reads)
         yield reads
+
+    def refused(self, error: Exception, host: str) -> None:
+        """A connection from `host` is closed because of what it sent, or did not take."""
+        self.metrics.refused[cause_of(error)] += 1
+        if isinstance(error, UnsupportedVersion):
+            remedy = "its connection is closed, as Kafka does; `ApiVersions` lists what is served"
+            self.audit.refuse(str(error), client_id=error.client_id, host=host, remedy=remedy)
+        else:
+            log.warning("connection from %s closed: %s", host, error)
 
     def start(self) -> None:
         """Look after connections from now on."""

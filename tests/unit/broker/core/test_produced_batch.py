@@ -14,8 +14,8 @@ from automq.partition.producer_state import ProducerState
 from automq.protocol.compression import Compression
 from automq.protocol.records import CONTROL, CRC_START, LOG_APPEND_TIME, TRANSACTIONAL, Record, RecordBatch, build_batch
 from automq.s3stream.wal.format import RECORD_HEADER
-from tests.fuzz.__main__ import taken
-from tests.fuzz.records import INT64, NOW_MS, takes
+from tests.fuzz.__main__ import placed, taken
+from tests.fuzz.records import INT64, NOW_MS, places, takes
 
 HAS_SUMS = core.native is not None and core.native.HAS_CHECKSUM
 KINDS = ["python"] + (["compiled"] if HAS_SUMS else [])
@@ -158,6 +158,57 @@ def test_record_header_is_the_logs(kind: str) -> None:
     assert crc == crc32c(expected, 99)
 
 
+@both
+def test_received_batch_is_placed_behind_its_records_header(kind: str) -> None:
+    batch = a_batch(producer_id=5, producer_epoch=2, base_sequence=9)
+    data, size = b"abc" + batch + b"de", len(batch)
+    out, expected = memoryview(bytearray(20 + 44 + size)), memoryview(bytearray(20 + 44 + size))
+    rules = (1 << 20, 1, *INT64, False, True)
+
+    found = function(kind, "place_received")(data, 3, 3 + size, out, 20, 8, 7, 1234, *rules, -99, 17)
+
+    *what, crc = take(kind, batch, expected, 64)
+    slot_crc = function(kind, "put_record_header")(expected, 20, 8, 7, 1234, NOW_MS, 1, size, crc, 17)
+    assert found == (*what, slot_crc)
+    assert bytes(out) == bytes(expected)
+
+
+@both
+def test_received_batch_without_timestamps_is_marked_in_its_records_header(kind: str) -> None:
+    batch = a_batch(Record(value=b"v", timestamp=-1))
+    out = memoryview(bytearray(44 + len(batch)))
+    found = function(kind, "place_received")(
+        batch, 0, len(batch), out, 0, 8, 7, 1234, 1 << 20, 1, *INT64, False, True, -99, 0
+    )
+    assert found[1] == RECORD_HEADER.unpack_from(out)[3] == -99
+
+
+@both
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"start": 2},
+        {"stop": 300},
+        {"start": -1},
+        {"position": 1},
+        {"position": -44},
+        {"bytes_max": 60},
+        {"records_max": 0},
+        {"latest_ms": 0},
+        {"needs_keys": True},
+    ],
+    ids=str,
+)
+def test_received_batch_is_left_to_others(kind: str, changed: dict[str, int]) -> None:
+    batch = a_batch()
+    out = memoryview(bytearray(44 + len(batch)))
+    fields = {"data": batch, "start": 0, "stop": len(batch), "out": out, "position": 0, "stream": 8, "epoch": 7}
+    fields |= {"base_offset": 1, "bytes_max": 1 << 20, "records_max": 1, "earliest_ms": 0, "latest_ms": NOW_MS}
+    fields |= {"needs_keys": False, "walks": True, "mark_ms": -99, "slot_crc": 0}
+    assert function(kind, "place_received")(*fields.values()) is not None
+    assert function(kind, "place_received")(*(fields | changed).values()) is None
+
+
 SEQUENCES = st.integers(0, 0x7FFF_FFFF)
 
 
@@ -193,3 +244,10 @@ def test_entry_that_is_none_is_left_alone(kind: str) -> None:
 def test_twins_agree(seed: int) -> None:
     for each, _ in zip(takes(seed), range(40), strict=False):
         assert taken(function("compiled", "take_batch"), each) == taken(produced_batch.take_batch, each)
+
+
+@pytest.mark.skipif(not HAS_SUMS, reason="nothing was compiled")
+@given(seed=st.integers(0, 1 << 32))
+def test_twins_place_alike(seed: int) -> None:
+    for each, _ in zip(places(seed), range(40), strict=False):
+        assert placed(function("compiled", "place_received"), each) == placed(produced_batch.place_received, each)

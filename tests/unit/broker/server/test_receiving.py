@@ -80,7 +80,7 @@ class Peer:
         is_all = True
         while (frame := self.reader.next_frame()) is not None:
             if self.is_blocked:
-                self.reader.put_back(frame)
+                self.reader.put_back(len(frame))
                 self.reader.retain()
                 is_all = False
                 break

@@ -1,0 +1,26 @@
+"""Rule of back-pressure: a Produce is not even taken in while the engine has no room for it."""
+
+from collections.abc import Callable
+
+from automq.s3stream.stream import Storage
+
+
+class RoomWait:
+    """One connection's wait for room, of which it needs one at a time."""
+
+    __slots__ = ("_is_waiting", "_on_room", "_storage")
+
+    def __init__(self, storage: Storage, on_room: Callable[[], None]) -> None:
+        self._storage, self._on_room = storage, on_room
+        self._is_waiting = False
+
+    def begin(self) -> bool:
+        """Have `on_room` called when there is some. False: there is none now."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._storage.when_room(self._end)
+        return False
+
+    def _end(self) -> None:
+        self._is_waiting = False
+        self._on_room()
