@@ -70,7 +70,7 @@ class ApiServer:
         self.writes += 1
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         await self._client.close()  # type: ignore[no-untyped-call]
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest | None:

@@ -60,7 +60,7 @@ def children(cluster: Cluster, layout: Layout) -> list[Child]:
             render=lambda layout: config.config_map(reachable(cluster, layout), own_settings(cluster, layout)),
             shapes_pods=True,
             inputs=lambda layout: [
-                _wishes(cluster, layout),
+                _desired(cluster, layout),
                 cluster.status.cluster_id,
                 cluster.spec.storage.adopt,
                 # Each broker has a file of its own. One alone was not counted by older releases.
@@ -83,7 +83,7 @@ def children(cluster: Cluster, layout: Layout) -> list[Child]:
             name=naming.workload(cluster.name),
             render=lambda layout: workload.stateful_set(reachable(cluster, layout), replicas=layout.replicas),
             shapes_pods=True,
-            inputs=lambda layout: [_wishes(cluster, layout), layout.replicas, cluster.spec.storage.adopt],
+            inputs=lambda layout: [_desired(cluster, layout), layout.replicas, cluster.spec.storage.adopt],
         ),
         Child(
             kind="PodDisruptionBudget",
@@ -115,7 +115,7 @@ def reachable(cluster: Cluster, layout: Layout) -> Cluster:
     return replace(cluster, spec=msgspec.structs.replace(cluster.spec, listeners=kept))
 
 
-def _wishes(cluster: Cluster, layout: Layout) -> object:
+def _desired(cluster: Cluster, layout: Layout) -> object:
     """What the user asked for, as far as pods are made from it; not what this release makes of it."""
     spec: dict[str, Any] = msgspec.to_builtins(cluster.spec)
     for name in ("replicas", "paused", "networkPolicy", "autoscaling"):

@@ -47,7 +47,7 @@ class Operator:
             observer=self._observer,
             fleet=Fleet(default_image=settings.default_image, now=runtime.monotonic()),
             health=health,
-            tell=self._recorder.tell,
+            emit_event=self._recorder.emit_event,
             limits=Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s),
             default_image=settings.default_image,
             pull_secrets=settings.pull_secrets,

@@ -56,7 +56,7 @@ FAILURE_MAX_S: Final = 30.0
 PASS_MAX_S: Final = 60.0
 """A pass that takes longer is given up: its requests and probes have deadlines of their own, far below."""
 
-Tell = Callable[[Mapping[str, Any], Note], None]
+EmitEvent = Callable[[Mapping[str, Any], Note], None]
 """Posts a Kubernetes Event about the resource."""
 
 
@@ -69,7 +69,7 @@ class Tools:
     observer: Observer
     fleet: Fleet
     health: telemetry.Health
-    tell: Tell
+    emit_event: EmitEvent
     limits: Limits
     default_image: str
     pull_secrets: tuple[str, ...] = ()
@@ -220,12 +220,12 @@ class ClusterLoop:
         self._outcomes.keep(plan.wanted | {self._itself})
         carried = await self._apply(plan.actions)
         self._tools.fleet.report(self._key, plan, permits, replaced=carried.forced, now=runtime.monotonic())
-        self._say(body, plan.notes)
+        self._emit_events(body, plan.notes)
         if plan.status != subject.status:
             await self._write_status(plan.status)
         telemetry.BROKERS.labels(*self._key, "wanted").set(subject.spec.replicas)
         telemetry.BROKERS.labels(*self._key, "serving").set(plan.status.ready_replicas)
-        if not plan.settled:
+        if not plan.converged:
             self._last = ()
             return BUSY_S
         self._last, self._decided_at = seen, now
@@ -233,7 +233,7 @@ class ClusterLoop:
 
     async def _observe(self, now: float) -> Observed:
         for key in list(self._strangers):
-            await self._look_for_stranger(key)
+            await self._find_stranger(key)
         children = self._tools.cache.children(*self._key)
         self._digests = {key: self._ours(key, live) for key, live in children.items()}
         drifted = frozenset(key for key, (_, ours) in self._digests.items() if self._applied.get(key) != ours)
@@ -316,18 +316,18 @@ class ClusterLoop:
 
     async def _apply_child(self, manifest: Manifest, uid: str | None) -> None:
         kind, name = key = manifest["kind"], manifest["metadata"]["name"]
-        if uid is None and await self._look_for_stranger(key):
+        if uid is None and await self._find_stranger(key):
             return  # the next pass sees it and says whose it is
         try:
             live = await self._tools.server.apply(manifest, uid)
         except ApiError as error:
             if uid is not None and error.status == 409:
-                await self._look_again(key, uid)
+                await self._recheck(key, uid)
             raise
         self._tools.cache.wrote(kind, live)
         self._applied[kind, name] = _ours(live)
 
-    async def _look_for_stranger(self, key: ObjectKey) -> bool:
+    async def _find_stranger(self, key: ObjectKey) -> bool:
         """Whether the API server has an object of this name that our labels do not show: it is not made, nor ours."""
         live = await self._tools.server.get(key[0], self._namespace, key[1])
         resource = self._tools.cache.resource(self._resource.kind, *self._key)
@@ -339,12 +339,9 @@ class ClusterLoop:
         self._strangers[key] = live
         return True
 
-    async def _look_again(self, key: ObjectKey, uid: str) -> None:
+    async def _recheck(self, key: ObjectKey, uid: str) -> None:
         """An object is not the one that the watch shows: what that missed is asked for at once."""
-        if (
-            not await self._look_for_stranger(key)
-            and await self._tools.server.get(key[0], self._namespace, key[1]) is None
-        ):
+        if not await self._find_stranger(key) and await self._tools.server.get(key[0], self._namespace, key[1]) is None:
             self._tools.cache.deleted(key[0], self._namespace, key[1], uid)
 
     async def _delete(
@@ -356,11 +353,11 @@ class ClusterLoop:
         if ending is not None:
             self._tools.cache.wrote(kind, ending)
 
-    def _say(self, body: Mapping[str, Any], notes: Sequence[Note]) -> None:
+    def _emit_events(self, body: Mapping[str, Any], notes: Sequence[Note]) -> None:
         """Each decision once for as long as it stands; when it is made again later it is told again."""
         for note in notes:
             if note not in self._noted:
-                self._tools.tell(body, note)
+                self._tools.emit_event(body, note)
         self._noted = frozenset(notes)
 
     async def _write_status(self, status: api.Status) -> None:
@@ -394,9 +391,11 @@ class ClusterLoop:
         deleting_s = runtime.seconds_since(metadata.get("deletionTimestamp"))
         plan = self._resource.released(body, deleting_s=deleting_s, limits=self._tools.limits)
         if plan is None:
-            plan = await self._look_at_deletion(body)
+            plan = await self._plan_deletion(body)
         refused = self._outcomes.refused(runtime.monotonic())
-        self._say(body, [*plan.notes, *(refusal_note(key, refusal) for key, refusal in sorted(refused.items()))])
+        self._emit_events(
+            body, [*plan.notes, *(refusal_note(key, refusal) for key, refusal in sorted(refused.items()))]
+        )
         await self._report_deletion(body, plan)
         self._outcomes.keep(frozenset(map(key_of, plan.actions)))
         carried = await self._apply([action for action in plan.actions if may_try(refused, action)])
@@ -412,7 +411,7 @@ class ClusterLoop:
         self._released = metadata["uid"]
         return RESYNC_S
 
-    async def _look_at_deletion(self, body: Manifest) -> DeletionPlan:
+    async def _plan_deletion(self, body: Manifest) -> DeletionPlan:
         try:
             subject = self._parsed(body)
         except msgspec.ValidationError as error:

@@ -159,8 +159,8 @@ def _last_words(container: Mapping[str, Any]) -> tuple[str, str] | None:
             continue
         lines = (ended.get("message") or "").strip().splitlines()
         try:
-            said = json.loads(lines[-1]) if lines else {}
-            return str(said["reason"]), str(said["message"])
+            parsed = json.loads(lines[-1]) if lines else {}
+            return str(parsed["reason"]), str(parsed["message"])
         except (ValueError, KeyError, TypeError):
             return "Unknown", f"exit code {ended.get('exitCode')}, {ended.get('reason', 'no reason given')}"
     return None

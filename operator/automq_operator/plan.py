@@ -135,7 +135,7 @@ class Plan:
     wanted: frozenset[ObjectKey] = frozenset()
     """What it would act on, with those that were refused and whose time has not come: other refusals are history."""
     status: api.Status
-    settled: bool
+    converged: bool
     """Nothing is under way: the next look may wait for an event."""
     well: bool = False
     """Ready holds and nothing but an upgrade is under way or in the way."""
@@ -171,4 +171,4 @@ class Limits:
     address_s: float = 30.0
     """A broker that was just made is not restarted for the address of its load balancer."""
     erase_s: float = 600.0
-    """A deletion waits so long for the prefix to be emptied, then lets go."""
+    """A deletion waits so long for the prefix to be emptied, then ends."""

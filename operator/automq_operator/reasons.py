@@ -120,7 +120,7 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
         READY,
         Reason.ERASING,
     ): "The resource is being deleted, and a Job removes its data. Wait; `kubectl logs` of the Job says what keeps it. "
-    "To let go at once and keep the data set storage.deletionPolicy to Retain.",
+    "To delete it at once and keep the data set storage.deletionPolicy to Retain.",
     (
         READY,
         Reason.DATA_LEFT_BEHIND,

@@ -55,7 +55,7 @@ def reconcile(
         notes=[*notes, *_news(cluster, [ready, storage])],
         wanted=frozenset(map(key_of, merged)),
         status=report(view, verdicts, now=now),
-        settled=not actions and (not progressing.holds or progressing.reason in AT_REST),
+        converged=not actions and (not progressing.holds or progressing.reason in AT_REST),
         well=(ready.holds is True or ready.reason is Reason.SCALED_TO_ZERO) and progressing.reason in WELL,
         pending=view.pending and not paused,
         moved_by=view.moved_by,
@@ -70,9 +70,9 @@ def _merged(view: View, proposals: Sequence[Proposal]) -> list[Action]:
 
 
 def _notes(proposals: Sequence[Proposal], actions: Sequence[Action]) -> list[Note]:
-    told = [action_note(action) for action in actions]
+    action_notes = [action_note(action) for action in actions]
     notes = [note for proposal in proposals for note in proposal.notes]
-    return [*notes, *(note for note in told if note is not None)]
+    return [*notes, *(note for note in action_notes if note is not None)]
 
 
 def _news(cluster: Cluster, verdicts: list[Verdict]) -> list[Note]:

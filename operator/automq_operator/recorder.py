@@ -20,14 +20,14 @@ AGAIN_S: Final = 2.0
 
 
 class Recorder:
-    """`tell` from anywhere on the loop; `run` as a task."""
+    """`emit_event` from anywhere on the loop; `run` as a task."""
 
     def __init__(self, server: ApiServer, *, identity: str) -> None:
         self._server, self._identity = server, identity
         self._waiting: deque[Mapping[str, Any]] = deque(maxlen=WAITING_MAX)
         self._more = asyncio.Event()
 
-    def tell(self, body: Mapping[str, Any], note: Note) -> None:
+    def emit_event(self, body: Mapping[str, Any], note: Note) -> None:
         """Queue an Event about a resource."""
         self._waiting.append(self._manifest(body, note))
         self._more.set()

@@ -39,9 +39,9 @@ def storage_verdict(view: View) -> Verdict:
         if not answered and any(broker.answered and broker.serving for broker in view.brokers):
             return verdict(True, Reason.AVAILABLE, "the store answers")
         for broker in view.brokers:
-            said = broker.store_reason
-            if said is not None and broker.answered == answered:
-                return verdict(False, Reason(said[0]), in_fields(said[1]))
+            reported = broker.store_reason
+            if reported is not None and broker.answered == answered:
+                return verdict(False, Reason(reported[0]), in_fields(reported[1]))
     return verdict(None, Reason.UNKNOWN, "no broker has said anything about the store yet")
 
 

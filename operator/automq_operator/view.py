@@ -42,10 +42,10 @@ class Broker:
         pod = self.pod
         if pod is None or pod.deleting:
             return False
-        kubelet_heard = not self.node_gone and (self.node is None or self.node.ready)
+        kubelet_reachable = not self.node_gone and (self.node is None or self.node.ready)
         if pod.readyz is None:
-            return pod.ready and kubelet_heard
-        return pod.readyz.state == SERVING and (pod.ready or not kubelet_heard)
+            return pod.ready and kubelet_reachable
+        return pod.readyz.state == SERVING and (pod.ready or not kubelet_reachable)
 
     @property
     def broken(self) -> bool:
@@ -60,8 +60,8 @@ class Broker:
         if self.pod.readyz is not None:
             reason = self.pod.readyz.reason
             return (reason, self.pod.readyz.message or "") if reason in STORE_REASONS else None
-        said = self.pod.last_words
-        return said if said is not None and said[0] in STORE_REASONS and not self.pod.running else None
+        reported = self.pod.last_words
+        return reported if reported is not None and reported[0] in STORE_REASONS and not self.pod.running else None
 
     @property
     def refused_by_store(self) -> bool:
@@ -255,8 +255,8 @@ def _with_what_is_known(cluster: Cluster, observed: Observed, pods: Sequence[Pod
     found = replace(cluster, restart=asked, deployed_image=None if permits.may_move else image_of(live))
     if cluster.status.cluster_id is not None:
         return found
-    said = [pod.readyz.cluster_id for pod in pods if pod.readyz is not None and pod.readyz.state == SERVING]
-    known = next(filter(None, said), None) or _written_id(cluster, observed)
+    reported = [pod.readyz.cluster_id for pod in pods if pod.readyz is not None and pod.readyz.state == SERVING]
+    known = next(filter(None, reported), None) or _written_id(cluster, observed)
     return replace(found, status=msgspec.structs.replace(found.status, cluster_id=known))
 
 

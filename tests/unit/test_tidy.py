@@ -1,9 +1,10 @@
-"""Properties of the code itself: size, docstrings, containers that are no packages, paths of no one machine."""
+"""Properties of the code itself: size, docstrings, words, identity functions, containers, paths of no one machine."""
 
 import ast
 import pathlib
 import re
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -26,6 +27,58 @@ def test_module_is_tidy(path: pathlib.Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < FUNCTION_LINES_MAX, node.name
+
+
+PRODUCT = sorted(path for folder in ("broker", "operator") for path in (ROOT / folder).rglob("*.py"))
+HOUSE_WORDS = {
+    *("give", "gives", "glance", "homeless", "hurry", "hurries", "insist", "insists", "look", "looks"),
+    *("say", "says", "said", "settle", "settles", "settled", "tell", "tells", "told"),
+}
+"""Names made of them tell nobody anything: Kafka, Kubernetes and storage have a word (poll, report, wait, converge)."""
+HOUSE_PHRASES = re.compile(r"\b(lets? go|letting go|newest word|homeless|at a glance|insists?)\b", re.IGNORECASE)
+
+
+def names(text: str) -> Iterator[str]:
+    """Every name that the code itself chooses."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def test_names_are_words_of_the_field() -> None:
+    """A name that is refused here wants a word that Kafka, Kubernetes or storage engineers use for it."""
+    refused = []
+    for path in PRODUCT:
+        text = path.read_text()
+        words = {name: {word.lower() for word in re.findall(r"[a-z]+|[A-Z][a-z]*", name)} for name in names(text)}
+        refused += [f"{path.relative_to(ROOT)}: {name}" for name, parts in sorted(words.items()) if HOUSE_WORDS & parts]
+        refused += [f"{path.relative_to(ROOT)}: {found.group()}" for found in HOUSE_PHRASES.finditer(text)]
+    assert refused == []
+
+
+def returns_its_argument(node: ast.AST) -> bool:
+    """An identity: a function of one argument that does nothing but return it."""
+    if not isinstance(node, ast.FunctionDef) or len(node.body) - (ast.get_docstring(node) is not None) != 1:
+        return False
+    last, arguments = node.body[-1], {argument.arg for argument in node.args.args}
+    return isinstance(last, ast.Return) and isinstance(last.value, ast.Name) and last.value.id in arguments - {"self"}
+
+
+def test_no_function_is_there_to_be_replaced() -> None:
+    """A rule is tested where it acts: an identity that only a test patches is no rule."""
+    found = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node).splitlines()[0]}"
+        for path in PRODUCT
+        for node in ast.walk(ast.parse(path.read_text()))
+        if returns_its_argument(node)
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("folder", ["broker", "operator"])

@@ -248,8 +248,8 @@ def _carriers(
         candidates: list[_Candidate] = []
         for part in movable.get(broker.node, ()):
             carried = load.part(broker, part)
-            is_settled = part.moved_s_ago is None or part.moved_s_ago >= COOL_DOWN_S
-            if is_settled and (not is_by_count or carried <= LIGHT):
+            is_durable = part.moved_s_ago is None or part.moved_s_ago >= COOL_DOWN_S
+            if is_durable and (not is_by_count or carried <= LIGHT):
                 weight = each if is_by_count else carried
                 candidates.append(
                     _Candidate(weight, part.stream, carried, part.bytes_per_second, part.read_bytes_per_second)

@@ -91,12 +91,12 @@ class Commands:
         """Return once a look at the log that began now has found no fence. Raises LogFenced, LogFailed, StoreError."""
         before = self._log.slots_written
         while self._log.slots_written < before + PROVING_SLOTS:
-            await self._driver.settle()
+            await self._driver.wait_until_durable()
             if await self._log.poll_fence():
                 break
             # The writer is between two slots: it goes on in a turn of its own.
             await asyncio.sleep(0)
-        await self._driver.settle()
+        await self._driver.wait_until_durable()
 
 
 def _too_large(error: AppendTooLarge) -> ApiError:

@@ -20,7 +20,7 @@ PEERS_MAX: Final = 2_000
 class InternalListener:
     """One of a process. `server` is there while this process is the controller.
 
-    `heard` is the epoch of the controller that was heard lately, or that this process is; None where there is none.
+    `recent_epoch` is that of the newest controller that answered lately, or that this process is; None: there is none.
     """
 
     def __init__(
@@ -28,11 +28,11 @@ class InternalListener:
         *,
         cluster_id: ClusterId,
         server: Callable[[], LinkServer | None],
-        heard: Callable[[], ControllerEpoch | None],
+        recent_epoch: Callable[[], ControllerEpoch | None],
     ) -> None:
         self.cluster_id = cluster_id
         self.server = server
-        self.heard = heard
+        self.recent_epoch = recent_epoch
         self.waiting: dict[_Incoming, None] = {}
         self._is_closed = False
 
@@ -80,7 +80,7 @@ class _Incoming:
                 else:
                     server.accept(self.frames, message)
             case DoYouHear() if message.cluster_id == listener.cluster_id:
-                self.frames.send(wire.encode_frame(Hear(listener.heard())))
+                self.frames.send(wire.encode_frame(Hear(listener.recent_epoch())))
             case _:
                 self.frames.close()
 

@@ -145,10 +145,10 @@ class Membership:
         # Where a broker is alone nobody has to be watched: nothing wakes up for that.
         if self._looking is None and not self._is_closed and (self._sessions.count or _has_waiting(image)):
             self._sessions.tick(self._clock.monotonic())
-            work = repeat(self._look, name="sessions", pause=_pause, survives=())
+            work = repeat(self._check_sessions, name="sessions", pause=_pause, survives=())
             self._looking = self._tasks.spawn(work, name="sessions")
 
-    async def _look(self) -> None:
+    async def _check_sessions(self) -> None:
         self._sessions.tick(self._clock.monotonic())
         # What has arrived is read before anybody is judged.
         await asyncio.sleep(0)
@@ -218,7 +218,7 @@ class Membership:
         """Rule: no heartbeat that arrives before the very moment of the decision is passed over."""
 
         def decide(image: MetadataImage) -> Decision[MetadataRecord, None]:
-            if key[0] == self._node or self._sessions.is_heard(key, since):
+            if key[0] == self._node or self._sessions.is_alive_since(key, since):
                 raise ApiError(ErrorCode.INVALID_REQUEST, f"broker {key[0]} is alive: stop it first")
             return Decision(fence_dead(image, [key], self.around), None)
 

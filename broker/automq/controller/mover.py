@@ -62,7 +62,7 @@ class Mover:
     def start(self) -> None:
         """What a former controller has begun to drain is gone on with."""
         self._unsubscribe = self._publisher.subscribe(self._on_change, to=FOLLOWED)
-        self._look()
+        self._start_due_work()
 
     def stop(self) -> None:
         """Another one follows, or nobody."""
@@ -90,9 +90,9 @@ class Mover:
     # Draining.
 
     def _on_change(self, change: MetadataChange) -> None:
-        self._look()
+        self._start_due_work()
 
-    def _look(self) -> None:
+    def _start_due_work(self) -> None:
         """Costs nothing while nobody is on the way out."""
         if any(broker.is_leaving for broker in self._publisher.image.brokers()):
             self._is_due = True

@@ -271,7 +271,7 @@ class Controller:
             self._log.close()
         self._fall_silent(LogFailed("the controller was closed"))
         if self._log is not None:
-            await self._log.settle(SETTLE_S)
+            await self._log.drain(SETTLE_S)
 
     def _on_lost(self, error: Exception) -> None:
         """Another controller has taken over: no command, no lease and no deletion any more."""

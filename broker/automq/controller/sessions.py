@@ -39,43 +39,43 @@ class Sessions:
         self._session_s = session_s
         self._own = own
         self._looked = now
-        self._heard: dict[Incarnation, float] = {}
+        self._heartbeat_at: dict[Incarnation, float] = {}
         self._proved: set[Incarnation] = set()
         """Silent when the controller proved that it leads: their one more session is running."""
 
     @property
     def count(self) -> int:
         """Brokers that are expected to be heard of."""
-        return len(self._heard)
+        return len(self._heartbeat_at)
 
     def follow(self, brokers: Iterable[Incarnation], now: float) -> None:
         """These are registered and not fenced: who is new gets a whole session."""
         wanted = [key for key in brokers if key[0] != self._own]
-        for key in [key for key in self._heard if key not in wanted]:
-            del self._heard[key]
+        for key in [key for key in self._heartbeat_at if key not in wanted]:
+            del self._heartbeat_at[key]
             self._proved.discard(key)
         for key in wanted:
-            self._heard.setdefault(key, now)
+            self._heartbeat_at.setdefault(key, now)
 
     def hear(self, key: Incarnation, now: float) -> None:
         """A heartbeat has arrived. Of an incarnation that is not expected it says nothing."""
-        if key in self._heard:
-            self._heard[key] = now
+        if key in self._heartbeat_at:
+            self._heartbeat_at[key] = now
             self._proved.discard(key)
 
-    def is_heard(self, key: Incarnation, since: float) -> bool:
+    def is_alive_since(self, key: Incarnation, since: float) -> bool:
         """Whether a heartbeat has arrived since then."""
-        return self._heard.get(key, since) > since
+        return self._heartbeat_at.get(key, since) > since
 
     def tick(self, now: float) -> None:
         """To be called often. Rule: time in which the loop did not run ages nobody."""
         if now - self._looked > PAUSE_S_MAX:
-            self._begin_anew(self._heard, now)
+            self._begin_anew(self._heartbeat_at, now)
         self._looked = now
 
     def verdict(self) -> Verdict:
         """To be called some turns behind `tick`, so that what the sockets hold is read."""
-        late = [key for key in sorted(self._heard) if self._silent_s(key) >= self._session_s]
+        late = [key for key in sorted(self._heartbeat_at) if self._silent_s(key) >= self._session_s]
         if not late:
             return SILENT
         if self._is_mass(late):
@@ -84,20 +84,20 @@ class Sessions:
 
     def proved(self, now: float) -> None:
         """This controller leads, by a look at the log that began after `verdict`. Rule: one more whole session."""
-        silent = [key for key in self._heard if self._silent_s(key) >= self._session_s - TOGETHER_S]
+        silent = [key for key in self._heartbeat_at if self._silent_s(key) >= self._session_s - TOGETHER_S]
         self._begin_anew(silent, now)
         self._proved.update(silent)
 
     def _silent_s(self, key: Incarnation) -> float:
-        return self._looked - self._heard[key]
+        return self._looked - self._heartbeat_at[key]
 
     def _is_mass(self, late: Collection[Incarnation]) -> bool:
         """Rule: more than half within a second, the controller's own broker counted, and not proved yet."""
         if self._proved.issuperset(late):
             return False
-        silent = [key for key in self._heard if self._silent_s(key) >= self._session_s - TOGETHER_S]
-        return 2 * len(silent) > len(self._heard) + 1
+        silent = [key for key in self._heartbeat_at if self._silent_s(key) >= self._session_s - TOGETHER_S]
+        return 2 * len(silent) > len(self._heartbeat_at) + 1
 
     def _begin_anew(self, keys: Iterable[Incarnation], now: float) -> None:
         for key in list(keys):
-            self._heard[key] = now
+            self._heartbeat_at[key] = now

@@ -281,7 +281,7 @@ async def _alter(
             for result in await within(ALTERATION_TIMEOUT_MS, change):
                 outcomes[result.resource_type, result.resource_name] = result.error
         except FAILURES as error:
-            outcomes |= {(wish.resource_type, wish.resource_name): error for wish in wanted}
+            outcomes |= {(change.resource_type, change.resource_name): error for change in wanted}
     return await map_in_turns(lambda key: _altered(key, outcomes[key]), asked, part_us=ANSWER_US)
 
 

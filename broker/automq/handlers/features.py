@@ -68,22 +68,22 @@ def _check(version: int, node: NodeId, update: FeatureUpdateKey) -> None:
     """Raises ApiError unless the update asks for what is there already."""
     level = update.max_version_level
     kind = update.upgrade_type if version >= 1 else _SAFE_DOWNGRADE if update.allow_downgrade else _UPGRADE
-    said = f"Invalid update version {level} for feature {update.feature}."
+    prefix = f"Invalid update version {level} for feature {update.feature}."
     if kind not in (_UPGRADE, _SAFE_DOWNGRADE, _UNSAFE_DOWNGRADE):
         raise ApiError(
-            ErrorCode.INVALID_UPDATE_VERSION, f"{said} The controller does not support the given upgrade type."
+            ErrorCode.INVALID_UPDATE_VERSION, f"{prefix} The controller does not support the given upgrade type."
         )
     levels = FEATURES.get(update.feature)
     if levels is None:
         raise ApiError(
-            ErrorCode.INVALID_UPDATE_VERSION, f"{said} Local controller {node} does not support this feature."
+            ErrorCode.INVALID_UPDATE_VERSION, f"{prefix} Local controller {node} does not support this feature."
         )
     if level < 0:
-        raise ApiError(ErrorCode.INVALID_UPDATE_VERSION, f"{said} A feature version cannot be less than 0.")
+        raise ApiError(ErrorCode.INVALID_UPDATE_VERSION, f"{prefix} A feature version cannot be less than 0.")
     if level not in levels:
         raise ApiError(
             ErrorCode.INVALID_UPDATE_VERSION,
-            f"{said} Local controller {node} only supports versions {levels[0]}-{levels[-1]}",
+            f"{prefix} Local controller {node} only supports versions {levels[0]}-{levels[-1]}",
         )
 
 

@@ -226,8 +226,8 @@ class FetchHandler:
                 partition is None
                 or not partition.is_open
                 or (end := partition.high_watermark) != target.fetch_offset
-                or end != target.told_high_watermark
-                or partition.log_start_offset != target.told_log_start
+                or end != target.sent_high_watermark
+                or partition.log_start_offset != target.sent_log_start
                 or needs_checks(target, partition)
             ):
                 return False
@@ -248,7 +248,7 @@ class FetchHandler:
                 result = self._refuse(fetch, target, found)
             elif (
                 target.fetch_offset == (end := partition.high_watermark)
-                and plan.is_told(target, high_watermark=end, log_start=partition.log_start_offset)
+                and plan.is_unchanged(target, high_watermark=end, log_start=partition.log_start_offset)
                 and not needs_checks(target, partition)
                 and not fetch.is_from_replica
                 and target not in cold

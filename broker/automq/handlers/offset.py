@@ -195,12 +195,12 @@ async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> O
     except ApiError as error:
         return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
     if request.topics is None:
-        has_ids, told = context.version >= _TOPIC_IDS_SINCE, []
+        has_ids, known = context.version >= _TOPIC_IDS_SINCE, []
         for answered in response.topics:
-            if _is_seen(context, answered) and (not has_ids or _give_id(context, answered)):
-                told.append(answered)
+            if _is_seen(context, answered) and (not has_ids or _fill_topic_id(context, answered)):
+                known.append(answered)
             await pace.spend(TOPIC_US)
-        response.topics = told
+        response.topics = known
     response.topics += unknown
     return response
 
@@ -209,7 +209,7 @@ def _is_seen(context: RequestContext, topic: OffsetFetchRequestTopics | OffsetFe
     return context.allows(Operation.DESCRIBE, (ResourceType.TOPIC, topic.name))
 
 
-def _give_id(context: RequestContext, topic: OffsetFetchResponseTopics) -> bool:
+def _fill_topic_id(context: RequestContext, topic: OffsetFetchResponseTopics) -> bool:
     """Whether the topic still exists, and so has an id to be named by."""
     found = context.services.metadata.image.topic(topic.name)
     if found is not None:

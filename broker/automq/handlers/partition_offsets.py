@@ -138,14 +138,14 @@ async def _list_one(
         response.offset = partition.log_start_offset
         response.leader_epoch = partition.epoch_of(response.offset)
     elif timestamp >= 0 or timestamp == NEWEST_TIMESTAMP:
-        await _look_up(partition, timestamp, response)
+        await _find_by_timestamp(partition, timestamp, response)
     # Nothing is tiered: those offsets do not exist, which is -1.
     if context.version < LEADER_EPOCH_SINCE:
         response.leader_epoch = -1
     return response
 
 
-async def _look_up(partition: Partition, timestamp: int, response: ListOffsetsPartitionResponse) -> None:
+async def _find_by_timestamp(partition: Partition, timestamp: int, response: ListOffsetsPartitionResponse) -> None:
     found = await (partition.find_timestamp(timestamp) if timestamp >= 0 else partition.find_newest())
     if found is not None:
         response.timestamp, response.offset = found

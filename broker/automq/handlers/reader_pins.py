@@ -25,7 +25,7 @@ class Pin(Protocol):
         ...
 
     def unpin(self) -> None:
-        """Let go of it."""
+        """Release it."""
         ...
 
 
@@ -33,7 +33,7 @@ class Holder(Protocol):
     """Whoever holds bytes that cannot be had again. Hashed by identity."""
 
     def evict(self) -> None:
-        """Let go of everything: a newer one needs the room."""
+        """Release everything: a newer one needs the room."""
         ...
 
 

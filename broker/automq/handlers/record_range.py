@@ -135,7 +135,7 @@ class RecordRange:
         return sum(map(len, self._loaded))
 
     def unpin(self) -> None:
-        """Let go of them: they can be loaded again."""
+        """Release them: they can be loaded again."""
         self._loaded = ()
 
     def pin(self) -> None:

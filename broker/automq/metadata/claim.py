@@ -57,7 +57,7 @@ class Claim:
 
 async def highest_claim(store: ObjectStorage, cluster_id: ClusterId, patience: Patience) -> ControllerEpoch:
     """The newest epoch that somebody claimed; 0 when nobody ever did."""
-    claims = await patience.insist(lambda: list_own(store, claim_folder(cluster_id), parse_claim_key))
+    claims = await patience.retry_forever(lambda: list_own(store, claim_folder(cluster_id), parse_claim_key))
     return max((claim.parsed for claim in claims), default=NO_EPOCH)
 
 
@@ -67,7 +67,7 @@ async def read_claim(
     """What the claim of `epoch` says; None where it cannot be read: that it exists is what counts."""
     key = claim_key(cluster_id, epoch)
     try:
-        return decode_claim(key, await patience.insist(lambda: store.get(key)))
+        return decode_claim(key, await patience.retry_forever(lambda: store.get(key)))
     except (ObjectNotFound, CorruptData):
         return None
 
@@ -199,7 +199,7 @@ async def _check_refused(store: ObjectStorage, key: str, body: bytes, patience: 
             return True
         return False
 
-    if not await patience.insist(create):
+    if not await patience.retry_forever(create):
         raise StoreUnsuitable(
             f"the store let {key} be created twice: it no longer keeps create-if-absent, on which everything rests; "
             "see `automq doctor`, and move the data to a store that does"

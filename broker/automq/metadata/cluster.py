@@ -211,7 +211,7 @@ class Prefix:
         traces = await find_traces(self._store, cluster_id, self._patience)
         others: Sequence[ClusterId] = ()
         if traces.claimed is None:
-            folders = await self._patience.insist(lambda: find_clusters(self._store))
+            folders = await self._patience.retry_forever(lambda: find_clusters(self._store))
             others = [folder for folder in folders if folder != cluster_id]
         check_layout(traces, others)
         loader = LogLoader(
@@ -233,21 +233,21 @@ class Prefix:
                 raise unknown_object(traces, loaded, unknown)
 
     async def _read(self) -> ClusterKey | None:
-        return await self._patience.insist(lambda: read_cluster_key(self._store))
+        return await self._patience.retry_forever(lambda: read_cluster_key(self._store))
 
     async def _check_empty(self, cluster_id: str | None, adopt: str | None) -> ClusterKey | None:
         """Rule: what is not empty and not ours is left alone; what should be there is never made anew in silence.
 
         The cluster that another process made of the prefix meanwhile; None when it is empty.
         """
-        foreign = await self._patience.insist(lambda: first_foreign_key(self._store))
+        foreign = await self._patience.retry_forever(lambda: first_foreign_key(self._store))
         if foreign is not None:
             # But for the claim of epoch 0 the key `cluster` comes first of all: where what was listed is a new
             # cluster's, the key is there by now.
             made_meanwhile = await self._read()
             if made_meanwhile is not None:
                 return made_meanwhile
-            clusters = await self._patience.insist(lambda: find_clusters(self._store))
+            clusters = await self._patience.retry_forever(lambda: find_clusters(self._store))
             if clusters:
                 raise missing_cluster_key(clusters)
             raise StoreUnsuitable(
@@ -262,7 +262,7 @@ class Prefix:
         return None
 
     async def _format(self) -> ClusterKey:
-        report = await self._patience.insist(self._examine)
+        report = await self._patience.retry_forever(self._examine)
         if not report.is_usable:
             failed = "; ".join(
                 f"{check.name}: {check.detail}"
@@ -287,7 +287,7 @@ class Prefix:
                 on_trouble=self._patience.on_store,
             )
         except KeyTaken:
-            await self._patience.insist(lambda: self._store.delete([claim_key(cluster_id, NO_EPOCH)]))
+            await self._patience.retry_forever(lambda: self._store.delete([claim_key(cluster_id, NO_EPOCH)]))
             found = await self._read()
             if found is None:
                 raise StoreUnsuitable("the prefix was formatted and erased by others meanwhile: start again") from None
@@ -296,7 +296,7 @@ class Prefix:
 
     async def _check_not_erasing(self, cluster_id: ClusterId) -> None:
         try:
-            await self._patience.insist(lambda: self._store.get(erasing_key(cluster_id)))
+            await self._patience.retry_forever(lambda: self._store.get(erasing_key(cluster_id)))
         except ObjectNotFound:
             return
         raise StoreUnsuitable(
@@ -307,7 +307,7 @@ class Prefix:
         """Rule: never adopted while the recorded owner's lease is renewed. Watched by our own clock."""
         watch = LeaseWatch(store=self._store, cluster_id=cluster_id, clock=self._clock)
         while watch.unchanged_s < span_s:
-            await self._patience.insist(watch.look)
+            await self._patience.retry_forever(watch.poll)
             if watch.changes:
                 raise StoreOwnedByAnother(
                     f"cluster {cluster_id} belongs to {recorded}, which runs it: its lease is renewed; stop it first"

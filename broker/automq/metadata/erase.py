@@ -64,9 +64,9 @@ async def erase_owned(
     DataMissing where there are keys but no key `cluster`, so that nobody knows whose they are; ClusterRunning,
     FormatTooNew, CorruptData. Nothing was changed then.
     """
-    found = await patience.insist(lambda: read_cluster_key(store))
+    found = await patience.retry_forever(lambda: read_cluster_key(store))
     if found is None:
-        foreign = await patience.insist(lambda: first_foreign_key(store))
+        foreign = await patience.retry_forever(lambda: first_foreign_key(store))
         if foreign is not None:
             raise DataMissing(key=CLUSTER_KEY, what=f"nothing was erased: the key that says whose {foreign!r} is")
         return Erasure(cluster_id=None, keys=0, kept="the prefix is empty")
@@ -97,13 +97,13 @@ async def erase(
     Raises StoreClusterMissing, StoreOwnedByAnother, ClusterRunning, FormatTooNew, CorruptData; nothing was changed
     then.
     """
-    found = await patience.insist(lambda: read_cluster_key(store))
+    found = await patience.retry_forever(lambda: read_cluster_key(store))
     if found is None:
         raise StoreClusterMissing(f"the prefix has no key `{CLUSTER_KEY}`: there is no cluster {cluster_id} to erase")
     check_named(found.cluster_id, cluster_id, by="--cluster-id", where="the store")
-    if not await patience.insist(lambda: store.list(f"{cluster_id}/", limit=1)):
+    if not await patience.retry_forever(lambda: store.list(f"{cluster_id}/", limit=1)):
         # An erase ended between its last two deletes: the key leads to nothing, and nobody owns nothing.
-        await patience.insist(lambda: store.delete([CLUSTER_KEY]))
+        await patience.retry_forever(lambda: store.delete([CLUSTER_KEY]))
         on_progress(1)
         return 1
     recorded = await _recorded_owner(store, cluster_id, entropy, tasks, patience)
@@ -125,11 +125,11 @@ async def _erase_all(
 ) -> int:
     await check_not_running(store, cluster_id, clock, patience, before="erase")
     marker = json.dumps({"owner": recorded}).encode()
-    await patience.insist(lambda: store.put(erasing_key(cluster_id), [marker]))
+    await patience.retry_forever(lambda: store.put(erasing_key(cluster_id), [marker]))
     erased = await _erase_folder(store, cluster_id, patience, on_progress)
     # The marker goes when the folder is empty, the key when nothing is left that it could lead to.
     for key in (erasing_key(cluster_id), CLUSTER_KEY):
-        await patience.insist(lambda key=key: store.delete([key]))  # type: ignore[misc]
+        await patience.retry_forever(lambda key=key: store.delete([key]))  # type: ignore[misc]
         erased += 1
         on_progress(erased)
     return erased
@@ -141,7 +141,7 @@ async def check_not_running(
     """Rule: never while the lease is renewed, whoever asks. Raises ClusterRunning."""
     watch = LeaseWatch(store=store, cluster_id=cluster_id, clock=clock)
     while watch.unchanged_s < WATCH_S:
-        await patience.insist(watch.look)
+        await patience.retry_forever(watch.poll)
         if watch.changes:
             raise ClusterRunning(
                 f"cluster {cluster_id} is running: its lease is renewed; stop its brokers, then {before} it"
@@ -154,7 +154,7 @@ async def _recorded_owner(
 ) -> str | None:
     key = erasing_key(cluster_id)
     try:
-        return _marked_owner(key, await patience.insist(lambda: store.get(key)))
+        return _marked_owner(key, await patience.retry_forever(lambda: store.get(key)))
     except ObjectNotFound:
         pass
     loader = LogLoader(store=store, cluster_id=cluster_id, entropy=entropy, patience=patience, tasks=tasks)
@@ -190,12 +190,12 @@ async def _erase_folder(
     erased = 0
     is_empty = False
     while True:
-        keys = await patience.insist(lambda: _some_keys(store, cluster_id))
+        keys = await patience.retry_forever(lambda: _some_keys(store, cluster_id))
         if not keys and is_empty:
             return erased
         is_empty = not keys
         if keys:
-            await patience.insist(lambda keys=keys: store.delete(keys))  # type: ignore[misc]
+            await patience.retry_forever(lambda keys=keys: store.delete(keys))  # type: ignore[misc]
             erased += len(keys)
             on_progress(erased)
         else:

@@ -82,12 +82,16 @@ class Traces:
 
 async def find_traces(store: ObjectStorage, cluster_id: ClusterId, patience: Patience) -> Traces:
     """Look, what follows from something before what it follows from: a cluster may be at work meanwhile."""
-    wal = await patience.insist(lambda: list_own(store, f"{cluster_id}/wal/", parse_wal_slot_key))
-    objects = await patience.insist(lambda: list_own(store, object_folder(cluster_id), parse_object_key, limit=1))
+    wal = await patience.retry_forever(lambda: list_own(store, f"{cluster_id}/wal/", parse_wal_slot_key))
+    objects = await patience.retry_forever(
+        lambda: list_own(store, object_folder(cluster_id), parse_object_key, limit=1)
+    )
     lease = await _get(store, lease_key(cluster_id), patience)
-    slots = await patience.insist(lambda: list_own(store, log_folder(cluster_id), parse_slot_key, limit=1))
-    snapshots = await patience.insist(lambda: list_own(store, snapshot_folder(cluster_id), parse_snapshot_key, limit=1))
-    claims = await patience.insist(lambda: list_own(store, claim_folder(cluster_id), parse_claim_key))
+    slots = await patience.retry_forever(lambda: list_own(store, log_folder(cluster_id), parse_slot_key, limit=1))
+    snapshots = await patience.retry_forever(
+        lambda: list_own(store, snapshot_folder(cluster_id), parse_snapshot_key, limit=1)
+    )
+    claims = await patience.retry_forever(lambda: list_own(store, claim_folder(cluster_id), parse_claim_key))
     claimed = max((claim.parsed for claim in claims), default=None)
     return Traces(
         cluster_id=cluster_id,
@@ -170,7 +174,7 @@ async def check_objects(store: ObjectStorage, traces: Traces, loaded: Loaded, pa
 
     async def exists(key: str) -> bool:
         try:
-            await patience.insist(lambda: store.get_range(key, 0, 1))
+            await patience.retry_forever(lambda: store.get_range(key, 0, 1))
         except ObjectNotFound:
             return False
         return True
@@ -194,6 +198,6 @@ def _lost_tail(traces: Traces, loaded: Loaded, what: str) -> StoreDamaged:
 
 async def _get(store: ObjectStorage, key: str, patience: Patience) -> bytes | None:
     try:
-        return await patience.insist(lambda: store.get(key))
+        return await patience.retry_forever(lambda: store.get(key))
     except ObjectNotFound:
         return None

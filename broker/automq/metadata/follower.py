@@ -49,29 +49,29 @@ class LogFollower:
         self._clock = clock
         self._interval_s = interval_s
         self._loaded: Loaded | None = None
-        self._whole_look_at = 0.0
-        self._told = asyncio.Event()
+        self._next_bucket_poll_at = 0.0
+        self._notified = asyncio.Event()
 
     def notify(self) -> None:
         """There is something new: look at once."""
-        self._told.set()
+        self._notified.set()
 
     async def run(self, known: Loaded) -> None:
         """Follow from what was read last, for ever. Raises StoreDamaged, FormatTooNew: nothing may be served then."""
         self._loaded = known
-        self._whole_look_at = self._clock.monotonic()
+        self._next_bucket_poll_at = self._clock.monotonic()
         self._publisher.replace(known.image)
         while True:
             if await self._follow_controller():
                 continue
             before = self._publisher.image.record_number
-            await self.look()
+            await self.poll()
             if self._ask is not None and self._publisher.image.record_number > before:
                 # Now the controller may have what comes next.
                 continue
             try:
                 async with asyncio.timeout(self._interval_s):
-                    await self._told.wait()
+                    await self._notified.wait()
             except TimeoutError:
                 pass
 
@@ -95,10 +95,10 @@ class LogFollower:
             self._publish(loaded)
         return True
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Publish what has come. Raises StoreDamaged, FormatTooNew."""
         # Before the look: who tells of something during it makes another one.
-        self._told.clear()
+        self._notified.clear()
         while True:
             known = self._known()
             loaded = await self._loader.read_next(known)
@@ -107,16 +107,16 @@ class LogFollower:
             if loaded is not None:
                 self._publish(loaded)
                 continue
-            await self._look_whole()
+            await self._poll_bucket()
             if self._known().resume == known.resume:
                 break
-        if self._clock.monotonic() >= self._whole_look_at:
-            await self._look_whole()
+        if self._clock.monotonic() >= self._next_bucket_poll_at:
+            await self._poll_bucket()
 
-    async def _look_whole(self) -> None:
+    async def _poll_bucket(self) -> None:
         """By all the rules of loading."""
         loaded = await self._loader.read_on(self._known())
-        self._whole_look_at = self._clock.monotonic() + WHOLE_LOOK_INTERVAL_S
+        self._next_bucket_poll_at = self._clock.monotonic() + WHOLE_LOOK_INTERVAL_S
         self._publish(loaded)
 
     def _publish(self, loaded: Loaded) -> None:

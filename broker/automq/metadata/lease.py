@@ -88,7 +88,7 @@ class Lease:
         self._interval_s = interval_s
         self._record_number = record_number
         self._renewal = 0
-        self._told = 0
+        self._renewed_record_number = 0
         self._started = float("-inf")
 
     async def run(self) -> None:
@@ -100,12 +100,12 @@ class Lease:
         self._started = self._clock.monotonic()
         self._renewal += 1
         self._on_renewal()
-        self._told = self._record_number()
+        self._renewed_record_number = self._record_number()
         body: dict[str, Any] = {
             "node": self._node,
             "controllerEpoch": self._epoch,
             "renewal": self._renewal,
-            "recordNumber": self._told,
+            "recordNumber": self._renewed_record_number,
         }
         time = self._trusted_time()
         if time is not None:
@@ -119,7 +119,7 @@ class Lease:
             if left_s < CLOCK_STEP_S:
                 return
             await asyncio.sleep(min(left_s, GROWTH_INTERVAL_S))
-            if self._record_number() != self._told:
+            if self._record_number() != self._renewed_record_number:
                 return
 
 
@@ -147,7 +147,7 @@ class LeaseWatch:
         """Seconds from the first to the last of the newest successful reads in a row that showed the same lease."""
         return 0.0 if self._since is None else self._until - self._since
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Read once. Raises StoreError: a store that cannot be read proves nothing, and the span begins anew."""
         started = self._clock.monotonic()
         seen: bytes | None
@@ -175,7 +175,7 @@ class LeaseWatch:
         """Return once successful reads over `span_s` showed the same lease; `on_read` is called after each."""
         while self.unchanged_s < span_s:
             try:
-                await self.look()
+                await self.poll()
             except StoreError:
                 log.info("the lease cannot be read; watching it begins anew")
             else:

@@ -211,7 +211,7 @@ class LogLoader:
         folder = log_folder(self._cluster_id)
         while True:
             behind = f"{epoch_folder(self._cluster_id, newest)}~"
-            found = await self._patience.insist(
+            found = await self._patience.retry_forever(
                 lambda behind=behind: list_own(self._store, folder, parse_slot_key, start_after=behind, limit=1)  # type: ignore[misc]
             )
             if not found:
@@ -243,7 +243,7 @@ class LogLoader:
                     snapshot, Overtaken(loaded.end, f"missing, while snapshot {snapshot.position} exists")
                 )
             check_format_level(self._cluster_id, loaded.image)
-            # To let go of the image that reading began with takes a turn of its own where there are many streams.
+            # To release the image that reading began with takes a turn of its own where there are many streams.
             await asyncio.sleep(0)
             return loaded
 
@@ -352,7 +352,7 @@ class LogLoader:
         """Slots of the epoch that a listing shows at `position` and above, ascending, at most a window."""
         before = "" if position.sequence == 0 else slot_key(self._cluster_id, _previous(position))
         folder = epoch_folder(self._cluster_id, position.epoch)
-        found = await self._patience.insist(
+        found = await self._patience.retry_forever(
             lambda: list_own(self._store, folder, parse_slot_key, start_after=before, limit=WINDOW)
         )
         return sorted(listed.parsed for listed in found)
@@ -372,7 +372,7 @@ class LogLoader:
     async def _read_slot(self, position: LogPosition) -> bytes | None:
         key = slot_key(self._cluster_id, position)
         try:
-            return await self._patience.insist(lambda: self._store.get(key))
+            return await self._patience.retry_forever(lambda: self._store.get(key))
         except ObjectNotFound:
             return None
 
@@ -383,7 +383,7 @@ class LogLoader:
     async def _snapshot_positions(self) -> Sequence[LogPosition]:
         """Newest first."""
         folder = snapshot_folder(self._cluster_id)
-        found = await self._patience.insist(lambda: list_own(self._store, folder, parse_snapshot_key))
+        found = await self._patience.retry_forever(lambda: list_own(self._store, folder, parse_snapshot_key))
         return sorted((listed.parsed for listed in found), reverse=True)
 
     async def _newest_snapshot(self) -> Snapshot:
@@ -417,7 +417,7 @@ class LogLoader:
         for position in positions:
             key = snapshot_key(self._cluster_id, position)
             try:
-                data = await self._patience.insist(lambda key=key: self._store.get(key))  # type: ignore[misc]
+                data = await self._patience.retry_forever(lambda key=key: self._store.get(key))  # type: ignore[misc]
                 with self._memory.counting(len(data)):
                     checked = await in_turns(check_snapshot(self._cluster_id, position, data))
                     image = await in_turns(_restore(checked))

@@ -192,7 +192,7 @@ class MetadataLog:
         """Take nothing any more; what waits fails. A slot on its way may still land: a successor will find it."""
         self._fail(LogFailed("the metadata log was closed"))
 
-    async def settle(self, timeout_s: float) -> None:
+    async def drain(self, timeout_s: float) -> None:
         """After `close`: give the slot on its way that long to arrive. A request broken off may leave half of it."""
         if self._writer is not None and not self._writer.done():
             await asyncio.wait({self._writer}, timeout=timeout_s)

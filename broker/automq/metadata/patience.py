@@ -25,7 +25,7 @@ class Patience:
         self._entropy = entropy
         self.on_store = on_store
 
-    async def insist(self, operation: Callable[[], Awaitable[T]]) -> T:
+    async def retry_forever(self, operation: Callable[[], Awaitable[T]]) -> T:
         """The result of `operation`. Raises ObjectNotFound, which is an answer, and whatever is no StoreError."""
         backoff = Backoff(entropy=self._entropy)
         while True:

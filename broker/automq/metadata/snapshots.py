@@ -84,24 +84,26 @@ class Snapshots:
                 )
             )
             key = snapshot_key(self._cluster_id, position)
-            await self._patience.insist(lambda: self._store.put(key, body))
+            await self._patience.retry_forever(lambda: self._store.put(key, body))
         await self.trim()
         return True
 
     async def trim(self) -> None:
         """Delete slots that no reader needs any more, and snapshots that nobody falls back to. Repeats are harmless."""
-        snapshots = await self._patience.insist(
+        snapshots = await self._patience.retry_forever(
             lambda: list_own(self._store, snapshot_folder(self._cluster_id), parse_snapshot_key)
         )
         boundary = await self._boundary([listed.parsed for listed in snapshots])
         if boundary is None:
             return
-        slots = await self._patience.insist(lambda: list_own(self._store, log_folder(self._cluster_id), parse_slot_key))
+        slots = await self._patience.retry_forever(
+            lambda: list_own(self._store, log_folder(self._cluster_id), parse_slot_key)
+        )
         keys = [listed.info.key for listed in snapshots if listed.parsed < boundary]
         keys.extend(superfluous_slots(slots, boundary=boundary))
         for first in range(0, len(keys), DELETES_AT_ONCE):
             some = keys[first : first + DELETES_AT_ONCE]
-            await self._patience.insist(lambda some=some: self._store.delete(some))  # type: ignore[misc]
+            await self._patience.retry_forever(lambda some=some: self._store.delete(some))  # type: ignore[misc]
 
     async def _boundary(self, positions: Sequence[LogPosition]) -> LogPosition | None:
         """The second newest of those snapshots that are whole; None when there are no two."""
@@ -122,7 +124,7 @@ class Snapshots:
             return False
         key = snapshot_key(self._cluster_id, position)
         try:
-            data = await self._patience.insist(lambda: self._store.get(key))
+            data = await self._patience.retry_forever(lambda: self._store.get(key))
             with self._memory.counting(len(data)):
                 await in_turns(check_snapshot(self._cluster_id, position, data))
         except ObjectNotFound:

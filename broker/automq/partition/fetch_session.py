@@ -41,8 +41,8 @@ class FetchTarget:
         "leader_epoch",
         "max_bytes",
         "partition_ref",
-        "told_high_watermark",
-        "told_log_start",
+        "sent_high_watermark",
+        "sent_log_start",
         "topic",
         "topic_id",
     )
@@ -56,8 +56,8 @@ class FetchTarget:
         a weak reference: a session that nobody uses any more does not keep what was deleted."""
         self.known_topic = ""
         """Its name, once it was found: clients that name topics by id do not say it."""
-        self.told_high_watermark = -1
-        self.told_log_start = -1
+        self.sent_high_watermark = -1
+        self.sent_log_start = -1
         self.ask(asked)
 
     def ask(self, asked: FetchPartition) -> None:
@@ -125,10 +125,10 @@ class FetchPlan:
                     session.plan = None
         return chosen
 
-    def is_told(self, target: FetchTarget, *, high_watermark: int, log_start: int) -> bool:
+    def is_unchanged(self, target: FetchTarget, *, high_watermark: int, log_start: int) -> bool:
         """Whether the client knows everything of the partition but records: its answer may be left out then."""
         return (
-            self.is_incremental and target.told_high_watermark == high_watermark and target.told_log_start == log_start
+            self.is_incremental and target.sent_high_watermark == high_watermark and target.sent_log_start == log_start
         )
 
     @staticmethod
@@ -137,12 +137,12 @@ class FetchPlan:
             result.size
             or result.error_code
             or result.diverging_epoch
-            or result.high_watermark != target.told_high_watermark
-            or result.log_start_offset != target.told_log_start
+            or result.high_watermark != target.sent_high_watermark
+            or result.log_start_offset != target.sent_log_start
         )
         # After an error the next answer is news whatever it is: it tells that the error is over.
-        target.told_high_watermark = -1 if result.error_code else result.high_watermark
-        target.told_log_start = result.log_start_offset
+        target.sent_high_watermark = -1 if result.error_code else result.high_watermark
+        target.sent_log_start = result.log_start_offset
         return is_news
 
 

@@ -263,7 +263,7 @@ class PartitionManager:
         names = ", ".join(sorted(map(str, quarantined))[:SHOWN_MAX])
         more = f" and {len(quarantined) - SHOWN_MAX} more" if len(quarantined) > SHOWN_MAX else ""
         shown = ", ".join(sorted(keys)[:SHOWN_MAX])
-        told = f"{len(quarantined)} partitions take no records: {names}{more}; " if quarantined else ""
+        quarantined_text = f"{len(quarantined)} partitions take no records: {names}{more}; " if quarantined else ""
         return f"{told}{len(keys)} keys are damaged or missing, such as {shown}: {REMEDY}"
 
     # Following the image.
@@ -360,7 +360,7 @@ class PartitionManager:
         try:
             partition = self._make(topic, image)
         except StreamError as error:
-            self._give_up(topic, image, error)
+            self._fail_opening(topic, image, error)
             return None
         if partition.is_new:
             self._publish(partition)
@@ -405,14 +405,14 @@ class PartitionManager:
                 await asyncio.sleep(backoff.next_s())
                 continue
             except (StreamError, CheckpointTooNew) as error:
-                self._give_up(topic, image, error)
+                self._fail_opening(topic, image, error)
                 return
             if key in self._wanted:
                 self._publish(partition)
                 return
         partition.close()
 
-    def _give_up(self, topic: TopicImage, image: PartitionImage, error: Exception) -> None:
+    def _fail_opening(self, topic: TopicImage, image: PartitionImage, error: Exception) -> None:
         """The partition stays closed until the image gives it another epoch; its clients are told to look elsewhere.
 
         Or, where there is no elsewhere, that its storage fails.
@@ -440,7 +440,7 @@ class PartitionManager:
         self._arrivals.arrived(partition.name)
 
     def _drop(self, partition: Partition) -> None:
-        """Take it out of the tables, so that nothing is served from it, and let go of its stream."""
+        """Take it out of the tables, so that nothing is served from it, and close its stream."""
         self.opened.remove(partition)
         if partition.quarantine is not None:
             self.quarantine_changes += 1

@@ -160,8 +160,8 @@ class Partition(BarredPartition):
         stream = self._stream
         self._epochs.assign(self.leader_epoch, stream.next_offset)
         stream.checkpoint_source = self.capture
-        stream.on_advance = self._tell_advance
-        stream.on_lost = self._tell_lost
+        stream.on_advance = self._on_stream_advance
+        stream.on_lost = self._on_stream_lost
 
     def close(self) -> None:
         """Not ours any more, or the broker stops: whoever waits is told. Idempotent."""
@@ -171,10 +171,10 @@ class Partition(BarredPartition):
             self.parking.refuse()
         self.on_advance(self)
 
-    def _tell_advance(self) -> None:
+    def _on_stream_advance(self) -> None:
         self.on_advance(self)
 
-    def _tell_lost(self) -> None:
+    def _on_stream_lost(self) -> None:
         self.is_open = False
         self.on_lost(self)
 

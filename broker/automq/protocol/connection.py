@@ -175,13 +175,13 @@ class ResponseQueue:
     of the event loop, so that answers that become ready together leave in one write.
     """
 
-    __slots__ = ("_in_flight_max", "_on_ready", "_slots", "_was_told", "is_closed")
+    __slots__ = ("_in_flight_max", "_on_ready", "_slots", "_is_notified", "is_closed")
 
     def __init__(self, on_ready: Callable[[], None], *, in_flight_max: int = IN_FLIGHT_MAX) -> None:
         self._on_ready = on_ready
         self._in_flight_max = in_flight_max
         self._slots: deque[ResponseSlot] = deque()
-        self._was_told = False
+        self._is_notified = False
         self.is_closed = False
 
     def __len__(self) -> int:
@@ -209,13 +209,13 @@ class ResponseQueue:
 
     def slot_done(self, slot: ResponseSlot) -> None:
         """Called by a slot: its answer is there."""
-        if slot is self._slots[0] and not self._was_told:
-            self._was_told = True
+        if slot is self._slots[0] and not self._is_notified:
+            self._is_notified = True
             self._on_ready()
 
     def take_ready(self) -> tuple[list[Part], int]:
         """The parts of all answers that may leave now, in order; and how many answers they are."""
-        self._was_told = False
+        self._is_notified = False
         ready: list[Part] = []
         slots = self._slots
         answered = 0

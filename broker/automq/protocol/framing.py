@@ -88,7 +88,7 @@ class ReceiveBuffers:
             return spare.pop()
         return memoryview(mmap.mmap(-1, rounded))
 
-    def give_back(self, buffer: memoryview) -> None:
+    def release(self, buffer: memoryview) -> None:
         """Keep `buffer` for the next `take`, or let it go if it is big or enough are kept."""
         size = len(buffer)
         if size <= self._spare_buffer_bytes_max and self.spare_bytes + size <= self._spare_bytes_max:
@@ -213,7 +213,7 @@ class FrameReader:
         buffer = self._buffer
         self._is_own = False
         self._use_shared()
-        return partial(self._buffers.give_back, buffer)
+        return partial(self._buffers.release, buffer)
 
     def retain(self) -> None:
         """Keep what is unread until it is asked for: call it before control returns to the event loop.
@@ -273,6 +273,6 @@ class FrameReader:
 
     def _use_shared(self) -> None:
         if self._is_own:
-            self._buffers.give_back(self._buffer)
+            self._buffers.release(self._buffer)
             self._is_own = False
         self._buffer, self._start, self._end = self._shared, 0, 0

@@ -68,7 +68,8 @@ class Driver(Generic[R, S]):
         return await self._answer(outcome, last)
 
     async def begin(self, decide: Callable[[], Decision[R, T]]) -> T:
-        """Run one of several commands that are one to whoever asked; nothing may be told before `settle` returns.
+        """Run one of several commands that are one to whoever asked; nothing may be answered before
+        `wait_until_durable` returns.
 
         Raises what `decide` raises, LogFenced, LogFailed.
         """
@@ -93,7 +94,7 @@ class Driver(Generic[R, S]):
                     self._speculate(outcome.records)
             return outcome, self._last
 
-    async def settle(self) -> None:
+    async def wait_until_durable(self) -> None:
         """Return when everything decided so far is durable. Raises LogFenced, LogFailed."""
         self._check_alive()
         await self._answer_when_durable(self._last)

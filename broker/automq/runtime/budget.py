@@ -41,7 +41,7 @@ class ByteBudget:
 
     @property
     def excess(self) -> int:
-        """Bytes beyond the limit that are out: what a cache must let go of; never negative."""
+        """Bytes beyond the limit that are out: what a cache must evict; never negative."""
         return max(0, self._used - self.limit)
 
     def charge(self, size: int) -> None:

@@ -54,7 +54,7 @@ def shows_durable(witness: Witness, sequence: int) -> bool:
     return witness.mark is not None and witness.mark > sequence
 
 
-def says_all(witness: Witness) -> bool:
+def is_conclusive(witness: Witness) -> bool:
     """Whether slots between it and the missing one need not be asked: marks never fall from slot to slot."""
     return witness.is_whole and witness.mark is not None
 

@@ -373,7 +373,7 @@ class Stream:
             self.start_offset = max(self.start_offset, new_start)
 
     def close(self) -> None:
-        """Let go of the stream here; what was appended is uploaded in due time. Idempotent."""
+        """Close the stream here; what was appended is uploaded in due time. Idempotent."""
         self._engine.remove_stream(self.stream_id, self)
         if self._dead is None:
             self._dead = self._refuses = StreamClosed(f"stream {self.stream_id} was closed")

@@ -118,7 +118,7 @@ class Abilities:
         self.dropped(request)
         self._fail(request.ability, error, since=now, now=now)
 
-    def look(self, now: float) -> Sequence[Outage]:
+    def check(self, now: float) -> Sequence[Outage]:
         """To be called about once a second: notices requests without an answer. Returns outages that are forgotten."""
         for ability, requests in self._in_flight.items():
             oldest = next(iter(requests), None)

@@ -285,7 +285,7 @@ class Broker:
 
     async def _open_prefix(self) -> OpenedCluster:
         """Look, and format what is empty; nothing of a running cluster is touched. Raises Refused."""
-        self.lifecycle.say(f"looking at {self.settings.cluster.storage_uri}")
+        self.lifecycle.set_reason(f"looking at {self.settings.cluster.storage_uri}")
         self._store = ObservedStore(
             self._platform.open_store(self.settings, self.metrics),
             clock=self._platform.clock,
@@ -312,7 +312,7 @@ class Broker:
 
     async def _examine(self) -> DoctorReport:
         assert self._store is not None
-        self.lifecycle.say(f"examining {self.settings.cluster.storage_uri} before it is first used")
+        self.lifecycle.set_reason(f"examining {self.settings.cluster.storage_uri} before it is first used")
         self._is_examining = True
         try:
             report = await run_doctor(
@@ -338,7 +338,7 @@ class Broker:
         assert self._store is not None
         watch = LeaseWatch(store=self._store, cluster_id=opened.cluster_id, clock=self._platform.clock)
         # The store itself tells of its outcomes.
-        await Patience(entropy=self._platform.entropy, on_store=lambda _error: None).insist(watch.look)
+        await Patience(entropy=self._platform.entropy, on_store=lambda _error: None).retry_forever(watch.poll)
         self._components = components = Components(
             settings=self.settings,
             platform=self._platform,
@@ -355,14 +355,14 @@ class Broker:
         self._internal_accepting = await self._platform.network.accept(
             self._internal, components.roles.listener.protocol
         )
-        self.lifecycle.say("looking for the controller of the cluster")
+        self.lifecycle.set_reason("looking for the controller of the cluster")
         await components.join(opened, where)
         ports = {name: bound.port for name, bound in self._bound.items()}
         registration = await components.register([*endpoints(self.settings, ports), internal_endpoint(where)])
         logs = f"{len(registration.wals)} write-ahead logs of former processes"
         self.lifecycle.move(Event.REGISTERED, f"recovering {logs}")
         await components.recover(registration)
-        self.lifecycle.say("opening partitions")
+        self.lifecycle.set_reason("opening partitions")
         server = await components.open()
         for name, bound in self._bound.items():
             factory = server.protocol_factory(name)
@@ -420,7 +420,7 @@ class Broker:
         def name_successor() -> None:
             content = watch.content
             if content is not None and content.epoch > components.roles.held_epoch:
-                self.lifecycle.say(self._fenced_message(content), Reason.FENCED)
+                self.lifecycle.set_reason(self._fenced_message(content), Reason.FENCED)
 
         watching = self._tasks.spawn(
             watch.wait_unchanged(SUCCESSOR_IS_GONE_S, on_read=name_successor), name="watch the successor"
@@ -437,8 +437,8 @@ class Broker:
         """Answer what is in flight, upload the tail, trim; at the latest when the time is up."""
         timeout_s = self.settings.server.shutdown_timeout_ms / 1000
         draining = self._tasks.spawn(self._drain_whole(), name="drain")
-        hurry = self._tasks.spawn(self._cut_short.wait(), name="wait for a second stop")
-        await asyncio.wait({draining, hurry}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        second_stop = self._tasks.spawn(self._cut_short.wait(), name="wait for a second stop")
+        await asyncio.wait({draining, second_stop}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         if draining.done():
             try:
                 draining.result()

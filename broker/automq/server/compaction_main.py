@@ -17,7 +17,7 @@ from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.store.counted import CountedStore
-from automq.s3stream.store.requests import RequestTally, TellsRequests
+from automq.s3stream.store.requests import ReportsRequests, RequestTally
 from automq.s3stream.store.uri import open_store, parse_store_uri
 from automq.server.compaction_process import LENGTH_BYTES, Report, WorkOrder, frame
 
@@ -60,7 +60,7 @@ async def work(order: WorkOrder, tally: RequestTally) -> Written:
         single_put_bytes_max=SINGLE_PUT_BYTES_MAX,
     )
     store: ObjectStorage = opened
-    if isinstance(opened, TellsRequests):
+    if isinstance(opened, ReportsRequests):
         opened.on_request(tally.add)
     else:
         store = counted = CountedStore(opened)

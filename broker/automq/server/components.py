@@ -225,7 +225,7 @@ class Components:
         self._start_compaction(self.storage.epoch)
         platform = self._platform
         aging = self._aging
-        _ = self._tasks.spawn(_look_at(aging), name="wall time")
+        _ = self._tasks.spawn(_check_wall_time(aging), name="wall time")
         contents = ContentWorker(platform.workers, self._ledger[Account.RECEIVE])
         self.partitions = PartitionManager(
             node=self.node,
@@ -450,7 +450,7 @@ class Components:
         log.info("internal topic created", extra={"target": name, "partitions": partitions})
 
 
-async def _look_at(aging: WallTimeGuard) -> None:
+async def _check_wall_time(aging: WallTimeGuard) -> None:
     """However seldom something is deleted by age, a jump of wall time is noticed, and said, within a minute."""
     while True:
         await asyncio.sleep(LOOK_S)

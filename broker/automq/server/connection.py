@@ -388,13 +388,13 @@ class Connection(asyncio.BufferedProtocol):
 
     def keep_frame(self) -> Callable[[], None] | None:
         """Let the frame of the request that is being started stay valid until the result is called; None: it cannot."""
-        give_back = self._reader.detach()
-        if give_back is None:
+        release_buffer = self._reader.detach()
+        if release_buffer is None:
             return None
         self._is_frame_kept = True
 
         def release() -> None:
-            give_back()
+            release_buffer()
             self._is_frame_kept = False
             if self.is_closed:
                 self._hold.clear()

@@ -40,7 +40,7 @@ def abandon_unwritable_output(code: int) -> None:
 
 def end_refused(refused: Refused, *, path: str | None, people: bool = False) -> ExitCode:
     """Say why the process ends, and give its exit code."""
-    say_last_line(refused.reason, refused.message, path=path, people=people)
+    write_last_line(refused.reason, refused.message, path=path, people=people)
     return refused.exit_code
 
 
@@ -68,7 +68,7 @@ def end_at_once(code: ExitCode) -> NoReturn:
     os._exit(int(code))
 
 
-def say_last_line(reason: Reason | None, message: str, *, path: str | None, people: bool = False) -> None:
+def write_last_line(reason: Reason | None, message: str, *, path: str | None, people: bool = False) -> None:
     """The last line of a failing process, to standard error and to the termination message's file.
 
     To standard error as a sentence where `people` read it. Where one of the two cannot be written, a full disk for

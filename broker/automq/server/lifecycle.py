@@ -191,15 +191,15 @@ class Lifecycle:
         """Take the step that `event` means. A step that the table does not have is a bug."""
         assert self.can(event), (self.state, event)
         self.state, self._is_able = NEXT[self.state, event], True
-        self._say(reason, message)
+        self._publish(reason, message)
 
-    def say(self, message: str, reason: Reason | None = None, *, is_able: bool = True) -> None:
+    def set_reason(self, message: str, reason: Reason | None = None, *, is_able: bool = True) -> None:
         """The state stays; what there is to tell about it changes. Who serves and is not able to is not ready."""
         if (self.reason, self.message, self._is_able) != (reason, message, is_able):
             self._is_able = is_able
-            self._say(reason, message)
+            self._publish(reason, message)
 
-    def _say(self, reason: Reason | None, message: str) -> None:
+    def _publish(self, reason: Reason | None, message: str) -> None:
         self.reason, self.message = reason, message
         for callback in self._subscribers:
             callback()

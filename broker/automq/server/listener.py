@@ -157,7 +157,7 @@ class KafkaServer:
                 "request_bytes_max": min(self.settings.request_bytes_max, self.receiving.frame_bytes_max),
             },
         )
-        _ = self._tasks.spawn(self._look_after(), name="connections")
+        _ = self._tasks.spawn(self._maintain_connections(), name="connections")
 
     def protocol_factory(self, listener_name: str) -> Callable[[], asyncio.BaseProtocol]:
         """Makes the protocol of a connection that came in on `listener_name`."""
@@ -255,7 +255,7 @@ class KafkaServer:
         """Run a handler, or what an answer needs."""
         return self._tasks.spawn(coroutine, name=name)
 
-    async def _look_after(self) -> None:
+    async def _maintain_connections(self) -> None:
         idle_ms_max = self.settings.idle_ms_max
         idle_s_max = None if idle_ms_max is None else idle_ms_max / 1000
         while True:

@@ -44,14 +44,14 @@ class LoadReport:
 
     def load(self) -> BrokerLoad:
         """For a heartbeat."""
-        measured, is_told, self._is_told = self._measured, self._is_told, True
+        measured, is_unchanged, self._is_told = self._measured, self._is_told, True
         return BrokerLoad(
             in_bytes_per_second=int(measured.in_bytes),
             out_bytes_per_second=int(measured.out_bytes),
             request_cpu_percent=round(100 * self._busy_share()),
             partitions=self._partitions.open_count,
             unuploaded_bytes=sum(block.size for block in self._storage.cache.waiting()),
-            heaviest=None if is_told else [PartitionLoad(*rate) for rate in measured.heaviest],
+            heaviest=None if is_unchanged else [PartitionLoad(*rate) for rate in measured.heaviest],
         )
 
     def _busy_share(self) -> float:

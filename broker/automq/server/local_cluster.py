@@ -59,22 +59,22 @@ async def run_local_cluster(
     """
     crashes: list[BaseException] = []
     tasks = Tasks("local cluster", on_crash=lambda _name, error: crashes.append(error))
-    told_to_stop = asyncio.Event()
+    stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
     for ending in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(ending, told_to_stop.set)
+        loop.add_signal_handler(ending, stop_requested.set)
     brokers: list[_Broker] = []
     try:
-        for number, told in enumerate(arguments, start=1):
-            brokers.append(await _start(number, told, folder))
+        for number, command in enumerate(arguments, start=1):
+            brokers.append(await _start(number, command, folder))
         watching = [
-            tasks.spawn(_watch(broker, brokers, told_to_stop, write), name=f"broker {broker.number}")
+            tasks.spawn(_watch(broker, brokers, stop_requested, write), name=f"broker {broker.number}")
             for broker in brokers
         ]
-        stopping = tasks.spawn(told_to_stop.wait(), name="wait to be stopped")
+        stopping = tasks.spawn(stop_requested.wait(), name="wait to be stopped")
         all_ended = tasks.spawn(_all_of(watching), name="wait for all")
         await asyncio.wait({stopping, all_ended}, return_when=asyncio.FIRST_COMPLETED)
-        told_to_stop.set()
+        stop_requested.set()
         _send(brokers, signal.SIGTERM)
         await all_ended
     finally:
@@ -86,13 +86,13 @@ async def run_local_cluster(
     return next((code if code > 0 else int(ExitCode.BUG) for code in codes if code), int(ExitCode.STOPPED))
 
 
-async def _start(number: int, told: Sequence[str], folder: pathlib.Path) -> _Broker:
+async def _start(number: int, command: Sequence[str], folder: pathlib.Path) -> _Broker:
     log = folder / f"broker-{number}.log"
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         # A session of its own: Ctrl-C at the terminal is for this process, which stops them in order.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "automq", *told),
+            *(sys.executable, "-m", "automq", *command),
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=descriptor,
@@ -104,7 +104,7 @@ async def _start(number: int, told: Sequence[str], folder: pathlib.Path) -> _Bro
 
 
 async def _watch(
-    broker: _Broker, brokers: Sequence[_Broker], told_to_stop: asyncio.Event, write: Callable[[str], None]
+    broker: _Broker, brokers: Sequence[_Broker], stop_requested: asyncio.Event, write: Callable[[str], None]
 ) -> None:
     """Until it has ended."""
     assert broker.process.stdout is not None
@@ -116,7 +116,7 @@ async def _watch(
             if len(addresses) == len(brokers):
                 write(f"{BOOTSTRAP}{','.join(addresses)}")
     code = await broker.process.wait()
-    if not told_to_stop.is_set():
+    if not stop_requested.is_set():
         write(f"broker {broker.number} ended with {code}; its log is {broker.log}")
 
 

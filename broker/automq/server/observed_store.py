@@ -1,6 +1,6 @@
 """The object store as a broker uses it: requests are counted, and every outcome told to who watches the store.
 
-A store that makes requests of its own tells of each (`TellsRequests`); of others, each operation counts as one
+A store that makes requests of its own tells of each (`ReportsRequests`); of others, each operation counts as one
 (`CountedStore`).
 """
 
@@ -20,7 +20,7 @@ from automq.s3stream.ports import (
     StoreUnavailable,
 )
 from automq.s3stream.store.counted import OPERATIONS, CountedStore
-from automq.s3stream.store.requests import TellsRequests
+from automq.s3stream.store.requests import ReportsRequests
 from automq.s3stream.store.wrapped import WrappedStore, nothing
 from automq.server.abilities import Ability, Request
 from automq.server.store_requests import StoreRequests
@@ -101,7 +101,7 @@ class ObservedStore(WrappedStore):
         metrics: Metrics,
         health: StoreWatcher,
     ) -> None:
-        telling = store if isinstance(store, TellsRequests) else CountedStore(store)
+        telling = store if isinstance(store, ReportsRequests) else CountedStore(store)
         super().__init__(telling)
         self._clock = clock
         self._health = health

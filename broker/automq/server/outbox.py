@@ -3,8 +3,8 @@
 Parts of an answer that are not buffers of its own are asked for their bytes when the socket can take them, as one
 gather write from where they lie; between two turns of the event loop nothing of them is kept here. Their bytes must not
 be handed to a transport, which keeps what the socket does not take for as long as the peer pleases and does not say
-when it lets go (uvloop drops its references while the bytes are still queued). So a small copied piece is left to the
-transport when the socket is full, which says when that has gone and the socket takes more.
+when they are free (uvloop drops its references while the bytes are still queued). So a small copied piece is left
+to the transport when the socket is full, which says when that has gone and the socket takes more.
 
 What a client does not take of an answer's own buffers is held in memory, on the account that all connections share
 (`handlers.reader_pins`). A connection that takes nothing for `UNSENT_S_MAX` is closed, whatever it holds.
@@ -200,7 +200,7 @@ class Outbox:
         self._is_waiting = False
         self._room.leave(self)
         self._clear()
-        self._on_progress, self._on_broken = _nobody, _nobody_asks
+        self._on_progress, self._on_broken = _nobody, _ignore_error
 
     def _set_wide(self, is_wide: bool) -> None:
         """Let the kernel take as much as it likes of an answer, or little."""
@@ -348,7 +348,7 @@ def _nobody() -> None:
     """The connection is gone."""
 
 
-def _nobody_asks(_error: Exception) -> None:
+def _ignore_error(_error: Exception) -> None:
     """The same."""
 
 

@@ -64,14 +64,14 @@ class PresenceWatch:
     async def run(self) -> None:
         """Until something is lost, or somebody else has taken over. A store that cannot be read proves nothing."""
         await repeat(
-            self.look,
+            self.check,
             name="presence watch",
             pause=self._until_due,
             survives=(StoreError,),
             ends=(BrokerFenced, StoreDamaged),
         )
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Look for one key. Raises StoreDamaged when it is lost, after `on_lost` was told, BrokerFenced, StoreError."""
         expected = self._next()
         if expected is None or await self._exists(expected.key):

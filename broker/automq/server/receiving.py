@@ -364,7 +364,7 @@ class Receiving:
         self.heads = Pool(int(limit * HEADS_SHARE), account)
         self.copies = Share(account, int(limit * COPIES_SHARE), on_release=self._on_copy_released)
         self.on_room: Callable[[], None] = lambda: None
-        """Called when a copy, or what was decoded, was let go of."""
+        """Called when a copy, or what was decoded, was released."""
         self.decoded = Share(account, int(limit * DECODED_SHARE), on_release=self._on_copy_released)
         self.decoded_bytes_max = limit // DECODED_PART
         """The largest request that is not a Produce."""
@@ -418,7 +418,7 @@ class Receiving:
             self._account.release(-difference)
 
     def admit(self) -> None:
-        """Something was let go of: serve those that wait."""
+        """Something was released: serve those that wait."""
         for pool in (self.short, self.medium, self.long):
             if pool.has_waiting:
                 pool.admit()

@@ -1,4 +1,4 @@
-"""Carries out `automq repair`: watches the lease, claims the metadata log, appends the records, lets go again."""
+"""Carries out `automq repair`: watches the lease, claims the metadata log, appends the records, releases the claim."""
 
 from collections.abc import Callable, Sequence
 

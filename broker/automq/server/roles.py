@@ -88,7 +88,7 @@ class Roles:
         self.heartbeat_link: ControllerLink = _RoleLink(self, self._heartbeats) if is_direct else self._heartbeats
         """The same over a connection of its own, so that nothing delays a heartbeat."""
         self.listener = InternalListener(
-            cluster_id=around.cluster_id, server=lambda: self._server, heard=self._heard_epoch
+            cluster_id=around.cluster_id, server=lambda: self._server, recent_epoch=self._recent_epoch
         )
         # The store itself tells of its outcomes.
         self._patience = Patience(entropy=around.entropy, on_store=lambda _error: None)
@@ -104,7 +104,7 @@ class Roles:
         self._known: Loaded | None = None
         """What was read of the log, while nobody follows it."""
         self._recorded_owner: str | None = None
-        self._heard_at = float("-inf")
+        self._contact_at = float("-inf")
         self._moved: asyncio.Future[Event] | None = None
         """What ends the step FOLLOW or LEAD."""
         self._lost = asyncio.Event()
@@ -137,12 +137,12 @@ class Roles:
         if self._follower is not None:
             self._follower.notify()
 
-    def _heard_epoch(self) -> ControllerEpoch | None:
+    def _recent_epoch(self) -> ControllerEpoch | None:
         """The controller that was heard lately; this process itself, where it is the one."""
         if self.controller is not None and self.controller.is_active:
             return self.controller.epoch
         leader = self._remote.leader
-        is_recent = self._around.clock.monotonic() - self._heard_at <= election.SILENCE_S
+        is_recent = self._around.clock.monotonic() - self._contact_at <= election.SILENCE_S
         return leader.epoch if leader is not None and is_recent else None
 
     def renew_heartbeats(self) -> None:
@@ -273,7 +273,7 @@ class Roles:
                 return Event.SILENT
             else:
                 self.newest_epoch = max(self.newest_epoch, leader.epoch)
-                self._heard_at = self._around.clock.monotonic()
+                self._contact_at = self._around.clock.monotonic()
                 return Event.HEARD
 
     async def _is_outdated(self) -> bool:
@@ -297,7 +297,7 @@ class Roles:
         watch = LeaseWatch(store=around.store, cluster_id=around.cluster_id, clock=around.clock)
         while watch.unchanged_s < election.LEASE_INTERVAL_S:
             with suppress(StoreError):
-                await watch.look()
+                await watch.poll()
             if watch.changes:
                 if is_start and self._target is None:
                     holder = "" if watch.content is None else f" (node id {watch.content.node})"
@@ -451,7 +451,7 @@ class Roles:
         except NotController as error:
             self._end_following(Event.LOST)
             raise NotAnswered from error
-        self._heard_at = self._around.clock.monotonic()
+        self._contact_at = self._around.clock.monotonic()
         followed: Followed = answer.value
         if followed.successor == self._around.node and not self._is_stopping:
             self._end_following(Event.NAMED)

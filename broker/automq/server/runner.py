@@ -9,7 +9,7 @@ from collections.abc import Callable
 from automq.runtime.allocator import configure_allocator
 from automq.s3stream.store.uri import load_adapter, parse_store_uri
 from automq.server.broker import Broker
-from automq.server.last_line import end_at_once, end_refused, say_last_line
+from automq.server.last_line import end_at_once, end_refused, write_last_line
 from automq.server.lifecycle import ExitCode, Refused, State
 from automq.server.platform import Platform, system_platform
 from automq.server.settings import Settings
@@ -39,7 +39,7 @@ def run_process(
         load_adapter(parse_store_uri(settings.cluster.storage_uri))
     configure_allocator()
     # Most of what is ever alive is what was imported: looked at once, while no client waits.
-    _settle_memory()
+    _freeze_heap()
     runner = asyncio.Runner(loop_factory=_loop_factory())
     code = ExitCode.STOPPED
     stuck: list[Broker] = []
@@ -52,7 +52,7 @@ def run_process(
     except BaseException as error:
         log.critical("the broker ends because of a bug", exc_info=error)
         what = f"a bug ended the broker: {type(error).__name__}: {error}"
-        say_last_line(None, what, path=path, people=people)
+        write_last_line(None, what, path=path, people=people)
         code = ExitCode.BUG
     if stuck:
         # Closing the loop would wait for what cannot be interrupted.
@@ -73,7 +73,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, broker.stop)
-    broker.lifecycle.subscribe(lambda: _settle_start(broker))
+    broker.lifecycle.subscribe(lambda: _freeze_once_started(broker))
     if observe is not None:
         observe(broker)
     try:
@@ -83,14 +83,14 @@ async def _run(
             on_stuck(broker)
 
 
-def _settle_start(broker: Broker) -> None:
+def _freeze_once_started(broker: Broker) -> None:
     """Once, when serving begins: so does what the start has made."""
     if broker.lifecycle.state is State.SERVING and gc.get_threshold() != GC_THRESHOLDS:
-        _settle_memory()
+        _freeze_heap()
         gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _settle_memory() -> None:
+def _freeze_heap() -> None:
     """What is alive now is no longer looked at by the collector."""
     gc.collect()
     gc.freeze()

@@ -105,11 +105,11 @@ class Settings:
 
     def internal_advertised(self) -> Address:
         """What they are told; port 0 stands for the one that is listened on."""
-        told = self.node.internal_advertised or self.internal_listener()
+        address = self.node.internal_advertised or self.internal_listener()
         return (
-            Address(host=told.host, port=told.port)
-            if told.host not in EVERY
-            else Address(host=self.machine.hostname, port=told.port)
+            Address(host=address.host, port=address.port)
+            if address.host not in EVERY
+            else Address(host=self.machine.hostname, port=address.port)
         )
 
     def changed(self) -> dict[str, str]:

@@ -56,7 +56,7 @@ class StoreHealth:
     def began(self, ability: Ability) -> Request:
         """A request leaves: one of the following three is called for it."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+            self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._check)
         return self._abilities.began(ability, self._clock.monotonic())
 
     def succeeded(self, request: Request) -> None:
@@ -96,11 +96,11 @@ class StoreHealth:
         outage = self._abilities.outages.get(ability)
         return 0.0 if outage is None else outage.lasted_s(self._clock.monotonic())
 
-    def _look(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+    def _check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._check)
         now = self._clock.monotonic()
         known = set(self._abilities.outages)
-        for outage in self._abilities.look(now):
+        for outage in self._abilities.check(now):
             self._log_end(outage, now, "the store is not asked for this any more, its failure is forgotten")
         for outage in self._abilities.outages.values():
             if outage.ability not in known:
@@ -117,10 +117,10 @@ class StoreHealth:
         elif self.lifecycle.state is State.SERVING:
             outage = self._abilities.lasting(now)
             if outage is None:
-                self.lifecycle.say("serving")
+                self.lifecycle.set_reason("serving")
             else:
                 refused = self._refusal(outage)
-                self.lifecycle.say(refused.message, refused.reason, is_able=self._abilities.is_ready(now))
+                self.lifecycle.set_reason(refused.message, refused.reason, is_able=self._abilities.is_ready(now))
 
     def _show_start(self, outage: Outage | None) -> None:
         if outage is not None:
@@ -128,7 +128,7 @@ class StoreHealth:
             if refused.reason not in HEALING:
                 self._on_hopeless(refused)
             if self.lifecycle.state is State.WAITING:
-                self.lifecycle.say(refused.message, refused.reason)
+                self.lifecycle.set_reason(refused.message, refused.reason)
             else:
                 self._before = self.lifecycle.state
                 self.lifecycle.move(Event.BLOCKED, refused.message, refused.reason)

@@ -54,7 +54,7 @@ def examine_store(uri: str, credentials: pathlib.Path | None, *, deep: bool) -> 
 
     async def work(store: ObjectStorage) -> Report:
         tasks = Tasks("fsck", on_crash=lambda _name, _error: None)
-        patience = Patience(entropy=entropy, on_store=_give_up)
+        patience = Patience(entropy=entropy, on_store=_raise_unavailable)
         try:
             examination = Examination(store=store, name=uri, entropy=entropy, tasks=tasks, patience=patience, deep=deep)
             return await examination.run()
@@ -76,7 +76,7 @@ def repair_store(uri: str, credentials: pathlib.Path | None, *, named: Named, by
                 clock=SystemClock(),
                 entropy=SystemEntropy(),
                 tasks=tasks,
-                on_store=_give_up,
+                on_store=_raise_unavailable,
             ).run(named, by=by, dry_run=dry_run)
         finally:
             await tasks.close()
@@ -98,7 +98,7 @@ def erase_cluster(
 
     async def work(store: ObjectStorage) -> Erasure:
         tasks = Tasks("erase", on_crash=lambda _name, _error: None)
-        patience = Patience(entropy=entropy, on_store=_give_up)
+        patience = Patience(entropy=entropy, on_store=_raise_unavailable)
         try:
             if cluster_id is None:
                 assert owner is not None, "one of the two is named"
@@ -143,7 +143,7 @@ def refusing_prefixes(uri: str) -> Iterator[None]:
         raise Refused(Reason.STORE_DAMAGED, f"{uri}: {error}") from error
 
 
-def _give_up(error: StoreError | None) -> None:
+def _raise_unavailable(error: StoreError | None) -> None:
     """A command that somebody waits for does not wait for a store: it can be run again, and goes on where it was."""
     if error is not None:
         raise error

@@ -193,8 +193,8 @@ def endpoints(settings: Settings, ports: Mapping[str, int]) -> list[Endpoint]:
 
 def internal_address(settings: Settings, port: int) -> ClaimantAddress:
     """Where other brokers reach this one, which listens for them on `port`."""
-    told = settings.internal_advertised()
-    return ClaimantAddress(told.host, told.port or port)
+    address = settings.internal_advertised()
+    return ClaimantAddress(address.host, address.port or port)
 
 
 def internal_endpoint(where: ClaimantAddress) -> Endpoint:

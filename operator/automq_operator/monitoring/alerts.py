@@ -21,7 +21,7 @@ class Alert:
     """critical: clients are not served or data are in danger. warning: it will become so, or something is broken."""
     summary: str
     meaning: str
-    look: str
+    check: str
     """Where to look, as commands or queries."""
     remedy: str
 
@@ -37,7 +37,7 @@ ALERTS: Final = (
         severity="critical",
         summary="{{ $labels.namespace }}/{{ $labels.cluster }} has fewer serving brokers than it wants",
         meaning="The operator counts fewer brokers that serve than `spec.replicas`. With one broker nobody is served.",
-        look="`kubectl -n NAMESPACE describe amq CLUSTER`: condition Ready has the reason, Progressing what is done.",
+        check="`kubectl -n NAMESPACE describe amq CLUSTER`: condition Ready has the reason, Progressing what is done.",
         remedy="The table of reasons in docs/kubernetes.md names what to do for each.",
     ),
     Alert(
@@ -47,7 +47,7 @@ ALERTS: Final = (
         severity="warning",
         summary="{{ $labels.namespace }}/{{ $labels.pod }} does not serve",
         meaning="A broker runs and says of itself that it does not serve. Its own word, so it can be reached.",
-        look="`automq_reason == 1` of the pod; `kubectl -n NAMESPACE logs POD`.",
+        check="`automq_reason == 1` of the pod; `kubectl -n NAMESPACE logs POD`.",
         remedy="For a reason of the store see AutoMQStoreFailing; Recovering with much log takes time and CPU.",
     ),
     Alert(
@@ -58,7 +58,7 @@ ALERTS: Final = (
         summary="The store of {{ $labels.namespace }}/{{ $labels.cluster }} fails: {{ $labels.ability }}",
         meaning="For half a minute nothing of this ability has succeeded. Without `create` nothing is acknowledged, "
         "without `get` old records cannot be read; nothing that was acknowledged is lost.",
-        look='`sum by (operation, outcome) (rate(automq_store_requests_total{outcome!="success"}[5m]))`; condition '
+        check='`sum by (operation, outcome) (rate(automq_store_requests_total{outcome!="success"}[5m]))`; condition '
         "StorageReady of the resource.",
         remedy="`no_answer`: network, DNS, the store itself. `refused`: credentials, the policy of the bucket, quota. "
         "It heals by itself; no restart is needed.",
@@ -70,7 +70,7 @@ ALERTS: Final = (
         severity="warning",
         summary="{{ $labels.namespace }}/{{ $labels.pod }}: one of a hundred WAL slots takes more than a second",
         meaning="Every acknowledgement is one such PUT, so producers wait as long.",
-        look="`automq_store_request_seconds` by operation; the store's own metrics; whether the bucket is in the "
+        check="`automq_store_request_seconds` by operation; the store's own metrics; whether the bucket is in the "
         "region of the brokers.",
         remedy="A store of lower latency, or the store's throttling: spread over prefixes takes it minutes.",
     ),
@@ -82,7 +82,7 @@ ALERTS: Final = (
         severity="warning",
         summary="{{ $labels.namespace }}/{{ $labels.pod }}: one of a hundred produce requests takes more than 2 s",
         meaning="Producers wait, and those with short deadlines give up.",
-        look='`sum by (phase) (rate(automq_request_phase_seconds_total{api="Produce"}[5m]))`: `waited` is the store, '
+        check='`sum by (phase) (rate(automq_request_phase_seconds_total{api="Produce"}[5m]))`: `waited` is the store, '
         "`queued` and `worked` are the broker.",
         remedy="The store: AutoMQStoreSlow. The broker: more CPU, or more brokers.",
     ),
@@ -95,7 +95,7 @@ ALERTS: Final = (
         summary="{{ $labels.namespace }}/{{ $labels.cluster }} answers {{ $labels.api }} with {{ $labels.error }}",
         meaning="UNKNOWN_SERVER_ERROR is a bug or a broken plug-in; KAFKA_STORAGE_ERROR is damage or a store that "
         "fails; CORRUPT_MESSAGE is a client or a network that damages records.",
-        look="The broker's log has one line for each, with topic and partition.",
+        check="The broker's log has one line for each, with topic and partition.",
         remedy="Report bugs with the traceback. For damage see AutoMQDataDamaged.",
     ),
     Alert(
@@ -108,7 +108,7 @@ ALERTS: Final = (
         summary="{{ $labels.namespace }}/{{ $labels.cluster }}: something in the bucket is missing or does not decode",
         meaning="Objects were changed or removed by somebody else, or the store lost them. Nothing more is deleted on "
         "the strength of it; partitions that are concerned take no records.",
-        look="`automq fsck STORE --deep` names keys, partitions and offsets, and changes nothing.",
+        check="`automq fsck STORE --deep` names keys, partitions and offsets, and changes nothing.",
         remedy="Restore the keys from versions or replicas of the bucket. Only `automq repair` gives data up.",
     ),
     Alert(
@@ -118,7 +118,7 @@ ALERTS: Final = (
         severity="warning",
         summary="{{ $labels.namespace }}/{{ $labels.pod }} has not uploaded for half an hour",
         meaning="Records are safe in the write-ahead log, which grows: a restart has all of it to read.",
-        look="`automq_store_failing_seconds`, `automq_not_uploaded_bytes`, the broker's log.",
+        check="`automq_store_failing_seconds`, `automq_not_uploaded_bytes`, the broker's log.",
         remedy="Mend the store. When it answers the upload goes on by itself.",
     ),
     Alert(
@@ -128,7 +128,7 @@ ALERTS: Final = (
         severity="warning",
         summary="The event loop of {{ $labels.namespace }}/{{ $labels.pod }} is late",
         meaning="The broker has more to do than its core can, or the kubelet throttles it: every request waits.",
-        look="`rate(process_cpu_seconds_total[5m])` of the pod, `automq_event_loop_stalls_total`, CPU throttling.",
+        check="`rate(process_cpu_seconds_total[5m])` of the pod, `automq_event_loop_stalls_total`, CPU throttling.",
         remedy="No CPU limit below a core, a larger request, more brokers.",
     ),
     Alert(
@@ -138,7 +138,7 @@ ALERTS: Final = (
         severity="critical",
         summary="No replica of the operator works",
         meaning="Brokers serve on. Nothing is rolled out, no broker of a lost node is replaced, no status is true.",
-        look="`kubectl -n automq get pods,lease`; the log of the operator.",
+        check="`kubectl -n automq get pods,lease`; the log of the operator.",
         remedy="Mostly the API server or the operator's permissions; its log names the request that was refused.",
     ),
     Alert(
@@ -149,7 +149,7 @@ ALERTS: Final = (
         severity="warning",
         summary="The operator does not get through with {{ $labels.namespace }}/{{ $labels.cluster }}",
         meaning="Ten minutes without a pass that ended well, while one a minute is usual.",
-        look="`kubectl -n automq logs -l app.kubernetes.io/name=automq-operator --tail=-1 | grep CLUSTER`.",
+        check="`kubectl -n automq logs -l app.kubernetes.io/name=automq-operator --tail=-1 | grep CLUSTER`.",
         remedy="What the log names: an API server that does not answer, or a bug (see AutoMQOperatorBug).",
     ),
     Alert(
@@ -160,7 +160,7 @@ ALERTS: Final = (
         summary="The API server refuses the operator a {{ $labels.kind }} ({{ $labels.code }})",
         meaning="Something that a cluster consists of is not as it should be: a quota, a policy, a field of the pod. "
         "Code 0 is no answer.",
-        look="`kubectl get amq -A -o wide`; condition Progressing with reason Refused has the API server's words.",
+        check="`kubectl get amq -A -o wide`; condition Progressing with reason Refused has the API server's words.",
         remedy="Correct the spec, the quota or the policy; it is tried again by itself.",
     ),
     Alert(
@@ -170,7 +170,7 @@ ALERTS: Final = (
         severity="warning",
         summary="The operator failed on a cluster in a way that nobody foresaw",
         meaning="A pass ended in a bug. Brokers are not touched; the cluster's condition Ready says InternalError.",
-        look="The operator's log has the traceback, once.",
+        check="The operator's log has the traceback, once.",
         remedy="Report it. A newer or older image of the operator may go on.",
     ),
 )  # fmt: skip
@@ -200,6 +200,6 @@ def runbook() -> str:
     return "\n\n".join(
         f"### {alert.name}\n\n"
         f"{alert.severity}, after {alert.for_}: `{alert.query}`\n\n"
-        f"- **Means.** {alert.meaning}\n- **Look.** {alert.look}\n- **Do.** {alert.remedy}"
+        f"- **Means.** {alert.meaning}\n- **Check.** {alert.check}\n- **Do.** {alert.remedy}"
         for alert in ALERTS
     )

@@ -3,7 +3,7 @@
 Retain and a deletion that is past its limit are decided from the resource's metadata alone, before anything that can
 fail is looked at; see `released`. With Delete the brokers go first, then a Job empties the prefix. It needs the
 resource's UID and no cluster id: a broker may have made the cluster without anybody having heard of it. Where the Job
-cannot do its work, what is left is said before the resource is let go.
+cannot do its work, what is left is said before the resource is released.
 """
 
 from collections.abc import Mapping

@@ -22,17 +22,17 @@ def plan(view: View) -> Proposal:
     names = [broker.name for broker in lost]
     if most_not_ready(view.observed.nodes):
         return Proposal(findings=[Finding(reason=Reason.MOST_NODES_NOT_READY, about=names)])
-    found, homeless = [], []
+    found, without_node = [], []
     for broker in lost:
         assert broker.pod is not None, "only a pod can be on a lost node"
         if not has_target(view, broker):
-            homeless.append(broker.name)
+            without_node.append(broker.name)
             continue
         action = DeletePod(name=broker.name, uid=broker.pod.uid, force=True, why=Reason.REPLACING, node=broker.pod.node)
         found.append(Disruption(broker=broker.id, action=action, voluntary=False))
     findings = [Finding(reason=Reason.REPLACING, about=[item.action.name for item in found])] if found else []
-    if homeless:
-        findings.append(Finding(reason=Reason.NO_NODE_LEFT, about=homeless))
+    if without_node:
+        findings.append(Finding(reason=Reason.NO_NODE_LEFT, about=without_node))
     return Proposal(disruptions=found, findings=findings)
 
 

@@ -46,22 +46,22 @@ def _advertises_other_addresses(broker: Broker, view: View) -> bool:
     comes may not follow a restart at once.
     """
     pod = broker.pod
-    said = pod.readyz if pod is not None else None
-    if pod is None or said is None or said.state != SERVING or said.advertised is None:
+    reported = pod.readyz if pod is not None else None
+    if pod is None or reported is None or reported.state != SERVING or reported.advertised is None:
         return False
     if pod.seen_s < view.limits.address_s:
         return False
     # Kafka's listener names are in capitals, whatever they were written in.
-    told = {name.casefold(): address for name, address in said.advertised.items()}
+    advertised = {name.casefold(): address for name, address in reported.advertised.items()}
     ports = {listener.name: listener.port for listener in view.cluster.spec.listeners}
     if any(
-        told.get(listener.casefold(), "").rpartition(":")[2] != str(port)
+        advertised.get(listener.casefold(), "").rpartition(":")[2] != str(port)
         for (listener, node_id), port in view.layout.broker_ports.items()
         if node_id == broker.id
     ):
         return True
     return any(
-        told.get(listener.casefold()) != f"{address}:{ports[listener]}"
+        advertised.get(listener.casefold()) != f"{address}:{ports[listener]}"
         for (listener, node_id), address in view.layout.addresses.items()
         if node_id == broker.id
     )

@@ -30,7 +30,7 @@ async def posted(server: Server, *notes: Note) -> list[str]:
     recorder = Recorder(cast(ApiServer, server), identity="one")
     running = asyncio.get_running_loop().create_task(recorder.run())
     for note in notes:
-        recorder.tell(a_resource(), note)
+        recorder.emit_event(a_resource(), note)
     await asyncio.sleep(60)
     assert not running.done()
     running.cancel()

@@ -92,7 +92,7 @@ def test_a_cluster_at_zero_is_quiet_and_holds_no_upgrade_of_others() -> None:
     world.pods.clear()
     found = converge(found, world)
     plan = decide(found, world)
-    assert plan.settled
+    assert plan.converged
     assert plan.well
 
 

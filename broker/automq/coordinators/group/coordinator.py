@@ -221,7 +221,7 @@ class GroupCoordinator:
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         """Raises ApiError."""
         runner = self._runner(request.group_id)
-        code = await runner.glance(request.group_id, lambda shard, turn: shard.heartbeat(turn, request))
+        code = await runner.read_membership(request.group_id, lambda shard, turn: shard.heartbeat(turn, request))
         return HeartbeatResponse(error_code=code)
 
     async def leave_group(self, request: LeaveGroupRequest) -> LeaveGroupResponse:

@@ -67,10 +67,10 @@ class GroupMetrics:
             "gauge",
             "Groups beyond automq.metrics.groups.max, or whose lag is not counted",
         )
-        metrics.prepare(self._look)
+        metrics.prepare(self._refresh)
         metrics.export(self._collect)
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         """Which groups are shown, in which states they all are, and how far behind those shown are."""
         counts = dict.fromkeys(GroupState, 0)
         chosen: list[tuple[str, GroupsSource]] = []

@@ -46,13 +46,13 @@ class PartitionRecordLog:
         self._batch_bytes_max = batch_bytes_max
         self._compacted = CompactedLog()
         self._failure: Exception | None = None
-        self._unsettled: Counter[str] = Counter()
+        self._not_durable: Counter[str] = Counter()
         self.under_way_bytes = 0
         """Bytes of records that are appended and not durable yet."""
 
-    def is_settled(self, group_id: str) -> bool:
+    def is_durable(self, group_id: str) -> bool:
         """Whether everything stored of the group's membership is durable; its offsets do not count."""
-        return group_id not in self._unsettled
+        return group_id not in self._not_durable
 
     async def load(self) -> list[Record]:
         """Every record that is in force, from checkpoint and tail. From then on checkpoints are captured here.
@@ -60,7 +60,7 @@ class PartitionRecordLog:
         Raises LogFailed, StreamError, StoreError, CorruptRecords: nothing is attached then; load with a new object.
         """
         start = await self._restore_checkpoint()
-        end = await self._settled_end()
+        end = await self._durable_end()
         async for data in self._partition.read_batches(start, end):
             for record in records_in(RecordBatch(data), decompressed_bytes_max=DECOMPRESSED_BYTES_MAX):
                 if record.key is not None:
@@ -71,7 +71,7 @@ class PartitionRecordLog:
         self._partition.attach_checkpoint(CHECKPOINT_SECTION, self._compacted.entries, payload_head)
         return records
 
-    async def _settled_end(self) -> Offset:
+    async def _durable_end(self) -> Offset:
         """The partition's end once all of it is durable: a predecessor here may have left appends under way."""
         for _ in range(SETTLE_POLLS_MAX):
             if self._partition.high_watermark == self._partition.next_offset:
@@ -126,8 +126,8 @@ class PartitionRecordLog:
                 self._failure = LogFailed(f"the partition takes no records: {error}")
             else:
                 self.under_way_bytes += size
-                self._unsettled.update(groups)
-                self._when_durable(position, lambda error: self._settle(future, size, groups, error))
+                self._not_durable.update(groups)
+                self._when_durable(position, lambda error: self._complete(future, size, groups, error))
                 return future
         future.set_exception(self._failure.with_traceback(None))
         return future
@@ -151,11 +151,11 @@ class PartitionRecordLog:
             self._compacted.entries.earn(len(data))
         return position
 
-    def _settle(
+    def _complete(
         self, future: "asyncio.Future[None]", size: int, groups: Sequence[str], error: Exception | None
     ) -> None:
         self.under_way_bytes -= size
-        self._unsettled -= Counter(groups)
+        self._not_durable -= Counter(groups)
         if self._failure is None and error is not None:
             is_fence = isinstance(error, BrokerFenced | StreamFenced | StreamClosed)
             self._failure = LogFenced(str(error)) if is_fence else LogFailed(str(error))

@@ -140,13 +140,13 @@ class ShardRunner:
             for decision in decisions:
                 answers.append(await self._begin(decision))
                 if self._record_log.under_way_bytes > self._settings.under_way_bytes_max:
-                    await self._settle(driver)
+                    await self._wait_until_durable(driver)
                 await asyncio.sleep(0)
         except (LogFenced, LogFailed) as error:
             raise self._gone() from error
         finally:
             # Rule: an error is an answer too.
-            await self._settle(driver)
+            await self._wait_until_durable(driver)
         return answers
 
     async def read(self, steps: Callable[[GroupShard], Steps[T]]) -> T:
@@ -157,14 +157,14 @@ class ShardRunner:
         self._require_room()
         driver = self._require_active()
         response = await in_turns(steps(self.shard))
-        await self._settle(driver)
+        await self._wait_until_durable(driver)
         return response
 
-    async def _settle(self, driver: Driver[Record, None]) -> None:
+    async def _wait_until_durable(self, driver: Driver[Record, None]) -> None:
         """Everything decided so far is durable, within the commit timeout. Raises ApiError."""
         try:
             async with asyncio.timeout(self._settings.commit_timeout_ms / 1000):
-                await driver.settle()
+                await driver.wait_until_durable()
         except TimeoutError as error:
             raise self._busy() from error
         except (LogFenced, LogFailed) as error:
@@ -172,14 +172,14 @@ class ShardRunner:
         if self.state is RunnerState.CLOSED:
             raise self._gone()
 
-    async def glance(self, group_id: str, decision: Callable[[GroupShard, Turn], T]) -> T:
+    async def read_membership(self, group_id: str, decision: Callable[[GroupShard, Turn], T]) -> T:
         """Run one decision that writes nothing and sees only the membership of one group: heartbeats.
 
         Answered at once while that membership is durable, however slow the store is with others' commits.
         """
         self._require_active()
         assert self._record_log is not None
-        if not self._record_log.is_settled(group_id):
+        if not self._record_log.is_durable(group_id):
             return await self.answer(decision)
         turn = self._turn()
         response = decision(self.shard, turn)
@@ -252,11 +252,11 @@ class ShardRunner:
                 code = await self._begin(lambda shard, turn: shard.delete(turn, group_id))
                 driver = self._require_active()
                 if code is not None:
-                    await self._settle(driver)
+                    await self._wait_until_durable(driver)
                     return code
                 assert self._record_log is not None
                 if self._record_log.under_way_bytes > self._settings.under_way_bytes_max:
-                    await driver.settle()
+                    await driver.wait_until_durable()
                 await asyncio.sleep(0)
         except ApiError as error:
             return error
@@ -331,7 +331,7 @@ class ShardRunner:
     async def _answer_later(self, answers: list[Answer]) -> None:
         """Answer once everything decided so far is durable."""
         try:
-            await self._require_active().settle()
+            await self._require_active().wait_until_durable()
         except (ApiError, LogFenced, LogFailed):
             return  # Closed: everybody who waited has been told.
         self._answer(answers)

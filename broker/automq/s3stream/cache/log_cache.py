@@ -425,7 +425,7 @@ class LogCache:
             assert evicted is run
             if tail.current is run:
                 tail.current = None
-        # Runs refer to their block: what is let go of here must be gone, and not wait for a search for cycles.
+        # Runs refer to their block: what is evicted here must be gone, and not wait for a search for cycles.
         block.runs.clear()
         self._index.release(block.index_bytes)
         for arena in block.arenas:

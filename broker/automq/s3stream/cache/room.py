@@ -50,7 +50,7 @@ class Room:
         )
 
     def is_crowded(self, *, uploads_pending: bool) -> bool:
-        """What goes with records has no room, though they may have: what is committed was let go of."""
+        """What goes with records has no room, though they may have: what is committed was evicted."""
         if self._index.is_full:
             self._cache.shrink(committed_before=0.0)
             if self._index.is_full:
@@ -58,7 +58,7 @@ class Room:
         return self._checkpoints.is_full and uploads_pending
 
     def after_commit(self, now: float, *, upload_interval_s: float) -> None:
-        """A block was committed: old ones go. An arena that the next block shares is not let go of and says nothing."""
+        """A block was committed: old ones go. An arena shared by the next block is not released and notifies nobody."""
         self._cache.shrink(committed_before=now - max(KEPT_S_MIN, KEPT_INTERVALS * upload_interval_s))
         self.schedule()
 
@@ -69,9 +69,9 @@ class Room:
     def schedule(self) -> None:
         """There may be room: tell those that wait in the next turn of the loop, as long as there is."""
         if self._waiters and self._handle is None:
-            self._handle = asyncio.get_running_loop().call_soon(self._tell)
+            self._handle = asyncio.get_running_loop().call_soon(self._notify)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._handle = None
         for _ in range(len(self._waiters)):
             if not self.is_there():

@@ -53,7 +53,7 @@ class BouncePool:
         except IndexError:
             return memoryview(mmap.mmap(-1, BOUNCE_BYTES))
 
-    def give(self, buffer: memoryview) -> None:
+    def put_back(self, buffer: memoryview) -> None:
         """The buffer is not used any more."""
         self._free.append(buffer)
 
@@ -113,7 +113,7 @@ class BodyWriter:
         """Give the bounce buffer back. Idempotent."""
         bounce, self._bounce = self._bounce, None
         if bounce is not None:
-            self._bounces.give(bounce)
+            self._bounces.put_back(bounce)
 
     def _write_pages_synced(self, view: memoryview) -> bool:
         """Whether one call wrote and synced everything; what it left is written, but not synced."""

@@ -33,7 +33,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 
 
 class CountedStore(WrappedStore):
-    """Implements `ObjectStorage` and `TellsRequests` by another store."""
+    """Implements `ObjectStorage` and `ReportsRequests` by another store."""
 
     def __init__(self, store: ObjectStorage) -> None:
         super().__init__(store)

@@ -457,12 +457,12 @@ class _Examination:
         body = self._entropy.token(LATENCY_BYTES)
         puts = await self._measure("PUT", lambda key: self._create(key, [body]))
         gets = await self._measure("GET", self._store.get, requests_max=puts.requests)
-        told = ", ".join(
+        summary = ", ".join(
             f"{latency.operation} p50 {latency.p50_ms:.1f} ms, p99 {latency.p99_ms:.1f} ms" for latency in (puts, gets)
         )
         if puts.p99_ms > PUT_P99_MS_MAX:
-            raise CheckFailed(told)
-        return told
+            raise CheckFailed(summary)
+        return summary
 
     async def _measure(
         self, operation: str, request: Callable[[str], Awaitable[T]], *, requests_max: int = LATENCY_REQUESTS_MAX

@@ -132,7 +132,7 @@ class FileStore:
             return await run_to_end(self._workers, function, *args, **kwargs)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                await run_to_end(self._workers, self._discard, self._temporary.give_up_spares())
+                await run_to_end(self._workers, self._discard, self._temporary.take_spares())
             raise await self._explain(error) from error
 
     def _discard(self, paths: Sequence[str]) -> None:

@@ -71,7 +71,7 @@ class MemoryStore:
         """There are none."""
 
     async def close(self) -> None:
-        """Nothing to let go of; the objects stay, as a bucket's do."""
+        """Nothing to close; the objects stay, as a bucket's do."""
 
     def _put(self, key: str, body: bytes) -> None:
         if key not in self._bodies:

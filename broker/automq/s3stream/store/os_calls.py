@@ -86,5 +86,5 @@ class OsCalls:
         os.rmdir(path)
 
     def close(self, fd: int) -> None:
-        """Let go of a descriptor."""
+        """Close a descriptor."""
         os.close(fd)

@@ -72,7 +72,7 @@ RequestListener = Callable[[Request], None]
 
 
 @runtime_checkable
-class TellsRequests(Protocol):
+class ReportsRequests(Protocol):
     """A store that tells of each request it makes: one operation of the port may be none, one or many."""
 
     def on_request(self, listener: RequestListener) -> None:

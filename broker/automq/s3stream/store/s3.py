@@ -82,7 +82,7 @@ class S3Store:
         """Until the store refuses one."""
 
     def on_request(self, listener: RequestListener) -> None:
-        """Implements `TellsRequests`."""
+        """Implements `ReportsRequests`."""
         self._requests.listen(listener)
 
     async def get(self, key: str) -> bytes:
@@ -190,7 +190,7 @@ class S3Store:
     async def put_in_parts(self, key: str, body: Sequence[Buffer], *, if_absent: bool = False) -> None:
         """A multipart upload; with `if_absent`, nothing but the store itself refuses it."""
         name = self._name(key)
-        await self._bulk.put(name, body, if_absent=if_absent, in_parts_of=PART_BYTES_MIN, looks_before=False)
+        await self._bulk.put(name, body, if_absent=if_absent, in_parts_of=PART_BYTES_MIN, checks_existence=False)
 
     async def refuses_damaged(self, key: str, body: Sequence[Buffer]) -> bool:
         """Put with a wrong checksum; whether the store refused it."""
@@ -223,7 +223,7 @@ class S3Store:
         try:
             await self._requests.once(self._what("put", name), put)
         finally:
-            self._requests.tell(Operation.PUT_OBJECT, name, RequestOutcome.NO_ANSWER, sent_bytes=len(content) // 2)
+            self._requests.report(Operation.PUT_OBJECT, name, RequestOutcome.NO_ANSWER, sent_bytes=len(content) // 2)
         return True
 
     def _name(self, key: str) -> str:

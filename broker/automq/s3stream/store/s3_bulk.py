@@ -62,13 +62,13 @@ class BulkWriter:
         *,
         if_absent: bool,
         in_parts_of: int | None = None,
-        looks_before: bool = True,
+        checks_existence: bool = True,
     ) -> None:
         """Write the concatenation of `body`; with `if_absent`, raise ObjectExists where there is an object already.
 
-        With `looks_before`, a multipart upload looks for that object before it begins.
+        With `checks_existence`, a multipart upload looks for that object before it begins.
         """
-        looks_before = looks_before and if_absent
+        checks_existence = checks_existence and if_absent
         size = sum(len(buffer) for buffer in body)
         part_bytes = in_parts_of or max(PART_BYTES, -(-size // PARTS_MAX))
         if in_parts_of is None and size <= self._single_put_bytes_max:
@@ -78,12 +78,12 @@ class BulkWriter:
         parts = await self._workers.run(lambda: parts_of([memoryview(buffer) for buffer in body], part_bytes))
         for _ in range(TRIES - 1):
             try:
-                await self._put_parts(name, parts, if_absent=if_absent, looks_before=looks_before)
+                await self._put_parts(name, parts, if_absent=if_absent, checks_existence=checks_existence)
                 return
             except (StoreConflict, ObjectNotFound):
                 # Somebody was at the key, or the upload is gone: it was completed, and the answer lost, or aborted.
                 continue
-        await self._put_parts(name, parts, if_absent=if_absent, looks_before=looks_before)
+        await self._put_parts(name, parts, if_absent=if_absent, checks_existence=checks_existence)
 
     async def _put_whole(self, name: str, body: Sequence[memoryview], *, if_absent: bool) -> None:
         headers = {"If-None-Match": "*"} if if_absent else {}
@@ -95,9 +95,9 @@ class BulkWriter:
         await self._requests.retrying(what, put)
 
     async def _put_parts(
-        self, name: str, parts: Sequence[Sequence[memoryview]], *, if_absent: bool, looks_before: bool
+        self, name: str, parts: Sequence[Sequence[memoryview]], *, if_absent: bool, checks_existence: bool
     ) -> None:
-        if looks_before and await self._exists(name):
+        if checks_existence and await self._exists(name):
             # Asked before anything is sent, and for stores that know no condition on completing an upload.
             raise ObjectExists(f"put {self._requests.place(name)}: the key is taken")
         async with self._upload(name) as upload_id:
@@ -185,11 +185,11 @@ class BulkWriter:
             self._completes_if_absent = False
 
     async def _exists(self, name: str) -> bool:
-        async def look() -> bool:
+        async def probe() -> bool:
             await self._requests.read(name, 0, 1)
             return True
 
         try:
-            return await self._requests.retrying(f"get {self._requests.place(name)}", look)
+            return await self._requests.retrying(f"get {self._requests.place(name)}", probe)
         except ObjectNotFound:
             return False

@@ -47,7 +47,7 @@ class S3RangeReader:
         receiver, _ = self._open
         self._open = None
         receiver.close()
-        self._requests.tell(
+        self._requests.report(
             Operation.GET_OBJECT, self._name, RequestOutcome.SUCCESS, received_bytes=self._received, count=0
         )
 
@@ -90,7 +90,7 @@ class S3RangeReader:
             raise
         finally:
             # Now, and its bytes later: a process that ends before has made the request all the same.
-            self._requests.tell(Operation.GET_OBJECT, self._name, outcome)
+            self._requests.report(Operation.GET_OBJECT, self._name, outcome)
         self._received = 0
         self._open = receiver, workers
         return self._open

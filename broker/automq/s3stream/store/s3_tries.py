@@ -98,7 +98,7 @@ class S3Requests:
                     return b"", ""
             raise
         finally:
-            self.tell(Operation.GET_OBJECT, name, outcome, received_bytes=received)
+            self.report(Operation.GET_OBJECT, name, outcome, received_bytes=received)
 
     async def send(
         self,
@@ -134,7 +134,7 @@ class S3Requests:
             raise StoreUnavailable(f"{what}: no answer: {str(error) or type(error).__name__}") from error
         finally:
             operation = Operation.UPLOAD_PART if query else Operation.PUT_OBJECT
-            self.tell(operation, name, outcome, sent_bytes=transfer.sent_bytes, received_bytes=received)
+            self.report(operation, name, outcome, sent_bytes=transfer.sent_bytes, received_bytes=received)
         if outcome is not RequestOutcome.SUCCESS:
             raise error_of(answer_of_body(sent.answer.status, sent.answer.body), what)
         return sent
@@ -186,7 +186,7 @@ class S3Requests:
                 )
             )
 
-    def tell(
+    def report(
         self,
         operation: Operation,
         name: str,

@@ -140,7 +140,7 @@ class TemporaryFiles:
             self._spare_files += 1
             self._spare_bytes += size
 
-    def give_up_spares(self) -> list[str]:
+    def take_spares(self) -> list[str]:
         """Paths of all spares, to be discarded: the disk is full."""
         paths = [path for spares in self._spares.values() for path in spares]
         self._forget_spares()

@@ -28,9 +28,9 @@ from automq.s3stream.recovery import (
     IN_FLIGHT_MAX,
     Witness,
     ends_run,
+    is_conclusive,
     is_suspicious,
     lowest_missing,
-    says_all,
     shows_durable,
 )
 from automq.s3stream.store.conditional import KeyTaken, create_once
@@ -277,7 +277,7 @@ class DeadLog:
                 continue
             if shows_durable(witness, sequence):
                 return witness
-            if says_all(witness):
+            if is_conclusive(witness):
                 return None
             if witness.mark is None:
                 unmarked.append(witness)

@@ -23,14 +23,14 @@ def sessions(*nodes: int) -> Sessions:
 
 
 def pass_time(
-    table: Sessions, start: float, end: float, *, heard: Sequence[int] = ()
+    table: Sessions, start: float, end: float, *, recent_epoch: Sequence[int] = ()
 ) -> list[tuple[float, Sequence[Incarnation]]]:
-    """The loop runs, `heard` say that they are there; who expires is fenced, so it is not expected any more."""
+    """The loop runs, `recent_epoch` say that they are there; who expires is fenced, so it is not expected any more."""
     fenced: list[tuple[float, Sequence[Incarnation]]] = []
     steps = round((end - start) / LOOK_S)
     for step in range(1, steps + 1):
         now = start + step * LOOK_S
-        for node in heard:
+        for node in recent_epoch:
             table.hear(key(node), now)
         table.tick(now)
         verdict = table.verdict()
@@ -42,9 +42,9 @@ def pass_time(
 
 def test_who_says_nothing_for_a_session_expires_and_nobody_else() -> None:
     table = sessions(1, 2, 3)
-    assert pass_time(table, 0, 2.8, heard=[2, 3]) == []
+    assert pass_time(table, 0, 2.8, recent_epoch=[2, 3]) == []
     table = sessions(1, 2, 3)
-    (found,) = pass_time(table, 0, 3.2, heard=[2, 3])
+    (found,) = pass_time(table, 0, 3.2, recent_epoch=[2, 3])
     assert found[1] == [key(1)]
     assert found[0] in (3.0, 3.1)
 
@@ -57,7 +57,7 @@ def test_the_controllers_own_broker_never_expires() -> None:
 
 def test_a_newer_incarnation_has_a_session_of_its_own() -> None:
     table = sessions(1, 2)
-    pass_time(table, 0, 2.5, heard=[2])
+    pass_time(table, 0, 2.5, recent_epoch=[2])
     table.follow([key(1, 2), key(2)], 2.5)
     table.hear(key(1, 1), 2.6)
     for now in (2.7, 3.1, 3.5, 3.9, 4.3, 4.7, 5.1, 5.4):
@@ -71,11 +71,11 @@ def test_a_newer_incarnation_has_a_session_of_its_own() -> None:
 def test_time_in_which_the_loop_did_not_run_ages_nobody() -> None:
     """Its sockets may be full of heartbeats."""
     table = sessions(1, 2, 3)
-    pass_time(table, 0, 2.9, heard=[2, 3])
+    pass_time(table, 0, 2.9, recent_epoch=[2, 3])
     table.tick(2.9 + PAUSE_S_MAX + 0.2)
     assert table.verdict() is SILENT
-    assert pass_time(table, 3.6, 6.4, heard=[2, 3]) == []
-    assert [each for _, each in pass_time(table, 6.4, 6.8, heard=[2, 3])] == [[key(1)]]
+    assert pass_time(table, 3.6, 6.4, recent_epoch=[2, 3]) == []
+    assert [each for _, each in pass_time(table, 6.4, 6.8, recent_epoch=[2, 3])] == [[key(1)]]
 
 
 def test_more_than_half_at_once_need_a_proof_and_wait_one_more_session() -> None:
@@ -109,7 +109,7 @@ def test_who_speaks_again_after_the_proof_is_not_taken_for_proved() -> None:
 def test_half_of_the_cluster_at_once_needs_no_proof() -> None:
     """Three of six, the controller's own counted."""
     table = sessions(1, 2, 3, 4, 5)
-    found = pass_time(table, 0, 3.2, heard=[4, 5])
+    found = pass_time(table, 0, 3.2, recent_epoch=[4, 5])
     assert [each for _, each in found] == [[key(1), key(2), key(3)]]
 
 

@@ -18,7 +18,7 @@ async def test_failures_are_told_and_so_is_their_end() -> None:
             raise answers.pop(0)
         return "done"
 
-    assert await world.patience().insist(operation) == "done"
+    assert await world.patience().retry_forever(operation) == "done"
     assert [str(error) for error in world.store_errors] == ["1", "2", "None"]
 
 
@@ -28,7 +28,7 @@ async def test_success_at_once_is_told_nobody() -> None:
     async def operation() -> int:
         return 1
 
-    assert await world.patience().insist(operation) == 1
+    assert await world.patience().retry_forever(operation) == 1
     assert world.store_errors == []
 
 
@@ -39,7 +39,7 @@ async def test_a_missing_object_is_an_answer() -> None:
         raise ObjectNotFound("key")
 
     with pytest.raises(ObjectNotFound):
-        await world.patience().insist(operation)
+        await world.patience().retry_forever(operation)
 
 
 async def test_cancelling_gives_up() -> None:
@@ -48,7 +48,7 @@ async def test_cancelling_gives_up() -> None:
     async def operation() -> None:
         raise StoreError("down")
 
-    trying = asyncio.ensure_future(world.patience().insist(operation))
+    trying = asyncio.ensure_future(world.patience().retry_forever(operation))
     await asyncio.sleep(1000)
     trying.cancel()
     with pytest.raises(asyncio.CancelledError):

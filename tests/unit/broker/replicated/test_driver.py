@@ -67,7 +67,7 @@ class Fixture:
         return asyncio.get_running_loop().create_task(self.driver.call(decide))
 
 
-async def settle() -> None:
+async def wait_until_durable() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -83,7 +83,7 @@ async def test_a_command_without_records_on_a_durable_state_answers_at_once(fixt
 
 async def test_commands_decide_on_what_is_not_durable_yet(fixture: Fixture) -> None:
     first, second = fixture.add(1), fixture.add(2)
-    await settle()
+    await wait_until_durable()
     fixture.log.confirm(0)
     fixture.log.confirm(1)
 
@@ -92,7 +92,7 @@ async def test_commands_decide_on_what_is_not_durable_yet(fixture: Fixture) -> N
 
 async def test_a_reply_waits_for_its_records(fixture: Fixture) -> None:
     reply = fixture.add(1)
-    await settle()
+    await wait_until_durable()
     assert not reply.done()
 
     fixture.log.confirm(0)
@@ -101,9 +101,9 @@ async def test_a_reply_waits_for_its_records(fixture: Fixture) -> None:
 
 async def test_a_reply_without_records_waits_for_what_it_saw(fixture: Fixture) -> None:
     fixture.add(1)
-    await settle()
+    await wait_until_durable()
     look = fixture.look()
-    await settle()
+    await wait_until_durable()
     assert not look.done()
 
     fixture.log.confirm(0)
@@ -112,9 +112,9 @@ async def test_a_reply_without_records_waits_for_what_it_saw(fixture: Fixture) -
 
 async def test_an_error_waits_for_what_it_saw(fixture: Fixture) -> None:
     fixture.add(1)
-    await settle()
+    await wait_until_durable()
     refused = fixture.refuse()
-    await settle()
+    await wait_until_durable()
     assert not refused.done()
 
     fixture.log.confirm(0)
@@ -124,9 +124,9 @@ async def test_an_error_waits_for_what_it_saw(fixture: Fixture) -> None:
 
 async def test_an_error_about_state_that_is_lost_becomes_the_loss(fixture: Fixture) -> None:
     added = fixture.add(1)
-    await settle()
+    await wait_until_durable()
     refused = fixture.refuse()
-    await settle()
+    await wait_until_durable()
 
     fixture.log.fail(0, LogFenced("newer"))
     with pytest.raises(LogFenced):
@@ -140,25 +140,25 @@ async def test_state_is_published_in_order_once_durable_and_before_the_reply(fix
     replies = [fixture.add(1), fixture.add(2)]
     for reply in replies:
         reply.add_done_callback(lambda _: seen.append(list(fixture.published)))
-    await settle()
+    await wait_until_durable()
     assert fixture.published == []
 
     fixture.log.confirm(0)
-    await settle()
+    await wait_until_durable()
     assert fixture.published == [1]
 
     fixture.log.confirm(1)
-    await settle()
+    await wait_until_durable()
     assert fixture.published == [1, 3]
     assert seen == [[1], [1, 3]]
 
 
 async def test_after_a_failure_the_driver_is_dead(fixture: Fixture) -> None:
     replies = [fixture.add(1), fixture.add(2)]
-    await settle()
+    await wait_until_durable()
     fixture.log.fail(0, LogFenced("newer"))
     fixture.log.fail(1, LogFenced("newer"))
-    await settle()
+    await wait_until_durable()
 
     for reply in (*replies, fixture.look(), fixture.add(3)):
         with pytest.raises(LogFenced):
@@ -170,9 +170,9 @@ async def test_after_a_failure_the_driver_is_dead(fixture: Fixture) -> None:
 
 async def test_a_cancelled_caller_cancels_nobody_else(fixture: Fixture) -> None:
     first, second = fixture.add(1), fixture.look()
-    await settle()
+    await wait_until_durable()
     first.cancel()
-    await settle()
+    await wait_until_durable()
     fixture.log.confirm(0)
 
     assert await second == 1
@@ -181,7 +181,7 @@ async def test_a_cancelled_caller_cancels_nobody_else(fixture: Fixture) -> None:
 
 async def test_a_driver_that_was_failed_from_outside_answers_nobody(fixture: Fixture) -> None:
     reply = fixture.add(1)
-    await settle()
+    await wait_until_durable()
     fixture.driver.fail(LogFailed("closed"))
     fixture.log.confirm(0)
 
@@ -192,9 +192,9 @@ async def test_a_driver_that_was_failed_from_outside_answers_nobody(fixture: Fix
 
 async def test_settle_returns_when_everything_is_durable(fixture: Fixture) -> None:
     fixture.add(1)
-    await settle()
-    settled = asyncio.get_running_loop().create_task(fixture.driver.settle())
-    await settle()
+    await wait_until_durable()
+    settled = asyncio.get_running_loop().create_task(fixture.driver.wait_until_durable())
+    await wait_until_durable()
     assert not settled.done()
 
     fixture.log.confirm(0)

@@ -15,11 +15,11 @@ from automq.s3stream.recovery import (
     Witness,
     ends_run,
     is_committed,
+    is_conclusive,
     is_suspicious,
     lowest_missing,
     merged,
     plan_upload,
-    says_all,
     shows_durable,
 )
 from automq.s3stream.wal.format import Slot, SlotId, SlotKind
@@ -104,8 +104,8 @@ def test_f2_a_mark_shows_that_what_lies_below_was_durable(mark: int | None, dura
     witness = Witness(key="k", is_whole=True, mark=mark)
 
     assert shows_durable(witness, 5) is durable
-    assert says_all(witness) is (mark is not None)
-    assert not says_all(replace(witness, is_whole=False))
+    assert is_conclusive(witness) is (mark is not None)
+    assert not is_conclusive(replace(witness, is_whole=False))
 
 
 @pytest.mark.parametrize(

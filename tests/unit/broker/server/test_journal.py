@@ -127,10 +127,10 @@ async def test_reason_that_comes_and_goes_while_serving_is_logged(caplog: pytest
     lifecycle.move(Event.REGISTERED, "recovering")
     lifecycle.move(Event.RECOVERED, "serving")
 
-    lifecycle.say("no answer", Reason.STORE_UNREACHABLE, is_able=False)
-    lifecycle.say("no answer, still", Reason.STORE_UNREACHABLE, is_able=False)
+    lifecycle.set_reason("no answer", Reason.STORE_UNREACHABLE, is_able=False)
+    lifecycle.set_reason("no answer, still", Reason.STORE_UNREACHABLE, is_able=False)
     await asyncio.sleep(14)
-    lifecycle.say("serving")
+    lifecycle.set_reason("serving")
 
     came, went = lines(caplog, "reason changed")
     assert (came.levelno, vars(came)["reason"], vars(came)["ready"]) == (logging.WARNING, "StoreUnreachable", False)

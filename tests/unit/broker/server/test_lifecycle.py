@@ -65,9 +65,9 @@ def test_serving_keeps_its_state_while_a_reason_comes_and_goes() -> None:
     seen: list[Reason | None] = []
     lifecycle.subscribe(lambda: seen.append(lifecycle.reason))
 
-    lifecycle.say("the store fails", Reason.STORE_UNREACHABLE)
-    lifecycle.say("the store fails", Reason.STORE_UNREACHABLE)
-    lifecycle.say("serving")
+    lifecycle.set_reason("the store fails", Reason.STORE_UNREACHABLE)
+    lifecycle.set_reason("the store fails", Reason.STORE_UNREACHABLE)
+    lifecycle.set_reason("serving")
 
     assert seen == [Reason.STORE_UNREACHABLE, None]
     assert lifecycle.state is State.SERVING

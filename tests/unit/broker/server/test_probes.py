@@ -77,7 +77,7 @@ async def test_serving_broker_is_ready_even_while_its_store_fails(world: World) 
     world.cluster_id = ClusterId("AAAAAAAAAAAAAAAAAAAAAA")
     world.lifecycle.move(Event.REGISTERED, "recovering")
     world.lifecycle.move(Event.RECOVERED, "serving")
-    world.lifecycle.say("the store fails", Reason.STORE_UNREACHABLE)
+    world.lifecycle.set_reason("the store fails", Reason.STORE_UNREACHABLE)
 
     status, body = await world.get("/readyz?verbose")
 

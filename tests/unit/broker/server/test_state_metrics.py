@@ -28,7 +28,7 @@ def test_one_state_and_at_most_one_reason_is_1() -> None:
     lifecycle.move(Event.REGISTERED, "")
     lifecycle.move(Event.RECOVERED, "serving")
     assert value(metrics, "automq_ready") == 1
-    lifecycle.say("no answer", Reason.STORE_UNREACHABLE, is_able=False)
+    lifecycle.set_reason("no answer", Reason.STORE_UNREACHABLE, is_able=False)
     assert value(metrics, "automq_ready") == 0
     assert value(metrics, "automq_state", state="Serving") == 1
 

@@ -59,7 +59,7 @@ def test_every_alert_has_its_section_of_the_runbook_and_says_what_to_do() -> Non
     for alert in ALERTS:
         assert f"### {alert.name}\n" in text
         assert alert.severity in ("critical", "warning")
-        assert min(len(part) for part in (alert.meaning, alert.look, alert.remedy)) > 30, alert.name
+        assert min(len(part) for part in (alert.meaning, alert.check, alert.remedy)) > 30, alert.name
     assert len({alert.name for alert in ALERTS}) == len(ALERTS)
 
 

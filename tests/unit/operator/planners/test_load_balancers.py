@@ -25,7 +25,7 @@ def test_a_load_balancer_that_never_comes_keeps_no_broker_from_serving() -> None
     assert reasons(cluster)["Ready"] == ("True", "Serving")
     assert reasons(cluster)["Progressing"] == ("True", "WaitingForLoadBalancer")
     plan = decide(cluster, world)
-    assert plan.settled, "only others can move it: it is not looked at every second"
+    assert plan.converged, "only others can move it: it is not looked at every second"
     assert plan.well, "an upgrade of other clusters does not wait for it"
     assert list(_told(world)) == ["INTERNAL"], "a broker has no listener that nobody can reach"
     assert [listener.name for listener in cluster.status.listeners] == ["internal"]

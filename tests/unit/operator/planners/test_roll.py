@@ -146,7 +146,7 @@ def test_finding_09_an_upgraded_operator_restarts_nobody_before_its_turn() -> No
         upgraded, plan = one_pass(upgraded, world, HELD)
         assert plan.actions == []
         assert plan.pending
-        assert plan.settled
+        assert plan.converged
     assert reasons(upgraded)["Progressing"] == ("True", "UpgradePending")
     assert reasons(upgraded)["Ready"] == ("True", "Serving")
     upgraded, plan = one_pass(upgraded, world)
@@ -217,7 +217,7 @@ def test_finding_09_a_pinned_cluster_is_not_restarted_for_what_a_release_renders
     template[naming.HASH_ANNOTATION] = "what an older release made of it"
     world.change_pod("demo-broker-0", restart_hash="what an older release made of it")
     cluster, plan = one_pass(cluster, world)
-    assert (plan.actions, plan.pending, plan.settled) == ([], False, True)
+    assert (plan.actions, plan.pending, plan.converged) == ([], False, True)
     cluster = changed(cluster, image="automq:1", config={"num.partitions": "3"})
     for _ in range(5):
         cluster, plan = one_pass(cluster, world)

@@ -44,5 +44,5 @@ def test_missing_pods_are_under_way() -> None:
     world.settle = lambda _: None  # type: ignore[method-assign]
     cluster, plan = one_pass(cluster, world)
     assert reasons(cluster)["Progressing"] == ("True", "Starting")
-    assert not plan.settled
+    assert not plan.converged
     assert dataclasses.asdict(cluster)["status"].ready_replicas == 0

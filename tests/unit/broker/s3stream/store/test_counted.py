@@ -8,7 +8,7 @@ import pytest
 from automq.s3stream.ports import Buffer, ObjectExists, ObjectNotFound, StoreUnavailable
 from automq.s3stream.store.counted import CountedStore
 from automq.s3stream.store.memory import MemoryStore
-from automq.s3stream.store.requests import Operation, Purpose, Request, RequestOutcome, TellsRequests, serving
+from automq.s3stream.store.requests import Operation, Purpose, ReportsRequests, Request, RequestOutcome, serving
 
 
 class HangingStore(MemoryStore):
@@ -24,7 +24,7 @@ class BrokenStore(MemoryStore):
 def counted(inner: MemoryStore) -> tuple[CountedStore, list[Request]]:
     requests: list[Request] = []
     store = CountedStore(inner)
-    assert isinstance(store, TellsRequests)
+    assert isinstance(store, ReportsRequests)
     store.on_request(requests.append)
     return store, requests
 

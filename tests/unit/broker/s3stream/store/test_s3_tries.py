@@ -11,7 +11,7 @@ from automq.runtime.clock import SystemClock
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.ports import ObjectExists, StoreError, StoreUnavailable
 from automq.s3stream.store import doctor, s3, s3_bulk, s3_tries
-from automq.s3stream.store.requests import Operation, Purpose, Request, RequestOutcome, TellsRequests
+from automq.s3stream.store.requests import Operation, Purpose, ReportsRequests, Request, RequestOutcome
 from automq.s3stream.store.s3 import S3Store
 from tests.support.fault_proxy import Fault, FaultProxy, Reply, Seen
 from tests.support.s3_server import write_credentials
@@ -40,7 +40,7 @@ def name_of(seen: Seen) -> str:
 @pytest.fixture
 def counted(store: S3Store) -> list[Request]:
     requests: list[Request] = []
-    assert isinstance(store, TellsRequests)
+    assert isinstance(store, ReportsRequests)
     store.on_request(requests.append)
     return requests
 

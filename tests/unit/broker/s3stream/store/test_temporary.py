@@ -80,7 +80,7 @@ def test_empty_and_large_files_are_not_kept(files: TemporaryFiles) -> None:
 def test_spares_can_be_given_up(files: TemporaryFiles) -> None:
     spares = keep(files, 4096, 8192)
 
-    assert set(files.give_up_spares()) == set(spares)
+    assert set(files.take_spares()) == set(spares)
     assert files.take(4096).size == 0
 
 
