@@ -148,7 +148,7 @@ PREFIX_RULES: tuple[Rule, ...] = (
     Rule(
         "an unread lease proves nothing",
         "A fenced process: a store that cannot be read does not count.",
-        ("automq.metadata.lease:LeaseWatch.look",),
+        ("automq.metadata.lease:LeaseWatch.poll",),
         _unread_counts,
         "fenced_without_a_store",
     ),

@@ -43,7 +43,7 @@ async def test_b17_every_error_of_the_log_becomes_one_of_the_port(
     async def fail(*_args: object, **_options: object) -> None:
         raise error
 
-    for method in ("call", "call_in_turns", "settle"):
+    for method in ("call", "call_in_turns", "wait_until_durable"):
         monkeypatch.setattr(world.controllers[-1]._driver, method, fail)
     request = CommitRequest(objects=[], node=NODE, epoch=epoch, trim_to=1)
     for attempt in (objects.prepare(1), objects.commit(request), objects.confirm()):

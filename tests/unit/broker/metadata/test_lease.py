@@ -71,7 +71,7 @@ async def test_a_lease_that_is_renewed_changes(world: World) -> None:
     world.tasks.spawn(a_lease(world).run(), name="lease")
     watch = a_watch(world)
     for _ in range(60):
-        await watch.look()
+        await watch.poll()
         assert watch.unchanged_s < 15.0
         await sleep(1)
     assert watch.changes >= 11
@@ -81,14 +81,14 @@ async def test_a_lease_that_is_renewed_changes(world: World) -> None:
 async def test_an_outage_proves_nothing(world: World) -> None:
     watch = a_watch(world)
     for _ in range(15):
-        await watch.look()
+        await watch.poll()
         await sleep(1)
     flaky(world).is_down = True
     with pytest.raises(StoreUnavailable):
-        await watch.look()
+        await watch.poll()
     flaky(world).is_down = False
     await sleep(60)
-    await watch.look()
+    await watch.poll()
     assert watch.unchanged_s == 0.0
 
 

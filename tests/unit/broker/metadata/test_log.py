@@ -306,7 +306,7 @@ async def test_slot_on_its_way_may_arrive_after_the_close(world: LogWorld, monke
     done = world.log.append([fact(1)])
     await asyncio.sleep(0.1)
     world.log.close()
-    await world.log.settle(1.0)
+    await world.log.drain(1.0)
     await world.tasks.close()
 
     assert isinstance(done.exception(), LogFailed), "nobody was told that it is durable"
@@ -320,7 +320,7 @@ async def test_close_waits_for_no_outage(world: LogWorld) -> None:
     await asyncio.sleep(0.01)
     began = asyncio.get_running_loop().time()
     world.log.close()
-    await world.log.settle(1.0)
+    await world.log.drain(1.0)
 
     assert asyncio.get_running_loop().time() - began == pytest.approx(1.0, abs=0.01)
     assert isinstance(done.exception(), LogFailed)

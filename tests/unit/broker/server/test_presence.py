@@ -288,7 +288,7 @@ async def test_somebody_who_took_over_and_deletes_is_a_fence_and_no_damage() -> 
         clock=SystemClock(),
     )
     with pytest.raises(NotController):
-        await watch.look()
+        await watch.check()
 
     assert serving.damages == []
     assert successor.damages == []
@@ -388,13 +388,13 @@ async def test_key_that_became_superfluous_while_it_was_looked_for_is_not_missed
         on_lost=lost.append,
         clock=LoopClock(),
     )
-    await watch.look()
-    await watch.look()
+    await watch.check()
+    await watch.check()
     assert lost == []
 
     needed[0] = True
     with pytest.raises(StoreDamaged):
-        await watch.look()
+        await watch.check()
     assert [damage.key for damage in lost] == ["gone"]
 
 
@@ -404,7 +404,7 @@ async def test_nothing_is_asked_where_nothing_is_expected() -> None:
     watch = PresenceWatch(
         store=store, expectations=[lambda: None], confirm=_nobody_else, on_lost=lambda damage: None, clock=LoopClock()
     )
-    await watch.look()
+    await watch.check()
     assert store.asked == []
 
 
