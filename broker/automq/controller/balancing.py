@@ -53,7 +53,7 @@ class BalancerMove:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Survey:
     """What the balancer sees at one moment."""
 
     brokers: Sequence[BalancedBroker]
@@ -83,7 +83,7 @@ class Balancing:
 
     async def step(self) -> None:
         """Record the moves of a plan, if there are any. Raises ApiError, LogFailed: the next step finds the same."""
-        found = await self.look()
+        found = await self.survey()
         if not found.moves:
             return
         made = await self._call(lambda image: moves.balance(image, found.moves))
@@ -97,7 +97,7 @@ class Balancing:
                 extra={"moves": len(made), "why": made[0].reason, "expected": made[-1].expected},
             )
 
-    async def look(self) -> Look:
+    async def survey(self) -> Survey:
         """What brokers carry, and what would be moved now; changes nothing."""
         image, loads = self._image(), self._loads()
         known = await in_turns(known_loads(image, loads, self._sent, now_s=self._clock.monotonic()))
@@ -108,7 +108,7 @@ class Balancing:
         if giving:
             movable = await in_turns(self._movable(image, known, giving))
             planned = plan(brokers, movable, moves_max=room)
-        return Look(brokers=brokers, known=known, moves=planned)
+        return Survey(brokers=brokers, known=known, moves=planned)
 
     def _movable(
         self, image: MetadataImage, known: KnownLoads, giving: Collection[NodeId]
@@ -130,7 +130,7 @@ class Balancing:
                 if node not in found or not _is_movable(image, part):
                     continue
                 sent = self._sent.get(part.stream)
-                if part.stream not in known.told:
+                if part.stream not in known.reported:
                     if alike[node] >= MOVES_MAX or (sent is not None and now - sent.at_s < COOL_DOWN_S):
                         continue
                     alike[node] += 1

@@ -49,22 +49,22 @@ NOTHING: Final = Rate(0.0, 0.0)
 class KnownLoads:
     """Of one moment."""
 
-    told: dict[StreamId, Rate] = field(default_factory=dict)
+    reported: dict[StreamId, Rate] = field(default_factory=dict)
     """By their leaders, one by one."""
     rest: dict[NodeId, Rate] = field(default_factory=dict)
     """What each other partition of a broker counts as."""
     bytes_per_second: dict[NodeId, float] = field(default_factory=dict)
     """Of brokers, in and out together, once all that moves has arrived."""
-    settling: dict[StreamId, Rate] = field(default_factory=dict)
+    sent_lately: dict[StreamId, Rate] = field(default_factory=dict)
     """Of those that were sent lately."""
 
     def rate(self, stream: StreamId, leader: NodeId) -> Rate:
         """What one partition carries, as far as that is known."""
-        told = self.told.get(stream)
-        sent = self.settling.get(stream)
-        if told is None:
+        reported = self.reported.get(stream)
+        sent = self.sent_lately.get(stream)
+        if reported is None:
             return self.rest.get(leader, NOTHING) if sent is None else sent
-        return told if sent is None or sent.both < told.both else sent
+        return reported if sent is None or sent.both < reported.both else sent
 
 
 def known_loads(
@@ -74,15 +74,15 @@ def known_loads(
     known = KnownLoads()
     for stream, each in sent.items():
         if now_s - each.at_s < SETTLED_S:
-            known.settling[stream] = each.rate
+            known.sent_lately[stream] = each.rate
     for node, load in loads.items():
         _take(known, image, node, load)
         yield LOOK_US
-    for stream, rate in known.settling.items():
+    for stream, rate in known.sent_lately.items():
         state = image.streams.get(stream)
         if state is not None and stream not in image.moves and state.owner in known.bytes_per_second:
             # What its new leader has not seen of it yet.
-            missing = rate.both - known.told.get(stream, NOTHING).both
+            missing = rate.both - known.reported.get(stream, NOTHING).both
             known.bytes_per_second[state.owner] += max(0.0, missing)
     for move in image.moves.values():
         moving = known.rate(move.stream, move.source[0]).both
@@ -105,7 +105,7 @@ def _take(known: KnownLoads, image: MetadataImage, node: NodeId, load: BrokerLoa
             # It has left, or was deleted.
             total -= rate.both
         else:
-            known.told[stream] = rate
+            known.reported[stream] = rate
     known.bytes_per_second[node] = max(0.0, total)
     if left > 0:
         known.rest[node] = Rate(max(0.0, in_left) / left, max(0.0, out_left) / left)

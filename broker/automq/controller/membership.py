@@ -121,7 +121,7 @@ class Membership:
         is_fenced = not is_alive(image, key)
         if not is_fenced:
             self._sessions.hear(key, self._clock.monotonic())
-            self._loads[request.node] = _told(request.load, self._loads.get(request.node))
+            self._loads[request.node] = _carried_over(request.load, self._loads.get(request.node))
             if request.wants_to_stop:
                 self._stopping[key] = None
         proved_at = self._proved_at()
@@ -244,7 +244,7 @@ class Membership:
             unsubscribe()
 
 
-def _told(load: BrokerLoad, before: BrokerLoad | None) -> BrokerLoad:
+def _carried_over(load: BrokerLoad, before: BrokerLoad | None) -> BrokerLoad:
     """What a heartbeat says nothing of is as the one before said."""
     if load.heaviest is not None or before is None:
         return load

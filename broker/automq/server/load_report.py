@@ -31,7 +31,7 @@ class LoadReport:
         now_s = clock.monotonic()
         self._loads = PartitionLoads(partitions.traffic, now_s=now_s)
         self._measured = NOTHING_MEASURED
-        self._is_told = False
+        self._is_reported = False
         self._busy = 0.0
         self._busy_at = now_s, loop_cpu_s()
 
@@ -40,11 +40,11 @@ class LoadReport:
         while True:
             await asyncio.sleep(MEASURE_S)
             self._measured = await in_turns(self._loads.measure(self._clock.monotonic()))
-            self._is_told = False
+            self._is_reported = False
 
     def load(self) -> BrokerLoad:
         """For a heartbeat."""
-        measured, is_unchanged, self._is_told = self._measured, self._is_told, True
+        measured, is_unchanged, self._is_reported = self._measured, self._is_told, True
         return BrokerLoad(
             in_bytes_per_second=int(measured.in_bytes),
             out_bytes_per_second=int(measured.out_bytes),

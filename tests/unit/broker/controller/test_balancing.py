@@ -113,7 +113,7 @@ async def test_a_broker_that_joins_is_given_half() -> None:
     assert len(record.partitions) == 5
     assert world.counter._value.get() == 5
     assert [move.planned.source for move in world.balancing.history] == [A[0]] * 5
-    assert shares((await world.balancing.look()).brokers) == {A[0]: 1.0, B[0]: 1.0}
+    assert shares((await world.balancing.survey()).brokers) == {A[0]: 1.0, B[0]: 1.0}
 
 
 async def test_nothing_is_recorded_while_what_was_planned_is_under_way_or_has_arrived() -> None:
@@ -128,7 +128,7 @@ async def test_nothing_is_recorded_while_what_was_planned_is_under_way_or_has_ar
 
 async def test_one_broker_alone_is_nothing_to_balance() -> None:
     world = World(cluster(A))
-    assert (await world.balancing.look()).moves == ()
+    assert (await world.balancing.survey()).moves == ()
     await world.balancing.step()
     assert world.recorded == []
 
@@ -149,9 +149,9 @@ async def test_bytes_that_heartbeats_tell_count() -> None:
     await world.balancing.step()
     world.arrive()
     world.clock.now_s += COOL_DOWN_S
-    assert (await world.balancing.look()).moves == ()
+    assert (await world.balancing.survey()).moves == ()
     world.loads = {A[0]: told(of=range(5), each=2_000_000), B[0]: told(of=range(5), each=200_000)}
-    assert {(move.source, move.target) for move in (await world.balancing.look()).moves} == {(A[0], B[0])}
+    assert {(move.source, move.target) for move in (await world.balancing.survey()).moves} == {(A[0], B[0])}
 
 
 async def test_the_partition_that_is_hot_is_the_one_that_goes() -> None:
@@ -166,7 +166,7 @@ async def test_the_partition_that_is_hot_is_the_one_that_goes() -> None:
         A[0]: told(of=range(5), each=1_000, heaviest=dict.fromkeys(hot, 9_000_000)),
         B[0]: told(of=range(5), each=1_000),
     }
-    found = (await world.balancing.look()).moves
+    found = (await world.balancing.survey()).moves
     assert [move.stream in hot for move in found] == [True]
     assert found[0].bytes_per_second == 9_000_000
     assert found[0].reason.endswith("5 and 5 partitions, 18.00 and 0.01 MB/s, loops 0% and 0% busy")
@@ -185,11 +185,11 @@ async def test_what_has_arrived_counts_as_what_it_was_until_its_new_leader_has_s
         A[0]: told(of=range(10), each=1_000_000, heaviest=dict.fromkeys(gone, 1_000_000)),
         B[0]: told(of=range(5), each=0, heaviest=dict.fromkeys(gone, 1)),
     }
-    look = await world.balancing.look()
+    look = await world.balancing.survey()
     assert shares(look.brokers) == {A[0]: 1.0, B[0]: 1.0}
     assert look.moves == ()
     world.clock.now_s += SETTLED_S
-    assert shares((await world.balancing.look()).brokers)[A[0]] > 1.3
+    assert shares((await world.balancing.survey()).brokers)[A[0]] > 1.3
 
 
 async def test_moves_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,15 +210,15 @@ async def test_what_has_just_moved_stays_for_a_while() -> None:
     await world.balancing.step()
     world.arrive()
     world.loads = {B[0]: told(of=range(5), each=2_000_000)}
-    assert (await world.balancing.look()).moves == []
+    assert (await world.balancing.survey()).moves == []
     world.clock.now_s += COOL_DOWN_S
-    assert {move.source for move in (await world.balancing.look()).moves} == {B[0]}
+    assert {move.source for move in (await world.balancing.survey()).moves} == {B[0]}
 
 
 async def test_a_busy_broker_gets_nothing() -> None:
     world = World(cluster(A, B))
     world.loads = {B[0]: BrokerLoad(request_cpu_percent=95)}
-    assert (await world.balancing.look()).moves == []
+    assert (await world.balancing.survey()).moves == []
 
 
 @pytest.mark.parametrize(
@@ -230,13 +230,13 @@ async def test_a_busy_broker_gets_nothing() -> None:
 )
 async def test_nothing_goes_to_a_broker_that_went_away_meanwhile(change: MetadataRecord) -> None:
     world = World(cluster(A, B))
-    wanted = (await world.balancing.look()).moves
+    wanted = (await world.balancing.survey()).moves
     assert moves.balance(replay_all(world.image, [change]), wanted).response == []
 
 
 async def test_what_was_deleted_damaged_or_asked_for_elsewhere_meanwhile_is_left_alone() -> None:
     world = World(cluster(A, B))
-    wanted = (await world.balancing.look()).moves
+    wanted = (await world.balancing.survey()).moves
     damaged, deleted, *rest = [move.stream for move in wanted]
     image = replay_all(
         world.image,
@@ -253,7 +253,7 @@ async def test_what_was_deleted_damaged_or_asked_for_elsewhere_meanwhile_is_left
 async def test_a_hundred_thousand_partitions_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(cluster(A, B))
     monkeypatch.setattr(module, "LOOK_PARTITIONS", 3)
-    known = (await world.balancing.look()).known
+    known = (await world.balancing.survey()).known
     spent = list(world.balancing._movable(world.image, known, [A[0]]))
     assert spent == [module.LOOK_US] * (PARTITIONS // 3)
 
@@ -265,7 +265,7 @@ async def test_ten_thousand_partitions_are_planned_in_bounded_turns() -> None:
         A[0]: told(of=range(10_000), each=1_000, heaviest={stream: 9_000 + stream for stream in range(1, 501)}),
         B[0]: BrokerLoad(heaviest=[]),
     }
-    looking = asyncio.ensure_future(world.balancing.look())
+    looking = asyncio.ensure_future(world.balancing.survey())
     turns = []
     while not looking.done():
         began = time.thread_time()
