@@ -195,12 +195,12 @@ async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> O
     except ApiError as error:
         return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
     if request.topics is None:
-        has_ids, known = context.version >= _TOPIC_IDS_SINCE, []
+        has_ids, answers = context.version >= _TOPIC_IDS_SINCE, []
         for answered in response.topics:
             if _is_seen(context, answered) and (not has_ids or _fill_topic_id(context, answered)):
-                known.append(answered)
+                answers.append(answered)
             await pace.spend(TOPIC_US)
-        response.topics = known
+        response.topics = answers
     response.topics += unknown
     return response
 

@@ -44,7 +44,7 @@ class LoadReport:
 
     def load(self) -> BrokerLoad:
         """For a heartbeat."""
-        measured, is_unchanged, self._is_reported = self._measured, self._is_told, True
+        measured, is_unchanged, self._is_reported = self._measured, self._is_reported, True
         return BrokerLoad(
             in_bytes_per_second=int(measured.in_bytes),
             out_bytes_per_second=int(measured.out_bytes),
