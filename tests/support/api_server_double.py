@@ -250,7 +250,7 @@ class Harness:
             observer=self.observer,
             fleet=Fleet(default_image="automq:1", now=-1000.0),
             health=self.health,
-            tell=lambda _, note: self.told.append(note),
+            emit_event=lambda _, note: self.told.append(note),
             limits=limits or Limits(),
             default_image="automq:1",
         )

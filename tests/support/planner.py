@@ -31,7 +31,7 @@ def converge(cluster: Cluster, world: World, passes: int = 12) -> Cluster:
     for _ in range(passes):
         before = cluster.status
         cluster, plan = one_pass(cluster, world)
-        if plan.settled and not plan.actions and cluster.status == before:
+        if plan.converged and not plan.actions and cluster.status == before:
             return cluster
     raise AssertionError(f"not settled after {passes} passes: {plan}")
 
