@@ -264,7 +264,7 @@ class PartitionManager:
         more = f" and {len(quarantined) - SHOWN_MAX} more" if len(quarantined) > SHOWN_MAX else ""
         shown = ", ".join(sorted(keys)[:SHOWN_MAX])
         quarantined_text = f"{len(quarantined)} partitions take no records: {names}{more}; " if quarantined else ""
-        return f"{told}{len(keys)} keys are damaged or missing, such as {shown}: {REMEDY}"
+        return f"{quarantined_text}{len(keys)} keys are damaged or missing, such as {shown}: {REMEDY}"
 
     # Following the image.
 

@@ -52,9 +52,9 @@ class OpenPartitions:
     def find_by_key(self, key: bytes, *, has_id: bool) -> Partition | None:
         """None when there is no such one, or no topic can be named so."""
         found = (self._by_id_key if has_id else self._by_name_key).get(key)
-        return self._look_up(key, has_id=has_id) if found is None else found
+        return self._find(key, has_id=has_id) if found is None else found
 
-    def _look_up(self, key: bytes, *, has_id: bool) -> Partition | None:
+    def _find(self, key: bytes, *, has_id: bool) -> Partition | None:
         index = int.from_bytes(key[-_INDEX_BYTES:], "big", signed=True)
         if has_id:
             found = self.find_by_id(TopicId(uuid.UUID(bytes=key[:_ID_BYTES])), index)
