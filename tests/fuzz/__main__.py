@@ -7,13 +7,14 @@ AUTOMQ_SANITIZE=1 at `make dev`, and the sanitizer's library preloaded, every re
 import argparse
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from automq import core
-from automq.core import produce_frame, produced_batch, record_walk
+from automq.core import cached_batches, produce_frame, produced_batch, record_walk
 from automq.s3stream.wal.format import RECORD_HEADER_BYTES
-from tests.fuzz.records import Place, Take, places, scans, takes, walks
+from tests.fuzz.records import Place, Take, finds, gathers, places, scans, takes, walks
 
 FILL = 0xA5
 
@@ -44,11 +45,20 @@ def placed(place_received: core.PlaceReceived, place: Place) -> tuple[produced_b
     return found, bytes(out)
 
 
+def outcome_of(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What it gives; ValueError where it raises that."""
+    try:
+        return function(*arguments)
+    except ValueError:
+        return ValueError
+
+
 def inputs_of(seed: int) -> Iterator[tuple[Any, Any, bool]]:
     """What the compiled function gives, a way to ask its twin, and whether the input was taken whole."""
     assert core.native is not None, f"there is nothing to fuzz: {core.why_pure}"
     native = core.native
-    for walk, take, place, scan in zip(walks(seed), takes(seed), places(seed), scans(seed), strict=False):
+    streams = walks(seed), takes(seed), places(seed), scans(seed), gathers(seed), finds(seed)
+    for walk, take, place, scan, gather, find in zip(*streams, strict=False):
         found = native.walk_records(*walk)
         yield found, lambda walk=walk: record_walk.walk_records(*walk), found[1] == walk.stop
         if native.HAS_CHECKSUM:
@@ -58,6 +68,14 @@ def inputs_of(seed: int) -> Iterator[tuple[Any, Any, bool]]:
             yield answer, lambda place=place: placed(produced_batch.place_received, place), answer[0] is not None
         scanned = native.scan_produce(*scan)
         yield scanned, lambda scan=scan: produce_frame.scan_produce(*scan), scanned is not None
+        for name, arguments in (
+            ("measure_batches", gather.measure),
+            ("gather_batches", gather.gather),
+            ("find_batch", find),
+        ):
+            outcome = outcome_of(getattr(native, name), *arguments)
+            twin = partial(outcome_of, getattr(cached_batches, name), *arguments)
+            yield outcome, twin, outcome is not ValueError
 
 
 def run(*, inputs: int, compared: int, seed: int) -> int:

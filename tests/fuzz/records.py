@@ -1,6 +1,7 @@
 """Records as they lie in a batch, and what a fuzzer makes of them."""
 
 import random
+from array import array
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -99,6 +100,34 @@ class Scan(NamedTuple):
     end: int
     frame_bytes_max: int
     client: bytes
+
+
+class Gather(NamedTuple):
+    """Batches as the log cache has them, and which of them are asked for."""
+
+    places: "array[int]"
+    start: int
+    stop: int
+    arenas: list[memoryview]
+    bytes_max: int
+    total: int
+
+    @property
+    def measure(self) -> tuple["array[int]", int, int, int, int]:
+        """The arguments of `measure_batches`."""
+        return self.places, self.start, self.stop, self.bytes_max, min(self.bytes_max, max(0, self.total))
+
+    @property
+    def gather(self) -> tuple["array[int]", int, int, list[memoryview], int]:
+        """The arguments of `gather_batches`."""
+        return self.places, self.start, self.stop, self.arenas, self.total
+
+
+class Find(NamedTuple):
+    """The arguments of `find_batch`."""
+
+    data: bytes
+    position: int
 
 
 def some_records(dice: random.Random) -> list[Record]:
@@ -317,3 +346,40 @@ def scans(seed: int) -> Iterator[Scan]:
             end = len(data) + dice.choice((0, 0, 0, -1, 1, -len(behind)))
             frame_bytes_max = dice.choice((1 << 20, 1 << 20, 1 << 20, len(frame) - 4, max(0, len(frame) - 5)))
             yield Scan(data, start, end, frame_bytes_max, dice.choice((client, client, client, b"\x00\x01x")))
+
+
+def gathers(seed: int) -> Iterator[Gather]:
+    """Without end: mostly batches that are where they should be."""
+    dice = random.Random(seed)
+    while True:
+        arenas = [memoryview(dice.randbytes(dice.choice((0, 50, 300)))) for _ in range(dice.choice((1, 2, 5)))]
+        places, sizes = array("q"), []
+        for _ in range(dice.choice((0, 1, 5, 20))):
+            number = dice.randrange(len(arenas))
+            size = dice.randrange(min(60, len(arenas[number])) + 1)
+            position = dice.randrange(len(arenas[number]) - size + 1)
+            if dice.random() < 0.03:
+                number, position, size = dice.choice(
+                    ((1023, position, size), (number, (1 << 26) - 1, size), (number, position, (1 << 27) - 1))
+                )
+            sizes.append(size)
+            places.append((number << 53) + (position << 27) + size)
+        start = dice.randrange(len(places) + 1)
+        stop = dice.randrange(start, len(places) + 1)
+        total = sum(sizes[start:stop])
+        if dice.random() < 0.1:
+            start, stop = dice.choice(((start, len(places) + 1), (-1, stop), (stop, start), (start, -1)))
+        if total < 1 << 20 and dice.random() < 0.1:
+            total = dice.choice((total + 1, total - 1, 0, -1))
+        yield Gather(places, start, stop, arenas, dice.choice((0, 10, 100, 1 << 30)), min(total, 1 << 20))
+
+
+def finds(seed: int) -> Iterator[Find]:
+    """Without end: batches, one after another, and what is nearly that."""
+    dice = random.Random(seed)
+    while True:
+        sizes = [dice.choice((0, 1, 49, 300)) for _ in range(dice.choice((1, 2, 9)))]
+        data = b"".join(bytes(8) + size.to_bytes(4, "big") + dice.randbytes(size) for size in sizes)
+        for round_ in range(5):
+            changed = data if round_ < 2 else damaged(data, dice)
+            yield Find(changed, dice.choice((0, len(changed) - 1, len(changed), -1, dice.randrange(len(changed) + 1))))

@@ -31,7 +31,7 @@ def _keeps_what_it_announced(original: Any) -> Any:
     def made(self: Any, partition: Any, **options: Any) -> None:
         original(self, partition, **options)
         if not self._loaded:
-            self._loaded = partition.cached_views(options["start"], options["end"], options["size"]) or ()
+            self._loaded = partition.stream.tail.views(options["start"], options["end"], options["size"]) or ()
 
     return made
 

@@ -9,16 +9,17 @@ refuses says only that it does; the twin, or what stands around it, says why.
 """
 
 import os
+from array import array
 from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
-from automq.core import produce_frame, produced_batch, record_walk
+from automq.core import cached_batches, produce_frame, produced_batch, record_walk
 from automq.core.produce_frame import Scanned
 from automq.core.produced_batch import Placed, Taken
 from automq.core.record_walk import Data
 
-INTERFACE: Final = 3
+INTERFACE: Final = 4
 """Raised with every change of what a compiled function takes or gives: an older build is not used."""
 
 
@@ -55,6 +56,9 @@ PlaceReceived = Callable[
 NextProducerEntry = Callable[[bytes, int, int, int, int, int, int], bytes | None]
 ScanProduce = Callable[[Data, int, int, int, bytes], Scanned | None]
 EncodeProduced = Callable[[bytes, int, int, int], bytes]
+MeasureBatches = Callable[["array[int]", int, int, int, int], tuple[int, int]]
+GatherBatches = Callable[["array[int]", int, int, list[memoryview], int], bytes]
+FindBatch = Callable[[Data, int], int]
 
 walk_records: WalkRecords = record_walk.walk_records if native is None else native.walk_records
 RECORDS_PER_MS: Final = 1_000 if native is None else 60_000
@@ -72,3 +76,7 @@ next_producer_entry: NextProducerEntry = (
 )
 scan_produce: ScanProduce = produce_frame.scan_produce if native is None else native.scan_produce
 encode_produced: EncodeProduced = produce_frame.encode_produced if native is None else native.encode_produced
+
+measure_batches: MeasureBatches = cached_batches.measure_batches if native is None else native.measure_batches
+gather_batches: GatherBatches = cached_batches.gather_batches if native is None else native.gather_batches
+find_batch: FindBatch = cached_batches.find_batch if native is None else native.find_batch

@@ -1,5 +1,7 @@
 """The compiled functions; what they do is said by their twins."""
 
+from array import array
+
 from automq.core.produce_frame import Scanned
 from automq.core.produced_batch import Placed, Taken
 from automq.core.record_walk import Data
@@ -75,3 +77,6 @@ def next_producer_entry(
     now_ms: int,
     /,
 ) -> bytes | None: ...
+def measure_batches(places: array[int], start: int, stop: int, bytes_max: int, total: int, /) -> tuple[int, int]: ...
+def gather_batches(places: array[int], start: int, stop: int, arenas: list[memoryview], total: int, /) -> bytes: ...
+def find_batch(data: Data, position: int, /) -> int: ...

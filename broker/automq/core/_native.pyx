@@ -12,7 +12,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-INTERFACE = 3
+INTERFACE = 4
 
 cdef int64_t NO_TIMESTAMP = -1
 cdef uint64_t NULL_LENGTH = 1  # the zigzag form of -1
@@ -562,6 +562,100 @@ def encode_produced(bytes key, int32_t correlation_id, int64_t base_offset, int6
     write_big(to + 26, 0x01000000, 4)
     memset(to + 30, 0, 5)
     return found
+
+
+# Of the places of batches, see `cached_batches`.
+cdef int SIZE_BITS = 27
+cdef int POSITION_BITS = 26
+cdef uint64_t SIZE_MASK = (<uint64_t>1 << 27) - 1
+cdef uint64_t POSITION_MASK = (<uint64_t>1 << 26) - 1
+
+
+def measure_batches(places, Py_ssize_t start, Py_ssize_t stop, int64_t bytes_max, int64_t total, /):
+    """See `cached_batches.measure_batches`."""
+    cdef Py_buffer source
+    cdef const uint64_t *each
+    cdef int64_t size
+    PyObject_GetBuffer(places, &source, PyBUF_SIMPLE)
+    try:
+        if start < 0 or stop > source.len // 8:
+            raise ValueError("there are not so many batches")
+        each = <const uint64_t *>source.buf
+        while start < stop:
+            size = <int64_t>(each[start] & SIZE_MASK)
+            if total and size > bytes_max - total:
+                break
+            total += size
+            start += 1
+    finally:
+        PyBuffer_Release(&source)
+    return start, total
+
+
+def gather_batches(places, Py_ssize_t start, Py_ssize_t stop, list arenas, int64_t total, /):
+    """See `cached_batches.gather_batches`."""
+    cdef Py_buffer source, arena
+    cdef const uint64_t *each
+    cdef uint64_t number, known = <uint64_t>-1
+    cdef Py_ssize_t size, position
+    cdef uint8_t *to
+    cdef uint8_t *end
+    if total < 0:
+        raise ValueError("the batches have another size")
+    found = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>total)
+    to = <uint8_t *>PyBytes_AS_STRING(found)
+    end = to + total
+    PyObject_GetBuffer(places, &source, PyBUF_SIMPLE)
+    try:
+        if start < 0 or stop > source.len // 8:
+            raise ValueError("there are not so many batches")
+        each = <const uint64_t *>source.buf
+        while start < stop:
+            number = each[start] >> (SIZE_BITS + POSITION_BITS)
+            if number != known:
+                if known != <uint64_t>-1:
+                    PyBuffer_Release(&arena)
+                    known = <uint64_t>-1
+                if number >= <uint64_t>len(arenas):
+                    raise ValueError("there is no such arena")
+                PyObject_GetBuffer(arenas[<Py_ssize_t>number], &arena, PyBUF_SIMPLE)
+                known = number
+            size = <Py_ssize_t>(each[start] & SIZE_MASK)
+            position = <Py_ssize_t>((each[start] >> SIZE_BITS) & POSITION_MASK)
+            if position > arena.len or size > arena.len - position or size > end - to:
+                raise ValueError("a batch lies outside its arena, or the batches have another size")
+            memcpy(to, <const uint8_t *>arena.buf + position, size)
+            to += size
+            start += 1
+        if to != end:
+            raise ValueError("the batches have another size")
+    finally:
+        if known != <uint64_t>-1:
+            PyBuffer_Release(&arena)
+        PyBuffer_Release(&source)
+    return found
+
+
+def find_batch(data, int64_t position, /):
+    """See `cached_batches.find_batch`."""
+    cdef Py_buffer source
+    cdef const uint8_t *at
+    cdef int64_t start = 0, size
+    PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+    try:
+        at = <const uint8_t *>source.buf
+        if position < 0:
+            raise ValueError("there is no such byte")
+        while source.len - start >= LENGTH_END:
+            size = <int64_t><int32_t>read_big(at + start + 8, 4) + LENGTH_END
+            if size < LENGTH_END or size > source.len - start:
+                break
+            if position < start + size:
+                return start
+            start += size
+        raise ValueError("there is no such batch")
+    finally:
+        PyBuffer_Release(&source)
 
 
 # Of a producer, see `partition.producer_state`.

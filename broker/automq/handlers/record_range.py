@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
+from automq.core import find_batch
 from automq.handlers.reader_pins import ReaderPins
 from automq.ids import Offset
 from automq.partition.partition import Partition
@@ -73,7 +74,7 @@ class RecordRange:
         """Bytes of that batch that are sent already; its checksum must be this then."""
         self._checksum = 0
         self._loaded = loaded
-        self._peeked: Sequence[memoryview] = ()
+        self._peeked: Sequence[memoryview | bytes] = ()
 
     def __len__(self) -> int:
         """Bytes that are not sent yet."""
@@ -85,18 +86,19 @@ class RecordRange:
         What is loaded is no more than `PIECE_BYTES` and may be thousands of batches: of these, too, never more than
         `buffers_max` and one. None when they have to be loaded first. Raises RecordsChanged.
         """
-        batches: Sequence[memoryview] | None = self._loaded
+        batches: Sequence[memoryview | bytes] | None = self._loaded
+        buffers_max = max(buffers_max, 1)
         if batches:
-            batches = batches if len(batches) <= buffers_max else batches[: max(buffers_max, 1)]
+            batches = batches if len(batches) <= buffers_max else batches[:buffers_max]
         else:
-            batches = self._partition.cached_views(self._next, self._end, bytes_max, batches_max=buffers_max)
+            batches = self._partition.cached_buffers(self._next, self._end, bytes_max, buffers_max=buffers_max)
             if batches is None:
                 return None
         size = self._check(batches)
         self._peeked = batches
         if not self._skip:
             return batches, size
-        return [batches[0][self._skip :], *batches[1:]], size
+        return [memoryview(batches[0])[self._skip :], *batches[1:]], size
 
     def advance(self, sent: int) -> None:
         """The first `sent` bytes of what was peeked have left; they are not all that is left."""
@@ -109,10 +111,13 @@ class RecordRange:
         if number:
             sent -= ends[number - 1]
         if number < len(batches):
-            base_offset, self._checksum, _ = _head_of(batches[number])
+            # A buffer may hold many batches.
+            begin = find_batch(batches[number], sent)
+            sent -= begin
+            base_offset, self._checksum, _ = _head_of(batches[number], begin)
             self._next = Offset(base_offset)
         elif number:
-            self._next = Offset(_head_of(batches[-1])[2])
+            self._next = Offset(_end_of(batches[-1]))
         self._skip = sent
         if self._loaded:
             self._loaded = self._loaded[number:]
@@ -150,22 +155,28 @@ class RecordRange:
         self._loaded = self._peeked = ()
         self._pins.forget(self)
 
-    def _check(self, batches: Sequence[memoryview]) -> int:
+    def _check(self, batches: Sequence[memoryview | bytes]) -> int:
         """Bytes of `batches` that are to be sent. Raises RecordsChanged where they do not go on as announced."""
         if not batches:
             raise RecordsChanged(f"{self._partition.name} has nothing at offset {self._next} any more")
-        base_offset, checksum, end = _head_of(batches[0])
+        base_offset, checksum, _ = _head_of(batches[0])
         if base_offset != self._next or (self._skip and checksum != self._checksum):
             raise RecordsChanged(f"{self._partition.name} has other records at offset {self._next} than announced")
         size = sum(map(len, batches)) - self._skip
-        if len(batches) > 1:
-            end = _head_of(batches[-1])[2]
-        if size > self._left or (size < self._left and end >= self._end):
+        if size > self._left or (size < self._left and _end_of(batches[-1]) >= self._end):
             raise RecordsChanged(f"{self._partition.name} has {size} bytes from offset {self._next}, not {self._left}")
         return size
 
 
-def _head_of(batch: memoryview) -> tuple[int, int, int]:
-    """Base offset, checksum, and the offset behind it."""
-    base_offset, checksum, last_offset_delta = _unpack_head(batch)
+def _end_of(batches: Buffer) -> int:
+    """The offset behind the last of whole batches."""
+    try:
+        return _head_of(batches, find_batch(batches, len(batches) - 1))[2]
+    except ValueError as error:
+        raise RecordsChanged(f"what is there is no batch: {error}") from None
+
+
+def _head_of(batch: Buffer, start: int = 0) -> tuple[int, int, int]:
+    """Base offset, checksum, and the offset behind the batch that begins there."""
+    base_offset, checksum, last_offset_delta = _unpack_head(batch, start)
     return base_offset, checksum, base_offset + last_offset_delta + 1

@@ -7,7 +7,6 @@ confirmed offset. Opening costs the checkpoint and the records written since, ho
 """
 
 import asyncio
-import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
 from automq.core.record_walk import Data
@@ -319,14 +318,14 @@ class Partition(BarredPartition):
         stream = self._stream
         return stream.measure_cached(start, stream.confirmed_offset, max_bytes)
 
-    def cached_views(
-        self, start: Offset, end: Offset, max_bytes: int, *, batches_max: int = sys.maxsize
-    ) -> list[memoryview] | None:
-        """Batches of [start, end) that were readable once; None when they are not in memory.
+    def cached_buffers(
+        self, start: Offset, end: Offset, max_bytes: int, *, buffers_max: int
+    ) -> Sequence[memoryview | bytes] | None:
+        """Batches of [start, end) that were readable once, small ones many to a buffer; None: they are not in memory.
 
         At least one, then as many as fit. Good for this turn of the loop: nothing is pinned.
         """
-        return self._stream.tail.views(start, end, max_bytes, batches_max=batches_max)
+        return self._stream.tail.gathered(start, end, max_bytes, buffers_max=buffers_max)
 
     def bytes_available(self, start: int, *, bytes_max: int, end: int | None = None) -> int | None:
         """Bytes that may be read from `start` up to the high watermark, or to `end`; None when they are not in memory.

@@ -16,11 +16,12 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from automq.core import gather_batches, measure_batches
 from automq.ids import Offset, StreamEpoch, StreamId
 from automq.runtime.budget import ByteBudget
 from automq.runtime.telemetry import Metrics
@@ -32,6 +33,12 @@ POSITION_BITS: Final = 26
 ARENA_SHIFT: Final = SIZE_BITS + POSITION_BITS
 SIZE_MASK: Final = (1 << SIZE_BITS) - 1
 POSITION_MASK: Final = (1 << POSITION_BITS) - 1
+
+# Up to here a batch is copied sooner than it gets a buffer of its own. So much is copied at once: twice what a socket
+# takes, and in buffers that the allocator has at hand.
+SMALL_BYTES_MAX: Final = 4 << 10
+GATHERED_BYTES_MAX: Final = 1 << 20
+BUFFER_BYTES: Final = 96 << 10
 
 # What a run takes beside its batches: itself, two arrays, its places in the block and in the stream's tail.
 RUN_BYTES: Final = 500
@@ -215,13 +222,9 @@ class StreamTail:
         total = 0
         while True:
             count = len(run.bases) if run.end <= end else bisect_left(run.bases, end)
-            index = begin
-            for found in islice(run.places, begin, count):
-                size = found & SIZE_MASK
-                if total + size > max_bytes and total:
-                    return Offset(first), Offset(run.bases[index]), total
-                total += size
-                index += 1
+            stop, total = measure_batches(run.places, begin, count, max_bytes, total)
+            if stop < count:
+                return Offset(first), Offset(run.bases[stop]), total
             if count < len(run.bases):
                 return Offset(first), Offset(run.bases[count]), total
             number += 1
@@ -273,6 +276,42 @@ class StreamTail:
                 break
             number, begin = number + 1, 0
         return batches
+
+    def gathered(
+        self, start: Offset, end: Offset, max_bytes: int, *, buffers_max: int
+    ) -> Sequence[memoryview | bytes] | None:
+        """As `views`, in at most so many buffers: small batches are copied, several to a buffer, of which none is cut.
+
+        No more than GATHERED_BYTES_MAX are copied: fewer batches may come than would fit.
+        """
+        place = self._place_of(start)
+        if place is None:
+            return None
+        number, begin = place
+        runs = self.runs
+        buffers: list[memoryview | bytes] = []
+        left, to_copy = max_bytes, GATHERED_BYTES_MAX
+        while number < len(runs):
+            run = runs[number]
+            count = len(run.bases) if run.end <= end else bisect_left(run.bases, end)
+            arenas = [arena.view for arena in run.block.arenas]
+            while begin < count and len(buffers) < buffers_max:
+                stop, size = measure_batches(run.places, begin, count, min(left, BUFFER_BYTES), 0)
+                if buffers and (size > left or to_copy <= 0):
+                    return buffers
+                if stop == begin + 1 and size > SMALL_BYTES_MAX:
+                    found = run.places[begin]
+                    position = (found >> SIZE_BITS) & POSITION_MASK
+                    buffers.append(arenas[found >> ARENA_SHIFT][position : position + size])
+                else:
+                    buffers.append(gather_batches(run.places, begin, stop, arenas, size))
+                    to_copy -= size
+                left -= size
+                begin = stop
+            if count < len(run.bases) or len(buffers) >= buffers_max:
+                break
+            number, begin = number + 1, 0
+        return buffers
 
     def _place_of(self, start: Offset) -> tuple[int, int] | None:
         """The run and the batch that hold `start`; None when they are not in memory."""

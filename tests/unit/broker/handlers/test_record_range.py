@@ -48,10 +48,18 @@ class Log:
                 chosen.append(data)
         return chosen
 
-    def cached_views(self, start: int, end: int, max_bytes: int, *, batches_max: int) -> list[memoryview] | None:
+    def cached_buffers(
+        self, start: int, end: int, max_bytes: int, *, buffers_max: int
+    ) -> list[memoryview | bytes] | None:
         if start < self.evicted_below:
             return None
-        return self.choose(start, end, max_bytes)[:batches_max]
+        left = self.choose(start, end, max_bytes)
+        buffers: list[memoryview | bytes] = []
+        while left and len(buffers) < buffers_max:
+            count = random.choice((1, 1, 2, 7))
+            buffers.append(left[0] if count == 1 else b"".join(left[:count]))
+            left = left[count:]
+        return buffers
 
     async def read(self, start: int, max_bytes: int) -> ReadResult:
         self.loads += 1

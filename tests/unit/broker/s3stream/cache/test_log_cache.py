@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -10,6 +11,7 @@ from automq.ids import Offset, StreamEpoch, StreamId
 from automq.runtime.budget import ByteBudget
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.arena import PAGE_BYTES, ArenaPool, ReadResult
+from automq.s3stream.cache import log_cache
 from automq.s3stream.cache.log_cache import (
     BATCH_BYTES,
     CHECKPOINT_BYTES,
@@ -119,6 +121,7 @@ class LogCacheMachine(RuleBasedStateMachine):
             stop = base + count
         assert [bytes(view) for view in result.batches] == expected
         assert (result.start_offset, result.end_offset, result.size) == (model.batches[first][0], stop, size)
+        self.check_gathered(model, start, end, max_bytes, expected)
         counted = model.tail.bytes_between(Offset(start), Offset(end), bytes_max=max_bytes)
         whole = sum(len(payload) for base, _, payload in model.batches[first:] if base < end)
         assert counted is not None
@@ -127,6 +130,21 @@ class LogCacheMachine(RuleBasedStateMachine):
             self.pinned.append((result, expected))
         else:
             result.release()
+
+    def check_gathered(self, model: Model, start: int, end: int, max_bytes: int, expected: list[bytes]) -> None:
+        """The same batches, or the first of them, in fewer buffers: those above SMALL_BYTES_MAX by themselves."""
+        for buffers_max in (1, 2, 1000):
+            buffers = model.tail.gathered(Offset(start), Offset(end), max_bytes, buffers_max=buffers_max)
+            assert buffers
+            assert len(buffers) <= buffers_max
+            left = list(expected)
+            for buffer in buffers:
+                data = bytes(buffer)
+                assert len(data) <= log_cache.BUFFER_BYTES or data == left[0]
+                while data:
+                    assert data.startswith(left[0])
+                    data = data[len(left.pop(0)) :]
+            assert buffers_max < 1000 or not left or sum(map(len, buffers)) >= log_cache.GATHERED_BYTES_MAX
 
     @precondition(lambda self: self.pinned)
     @rule()
@@ -157,6 +175,14 @@ class LogCacheMachine(RuleBasedStateMachine):
             for run in block.runs:
                 assert run.tail.start is not None
                 assert run.tail.start <= run.start
+
+
+@pytest.fixture(autouse=True)
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of the machine are some of either kind."""
+    monkeypatch.setattr(log_cache, "SMALL_BYTES_MAX", 500)
+    monkeypatch.setattr(log_cache, "BUFFER_BYTES", 1200)
+    monkeypatch.setattr(log_cache, "GATHERED_BYTES_MAX", 1500)
 
 
 LogCacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
