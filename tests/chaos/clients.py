@@ -7,6 +7,7 @@ the client goes on, so a journal is never behind what the client was told.
 
 import argparse
 import asyncio
+import contextlib
 import pathlib
 import signal
 import sys
@@ -237,7 +238,9 @@ async def consume_aiokafka(options: argparse.Namespace, journal: Journal, stop: 
         for records in (await consumer.getmany(timeout_ms=200)).values():
             for record in records:
                 journal.line(record.partition, record.offset, text_of(record.value))
-    await consumer.stop()
+    # It waits for tasks that it has cancelled, and lets through what they end with.
+    with contextlib.suppress(asyncio.CancelledError):
+        await consumer.stop()
 
 
 def consume_kafka_python(options: argparse.Namespace, journal: Journal, stop: Stop) -> None:

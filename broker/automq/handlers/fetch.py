@@ -123,14 +123,13 @@ class FetchHandler:
         )
         return fetch if self._begin(fetch) else None
 
-    def repeat(self, fetch: DelayedFetch, slot: ResponseSlot, *, correlation_id: int, epoch: int) -> None:
+    def repeat(self, fetch: DelayedFetch, slot: ResponseSlot, *, correlation_id: int, epoch: int, now: float) -> None:
         """The client of `fetch`, which was answered, asks for the same again, but for the session's epoch."""
-        request = fetch.request
+        request, plan = fetch.request, fetch.plan
         request.session_epoch = epoch
-        plan = fetch.plan
         # Without a session the same request reads the same.
-        if fetch.plan.session is not None or request.session_id or epoch != FINAL_EPOCH:
-            now_ms = int(self._clock.monotonic() * 1000)
+        if plan.session is not None or request.session_id or epoch != FINAL_EPOCH:
+            now_ms = int(now * 1000)
             is_new = request.topics or request.forgotten_topics_data
             plan = (None if is_new else self._sessions.resume(plan, epoch, now_ms=now_ms)) or self._sessions.begin(
                 request, fetch.version, now_ms=now_ms, draw_id=self._draw_id

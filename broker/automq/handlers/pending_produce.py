@@ -15,6 +15,15 @@ STATE_CODES: Final = frozenset(
     (ErrorCode.NONE, ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode.INVALID_PRODUCER_EPOCH)
 )
 
+# In Kafka a time-out of 0 limits the waiting for followers, and a leader without followers has none to wait for. Here
+# there are none, and it is the store that an append takes: it gets what clients give by default.
+NO_TIMEOUT_MS: Final = 30_000
+
+
+def patience_ms(timeout_ms: int) -> int:
+    """How long a Produce with that time-out may wait for the store."""
+    return timeout_ms if timeout_ms > 0 else NO_TIMEOUT_MS
+
 
 # Time-outs are looked at this often, all together, while anything waits.
 SWEEP_MS: Final = 100
@@ -34,7 +43,7 @@ class AnswerWatch:
 
     def deadline(self, timeout_ms: int) -> int:
         """The sweep at which a request is answered that waits since now."""
-        return self._tick + 1 + max(0, timeout_ms) // SWEEP_MS
+        return self._tick + 1 + patience_ms(timeout_ms) // SWEEP_MS
 
     def add(self, pending: "PendingProduce | PendingAnswer") -> None:
         """Have the request answered at its deadline, if it is not by then."""
@@ -93,7 +102,7 @@ class PendingProduce:
         self.correlation_id = head.correlation_id
         self.slot = slot
         self.acks = acks
-        self.timeout_ms = timeout_ms
+        self.timeout_ms = patience_ms(timeout_ms)
         self.throttle_ms = throttle_ms
         """For how long the client is not listened to."""
         self.close = close

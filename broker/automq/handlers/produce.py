@@ -298,7 +298,7 @@ class ProduceHandler:
         parked: ParkedAppends,
     ) -> None:
         pace = Pace()
-        deadline = self._clock.monotonic() + max(0, pending.timeout_ms) / 1000
+        deadline = self._clock.monotonic() + pending.timeout_ms / 1000
         try:
             for result, target, records in deferred:
                 partition = await self._awaited(pending, result, target, records, parked)

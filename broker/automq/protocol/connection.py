@@ -213,11 +213,14 @@ class ResponseQueue:
             self._is_notified = True
             self._on_ready()
 
-    def take_ready(self) -> tuple[list[Part], int]:
+    def take_ready(self) -> tuple[Sequence[Part], int]:
         """The parts of all answers that may leave now, in order; and how many answers they are."""
         self._is_notified = False
-        ready: list[Part] = []
         slots = self._slots
+        if len(slots) == 1 and (only := slots[0].parts) is not None:
+            slots.popleft().parts = ()
+            return only, 1
+        ready: list[Part] = []
         answered = 0
         while slots:
             parts = slots[0].parts

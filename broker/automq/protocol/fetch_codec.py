@@ -174,24 +174,28 @@ def _parse_topics(frame: memoryview, offset: int, *, has_ids: bool) -> tuple[lis
 class RepeatedFetch:
     """A Fetch request as it came in: who waits at the end of a log asks for the same again, with the next epoch."""
 
-    __slots__ = ("_epoch_at", "_raw")
+    __slots__ = ("_behind", "_between", "_epoch_at", "_front", "_size")
 
     def __init__(self, frame: memoryview, body_offset: int, version: int) -> None:
         """`frame` is short (`REPEATED_BYTES_MAX`), its version flexible."""
-        self._raw = bytes(frame)
-        self._epoch_at = body_offset + (_EPOCH_AT_V15 if version >= REPLICA_STATE_SINCE else _EPOCH_AT_V12)
+        epoch_at = body_offset + (_EPOCH_AT_V15 if version >= REPLICA_STATE_SINCE else _EPOCH_AT_V12)
+        self._size, self._epoch_at = len(frame), epoch_at
+        # What is the same in a repetition, around the correlation id and the epoch.
+        self._front = bytes(frame[:_CORRELATION_AT])
+        self._between = bytes(frame[_CORRELATION_END:epoch_at])
+        self._behind = bytes(frame[epoch_at + 4 :])
 
     def __len__(self) -> int:
-        return len(self._raw)
+        return self._size
 
     def match(self, frame: memoryview) -> tuple[int, int] | None:
         """Correlation id and session epoch of `frame`; None when it differs in anything else."""
-        raw, last, epoch_at = bytes(frame), self._raw, self._epoch_at
-        behind = epoch_at + 4
+        raw, epoch_at = bytes(frame), self._epoch_at
         if (
-            raw[_CORRELATION_END:epoch_at] != last[_CORRELATION_END:epoch_at]
-            or raw[behind:] != last[behind:]
-            or raw[:_CORRELATION_AT] != last[:_CORRELATION_AT]
+            raw[_CORRELATION_END:epoch_at] != self._between
+            or not raw.endswith(self._behind)
+            or len(raw) != self._size
+            or not raw.startswith(self._front)
         ):
             return None
         return _unpack_int32(raw, _CORRELATION_AT)[0], _unpack_int32(raw, epoch_at)[0]

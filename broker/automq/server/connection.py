@@ -212,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox.on_request()
         self._is_processing = True
         try:
-            server.fetch.repeat(fetch, slot, correlation_id=correlation_id, epoch=epoch)
+            server.fetch.repeat(fetch, slot, correlation_id=correlation_id, epoch=epoch, now=began)
         finally:
             self._is_processing = False
         self._started.add(_FETCH, began, server.now() - began)
@@ -407,6 +407,9 @@ class Connection(asyncio.BufferedProtocol):
         """Answers can be taken: once in a turn of the event loop, so that they leave together."""
         if self._is_processing:
             self._is_flush_wanted = True
+        elif self._waiting is not None and not self._server.is_draining:
+            # A Fetch runs alone: there is nothing that its answer could leave together with.
+            self.flush()
         else:
             self._server.flush_soon(self)
 

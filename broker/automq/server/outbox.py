@@ -136,6 +136,12 @@ class Outbox:
 
     def send(self, parts: Sequence[Part]) -> int:
         """Send `parts` after everything before them; returns their bytes."""
+        if len(parts) == 1 and isinstance(only := parts[0], bytes) and not self.unsent_bytes and not self._is_waiting:
+            # Most answers are short, and the socket takes them at once.
+            size = len(only)
+            if size <= NARROW_BYTES:
+                self._send_short(only, size)
+                return size
         size = pulled_bytes = 0
         for part in parts:
             size += len(part)
@@ -162,6 +168,18 @@ class Outbox:
                 if not isinstance(part, _BUFFERS):
                     part.pin()
         return size
+
+    def _send_short(self, data: bytes, size: int) -> None:
+        """Nothing is before it."""
+        sent = self._write_now((data,))
+        if sent == size:
+            self._sent_bytes += size
+            return
+        self._parts.append(data)
+        self.unsent_bytes += size
+        self._held_bytes += size
+        self._drop(sent)
+        self._write()
 
     def on_writable(self) -> None:
         """The transport has sent what it held."""

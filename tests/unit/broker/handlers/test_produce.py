@@ -205,6 +205,27 @@ async def test_store_that_does_not_answer_means_request_timed_out() -> None:
     await path.close()
 
 
+@pytest.mark.parametrize("timeout", [0, -1])
+async def test_a_time_out_of_0_waits_for_the_store_all_the_same(timeout: int) -> None:
+    store = HeldStore(MemoryStore())
+    gate = asyncio.Event()
+
+    async def before(name: str, key: str) -> None:
+        await gate.wait()
+
+    store.before = before
+    path = await DataPath(store=store).start()
+    path.create_topic()
+    client = path.connect()
+    sent = client.send(ApiKey.PRODUCE, VERSION, produce_request(a_batch(), timeout=timeout))
+    # A slow bucket takes a second now and then.
+    await asyncio.sleep(2)
+    assert client.answers() == {}
+    gate.set()
+    assert outcomes(await client.answer(sent))[0].error_code == ErrorCode.NONE
+    await path.close()
+
+
 async def test_fenced_broker_acknowledges_nothing() -> None:
     store = HeldStore(MemoryStore())
 

@@ -1,12 +1,13 @@
 """Requests that wait."""
 
 import asyncio
+import itertools
 from typing import Any, cast
 
 import pytest
 
 from automq.partition.partition import Partition
-from automq.partition.purgatory import TICK_S, Purgatory, Tick
+from automq.partition.purgatory import TICK_S, WAITERS_PER_TURN, Purgatory, Tick
 
 pytestmark = pytest.mark.looptime
 
@@ -176,16 +177,39 @@ async def test_waiter_expires_when_its_time_is_up() -> None:
     assert len(purgatory) == 0
 
 
-async def test_waiters_of_a_tick_share_a_timer_and_expire_in_one_turn() -> None:
+async def test_waiters_of_a_tick_share_a_timer_and_expire_some_a_turn() -> None:
     purgatory, a = Purgatory(), Log()
     waiters = [Waiter() for _ in range(1000)]
     for waiter in waiters:
         park(purgatory, waiter, {a: 10}, 5)
-    assert len(purgatory._ticks) == 1
-    await asyncio.sleep(5 + TICK_S)
+    (tick,) = purgatory._ticks.values()
+    tick.timer.cancel()
+    purgatory._expire(tick.number)
+    expired = [sum(waiter.log == ["expired"] for waiter in waiters)]
+    while expired[-1] < 1000:
+        await asyncio.sleep(0)
+        expired.append(sum(waiter.log == ["expired"] for waiter in waiters))
 
-    assert all(waiter.log == ["expired"] for waiter in waiters)
+    assert max(after - before for before, after in itertools.pairwise([0, *expired])) <= 2 * WAITERS_PER_TURN
     assert not purgatory._ticks
+    assert len(purgatory) == 0
+
+
+async def test_a_thousand_waiters_that_one_append_completes_are_completed_some_a_turn() -> None:
+    """And one that is forgotten between two turns hears nothing."""
+    purgatory, a = Purgatory(), Log()
+    waiters = [Waiter(missing=1) for _ in range(1000)]
+    for waiter in waiters:
+        park(purgatory, waiter, {a: 10}, 5)
+    a.come(purgatory, 10)
+    await asyncio.sleep(0)
+    first = [waiter for waiter in waiters if waiter.log]
+    assert 0 < len(first) <= 2 * WAITERS_PER_TURN
+    assert purgatory.forget(waiters[-1])
+    while len(purgatory):
+        await asyncio.sleep(0)
+
+    assert [waiter.log for waiter in waiters] == [["completed"]] * 999 + [[]]
 
 
 async def test_forgotten_waiter_hears_nothing_more_and_leaves_nothing() -> None:
