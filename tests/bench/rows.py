@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from automq.testing import start_broker
-from tests.bench import compaction, core, idle_bill, load, memory, metadata_answers, readers
+from tests.bench import compaction, core, idle_bill, load, memory, metadata_answers, readers, validation
 from tests.bench.growth import growth
 from tests.bench.load import create_topic
 from tests.bench.report import Row, at_least, at_most
@@ -338,5 +338,6 @@ def all_rows(
         ),
         "core": lambda: core.rows(runs=runs),
         "growth": lambda: growth(quick=quick),
+        "validation": lambda: validation.rows(runs=runs, quick=quick),
         "testing": lambda: test_brokers(runs=1 if quick else 10),
     }
