@@ -214,6 +214,9 @@ class GroupCoordinator:
     async def sync_group(self, request: SyncGroupRequest) -> SyncGroupResponse:
         """Waits until the leader has brought the assignment. Raises ApiError."""
         runner = self._runner(request.group_id)
+        if runner.is_loading:
+            # Clients do not know COORDINATOR_LOAD_IN_PROGRESS as an answer to this and give up. They join again.
+            raise ApiError(ErrorCode.REBALANCE_IN_PROGRESS, f"shard {runner.index} is being loaded: join again")
         response = await runner.decide_parked(lambda shard, turn, ticket: shard.sync(turn, request, ticket))
         assert isinstance(response, SyncGroupResponse)
         return response
@@ -221,6 +224,9 @@ class GroupCoordinator:
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         """Raises ApiError."""
         runner = self._runner(request.group_id)
+        if runner.is_loading:
+            # As Kafka does: clients give up at COORDINATOR_LOAD_IN_PROGRESS here, and nobody's session runs yet.
+            return HeartbeatResponse(error_code=ErrorCode.NONE)
         code = await runner.read_membership(request.group_id, lambda shard, turn: shard.heartbeat(turn, request))
         return HeartbeatResponse(error_code=code)
 

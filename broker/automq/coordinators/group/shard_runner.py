@@ -172,6 +172,11 @@ class ShardRunner:
         if self.state is RunnerState.CLOSED:
             raise self._gone()
 
+    @property
+    def is_loading(self) -> bool:
+        """It is this broker's, and will answer soon."""
+        return self.state is RunnerState.LOADING and not self.is_damaged
+
     async def read_membership(self, group_id: str, decision: Callable[[GroupShard, Turn], T]) -> T:
         """Run one decision that writes nothing and sees only the membership of one group: heartbeats.
 

@@ -117,6 +117,27 @@ async def test_a_shard_waits_for_its_partition_to_open(world: World) -> None:
 
 
 @pytest.mark.looptime
+async def test_members_of_a_group_that_is_being_loaded_are_told_what_clients_do_not_give_up_at(world: World) -> None:
+    """aiokafka and Java's consumer end at COORDINATOR_LOAD_IN_PROGRESS as the answer to Heartbeat and SyncGroup."""
+    member = await a_stable_member(world)
+    world.restart()
+    world.partitions.is_open = False
+    await asyncio.sleep(1)
+
+    beat = await world.coordinator.heartbeat(HeartbeatRequest(group_id="g", member_id=member, generation_id=1))
+    assert beat.error_code == ErrorCode.NONE
+    with pytest.raises(ApiError) as caught:
+        await world.coordinator.sync_group(a_sync(member, 1))
+    assert caught.value.code is ErrorCode.REBALANCE_IN_PROGRESS
+
+    world.partitions.is_open = True
+    await until_loaded(world)
+    with pytest.raises(ApiError) as caught:
+        await world.coordinator.heartbeat(HeartbeatRequest(group_id="g", member_id="other", generation_id=1))
+    assert caught.value.code is ErrorCode.UNKNOWN_MEMBER_ID
+
+
+@pytest.mark.looptime
 async def test_a_fenced_broker_answers_nothing(world: World) -> None:
     member = await a_stable_member(world)
     world.disk.is_instant = False
