@@ -11,7 +11,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from tests.chaos.clients import LIBRARIES, text_of
 
 ROLES = ("produce", "consume")
-SETTLE_S = 60
+SETTLE_S = 180
+"""A member that rejoins after an outage has it, on a machine that has much else to do."""
 END_S = 200
 ACKED_MIN = 20
 """Of a producer that had less a run shows nothing."""

@@ -18,25 +18,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.chaos.client_processes import ClientProcesses
 from tests.chaos.verify import Journals, problems
 from tests.chaos.wires import SILENCE, STORE, Trouble, Wires
+from tests.support.cluster_admin import set_draining
 from tests.support.cluster_processes import FENCED_CODE, Member, Members, until
 from tests.support.process import free_port
 from tests.support.s3_server import REGION, S3Server, write_credentials
 
 TOPIC, PARTITIONS = "chaos", 12
-HEAL_S = 120.0
+HEAL_S = 300.0
 """A cluster of whom nobody wants anything is whole again by then, on a machine that has much else to do."""
 SESSION_S = 3.0
 EXPECTED_CODES = {0, FENCED_CODE}
@@ -224,25 +217,20 @@ class Faults:
         """Until it leads nothing; ends when it may lead again."""
         member = self.dice.choice(self.members.all)
         self.cluster.say(f"drain broker {member.node}")
-        self._set_draining(member, AlterConfigOpType.SET)
+        self._set_draining(member, is_draining=True)
 
         def is_empty() -> bool:
             return member.node not in self.cluster.leaders(self.dice.choice(self.members.running)).values()
 
         took_s = until(is_empty, HEAL_S, what=f"broker {member.node} is drained")
         self.cluster.say(f"broker {member.node} is drained after {took_s:.1f} s")
-        return lambda: self._set_draining(member, AlterConfigOpType.DELETE)
+        return lambda: self._set_draining(member, is_draining=False)
 
-    def _set_draining(self, member: Member, operation: AlterConfigOpType) -> None:
-        entry = ConfigEntry("automq.broker.draining", "true", incremental_operation=operation)
-        resource = ConfigResource(ResourceType.BROKER, str(member.node), incremental_configs=[entry])
+    def _set_draining(self, member: Member, *, is_draining: bool) -> None:
+        """Asked again until it is done."""
 
         def is_set() -> bool:
-            try:
-                self.cluster.admin.incremental_alter_configs([resource], request_timeout=10)[resource].result(15)
-            except (KafkaException, TimeoutError) as error:
-                self.cluster.say("asked again:", error)
-                return False
+            set_draining(member, is_draining=is_draining)
             return True
 
         until(is_set, HEAL_S, what="a config of a broker is set")

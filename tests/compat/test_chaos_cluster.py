@@ -16,13 +16,13 @@ from tests.support.process import free_port
 from tests.support.s3_server import run_s3_server
 
 WAIT_S = 30
-SHORT = [["pause the controller"], ["kill two"], ["isolate"], ["cut from the store"], ["drain"]]
+SHORT = [["pause the controller"], ["isolate"], ["kill two"]]
 
 
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_when_brokers_die_sleep_and_lose_one_another(tmp_path: pathlib.Path) -> None:
     with run_s3_server() as server:
-        assert run(tmp_path, server, brokers=3, seconds=600, seed=1, rate=30.0, rounds=SHORT) == []
+        assert run(tmp_path, server, brokers=3, seconds=600, seed=1, rate=20.0, rounds=SHORT) == []
 
 
 def test_every_fault_has_its_turn() -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from automq.cli.client import KafkaClient, RequestFailed
 from automq.protocol.messages.discovery import DescribeClusterRequest, DescribeClusterResponse, MetadataResponse
@@ -18,14 +18,22 @@ from automq.server.setting import Address
 from tests.support.process import cpu_s, free_port, rss_mb
 
 FENCED_CODE = 5
-READY_S = 120.0
+READY_S = 300.0
 
 
 class Member:
     """One broker of a cluster: a process, or none at the moment."""
 
-    def __init__(self, folder: pathlib.Path, node: int, store: str, **settings: object) -> None:
-        self.folder, self.node = folder, node
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        node: int,
+        store: str,
+        command: Sequence[str] = ("automq", "broker", "--config"),
+        **settings: object,
+    ) -> None:
+        """`command`: the module that is run, and what stands before the file of settings."""
+        self.folder, self.node, self.command = folder, node, command
         self.port, self.http_port, self.internal_port = free_port(), free_port(), free_port()
         self.settings: dict[str, object] = {
             "node.id": node,
@@ -64,9 +72,7 @@ class Member:
         config = self.folder / f"broker-{self.node}.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in self.settings.items()))
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "automq", "broker", "--config", str(config)], stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen([sys.executable, "-m", *self.command, str(config)], stdout=log, stderr=log)
 
     def signal(self, number: signal.Signals) -> None:
         """Nothing when it has ended by itself."""
@@ -163,12 +169,19 @@ class Members:
         return ",".join(member.address for member in self.all)
 
     def start(self) -> None:
-        """The first alone, so that it makes the cluster; then the others, all at once."""
+        """The first alone, so that it makes the cluster; then the others, all at once. Raises RuntimeError."""
         for number, member in enumerate(self.all):
             member.start()
             if number == 0:
-                until(member.is_serving, READY_S, what=f"broker {member.node} serves")
-        until(self.are_serving, READY_S, what="all brokers serve")
+                until(lambda: self._has_begun([member]), READY_S, what=f"broker {member.node} serves")  # noqa: B023
+        until(lambda: self._has_begun(self.all), READY_S, what="all brokers serve")
+
+    @staticmethod
+    def _has_begun(members: Sequence[Member]) -> bool:
+        for member in members:
+            if not member.is_running:
+                raise RuntimeError(f"broker {member.node} has ended: {member.log.read_text()[-2000:]}")
+        return all(member.is_serving() for member in members)
 
     def are_serving(self) -> bool:
         return all(member.is_serving() for member in self.all)
