@@ -34,8 +34,8 @@ def main() -> int:
     parser.add_argument(
         "groups",
         nargs="*",
-        help="throughput, requests, latency, consumer, metadata, readers, idle, bill, memory, restart, compaction, "
-        "core, growth, validation, testing",
+        help="throughput, requests, latency, consumer, metadata, commits, readers, idle, bill, memory, restart, "
+        "compaction, core, growth, validation, testing",
     )
     parser.add_argument("--quick", action="store_true", help="once and briefly: shows that it works, not how fast")
     parser.add_argument(

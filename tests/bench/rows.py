@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import ThreadWorkers
 from automq.testing import start_broker
-from tests.bench import compaction, core, idle_bill, load, memory, metadata_answers, readers, validation
+from tests.bench import compaction, core, idle_bill, load, memory, metadata_answers, offset_commits, readers, validation
 from tests.bench.growth import growth
 from tests.bench.load import create_topic
 from tests.bench.report import Row, at_least, at_most
@@ -328,6 +328,7 @@ def all_rows(
         "latency": lambda: latency(folder, runs=runs, seconds=seconds),
         "consumer": lambda: consumer(folder, runs=runs),
         "metadata": lambda: metadata_answers.rows(quick=quick),
+        "commits": lambda: offset_commits.rows(quick=quick),
         "readers": lambda: readers.rows(folder, runs=runs, seconds=seconds),
         "idle": lambda: idle(folder),
         "bill": lambda: bill(folder, seconds=20 if quick else 120),

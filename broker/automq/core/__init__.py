@@ -14,12 +14,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
-from automq.core import cached_batches, produce_frame, produced_batch, record_walk
+from automq.core import cached_batches, produce_frame, produced_batch, record_walk, written_records
 from automq.core.produce_frame import Scanned
 from automq.core.produced_batch import Placed, Taken
 from automq.core.record_walk import Data
+from automq.core.written_records import Pair
 
-INTERFACE: Final = 4
+INTERFACE: Final = 5
 """Raised with every change of what a compiled function takes or gives: an older build is not used."""
 
 
@@ -59,6 +60,7 @@ EncodeProduced = Callable[[bytes, int, int, int], bytes]
 MeasureBatches = Callable[["array[int]", int, int, int, int], tuple[int, int]]
 GatherBatches = Callable[["array[int]", int, int, list[memoryview], int], bytes]
 FindBatch = Callable[[Data, int], int]
+WriteRecords = Callable[[list[Pair]], bytes]
 
 walk_records: WalkRecords = record_walk.walk_records if native is None else native.walk_records
 RECORDS_PER_MS: Final = 1_000 if native is None else 60_000
@@ -80,3 +82,5 @@ encode_produced: EncodeProduced = produce_frame.encode_produced if native is Non
 measure_batches: MeasureBatches = cached_batches.measure_batches if native is None else native.measure_batches
 gather_batches: GatherBatches = cached_batches.gather_batches if native is None else native.gather_batches
 find_batch: FindBatch = cached_batches.find_batch if native is None else native.find_batch
+
+write_records: WriteRecords = written_records.write_records if native is None else native.write_records

@@ -59,15 +59,15 @@ async def handle_offset_commit(context: RequestContext, request: OffsetCommitReq
         answer = OffsetCommitResponseTopic(name=topic.name, topic_id=topic.topic_id)
         response.topics.append(answer)
         known_partitions = []
+        count = _partitions_of(context, topic.name)
         for partition in topic.partitions:
+            index = partition.partition_index
             code = error
-            if code is ErrorCode.NONE and not _has_partition(context, topic.name, partition.partition_index):
+            if code is ErrorCode.NONE and not 0 <= index < count:
                 code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             if code is ErrorCode.NONE:
                 known_partitions.append(partition)
-            answer.partitions.append(
-                OffsetCommitResponsePartition(partition_index=partition.partition_index, error_code=code)
-            )
+            answer.partitions.append(OffsetCommitResponsePartition(partition_index=index, error_code=code))
             await pace.spend(PARTITION_US)
         topic.partitions = known_partitions
         if known_partitions:
@@ -118,9 +118,10 @@ def _resolve(context: RequestContext, topic: OffsetCommitRequestTopic | OffsetFe
     return ErrorCode.NONE
 
 
-def _has_partition(context: RequestContext, name: str, index: int) -> bool:
+def _partitions_of(context: RequestContext, name: str) -> int:
+    """How many the topic has; 0 when there is none."""
     topic = context.services.metadata.image.topic(name)
-    return topic is not None and 0 <= index < len(topic.partitions)
+    return 0 if topic is None else len(topic.partitions)
 
 
 async def handle_offset_fetch(context: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse:
@@ -245,8 +246,9 @@ async def handle_offset_delete(context: RequestContext, request: OffsetDeleteReq
     pace = Pace()
     for topic in request.topics:
         partitions = []
+        count = _partitions_of(context, topic.name)
         for part in topic.partitions:
-            if _has_partition(context, topic.name, part.partition_index):
+            if 0 <= part.partition_index < count:
                 partitions.append(part)
             else:
                 code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION

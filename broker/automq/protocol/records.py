@@ -21,6 +21,8 @@ from typing import Final
 from crc32c import crc32c as crc32c_of
 
 from automq.binary import crc32c, crc32c_joined, read_varint, write_varint
+from automq.core import write_records
+from automq.core.written_records import Pair
 from automq.protocol.compression import Compression, CorruptCompression, DecompressedTooLarge, compress, decompress
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
@@ -331,9 +333,6 @@ def build_batch(
     body = bytearray()
     for index, record in enumerate(records):
         _write_record(body, record, offset_delta=index, timestamp_delta=record.timestamp - base_timestamp)
-    content = compress(compression, body)
-    batch = bytearray(HEADER_BYTES)
-    batch += content
     fields = (
         attributes | compression,
         len(records) - 1,
@@ -344,8 +343,21 @@ def build_batch(
         base_sequence,
         len(records),
     )
-    length = len(batch) - LENGTH_END
-    HEADER.pack_into(batch, 0, base_offset, length, leader_epoch, MAGIC, 0, *fields)
+    return _with_header(compress(compression, body), base_offset, leader_epoch, fields)
+
+
+def build_own_batch(pairs: list[Pair], *, timestamp: int) -> bytearray:
+    """`build_batch` of records of the broker's own: key and value, of one timestamp. At least one."""
+    nobody = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE)
+    fields = (0, len(pairs) - 1, timestamp, timestamp, *nobody, len(pairs))
+    return _with_header(write_records(pairs), 0, -1, fields)
+
+
+def _with_header(content: bytes | bytearray, base_offset: int, leader_epoch: int, fields: tuple[int, ...]) -> bytearray:
+    """A batch of those records; `fields` are its header's from the attributes on."""
+    batch = bytearray(HEADER_BYTES)
+    batch += content
+    HEADER.pack_into(batch, 0, base_offset, len(batch) - LENGTH_END, leader_epoch, MAGIC, 0, *fields)
     _CRC.pack_into(batch, _CRC_POSITION, crc32c(memoryview(batch)[CRC_START:]))
     return batch
 
@@ -356,10 +368,6 @@ def build_empty_batch(*, base_offset: int, last_offset: int, leader_epoch: int) 
     At most EMPTY_BATCH_OFFSETS_MAX offsets, `last_offset` included.
     """
     assert base_offset <= last_offset < base_offset + EMPTY_BATCH_OFFSETS_MAX
-    batch = bytearray(HEADER_BYTES)
-    length = HEADER_BYTES - LENGTH_END
     nobody = (NO_PRODUCER_ID, NO_PRODUCER_EPOCH, NO_SEQUENCE)
     fields = (0, last_offset - base_offset, NO_TIMESTAMP, NO_TIMESTAMP, *nobody, 0)
-    HEADER.pack_into(batch, 0, base_offset, length, leader_epoch, MAGIC, 0, *fields)
-    _CRC.pack_into(batch, _CRC_POSITION, crc32c(memoryview(batch)[CRC_START:]))
-    return batch
+    return _with_header(b"", base_offset, leader_epoch, fields)

@@ -6,6 +6,7 @@ value are a record's bytes in the log. Format 1 is the whole state, its keys dis
 a value says that the key is gone. Kinds of records that this program does not understand are kept like any other.
 """
 
+import functools
 import struct
 from collections.abc import Iterator
 from typing import Final
@@ -90,7 +91,13 @@ class CompactedLog:
 
 def encode_entry(key: bytes, value: bytes) -> bytes:
     """One key and its value."""
-    return b"".join((_SIZE.pack(len(key)), key, _SIZE.pack(len(value)), value))
+    return _entry_of(len(key), len(value)).pack(len(key), key, len(value), value)
+
+
+@functools.lru_cache(maxsize=256)
+def _entry_of(key_bytes: int, value_bytes: int) -> struct.Struct:
+    """Most keys and values have one of few sizes."""
+    return struct.Struct(f">I{key_bytes}sI{value_bytes}s")
 
 
 def decode_entry(entry: bytes) -> tuple[bytes, bytes]:

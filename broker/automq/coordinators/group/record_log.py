@@ -14,11 +14,10 @@ from typing import Final
 from automq.coordinators.group.checkpoint import CheckpointUnreadable, CompactedLog, payload_head
 from automq.coordinators.group.model import GroupStored, Record
 from automq.coordinators.group.ports import OffsetsPartition, WhenDurable
-from automq.coordinators.group.records import OffsetDecoder, RecordMalformed, encode
+from automq.coordinators.group.records import OffsetDecoder, OffsetEncoder, RecordMalformed
 from automq.ids import Offset
 from automq.protocol.errors import ApiError
-from automq.protocol.records import Record as LogRecord
-from automq.protocol.records import RecordBatch, build_batch, records_in
+from automq.protocol.records import RecordBatch, build_own_batch, records_in
 from automq.replicated.machine import LogFailed, LogFenced
 from automq.runtime.clock import Clock
 from automq.s3stream.model import BrokerFenced, StreamClosed, StreamError, StreamFenced
@@ -115,8 +114,9 @@ class PartitionRecordLog:
         """See RecordLog. What does not fit in one batch becomes several: all of them durable, or the log has failed."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._failure is None:
+            encode = OffsetEncoder().encode
             pairs = [encode(record) for record in records]
-            size = sum(len(key) + len(value or b"") for key, value in pairs)
+            size = sum([len(key) + len(value or b"") for key, value in pairs])
             groups = [record.group_id for record in records if isinstance(record, GroupStored)]
             try:
                 position = self._append_batches(pairs)
@@ -144,7 +144,7 @@ class PartitionRecordLog:
                 count += 1
             batch, pairs = pairs[:count], pairs[count:]
             now_ms = self._clock.wall_ms()
-            data = build_batch([LogRecord(key=key, value=value, timestamp=now_ms) for key, value in batch])
+            data = build_own_batch(batch, timestamp=now_ms)
             position = self._partition.append(memoryview(data), internal=True).position
             for key, value in batch:
                 self._compacted.apply(key, value)

@@ -66,6 +66,42 @@ class OffsetDecoder:
         return OffsetStored(names[0], names[1], _PARTITION.unpack_from(key, len(key) - 4)[0], committed)
 
 
+class OffsetEncoder:
+    """Encodes the plainest offsets in a fraction of the time of `encode`; of those of one topic its names once."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, str] | None = None
+        self._prefix = b""
+        self._topic_id: uuid.UUID | None = None
+        self._raw_id = b""
+
+    def encode(self, record: Record) -> tuple[bytes, bytes | None]:
+        """As `encode`."""
+        if not isinstance(record, OffsetStored):
+            return encode(record)
+        names = record.group_id, record.topic
+        if names != self._names:
+            key = OffsetCommitKey(group=record.group_id, topic=record.topic, partition=0)
+            self._names, self._prefix = names, encode_versioned(key, OFFSET_KEY_VERSION)[: -_PARTITION.size]
+        committed = record.committed
+        value = None if committed is None else self._value(committed)
+        return self._prefix + _PARTITION.pack(record.partition), value
+
+    def _value(self, committed: CommittedOffset) -> bytes:
+        if committed.expire_ms is not None or committed.metadata:
+            return _encode_offset(committed)
+        epoch, topic_id = committed.leader_epoch, committed.topic_id
+        if epoch is None:
+            epoch = -1
+        if topic_id is not self._topic_id:
+            self._topic_id = topic_id
+            self._raw_id = b"" if topic_id is None or topic_id == ZERO_UUID else topic_id.bytes
+        offset, time_ms = committed.offset, committed.commit_ms
+        if not self._raw_id:
+            return _PLAIN_VALUE.pack(OFFSET_VALUE_VERSION, offset, epoch, 1, time_ms, 0)
+        return _VALUE_WITH_TOPIC.pack(OFFSET_VALUE_VERSION, offset, epoch, 1, time_ms, 1, 0, 16, self._raw_id)
+
+
 def _names_of(key: bytes) -> tuple[str, str] | None:
     """Group and topic of an offset's key; None for any other key."""
     if int.from_bytes(key[:2], signed=True) not in OFFSET_KEY_VERSIONS:

@@ -15,7 +15,7 @@ from automq.coordinators.group.model import (
     OffsetStored,
     Record,
 )
-from automq.coordinators.group.records import OffsetDecoder, RecordMalformed, decode, encode
+from automq.coordinators.group.records import OffsetDecoder, OffsetEncoder, RecordMalformed, decode, encode
 from automq.protocol.codec import encode_versioned
 from automq.protocol.messages.group_records import (
     GroupMetadataValue,
@@ -172,3 +172,30 @@ def test_whatever_a_key_and_a_value_are_both_decoders_say_the_same(key: bytes, v
             return "malformed"
 
     assert said(OffsetDecoder().decode) == said(decode)
+
+
+@given(
+    st.lists(
+        st.builds(
+            OffsetStored,
+            st.sampled_from(("g", "ä")),
+            st.sampled_from(("t", "märk", "t")),
+            st.integers(0, (1 << 31) - 1),
+            st.none()
+            | st.builds(
+                CommittedOffset,
+                offset=st.integers(-(1 << 63), (1 << 63) - 1),
+                leader_epoch=st.none() | st.integers(0, (1 << 31) - 1),
+                metadata=st.sampled_from(("", "", "märk", "m" * 127)),
+                commit_ms=st.integers(0, (1 << 63) - 1),
+                expire_ms=st.none() | st.integers(0, (1 << 63) - 1),
+                topic_id=st.none() | st.uuids() | st.just(uuid.UUID(int=0)),
+            ),
+        )
+        | st.sampled_from(list(EXAMPLES.values())),
+        max_size=6,
+    )
+)
+def test_encoder_of_many_writes_what_the_codec_writes(records: list[Record]) -> None:
+    encoder = OffsetEncoder()
+    assert [encoder.encode(record) for record in records] == [encode(record) for record in records]
