@@ -61,8 +61,9 @@ format: $(STAMP)  ## Format the code and apply safe lint fixes
 	$(BIN)/ruff format broker operator tests hatch_build.py
 	$(BIN)/ruff check --fix broker operator tests hatch_build.py
 
-sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, or one SEED=x with its trace; DAMAGE=1 for damaged clusters
-	$(BIN)/python -m tests.sim $(if $(DAMAGE),--damage) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seed-base $(SEED_BASE))
+sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, one broker and clusters of several (CLUSTER=1: these alone), or one SEED=x with its trace; DAMAGE=1 for damaged clusters
+	$(BIN)/python -m tests.sim $(if $(DAMAGE),--damage) $(if $(CLUSTER),--cluster) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seed-base $(SEED_BASE))
+	$(if $(SEED)$(DAMAGE)$(CLUSTER),,$(BIN)/python -m tests.sim --cluster --seeds $(SEEDS) --seed-base $(SEED_BASE))
 
 removed-rules: $(STAMP)  ## Find, for every rule, a seed that fails without it; rewrites the table in docs/simulation.md
 	$(BIN)/python -m tests.sim.removed_rules

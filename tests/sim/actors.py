@@ -134,6 +134,8 @@ class Producer:
                 self._client.forget_leader(self._topic, partition)
                 await asyncio.sleep(self._dice.uniform(0.1, 0.6))
                 continue
+            for sent in waiting:
+                sent.tries += 1
             answers = [connection.send(ApiKey.PRODUCE, 9, self._name, requests[id(sent)]) for sent in waiting]
             failed = False
             for sent, answer in zip(waiting, answers, strict=True):
@@ -163,7 +165,7 @@ class Producer:
     def _judge(self, sent: Sent, answer: PartitionProduceResponse, waiting: list[Sent], address: Address) -> bool:
         code = ErrorCode(answer.error_code)
         if code is ErrorCode.NONE:
-            self._history.acknowledge(sent, answer.base_offset)
+            self._history.acknowledge(sent, answer.base_offset, by=address)
             return True
         if code is ErrorCode.DUPLICATE_SEQUENCE_NUMBER:
             self._history.acknowledge(sent, None)
@@ -204,8 +206,11 @@ class Reader:
                 by_leader.setdefault(await self._client.leader(self._topic, partition), {})[partition] = offset
             before = sum(self.positions.values())
             for address, positions in by_leader.items():
+                epochs = {index: self._client.leader_epochs.get((self._topic, index), -1) for index in positions}
+                expected = {index: self._history.expect_high_watermark(index, epochs[index]) for index in positions}
                 for answer in await self._client.fetch_many(address, self._topic, positions, self.max_bytes):
-                    await self._take(answer)
+                    index = answer.partition_index
+                    await self._take(answer, epochs[index], expected[index])
             return sum(self.positions.values()) - before
         except CallFailed:
             pass
@@ -216,7 +221,7 @@ class Reader:
             self._client.forget_leader(self._topic, partition)
         return 0
 
-    async def _take(self, answer: PartitionData) -> None:
+    async def _take(self, answer: PartitionData, epoch: int, at_least: int) -> None:
         partition = answer.partition_index
         code = ErrorCode(answer.error_code)
         if code is ErrorCode.OFFSET_OUT_OF_RANGE:
@@ -224,7 +229,7 @@ class Reader:
             return
         if code is not ErrorCode.NONE:
             raise ErrorAnswered(code)
-        self._history.saw_high_watermark(partition, answer.high_watermark)
+        self._history.saw_high_watermark(partition, answer.high_watermark, epoch=epoch, at_least=at_least)
         try:
             for batch in parse_batches(answer.records or b""):
                 self.positions[partition] = self._history.read(
@@ -275,6 +280,7 @@ class Trimmer:
                     history=self._history,
                     what="DeleteRecords",
                 )
+                self._history.trimmed[self._partition] = target
 
     async def delete(self, offset: int) -> None:
         """Ask for it once. Raises CallFailed, ErrorAnswered."""

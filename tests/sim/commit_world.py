@@ -32,9 +32,9 @@ from automq.s3stream.model import (
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.upload.dead_log import lowest_missing
-from tests.support.cluster import SimClock
 from tests.support.faults import SimStore
 from tests.support.sim_loop import Process, SimLoop
+from tests.support.sim_platform import SimClock
 
 CLUSTER = ClusterId("simulated-cluster-0001")
 PORT = 9092

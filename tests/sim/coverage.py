@@ -199,9 +199,9 @@ BATCH_SEEDS = 25
 LARGE_BATCH_SEEDS = 200
 
 
-def watch() -> None:
+def watch(probes: Mapping[str, Callable[[Any], Any]] = PROBES) -> None:
     """Count from now on, in this process."""
-    for place, probe in PROBES.items():
+    for place, probe in probes.items():
         module_name, _, path = place.partition(":")
         owner: Any = importlib.import_module(module_name)
         *parents, name = path.split(".")
@@ -210,6 +210,11 @@ def watch() -> None:
         if name not in vars(owner):
             raise AttributeError(f"{place} is gone: correct tests/sim/coverage.py")
         setattr(owner, name, probe(getattr(owner, name)))
+
+
+def count(what: str, number: int = 1) -> None:
+    """One more of that."""
+    _COUNTS[what] += number
 
 
 def counts() -> dict[str, int]:
@@ -225,8 +230,10 @@ def missing(batch: Iterable[Mapping[str, int]], wanted: Iterable[str]) -> list[s
     return [what for what in wanted if not total[what]]
 
 
-def wanted_of(seeds: int) -> tuple[str, ...]:
+def wanted_of(
+    seeds: int, wanted: tuple[str, ...] = IN_EVERY_BATCH, wanted_of_many: tuple[str, ...] = IN_LARGE_BATCHES
+) -> tuple[str, ...]:
     """What a batch of so many seeds must have reached."""
     if seeds < BATCH_SEEDS:
         return ()
-    return IN_EVERY_BATCH + (IN_LARGE_BATCHES if seeds >= LARGE_BATCH_SEEDS else ())
+    return wanted + (wanted_of_many if seeds >= LARGE_BATCH_SEEDS else ())

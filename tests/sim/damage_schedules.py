@@ -16,9 +16,10 @@ from automq.server.repair import Named, parse_slot
 from automq.server.repairer import Repairer
 from tests.sim.broker_world import BrokerWorld, of
 from tests.sim.damage_world import REFUSALS, STOPS_WITHIN_S, Before, DamageWorld
-from tests.support.cluster import Incarnation, SimClock
+from tests.support.cluster import Incarnation
 from tests.support.faults import Fate, Operation
 from tests.support.sim_loop import Process
+from tests.support.sim_platform import SimClock
 
 
 async def ended(world: BrokerWorld, made: Incarnation, *, within_s: float = 30.0) -> Reason | None:

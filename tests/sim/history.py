@@ -35,6 +35,8 @@ class Sent:
     acknowledged_at: float = 0.0
     least_offset: int = 0
     """Everything below it was durable before the batch was sent."""
+    tries: int = 0
+    """How often it was sent."""
 
     @property
     def values(self) -> list[bytes]:
@@ -54,6 +56,8 @@ class History:
     high_watermarks: list[int] = field(default_factory=list)
     trims: list[int] = field(default_factory=list)
     """Up to where somebody has asked to delete: nothing below need exist."""
+    trimmed: list[int] = field(default_factory=list)
+    """Below it everything was deleted, and that was acknowledged."""
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     """Newest commit of a group that was acknowledged or seen."""
     is_stale: Callable[[tuple[str, int]], bool] = lambda address: False
@@ -65,6 +69,7 @@ class History:
         self.seen = [[] for _ in range(self.partitions)]
         self.high_watermarks = [0] * self.partitions
         self.trims = [0] * self.partitions
+        self.trimmed = [0] * self.partitions
 
     @property
     def acknowledged_records(self) -> int:
@@ -85,8 +90,8 @@ class History:
         lane.append(sent)
         return sent
 
-    def acknowledge(self, sent: Sent, offset: int | None) -> None:
-        """The broker says that the batch is there; without an offset it only says that it was there already."""
+    def acknowledge(self, sent: Sent, offset: int | None, *, by: tuple[str, int] | None = None) -> None:
+        """The broker at `by` says that the batch is there; without an offset it only says that it was there already."""
         if sent.acknowledged and None not in (offset, sent.offset) and offset != sent.offset:
             self.violation(f"{sent.lane} {sent.first}: acknowledged at {sent.offset} and at {offset}")
         if not sent.acknowledged:
@@ -106,8 +111,17 @@ class History:
         self._place(partition, batch.base_offset, names_of(batch), reader)
         return batch.end_offset
 
-    def saw_high_watermark(self, partition: int, offset: int) -> None:
-        """Offsets below it are durable."""
+    def expect_high_watermark(self, partition: int, epoch: int) -> int:
+        """What a leader of that epoch shows at least, when it is asked from now on."""
+        return 0
+
+    def saw_high_watermark(self, partition: int, offset: int, *, epoch: int = -1, at_least: int = 0) -> None:
+        """Offsets below it are durable: so says the leader at `epoch`; `at_least` was expected when it was asked."""
+        if offset < at_least:
+            self.violation(
+                f"high watermark regress: the leader at epoch {epoch} of partition {partition} shows {offset}; "
+                f"{at_least} was shown before it was asked"
+            )
         self.high_watermarks[partition] = max(self.high_watermarks[partition], offset)
 
     def commit(self, group: str, partition: int, offset: int) -> None:
@@ -144,6 +158,11 @@ def judge(history: History, *, starts: list[int], ends: list[int], logs: list[li
         if start > history.trims[partition]:
             history.violation(
                 f"partition {partition} begins at {start}; nobody deleted above {history.trims[partition]}"
+            )
+        if start < history.trimmed[partition]:
+            history.violation(
+                f"resurrect: partition {partition} begins at {start}; records below {history.trimmed[partition]} were "
+                "deleted"
             )
         if end < history.high_watermarks[partition]:
             seen = history.high_watermarks[partition]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-WALL_S_MAX = 120.0
+WALL_S_MAX = 600.0
 _CHUNK_BYTES = 1 << 16
 
 

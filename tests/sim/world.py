@@ -35,6 +35,7 @@ LIVENESS_S = 30.0
 # The group's members are gone after their session's end, which is a last write of its own.
 QUIET_GRACE_S = 3.0 + 2 * SESSION_MS / 1000
 QUIET_S = 10.0
+QUIET_TRIES = 4
 # What a seed has written is merged a second or so a job, two objects at a time at worst.
 COMPACTION_S = 120.0
 START_S = 60.0
@@ -67,6 +68,7 @@ class World:
     """The parts of one run."""
 
     acknowledged_min = ACKNOWLEDGED_MIN
+    probes = coverage.PROBES
 
     def __init__(self, seed: int | str) -> None:
         self.seed = seed
@@ -230,9 +232,13 @@ class World:
         except TimeoutError:
             cluster.violation(f"{LIVENESS_S} s after the last fault: {self.what_is_missing()}")
             return
-        judge(self.history, starts=starts, ends=ends, logs=logs)
+        self.judge(starts, ends, logs)
         if len(cluster.incarnations) != registrations:
             cluster.violation("a broker was started anew without a fault")
+
+    def judge(self, starts: list[int], ends: list[int], logs: list[list[bytes]]) -> None:
+        """What clients did and saw, against what is there."""
+        judge(self.history, starts=starts, ends=ends, logs=logs)
 
     async def _find_newest(self, admin: SimClient) -> None:
         """A process that does not know yet that it is over may still show what was there before."""
@@ -318,19 +324,34 @@ class World:
         grace_s += int(settings["automq.compaction.interval.ms"]) / 1000
         ended = self.loop.time()
         # Somebody may take over even now: a process that was started long ago and woke up late.
-        while self.loop.time() < max(ended, cluster.serving_since) + grace_s or cluster.is_compacting:
+        while self.loop.time() < max(ended, cluster.serving_since) + grace_s or self.is_busy:
             await asyncio.sleep(0.5)
             if self.loop.time() > max(ended, cluster.serving_since) + grace_s + COMPACTION_S:
-                cluster.violation(f"compaction does not end in {COMPACTION_S} s")
+                cluster.violation(f"compaction, or moving of partitions, does not end in {COMPACTION_S} s")
                 break
-        began = self.loop.time()
-        await asyncio.sleep(QUIET_S)
+        for _ in range(QUIET_TRIES):
+            began = self.loop.time()
+            await asyncio.sleep(QUIET_S)
+            if cluster.moved_at <= began:
+                break
+            # The balancer thought of something, once more: it must come to an end.
+            await asyncio.sleep(QUIET_GRACE_S)
         cluster.check_idle_since(began)
+        self.check_end()
+        cluster.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is still something to do without clients."""
+        return self.cluster.is_compacting
+
+    def check_end(self) -> None:
+        """Who serves in the end, and what lies in the bucket."""
+        cluster = self.cluster
         if len(cluster.serving) != 1:
             cluster.violation(f"{len(cluster.serving)} processes say that they serve")
         elif (broker := cluster.serving[0].broker) is not None and broker.image is not None:
             check_accounts(cluster, broker.image)
-        cluster.close()
 
 
 def draw_settings(dice: random.Random) -> dict[str, str]:
@@ -391,10 +412,14 @@ def logs_to(cluster: Cluster) -> Iterator[None]:
 
 def run_seed(seed: int | str) -> Outcome:
     """Run one seed to its end. Leaves the loop as it is: call it in a process that ends (`tests.sim.isolation`)."""
-    world = World(seed)
+    return run_to_end(World(seed))
+
+
+def run_to_end(world: World) -> Outcome:
+    """The same for a world that is made."""
     cluster = world.cluster
     apply_limits(world.sizes.limits)
-    coverage.watch()
+    coverage.watch(world.probes)
     memory.watch()
     with logs_to(cluster):
         try:
@@ -402,7 +427,7 @@ def run_seed(seed: int | str) -> Outcome:
         except RuntimeError as error:
             cluster.violation(f"{type(error).__name__}: {error}")
     return Outcome(
-        seed=seed,
+        seed=world.seed,
         violations=list(cluster.violations),
         fingerprint=cluster.fingerprint,
         simulated_s=world.loop.time(),

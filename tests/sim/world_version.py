@@ -11,17 +11,21 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 25
+VERSION = 28
 
 TESTS = pathlib.Path(__file__).parents[1]
 SOURCES = (
     "sim/accounting.py",
     "sim/actors.py",
     "sim/administrator.py",
+    "sim/cluster_history.py",
+    "sim/cluster_nemesis.py",
+    "sim/cluster_world.py",
     "sim/group.py",
     "sim/history.py",
     "sim/memory.py",
     "sim/nemesis.py",
+    "sim/operator.py",
     "sim/sizes.py",
     "sim/world.py",
     "support/batches.py",
@@ -31,6 +35,7 @@ SOURCES = (
     "support/faults.py",
     "support/network.py",
     "support/sim_loop.py",
+    "support/sim_platform.py",
 )
 """What a seed's story depends on, besides the product."""
 

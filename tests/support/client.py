@@ -144,9 +144,12 @@ class SimClient:
             return known
         made = ClientConnection()
         try:
-            await self._network.connect(*address, made)
+            async with asyncio.timeout(self.call_timeout_s):
+                await self._network.connect(*address, made)
         except ConnectionRefusedError as error:
             raise CallFailed(str(error)) from error
+        except TimeoutError as error:
+            raise CallFailed(f"no connection to {address} in {self.call_timeout_s} s") from error
         other = self._connections.get(address)
         if other is not None and not other.lost:
             made.close()

@@ -11,8 +11,6 @@ id: that is what a supervisor makes of a broker that is only slow. What the clus
 
 import asyncio
 import collections
-import contextvars
-import dataclasses
 import hashlib
 import logging
 import random
@@ -20,27 +18,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from automq.controller.model import ControllerSettings
 from automq.ids import ClusterId
-from automq.metadata.change import MetadataChange
 from automq.metadata.log_format import decode_slot, parse_slot_key, parse_snapshot_key, slot_key
-from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import ObjectsDeleted, ObjectsDestroyed
+from automq.metadata.records import BrokerFenced, ObjectsDeleted, ObjectsDestroyed, PartitionsMoving
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.objects.format import parse_object_key
-from automq.s3stream.settings import StorageSettings
-from automq.server import components, wiring
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
 from automq.server.platform import Platform
 from automq.server.roles import Roles, Surroundings
-from automq.server.setting import Address, Machine
-from automq.server.settings import Settings, build_settings
+from automq.server.setting import Machine
+from automq.server.settings import build_settings
 from tests.support.damage import Bucket
 from tests.support.faults import WRITES, Fate, Operation, ProcessStore, SimStore
-from tests.support.network import Listener, SimNetwork
+from tests.support.network import SimNetwork
 from tests.support.sim_loop import OWNER, Process, SimLoop
+from tests.support.sim_platform import TUNING, WALL_START_MS, LateRoles, ProcessNetwork, SimClock
 
 PORT = 9092
 HTTP_PORT = 9404
@@ -48,7 +42,6 @@ LINK_PORT = 9093
 TRACE_TAIL = 400
 # A write that takes longer than a slow one has been given up by its sender.
 LATE_S = 2.5
-WALL_START_MS = 1_700_000_000_000
 
 # Small everything: a seed must cost little, and limits that are never reached are never tested.
 SETTINGS: Mapping[str, str] = {
@@ -66,93 +59,6 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
-TUNING: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar(
-    "TUNING",
-    default={},  # noqa: B039 - never written to
-)
-"""Limits of controller and engine that are no settings, or not so low, for the processes of one cluster."""
-
-
-def tuned_controller_settings(settings: Settings) -> ControllerSettings:
-    """What the broker would give its controller, changed as the calling process's cluster wants it."""
-    return dataclasses.replace(wiring.controller_settings(settings), **TUNING.get().get("controller", {}))
-
-
-def tuned_storage_settings(settings: Settings) -> StorageSettings:
-    """The same for its storage engine."""
-    return dataclasses.replace(wiring.storage_settings(settings), **TUNING.get().get("storage", {}))
-
-
-components.controller_settings = tuned_controller_settings
-components.storage_settings = tuned_storage_settings
-
-
-class SimClock:
-    """One process's clock: wrong by some seconds, and a little too fast or slow."""
-
-    def __init__(self, loop: SimLoop, dice: random.Random) -> None:
-        self._loop = loop
-        self.skew_ms = dice.randint(-5000, 5000)
-        self._rate = dice.uniform(0.98, 1.02)
-        self._start = dice.uniform(0, 1e6)
-
-    def wall_ms(self) -> int:
-        return WALL_START_MS + self.skew_ms + int(self._loop.time() * 1000)
-
-    def monotonic(self) -> float:
-        return self._start + self._loop.time() * self._rate
-
-    def boottime(self) -> float:
-        return self.monotonic()
-
-
-class LateRoles(Roles):
-    """What a broker knows of what its controller publishes: the same changes in the same order, some time later."""
-
-    def __init__(self, around: Surroundings, *, lag_s: float) -> None:
-        super().__init__(around)
-        self._lag_s = lag_s
-        self._on_their_way: collections.deque[MetadataChange] = collections.deque()
-        self._context = contextvars.copy_context()
-
-    def _controllers_publisher(self) -> MetadataPublisher:
-        published = MetadataPublisher(self.metadata.image)
-        published.subscribe(self._on_change)
-        return published
-
-    def _on_change(self, change: MetadataChange) -> None:
-        self._on_their_way.append(change)
-        # In the broker's own context, whoever's turn it was.
-        asyncio.get_running_loop().call_later(self._lag_s, self._arrive, context=self._context)
-
-    def _arrive(self) -> None:
-        self.metadata.publish(self._on_their_way.popleft())
-
-
-class ProcessNetwork:
-    """The platform's network, for one process on a host of its own."""
-
-    def __init__(self, network: SimNetwork, process: Process) -> None:
-        self._network = network
-        self._process = process
-
-    def bind(self, address: Address) -> Listener:
-        try:
-            return self._network.bind(self._process, address.host, address.port)
-        except OSError as error:
-            raise Refused(Reason.ADDRESS_IN_USE, str(error)) from error
-
-    async def accept(self, bound: Listener, factory: Any) -> Listener:
-        bound.factory = factory
-        return bound
-
-    async def connect(self, address: Address, factory: Any) -> None:
-        await self._network.connect(address.host, address.port, factory())
-
-    async def serve_probes(self, bound: Listener, probes: Any) -> None:
-        """Nobody asks for metrics here."""
-
-
 @dataclass(slots=True, kw_only=True)
 class Incarnation:
     """One broker process from start to end."""
@@ -166,6 +72,9 @@ class Incarnation:
     expected: frozenset[Reason] = frozenset()
     reason: Reason | None = None
     fence_read_at: float | None = None
+    started_at: float = 0.0
+    over_at: float | None = None
+    """Since when nothing that it writes is expected any more: it was killed, has ended, or another has taken over."""
 
     @property
     def is_serving(self) -> bool:
@@ -205,6 +114,8 @@ class Cluster:
         self.events = 0
         self.serving_since = 0.0
         """When a process last began to serve."""
+        self.moved_at = 0.0
+        """When a partition last began to move from a broker to another."""
         self._states: dict[str, State] = {}
         self._hash = hashlib.blake2b(digest_size=8)
         self._creators: dict[str, Process] = {}
@@ -271,7 +182,11 @@ class Cluster:
             store=self.store.facade(process),
             clock=SimClock(self.loop, self.dice),
             expected=reasons,
+            started_at=self.loop.time(),
         )
+        for other in self.incarnations:
+            if other.node == node:
+                self._is_over(other)
         made.store.on_read = lambda key, data: self._on_read(made, key, data)
         self.incarnations.append(made)
         self._by_process[process] = made
@@ -310,7 +225,12 @@ class Cluster:
             self.violation(f"{name} ended because of a bug: {type(error).__name__}: {error}")
             logging.getLogger("tests.sim").exception("a broker ended because of a bug")
         made.ended = True
+        self._is_over(made)
         self.trace("end", name, made.reason)
+
+    def _is_over(self, made: Incarnation) -> None:
+        if made.over_at is None:
+            made.over_at = self.loop.time()
 
     def _roles(self, around: Surroundings) -> Roles:
         """As the tuning says: at once, late, or as if the controller were elsewhere, over the network."""
@@ -328,6 +248,7 @@ class Cluster:
 
     def kill(self, made: Incarnation) -> None:
         """SIGKILL."""
+        self._is_over(made)
         made.process.kill()
 
     @property
@@ -396,7 +317,11 @@ class Cluster:
     def landed_late(self, key: str) -> bool:
         """Whether what lies at `key` was put there when nobody expected it any more."""
         operation, landed_at = self._newest_write[key]
-        superseded = operation.process is not self._claimant and landed_at > self._claimed_at
+        if self._has_several_nodes:
+            over_at = self._by_process[operation.process].over_at
+            superseded = over_at is not None and landed_at > over_at
+        else:
+            superseded = operation.process is not self._claimant and landed_at > self._claimed_at
         came_again = operation.fate in (Fate.LATE, Fate.REPEATED)
         return came_again or superseded or landed_at - operation.sent_at > LATE_S
 
@@ -416,12 +341,26 @@ class Cluster:
             self._creators[operation.key] = operation.process
             if "/meta/log/" in operation.key and operation.body is not None:
                 self._slots[operation.key] = operation.body
+                if self._has_several_nodes:
+                    self._look_at_records(operation.key, operation.body)
             if "/meta/claims/" in operation.key:
                 self._claimant, self._claimed_at = operation.process, self.loop.time()
         if operation.name == "create" and operation.body is not None:
             self._check_same_bytes(operation, operation.body)
         if operation.name == "delete" and "/data/" in operation.key:
             self._check_unreferenced(operation.key)
+
+    def _look_at_records(self, key: str, body: bytes) -> None:
+        """A broker that is fenced, and that another one recovers, is over from now on, whether it knows or not."""
+        position = parse_slot_key(key)
+        assert position is not None
+        for record in decode_slot(ClusterId(key.partition("/")[0]), position, body).records:
+            if isinstance(record, PartitionsMoving):
+                self.moved_at = self.loop.time()
+            if isinstance(record, BrokerFenced) and record.recoverer_node != record.node:
+                for made in self.incarnations:
+                    if made.node == record.node:
+                        self._is_over(made)
 
     def _check_same_bytes(self, operation: Operation, body: bytes) -> None:
         """A data slot is asked again with the same bytes until its outcome is known."""

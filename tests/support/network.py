@@ -3,6 +3,10 @@
 Bytes arrive in order, later, in other pieces than they were sent in; or the connection breaks and what is on its way
 is lost. A transport keeps what it was given by reference until it has left, as a real one may: whoever recycles the
 memory before that sends garbage. A killed process breaks its connections; a paused one leaves them open and silent.
+
+Two processes may be cut off from each other, in one direction or in both: what is sent that way waits, ends of
+connections included, and arrives when the cut is healed, as TCP sends again what nobody has confirmed. A connection is
+made only where both directions work. The machine of a process may go away with it: then nobody is told.
 """
 
 import asyncio
@@ -12,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.sim_loop import OWNER, WORLD, Process, SimLoop
+from tests.support.sim_loop import OWNER, WORLD, Process, SimLoop, never
 
 HIGH_WATER_BYTES = 64 * 1024
 KERNEL_BYTES = 256 * 1024
@@ -58,6 +62,14 @@ class SimNetwork:
         self._least_s, self._most_s = least_s, most_s
         self._connections: dict[SimTransport, None] = {}
         self._next_port = 50_000
+        self._cuts: set[tuple[Process, Process]] = set()
+        """From whom nothing arrives at whom."""
+        self._slow_links: dict[tuple[Process, Process], float] = {}
+        self._held: list[tuple[SimTransport, Callable[[], None]]] = []
+        """What an end is to be told by its peer, from whom nothing arrives now."""
+        self._gone: dict[str, Process] = {}
+        """By host: processes whose machine went away with them."""
+        self._healed: asyncio.Event = asyncio.Event()
 
     def delay_s(self) -> float:
         """One way."""
@@ -65,6 +77,52 @@ class SimNetwork:
         if self.rates.slow and self._dice.random() < self.rates.slow:
             delay += self._dice.uniform(0.1, 2.0)
         return delay
+
+    # Cuts.
+
+    def cut(self, sender: Process, receiver: Process) -> None:
+        """From now on nothing that `sender` sends arrives at `receiver`."""
+        self._cuts.add((sender, receiver))
+
+    def heal(self) -> None:
+        """Everybody reaches everybody, as fast as ever: what has waited arrives."""
+        self._cuts.clear()
+        self._slow_links.clear()
+        held, self._held = self._held, []
+        for end, callback in held:
+            end.tell(callback)
+        for transport in list(self._connections):
+            transport.go_on()
+        self._healed.set()
+        self._healed = asyncio.Event()
+
+    def slow_down(self, sender: Process, receiver: Process, most_s: float) -> None:
+        """What `sender` sends to `receiver` takes up to so much longer from now on."""
+        self._slow_links[sender, receiver] = most_s
+
+    def lose_machine(self, process: Process) -> None:
+        """To be called before its kill: nobody hears that its connections end, nor that nobody listens there."""
+        for host, _port in [address for address, taken in self.listeners.items() if taken.process is process]:
+            self._gone[host] = process
+
+    def arrives(self, sender: Process | None, receiver: Process | None) -> bool:
+        """Whether what is sent that way arrives now."""
+        return not self._cuts or (sender, receiver) not in self._cuts
+
+    def travel_s(self, sender: Process | None, receiver: Process | None) -> float:
+        """One way between these."""
+        delay = self.delay_s()
+        if self._slow_links:
+            delay += self._dice.uniform(0, self._slow_links.get((sender, receiver), 0.0))  # type: ignore[arg-type]
+        return delay
+
+    def is_gone(self, process: Process | None) -> bool:
+        """Whether its machine went away with it."""
+        return process is not None and process in self._gone.values()
+
+    def hold_back(self, end: "SimTransport", callback: Callable[[], None]) -> None:
+        """`end` is told when its peer's words arrive again."""
+        self._held.append((end, callback))
 
     def bind(self, process: Process, host: str, port: int) -> Listener:
         """Take an address for `process`. Raises OSError when it is taken."""
@@ -79,12 +137,20 @@ class SimNetwork:
 
     async def connect(self, host: str, port: int, protocol: asyncio.BaseProtocol) -> "SimTransport":
         """A connection from the calling process. Raises ConnectionRefusedError."""
-        await asyncio.sleep(self.delay_s())
-        listener = self.listeners.get((host, port))
+        owner = OWNER.get()
+        while True:
+            await asyncio.sleep(self.delay_s())
+            listener = self.listeners.get((host, port))
+            if listener is not None and owner is not None and not self._connects(owner, listener.process):
+                await self._healed.wait()
+                continue
+            if host in self._gone:
+                # Whoever calls knows for how long it waits.
+                await never()
+            break
         if listener is None or listener.factory is None:
             raise ConnectionRefusedError(f"{host}:{port} refuses connections")
         self._next_port += 1
-        owner = OWNER.get()
         near = SimTransport(self, owner, protocol, peername=(host, port), sockname=("client", self._next_port))
         far = SimTransport(self, listener.process, None, peername=("client", self._next_port), sockname=(host, port))
         far.is_server = True
@@ -96,6 +162,9 @@ class SimNetwork:
         listener.process.call_soon(far.accept, listener.factory)
         protocol.connection_made(near)
         return near
+
+    def _connects(self, caller: Process, called: Process) -> bool:
+        return self.arrives(caller, called) and self.arrives(called, caller)
 
     def reset(self, process: Process | None = None) -> int:
         """Break every connection (of `process`); returns how many."""
@@ -198,14 +267,14 @@ class SimTransport(asyncio.Transport):
             self._closing = True
             if not self._outgoing:
                 self._call_own(self._end, None)
-                self._later(self.peer.on_peer_closed)
+                self.peer.tell(self.peer.on_peer_closed)
 
     def abort(self) -> None:
         self._drop()
         if not self._lost:
             self._closing = True
             self._call_own(self._end, None)
-            self._later(self.peer.on_reset)
+            self.peer.tell(self.peer.on_reset)
 
     # What the network calls, in the world.
 
@@ -215,7 +284,20 @@ class SimTransport(asyncio.Transport):
         if not self._lost:
             self._lost = self._closing = True
             self.network.forget(self)
-            self._later(self.peer.on_reset)
+            if not self.network.is_gone(self.process):
+                self.peer.tell(self.peer.on_reset)
+
+    def tell(self, callback: Callable[[], None]) -> None:
+        """`callback`, one of this end's, is called when its peer's words arrive here."""
+        network = self.network
+        if network.arrives(self.peer.process, self.process):
+            network.loop.call_later(network.travel_s(self.peer.process, self.process), callback, context=WORLD)
+        else:
+            network.hold_back(self, callback)
+
+    def go_on(self) -> None:
+        """A cut is healed: what waits is sent again."""
+        self._send_off()
 
     def break_off(self) -> None:
         """A fault: both ends lose the connection and everything on its way."""
@@ -247,7 +329,8 @@ class SimTransport(asyncio.Transport):
     def _send_off(self) -> None:
         if self._outgoing and not self._leaving:
             self._leaving = True
-            self._later(self._leave)
+            travel_s = self.network.travel_s(self.process, self.peer.process)
+            self.network.loop.call_later(travel_s, self._leave, context=WORLD)
 
     def _leave(self) -> None:
         """Bytes have left the sender and arrive: only now are they looked at."""
@@ -255,6 +338,8 @@ class SimTransport(asyncio.Transport):
         peer, network = self.peer, self.network
         if not self._outgoing or peer._lost:
             self._drop()
+            return
+        if not network.arrives(self.process, peer.process):
             return
         if network.rates.reset and network._dice.random() < network.rates.reset:
             network.trace("net", self._name(), "reset")
@@ -280,7 +365,7 @@ class SimTransport(asyncio.Transport):
             self._send_off()
         elif self._closing and not self._lost:
             self._call_own(self._end, None)
-            self._later(peer.on_peer_closed)
+            peer.tell(peer.on_peer_closed)
 
     # What runs in the owning process.
 

@@ -10,6 +10,7 @@ from automq.s3stream.ports import ObjectStorage
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused
 from automq.server.platform import Platform
+from automq.server.roles import Roles, Surroundings
 from automq.server.setting import Address, Machine
 from automq.server.settings import Settings, build_settings
 from tests.support.link_wire import connect_in_memory
@@ -81,7 +82,13 @@ def quiet_settings(**texts: str) -> Settings:
 
 
 def quiet_broker(
-    store: ObjectStorage, *, seed: int = 1, network: QuietNetwork | None = None, boot_id: str = "", **texts: str
+    store: ObjectStorage,
+    *,
+    seed: int = 1,
+    network: QuietNetwork | None = None,
+    boot_id: str = "",
+    roles: Callable[[Surroundings], Roles] = Roles,
+    **texts: str,
 ) -> Broker:
     """A broker on `store`, with a network of its own unless one is given."""
     platform = Platform(
@@ -89,6 +96,7 @@ def quiet_broker(
         entropy=SeededEntropy(seed),
         workers=InlineWorkers(),
         boot_id=boot_id,
+        roles=roles,
         network=network or QuietNetwork(),
         open_store=lambda _settings, _metrics: store,
     )

@@ -239,11 +239,13 @@ class RemoteLink:
             return self._connection
         if self._connecting is None or self._connecting.done():
             self._connecting = self._tasks.spawn(self._connect(), name="connect to the controller")
+        # Whoever wakes first may already try again, by another task.
+        connecting = self._connecting
         # Not awaited directly: a cancelled caller must not cancel it for others.
-        await asyncio.wait([self._connecting])
-        if self._connecting.cancelled():
+        await asyncio.wait([connecting])
+        if connecting.cancelled():
             raise NotController("the link was closed")
-        found: _Connection | NotController = self._connecting.result()
+        found: _Connection | NotController = connecting.result()
         if isinstance(found, NotController):
             raise found
         return found

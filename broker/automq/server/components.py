@@ -19,6 +19,7 @@ from automq.ids import BrokerEpoch, ClusterId
 from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.claim import ClaimantAddress
 from automq.metadata.cluster import OpenedCluster
+from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.records import Endpoint
 from automq.partition.content_worker import ContentWorker
@@ -109,6 +110,8 @@ class Components:
         self.metadata = self.roles.metadata
         """What this broker knows: it may be behind what the controller has published."""
         self.client = ControllerClient(self.roles.link, self.metadata, on_behind=self.roles.notify)
+        # The store itself tells of its outcomes.
+        self._patience = Patience(entropy=platform.entropy, on_store=lambda _error: None)
         self.storage: Storage | None = None
         self.partitions: PartitionManager | None = None
         self.groups: GroupCoordinator | None = None
@@ -169,12 +172,13 @@ class Components:
         await self.roles.start(opened)
 
     async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
-        """A new incarnation of this node."""
-        registration = await self.client.register_broker(
-            self.node,
-            rack=self._settings.node.rack,
-            endpoints=endpoints,
-            incarnation=self._platform.entropy.token(INCARNATION_BYTES),
+        """A new incarnation of this node, however long there is no controller."""
+        # Drawn once: by it a repeat is recognised.
+        incarnation = self._platform.entropy.token(INCARNATION_BYTES)
+        registration = await self._patience.retry_forever(
+            lambda: self.client.register_broker(
+                self.node, rack=self._settings.node.rack, endpoints=endpoints, incarnation=incarnation
+            )
         )
         self.epoch = registration.epoch
         self.metadata.subscribe(self._on_brokers, to=(Aspect.BROKERS,))
@@ -215,7 +219,7 @@ class Components:
         for wal in registration.wals:
             if wal.node == self.node:
                 await self.recovery.recover(wal)
-        await self.client.open_streams(self.node, registration.epoch)
+        await self._patience.retry_forever(lambda: self.client.open_streams(self.node, registration.epoch))
 
     async def open(self) -> KafkaServer:
         """Open partitions and groups; who serves connections from now on."""

@@ -352,3 +352,18 @@ async def test_closing_answers_everybody(ends: Ends) -> None:
         await asking
     with pytest.raises(NotController, match="closed"):
         await ends.link.ask(REGISTER)
+
+
+async def test_a_caller_that_asks_again_at_once_spoils_nothing_for_one_that_waits(ends: Ends) -> None:
+    async def ask_twice() -> None:
+        for _ in range(2):
+            with pytest.raises(NotController, match="cannot be reached"):
+                await ends.link.ask(REGISTER)
+
+    async def ask_once() -> None:
+        with pytest.raises(NotController, match="cannot be reached"):
+            await ends.link.ask(REGISTER)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ask_twice())
+        group.create_task(ask_once())

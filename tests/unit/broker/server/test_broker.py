@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from automq.controller.link import Answer, ControllerLink, Leader
+from automq.controller.requests import OpenStreams, RegisterBroker, Request
 from automq.s3stream.model import DataMissing, FencedBy
-from automq.s3stream.ports import ObjectStorage, StoreUnavailable
+from automq.s3stream.ports import NotController, ObjectStorage, StoreUnavailable
 from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
 from automq.server.refusals import FENCED_BY
+from automq.server.roles import Roles, Surroundings
 from tests.support.quiet_platform import QuietNetwork, quiet_broker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
@@ -251,3 +254,37 @@ async def test_restart_keeps_the_cluster() -> None:
 
     assert found[0] is not None
     assert found[0] == found[1]
+
+
+class AwayAtFirst:
+    """A `ControllerLink` whose controller is away when anything is asked for the first time."""
+
+    def __init__(self, link: ControllerLink) -> None:
+        self._link = link
+        self.refused: list[type[Request]] = []
+
+    @property
+    def leader(self) -> Leader | None:
+        return self._link.leader
+
+    async def ask(self, request: Request) -> Answer:
+        if type(request) not in self.refused:
+            self.refused.append(type(request))
+            raise NotController("nobody is the controller now (simulated)")
+        return await self._link.ask(request)
+
+
+async def test_a_broker_starts_however_long_there_is_no_controller() -> None:
+    """It ended as by a bug: the controller had died between two of the broker's questions."""
+    links: list[AwayAtFirst] = []
+
+    class AwayRoles(Roles):
+        def __init__(self, around: Surroundings) -> None:
+            super().__init__(around)
+            links.append(AwayAtFirst(self.link))
+            self.link = links[0]
+
+    async with running(quiet_broker(MemoryStore(), roles=AwayRoles)) as one:
+        await one.until(State.SERVING)
+
+    assert {RegisterBroker, OpenStreams} <= set(links[0].refused)
