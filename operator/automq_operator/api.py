@@ -4,7 +4,8 @@ These models are the source of `crds/automqclusters.automq.io.yaml` (see `crd`) 
 that is accepted means something; a field's description is what `kubectl explain` shows.
 """
 
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -393,6 +394,7 @@ class BrokerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     node: Annotated[str, Meta(description="Node that it runs on.")] | None = None
     state: Annotated[str, Meta(description="State of its /readyz, or Missing, Pending, Unreachable.")] = "Missing"
     reason: Annotated[str, Meta(description="Reason of its /readyz or of its last end.")] | None = None
+    leaders: Annotated[int, Meta(description="Partitions that it leads.")] | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -415,7 +417,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     brokers: Annotated[list[BrokerStatus], Meta(description="The brokers, by id.")] = []
     conditions: Annotated[
         list[Condition],
-        Meta(description="Ready, StorageReady, Progressing, Paused, and AutoscalingActive where asked for."),
+        Meta(
+            description="Ready, StorageReady, Progressing, ScalingSettled, Paused; AutoscalingActive where asked for."
+        ),
     ] = []
 
 
@@ -427,6 +431,14 @@ def parse_spec(raw: object) -> Spec:
 def parse_status(raw: object) -> Status:
     """The status as the API server stores it; unknown fields of other versions are passed over."""
     return msgspec.convert(raw or {}, Status)
+
+
+def inside_port(raw: Mapping[str, Any]) -> int:
+    """The port of brokers for clients inside the Kubernetes cluster, of a spec that may not parse."""
+    for listener in raw.get("listeners") or []:
+        if listener.get("type", "Internal") == "Internal" and isinstance(listener.get("port"), int):
+            return int(listener["port"])
+    return Spec(storage=Storage(bucket="none")).listeners[0].port
 
 
 def to_yaml_dict(model: msgspec.Struct) -> dict[str, object]:

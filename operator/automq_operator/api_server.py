@@ -64,9 +64,13 @@ class ApiServer:
         """Another replica leads from now on: nothing of a cluster is written any more, whatever is still under way."""
         self._fenced = True
 
-    def _count_write(self, what: str) -> None:
+    def check_leading(self, what: str) -> None:
+        """Raises ApiError once another replica leads: nothing is changed any more, on whichever way."""
         if self._fenced:
             raise ApiError(status=0, message="this replica no longer leads", what=what)
+
+    def _count_write(self, what: str) -> None:
+        self.check_leading(what)
         self.writes += 1
 
     async def close(self) -> None:
@@ -102,6 +106,15 @@ class ApiServer:
         metadata = body["metadata"]
         patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": list(finalizers)}}
         path = f"{_path(body['kind'], metadata['namespace'])}/{metadata['name']}"
+        return await self._request("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
+    async def set_labels(
+        self, kind: str, namespace: str, name: str, *, uid: str, labels: Mapping[str, str | None]
+    ) -> Manifest:
+        """Set labels, or take those away that are None; of exactly this object, refused (409) where it is another."""
+        self._count_write("set labels")
+        patch = {"metadata": {"uid": uid, "labels": dict(labels)}}
+        path = f"{_path(kind, namespace)}/{name}"
         return await self._request("PATCH", path, body=patch, content_type="application/merge-patch+json")
 
     async def create(self, manifest: Manifest) -> None:

@@ -1,8 +1,9 @@
 """Pure: which of the disruptions that planners want may happen now.
 
-At most one a pass. A voluntary one waits until every other broker serves; one of a broker that does not serve anyway
-takes nothing away and only waits for pods that are just ending. A forced one waits until the broker that was replaced
-before it serves, or has had its time, and for the operator's own budget over all clusters.
+At most one a pass. A voluntary one waits until every other broker serves and is given partitions again after its own
+restart; one of a broker that does not serve anyway takes nothing away and only waits for pods that are just ending. A
+forced one waits until the broker that was replaced before it serves, or has had its time, and for the operator's own
+budget over all clusters.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ def allowed(view: View, wanted: Sequence[Disruption]) -> Disruption | None:
             if any(item for item in wanted if not item.voluntary):
                 return None
             blocked = any(_ending(broker) for broker in others) or (
-                not disruption.broken and any(not broker.serving for broker in others)
+                not disruption.broken and any(not broker.serving or _to_be_filled(broker, view) for broker in others)
             )
         else:
             blocked = not view.permits.may_replace or any(_on_its_way(broker, view) for broker in others)
@@ -31,6 +32,11 @@ def allowed(view: View, wanted: Sequence[Disruption]) -> Disruption | None:
 
 def _ending(broker: Broker) -> bool:
     return broker.pod is not None and broker.pod.deleting
+
+
+def _to_be_filled(broker: Broker, view: View) -> bool:
+    """It was emptied for its restart and is not given anything yet."""
+    return broker.draining and broker.id < view.cluster.spec.replicas and broker.id not in view.cluster.drain
 
 
 def _on_its_way(broker: Broker, view: View) -> bool:

@@ -25,6 +25,8 @@ class Cluster:
     """Text of the annotation that asks for a restart; empty when there was none ever."""
     asked_to_pause: bool = False
     """By annotation."""
+    drain: frozenset[int] = frozenset()
+    """Ids of brokers that people want empty, by annotation."""
     pull_secrets: tuple[str, ...] = ()
     """The operator's own for the registry, for the brokers as well."""
     operator_namespace: str = ""
@@ -46,6 +48,11 @@ class Cluster:
     def prefix(self) -> str:
         """The folder in the bucket."""
         return self.spec.storage.prefix or f"{self.namespace}/{self.name}"
+
+    @property
+    def inside_port(self) -> int:
+        """Where brokers serve clients inside the Kubernetes cluster, the operator among them."""
+        return next(listener.port for listener in self.spec.listeners if listener.type == "Internal")
 
     @property
     def store_uri(self) -> str:
@@ -89,6 +96,12 @@ def parse(
         default_image=default_image,
         restart=annotations.get(naming.RESTART_ANNOTATION, ""),
         asked_to_pause=annotations.get(naming.PAUSED_ANNOTATION) == "true",
+        drain=_ids(annotations.get(naming.DRAIN_ANNOTATION, "")),
         pull_secrets=pull_secrets,
         operator_namespace=operator_namespace,
     )
+
+
+def _ids(text: str) -> frozenset[int]:
+    """Ids between commas; what is none is nobody's."""
+    return frozenset(int(part) for part in (item.strip() for item in text.split(",")) if part.isdecimal())

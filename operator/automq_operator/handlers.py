@@ -13,6 +13,7 @@ from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import INDEXED_KINDS, Cache, index_name, kept, place
 from automq_operator.catalogue import CLUSTER, RESOURCES
 from automq_operator.fleet import Fleet
+from automq_operator.kafka_admin import KafkaAdmin
 from automq_operator.kinds import KINDS, RESOURCE_KINDS, WATCHED_KINDS
 from automq_operator.loop import ClusterLoop, Tools
 from automq_operator.observer import Observer
@@ -50,6 +51,7 @@ class Operator:
             emit_event=self._recorder.emit_event,
             limits=Limits(node_lost_s=settings.node_lost_s, erase_s=settings.erase_s),
             default_image=settings.default_image,
+            admin=KafkaAdmin(),
             pull_secrets=settings.pull_secrets,
             operator_namespace=settings.own_namespace,
         )

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +18,7 @@ from automq_operator.ages import AGE_MAX_S
 from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache, Manifest
 from automq_operator.fleet import Fleet
+from automq_operator.kafka_admin import AdminFailed, KafkaAdmin
 from automq_operator.observed import ObjectKey, Observed, owned_by
 from automq_operator.observer import Observer
 from automq_operator.outcomes import Outcomes
@@ -27,9 +28,12 @@ from automq_operator.plan import (
     DeleteObject,
     DeletePod,
     DeletionPlan,
+    LabelPod,
     Limits,
     Note,
     Permits,
+    SetDraining,
+    Unregister,
     digest_of,
     key_of,
     may_try,
@@ -39,6 +43,7 @@ from automq_operator.resource import Resource
 from automq_operator.resources.config import digest
 from automq_operator.status import conditions
 from automq_operator.verdict import Verdict
+from automq_operator.view import SERVING
 from automq_operator.wording import message, refusal_note
 
 log = logging.getLogger(__name__)
@@ -53,6 +58,8 @@ BUSY_S: Final = 1.0
 """A cluster on which something is under way is looked at this often."""
 DELETION_S: Final = 2.0
 FAILURE_MAX_S: Final = 30.0
+REGISTERED_TRIES: Final = 3
+"""Brokers that are asked, one after the other, who is known to the cluster."""
 PASS_MAX_S: Final = 60.0
 """A pass that takes longer is given up: its requests and probes have deadlines of their own, far below."""
 
@@ -72,6 +79,7 @@ class Tools:
     emit_event: EmitEvent
     limits: Limits
     default_image: str
+    admin: KafkaAdmin
     pull_secrets: tuple[str, ...] = ()
     operator_namespace: str = ""
 
@@ -107,6 +115,8 @@ class ClusterLoop:
         self._last: tuple[object, ...] = ()
         """What the last decision was made from, if nothing is under way since."""
         self._decided_at = 0.0
+        self._registered: Mapping[int, bool] | None = None
+        self._registered_at = -RESYNC_S
         self._released = ""
         """uid of the resource whose finalizer we took off: the watch may show it with it for a while."""
 
@@ -198,7 +208,7 @@ class ClusterLoop:
             return await self._deletion_pass(body)
         await self._keep_finalizer(body)
         now = runtime.monotonic()
-        observed = await self._observe(now)
+        observed = await self._with_registered(await self._observe(now), body, now)
         permits = self._tools.fleet.permits(self._key, now)
         seen = (body["metadata"].get("resourceVersion"), observed, permits)
         if seen == self._last and now - self._decided_at < RESYNC_S:
@@ -240,6 +250,23 @@ class ClusterLoop:
         return await self._tools.observer.observe(
             *self._key, refused=self._outcomes.refused(now), drifted=drifted, strangers=self._strangers
         )
+
+    async def _with_registered(self, observed: Observed, body: Manifest, now: float) -> Observed:
+        """Who is known to the Kafka cluster: asked while something is under way, else now and then."""
+        if self._last and now - self._registered_at < RESYNC_S:
+            return replace(observed, registered=self._registered)
+        through = [
+            (pod.address, api.inside_port(body["spec"]))
+            for pod in observed.pods
+            if pod.address and pod.readyz is not None and pod.readyz.state == SERVING
+        ]
+        if through:
+            try:
+                self._registered = await self._tools.admin.brokers(through[:REGISTERED_TRIES])
+                self._registered_at = now
+            except AdminFailed as error:
+                log.info("%s/%s: its brokers are not listed: %s", self._namespace, self._name, error)
+        return replace(observed, registered=self._registered)
 
     def _ours(self, key: ObjectKey, live: Manifest) -> tuple[str, str]:
         version = live["metadata"].get("resourceVersion") or ""
@@ -283,7 +310,7 @@ class ClusterLoop:
             key = key_of(action)
             try:
                 await self._act(action)
-            except ApiError as error:
+            except (ApiError, AdminFailed) as error:
                 failed = True
                 self._did_not(key, digest_of(action), error)
             else:
@@ -291,8 +318,8 @@ class ClusterLoop:
                 forced = forced or (isinstance(action, DeletePod) and action.force)
         return Carried(forced=forced, failed=failed)
 
-    def _did_not(self, key: ObjectKey, digest: str, error: ApiError) -> None:
-        """The API server did not do something: the next pass knows, and reports it."""
+    def _did_not(self, key: ObjectKey, digest: str, error: ApiError | AdminFailed) -> None:
+        """The API server, or a broker, did not do something: the next pass knows, and reports it."""
         telemetry.REFUSED.labels(key[0], str(error.status)).inc()
         log.warning("%s/%s: %s", self._namespace, self._name, error)
         self._outcomes.failed(
@@ -313,6 +340,17 @@ class ClusterLoop:
                 await self._delete("Pod", name, uid, grace_s=0 if force else None)
             case DeleteObject(kind=kind, name=name, uid=uid, foreground=foreground):
                 await self._delete(kind, name, uid, foreground=foreground)
+            case LabelPod(name=name, uid=uid, draining=draining):
+                label = {naming.DRAINING_LABEL: "true" if draining else None}
+                live = await self._tools.server.set_labels("Pod", self._namespace, name, uid=uid, labels=label)
+                self._tools.cache.wrote("Pod", live)
+            case SetDraining(broker=broker, on=on, through=through):
+                self._tools.server.check_leading("drain a broker")
+                await self._tools.admin.set_draining(through, broker, on=on)
+            case Unregister(broker=broker, through=through):
+                self._tools.server.check_leading("unregister a broker")
+                await self._tools.admin.unregister(through, broker)
+                self._registered_at = -RESYNC_S
 
     async def _apply_child(self, manifest: Manifest, uid: str | None) -> None:
         kind, name = key = manifest["kind"], manifest["metadata"]["name"]

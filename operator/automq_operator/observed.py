@@ -25,6 +25,15 @@ class Readyz(msgspec.Struct, frozen=True, rename="camel"):
     version: str | None = None
     advertised: dict[str, str] | None = None
     """What clients are told, by listener, as HOST:PORT. Older releases do not say."""
+    broker_epoch: int | None = None
+    """Of this incarnation, once it is registered."""
+    led_partitions: int | None = None
+    draining: bool = False
+    """The cluster's metadata say that it is to be emptied, as this broker's own image shows."""
+    empty: bool = False
+    """It is to go and has nothing that would be missed."""
+    not_empty: str | None = None
+    """Why it is not empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +58,10 @@ class Pod:
     scheduled: bool
     running: bool
     """The container's process runs."""
+    address: str | None = None
+    """Of the pod."""
+    labelled_draining: bool = False
+    """Autoscalers do not count it."""
     asked: bool = False
     """The operator asked for its /readyz."""
     readyz: Readyz | None = None
@@ -56,6 +69,8 @@ class Pod:
     """Seconds since the operator first asked without an answer; 0 when it answers."""
     seen_s: float = 0.0
     """Seconds since the operator first saw this pod."""
+    draining_s: float = 0.0
+    """Seconds since the operator first heard that it is being emptied; 0 when it is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +125,8 @@ class Observed:
     """What the actions of earlier passes came to, as long as that still stands."""
     drifted: frozenset[ObjectKey] = frozenset()
     """Children of which another has changed a field that is ours since we applied it."""
+    registered: Mapping[int, bool] | None = None
+    """Brokers that the Kafka cluster knows, each with whether it is fenced; None when none of them was heard."""
 
     def get(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """A live object, whoever owns it."""

@@ -114,10 +114,13 @@ class Observer:
             last_words=_last_words(container),
             scheduled=conditions.get("PodScheduled") == "True",
             running=running,
+            address=str(address) if address else None,
+            labelled_draining=(metadata.get("labels") or {}).get(naming.DRAINING_LABEL) == "true",
             asked=asked,
             readyz=readyz,
             silent_s=self._ages.age_s(("silent", uid), now, holds=asked and readyz is None),
             seen_s=self._ages.age_s(("seen", uid), now),
+            draining_s=self._ages.age_s(("draining", uid), now, holds=readyz is not None and readyz.draining),
         )
 
     async def readyz(self, address: str) -> Readyz | None:
@@ -137,7 +140,7 @@ class Observer:
 
     def forget_pods(self, alive: set[str]) -> None:
         """Keep no age of pods and nodes that are gone."""
-        kept: set[Any] = {(word, uid) for word in ("silent", "seen") for uid in alive}
+        kept: set[Any] = {(word, uid) for word in ("silent", "seen", "draining") for uid in alive}
         self._ages.forget_all_but(kept | {("node", node.name) for node in self._cache.nodes()})
 
 

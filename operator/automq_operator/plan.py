@@ -8,6 +8,9 @@ from automq_operator import api, naming
 from automq_operator.observed import ObjectKey, Refusal
 from automq_operator.reasons import Reason
 
+BROKER = "Broker"
+"""In the place of a kind: what was asked of the Kafka cluster about a broker."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apply:
@@ -40,7 +43,41 @@ class DeleteObject:
     """It stays, being deleted, until what it owns is gone."""
 
 
-Action = Apply | DeletePod | DeleteObject
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelPod:
+    """Have autoscalers count a pod, or not."""
+
+    name: str
+    uid: str
+    draining: bool
+
+
+Addresses = tuple[tuple[str, int], ...]
+"""Brokers that may be asked, as (host, port), in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDraining:
+    """Have a broker emptied, or end that; asked of the Kafka cluster."""
+
+    name: str
+    """Of its pod."""
+    broker: int
+    on: bool
+    through: Addresses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unregister:
+    """Have the Kafka cluster forget a broker that is gone."""
+
+    name: str
+    """Of the pod that it had."""
+    broker: int
+    through: Addresses
+
+
+Action = Apply | DeletePod | DeleteObject | LabelPod | SetDraining | Unregister
 
 
 def key_of(action: Action) -> ObjectKey:
@@ -48,8 +85,10 @@ def key_of(action: Action) -> ObjectKey:
     match action:
         case Apply(manifest=manifest):
             return manifest["kind"], manifest["metadata"]["name"]
-        case DeletePod(name=name):
+        case DeletePod(name=name) | LabelPod(name=name):
             return "Pod", name
+        case SetDraining(name=name) | Unregister(name=name):
+            return BROKER, name
         case DeleteObject(kind=kind, name=name):
             return kind, name
 
@@ -62,6 +101,12 @@ def digest_of(action: Action) -> str:
             return str(annotations.get(naming.APPLIED_ANNOTATION, ""))
         case DeletePod(uid=uid) | DeleteObject(uid=uid):
             return uid
+        case LabelPod(uid=uid, draining=draining):
+            return f"{uid} draining={draining}"
+        case SetDraining(on=on):
+            return f"draining={on}"
+        case Unregister():
+            return "unregister"
 
 
 def may_try(refused: Mapping[ObjectKey, Refusal], action: Action) -> bool:
@@ -168,6 +213,10 @@ class Limits:
     """A broker that was replaced has so long to serve before the next lost one is replaced."""
     silent_s: float = 10.0
     """A Ready pod whose broker has not answered the operator for so long is reported."""
+    drain_s: float = 60.0
+    """A restart waits so long for its broker to be emptied."""
+    joined_s: float = 60.0
+    """A broker that was just made has so long to get its share before scaling counts as settled without it."""
     address_s: float = 30.0
     """A broker that was just made is not restarted for the address of its load balancer."""
     erase_s: float = 600.0

@@ -12,6 +12,7 @@ class ConditionType(enum.StrEnum):
     PROGRESSING = "Progressing"
     PAUSED = "Paused"
     AUTOSCALING = "AutoscalingActive"
+    SCALING = "ScalingSettled"
 
 
 class Reason(enum.StrEnum):
@@ -50,6 +51,9 @@ class Reason(enum.StrEnum):
     MOST_NODES_NOT_READY = "MostNodesNotReady"
     NO_NODE_LEFT = "NoNodeLeft"
     SCALING_IN = "ScalingIn"
+    SCALING_OUT = "ScalingOut"
+    BALANCING = "Balancing"
+    DRAINING = "Draining"
     UPGRADE_PENDING = "UpgradePending"
     WAITING_FOR_NODE_PORT = "WaitingForNodePort"
     WAITING_FOR_LOAD_BALANCER = "WaitingForLoadBalancer"
@@ -74,7 +78,7 @@ STORE_REASONS: Final = frozenset({
     Reason.STORE_DAMAGED,
 })  # fmt: skip
 
-READY, STORAGE, PROGRESSING, PAUSED, AUTOSCALING = ConditionType
+READY, STORAGE, PROGRESSING, PAUSED, AUTOSCALING, SCALED = ConditionType
 
 MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (READY, Reason.SERVING): "Every wanted broker serves. Nothing to do.",
@@ -176,7 +180,21 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (
         PROGRESSING,
         Reason.SCALING_IN,
-    ): "Brokers beyond spec.replicas are there and hold data that nobody else serves yet.",
+    ): "Brokers beyond spec.replicas are emptied, each by its own word, and end then; the message says what each still "
+    "has. Raising replicas again ends it.",
+    (
+        PROGRESSING,
+        Reason.DRAINING,
+    ): "The annotation automq.io/drain names a broker, which is being emptied. Take it back to end that.",
+    (SCALED, Reason.SETTLED): "Every wanted broker serves and has its share, and no other is left. Nothing to do.",
+    (SCALED, Reason.SCALED_TO_ZERO): "spec.replicas is 0, and no broker runs.",
+    (SCALED, Reason.STOPPING): "spec.replicas is 0, and brokers still end. Wait.",
+    (
+        SCALED,
+        Reason.SCALING_IN,
+    ): "Brokers beyond spec.replicas are emptied, end, and are forgotten by the cluster. Wait; Progressing says more.",
+    (SCALED, Reason.SCALING_OUT): "Not every wanted broker serves yet; Ready says why where one is not well.",
+    (SCALED, Reason.BALANCING): "Partitions move to brokers that just came, or came back. Wait; it takes seconds.",
     (
         PROGRESSING,
         Reason.UPGRADE_PENDING,

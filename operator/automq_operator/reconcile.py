@@ -13,9 +13,10 @@ from automq_operator.budgets import allowed
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Observed
 from automq_operator.plan import Action, Limits, Note, Permits, Plan, Proposal, key_of, may_try
-from automq_operator.planners import children, lost, roll, scale
+from automq_operator.planners import children, drain, lost, roll, scale
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.scaling import autoscaling_verdicts
+from automq_operator.settling import scaling_verdict
 from automq_operator.status import (
     paused_verdict,
     progress_verdict,
@@ -27,9 +28,13 @@ from automq_operator.verdict import Verdict
 from automq_operator.view import View
 from automq_operator.wording import action_note
 
-NOBODY_DRAINED: Final[frozenset[int]] = frozenset()
 AT_REST: Final = (Reason.UPGRADE_PENDING, Reason.WAITING_FOR_LOAD_BALANCER)
 """Under way, and only others can move it."""
+_GOOD: Final = {
+    ConditionType.READY: "Ready",
+    ConditionType.STORAGE_READY: "StoreAvailable",
+    ConditionType.SCALING: "ScalingSettled",
+}
 WELL: Final = (Reason.SETTLED, Reason.PAUSED, *AT_REST)
 
 
@@ -37,36 +42,41 @@ def reconcile(
     cluster: Cluster, observed: Observed, *, now: str, limits: Limits, permits: Permits | None = None
 ) -> Plan:
     """One pass. `now` is an RFC 3339 time, used only for conditions that change."""
+    permits = permits or Permits()
     live = scale.live_replicas(observed, naming.workload(cluster.name), cluster.uid)
-    replicas = scale.replicas(wanted=cluster.spec.replicas, live=live, drained=NOBODY_DRAINED)
-    view = View(cluster, observed, limits=limits, permits=permits or Permits(), replicas=replicas)
+    before = View(cluster, observed, limits=limits, permits=permits, replicas=live)
+    replicas = scale.replicas(wanted=cluster.spec.replicas, live=live, drained=drain.drained(before))
+    view = View(cluster, observed, limits=limits, permits=permits, replicas=replicas)
     proposals = [planner(view) for planner in (children.plan, lost.plan, scale.plan, roll.plan)]
     paused = cluster.paused
-    merged = [] if paused else _merged(view, proposals)
+    chosen = allowed(view, [disruption for proposal in proposals for disruption in proposal.disruptions])
+    voluntary = chosen is not None and chosen.voluntary and drain.is_worth_it(view, chosen.broker)
+    restarting = chosen.broker if chosen is not None and voluntary else None
+    drains_first = restarting is not None and not drain.is_done(view, restarting)
+    proposals.append(drain.plan(view, restarting=restarting))
+    merged = [] if paused else [action for proposal in proposals for action in proposal.actions]
+    if chosen is not None and not drains_first and not paused:
+        merged.append(chosen.action)
     actions = [action for action in merged if may_try(observed.refused, action)]
     notes = [] if paused else _notes(proposals, actions)
     findings = [finding for proposal in proposals for finding in proposal.findings]
     progressing = progress_verdict(findings, paused=paused)
     storage = storage_verdict(view)
     ready = ready_verdict(view, storage)
-    verdicts = [ready, storage, progressing, paused_verdict(paused), *autoscaling_verdicts(view)]
+    scaling = scaling_verdict(view, restarting=restarting)
+    verdicts = [ready, storage, progressing, scaling, paused_verdict(paused), *autoscaling_verdicts(view)]
     return Plan(
         actions=actions,
-        notes=[*notes, *_news(cluster, [ready, storage])],
+        notes=[*notes, *_news(cluster, [ready, storage, scaling])],
         wanted=frozenset(map(key_of, merged)),
         status=report(view, verdicts, now=now),
-        converged=not actions and (not progressing.holds or progressing.reason in AT_REST),
+        converged=not actions
+        and (not progressing.holds or progressing.reason in AT_REST)
+        and (scaling.holds is not False or paused),
         well=(ready.holds is True or ready.reason is Reason.SCALED_TO_ZERO) and progressing.reason in WELL,
         pending=view.pending and not paused,
         moved_by=view.moved_by,
     )
-
-
-def _merged(view: View, proposals: Sequence[Proposal]) -> list[Action]:
-    actions = [action for proposal in proposals for action in proposal.actions]
-    disruptions = [disruption for proposal in proposals for disruption in proposal.disruptions]
-    chosen = allowed(view, disruptions)
-    return [*actions, chosen.action] if chosen is not None else actions
 
 
 def _notes(proposals: Sequence[Proposal], actions: Sequence[Action]) -> list[Note]:
@@ -86,7 +96,9 @@ def _news(cluster: Cluster, verdicts: list[Verdict]) -> list[Note]:
         first_guess = old is None and verdict.holds is not True
         if not changed or first_guess or verdict.holds is None:
             continue
-        good = "Ready" if verdict.type is ConditionType.READY else "StoreAvailable"
+        good = _GOOD[verdict.type]
+        if verdict.type is ConditionType.SCALING and not verdict.holds:
+            continue  # what it does is told when it is done
         text = f"{verdict.type}: {verdict.reason}: {verdict.message}"
         reason = good if verdict.holds else str(verdict.reason)
         notes.append(

@@ -23,10 +23,13 @@ def broker_status(broker: Broker) -> api.BrokerStatus:
     if pod is None:
         return api.BrokerStatus(id=broker.id, pod=broker.name)
     state = pod.readyz.state if pod.readyz else ("Unreachable" if pod.scheduled else "Pending")
+    if broker.draining:
+        state = "Draining"
     reason = (pod.readyz.reason if pod.readyz else None) or (
         pod.last_words[0] if pod.last_words and not pod.ready else None
     )
-    return api.BrokerStatus(id=broker.id, pod=pod.name, node=pod.node, state=state, reason=reason)
+    leaders = pod.readyz.led_partitions if pod.readyz else None
+    return api.BrokerStatus(id=broker.id, pod=pod.name, node=pod.node, state=state, reason=reason, leaders=leaders)
 
 
 def storage_verdict(view: View) -> Verdict:
@@ -121,7 +124,7 @@ def _why_not_serving(view: View) -> tuple[Reason, str]:
 PROGRESS_ORDER: Final = (
     Reason.REFUSED, Reason.NAME_CONFLICT, Reason.REPLACING, Reason.MOST_NODES_NOT_READY, Reason.NO_NODE_LEFT,
     Reason.WAITING_FOR_NODE_PORT, Reason.DEPLOYING, Reason.STARTING, Reason.ROLLING, Reason.SCALING_IN,
-    Reason.STOPPING,
+    Reason.STOPPING, Reason.DRAINING,
     Reason.UPGRADE_PENDING, Reason.WAITING_FOR_LOAD_BALANCER,
 )  # fmt: skip
 """The finding that names the condition's reason is the first of these; its message has all of them."""

@@ -48,6 +48,11 @@ class Broker:
         return pod.readyz.state == SERVING and (pod.ready or not kubelet_reachable)
 
     @property
+    def draining(self) -> bool:
+        """It is to be emptied, by its own word."""
+        return self.pod is not None and self.pod.readyz is not None and self.pod.readyz.draining
+
+    @property
     def broken(self) -> bool:
         """It does not serve, by its own word or the kubelet's. Silence of its /readyz alone is not a word."""
         return self.pod is not None and not self.serving

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from automq_operator.cluster import Cluster
 from automq_operator.observed import ObjectKey, Refusal
-from automq_operator.plan import Action, DeletePod, Finding, Note
+from automq_operator.plan import Action, DeletePod, Finding, Note, SetDraining
 from automq_operator.reasons import Reason
 
 MESSAGE_CHARACTERS_MAX: Final = 1024
@@ -59,7 +59,8 @@ _FINDINGS: Final[Mapping[Reason, Callable[[Finding], str]]] = {
     ),
     Reason.NO_NODE_LEFT: lambda it: f"the node of {_names(it.about)} is lost, and no other Ready node can take it",
     Reason.ROLLING: lambda it: f"{_names(it.about)} out of date",
-    Reason.SCALING_IN: lambda it: f"{_names(it.about)} not wanted any more and not drained",
+    Reason.SCALING_IN: lambda it: f"{_names(it.about)} not wanted any more",
+    Reason.DRAINING: lambda it: f"emptying {_names(it.about)}, as automq.io/drain asks",
     Reason.STARTING: lambda it: f"waiting for the StatefulSet to make {_names(it.about)}",
     Reason.SETTLED: lambda _: "everything is as the spec says",
     Reason.STOPPING: lambda it: f"stopping {_names(it.about)}",
@@ -80,6 +81,9 @@ def message(finding: Finding) -> str:
 
 def action_note(action: Action) -> Note | None:
     """The Event for an action that people want to know of."""
+    if isinstance(action, SetDraining):
+        text = f"emptying {action.name}" if action.on else f"{action.name} may be given partitions again"
+        return Note(reason="DrainingBroker" if action.on else "FillingBroker", message=text)
     if not isinstance(action, DeletePod):
         return None
     if action.why is Reason.REPLACING:

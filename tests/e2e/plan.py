@@ -19,8 +19,24 @@ STAGES: Final = (
                 serving.unchanged_cluster_causes_no_write,
                 brokers.killed_pod_is_serving_again,
                 cluster.three_brokers_are_one_cluster,
+                cluster.scale_out_gives_new_brokers_their_share,
+                cluster.scale_in_empties_brokers_first,
+                cluster.roll_costs_no_failed_send,
+                cluster.killed_broker_of_three_heals,
             ]
         ]
+    ),
+    Stage(
+        [
+            [
+                cluster.scale_in_that_is_taken_back_keeps_everybody,
+                cluster.operator_killed_in_a_drain_finishes_it,
+                cluster.bad_image_stops_at_the_first_broker,
+                cluster.drained_node_of_three_costs_no_failed_send,
+                cluster.three_brokers_at_zero_come_back,
+            ]
+        ],
+        short=False,
     ),
     Stage(
         [

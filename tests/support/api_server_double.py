@@ -17,6 +17,7 @@ from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import INDEXED_KINDS, Cache, index_name, kept, place
 from automq_operator.catalogue import CLUSTER
 from automq_operator.fleet import Fleet
+from automq_operator.kafka_admin import AdminFailed, KafkaAdmin
 from automq_operator.kinds import WATCHED_KINDS
 from automq_operator.loop import ClusterLoop, Tools
 from automq_operator.observed import Readyz
@@ -48,6 +49,7 @@ class MemoryServer:
         self.refuses: dict[tuple[str, str], ApiError] = {}
         """(verb, kind) -> what is answered."""
         self.delay_s = 0.0
+        self.fenced = False
         self.calls: list[str] = []
         self.writes = 0
         self._versions = 100
@@ -130,6 +132,23 @@ class MemoryServer:
         else:
             self.put(made)
         return copy.deepcopy(made)
+
+    def check_leading(self, what: str) -> None:
+        if self.fenced:
+            raise ApiError(status=0, message="this replica no longer leads", what=what)
+
+    async def set_labels(
+        self, kind: str, namespace: str, name: str, *, uid: str, labels: Mapping[str, str | None]
+    ) -> Mapping[str, Any]:
+        self.writes += 1
+        await self._answer("label", kind, name)
+        live = self.objects.get((kind, namespace, name))
+        if live is None or live["metadata"]["uid"] != uid:
+            raise ApiError(status=409, message="the UID in the precondition does not match", what="label")
+        made = copy.deepcopy(live)
+        kept = {**(made["metadata"].get("labels") or {}), **labels}
+        made["metadata"]["labels"] = {key: value for key, value in kept.items() if value is not None}
+        return copy.deepcopy(self.put(made))
 
     async def delete(self, kind: str, namespace: str, name: str, *, uid: str, **how: Any) -> Mapping[str, Any] | None:
         self.writes += 1
@@ -233,6 +252,33 @@ class DoubleObserver(Observer):
         return self.answers.get(address, SERVING)
 
 
+class MemoryKafka(KafkaAdmin):
+    """A Kafka cluster that does what it is asked, or fails with what a test says."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, bool] = {}
+        self.calls: list[tuple[str, int]] = []
+        self.listed = 0
+        self.fails: AdminFailed | None = None
+
+    async def set_draining(self, through: Sequence[tuple[str, int]], broker: int, *, on: bool) -> None:
+        self.calls.append(("drain" if on else "fill", broker))
+        if self.fails is not None:
+            raise self.fails
+
+    async def brokers(self, through: Sequence[tuple[str, int]]) -> Mapping[int, bool]:
+        self.listed += 1
+        if self.fails is not None:
+            raise self.fails
+        return dict(self.known)
+
+    async def unregister(self, through: Sequence[tuple[str, int]], broker: int) -> None:
+        self.calls.append(("unregister", broker))
+        if self.fails is not None:
+            raise self.fails
+        self.known.pop(broker, None)
+
+
 class Harness:
     """One operator's worth of loops over a memory server."""
 
@@ -243,6 +289,7 @@ class Harness:
         self.cache.bind(self.watches)
         self.observer = DoubleObserver(self.cache, self.server)
         self.health = Health()
+        self.kafka = MemoryKafka()
         self.told: list[Note] = []
         self.tools = Tools(
             server=cast(ApiServer, self.server),
@@ -253,6 +300,7 @@ class Harness:
             emit_event=lambda _, note: self.told.append(note),
             limits=limits or Limits(),
             default_image="automq:1",
+            admin=self.kafka,
         )
 
     def loop(self, name: str = "demo") -> ClusterLoop:

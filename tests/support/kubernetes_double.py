@@ -15,7 +15,7 @@ import msgspec
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal
-from automq_operator.plan import Action, Apply, DeleteObject, DeletePod
+from automq_operator.plan import Action, Apply, DeleteObject, DeletePod, LabelPod, SetDraining, Unregister
 from automq_operator.resources import workload
 
 UID = "11111111-2222-3333-4444-555555555555"
@@ -54,6 +54,13 @@ class World:
         self.unavailable_images: set[str] = set()
         self.silent: set[str] = set()
         """Pods whose brokers do not answer the operator."""
+        self.draining: set[int] = set()
+        """Brokers that the Kafka cluster is told to empty: kept in its metadata, whatever becomes of pods."""
+        self.stuck: set[int] = set()
+        """Brokers that cannot be emptied."""
+        self.registered: dict[int, bool] = {}
+        """Brokers that the Kafka cluster knows, each with whether it is fenced."""
+        self.asked_of_brokers: list[tuple[str, int]] = []
         self.drifted: set[ObjectKey] = set()
         self.refused: dict[ObjectKey, Refusal] = {}
         self.now = 0.0
@@ -74,6 +81,7 @@ class World:
             nodes={name: self._node_as_seen(node) for name, node in self.nodes.items()},
             refused=dict(self.refused),
             drifted=frozenset(self.drifted),
+            registered=dict(self.registered) or None,
         )
 
     def lose_watches(self) -> None:
@@ -94,10 +102,24 @@ class World:
 
     def _as_seen(self, pod: Pod) -> Pod:
         asked = pod.running and not pod.deleting
-        readyz = pod.readyz if asked and pod.name not in self.silent else None
+        readyz = self._occupied(pod) if asked and pod.name not in self.silent else None
         silent_s = self._age(f"silent {pod.uid}", asked and readyz is None)
         seen_s = self._age(f"seen {pod.uid}", True)
-        return dataclasses.replace(pod, asked=asked, readyz=readyz, silent_s=silent_s, seen_s=seen_s)
+        draining_s = self._age(f"draining {pod.uid}", readyz is not None and readyz.draining)
+        return dataclasses.replace(
+            pod, asked=asked, readyz=readyz, silent_s=silent_s, seen_s=seen_s, draining_s=draining_s
+        )
+
+    def _occupied(self, pod: Pod) -> Readyz | None:
+        """Its word, with what it leads: a broker that is told to give everything away has done so a moment later."""
+        said, node_id = pod.readyz, int(pod.name.rpartition("-")[2])
+        if said is None or said.state != "Serving":
+            return said
+        draining = node_id in self.draining
+        empty = draining and node_id not in self.stuck
+        why = None if empty else ("it leads 4 partitions" if draining else "it is not being drained")
+        led = 0 if empty else 4
+        return msgspec.structs.replace(said, draining=draining, empty=empty, not_empty=why, led_partitions=led)
 
     def _node_as_seen(self, node: Node) -> Node:
         return dataclasses.replace(node, not_ready_s=self._age(f"node {node.name}", not node.ready))
@@ -116,6 +138,17 @@ class World:
                 if name in self.pods and self.pods[name].uid == uid:
                     self.deleted_pods.append(name)
                     del self.pods[name]
+            case LabelPod(name=name, uid=uid, draining=draining):
+                if name in self.pods and self.pods[name].uid == uid:
+                    self.change_pod(name, labelled_draining=draining)
+            case SetDraining(broker=broker, on=on):
+                self.asked_of_brokers.append(("drain" if on else "fill", broker))
+                (self.draining.add if on else self.draining.discard)(broker)
+            case Unregister(broker=broker):
+                self.asked_of_brokers.append(("unregister", broker))
+                if self.registered.get(broker):
+                    del self.registered[broker]
+                    self.draining.discard(broker)
             case DeleteObject(kind=kind, name=name, uid=uid, foreground=foreground):
                 live = self.objects.get((kind, name))
                 if live is None or live["metadata"]["uid"] != uid:
@@ -172,6 +205,15 @@ class World:
             if name not in self.pods:
                 self._uids += 1
                 self.pods[name] = self.a_pod(name, live)
+        for name in list(self.pods):
+            if int(name.rpartition("-")[2]) >= live["spec"]["replicas"]:
+                del self.pods[name]
+        serving = {
+            int(name.rpartition("-")[2])
+            for name, pod in self.pods.items()
+            if pod.readyz is not None and pod.readyz.state == "Serving"
+        }
+        self.registered = {node_id: node_id not in serving for node_id in {*self.registered, *serving}}
 
     def a_pod(self, name: str, live: Mapping[str, Any]) -> Pod:
         """A pod as this StatefulSet makes it, on the first node that takes one."""
@@ -193,6 +235,7 @@ class World:
             last_words=None,
             scheduled=node is not None,
             running=runs,
+            address=f"address-of-{name}" if runs else None,
             readyz=self._said(name, template) if runs else None,
         )
 

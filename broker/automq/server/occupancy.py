@@ -33,6 +33,8 @@ class Occupancy:
     """Partitions that its node leads."""
     not_empty: str | None
     """Why it is not empty; None: it is."""
+    is_draining: bool = False
+    """The cluster's metadata say that it is to be emptied."""
 
     @property
     def is_empty(self) -> bool:
@@ -49,7 +51,13 @@ def occupancy(image: MetadataImage, node: NodeId, epoch: BrokerEpoch, *, is_uplo
         reasons.append("it is neither being drained nor told to stop")
     if not is_uploaded:
         reasons.append("its write-ahead log is not uploaded")
-    return Occupancy(epoch=epoch, led=held.led, not_empty="; ".join(reasons) or None)
+    broker = image.broker(node)
+    return Occupancy(
+        epoch=epoch,
+        led=held.led,
+        not_empty="; ".join(reasons) or None,
+        is_draining=broker is not None and broker.draining,
+    )
 
 
 class OccupancyWatch:

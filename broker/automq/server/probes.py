@@ -68,6 +68,7 @@ def ready_body(
         "advertised": dict(advertised),
         "brokerEpoch": None if occupancy is None else occupancy.epoch,
         "ledPartitions": None if occupancy is None else occupancy.led,
+        "draining": occupancy is not None and occupancy.is_draining,
         "empty": not_empty is None,
         "notEmpty": not_empty,
     }

@@ -12,10 +12,12 @@ from automq_operator.view import SERVING, Broker, View
 
 def plan(view: View) -> Proposal:
     """All outdated brokers, the best candidate first."""
-    outdated = [broker for broker in view.brokers if _is_outdated(broker, view)]
+    # One that is not wanted any more goes as it is.
+    brokers = view.wanted or view.brokers
+    outdated = [broker for broker in brokers if _is_outdated(broker, view)]
     if not outdated:
         return Proposal()
-    outdated.sort(key=lambda broker: (not broker.broken, broker.id))
+    outdated.sort(key=lambda broker: (not broker.broken, not broker.draining, broker.id))
     findings = [Finding(reason=Reason.ROLLING, about=[broker.name for broker in outdated])]
     if not _workload_up_to_date(view):
         return Proposal(findings=findings)

@@ -32,13 +32,11 @@ def live_replicas(observed: Observed, name: str, uid: str) -> int:
 
 
 def plan(view: View) -> Proposal:
-    """Reports brokers that are missing, on their way, or beyond what is wanted."""
+    """Reports brokers that are missing or on their way, and all when they are to end."""
     wanted = view.cluster.spec.replicas
     surplus = [broker.name for broker in view.brokers if broker.id >= wanted]
     if surplus and wanted == 0:
         return Proposal(findings=[Finding(reason=Reason.STOPPING, about=surplus)])
-    if surplus:
-        return Proposal(findings=[Finding(reason=Reason.SCALING_IN, about=surplus)])
     missing = [item.name for item in view.wanted if item.pod is None or item.pod.deleting]
     if missing and view.workload is not None:
         return Proposal(findings=[Finding(reason=Reason.STARTING, about=missing)])

@@ -1,13 +1,18 @@
-"""Several brokers are one cluster: it comes to be, grows, shrinks and heals, with every record at the end."""
+"""Several brokers are one cluster: it comes to be, grows, shrinks, is rolled and heals, and keeps every record."""
 
+import time
 from collections import Counter
+from collections.abc import Callable
 
 from confluent_kafka.admin import AdminClient
 
 from tests.e2e import clients
-from tests.e2e.environment import wait_for
+from tests.e2e.environment import Skipped, StepFailed, get, kubectl, wait_for
 from tests.e2e.story import Figure
 from tests.e2e.world import World
+
+NAME = "three"
+PARTITIONS = 12
 
 
 def leaders(bootstrap: str, topic: str) -> Counter[int]:
@@ -16,16 +21,197 @@ def leaders(bootstrap: str, topic: str) -> Counter[int]:
     return Counter(partition.leader for partition in partitions.values())
 
 
+def scale(world: World, replicas: int, name: str = NAME) -> None:
+    kubectl("-n", world.namespace, "scale", "amq", name, f"--replicas={replicas}")
+
+
+def is_settled(world: World, name: str = NAME) -> bool:
+    """Scaling is over, and the status is about the newest spec."""
+    found = get("amq", name, world.namespace)
+    status = found.get("status", {})
+    if status.get("observedGeneration") != found["metadata"]["generation"]:
+        return False
+    said = {item["type"]: item["status"] for item in status["conditions"]}
+    return said.get("ScalingSettled") == "True" and said.get("Progressing") == "False"
+
+
+def settled(world: World, name: str = NAME, timeout_s: float = 120) -> float:
+    return wait_for(f"{name} is settled", lambda: is_settled(world, name), timeout_s)
+
+
+def pods_ready(world: World, count: int, name: str = NAME) -> bool:
+    status = get("statefulset", f"{name}-broker", world.namespace).get("status", {})
+    return bool(status.get("readyReplicas", 0) >= count)
+
+
+def under_load(world: World, topic: str, fault: Callable[[], float], name: str = NAME) -> tuple[float, float]:
+    """(what the fault returns, the longest time without an acknowledgement): no failed send, every record once."""
+    bootstrap = world.outside(name)
+    clients.create_topic(bootstrap, topic, PARTITIONS)
+    with clients.SteadyProducer(bootstrap, topic) as producer:
+        wait_for("records are acknowledged", lambda: len(producer.acked) > 200, 60)
+        began = time.monotonic()
+        seconds = fault()
+        known = len(producer.acked)
+        wait_for("records are acknowledged", lambda: len(producer.acked) > known + 100, 60)
+        silence = producer.longest_silence_s(began)
+    clients.check_exactly_once(world.outside(name), topic, producer)
+    return seconds, silence
+
+
 def three_brokers_are_one_cluster(world: World) -> Figure:
-    world.apply("three", spec={"replicas": 3}, listeners=True)
-    seconds = world.wait_ready("three", 120)
-    assert world.status("three")["ready"] == "3/3"
-    inside = world.status("three")["bootstrap"]
+    world.apply(NAME, spec={"replicas": 3}, listeners=True)
+    seconds = world.wait_ready(NAME, 120)
+    assert world.status(NAME)["ready"] == "3/3"
+    inside = world.status(NAME)["bootstrap"]
     clients.from_a_pod(world.namespace, world.environment.client_image, inside, "from-a-pod", 200)
-    bootstrap = world.outside("three")
-    clients.create_topic(bootstrap, "spread", 12)
+    bootstrap = world.outside(NAME)
+    clients.create_topic(bootstrap, "spread", PARTITIONS)
     wait_for("every broker leads its share", lambda: set(leaders(bootstrap, "spread")) == {0, 1, 2}, 30)
     with clients.SteadyProducer(bootstrap, "spread") as producer:
         wait_for("records are acknowledged", lambda: len(producer.acked) > 500, 30)
     clients.check_exactly_once(bootstrap, "spread", producer)
     return Figure(seconds, 30, "apply to three Ready")
+
+
+def scale_out_gives_new_brokers_their_share(world: World) -> Figure:
+    def out() -> float:
+        scale(world, 6)
+        wait_for("six pods are Ready", lambda: pods_ready(world, 6), 180)
+        return settled(world)
+
+    seconds, silence = under_load(world, "out", out)
+    counts = {broker["id"]: broker.get("leaders", 0) for broker in world.status(NAME)["brokers"]}
+    assert len(counts) == 6, counts
+    assert all(counts.values()), counts
+    return Figure(seconds, 30, f"pods Ready to settled, longest silence {silence:.1f} s")
+
+
+def scale_in_empties_brokers_first(world: World) -> Figure:
+    def back() -> float:
+        scale(world, 3)
+        return settled(world)
+
+    seconds, silence = under_load(world, "in", back)
+    assert set(leaders(world.outside(NAME), "in")) == {0, 1, 2}
+    assert not get("pod", f"{NAME}-broker-3", world.namespace)
+    known = {
+        broker.id
+        for broker in AdminClient({"bootstrap.servers": world.outside(NAME)}).describe_cluster().result().nodes
+    }
+    assert known == {0, 1, 2}, known
+    world.wait_event(NAME, "ScalingIn")
+    world.wait_event(NAME, "ScalingSettled")
+    return Figure(seconds, 30, f"six to three settled, longest silence {silence:.1f} s")
+
+
+def scale_in_that_is_taken_back_keeps_everybody(world: World) -> Figure:
+    """Half-way: somebody is emptied already, nobody is gone."""
+    scale(world, 4)
+    wait_for("four pods are Ready", lambda: pods_ready(world, 4), 180)
+    settled(world)
+    uid = get("pod", f"{NAME}-broker-3", world.namespace)["metadata"]["uid"]
+
+    def cancel() -> float:
+        scale(world, 3)
+        wait_for("it is being emptied", lambda: "DrainingBroker" in world.events(NAME), 30, every_s=0.05)
+        scale(world, 4)
+        return settled(world)
+
+    seconds, _ = under_load(world, "cancelled", cancel)
+    wait_for("it leads again", lambda: world.status(NAME)["brokers"][3].get("leaders"), 60)
+    if get("pod", f"{NAME}-broker-3", world.namespace)["metadata"]["uid"] != uid:
+        raise StepFailed("the broker was gone before the scale-in was taken back")
+    scale(world, 3)
+    settled(world)
+    return Figure(seconds, 30, "taken back to settled")
+
+
+def operator_killed_in_a_drain_finishes_it(world: World) -> Figure:
+    scale(world, 4)
+    wait_for("four pods are Ready", lambda: pods_ready(world, 4), 180)
+    settled(world)
+
+    def kill() -> float:
+        scale(world, 3)
+        wait_for("it is being emptied", lambda: world.condition(NAME, "ScalingSettled")[1] == "ScalingIn", 30, 0.05)
+        selector = "app.kubernetes.io/name=automq-operator"
+        kubectl("-n", world.system, "delete", "pod", "-l", selector, "--force", "--grace-period=0", "--wait=false")
+        return settled(world)
+
+    seconds, _ = under_load(world, "operator-killed", kill)
+    return Figure(seconds, 60, "both replicas of the operator killed to settled")
+
+
+def roll_costs_no_failed_send(world: World) -> Figure:
+    def change() -> float:
+        world.patch(NAME, {"spec": {"config": {"log.retention.ms": "7200000"}}})
+        began = time.monotonic()
+        wait_for("a broker is out of date", lambda: world.condition(NAME, "Progressing")[0] == "True", 30, 0.1)
+        settled(world, timeout_s=180)
+        return time.monotonic() - began
+
+    before = {pod: get("pod", pod, world.namespace)["metadata"]["uid"] for pod in _pods(3)}
+    seconds, silence = under_load(world, "roll", change)
+    after = {pod: get("pod", pod, world.namespace)["metadata"]["uid"] for pod in _pods(3)}
+    assert not set(before.values()) & set(after.values()), "each was replaced"
+    return Figure(seconds, 90, f"three brokers rolled, longest silence {silence:.1f} s")
+
+
+def bad_image_stops_at_the_first_broker(world: World) -> Figure:
+    def bad() -> float:
+        world.patch(NAME, {"spec": {"image": "localhost/automq:missing"}})
+        wait_for("it is said", lambda: world.condition(NAME, "Ready") == ("False", "ImageUnavailable"), 120)
+        time.sleep(5)
+        images = [get("pod", pod, world.namespace)["spec"]["containers"][0]["image"] for pod in _pods(3)]
+        assert images.count("localhost/automq:missing") == 1, images
+        world.patch(NAME, {"spec": {"image": None}})
+        return settled(world, timeout_s=180)
+
+    seconds, silence = under_load(world, "bad-image", bad)
+    return Figure(seconds, 60, f"mended to settled, longest silence {silence:.1f} s")
+
+
+def killed_broker_of_three_heals(world: World) -> Figure:
+    def kill() -> float:
+        kubectl(
+            "-n", world.namespace, "delete", "pod", f"{NAME}-broker-1", "--force", "--grace-period=0", "--wait=false"
+        )
+        return settled(world)
+
+    _, silence = under_load(world, "killed", kill)
+    return Figure(silence, 10, "no acknowledgement at all after a broker was killed by force")
+
+
+def drained_node_of_three_costs_no_failed_send(world: World) -> Figure:
+    node = str(get("pod", f"{NAME}-broker-1", world.namespace)["spec"]["nodeName"])
+    if node == "node1":
+        raise Skipped("the broker is on the node that carries the cluster's DNS")
+
+    def drain() -> float:
+        try:
+            kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s")
+            return settled(world)
+        finally:
+            kubectl("uncordon", node)
+
+    _, silence = under_load(world, "node-drained", drain)
+    return Figure(silence, 10, "no acknowledgement")
+
+
+def three_brokers_at_zero_come_back(world: World) -> Figure:
+    bootstrap = world.outside(NAME)
+    clients.create_topic(bootstrap, "kept", PARTITIONS)
+    with clients.SteadyProducer(bootstrap, "kept") as producer:
+        wait_for("records are acknowledged", lambda: len(producer.acked) > 100, 30)
+    scale(world, 0)
+    wait_for("no broker runs", lambda: not any(get("pod", pod, world.namespace) for pod in _pods(3)), 90)
+    wait_for("it says so", lambda: world.condition(NAME, "Ready") == ("False", "ScaledToZero"), 30)
+    scale(world, 3)
+    seconds = world.wait_ready(NAME, 120)
+    clients.check_exactly_once(world.outside(NAME), "kept", producer)
+    return Figure(seconds, 30, "three brokers back from zero")
+
+
+def _pods(count: int) -> list[str]:
+    return [f"{NAME}-broker-{node_id}" for node_id in range(count)]

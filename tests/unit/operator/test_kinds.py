@@ -36,7 +36,7 @@ def needed() -> dict[tuple[str, str], set[str]]:
         elif kind in CHILD_KINDS:
             found[key] = {"get", "list", "watch", "create", "patch", "delete"}
         elif kind == "Pod":
-            found[key] = {"get", "list", "watch", "delete"}
+            found[key] = {"get", "list", "watch", "patch", "delete"}
         elif kind == "Event":
             found[key] = {"create"}
     return found

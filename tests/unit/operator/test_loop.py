@@ -287,6 +287,7 @@ async def test_finding_18_a_paused_cluster_is_quiet_and_says_what_is_true() -> N
         "Ready": ("True", "Serving"),
         "StorageReady": ("True", "Available"),
         "Progressing": ("False", "Paused"),
+        "ScalingSettled": ("True", "Settled"),
         "Paused": ("True", "Asked"),
     }
 

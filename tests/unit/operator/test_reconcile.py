@@ -51,6 +51,7 @@ def test_new_cluster_becomes_ready_with_its_id() -> None:
         "Ready": ("True", "Serving"),
         "StorageReady": ("True", "Available"),
         "Progressing": ("False", "Settled"),
+        "ScalingSettled": ("True", "Settled"),
         "Paused": ("False", "Running"),
     }
 

@@ -68,6 +68,7 @@ async def test_starting_broker_is_alive_and_not_ready(world: World) -> None:
         "advertised": {"outside": "kafka.example:9094"},
         "brokerEpoch": None,
         "ledPartitions": None,
+        "draining": False,
         "empty": False,
         "notEmpty": "its state is Starting",
     }
