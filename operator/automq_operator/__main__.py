@@ -16,7 +16,7 @@ from kopf._core.engines.peering import Identity
 
 from automq_operator import runtime, settings, telemetry
 from automq_operator.api_server import ApiServer, load_config
-from automq_operator.handlers import Operator
+from automq_operator.handlers import Operator, absent_kinds
 from automq_operator.health import HealthServer
 from automq_operator.leader import Elector
 from automq_operator.settings import OperatorSettings, SettingsError
@@ -83,8 +83,10 @@ class Program:
         self._health.leading = True
         log.info("leading")
         while not self._stop.is_set():
-            operator = Operator(self._configured, server, session, self._health)
+            operator: Operator | None = None
             try:
+                absent = await absent_kinds(server, self._configured)
+                operator = Operator(self._configured, server, session, self._health, absent=absent)
                 await kopf.operator(
                     registry=operator.registry(),
                     namespaces=self._configured.namespaces,
@@ -99,7 +101,8 @@ class Program:
                 log.exception("watching ended; it begins anew")
                 telemetry.INTERNAL_ERRORS.inc()
             finally:
-                await operator.close()
+                if operator is not None:
+                    await operator.close()
             self._listen_for_signals()
             try:
                 await asyncio.wait_for(self._stop.wait(), AGAIN_S)

@@ -148,17 +148,19 @@ class ApiServer:
             return None
         return answer if "deletionTimestamp" in (answer.get("metadata") or {}) else None
 
-    async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> Manifest:
-        """The status of an AutoMQCluster, whole, under its own field manager; the resource as it is then."""
+    async def write_status(
+        self, namespace: str, name: str, status: Mapping[str, Any], *, kind: str = api.KIND
+    ) -> Manifest:
+        """The status of a custom resource, whole, under its own field manager; the resource as it is then."""
         self._count_write("write status")
         body = {
             "apiVersion": f"{api.GROUP}/{api.VERSION}",
-            "kind": api.KIND,
+            "kind": kind,
             "metadata": {"name": name, "namespace": namespace},
             "status": status,
         }
         query = {"fieldManager": naming.STATUS_FIELD_MANAGER, "force": "true"}
-        path = f"{_path(api.KIND, namespace)}/{name}/status"
+        path = f"{_path(kind, namespace)}/{name}/status"
         return await self._request("PATCH", path, query=query, body=body, content_type=APPLY)
 
     async def _missing_is_none(self, method: str, path: str) -> Manifest | None:

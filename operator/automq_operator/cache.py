@@ -95,13 +95,20 @@ class Cache:
 
     def bind(self, indices: Mapping[str, Any]) -> None:
         """`indices` by the names of `index_name`, as kopf hands them to every handler."""
-        self._indices = {kind: indices[index_name(kind)] for kind in INDEXED_KINDS}
+        self._indices = {kind: indices[index_name(kind)] for kind in INDEXED_KINDS if index_name(kind) in indices}
 
     def resource(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One custom resource; None when there is none."""
         for body in self._of(kind, (namespace, name)):
             return body
         return None
+
+    def resources(self, kind: str, namespace: str) -> list[Manifest]:
+        """All custom resources of a kind in a namespace."""
+        names = {key[1] for key in self._indices.get(kind, {}) if key[0] == namespace}
+        names |= {place_of[2] for place_of in self._newer if place_of[:2] == (kind, namespace)}
+        found = [self.resource(kind, namespace, name) for name in sorted(names)]
+        return [body for body in found if body is not None]
 
     def children(self, namespace: str, cluster: str) -> dict[ObjectKey, Manifest]:
         """Everything that carries the cluster's label, pods excepted, whoever owns it."""

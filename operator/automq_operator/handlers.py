@@ -14,13 +14,15 @@ from automq_operator.cache import INDEXED_KINDS, Cache, index_name, kept, place
 from automq_operator.catalogue import CLUSTER, RESOURCES
 from automq_operator.fleet import Fleet
 from automq_operator.kafka_admin import KafkaAdmin
-from automq_operator.kinds import KINDS, RESOURCE_KINDS, WATCHED_KINDS
+from automq_operator.kinds import KINDS, OPTIONAL_KINDS, RESOURCE_KINDS, WATCHED_KINDS
 from automq_operator.loop import ClusterLoop, Tools
 from automq_operator.observer import Observer
 from automq_operator.plan import Limits
 from automq_operator.recorder import Recorder
 from automq_operator.settings import OperatorSettings
 from automq_operator.telemetry import Health
+from automq_operator.topic_loop import TopicLoop
+from automq_operator.topics import api as topic_api
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,33 @@ RELIST_S: Final = 300.0
 RELIST_AGAIN_S: Final = 10.0
 
 
+async def absent_kinds(server: ApiServer, settings: OperatorSettings) -> frozenset[str]:
+    """Custom resources whose definitions are not installed, among those that may be absent."""
+    found = set()
+    for kind in OPTIONAL_KINDS:
+        try:
+            await server.list(kind, settings.namespaces[0] if settings.namespaces else None)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            found.add(kind)
+            log.warning("%s is not served: its definition is not installed; install it and restart the operator", kind)
+    return frozenset(found)
+
+
 class Operator:
     """Registers the handlers and owns the loops, one a cluster."""
 
     def __init__(
-        self, settings: OperatorSettings, server: ApiServer, session: aiohttp.ClientSession, health: Health
+        self,
+        settings: OperatorSettings,
+        server: ApiServer,
+        session: aiohttp.ClientSession,
+        health: Health,
+        *,
+        absent: frozenset[str] = frozenset(),
     ) -> None:
+        """`absent` are kinds that the API server does not know: a watch of one would end all others."""
         self._settings, self._server, self._health = settings, server, health
         self._cache = Cache()
         self._observer = Observer(self._cache, server, session)
@@ -55,11 +78,12 @@ class Operator:
             pull_secrets=settings.pull_secrets,
             operator_namespace=settings.own_namespace,
         )
-        self._loops: dict[Key, ClusterLoop] = {}
+        self._loops: dict[Key, ClusterLoop | TopicLoop] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._closed = False
         self._others: list[asyncio.Task[None]] = []
         self._nodes: dict[str, object] = {}
+        self._kinds = tuple(kind for kind in RESOURCE_KINDS if kind not in absent)
 
     def registry(self, login: Callable[..., kopf.ConnectionInfo | None] | None = None) -> kopf.OperatorRegistry:
         """All handlers; `login` says where the API server is."""
@@ -67,9 +91,11 @@ class Operator:
         kopf.on.startup(registry=registry)(self._start)
         kopf.on.login(registry=registry)(login or _login)
         for kind in INDEXED_KINDS:
+            if kind in RESOURCE_KINDS and kind not in self._kinds:
+                continue
             where = KINDS[kind]
             kopf.index(where.group, where.version, where.plural, registry=registry, id=index_name(kind))(_indexer(kind))
-        handlers: dict[str, Any] = {kind: self._resource_handler(kind) for kind in RESOURCE_KINDS}
+        handlers: dict[str, Any] = {kind: self._resource_handler(kind) for kind in self._kinds}
         handlers |= {kind: self._child_handler(kind) for kind in WATCHED_KINDS} | {"Node": self._on_node_event}
         for kind, handler in handlers.items():
             where = KINDS[kind]
@@ -117,6 +143,10 @@ class Operator:
             loop = self._loops.get((CLUSTER.kind, *place(kind, body)))
             if loop is not None:
                 loop.nudge()
+            if kind == "Pod":
+                for topics in self._loops.values():
+                    if isinstance(topics, TopicLoop):
+                        topics.pod_changed(*place(kind, body))
 
         return handler
 
@@ -131,7 +161,8 @@ class Operator:
             self._nodes[name] = seen
         self._observer.nodes_changed()
         for loop in self._loops.values():
-            loop.nudge()
+            if isinstance(loop, ClusterLoop):
+                loop.nudge()
 
     def _wake(self, key: Key) -> None:
         """Nudge the loop of a resource; begin one where there is none."""
@@ -144,8 +175,12 @@ class Operator:
         if self._cache.resource(*key) is None:
             return
         kind, namespace, name = key
-        resource = next(resource for resource in RESOURCES if resource.kind == kind)
-        self._loops[key] = loop = ClusterLoop(self._tools, resource, namespace, name)
+        if kind == topic_api.KIND:
+            loop = TopicLoop(self._tools, namespace, name)
+        else:
+            resource = next(resource for resource in RESOURCES if resource.kind == kind)
+            loop = ClusterLoop(self._tools, resource, namespace, name)
+        self._loops[key] = loop
         self._tasks[key] = task = asyncio.get_running_loop().create_task(loop.run())
         task.add_done_callback(lambda done: self._ended(key, done))
 
@@ -179,7 +214,7 @@ class Operator:
         corrected = 0
         pods: set[str] = set()
         found: list[Key] = []
-        for kind in (*RESOURCE_KINDS, *WATCHED_KINDS):
+        for kind in (*self._kinds, *WATCHED_KINDS):
             known = self._cache.known(kind)
             selector = naming.CLUSTER_LABEL if kind in WATCHED_KINDS else ""
             items: list[Mapping[str, Any]] = []

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S: Final = 5.0
 """For one broker, the connection included; then another one is asked."""
+PARALLEL_MAX: Final = 16
+"""Requests in flight: an operator that starts over many topics is no storm."""
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 CLIENT_ID: Final = "automq-operator"
 BROKER_RESOURCE: Final = 4
@@ -64,6 +66,9 @@ class NotServed(AdminFailed):
 
 class KafkaAdmin:
     """Requests by the addresses of brokers (HOST, PORT), of which the first that answers is enough."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(PARALLEL_MAX)
 
     async def set_draining(self, through: Sequence[tuple[str, int]], broker: int, *, on: bool) -> None:
         """Have a broker emptied, or end that. Raises AdminFailed."""
@@ -99,7 +104,7 @@ class KafkaAdmin:
         failed = AdminFailed(status=0, message="no broker serves that could be asked")
         for host, port in through:
             try:
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                async with self._places, asyncio.timeout(REQUEST_TIMEOUT_S):
                     return await _asked(host, port, request, response)
             except TimeoutError:
                 failed = AdminFailed(status=0, message=f"{host}:{port} did not answer in {REQUEST_TIMEOUT_S:.0f} s")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq_operator import api
+from automq_operator.topics import api as topic_api
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Place:
 
 KINDS: Final = {
     api.KIND: Place(api.GROUP, api.VERSION, api.PLURAL),
+    topic_api.KIND: Place(api.GROUP, api.VERSION, topic_api.PLURAL),
     "ServiceAccount": Place("", "v1", "serviceaccounts"),
     "ConfigMap": Place("", "v1", "configmaps"),
     "Service": Place("", "v1", "services"),
@@ -41,8 +43,10 @@ KINDS: Final = {
     "Node": Place("", "v1", "nodes", namespaced=False),
 }
 
-RESOURCE_KINDS: Final = (api.KIND,)
+RESOURCE_KINDS: Final = (api.KIND, topic_api.KIND)
 """The custom resources; `catalogue` says what each is."""
+OPTIONAL_KINDS: Final = (topic_api.KIND,)
+"""Those without whose definition the operator works as well."""
 
 CHILD_KINDS: Final = (
     "ServiceAccount", "ConfigMap", "Service", "NetworkPolicy", "StatefulSet", "PodDisruptionBudget",

@@ -98,7 +98,8 @@ class ClusterLoop:
     """Passes over one resource. What it holds is what the API server answered it, to be told from what others do."""
 
     def __init__(self, tools: Tools, resource: Resource, namespace: str, name: str) -> None:
-        self._tools, self._resource = tools, resource
+        assert resource.planning is not None, "topics have a loop of their own"
+        self._tools, self._resource, self._planning = tools, resource, resource.planning
         self._namespace, self._name = namespace, name
         self._key = namespace, name
         self._itself: ObjectKey = (resource.kind, name)
@@ -123,7 +124,7 @@ class ClusterLoop:
     def _parsed(self, body: Manifest) -> Any:
         """The resource, parsed. Raises msgspec.ValidationError, whose message names the field."""
         tools = self._tools
-        return self._resource.parse(
+        return self._planning.parse(
             body,
             default_image=tools.default_image,
             pull_secrets=tools.pull_secrets,
@@ -220,7 +221,7 @@ class ClusterLoop:
             self._tools.fleet.failed(self._key)
             self._last, self._decided_at = seen, now
             return QUIET_S
-        plan = self._resource.planner(
+        plan = self._planning.planner(
             subject,
             observed,
             now=runtime.rfc3339(runtime.wall_time()),
@@ -427,7 +428,7 @@ class ClusterLoop:
         if naming.FINALIZER not in (metadata.get("finalizers") or []) or self._released == metadata["uid"]:
             return RESYNC_S  # somebody else's finalizer, or the watch is late
         deleting_s = runtime.seconds_since(metadata.get("deletionTimestamp"))
-        plan = self._resource.released(body, deleting_s=deleting_s, limits=self._tools.limits)
+        plan = self._planning.released(body, deleting_s=deleting_s, limits=self._tools.limits)
         if plan is None:
             plan = await self._plan_deletion(body)
         refused = self._outcomes.refused(runtime.monotonic())
@@ -457,7 +458,7 @@ class ClusterLoop:
             log.warning("%s/%s cannot be read: %s", self._namespace, self._name, error)
             return DeletionPlan()
         observed = await self._observe(runtime.monotonic())
-        return self._resource.deletion(subject, observed, body, limits=self._tools.limits, permits=Permits())
+        return self._planning.deletion(subject, observed, body, limits=self._tools.limits, permits=Permits())
 
     async def _report_deletion(self, body: Manifest, plan: DeletionPlan) -> None:
         """What it waits for, or leaves behind, in the status: Events cannot be made in a namespace that goes."""

@@ -13,6 +13,7 @@ class ConditionType(enum.StrEnum):
     PAUSED = "Paused"
     AUTOSCALING = "AutoscalingActive"
     SCALING = "ScalingSettled"
+    SYNCED = "Synced"
 
 
 class Reason(enum.StrEnum):
@@ -70,6 +71,9 @@ class Reason(enum.StrEnum):
     AUTOSCALERS_CONFLICT = "AutoscalersConflict"
     NOT_ABLE = "NotAble"
     SCALED_TO_ZERO = "ScaledToZero"
+    CANNOT_SHRINK = "CannotShrink"
+    CLUSTER_NOT_READY = "ClusterNotReady"
+    UNREACHABLE = "Unreachable"
 
 
 STORE_REASONS: Final = frozenset({
@@ -78,7 +82,7 @@ STORE_REASONS: Final = frozenset({
     Reason.STORE_DAMAGED,
 })  # fmt: skip
 
-READY, STORAGE, PROGRESSING, PAUSED, AUTOSCALING, SCALED = ConditionType
+READY, STORAGE, PROGRESSING, PAUSED, AUTOSCALING, SCALED, SYNCED = ConditionType
 
 MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (READY, Reason.SERVING): "Every wanted broker serves. Nothing to do.",
@@ -230,6 +234,19 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
         PAUSED,
         Reason.ASKED,
     ): "spec.paused is true, or the annotation automq.io/paused: the operator changes nothing.",
+    (SYNCED, Reason.SETTLED): "An AutoMQTopic: the topic is as the spec says. Nothing to do.",
+    (SYNCED, Reason.STARTING): "The topic is being made. Wait.",
+    (
+        SYNCED,
+        Reason.CLUSTER_NOT_READY,
+    ): "Its cluster is not there, is paused, or has no Ready broker. Goes on by itself.",
+    (SYNCED, Reason.UNREACHABLE): "No broker answered; the message says what was tried. Tried again by itself.",
+    (SYNCED, Reason.REFUSED): "The cluster refused it, in the words of the message. Correct the spec.",
+    (
+        SYNCED,
+        Reason.CANNOT_SHRINK,
+    ): "The topic has more partitions than the spec says, and Kafka takes none away. Raise spec.partitions.",
+    (SYNCED, Reason.NAME_CONFLICT): "An older AutoMQTopic is about the same topic. Remove one of them.",
     (READY, Reason.SCALED_TO_ZERO): "spec.replicas is 0. The data are in the bucket; set another number to serve them.",
     (PROGRESSING, Reason.STOPPING): "spec.replicas is 0, and brokers still end. Wait.",
     (

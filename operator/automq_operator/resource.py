@@ -39,6 +39,14 @@ class Resource:
     columns: Sequence[Column]
     scale: bool
     """It has the scale subresource."""
+    planning: "Planning | None" = None
+    """Where it consists of objects of Kubernetes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planning:
+    """How a resource is brought about that consists of objects of Kubernetes."""
+
     parse: Callable[..., Any]
     """(body, default_image=) to the resource as planners take it. Raises msgspec.ValidationError."""
     planner: Callable[..., Plan]

@@ -161,10 +161,12 @@ class MemoryServer:
         del self.objects[kind, namespace, name]
         return None
 
-    async def write_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def write_status(
+        self, namespace: str, name: str, status: Mapping[str, Any], *, kind: str = api.KIND
+    ) -> Mapping[str, Any]:
         self.writes += 1
-        await self._answer("status", api.KIND, name)
-        live = copy.deepcopy(self.objects[api.KIND, namespace, name])
+        await self._answer("status", kind, name)
+        live = copy.deepcopy(self.objects[kind, namespace, name])
         live["status"] = json.loads(json.dumps(status))
         return copy.deepcopy(self.put(live))
 

@@ -12,7 +12,7 @@ from automq.s3stream.store.memory import MemoryStore
 from automq.server.face import SECTIONS_OF_DOCUMENT
 from automq.server.lifecycle import State
 from automq.server.metrics_document import metrics_tables
-from automq_operator.catalogue import CLUSTER
+from automq_operator.catalogue import CLUSTER, TOPIC
 from automq_operator.generate import field_table, reason_table
 from automq_operator.monitoring.alerts import runbook
 from tests.support.quiet_platform import quiet_broker
@@ -43,6 +43,7 @@ GENERATED: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "kubernetes.md": {
         "spec-fields": lambda: field_table(CLUSTER, "spec"),
         "status-fields": lambda: field_table(CLUSTER, "status"),
+        "topic-fields": lambda: field_table(TOPIC, "spec"),
         "reasons": reason_table,
     },
     "runbook.md": {"alerts": runbook},

@@ -42,10 +42,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- /* What the operator may do in a namespace with clusters. No verb or resource is a star, and no Secrets. */ -}}
 {{- define "automq-operator.rules" -}}
 - apiGroups: [automq.io]
-  resources: [automqclusters]
+  resources: [automqclusters, automqtopics]
   verbs: [get, list, watch, patch]
 - apiGroups: [automq.io]
-  resources: [automqclusters/status]
+  resources: [automqclusters/status, automqtopics/status]
   verbs: [get, patch]
 - apiGroups: [automq.io]
   resources: [automqclusters/finalizers]

@@ -131,8 +131,8 @@ def _why(broker: Broker, view: View) -> str:
     """What keeps a broker, in its own words."""
     if is_drained(broker, view.limits):
         return ""
-    said = broker.pod.readyz.not_empty if broker.pod is not None and broker.pod.readyz is not None else None
-    return f" ({said or 'it does not answer the operator'})"
+    reason = broker.pod.readyz.not_empty if broker.pod is not None and broker.pod.readyz is not None else None
+    return f" ({reason or 'it does not answer the operator'})"
 
 
 def _notes(view: View) -> list[Note]:
