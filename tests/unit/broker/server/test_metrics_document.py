@@ -54,6 +54,55 @@ async def test_families_without_series_are_those_of_topics_and_groups() -> None:
     assert empty == {"automq_group_members", "automq_group_rebalances", "automq_group_lag"}
 
 
+QUESTIONS = {
+    "requests by API and error": {"automq_request_errors": ("api", "error"), "automq_request_seconds": ("api",)},
+    "time queued, worked, waited and sent": {"automq_request_phase_seconds": ("api", "phase")},
+    "bytes and records of a topic": {
+        "automq_topic_in_bytes": ("topic",),
+        "automq_topic_in_records": ("topic",),
+        "automq_topic_out_bytes": ("topic",),
+    },
+    "lag, members and rebalances of a group": {
+        "automq_group_lag": ("group", "topic"),
+        "automq_group_members": ("group",),
+        "automq_group_rebalances": ("group",),
+    },
+    "what is not uploaded": {"automq_not_uploaded_bytes": (), "automq_not_uploaded_age_seconds": ()},
+    "arena and cache, their limits, hits and misses": {
+        "automq_arena_held_bytes": (),
+        "automq_memory_bytes": ("account",),
+        "automq_memory_limit_bytes": ("account",),
+        "automq_block_cache_bytes": (),
+        "automq_block_cache_hits": (),
+        "automq_block_cache_misses": (),
+    },
+    "state and reason": {"automq_state": ("state",), "automq_reason": ("reason",), "automq_ready": ()},
+    "build": {"automq_build_info": ("version",)},
+    "connections by listener": {"automq_connections": ("listener",)},
+    "billed requests and bytes by purpose": {
+        "automq_store_requests": ("operation", "purpose", "outcome"),
+        "automq_store_sent_bytes": ("purpose",),
+        "automq_store_received_bytes": ("purpose",),
+    },
+}
+"""What a dashboard is made to answer, and by which labels of which families."""
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+async def test_a_dashboard_has_what_it_asks_for(question: str) -> None:
+    broker, task = await serving()
+    page = (await broker.metrics.render_in_turns()).decode()
+    broker.stop()
+    await task
+    samples = {family.name: family.samples for family in text_string_to_metric_families(page)}
+    families = {name.removesuffix("_total"): family for name, family in broker.metrics.families.items()}
+
+    for name, labels in QUESTIONS[question].items():
+        assert set(labels) <= set(families[name].labels), name
+        # What belongs to no topic or group is there before its first event.
+        assert samples[name] or {"topic", "group"} & set(labels), name
+
+
 async def test_every_metric_has_its_heading() -> None:
     broker, task = await serving()
     broker.stop()
