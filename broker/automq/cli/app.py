@@ -10,6 +10,7 @@ import typer
 
 from automq import __version__, core
 from automq.cli import groups, topics
+from automq.cli.balance import balance
 from automq.cli.broker import broker
 from automq.cli.brokers import brokers
 from automq.cli.cluster import cluster
@@ -42,6 +43,7 @@ app.add_typer(topics.app, name="topics", short_help="Show, create, delete, confi
 app.add_typer(groups.app, name="groups", short_help="Show groups, reset their offsets.")
 app.command(short_help="Show brokers and what they lead.")(brokers)
 app.command(short_help="Show controller, metadata, moves.")(cluster)
+app.command(short_help="Show what is evened out, and why.")(balance)
 app.command(short_help="Write lines of input as records.")(produce)
 app.command(short_help="Read records.")(consume)
 app.command(short_help="Examine whether a store can be trusted.")(doctor)

@@ -26,7 +26,7 @@ from automq.controller.commands import Call
 from automq.controller.known_loads import KnownLoads, Rate, Sent, balanced_brokers, known_loads
 from automq.controller.model import BrokerLoad
 from automq.ids import NodeId, StreamId
-from automq.metadata.image import MetadataImage, PartitionImage
+from automq.metadata.image import BALANCER_PAUSED_CONFIG, MetadataImage, PartitionImage
 from automq.metadata.move_records import MoveCause
 from automq.runtime.clock import Clock
 from automq.runtime.turns import in_turns
@@ -49,6 +49,8 @@ class BalancerMove:
     """A move that was recorded, and why."""
 
     at_ms: int
+    topic: str
+    index: int
     planned: PlannedMove
 
 
@@ -57,6 +59,7 @@ class Survey:
     """What the balancer sees at one moment."""
 
     brokers: Sequence[BalancedBroker]
+    loads: Mapping[NodeId, BrokerLoad]
     known: KnownLoads
     moves: Sequence[PlannedMove]
     """What it would move."""
@@ -80,6 +83,8 @@ class Balancing:
         """Partitions that moved lately, the longest ago first."""
         self.history: deque[BalancerMove] = deque(maxlen=KEPT_MAX)
         """The newest last."""
+        self.since_ms = clock.wall_ms()
+        self.decided = 0
 
     async def step(self) -> None:
         """Record the moves of a plan, if there are any. Raises ApiError, LogFailed: the next step finds the same."""
@@ -90,6 +95,7 @@ class Balancing:
         now = self._clock.monotonic()
         for move in made:
             self._remember(move, found.known.rate(move.stream, move.source), now)
+        self.decided += len(made)
         self._counter.inc(len(made))
         if made:
             log.info(
@@ -108,7 +114,7 @@ class Balancing:
         if giving:
             movable = await in_turns(self._movable(image, known, giving))
             planned = plan(brokers, movable, moves_max=room)
-        return Survey(brokers=brokers, known=known, moves=planned)
+        return Survey(brokers=brokers, loads=loads, known=known, moves=planned)
 
     def _movable(
         self, image: MetadataImage, known: KnownLoads, giving: Collection[NodeId]
@@ -151,7 +157,16 @@ class Balancing:
         # In order of time: what is old enough to move again is at the front.
         while len(self._sent) > SENT_KEPT_MAX or now - next(iter(self._sent.values())).at_s > COOL_DOWN_S:
             del self._sent[next(iter(self._sent))]
-        self.history.append(BalancerMove(at_ms=self._clock.wall_ms(), planned=move))
+        named = self._image().partition_of(move.stream)
+        if named is not None:
+            topic, part = named
+            at_ms = self._clock.wall_ms()
+            self.history.append(BalancerMove(at_ms=at_ms, topic=topic.name, index=part.index, planned=move))
+
+
+def is_paused(image: MetadataImage) -> bool:
+    """Whether somebody has told the balancer to move nothing, whoever is the controller."""
+    return image.broker_config(None).get(BALANCER_PAUSED_CONFIG, "false") == "true"
 
 
 def _is_movable(image: MetadataImage, part: PartitionImage) -> bool:

@@ -13,6 +13,7 @@ from automq.controller.compaction_check import CompactionRequest, CompactionResu
 from automq.controller.damage import Damage
 from automq.controller.link import ControllerLink, Leader
 from automq.controller.model import (
+    BalancerView,
     ConfigAlteration,
     ConfigResult,
     MoveResult,
@@ -136,6 +137,11 @@ class ControllerClient:
     async def stop_broker(self, node: NodeId, epoch: BrokerEpoch) -> bool:
         """(node, epoch) wants to end; False: nobody else can take what it leads."""
         found: bool = await self._ask(requests.StopBroker(node, epoch))
+        return found
+
+    async def describe_balancer(self, moves_max: int) -> BalancerView:
+        """What the balancer sees, would do and did, with at most so many of its last moves."""
+        found: BalancerView = await self._ask(requests.DescribeBalancer(moves_max))
         return found
 
     # Damage.

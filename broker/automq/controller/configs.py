@@ -9,6 +9,7 @@ from automq.metadata.config_types import ConfigDefinition, ConfigType, split_lis
 from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS, TOPIC_CONFIGS
 from automq.metadata.group_configs import CLIENT_METRICS_CONFIGS, GROUP_CONFIGS
 from automq.metadata.image import (
+    BALANCER_PAUSED_CONFIG,
     BROKER_RESOURCE,
     CLIENT_METRICS_RESOURCE,
     DRAINING_CONFIG,
@@ -102,9 +103,9 @@ def _definitions(image: MetadataImage, alteration: ConfigAlteration) -> Mapping[
     if kind == BROKER_RESOURCE:
         if name and not name.isdigit():
             raise ApiError(ErrorCode.INVALID_REQUEST, f"{name} is no broker id")
-        if not name:
-            return {key: value for key, value in DYNAMIC_BROKER_CONFIGS.items() if key != DRAINING_CONFIG}
-        return DYNAMIC_BROKER_CONFIGS
+        # One broker drains, all of them pause.
+        elsewhere = BALANCER_PAUSED_CONFIG if name else DRAINING_CONFIG
+        return {key: value for key, value in DYNAMIC_BROKER_CONFIGS.items() if key != elsewhere}
     if kind == GROUP_RESOURCE:
         return GROUP_CONFIGS
     if kind == CLIENT_METRICS_RESOURCE:

@@ -162,6 +162,61 @@ class BrokerLoad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerView:
+    """A broker as the balancer sees it."""
+
+    broker: NodeId
+    rack: str | None
+    share: float
+    """What it carries, relative to the mean."""
+    partitions: int
+    bytes_per_second: float
+    """In and out together."""
+    loop_busy: float
+    """Share of a core."""
+    unuploaded_bytes: int
+    takes: bool
+    """Whether it may be given something: it is not on its way out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveView:
+    """A move of the balancer, made or planned. To undo it, move the partition back to `source`."""
+
+    topic: str
+    partition: int
+    source: NodeId
+    target: NodeId
+    reason: str
+    expected: str
+    at_ms: int | None = None
+    """When it was decided; None: it is planned."""
+    state: str = "planned"
+    """Or `moving`, `done`; `elsewhere` when it was given up or something else has moved the partition since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalancerView:
+    """What the balancer does."""
+
+    enabled: bool
+    """By the settings of the controller."""
+    paused: bool
+    """By the cluster's dynamic config."""
+    since_ms: int
+    """When this controller took over: it knows of no earlier move."""
+    decided: int
+    """Moves since then."""
+    moving: int
+    """Of those of any controller, how many are under way."""
+    brokers: Sequence[BrokerView]
+    planned: Sequence[MoveView]
+    """What it would move now."""
+    moves: Sequence[MoveView]
+    """What it has moved, the newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatAnswer:
     """What the controller says to a broker that says that it is there."""
 

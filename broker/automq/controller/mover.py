@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from automq.controller import moves
-from automq.controller.balancing import Balancing
+from automq.controller.balancer_views import view_of
+from automq.controller.balancing import Balancing, is_paused
 from automq.controller.commands import Call, CallInTurns
 from automq.controller.controller_metrics import ControllerMetrics
-from automq.controller.model import BrokerLoad, ControllerSettings, MoveResult, Reassignment
+from automq.controller.model import BalancerView, BrokerLoad, ControllerSettings, MoveResult, Reassignment
 from automq.controller.placement import eligible
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.change import Aspect, MetadataChange
@@ -39,6 +40,7 @@ class Mover:
         self._balancing: asyncio.Task[Any] | None = None
         self._balance: Balancing | None = None
         self._balance_interval_s = 0.0
+        self._balances = False
         self._is_due = False
 
     def balance(
@@ -49,15 +51,20 @@ class Mover:
         metrics: ControllerMetrics,
     ) -> None:
         """From `start` on even out what brokers carry, if that is wanted; `loads` is what their heartbeats told."""
-        if settings.balances:
-            self._balance_interval_s = settings.balance_interval_s
-            self._balance = Balancing(
-                image=lambda: self._publisher.image,
-                call=self._call,
-                loads=loads,
-                clock=clock,
-                counter=metrics.balancer_moves,
-            )
+        self._balances, self._balance_interval_s = settings.balances, settings.balance_interval_s
+        self._balance = Balancing(
+            image=lambda: self._publisher.image,
+            call=self._call,
+            loads=loads,
+            clock=clock,
+            counter=metrics.balancer_moves,
+        )
+
+    async def describe_balancer(self, moves_max: int) -> BalancerView:
+        """What the balancer sees, would do and did. Raises LogFailed before `balance`."""
+        if self._balance is None:
+            raise LogFailed("the controller has not started")
+        return await view_of(self._balance, self._publisher.image, enabled=self._balances, moves_max=moves_max)
 
     def start(self) -> None:
         """What a former controller has begun to drain is gone on with."""
@@ -98,7 +105,12 @@ class Mover:
             self._is_due = True
             if self._draining is None or self._draining.done():
                 self._draining = self._tasks.spawn(self._drain(), name="drain brokers")
-        if self._balance is not None and self._balancing is None and len(eligible(self._publisher.image)) > 1:
+        if (
+            self._balances
+            and self._balance is not None
+            and self._balancing is None
+            and len(eligible(self._publisher.image)) > 1
+        ):
             self._balancing = self._tasks.spawn(self._balance_on(self._balance), name="balance brokers")
 
     async def _drain(self) -> None:
@@ -122,6 +134,8 @@ class Mover:
         """As long as there are several brokers: one alone wakes nobody up."""
         while len(eligible(self._publisher.image)) > 1:
             await asyncio.sleep(self._balance_interval_s)
+            if is_paused(self._publisher.image):
+                continue
             try:
                 await balance.step()
             except (LogFenced, LogFailed):

@@ -16,6 +16,7 @@ import msgspec
 from automq.controller.compaction_check import CompactionRequest, CompactionResult
 from automq.controller.damage import Damage
 from automq.controller.model import (
+    BalancerView,
     BrokerLoad,
     ConfigAlteration,
     ConfigResult,
@@ -295,6 +296,14 @@ class StopBroker(msgspec.Struct, frozen=True, array_like=True, tag=23):
     epoch: BrokerEpoch
 
 
+class DescribeBalancer(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """What the balancer sees, would do and did, with so many of its last moves. It changes nothing."""
+
+    ANSWER: ClassVar = BalancerView
+    ONCE: ClassVar = False
+    moves_max: int
+
+
 Request = (
     RegisterBroker
     | FenceBroker
@@ -320,6 +329,7 @@ Request = (
     | AlterReassignments
     | ElectLeaders
     | StopBroker
+    | DescribeBalancer
 )
 
 REQUEST_TYPES: Final[tuple[type[msgspec.Struct], ...]] = get_args(Request)

@@ -60,6 +60,7 @@ PERFORM: Final[Mapping[type, Perform]] = {
     requests.Follow: lambda to, r: to.followers.follow(r.node, r.record_number, r.wait_ms / 1000),
     requests.AlterReassignments: lambda to, r: to.moves.reassign(r.wanted, allows_factor_change=r.allows_factor_change),
     requests.ElectLeaders: lambda to, r: to.moves.elect(r.wanted),
+    requests.DescribeBalancer: lambda to, r: to.moves.describe_balancer(r.moves_max),
     requests.StopBroker: lambda to, r: to.moves.stop_broker(r.node, r.epoch),
 }
 

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 from automq.controller.topics import check_name
 from automq.handlers.auto_creation import create_missing
+from automq.handlers.balancer_view import balancer_document
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.features import supported_features
 from automq.handlers.metadata_cache import KeptList, Kind, TopicList
@@ -396,6 +397,8 @@ async def handle_describe_cluster(context: RequestContext, request: DescribeClus
     )
     if request.include_cluster_authorized_operations:
         response.cluster_authorized_operations = _cluster_operations(context)
+    if request.balancer_moves >= 0:
+        response.balancer = await balancer_document(context, request.balancer_moves)
     return response
 
 

@@ -26,7 +26,13 @@ from automq.metadata.config_types import (
     throttled_replicas,
     whole,
 )
-from automq.metadata.image import BROKER_RESOURCE, DRAINING_CONFIG, TOPIC_RESOURCE, MetadataImage
+from automq.metadata.image import (
+    BALANCER_PAUSED_CONFIG,
+    BROKER_RESOURCE,
+    DRAINING_CONFIG,
+    TOPIC_RESOURCE,
+    MetadataImage,
+)
 
 __all__ = [
     "DYNAMIC_BROKER_CONFIGS",
@@ -162,6 +168,9 @@ DYNAMIC_BROKER_CONFIGS: Final[Mapping[str, ConfigDefinition]] = {
     DRAINING_CONFIG: _define(
         DRAINING_CONFIG, _BOOLEAN, "false", boolean, [], "Everything is moved away from this broker, nothing to it."
     ),
+    BALANCER_PAUSED_CONFIG: _define(
+        BALANCER_PAUSED_CONFIG, _BOOLEAN, "false", boolean, [], "No partition is moved to even out what brokers carry."
+    ),
     **{
         synonym: ConfigDefinition(
             name=synonym,
@@ -178,7 +187,8 @@ DYNAMIC_BROKER_CONFIGS: Final[Mapping[str, ConfigDefinition]] = {
         if synonym not in definition.scales
     },
 }
-"""What AlterConfigs may set of a broker: the broker-wide defaults of topics, and whether a broker is drained."""
+"""What AlterConfigs may set of a broker: the broker-wide defaults of topics, and whether a broker is drained. Of all
+brokers: whether the balancer pauses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ BROKER_LOGGER_RESOURCE: Final = 8
 CLIENT_METRICS_RESOURCE: Final = 16
 GROUP_RESOURCE: Final = 32
 DRAINING_CONFIG: Final = "automq.broker.draining"
+BALANCER_PAUSED_CONFIG: Final = "automq.balancer.paused"
 ANY_INCARNATION: Final = BrokerEpoch(0)
 """Of what was given to a node before owners were recorded by incarnation: it belongs to its newest one."""
 

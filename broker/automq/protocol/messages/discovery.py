@@ -145,6 +145,8 @@ class DescribeClusterRequest(Message):
     include_cluster_authorized_operations: bool = boolean()
     endpoint_type: int = int8(since=1, default=1)
     include_fenced_brokers: bool = boolean(since=2)
+    balancer_moves: int = int32(tag=10_000, default=-1, ignorable=True)
+    """Ours, far from the tags that Kafka gives: tell of the balancer, and of so many of its last moves."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -172,6 +174,8 @@ class DescribeClusterResponse(Message):
     controller_id: int = int32(default=-1)
     brokers: list[DescribeClusterBroker] = array(DescribeClusterBroker)
     cluster_authorized_operations: int = int32(default=-2147483648)
+    balancer: str | None = string(tag=10_000, nullable_since=0, default=None, ignorable=True)
+    """Ours: what was asked for, as JSON."""
 
 
 @dataclass(slots=True, kw_only=True)

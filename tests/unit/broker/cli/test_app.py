@@ -24,7 +24,7 @@ def test_help_lists_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert ended(monkeypatch, "--help") == 0
 
     shown = capsys.readouterr().out
-    for command in ("up", "broker", "doctor", "erase", "dump", "topics", "groups", "produce", "consume"):
+    for command in ("up", "broker", "doctor", "erase", "dump", "topics", "groups", "balance", "produce", "consume"):
         assert command in shown
 
 
@@ -51,6 +51,11 @@ def test_view_of_a_broker_that_is_not_there_ends_with_1(
 ) -> None:
     assert ended(monkeypatch, "topics", "-b", "127.0.0.1:1") == 1
     assert "is a broker running there?" in capsys.readouterr().err
+
+
+def test_balance_does_one_thing_at_a_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(monkeypatch, "balance", "-b", "127.0.0.1:1", "--pause", "--resume") == 1
+    assert "exclude one another" in capsys.readouterr().err
 
 
 def test_dump_of_a_foreign_file_ends_with_1(

@@ -18,12 +18,15 @@ from automq.controller.compaction_check import (
 from automq.controller.damage import Damage
 from automq.controller.link import Answer
 from automq.controller.model import (
+    BalancerView,
     BrokerLoad,
+    BrokerView,
     ConfigAlteration,
     ConfigChange,
     ConfigResult,
     HeartbeatAnswer,
     MoveResult,
+    MoveView,
     PartitionLoad,
     PartitionsSpec,
     ProducerIdBlock,
@@ -185,6 +188,41 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
     ),
     (requests.ElectLeaders([("t", 1)]), [MoveResult(topic="t", index=1)]),
     (requests.StopBroker(NODE, EPOCH), True),
+    (
+        requests.DescribeBalancer(9),
+        BalancerView(
+            enabled=True,
+            paused=False,
+            since_ms=5,
+            decided=3,
+            moving=1,
+            brokers=[
+                BrokerView(
+                    broker=NODE,
+                    rack="a",
+                    share=1.25,
+                    partitions=4,
+                    bytes_per_second=1e6,
+                    loop_busy=0.5,
+                    unuploaded_bytes=7,
+                    takes=True,
+                )
+            ],
+            planned=[],
+            moves=[
+                MoveView(
+                    topic="t",
+                    partition=1,
+                    source=NODE,
+                    target=NodeId(4),
+                    reason="r",
+                    expected="e",
+                    at_ms=6,
+                    state="done",
+                )
+            ],
+        ),
+    ),
 ]
 
 ERRORS: list[Exception] = [
