@@ -29,12 +29,16 @@ OF_GAP_MAX: Final = 0.9
 """A partition that carries more of what lies between two brokers would only change their places."""
 COOL_DOWN_S: Final = 60.0
 """A partition that has moved is left where it is for so long."""
+LEFT_S: Final = 300.0
+"""And does not go back for so long to brokers that it was moved away from: loads that come and go move nothing to and
+fro."""
 MOVES_MAX: Final = 100
 """Of one plan: the next one sees what these have changed."""
 BUSY: Final = 0.90
 """Of a core. A broker above it is given nothing: what is slow would only be slower."""
-IDLE_BYTES_S: Final = 16 * 1024
-"""Mean bytes a second and broker below which bytes say nothing: partitions alone count."""
+IDLE_BYTES_S: Final = 1024 * 1024
+"""Mean bytes a second and broker below which bytes say nothing: partitions alone count. What a few clients do at such
+a pace comes and goes."""
 IDLE_CPU: Final = 0.20
 """Of a core. Where the mean of the loops is below, they say nothing."""
 BYTES_WEIGHT: Final = 3.0
@@ -83,6 +87,10 @@ class BalancedPartition:
     read_bytes_per_second: float = 0.0
     """Of those, out: what readers would not find in memory elsewhere."""
     moved_s_ago: float | None = None
+    left: tuple[NodeId, ...] = ()
+    """Brokers that it was moved away from lately."""
+    rank: int = 0
+    """How many other partitions of its topic its leader has before it: the highest go first, which spreads topics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +132,12 @@ class _Candidate(NamedTuple):
     """A partition that may leave, by its weight."""
 
     weight: float
+    rank: int
     stream: StreamId
     load: float
     bytes_per_second: float
     read_bytes_per_second: float
+    left: tuple[NodeId, ...]
 
 
 @dataclass(slots=True)
@@ -252,7 +262,15 @@ def _carriers(
             if is_durable and (not is_by_count or carried <= LIGHT):
                 weight = each if is_by_count else carried
                 candidates.append(
-                    _Candidate(weight, part.stream, carried, part.bytes_per_second, part.read_bytes_per_second)
+                    _Candidate(
+                        weight,
+                        part.rank,
+                        part.stream,
+                        carried,
+                        part.bytes_per_second,
+                        part.read_bytes_per_second,
+                        part.left,
+                    )
                 )
         carried = load.of(broker)
         share = counts[broker.node] if is_by_count else carried
@@ -317,12 +335,19 @@ def _best(source: _Carrier, target: _Carrier) -> int | None:
 
     nearest = min(map(missed, helpful))
     alike = [index for index in helpful if missed(index) <= nearest + gap * ALIKE_OF_GAP]
-    return min(alike, key=lambda index: (source.movable[index].read_bytes_per_second, missed(index), index))
+
+    def order(index: int) -> tuple[float, float, float, int]:
+        candidate = source.movable[index]
+        return candidate.read_bytes_per_second, -candidate.rank, missed(index), index
+
+    return min(alike, key=order)
 
 
 def _takes(source: _Carrier, target: _Carrier, moved: _Candidate) -> bool:
-    """Rule: nothing moves that makes its target carry more than the source did, or than all may."""
-    return target.load + moved.load <= max(END, source.load - moved.load, target.load)
+    """Rule: nothing goes back to where it came from, nor makes its target carry more than the source did or all may."""
+    return target.broker.node not in moved.left and target.load + moved.load <= max(
+        END, source.load - moved.load, target.load
+    )
 
 
 def _move(source: _Carrier, target: _Carrier, place: int) -> PlannedMove:

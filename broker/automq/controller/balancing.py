@@ -4,6 +4,7 @@ Runs on the active controller. A new controller knows nothing of what was decide
 is, and that is enough.
 """
 
+import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,6 +16,7 @@ from prometheus_client import Counter
 from automq.controller import moves
 from automq.controller.balancer import (
     COOL_DOWN_S,
+    LEFT_S,
     MOVES_MAX,
     BalancedBroker,
     BalancedPartition,
@@ -42,6 +44,8 @@ SENT_KEPT_MAX: Final = 100_000
 # About how long it takes to look at so many partitions.
 LOOK_PARTITIONS: Final = 500
 LOOK_US: Final = 300
+ALIKE_KEPT_MAX: Final = 1_000
+"""Of a broker's partitions that count the same, before those are chosen that a plan can use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +125,14 @@ class Balancing:
     ) -> Steps[Mapping[NodeId, Sequence[BalancedPartition]]]:
         """What the brokers of `giving` may give, in bounded turns: there may be a hundred thousand.
 
-        All of which the load is known, and of the others, which count the same, as many as a plan can use: so that the
-        plan itself is made in one turn.
+        All of which the load is known, and of the others, which count the same, as many as a plan can use, of topics
+        that the broker has most of: so that the plan itself is made in one turn.
         """
         found: dict[NodeId, list[BalancedPartition]] = {node: [] for node in giving}
-        alike = dict.fromkeys(giving, 0)
+        alike: dict[NodeId, list[tuple[int, StreamId]]] = {node: [] for node in giving}
         now, seen = self._clock.monotonic(), 0
         for topic in image.topics():
+            ranks = dict.fromkeys(giving, 0)
             for part in topic.partitions:
                 seen += 1
                 if seen % LOOK_PARTITIONS == 0:
@@ -135,27 +140,38 @@ class Balancing:
                 node = part.leader
                 if node not in found or not _is_movable(image, part):
                     continue
+                ranks[node] += 1
                 sent = self._sent.get(part.stream)
-                if part.stream not in known.reported:
-                    if alike[node] >= MOVES_MAX or (sent is not None and now - sent.at_s < COOL_DOWN_S):
-                        continue
-                    alike[node] += 1
-                rate = known.rate(part.stream, node)
-                found[node].append(
-                    BalancedPartition(
-                        stream=part.stream,
-                        bytes_per_second=rate.both,
-                        read_bytes_per_second=rate.out_bytes,
-                        moved_s_ago=None if sent is None else now - sent.at_s,
-                    )
-                )
+                if sent is not None and now - sent.at_s < COOL_DOWN_S:
+                    continue
+                if part.stream in known.reported:
+                    found[node].append(self._candidate(known, node, part.stream, ranks[node]))
+                    continue
+                alike[node].append((ranks[node], part.stream))
+                if len(alike[node]) >= ALIKE_KEPT_MAX:
+                    alike[node] = heapq.nlargest(MOVES_MAX, alike[node])
+        for node, others in alike.items():
+            chosen = heapq.nlargest(MOVES_MAX, others)
+            found[node] += [self._candidate(known, node, stream, rank) for rank, stream in chosen]
+            yield LOOK_US
         return found
 
+    def _candidate(self, known: KnownLoads, node: NodeId, stream: StreamId, rank: int) -> BalancedPartition:
+        rate, sent = known.rate(stream, node), self._sent.get(stream)
+        return BalancedPartition(
+            stream=stream,
+            bytes_per_second=rate.both,
+            read_bytes_per_second=rate.out_bytes,
+            left=() if sent is None or self._clock.monotonic() - sent.at_s >= LEFT_S else sent.left,
+            rank=rank,
+        )
+
     def _remember(self, move: PlannedMove, rate: Rate, now: float) -> None:
-        self._sent.pop(move.stream, None)
-        self._sent[move.stream] = Sent(now, rate)
-        # In order of time: what is old enough to move again is at the front.
-        while len(self._sent) > SENT_KEPT_MAX or now - next(iter(self._sent.values())).at_s > COOL_DOWN_S:
+        before = self._sent.pop(move.stream, None)
+        left = () if before is None else before.left
+        self._sent[move.stream] = Sent(now, rate, (*left, move.source))
+        # In order of time: what is old enough to go anywhere is at the front.
+        while len(self._sent) > SENT_KEPT_MAX or now - next(iter(self._sent.values())).at_s > LEFT_S:
             del self._sent[next(iter(self._sent))]
         named = self._image().partition_of(move.stream)
         if named is not None:

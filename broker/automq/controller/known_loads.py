@@ -40,6 +40,8 @@ class Sent(NamedTuple):
 
     at_s: float
     rate: Rate
+    left: tuple[NodeId, ...] = ()
+    """Brokers that it was sent away from lately."""
 
 
 NOTHING: Final = Rate(0.0, 0.0)

@@ -44,7 +44,7 @@ class PartitionTraffic:
     )
 
     def __init__(
-        self, stream: StreamId, topic: TopicTraffic, touched: list["PartitionTraffic"], *, opened_s: float
+        self, stream: StreamId, topic: TopicTraffic, touched: dict["PartitionTraffic", None], *, opened_s: float
     ) -> None:
         self.stream, self.topic, self.touched = stream, topic, touched
         self.opened_s = opened_s
@@ -74,11 +74,11 @@ class PartitionTraffic:
 
     def _touch(self) -> None:
         self.is_touched = True
-        self.touched.append(self)
+        self.touched[self] = None
 
 
 def _uncounted() -> PartitionTraffic:
-    traffic = PartitionTraffic(StreamId(0), TopicTraffic(), [], opened_s=0.0)
+    traffic = PartitionTraffic(StreamId(0), TopicTraffic(), {}, opened_s=0.0)
     # Nobody asks what it counted.
     traffic.is_touched = True
     return traffic
@@ -96,7 +96,7 @@ class TrafficMeter:
         self._topics_max = topics_max
         self._now = now
         self._topics: dict[str, TopicTraffic] = {OTHERS: TopicTraffic()}
-        self._touched: list[PartitionTraffic] = []
+        self._touched: dict[PartitionTraffic, None] = {}
         labels = ["topic"]
         self._families = [
             (metrics.declare(name, "counter", help_text, labels), field)
@@ -118,10 +118,12 @@ class TrafficMeter:
         if traffic is not UNCOUNTED:
             self.leave(topic, traffic.topic)
             traffic.is_open = False
+            self._touched.pop(traffic, None)
 
     def take_touched(self) -> list[PartitionTraffic]:
         """Partitions that counted something since this was asked last."""
-        touched, self._touched[:] = self._touched[:], []
+        touched = list(self._touched)
+        self._touched.clear()
         for traffic in touched:
             traffic.is_touched = False
         return touched

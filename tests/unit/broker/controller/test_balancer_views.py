@@ -9,7 +9,7 @@ from automq.controller.model import BalancerView, BrokerView
 from automq.metadata.image import BROKER_RESOURCE
 from automq.metadata.records import ConfigChanged, StreamsDeleted
 from automq.metadata.replay import replay_all
-from tests.unit.broker.controller.test_balancing import A, B, World, cluster, reported
+from tests.unit.broker.controller.test_balancing import A, B, World, cluster, told
 
 
 async def view(world: World, moves_max: int = 1_000) -> BalancerView:
@@ -46,7 +46,7 @@ async def test_what_was_moved_is_told_with_its_reason_the_newest_first() -> None
 
 async def test_brokers_are_told_as_the_planner_sees_them() -> None:
     world = World(cluster(A, B))
-    world.loads = {A[0]: reported(of=range(10), each=1_000_000)}
+    world.loads = {A[0]: told(of=range(10), each=1_000_000)}
     a, b = (await view(world)).brokers
     assert a == BrokerView(
         broker=A[0],

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import prometheus_client
@@ -10,7 +11,7 @@ import pytest
 
 from automq.controller import balancing as module
 from automq.controller import moves
-from automq.controller.balancer import COOL_DOWN_S, MOVES_MAX, PlannedMove, shares
+from automq.controller.balancer import COOL_DOWN_S, LEFT_S, MOVES_MAX, PlannedMove, shares
 from automq.controller.balancing import Balancing
 from automq.controller.known_loads import SETTLED_S
 from automq.controller.model import BrokerLoad, PartitionLoad
@@ -212,6 +213,9 @@ async def test_what_has_just_moved_stays_for_a_while() -> None:
     world.loads = {B[0]: told(of=range(5), each=2_000_000)}
     assert (await world.balancing.survey()).moves == []
     world.clock.now_s += COOL_DOWN_S
+    # And does not go back for longer, whatever the load says.
+    assert (await world.balancing.survey()).moves == []
+    world.clock.now_s += LEFT_S
     assert {move.source for move in (await world.balancing.survey()).moves} == {B[0]}
 
 
@@ -255,7 +259,7 @@ async def test_a_hundred_thousand_partitions_are_looked_at_in_turns(monkeypatch:
     monkeypatch.setattr(module, "LOOK_PARTITIONS", 3)
     known = (await world.balancing.survey()).known
     spent = list(world.balancing._movable(world.image, known, [A[0]]))
-    assert spent == [module.LOOK_US] * (PARTITIONS // 3)
+    assert spent == [module.LOOK_US] * (PARTITIONS // 3 + 1)
 
 
 async def test_ten_thousand_partitions_are_planned_in_bounded_turns() -> None:
@@ -277,6 +281,32 @@ async def test_ten_thousand_partitions_are_planned_in_bounded_turns() -> None:
     assert len(movable[A[0]]) == 500 + MOVES_MAX
     # All but the longest: a collection of garbage is nobody's turn.
     assert sorted(turns)[-2] < 0.02, sorted(turns)[-3:]
+
+
+async def test_every_topic_is_spread_and_not_the_first_ones_by_name_given_away() -> None:
+    """Three brokers are joined by three: of each topic half of a broker's partitions go."""
+    nodes = [(NodeId(number), BrokerEpoch(number)) for number in range(1, 7)]
+    records: list[MetadataRecord] = [
+        BrokerRegistered(node=node, epoch=epoch, rack=None, endpoints=()) for node, epoch in nodes
+    ]
+    stream = 0
+    for name in ("a", "b", "c", "d"):
+        topic = TopicId(uuid.UUID(int=ord(name)))
+        parts = []
+        for index in range(12):
+            stream += 1
+            parts.append(NewPartition(index=index, stream=StreamId(stream), leader=NodeId(index % 3 + 1)))
+        records.append(TopicCreated(topic_id=topic, name=name, is_internal=False, replication_factor=1))
+        records.append(PartitionsCreated(topic_id=topic, partitions=tuple(parts)))
+    world = World(replay_all(EMPTY, records))
+    await world.balancing.step()
+    left = Counter((topic.name, part.leader) for topic in world.image.topics() for part in topic.partitions)
+    for moving in world.image.moves:
+        found = world.image.partition_of(moving)
+        assert found is not None
+        left[found[0].name, found[1].leader] -= 1
+    assert len(world.image.moves) == 24
+    assert set(left.values()) == {2}
 
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,7 +178,7 @@ async def test_hot_spots_are_evened_out(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 async def test_more_partitions_than_are_told_one_by_one_are_evened_out_too(seed: int) -> None:
     cluster = Cluster(brokers=2, partitions=4 * TOLD_MAX, seed=seed)
-    cluster.rates = {stream: 2e3 * cluster.random.paretovariate(1.5) for stream in cluster.rates}
+    cluster.rates = {stream: 20e3 * cluster.random.paretovariate(1.5) for stream in cluster.rates}
     cluster.join(3)
     await cluster.live(300)
     assert cluster.spread() < 1.1
