@@ -37,6 +37,9 @@ Pause = Callable[[], Awaitable[object]]
 SURVIVES: Final = (StoreError, ApiError, LogFailed)
 """One step missed is harmless: the next one finds the same to do."""
 
+# A wait that is shorter may be no wait at all.
+CLOCK_STEP_S: Final = 0.001
+
 # Every epoch costs a start a few round trips, however little it holds.
 EPOCHS_MAX: Final = 20
 
@@ -112,7 +115,7 @@ class Background:
         self._ranges_since = loaded.ranges
         self._unsubscribe = self._publisher.subscribe(self._on_change)
         work: Sequence[tuple[str, Step, Pause]] = (
-            ("poll", self._log.poll_fence, partial(asyncio.sleep, settings.poll_interval_s)),
+            ("poll", self._log.poll_fence, self._until_poll),
             ("snapshots", self._write_snapshot, self._snapshot_due.wait),
             ("sweep", self._sweep, partial(asyncio.sleep, settings.sweep_interval_s)),
             ("orphans", self._sweep_orphans, partial(asyncio.sleep, settings.orphan_sweep_interval_s)),
@@ -143,6 +146,19 @@ class Background:
             or self._ranges_since >= settings.snapshot_ranges
         ):
             self._snapshot_due.set()
+
+    async def _until_poll(self) -> None:
+        """Rule: nobody goes longer than the interval without a proof that nobody has taken over.
+
+        A slot that was written since the last look is one.
+        """
+        interval_s = self._settings.poll_interval_s
+        await asyncio.sleep(interval_s)
+        while (proved_at := self._log.proved_at) is not None:
+            left_s = proved_at + interval_s - self._clock.boottime()
+            if left_s < CLOCK_STEP_S:
+                return
+            await asyncio.sleep(left_s)
 
     async def _write_snapshot(self) -> None:
         # What is appended while the snapshot is written is not in it.

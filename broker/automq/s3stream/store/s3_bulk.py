@@ -27,7 +27,8 @@ from automq.s3stream.store.s3_tries import TRIES, S3Requests
 
 # Above this a body goes up in parts, if nothing else is said: uploads leave bandwidth and memory to producers.
 SINGLE_PUT_BYTES_MAX: Final = 16 << 20
-PART_BYTES: Final = 8 << 20
+# Parts cost requests, and small ones go up no faster.
+PART_BYTES: Final = 12 << 20
 PARTS_INFLIGHT_MAX: Final = 3
 # The least that S3 takes as a part that is not the last.
 PART_BYTES_MIN: Final = 5 << 20

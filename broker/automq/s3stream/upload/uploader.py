@@ -38,6 +38,7 @@ from automq.s3stream.objects.format import IndexEntry, object_key
 from automq.s3stream.objects.writer import writing_bytes
 from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage, StoreError
 from automq.s3stream.upload.builder import ObjectBuilder
+from automq.s3stream.upload.id_reserve import IdReserve
 from automq.s3stream.upload.parts import in_commits
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class Uploader:
         self._cluster_id, self._node, self._epoch = cluster_id, node, epoch
         self._store = store
         self._objects = objects
+        self._ids_ahead = IdReserve(objects)
         self._trim_wal = trim_wal
         self._epoch_of = epoch_of
         self._class_of = class_of
@@ -130,7 +132,7 @@ class Uploader:
 
     async def prepare(self, count: int) -> Sequence[ObjectId]:
         """Ids for objects of a block that comes in a moment. Raises BrokerFenced, StoreDamaged."""
-        return await self._persist(partial(self._objects.prepare, count), "prepare")
+        return await self._persist(partial(self._ids_ahead.take, count), "prepare")
 
     def submit(self, block: CacheBlock, *ready: Awaitable[None], releasing: Releasing | None = None) -> None:
         """Upload `block` once all of `ready` are done; committed after every block submitted before it."""

@@ -37,6 +37,7 @@ from automq.s3stream.model import (
     deleted_class,
 )
 from automq.s3stream.objects.format import object_key
+from automq.s3stream.ports import Buffer
 from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, World, check
 
 pytestmark = pytest.mark.looptime
@@ -426,3 +427,27 @@ async def test_b12_a_damaged_snapshot_is_replaced_at_once(world: ServiceWorld) -
     await world.serving(second)
     await asyncio.sleep(2)
     assert (await world.flaky.inner.list(snapshot_folder(CLUSTER)))[-1].key > newest
+
+
+async def test_a_written_slot_takes_the_place_of_a_poll(world: ServiceWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It proves the same. Nobody goes longer than the interval without a proof."""
+    controller, _publisher = await world.started("a", settings=ControllerSettings(poll_interval_s=1.0))
+    await world.serving(controller)
+    polls: list[str] = []
+    get_range = world.flaky.get_range
+
+    async def counted(key: str, start: int, end: int) -> Buffer:
+        if key.startswith(log_folder(CLUSTER)):
+            polls.append(key)
+        return await get_range(key, start, end)
+
+    monkeypatch.setattr(world.flaky, "get_range", counted)
+    await asyncio.sleep(20.0)
+    assert 18 <= len(polls) <= 20
+    polls.clear()
+    for _ in range(40):
+        await controller.allocate_producer_ids(NODE, BrokerEpoch(1))
+        await asyncio.sleep(0.5)
+    assert len(polls) <= 1
+    await asyncio.sleep(2.0)
+    assert len(polls) >= 1

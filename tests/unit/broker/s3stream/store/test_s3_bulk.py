@@ -11,7 +11,7 @@ from automq.s3stream.store.s3 import S3Store
 from automq.s3stream.store.s3_checksums import Checksum, checksum_of
 from tests.support.fault_proxy import Fault, FaultProxy, Reply, Seen
 
-BODY = [os.urandom(s3_bulk.SINGLE_PUT_BYTES_MAX), b"tail"]
+BODY = [os.urandom(2 * s3_bulk.PART_BYTES), b"tail"]
 
 
 def parts(proxy: FaultProxy) -> list[Seen]:
