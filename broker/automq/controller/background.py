@@ -25,7 +25,7 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.snapshots import Snapshots
 from automq.protocol.errors import ApiError
 from automq.replicated.machine import LogFailed, LogFenced
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import BorrowingBudget
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks, repeat
@@ -59,7 +59,7 @@ class Background:
         log: MetadataLog,
         cluster_id: ClusterId,
         entropy: Entropy,
-        snapshot_memory: ByteBudget | None,
+        snapshot_memory: BorrowingBudget | None,
         prove_active: Callable[[], Awaitable[None]],
         orphans_deleted: Counter,
         reports: DamageReports,

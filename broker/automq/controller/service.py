@@ -45,7 +45,7 @@ from automq.metadata.records import FormatLevelRaised, MetadataRecord, PrefixOwn
 from automq.metadata.replay import MetadataMachine
 from automq.replicated.driver import GradualDriver
 from automq.replicated.machine import Decision, LogFailed
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import BorrowingBudget
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
@@ -90,7 +90,7 @@ class Controller:
         on_damaged: Callable[[StoreDamaged], None],
         on_store: Callable[[StoreError | None], None],
         trusted_time: Callable[[], TrustedTime | None] = lambda: None,
-        snapshot_memory: ByteBudget | None = None,
+        snapshot_memory: BorrowingBudget | None = None,
         where: ClaimantAddress | None = None,
     ) -> None:
         self._where = where

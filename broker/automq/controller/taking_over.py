@@ -8,7 +8,7 @@ from automq.metadata.claim import ClaimantAddress, claim_next_epoch
 from automq.metadata.loader import Loaded, LogLoader
 from automq.metadata.patience import Patience
 from automq.metadata.refusal import StoreOwnedByAnother
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import BorrowingBudget
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.ports import ObjectStorage
@@ -25,7 +25,7 @@ class TakingOver:
     entropy: Entropy
     patience: Patience
     tasks: Tasks
-    memory: ByteBudget | None
+    memory: BorrowingBudget | None
 
     async def claim(
         self, *, above: ControllerEpoch, owner: str | None, record_number: int, is_contest: bool

@@ -224,7 +224,7 @@ def decode_slot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -> S
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header whose checksum is right, and the payload, which is as long as the header says."""
+    """A header whose checksum is right, and the payload, which is `size` long unless a part was read only."""
 
     version: int
     kind: Kind
@@ -234,6 +234,8 @@ class Header:
     nonce: bytes
     crc: int
     payload: memoryview
+    size: int
+    """Bytes of the payload."""
 
 
 def read_header(
@@ -245,8 +247,12 @@ def read_header(
     data: memoryview,
     *,
     newest: int = VERSION,
+    is_part: bool = False,
 ) -> Header:
-    """Of a slot or snapshot of one of `kinds`; the payload is not checked. Raises CorruptData, FormatTooNew."""
+    """Of a slot or snapshot of one of `kinds`; the payload is not checked, and may be cut short where it `is_part`.
+
+    Raises CorruptData, FormatTooNew.
+    """
     if len(data) < 5 or data[:4] != magic:
         raise CorruptData(key=key, offset=0, length=len(data), what="metadata header")
     if data[4] > newest and not _is_of_known_version(data, newest):
@@ -259,9 +265,9 @@ def read_header(
     if (cluster, epoch, sequence) != (_cluster(cluster_id), position.epoch, position.sequence) or kind not in kinds:
         raise CorruptData(key=key, offset=0, length=HEADER_BYTES, what="identity of the metadata slot")
     payload = data[HEADER_BYTES:]
-    if len(payload) != size:
+    if len(payload) != size and not (is_part and len(payload) < size):
         raise CorruptData(key=key, offset=HEADER_BYTES, length=len(payload), what="metadata payload")
-    return Header(version, Kind(kind), number, count, ControllerEpoch(fencer), nonce, crc, payload)
+    return Header(version, Kind(kind), number, count, ControllerEpoch(fencer), nonce, crc, payload, size)
 
 
 def _is_of_known_version(data: memoryview, newest: int) -> bool:

@@ -70,6 +70,7 @@ def encode_snapshot(
     if block:
         blocks.append(_frame(block))
         size, crc = size + len(blocks[-1]), crc32c(blocks[-1], crc)
+        on_bytes(len(blocks[-1]))
     header = encode_header(
         MAGIC,
         Kind.SNAPSHOT,
@@ -144,6 +145,36 @@ def check_snapshot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -
     if crc != header.crc:
         raise CorruptData(key=key, offset=HEADER_BYTES, length=len(header.payload), what="metadata payload")
     return CheckedSnapshot(key, position, header)
+
+
+class SnapshotCheck:
+    """Checks every byte of a snapshot that comes in pieces, none of which is kept."""
+
+    def __init__(self, cluster_id: ClusterId, position: LogPosition) -> None:
+        self._cluster_id, self._position = cluster_id, position
+        self._key = snapshot_key(cluster_id, position)
+        self._header: Header | None = None
+        self._size = self._crc = 0
+
+    def add(self, piece: Buffer, *, is_last: bool) -> Steps[bool]:
+        """The next piece; the first has the header. Whether more must follow. Raises CorruptData, FormatTooNew."""
+        payload = memoryview(piece)
+        header = self._header
+        if header is None:
+            kinds = (Kind.SNAPSHOT,)
+            self._header = header = read_header(
+                self._key, MAGIC, kinds, self._cluster_id, self._position, payload, newest=VERSION, is_part=True
+            )
+            payload = header.payload
+        for first in range(0, len(payload), CHECKED_BYTES):
+            self._crc = crc32c(payload[first : first + CHECKED_BYTES], self._crc)
+            yield None
+        self._size += len(payload)
+        if self._size < header.size and not is_last:
+            return True
+        if self._size != header.size or self._crc != header.crc:
+            raise CorruptData(key=self._key, offset=HEADER_BYTES, length=self._size, what="metadata payload")
+        return False
 
 
 def decode_snapshot(cluster_id: ClusterId, position: LogPosition, data: Buffer) -> Slot:

@@ -25,9 +25,9 @@ from automq.metadata.log_format import (
     snapshot_key,
 )
 from automq.metadata.patience import Patience
-from automq.metadata.snapshot_format import check_snapshot, encode_snapshot
+from automq.metadata.snapshot_format import SnapshotCheck, encode_snapshot
 from automq.metadata.snapshot_records import to_records
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import BorrowingBudget, ByteBudget
 from automq.runtime.entropy import Entropy
 from automq.runtime.turns import in_turns
 from automq.s3stream.model import StoreDamaged
@@ -37,6 +37,9 @@ from automq.s3stream.store.listing import Listed, list_own
 log = logging.getLogger(__name__)
 
 DELETES_AT_ONCE: Final = 1000
+# What is read back is held a piece at a time, however large the snapshot is.
+PIECE_BYTES: Final = 1 << 20
+UNLIMITED: Final = 1 << 62
 
 
 class Snapshots:
@@ -51,10 +54,11 @@ class Snapshots:
         entropy: Entropy,
         patience: Patience,
         on_damage: Callable[[StoreDamaged], None] = lambda _error: None,
-        memory: ByteBudget | None = None,
+        memory: BorrowingBudget | None = None,
     ) -> None:
         """`on_damage` is told once of every snapshot that was found damaged; `memory` counts what is held of them."""
-        self._memory = ByteBudget(0) if memory is None else memory
+        self._memory = BorrowingBudget(UNLIMITED, ByteBudget(0)) if memory is None else memory
+        self._is_too_large = False
         self._store = store
         self._cluster_id = cluster_id
         self._log = log
@@ -83,10 +87,22 @@ class Snapshots:
                     on_bytes=held,
                 )
             )
+            self._tell_of_size()
             key = snapshot_key(self._cluster_id, position)
             await self._patience.retry_forever(lambda: self._store.put(key, body))
         await self.trim()
         return True
+
+    def _tell_of_size(self) -> None:
+        """Rule: it is written however large it is, for a log without snapshots grows for ever. Told once."""
+        unmet = self._memory.unmet
+        if unmet and not self._is_too_large:
+            log.warning(
+                "a snapshot of the metadata takes more memory than its account and the block cache have: raise "
+                "automq.memory.bytes",
+                extra={"held": self._memory.used, "limit": self._memory.limit, "missing": unmet},
+            )
+        self._is_too_large = unmet > 0
 
     async def trim(self) -> None:
         """Delete slots that no reader needs any more, and snapshots that nobody falls back to. Repeats are harmless."""
@@ -123,10 +139,17 @@ class Snapshots:
         if position in self._damaged:
             return False
         key = snapshot_key(self._cluster_id, position)
+        check, read = SnapshotCheck(self._cluster_id, position), 0
         try:
-            data = await self._patience.retry_forever(lambda: self._store.get(key))
-            with self._memory.counting(len(data)):
-                await in_turns(check_snapshot(self._cluster_id, position, data))
+            while True:
+                start = read
+                piece = await self._patience.retry_forever(
+                    lambda start=start: self._store.get_range(key, start, start + PIECE_BYTES)  # type: ignore[misc]
+                )
+                read += len(piece)
+                with self._memory.counting(len(piece)):
+                    if not await in_turns(check.add(piece, is_last=len(piece) < PIECE_BYTES)):
+                        break
         except ObjectNotFound:
             return False
         except StoreDamaged as error:

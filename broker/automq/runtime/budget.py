@@ -23,6 +23,8 @@ class ByteBudget:
         self._used = 0
         self._waiters: dict[asyncio.Future[None], int] = {}
         """In order of arrival."""
+        self.on_lent: Callable[[], None] = lambda: None
+        """Called when another account has taken room here: whoever holds bytes that can go lets go of them."""
 
     @property
     def used(self) -> int:
@@ -107,6 +109,33 @@ class ByteBudget:
             if not waiter.done():
                 self._used += size
                 waiter.set_result(None)
+
+
+class BorrowingBudget(ByteBudget):
+    """Counts what must be held, however much it is: what is beyond the limit takes room from `lender`, a cache."""
+
+    def __init__(self, limit: int, lender: ByteBudget) -> None:
+        super().__init__(limit)
+        self._lender = lender
+
+    @property
+    def unmet(self) -> int:
+        """Bytes beyond the limit that all of the lender's room does not carry; never negative."""
+        return max(0, self.excess - self._lender.limit)
+
+    def charge(self, size: int) -> None:
+        """Count `size` bytes that are held already; the lender makes room for what is beyond the limit."""
+        before = self.excess
+        super().charge(size)
+        if self.excess > before:
+            self._lender.charge(self.excess - before)
+            self._lender.on_lent()
+
+    def release(self, size: int) -> None:
+        """Give `size` bytes back, to the lender first."""
+        before = self.excess
+        super().release(size)
+        self._lender.release(before - self.excess)
 
 
 class Share(ByteBudget):

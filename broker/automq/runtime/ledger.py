@@ -2,8 +2,8 @@
 
 Whatever holds bytes for longer than a turn of the event loop draws on an account before it holds them. The split is
 pure (`split_memory`): what somebody fixed stays as it is, the rest is shared out, and nobody gets less than it can work
-with. What has no account is the process itself: interpreter, code, and the metadata image. A snapshot of that, while it
-is written or read, is shown beside the accounts and has no limit: it must be written, however large the metadata are.
+with. What has no account is the process itself: interpreter, code, and the metadata image. A snapshot of that must be
+written and read however large it is: what is beyond the limit of its account takes room from the block cache.
 """
 
 import enum
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import BorrowingBudget, ByteBudget
 from automq.runtime.telemetry import Metrics
 
 KIB: Final = 1024
@@ -43,6 +43,8 @@ class Account(enum.Enum):
     """What clients have sent of requests that are not started yet."""
     READER_PINS = "reader_pins"
     """Answers that clients have not taken yet, as far as they are in no cache any more."""
+    SNAPSHOTS = "metadata_snapshots"
+    """A snapshot of the metadata that is being written, checked or read."""
     CONNECTIONS = "connections"
     """Each open connection, with the little it may hold besides."""
 
@@ -52,14 +54,15 @@ SHARES: Final[Mapping[Account, int]] = {
     Account.RECEIVE: 180,
     Account.BLOCK_CACHE: 125,
     Account.UPLOADS: 125,
-    Account.COLD_READS: 45,
+    Account.COLD_READS: 40,
     Account.READER_PINS: 50,
-    Account.RECOVERY: 40,
-    Account.COMPACTION: 50,
+    Account.RECOVERY: 35,
+    Account.COMPACTION: 45,
+    Account.SNAPSHOTS: 20,
     Account.LOG_CACHE_INDEX: 40,
     Account.CHECKPOINTS: 25,
     Account.INDEX_CACHE: 25,
-    Account.CONNECTIONS: 45,
+    Account.CONNECTIONS: 40,
 }
 """Of a thousand. Two uploads of a quarter of the arenas each fit; what is received may be a request of 100 MiB where
 the total is a gibibyte."""
@@ -76,6 +79,7 @@ LEAST: Final[Mapping[Account, int]] = {
     Account.LOG_CACHE_INDEX: 2 * MIB,
     Account.CHECKPOINTS: 2 * MIB,
     Account.INDEX_CACHE: 1 * MIB,
+    Account.SNAPSHOTS: 2 * MIB,
     Account.CONNECTIONS: 2 * MIB,
 }
 """What each account needs to work at all: a few slots, one upload, one read, one request with a full batch."""
@@ -126,14 +130,13 @@ class MemoryLedger:
     def __init__(self, limits: Mapping[Account, int], metrics: Metrics) -> None:
         """`limits` has every account."""
         self._accounts = {account: ByteBudget(limits[account]) for account in Account}
+        self.snapshots = BorrowingBudget(limits[Account.SNAPSHOTS], self._accounts[Account.BLOCK_CACHE])
+        self._accounts[Account.SNAPSHOTS] = self.snapshots
         held = metrics.gauge("automq_memory_bytes", "Memory held, by account", ["account"])
         limit = metrics.gauge("automq_memory_limit_bytes", "Most memory that an account may hold", ["account"])
         for account, budget in self._accounts.items():
             held.labels(account.value).set_function(partial(_used, budget))
             limit.labels(account.value).set(budget.limit)
-        self.snapshots = ByteBudget(0)
-        """Counts the bytes of snapshots of the metadata."""
-        held.labels("metadata_snapshots").set_function(partial(_used, self.snapshots))
 
     def __getitem__(self, account: Account) -> ByteBudget:
         return self._accounts[account]

@@ -96,6 +96,8 @@ ACCOUNT_MEANINGS = {
     "Produce requests wait",
     Account.CHECKPOINTS: "state of partitions and groups that goes with an upload: Produce requests wait",
     Account.INDEX_CACHE: "indexes of objects: the least recently used go",
+    Account.SNAPSHOTS: "a snapshot of the metadata, while it is written or read: what is beyond the limit takes the "
+    "room of `block_cache`, whose blocks go",
     Account.CONNECTIONS: "open connections, 8 KiB each: new ones are closed",
 }
 

@@ -82,6 +82,7 @@ class BlockCache:
     ) -> None:
         self._reader = reader
         self._account = account
+        account.on_lent = self._make_room
         self._loading = loading
         self._clock = clock
         self._tasks = tasks
@@ -280,6 +281,9 @@ class BlockCache:
         self._account.charge(block.memory_bytes)
         if block.damage is not None:
             self._due[key] = self._clock.monotonic() + REEXAMINE_S
+        self._make_room()
+
+    def _make_room(self) -> None:
         while self._account.excess and len(self._blocks) > 1:
             self._drop(next(iter(self._blocks)))
 

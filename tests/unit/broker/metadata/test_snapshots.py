@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from automq.ids import ControllerEpoch
+from automq.metadata import snapshots as snapshots_module
 from automq.metadata.image import EMPTY
 from automq.metadata.log import MetadataLog
 from automq.metadata.log_format import (
@@ -20,7 +21,7 @@ from automq.metadata.records import ConfigChanged, FeatureLevelSet
 from automq.metadata.replay import replay_all
 from automq.metadata.snapshot_format import BLOCK_BYTES, decode_snapshot
 from automq.metadata.snapshots import Snapshots, superfluous_slots
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import BorrowingBudget, ByteBudget
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import Buffer, ObjectInfo
@@ -182,7 +183,7 @@ async def test_b4_what_is_held_of_a_snapshot_is_counted_until_it_is_let_go(
     made: tuple[World, MetadataLog, Snapshots], monkeypatch: pytest.MonkeyPatch, is_lost: bool
 ) -> None:
     world, log, _ = made
-    memory = ByteBudget(0)
+    memory = BorrowingBudget(0, ByteBudget(0))
     snapshots = Snapshots(
         store=world.store,
         cluster_id=CLUSTER,
@@ -215,3 +216,92 @@ async def test_b4_what_is_held_of_a_snapshot_is_counted_until_it_is_let_go(
     assert size - 2 * BLOCK_BYTES < counted <= size
     assert counted > 0
     assert memory.used == 0
+
+
+LARGE = [ConfigChanged(2, f"topic-{number}", (("key", "x" * 1000),)) for number in range(100)]
+PIECE = 8 * 1024
+
+
+@pytest.mark.parametrize("damaged_at", [None, 200, PIECE - 1, PIECE, 5 * PIECE + 7, -1])
+async def test_a_large_snapshot_is_read_back_in_pieces_none_of_which_is_kept(
+    made: tuple[World, MetadataLog, Snapshots], monkeypatch: pytest.MonkeyPatch, damaged_at: int | None
+) -> None:
+    monkeypatch.setattr(snapshots_module, "PIECE_BYTES", PIECE)
+    world, log, snapshots = made
+    await log.append(LARGE)
+    assert await snapshots.write(replay_all(EMPTY, LARGE))
+    position = LogPosition(ControllerEpoch(1), 0)
+    key = snapshot_key(CLUSTER, position)
+    data = bytearray(await world.store.get(key))
+    assert len(data) > 10 * PIECE
+    if damaged_at is not None:
+        data[damaged_at] ^= 1
+        await world.store.put(key, [bytes(data)])
+    told: list[StoreDamaged] = []
+    memory = Watched(PIECE, ByteBudget(0))
+    again = another(world, log, told, memory)
+    assert await again._is_whole(position) is (damaged_at is None)
+    assert [error.key for error in told] == ([] if damaged_at is None else [key])
+    assert 0 < memory.peak <= PIECE
+    assert memory.used == 0
+
+
+@pytest.mark.parametrize("left", [0, 50, PIECE, 3 * PIECE, 3 * PIECE + 1])
+async def test_a_snapshot_that_is_too_short_is_no_whole_one(
+    made: tuple[World, MetadataLog, Snapshots], monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    monkeypatch.setattr(snapshots_module, "PIECE_BYTES", PIECE)
+    world, log, snapshots = made
+    await log.append(LARGE)
+    assert await snapshots.write(replay_all(EMPTY, LARGE))
+    position = LogPosition(ControllerEpoch(1), 0)
+    key = snapshot_key(CLUSTER, position)
+    data = await world.store.get(key)
+    await world.store.put(key, [data[:left]])
+    told: list[StoreDamaged] = []
+    assert not await another(world, log, told, Watched(PIECE, ByteBudget(0)))._is_whole(position)
+    assert len(told) == 1
+
+
+async def test_a_snapshot_beyond_every_limit_is_written_and_told_of_once(
+    made: tuple[World, MetadataLog, Snapshots], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log without snapshots would grow for ever. What it takes is the block cache's room, and is given back."""
+    world, log, snapshots = made
+    cache = ByteBudget(20_000)
+    lent: list[int] = []
+    cache.on_lent = lambda: lent.append(cache.used)
+    snapshots._memory = memory = Watched(10_000, cache)
+    for number in range(1, 4):
+        await log.append(LARGE[(number - 1) * 30 : number * 30])
+        assert await snapshots.write(replay_all(EMPTY, LARGE[: number * 30]))
+    assert len(await stored(world, snapshot_folder(CLUSTER))) == 2
+    assert memory.peak > 80_000
+    assert max(lent) == memory.peak - 10_000
+    assert (memory.used, cache.used) == (0, 0)
+    told = [record for record in caplog.records if "takes more memory" in record.message]
+    assert len(told) == 1
+    assert vars(told[0])["limit"] == 10_000
+
+
+def another(world: World, log: MetadataLog, told: list[StoreDamaged], memory: BorrowingBudget) -> Snapshots:
+    """Of a process that has read none of them back yet."""
+    return Snapshots(
+        store=world.store,
+        cluster_id=CLUSTER,
+        log=log,
+        entropy=SeededEntropy("again"),
+        patience=world.patience(),
+        on_damage=told.append,
+        memory=memory,
+    )
+
+
+class Watched(BorrowingBudget):
+    """Remembers the most that was held."""
+
+    peak = 0
+
+    def charge(self, size: int) -> None:
+        super().charge(size)
+        self.peak = max(self.peak, self.used)

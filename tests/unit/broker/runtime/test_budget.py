@@ -4,8 +4,10 @@ import asyncio
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from automq.runtime.budget import ByteBudget, Share
+from automq.runtime.budget import BorrowingBudget, ByteBudget, Share
 
 
 async def test_waiters_are_served_in_order_of_arrival() -> None:
@@ -174,3 +176,35 @@ def test_what_is_counted_for_a_block_is_given_back_at_its_end_however_it_ends() 
     with pytest.raises(KeyError):
         fail()
     assert budget.used == 0
+
+
+def test_what_must_be_held_beyond_its_limit_takes_the_room_of_the_lender() -> None:
+    cache = ByteBudget(100)
+    made_room: list[int] = []
+    cache.on_lent = lambda: made_room.append(cache.used)
+    budget = BorrowingBudget(50, cache)
+    budget.charge(40)
+    assert (budget.used, cache.used, made_room) == (40, 0, [])
+    budget.charge(30)
+    assert (budget.used, cache.used, made_room) == (70, 20, [20])
+    assert budget.unmet == 0
+    budget.charge(100)
+    assert (budget.excess, cache.used, budget.unmet) == (120, 120, 20)
+    budget.release(100)
+    assert (budget.used, cache.used, budget.unmet) == (70, 20, 0)
+    budget.release(70)
+    assert (budget.used, cache.used) == (0, 0)
+
+
+@given(st.lists(st.integers(0, 60), max_size=30))
+def test_borrowed_is_always_what_is_beyond_the_limit(sizes: list[int]) -> None:
+    cache = ByteBudget(100)
+    budget = BorrowingBudget(50, cache)
+    held: list[int] = []
+    for size in sizes:
+        if size % 3 == 0 and held:
+            budget.release(held.pop())
+        else:
+            budget.charge(size)
+            held.append(size)
+        assert cache.used == budget.excess == max(0, sum(held) - 50)

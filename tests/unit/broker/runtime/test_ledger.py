@@ -72,3 +72,14 @@ def test_every_account_is_a_metric_beside_its_limit() -> None:
         assert f'automq_memory_limit_bytes{{account="{account.value}"}}' in text
         assert f'automq_memory_bytes{{account="{account.value}"}}' in text
     assert ledger.total == sum(ledger[account].limit for account in Account)
+
+
+def test_a_snapshot_larger_than_its_account_takes_the_room_of_the_block_cache() -> None:
+    """So that all accounts together are one total, however large the metadata are."""
+    ledger = MemoryLedger(split_memory(1024 * MIB), Metrics())
+    ledger[Account.BLOCK_CACHE].charge(ledger[Account.BLOCK_CACHE].limit)
+    limit = ledger[Account.SNAPSHOTS].limit
+    with ledger.snapshots.counting(limit + 5 * MIB):
+        assert ledger[Account.BLOCK_CACHE].excess == 5 * MIB
+    assert not ledger[Account.BLOCK_CACHE].excess
+    assert not ledger.snapshots.used

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from automq.ids import ObjectId, Offset, StreamId
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import BorrowingBudget, ByteBudget
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.cache.block_cache import BlockCache
@@ -76,6 +76,22 @@ async def test_least_recently_used_blocks_go_first() -> None:
 
     await world.cache.block(OBJECT, entries[1])
     assert len(world.store.calls) == 1
+
+
+async def test_blocks_go_when_another_account_takes_their_room() -> None:
+    world = World()
+    entries = await world.write()
+    for entry in entries:
+        await world.cache.block(OBJECT, entry)
+    held = world.account.used
+    memory = BorrowingBudget(0, world.account)
+    memory.charge(world.account.limit - held // 2)
+    assert world.account.used <= world.account.limit
+    memory.release(memory.used)
+    assert 0 < world.account.used <= held // 2
+    world.store.calls.clear()
+    await world.cache.block(OBJECT, entries[-1])
+    assert world.store.calls == []
 
 
 async def test_neighbours_loaded_ahead_share_a_request() -> None:
