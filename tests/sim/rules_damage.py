@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.sim.rules import Rule, does_nothing, does_nothing_async, returns
+from tests.sim.rules import Rule, does_nothing, does_nothing_async, returns, without
 
 CLUSTER = "automq.metadata.cluster:"
 CONDITIONAL = "automq.s3stream.store.conditional:"
@@ -151,6 +151,13 @@ DAMAGE_RULES: tuple[Rule, ...] = (
         (CLUSTER + "check_objects",),
         does_nothing_async,
         "object_that_no_record_prepared",
+    ),
+    Rule(
+        "a place is not believed",
+        "Damage is reported where it is: what the metadata say of a place is believed when the block there proves it.",
+        ("automq.s3stream.objects.reader:ObjectReader.load_share",),
+        without(("entry.stream != stream or ", "")),
+        "places_mixed_up",
     ),
     Rule(
         "blocks have checksums",

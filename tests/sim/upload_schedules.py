@@ -6,9 +6,14 @@ deleted after an hour, and of what is deleted after a week, which is the topic w
 """
 
 import asyncio
+import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
+from msgspec import structs
+
+from automq.s3stream.model import CommitObject
+from automq.s3stream.upload.builder import ObjectBuilder
 from tests.sim.broker_schedules import answer_of, produce
 from tests.sim.broker_world import BrokerWorld
 from tests.support.faults import Fate, Operation
@@ -60,10 +65,37 @@ async def killed_in_an_upload(world: BrokerWorld, writes: int) -> None:
     await world.produce()
 
 
+async def places_mixed_up(world: BrokerWorld) -> None:
+    """The metadata say of each of two streams that it lies where the other does. Another process reads them."""
+    original = ObjectBuilder.committed
+
+    def mixed(builder: ObjectBuilder) -> CommitObject:
+        made: CommitObject = original.fget(builder)  # type: ignore[misc]
+        ranges = list(made.ranges)
+        alike = [number for number, part in enumerate(ranges) if part.size and part.end - part.start == 2 * 3]
+        if len(alike) == 2:
+            one, other = (ranges[number] for number in alike)
+            ranges[alike[0]] = structs.replace(one, position=other.position, size=other.size)
+            ranges[alike[1]] = structs.replace(other, position=one.position, size=one.size)
+        return dataclasses.replace(made, ranges=ranges)
+
+    first = await world.broker()
+    ObjectBuilder.committed = property(mixed)  # type: ignore[misc]
+    try:
+        await world.produce(2)
+        await world.produce(2, partition=1)
+        await asyncio.sleep(5)
+    finally:
+        ObjectBuilder.committed = original  # type: ignore[method-assign]
+    first.process.kill()
+    await world.broker()
+    await world.produce()
+
+
 SCHEDULES: Mapping[str, tuple[Callable[[BrokerWorld], Awaitable[None]], Mapping[str, str]]] = {
     f"killed_in_an_upload_{writes}": (
         partial(killed_in_an_upload, writes=writes),
         {"automq.upload.interval.ms": "2000"},
     )
     for writes in range(WRITES_OF_AN_UPLOAD + 1)
-}
+} | {"places_mixed_up": (places_mixed_up, {"automq.upload.interval.ms": "2000"})}

@@ -90,8 +90,8 @@ class BlockCache:
         """When a damaged block is to be loaded again."""
         self._blocks: OrderedDict[BlockKey, DataBlock] = OrderedDict()
         self._loads: dict[BlockKey, asyncio.Future[DataBlock]] = {}
-        self._shares: dict[BlockKey, asyncio.Future[list[DataBlock]]] = {}
-        """Loads of shares, or of their ends, by where they begin."""
+        self._shares: dict[tuple[BlockKey, StreamId], asyncio.Future[list[DataBlock]]] = {}
+        """Loads of shares, or of their ends, by where they begin, and whose they are said to be."""
         self._warming: dict[tuple[ObjectId, StreamId], None] = {}
         self._ahead: Ahead[BlockKey] = Ahead(account.limit)
         self._hits: Counter = metrics.counter("automq_block_cache_hits", "Blocks found in the block cache")
@@ -110,24 +110,27 @@ class BlockCache:
         return await asyncio.shield(self._loads[key])
 
     def share(self, span: ObjectSpan, stream: StreamId, *, is_ahead: bool = False) -> ShareLoad:
-        """Begin to load what the cache lacks of a small share (`is_small_share`). `is_ahead`: nobody waits for it."""
+        """Begin to load what the cache lacks of a small share (`is_small_share`). `is_ahead`: nobody waits for it.
+
+        Rule: a place is not believed before the block there proves that it is the stream's, wherever that is found.
+        """
         there: list[DataBlock] = []
         position, end = span.position, span.position + span.size
         while position < end:
             key = (span.object_id, position)
             cached = self._blocks.get(key) if is_ahead else self._find(key)
-            if cached is None:
+            if cached is None or cached.stream != stream:
                 break
             there.append(cached)
             position += cached.size
         else:
             return ShareLoad(there, None)
         key = (span.object_id, position)
-        flight = self._shares.get(key)
+        flight = self._shares.get((key, stream))
         if flight is None:
             flight = asyncio.get_running_loop().create_future()
             flight.add_done_callback(_heed)
-            self._shares[key] = flight
+            self._shares[key, stream] = flight
             if is_ahead:
                 self._ahead.begin(key, end - position)
             else:
@@ -268,7 +271,7 @@ class BlockCache:
                 self._insert((object_id, block.position), block)
             flight.set_result(blocks)
         finally:
-            del self._shares[key]
+            del self._shares[key, stream]
             if key not in self._blocks:
                 self._ahead.forget(key)
             flight.cancel()

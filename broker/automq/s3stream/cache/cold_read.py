@@ -132,7 +132,8 @@ class ColdRead:
             except CorruptData:
                 # The index says which blocks there are, and what is damaged.
                 return await self._read_by_index(span)
-            if blocks[-1].end >= span.end:
+            # Rule: a place is believed when its blocks hold all that it is said to have.
+            if blocks[0].start <= max(span.start, self._stop) and blocks[-1].end >= span.end:
                 self._unread_bytes = 0
                 return all(self._add(block, span) for block in blocks if block.end > self._stop)
         return await self._read_by_index(span)

@@ -36,12 +36,14 @@ class DataBlock:
         "end",
         "size",
         "start",
+        "stream",
     )
 
     def __init__(self, key: str, entry: IndexEntry, data: memoryview) -> None:
         self._key = key
         self._position = entry.position
         self._data = data
+        self.stream = entry.stream
         self.start, self.end = entry.start, entry.end
         self.size = len(data)
         self._bases = array("q")

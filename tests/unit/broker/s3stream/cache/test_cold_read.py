@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automq.ids import Offset
+from automq.ids import Offset, StreamId
 from automq.runtime.ledger import Account
 from automq.s3stream import stream as stream_module
 from automq.s3stream.arena import ReadResult
@@ -195,6 +196,49 @@ async def test_a_place_that_is_wrong_is_not_believed() -> None:
     ):
         with pytest.raises(CorruptData):
             await reader.load_share(right.object_id, stream.stream_id, start, end)
+
+
+def misplaced(world: World, monkeypatch: pytest.MonkeyPatch, **wrong: int) -> None:
+    """From now on the metadata are wrong about where the second stream lies in objects."""
+    spans_from = world.engine.objects.spans_from
+
+    def lying(stream: StreamId, start: Offset) -> Iterator[ObjectSpan]:
+        is_second = stream == world.streams[1].stream_id
+        return (replace(span, **wrong) if is_second else span for span in spans_from(stream, start))
+
+    monkeypatch.setattr(world.engine.objects, "spans_from", lying)
+
+
+@pytest.mark.parametrize("others_are", ["not read", "cached", "on their way"])
+async def test_a_place_where_another_stream_lies_is_not_believed_however_its_blocks_are_found(
+    monkeypatch: pytest.MonkeyPatch, others_are: str
+) -> None:
+    world = await World(streams=3).upload(1, batches=2)
+    other = world.span(0, 0)
+    misplaced(world, monkeypatch, position=other.position, size=other.size)
+    reading = None
+    if others_are == "cached":
+        await world.read()
+    elif others_are == "on their way":
+        reading = asyncio.ensure_future(world.read())
+        await asyncio.sleep(0)
+    assert (await world.read(stream=1)).batches == [a_batch(2, 0), a_batch(2, 1)]
+    if reading is not None:
+        assert (await reading).batches == [a_batch(1, 0), a_batch(1, 1)]
+    assert (await world.read()).batches == [a_batch(1, 0), a_batch(1, 1)]
+
+
+async def test_a_place_that_has_only_the_end_of_a_stream_s_share_hides_no_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(builder, "DATA_BLOCK_BYTES", BATCH_BYTES)
+    world = await World(streams=3).upload(1, batches=3)
+    right = world.span(0, 1)
+    reader, stream = world.engine.storage.reader, world.streams[1].stream_id
+    blocks = await reader.load_share(right.object_id, stream, right.position, right.position + right.size)
+    assert len(blocks) == 3
+    misplaced(world, monkeypatch, position=right.position + blocks[0].size, size=right.size - blocks[0].size)
+    assert (await world.read(stream=1)).batches == [a_batch(2, offset) for offset in range(3)]
 
 
 @pytest.mark.parametrize("from_the_end", [10, FOOTER_BYTES + 10, FOOTER_BYTES + ROOT_HEAD.size + ROOT_LINE.size + 10])
