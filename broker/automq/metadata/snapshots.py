@@ -87,14 +87,14 @@ class Snapshots:
                     on_bytes=held,
                 )
             )
-            self._tell_of_size()
+            self._report_size()
             key = snapshot_key(self._cluster_id, position)
             await self._patience.retry_forever(lambda: self._store.put(key, body))
         await self.trim()
         return True
 
-    def _tell_of_size(self) -> None:
-        """Rule: it is written however large it is, for a log without snapshots grows for ever. Told once."""
+    def _report_size(self) -> None:
+        """Rule: it is written however large it is, for a log without snapshots grows for ever. Reported once."""
         unmet = self._memory.unmet
         if unmet and not self._is_too_large:
             log.warning(

@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from typing import Any, Final
 
 from automq.protocol.schema import Message, Scalar, Wire, wire_of
-from automq.steps import Steps, at_once
+from automq.steps import Steps
 
 # About how long it takes to fill one part.
 PART_US: Final = 6
@@ -22,17 +22,10 @@ ERROR_MESSAGE: Final = "error_message"
 _EMPTY: Final[dict[Any, object]] = {Scalar.STRING: "", Scalar.BINARY: b""}
 
 
-def error_response(
-    response_class: type[Message], request: Message, version: int, *, code: int, message: str | None
-) -> Message:
-    """`response_class` filled with `code`, at the top or for each part of `request`."""
-    return at_once(error_response_in_parts(response_class, request, version, code=code, message=message))
-
-
 def error_response_in_parts(
     response_class: type[Message], request: Message, version: int, *, code: int, message: str | None
 ) -> Steps[Message]:
-    """The same, of a request that may have very many parts."""
+    """`response_class` filled with `code`, at the top or for each part of `request`: it may have very many."""
     response = response_class()
     yield from _fill(response, request, version, code, message)
     return response

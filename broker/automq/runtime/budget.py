@@ -24,7 +24,7 @@ class ByteBudget:
         self._waiters: dict[asyncio.Future[None], int] = {}
         """In order of arrival."""
         self.on_lent: Callable[[], None] = lambda: None
-        """Called when another account has taken room here: whoever holds bytes that can go lets go of them."""
+        """Called when another account has taken room here: whoever holds bytes that can go evicts them."""
 
     @property
     def used(self) -> int:

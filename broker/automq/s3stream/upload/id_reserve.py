@@ -1,7 +1,7 @@
 """Ids of objects, prepared ahead: a broker that uploads often asks its controller once for several uploads.
 
 As many more are asked for as were used lately, so that one that uploads seldom asks for none that it does not use. An
-id is kept for a small part of the time after which the controller lets go of it; what is not used by then is left to
+id is kept for a small part of the time after which the controller gives it up; what is not used by then is left to
 that.
 """
 

@@ -6,6 +6,7 @@ from automq.controller.moves import reassign, stop_broker
 from automq.controller.possessions import expected_streams, has_nothing, is_leaving, possessions
 from automq.ids import NodeId
 from automq.metadata.records import ConfigChanged, WalDamaged, WalRecovered
+from automq.steps import at_once
 from tests.unit.broker.controller.test_failover import cluster, grown, incarnation
 
 
@@ -17,7 +18,7 @@ def test_it_counts_what_is_led_what_arrives_and_what_is_recovered() -> None:
 
     away = next(part for _, part in image.owned_partitions(NodeId(2)))
     wish = Reassignment(topic="t", index=away.index, replicas=[NodeId(3)])
-    image = grown(image, reassign(image, [wish]).records)
+    image = grown(image, at_once(reassign(image, [wish])).records)
     assert possessions(image, third).arriving == 1
     assert expected_streams(image, third) == {away.stream}
 

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from automq.protocol.apis import APIS, ApiKey, encode_response
-from automq.protocol.error_response import error_response
+from automq.protocol.error_response import error_response_in_parts
 from automq.protocol.messages.admin import DeleteTopicsRequest, DeleteTopicState
 from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from automq.protocol.messages.transaction_admin import DescribeProducersRequest, TopicRequest
 from automq.protocol.schema import Scalar, wire_of
 from automq.server.dispatch import SYNCHRONOUS_APIS, DispatchTable
+from automq.steps import at_once
 
 SERVED = [
     (key, version) for key in DispatchTable().routes if key not in SYNCHRONOUS_APIS for version in APIS[key].versions
@@ -50,7 +51,7 @@ def codes(value: Any, version: int) -> list[int]:
 def test_b11_every_api_has_an_error_answer_in_every_version(key: int, version: int) -> None:
     api = APIS[key]
     request = filled(api.request_class, version)
-    response = error_response(api.response_class, request, version, code=42, message="no")
+    response = at_once(error_response_in_parts(api.response_class, request, version, code=42, message="no"))
     assert encode_response(api, version, 1, response)
     assert codes(response, version) == [42]
 
@@ -59,7 +60,9 @@ def test_parts_keep_the_names_they_were_asked_by() -> None:
     asked = ListOffsetsRequest(
         topics=[ListOffsetsTopic(name="t", partitions=[ListOffsetsPartition(partition_index=n) for n in (0, 4)])]
     )
-    response: Any = error_response(APIS[ApiKey.LIST_OFFSETS].response_class, asked, 5, code=3, message=None)
+    response: Any = at_once(
+        error_response_in_parts(APIS[ApiKey.LIST_OFFSETS].response_class, asked, 5, code=3, message=None)
+    )
     (topic,) = response.topics
     assert (topic.name, [(part.partition_index, part.error_code) for part in topic.partitions]) == (
         "t",
@@ -69,7 +72,9 @@ def test_parts_keep_the_names_they_were_asked_by() -> None:
 
 def test_parts_that_are_bare_values_become_the_key() -> None:
     asked = DescribeProducersRequest(topics=[TopicRequest(name="t", partition_indexes=[2])])
-    response: Any = error_response(APIS[ApiKey.DESCRIBE_PRODUCERS].response_class, asked, 0, code=3, message="no")
+    response: Any = at_once(
+        error_response_in_parts(APIS[ApiKey.DESCRIBE_PRODUCERS].response_class, asked, 0, code=3, message="no")
+    )
     (part,) = response.topics[0].partitions
     assert (part.partition_index, part.error_code, part.error_message) == (2, 3, "no")
 
@@ -77,5 +82,7 @@ def test_parts_that_are_bare_values_become_the_key() -> None:
 @pytest.mark.parametrize("version", [5, 6])
 def test_deletions_are_named_by_either_field(version: int) -> None:
     asked = DeleteTopicsRequest(topic_names=["a"], topics=[DeleteTopicState(name="a")])
-    response: Any = error_response(APIS[ApiKey.DELETE_TOPICS].response_class, asked, version, code=7, message=None)
+    response: Any = at_once(
+        error_response_in_parts(APIS[ApiKey.DELETE_TOPICS].response_class, asked, version, code=7, message=None)
+    )
     assert [(part.name, part.error_code) for part in response.responses] == [("a", 7)]
