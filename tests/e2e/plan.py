@@ -21,14 +21,14 @@ STAGES: Final = (
                 cluster.three_brokers_are_one_cluster,
                 cluster.scale_out_gives_new_brokers_their_share,
                 cluster.scale_in_empties_brokers_first,
-                cluster.roll_costs_no_failed_send,
-                cluster.killed_broker_of_three_heals,
             ]
         ]
     ),
     Stage(
         [
             [
+                cluster.roll_costs_no_failed_send,
+                cluster.killed_broker_of_three_heals,
                 cluster.scale_in_that_is_taken_back_keeps_everybody,
                 cluster.operator_killed_in_a_drain_finishes_it,
                 cluster.bad_image_stops_at_the_first_broker,
