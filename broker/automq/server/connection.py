@@ -140,7 +140,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
-        self._muting.cancel()
         if self._waiting is not None:
             self._waiting.cancel()
         self._blocked = None
@@ -149,7 +148,7 @@ class Connection(asyncio.BufferedProtocol):
             self._hold.clear()
         self._exclusive = self._waiting = None
         # Each refers to this, too: a cycle, which in a busy broker nobody looks for.
-        for part in (self._hold, self._outbox, self._queue, self._session):
+        for part in (self._hold, self._muting, self._outbox, self._queue, self._room_wait, self._session):
             part.close()
         self._server.remove(self)
 

@@ -4,6 +4,10 @@ import asyncio
 from collections.abc import Callable
 
 
+def _ignore() -> None:
+    pass
+
+
 class Muting:
     """Of one connection."""
 
@@ -28,8 +32,9 @@ class Muting:
             self._timer.cancel()
         self._timer = loop.call_at(until, self._end)
 
-    def cancel(self) -> None:
-        """The connection is gone."""
+    def close(self) -> None:
+        """The connection is gone, and not referred to from here."""
+        self._on_end = _ignore
         if self._timer is not None:
             self._timer.cancel()
 

@@ -5,6 +5,10 @@ from collections.abc import Callable
 from automq.s3stream.stream import Storage
 
 
+def _ignore() -> None:
+    pass
+
+
 class RoomWait:
     """One connection's wait for room, of which it needs one at a time."""
 
@@ -20,6 +24,10 @@ class RoomWait:
             self._is_waiting = True
             self._storage.when_room(self._end)
         return False
+
+    def close(self) -> None:
+        """The connection is gone, and not referred to from here."""
+        self._on_room = _ignore
 
     def _end(self) -> None:
         self._is_waiting = False

@@ -27,8 +27,7 @@ async def test_longest_decision_counts_and_its_end_is_told_once() -> None:
 async def test_connection_that_is_gone_is_not_called() -> None:
     ends: list[None] = []
     muting = Muting(lambda: ends.append(None))
-    muting.cancel()
     muting.begin(100)
-    muting.cancel()
+    muting.close()
     await asyncio.sleep(1)
     assert not ends

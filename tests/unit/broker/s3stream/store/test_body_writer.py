@@ -147,7 +147,7 @@ def test_every_body_is_stored_as_it_is(sizes: list[int], before: int, step_bytes
 def test_bounce_buffers_are_used_again() -> None:
     pool = BouncePool()
     first = pool.take()
-    pool.give(first)
+    pool.put_back(first)
 
     assert pool.take() is first
     assert is_page_aligned(pool.take())
