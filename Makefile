@@ -12,7 +12,7 @@ PURE_TESTS := tests/unit/broker/core tests/unit/broker/partition/test_partition.
   tests/unit/broker/partition/test_validation.py tests/unit/broker/handlers/test_produce.py
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run test test-pure fuzz wheel check format sim removed-rules chaos soak differential compat bench bench-cluster crds e2e kind-up image golden docs lock clean
+.PHONY: help dev run demo test test-pure fuzz wheel check format sim removed-rules chaos soak differential compat bench bench-cluster crds e2e kind-up image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -64,6 +64,8 @@ format: $(STAMP)  ## Format the code and apply safe lint fixes
 sim: $(STAMP)  ## Simulate: SEEDS=n SEED_BASE=b, one broker and clusters of several (CLUSTER=1: these alone), or one SEED=x with its trace; DAMAGE=1 for damaged clusters
 	$(BIN)/python -m tests.sim $(if $(DAMAGE),--damage) $(if $(CLUSTER),--cluster) $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --seed-base $(SEED_BASE))
 	$(if $(SEED)$(DAMAGE)$(CLUSTER),,$(BIN)/python -m tests.sim --cluster --seeds $(SEEDS) --seed-base $(SEED_BASE))
+demo: $(STAMP)  ## Watch a cluster under load grow, drain and lose brokers, with a picture in build/demo.svg
+	$(BIN)/python -m tests.demo
 
 removed-rules: $(STAMP)  ## Find, for every rule, a seed that fails without it; rewrites the table in docs/simulation.md
 	$(BIN)/python -m tests.sim.removed_rules
