@@ -23,8 +23,9 @@ from automq.protocol.schema import Message
 from automq.runtime.turns import Pace
 
 METADATA_TOPIC: Final = "__cluster_metadata"
-# About how long it takes to answer for a partition.
-PARTITION_US: Final = 2
+# About how long it takes to answer for a topic, and for a partition of it.
+TOPIC_US: Final = 3
+PARTITION_US: Final = 3
 UNKNOWN: Final = "This server does not host this topic-partition."
 MESSAGES_SINCE: Final = 2
 NODES_SINCE: Final = 2
@@ -33,7 +34,9 @@ NODES_SINCE: Final = 2
 
 async def handle_describe_quorum(context: RequestContext, request: DescribeQuorumRequest) -> DescribeQuorumResponse:
     """The one partition of the metadata log; anything else is unknown."""
-    topics = [await _topic(context, topic) for topic in request.topics]
+    # One for all of them: a request may name very many topics of one partition.
+    pace = Pace()
+    topics = [await _topic(context, topic, pace) for topic in request.topics]
     leader = context.services.controller.leader
     if context.version < NODES_SINCE or leader is None:
         return DescribeQuorumResponse(topics=topics)
@@ -50,9 +53,9 @@ async def handle_describe_quorum(context: RequestContext, request: DescribeQuoru
     )
 
 
-async def _topic(context: RequestContext, asked: TopicRequest) -> TopicData:
+async def _topic(context: RequestContext, asked: TopicRequest, pace: Pace) -> TopicData:
     partitions: list[PartitionData] = []
-    pace = Pace()
+    await pace.spend(TOPIC_US)
     for partition in asked.partitions:
         index = partition.partition_index
         if asked.topic_name == METADATA_TOPIC and index == 0:
