@@ -12,7 +12,7 @@ from automq_operator import naming
 from automq_operator.budgets import allowed
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Observed
-from automq_operator.plan import Action, Limits, Note, Permits, Plan, Proposal, key_of, may_try
+from automq_operator.plan import BROKER, Action, Limits, Note, Permits, Plan, Proposal, key_of, may_try
 from automq_operator.planners import children, drain, lost, roll, scale
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.scaling import autoscaling_verdicts
@@ -72,11 +72,17 @@ def reconcile(
         status=report(view, verdicts, now=now),
         converged=not actions
         and (not progressing.holds or progressing.reason in AT_REST)
-        and (scaling.holds is not False or paused),
+        and (paused or not _is_moving(scaling, observed)),
         well=(ready.holds is True or ready.reason is Reason.SCALED_TO_ZERO) and progressing.reason in WELL,
         pending=view.pending and not paused,
         moved_by=view.moved_by,
     )
+
+
+def _is_moving(scaling: Verdict, observed: Observed) -> bool:
+    """Brokers tell of what moves, and of it alone: a pod that does not start, or a refusal, needs no look a second."""
+    refused = any(kind == BROKER for kind, _ in observed.refused)
+    return scaling.reason in (Reason.BALANCING, Reason.SCALING_IN) and not refused
 
 
 def _notes(proposals: Sequence[Proposal], actions: Sequence[Action]) -> list[Note]:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from automq_operator.cluster import Cluster
-from automq_operator.observed import Readyz
+from automq_operator.observed import Readyz, Refusal
 from automq_operator.plan import DeletePod, LabelPod, SetDraining, Unregister
 from automq_operator.reconcile import reconcile
 from tests.support.kubernetes_double import World, a_cluster
@@ -245,6 +245,24 @@ def test_a_pause_drains_nobody() -> None:
     cluster, world = ready(3)
     cluster, plan = one_pass(changed(cluster, replicas=1, paused=True), world)
     assert not [item for item in plan.actions if isinstance(item, SetDraining | LabelPod)]
+
+
+def test_a_broker_that_does_not_start_is_not_looked_at_every_second() -> None:
+    world = World()
+    world.unavailable_images.add("automq:bad")
+    cluster = a_cluster(replicas=2, image="automq:bad")
+    for _ in range(4):
+        cluster, plan = one_pass(cluster, world)
+    assert reasons(cluster)["ScalingSettled"] == ("False", "ScalingOut")
+    assert plan.converged
+
+
+def test_what_the_cluster_refuses_to_forget_is_not_asked_for_every_second() -> None:
+    cluster, world = ready(1)
+    world.registered[7] = False
+    assert not decide(cluster, world).converged, "it is fenced in a moment"
+    world.refused["Broker", "demo-broker-7"] = Refusal(status=42, message="it has partitions", digest="unregister")
+    assert decide(cluster, world).converged
 
 
 def _message(cluster: Cluster, kind: str) -> str:
