@@ -16,6 +16,7 @@ from typing import Any
 from tests.sim import world_version
 from tests.sim.isolation import Finished, run_all
 from tests.sim.rules import Rule
+from tests.sim.rules_cluster import CLUSTER_RULES
 from tests.sim.rules_commit import COMMIT_RULES
 from tests.sim.rules_compaction import COMPACTION_RULES
 from tests.sim.rules_damage import DAMAGE_RULES
@@ -73,6 +74,7 @@ ALL: tuple[Rule, ...] = (
     *COMPACTION_RULES,
     *DAMAGE_RULES,
     *LIMIT_RULES,
+    *CLUSTER_RULES,
 )
 RULES = {rule.name: rule for rule in ALL}
 assert len(RULES) == len(ALL)

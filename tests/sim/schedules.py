@@ -7,6 +7,7 @@ from typing import Any
 from tests.sim import coverage, memory
 from tests.sim.broker_schedules import SCHEDULES as BROKER_SCHEDULES
 from tests.sim.broker_world import BrokerWorld
+from tests.sim.cluster_schedules import SCHEDULES as CLUSTER_SCHEDULES
 from tests.sim.commit_schedules import SCHEDULES as COMMIT_SCHEDULES
 from tests.sim.commit_world import CommitWorld
 from tests.sim.compaction_schedules import SCHEDULES as COMPACTION_SCHEDULES
@@ -15,16 +16,25 @@ from tests.sim.damage_world import DamageWorld
 from tests.sim.limit_schedules import SCHEDULES as LIMIT_SCHEDULES
 from tests.sim.metadata_schedules import SCHEDULES as METADATA_SCHEDULES
 from tests.sim.metadata_world import MetadataWorld
+from tests.sim.release_schedules import SCHEDULES as RELEASE_SCHEDULES
 from tests.sim.upload_schedules import SCHEDULES as UPLOAD_SCHEDULES
 from tests.sim.wal_schedules import SCHEDULES as WAL_SCHEDULES
 from tests.sim.world import logs_to
 from tests.support.sim_loop import run_world
 
 # Simulated: a story that does not end is a finding, not a hang.
-STORY_S_MAX = 600.0
+STORY_S_MAX = 1200.0
 
-STORIES = {**BROKER_SCHEDULES, **WAL_SCHEDULES, **LIMIT_SCHEDULES, **UPLOAD_SCHEDULES, **COMPACTION_SCHEDULES}
-NAMES = (*METADATA_SCHEDULES, *COMMIT_SCHEDULES, *STORIES, *DAMAGE_SCHEDULES)
+STORIES = {
+    **BROKER_SCHEDULES,
+    **CLUSTER_SCHEDULES,
+    **WAL_SCHEDULES,
+    **LIMIT_SCHEDULES,
+    **UPLOAD_SCHEDULES,
+    **COMPACTION_SCHEDULES,
+}
+COMMITS = {**COMMIT_SCHEDULES, **RELEASE_SCHEDULES}
+NAMES = (*METADATA_SCHEDULES, *COMMITS, *STORIES, *DAMAGE_SCHEDULES)
 assert len(set(NAMES)) == len(NAMES)
 
 
@@ -58,8 +68,8 @@ def make_schedule(name: str) -> tuple[Any, Any]:
     """A fresh world, and what is to happen in it."""
     if name in METADATA_SCHEDULES:
         return MetadataWorld(name), METADATA_SCHEDULES[name]
-    if name in COMMIT_SCHEDULES:
-        return CommitWorld(name), COMMIT_SCHEDULES[name]
+    if name in COMMITS:
+        return CommitWorld(name), COMMITS[name]
     if name in DAMAGE_SCHEDULES:
         story, settings = DAMAGE_SCHEDULES[name]
         return DamageWorld(name, settings=settings), story
