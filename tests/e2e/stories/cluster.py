@@ -95,10 +95,8 @@ def scale_in_empties_brokers_first(world: World) -> Figure:
     seconds, silence = under_load(world, "in", back)
     assert set(leaders(world.outside(NAME), "in")) == {0, 1, 2}
     assert not get("pod", f"{NAME}-broker-3", world.namespace)
-    known = {
-        broker.id
-        for broker in AdminClient({"bootstrap.servers": world.outside(NAME)}).describe_cluster().result().nodes
-    }
+    admin = AdminClient({"bootstrap.servers": world.outside(NAME)})  # kept: without it the answer is lost
+    known = {broker.id for broker in admin.describe_cluster().result(30).nodes}
     assert known == {0, 1, 2}, known
     world.wait_event(NAME, "ScalingIn")
     world.wait_event(NAME, "ScalingSettled")
