@@ -19,7 +19,7 @@ from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.controller import UnregisterBrokerRequest
 from tests.support.broker_processes import SERVE_S, Place, Process
 from tests.support.process import free_port
-from tests.support.raw_client import RawClient
+from tests.support.raw_client import FETCH_VERSION, RawClient, fetch_of
 
 PARTITIONS = 6
 
@@ -239,6 +239,29 @@ def test_a_dead_broker_is_forgotten_with_what_is_configured_for_it(cluster: Clus
     assert unregister(2, epoch) is ErrorCode.BROKER_ID_NOT_REGISTERED
     assert sorted(cluster.admin(1).list_topics(timeout=5).brokers) == [1]
     assert consume(cluster, "orders", 2, 1, group="judges") == {"u0": 1, "u1": 1}
+
+
+def test_a_broker_that_wakes_up_after_its_session_gives_no_stale_answer(cluster: Cluster) -> None:
+    cluster.start(1)
+    cluster.start(2)
+    cluster.create("orders", 2, 1)
+    (ours,) = [index for index, leader in cluster.leaders("orders", 1).items() if leader == 2]
+    produce(cluster, "orders", [ours], 1, prefix="a")
+    reader = RawClient(cluster.address(2))
+    reader.call(ApiKey.FETCH, FETCH_VERSION, fetch_of("orders", {ours: 0}, max_wait=0))
+
+    cluster.processes[2].popen.send_signal(signal.SIGSTOP)
+    # Asked while it cannot answer: that lies in its socket when it wakes up.
+    reader.send(ApiKey.FETCH, FETCH_VERSION, fetch_of("orders", {ours: 0}, max_wait=0))
+    until(lambda: cluster.leaders("orders", 1)[ours] == 1)
+    produce(cluster, "orders", [ours], 1, prefix="b")
+    cluster.processes[2].popen.send_signal(signal.SIGCONT)
+
+    with pytest.raises(ConnectionError):
+        reader.receive()
+    reader.close()
+    assert "answers wait" in cluster.processes[2].text
+    assert consume(cluster, "orders", 2, 1, group="judges") == {f"a{ours}": 1, f"b{ours}": 1}
 
 
 def test_controller_that_is_stopped_hands_over(cluster: Cluster) -> None:

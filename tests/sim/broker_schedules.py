@@ -84,6 +84,27 @@ async def asked_after_its_fence(world: BrokerWorld) -> None:
     process.kill()
 
 
+async def asked_while_it_was_paused(world: BrokerWorld) -> None:
+    """A process is paused for longer than a session, and replaced; what it was asked meanwhile it finds at the end."""
+    first = await world.broker()
+    await world.produce()
+    process, client = world.client("loyal")
+    where = world.address_of(first)
+    client.call_timeout_s = 60.0
+    await process.spawn(client.fetch_many(where, TOPIC, {0: 0}, 4096))
+    first.process.pause()
+    asking = process.spawn(client.fetch_many(where, TOPIC, {0: 0}, 4096, max_wait_ms=0))
+    await world.broker()
+    await world.produce()
+    await asyncio.sleep(SETTLE_S / 2)
+    first.process.resume()
+    try:
+        (answered,) = await asking
+    except CallFailed:
+        return
+    world.cluster.violation(f"a process woke up after its session and answered: {answered.high_watermark}")
+
+
 async def two_supervisors(world: BrokerWorld) -> None:
     """A second process of the node fences the first; each has a supervisor that starts it again when it ends."""
 
@@ -368,6 +389,7 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "refused_because_of_what_is_lost": (refused_because_of_what_is_lost, {}),
     "seen_and_lost": (seen_and_lost, {}),
     "asked_after_its_fence": (asked_after_its_fence, {}),
+    "asked_while_it_was_paused": (asked_while_it_was_paused, {}),
     "two_supervisors": (two_supervisors, {}),
     "fenced_without_a_store": (fenced_without_a_store, {}),
     "trimmed_to_the_end": (trimmed_to_the_end, {}),

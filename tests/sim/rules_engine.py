@@ -273,6 +273,13 @@ ENGINE_RULES: tuple[Rule, ...] = (
         "asked_after_its_fence",
     ),
     Rule(
+        "answers need contact",
+        "Liveness: nothing is answered from state whose last proof began more than a session ago.",
+        ("automq.server.connection:Connection._send_ready",),
+        without(("server.boottime() >= server.contact.fresh_until", "False")),
+        "asked_while_it_was_paused",
+    ),
+    Rule(
         "an idle broker polls",
         "A fenced process: an idle broker learns of its fence by polling the metadata tail.",
         ("automq.metadata.log:MetadataLog.poll_fence",),

@@ -134,6 +134,8 @@ async def finds_its_slot_taken(world: BrokerWorld) -> None:
     await sending
     late = process.spawn(answer_of(loyal, produce(producer, epoch, 1), address=world.address_of(first), timeout_s=9))
     await asyncio.sleep(10)
+    if first.is_serving:
+        world.cluster.violation("a broker has found its slot taken, and goes on")
     process.kill()
     del late
 

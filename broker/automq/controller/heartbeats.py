@@ -15,6 +15,7 @@ from automq.controller.model import BrokerLoad, HeartbeatAnswer
 from automq.controller.requests import Heartbeat
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.publisher import MetadataPublisher
+from automq.runtime.clock import Clock
 from automq.s3stream.model import BrokerFenced
 from automq.s3stream.ports import NotController
 
@@ -42,14 +43,19 @@ class Heartbeats:
         epoch: BrokerEpoch,
         load: Callable[[], BrokerLoad],
         on_fenced: Callable[[BrokerFenced], None],
+        clock: Clock,
+        on_proof: Callable[[float, int], None] = lambda _began, _record_number: None,
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_proof` is told of answers that show this incarnation unfenced: see `Contact.prove`."""
         self._link = link
         self._metadata = metadata
         self._node = node
         self._epoch = epoch
         self._load = load
         self._on_fenced = on_fenced
+        self._clock = clock
+        self._on_proof = on_proof
         self._on_silence = on_silence
 
     async def run(self) -> None:
@@ -63,6 +69,7 @@ class Heartbeats:
 
     async def _beat(self) -> HeartbeatAnswer | None:
         """One heartbeat; None when nobody answered in time."""
+        began = self._clock.boottime()
         beat = Heartbeat(self._node, self._epoch, self._load(), self._metadata.image.record_number)
         try:
             async with asyncio.timeout(ANSWER_S):
@@ -71,6 +78,8 @@ class Heartbeats:
                 if not isinstance(found, HeartbeatAnswer):
                     # A controller of an older release knows no heartbeats, and fences nobody for want of them.
                     return None
+                if not found.is_fenced and found.proof_age_s is not None:
+                    self._on_proof(began - found.proof_age_s, found.record_number)
                 return found
         except (NotController, TimeoutError) as error:
             log.debug("heartbeat not answered", extra={"why": str(error) or type(error).__name__})

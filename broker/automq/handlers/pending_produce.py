@@ -76,6 +76,7 @@ class PendingProduce:
         "_answer",
         "_watch",
         "acks",
+        "appends",
         "close",
         "correlation_id",
         "deadline",
@@ -108,6 +109,8 @@ class PendingProduce:
         self.close = close
         """Closes the connection."""
         self._answer: bytes | bytearray = b""
+        self.appends = 0
+        """Batches that this very request has appended."""
         self.position = -1
         """The newest WAL slot that the answer depends on."""
         self.deadline = 0
@@ -124,10 +127,16 @@ class PendingProduce:
 
     def override(self, code: ErrorCode, message: str) -> None:
         """What depended on state that is not durable is answered with `code` instead."""
+        self.slot.is_own_write = False
         self._answer = override_answer(self._answer, self.version, code, message, self._watch.on_error)
 
     def prepare(self, topics: list[TopicResults], endpoints: list[NodeEndpoint]) -> None:
         """Encode the answer; nothing refers to `topics` after that."""
+        batches = 0
+        for _, results in topics:
+            batches += len(results)
+        # Whether nothing was refused, and nothing was there already.
+        self.slot.is_own_write = 0 < batches == self.appends
         self._answer = encode_produce_response(
             version=self.version,
             correlation_id=self.correlation_id,
@@ -160,6 +169,7 @@ class PendingAnswer(ResponseSlot):
         self._version = version
         self.deadline = deadline
         """The sweep at which it is answered REQUEST_TIMED_OUT."""
+        self.is_own_write = True
 
     def on_durable(self, error: Exception | None) -> None:
         """The batch is durable, or will never be known to be."""
@@ -171,6 +181,7 @@ class PendingAnswer(ResponseSlot):
 
     def override(self, code: ErrorCode, message: str) -> None:
         """As `PendingProduce.override`."""
+        self.is_own_write = False
         self._answer = override_answer(self._answer, self._version, code, message, self._watch.on_error)
 
     def answer(self) -> None:

@@ -265,6 +265,8 @@ class ProduceHandler:
         result.base_offset = appended.base_offset
         result.log_append_time = appended.log_append_time_ms
         result.log_start_offset = partition.log_start_offset
+        if appended.record_count:
+            pending.appends += 1
         if appended.position > pending.position:
             pending.position = appended.position
 

@@ -42,14 +42,17 @@ class LogFollower:
         clock: Clock,
         interval_s: float = LOOK_INTERVAL_S,
         ask: AskForSlots | None = None,
+        on_read: Callable[[float], None] = lambda _began: None,
     ) -> None:
+        """`on_read` is told when a whole look began that the image includes, by the clock's `boottime`."""
+        self._on_read = on_read
         self._ask = ask
         self._loader = loader
         self._publisher = publisher
         self._clock = clock
         self._interval_s = interval_s
         self._loaded: Loaded | None = None
-        self._next_bucket_poll_at = 0.0
+        self._next_bucket_poll_at = self._bucket_polled_at = 0.0
         self._notified = asyncio.Event()
 
     def notify(self) -> None:
@@ -59,12 +62,15 @@ class LogFollower:
     async def run(self, known: Loaded) -> None:
         """Follow from what was read last, for ever. Raises StoreDamaged, FormatTooNew: nothing may be served then."""
         self._loaded = known
-        self._next_bucket_poll_at = self._clock.monotonic()
+        self._next_bucket_poll_at = self._bucket_polled_at = self._clock.monotonic()
         self._publisher.replace(known.image)
         while True:
             if await self._follow_controller():
                 continue
             before = self._publisher.image.record_number
+            # Rule: where nobody answers as the controller, whole looks show that this broker is not fenced.
+            if self._ask is not None:
+                self._next_bucket_poll_at = min(self._next_bucket_poll_at, self._bucket_polled_at + self._interval_s)
             await self.poll()
             if self._ask is not None and self._publisher.image.record_number > before:
                 # Now the controller may have what comes next.
@@ -115,9 +121,13 @@ class LogFollower:
 
     async def _poll_bucket(self) -> None:
         """By all the rules of loading."""
+        began = self._clock.boottime()
         loaded = await self._loader.read_on(self._known())
-        self._next_bucket_poll_at = self._clock.monotonic() + WHOLE_LOOK_INTERVAL_S
+        self._bucket_polled_at = self._clock.monotonic()
+        self._next_bucket_poll_at = self._bucket_polled_at + WHOLE_LOOK_INTERVAL_S
         self._publish(loaded)
+        if self._publisher.image.record_number >= loaded.image.record_number:
+            self._on_read(began)
 
     def _publish(self, loaded: Loaded) -> None:
         if loaded.image.record_number > self._publisher.image.record_number:

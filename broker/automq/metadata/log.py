@@ -164,11 +164,11 @@ class MetadataLog:
     async def poll_fence(self) -> bool:
         """Rule: a fenced process learns of it without writing: it looks for its own next slot.
 
-        Whether it has looked: while a slot is being written, that will tell. Raises StoreError; what it finds it tells
-        to `on_fenced`.
+        Whether it knows: where the slot that is being written lies there already, only its outcome will tell. Raises
+        StoreError; what it finds it tells to `on_fenced`.
         """
-        position = self._next
-        if not self._is_idle:
+        position, is_writing = self._next, self._writing
+        if self._failure is not None:
             return False
         key = slot_key(self._cluster_id, position)
         began = None if self._now is None else self._now()
@@ -181,7 +181,7 @@ class MetadataLog:
         # nothing may be answered, so a write that is still to find out is not waited for.
         if is_fence_header(header) or (position == self._next and self._is_idle):
             self._lose(LogFenced(f"slot {position} of the metadata log belongs to another controller"))
-        return True
+        return not is_writing
 
     def _prove(self, began: float | None) -> None:
         """Rule: what is proved is proved as of the moment in which the question began."""

@@ -138,11 +138,13 @@ def _malformed(reason: str, frame: memoryview) -> MalformedMessage:
 class ResponseSlot:
     """The place of one answer. Completed or discarded exactly once, at any time, also after the connection is gone."""
 
-    __slots__ = ("_queue", "parts")
+    __slots__ = ("_queue", "is_own_write", "parts")
 
     def __init__(self, queue: "ResponseQueue") -> None:
         self._queue: ResponseQueue | None = queue
         self.parts: Sequence[Part] | None = None
+        self.is_own_write = False
+        """The answer says nothing but that what was asked for is durable: the write itself proves it."""
 
     @property
     def is_done(self) -> bool:
@@ -233,6 +235,20 @@ class ResponseQueue:
                 ready.append(parts[0])
             else:
                 ready.extend(parts)
+        return ready, answered
+
+    def take_own_writes(self) -> tuple[Sequence[Part], int]:
+        """As `take_ready`, up to the first answer that does not rest on its request's own write alone."""
+        ready: list[Part] = []
+        slots = self._slots
+        answered = 0
+        while slots and slots[0].parts is not None and slots[0].is_own_write:
+            slot = slots.popleft()
+            ready.extend(slot.parts or ())
+            slot.parts = ()
+            answered += 1
+        # Who waits for the rest is told by `slot_done` again unless the next answer is there.
+        self._is_notified = bool(slots) and slots[0].parts is not None
         return ready, answered
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.client import ControllerClient
 from automq.controller.compactor import Compactor
+from automq.controller.contact import Contact
 from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.heartbeats import Heartbeats
 from automq.controller.model import BrokerLoad, ProducerIdBlock, Registration, TopicSpec
@@ -97,6 +98,7 @@ class Components:
                 connect=lambda where, factory: platform.network.connect(
                     Address(host=where.host, port=where.port), factory
                 ),
+                on_log_read=lambda began: self.contact.prove(began),
                 on_superseded=lambda why: on_fenced(BrokerFenced(why, by=FencedBy.METADATA_LOG)),
                 store=store,
                 cluster_id=cluster_id,
@@ -109,6 +111,8 @@ class Components:
         )
         self.metadata = self.roles.metadata
         """What this broker knows: it may be behind what the controller has published."""
+        session_s = settings.membership.session_timeout_ms / 1000
+        self.contact = Contact(session_s=session_s, metadata=self.metadata, clock=platform.clock, metrics=metrics)
         self.client = ControllerClient(self.roles.link, self.metadata, on_behind=self.roles.notify)
         # The store itself tells of its outcomes.
         self._patience = Patience(entropy=platform.entropy, on_store=lambda _error: None)
@@ -227,8 +231,7 @@ class Components:
         self.storage.start()
         self._watch_presence(self.storage)
         self._start_compaction(self.storage.epoch)
-        platform = self._platform
-        aging = self._aging
+        platform, aging = self._platform, self._aging
         _ = self._tasks.spawn(_check_wall_time(aging), name="wall time")
         contents = ContentWorker(platform.workers, self._ledger[Account.RECEIVE])
         self.partitions = PartitionManager(
@@ -287,6 +290,7 @@ class Components:
             tasks=self._tasks,
             metrics=self._metrics,
         )
+        self.server.contact = self.contact
         self.server.start()
         if self.recovery is not None:
             self.recovery.start()
@@ -348,6 +352,7 @@ class Components:
             self._heartbeats.cancel()
         if self.recovery is not None:
             self.recovery.stop()
+        self.contact.close()
         if self.occupancy is not None:
             self.occupancy.close()
 
@@ -359,6 +364,8 @@ class Components:
             metadata=self.metadata,
             node=self.node,
             epoch=epoch,
+            clock=self._platform.clock,
+            on_proof=self.contact.prove,
             load=lambda: BrokerLoad() if self._load_report is None else self._load_report.load(),
             on_fenced=self._on_fenced,
         )

@@ -422,7 +422,9 @@ class Connection(asyncio.BufferedProtocol):
     def _send_ready(self) -> None:
         """Send every answer whose turn it is. An idle connection keeps nothing of its last request."""
         server, outbox = self._server, self._outbox
-        parts, answered = self._queue.take_ready()
+        # Rule: nothing is answered from state whose last proof is older than a session.
+        is_stale = server.boottime() >= server.contact.fresh_until
+        parts, answered = server.hold(self, self._queue) if is_stale else self._queue.take_ready()
         now = server.now()
         key = self._started.answered(answered, now) if answered else 0
         if answered and self._exclusive is not None and self._exclusive.is_done:

@@ -7,19 +7,20 @@ looks after all connections once a second, in place of a timer for each.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client.core import Metric
 
+from automq.controller.contact import ALWAYS, Always, Contact
 from automq.handlers.context import Services
 from automq.handlers.fetch import FetchHandler, FetchSettings
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
 from automq.partition.content_worker import ContentWorker
 from automq.protocol.apis import ApiKey
-from automq.protocol.connection import IN_FLIGHT_MAX
+from automq.protocol.connection import IN_FLIGHT_MAX, Part, ResponseQueue
 from automq.protocol.framing import ReceiveBuffers
 from automq.runtime.ledger import Account, MemoryLedger
 from automq.runtime.tasks import Tasks
@@ -59,6 +60,9 @@ class ListenerSettings:
 class KafkaServer:
     """Serves the Kafka protocol on any number of listeners."""
 
+    contact: Contact | Always = ALWAYS
+    """Says until when answers may leave; to be set before anybody connects."""
+
     def __init__(
         self,
         *,
@@ -78,7 +82,7 @@ class KafkaServer:
         self.metrics = RequestMetrics(metrics, table.api_versions)
         self.admission = Admission(settings.connections, ledger[Account.CONNECTIONS])
         self.metrics.connections_over_limit = self.admission.refused
-        self.now = services.clock.monotonic
+        self.now, self.boottime = services.clock.monotonic, services.clock.boottime
         self.receiving = Receiving(
             ledger[Account.RECEIVE], call_soon=lambda turn: asyncio.get_running_loop().call_soon(turn)
         )
@@ -222,6 +226,11 @@ class KafkaServer:
         if not self._is_flushing:
             self._is_flushing = True
             asyncio.get_running_loop().call_soon(self._flush_all)
+
+    def hold(self, connection: Connection, queue: ResponseQueue) -> tuple[Sequence[Part], int]:
+        """Its answers wait until there is contact again; then it is flushed. What may leave all the same."""
+        self.contact.when_fresh(connection.flush)
+        return queue.take_own_writes()
 
     def _flush_all(self) -> None:
         waiting = self._to_flush

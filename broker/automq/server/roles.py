@@ -54,6 +54,8 @@ class Surroundings:
     connect: Connect
     on_superseded: Callable[[str], None]
     """A newer process of this node holds the claim."""
+    on_log_read: Callable[[float], None]
+    """A whole look at the log in the bucket, which began then (`Clock.boottime`), is in the image."""
     store: ObjectStorage
     cluster_id: ClusterId
     node: NodeId
@@ -418,7 +420,11 @@ class Roles:
             known = await self._loader.read()
             await asyncio.sleep(0)
         self._follower = LogFollower(
-            loader=self._loader, publisher=self.metadata, clock=self._around.clock, ask=self._ask_for_slots
+            loader=self._loader,
+            publisher=self.metadata,
+            clock=self._around.clock,
+            ask=self._ask_for_slots,
+            on_read=self._around.on_log_read,
         )
         await self._follower.run(known)
 

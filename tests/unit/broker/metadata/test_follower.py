@@ -1,14 +1,14 @@
 """Following the log of others: in order, at the cost of what changed, whatever becomes of the controller."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from automq.ids import ControllerEpoch
 from automq.metadata import follower as module
 from automq.metadata.change import MetadataChange
-from automq.metadata.follower import LogFollower
+from automq.metadata.follower import LogFollower, NotAnswered, SlotBytes
 from automq.metadata.loader import LogLoader
 from automq.metadata.log_format import LogPosition, encode_fence, slot_key
 from automq.metadata.publisher import MetadataPublisher
@@ -225,3 +225,32 @@ async def test_damage_and_a_newer_format_end_it(world: LoaderWorld) -> None:
     with pytest.raises(FormatTooNew):
         await following.task
     assert following.publisher.image.record_number == 1
+
+
+async def test_whole_looks_prove_once_a_second_that_nothing_was_missed_where_nobody_answers(
+    pair: tuple[Writer, Following],
+) -> None:
+    _writer, following = pair
+    proofs: list[float] = []
+
+    async def nobody(_record_number: int) -> Sequence[SlotBytes]:
+        raise NotAnswered
+
+    following.follower = LogFollower(
+        loader=following.loader,
+        publisher=following.publisher,
+        clock=LoopClock(),
+        ask=nobody,
+        on_read=proofs.append,
+    )
+    await following.start()
+    proofs.clear()
+    await asyncio.sleep(20)
+    assert 18 <= len(proofs) <= 21
+    following.world.flaky.is_down = True
+    await asyncio.sleep(10)
+    told = len(proofs)
+    following.world.flaky.is_down = False
+    await asyncio.sleep(20)
+    assert told <= 21, "a store that cannot be read proves nothing"
+    assert asyncio.get_running_loop().time() - proofs[-1] < 3

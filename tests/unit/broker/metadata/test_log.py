@@ -48,6 +48,7 @@ class LogWorld(World):
             patience=self.patience(),
             on_fenced=self.lost.append,
             on_damaged=self.damages.append,
+            now=lambda: asyncio.get_running_loop().time(),
         )
 
     async def facts(self) -> list[list[int]]:
@@ -153,6 +154,20 @@ async def test_an_idle_writer_finds_its_fence_by_looking(world: LogWorld) -> Non
     assert len(world.flaky.writes) == writes
     with pytest.raises(LogFenced):
         await world.log.append([fact(2)])
+
+
+@pytest.mark.looptime
+async def test_a_look_proves_that_nobody_has_taken_over_while_a_slow_append_is_on_its_way(world: LogWorld) -> None:
+    world.flaky.fates.extend(["refused"] * 5)
+    append = world.log.append([fact(1)])
+    await asyncio.sleep(0.01)
+    assert world.log.proved_at is None
+    began = asyncio.get_running_loop().time()
+
+    assert await world.log.poll_fence()
+    assert world.log.proved_at is not None
+    assert world.log.proved_at >= began
+    await append
 
 
 async def test_looking_while_a_slot_lands_mistakes_nothing_for_a_fence(world: LogWorld) -> None:

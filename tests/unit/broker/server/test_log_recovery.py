@@ -77,6 +77,7 @@ class Broker:
             metadata=cluster.published,
             node=node,
             epoch=epoch,
+            clock=LoopClock(),
             load=BrokerLoad,
             on_fenced=self.fences.append,
         )

@@ -1,0 +1,123 @@
+"""When a broker last knew that nothing has fenced it."""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+
+import pytest
+
+from automq.controller.contact import ALWAYS, PROOFS_MAX, Contact
+from automq.metadata.publisher import MetadataPublisher
+from automq.runtime.clock import SystemClock
+from automq.runtime.telemetry import Metrics
+
+SESSION_S = 3.0
+
+
+@dataclass
+class Boottime(SystemClock):
+    """Whose boottime goes on by hand, while `monotonic` stands still: the machine sleeps."""
+
+    now: float = 100.0
+
+    def boottime(self) -> float:  # type: ignore[override]
+        return self.now
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = Boottime()
+        self.metadata = MetadataPublisher()
+        self.contact = Contact(session_s=SESSION_S, metadata=self.metadata, clock=self.clock)
+        self.woken: list[float] = []
+
+    def show(self, record_number: int) -> None:
+        self.metadata.replace(dataclasses.replace(self.metadata.image, record_number=record_number))
+
+    def wait(self) -> None:
+        self.contact.when_fresh(lambda: self.woken.append(self.clock.now))
+
+
+def test_nothing_is_answered_before_the_first_proof_nor_a_session_after_the_last_began() -> None:
+    world = World()
+    assert not world.contact.is_fresh
+    world.contact.prove(99.0)
+    assert world.contact.is_fresh
+    world.clock.now = 101.9
+    assert world.contact.is_fresh
+    world.clock.now = 102.0
+    assert not world.contact.is_fresh
+
+
+def test_a_proof_counts_only_once_the_image_shows_what_the_controller_knew() -> None:
+    world = World()
+    world.contact.prove(100.0, record_number=5)
+    world.wait()
+    world.show(4)
+    assert not world.contact.is_fresh
+    assert world.woken == []
+    world.show(5)
+    assert world.contact.is_fresh
+    assert world.woken == [100.0]
+
+
+def test_a_younger_proof_that_is_shown_outweighs_older_ones_that_are_not() -> None:
+    world = World()
+    world.contact.prove(100.0, record_number=50)
+    world.contact.prove(100.5, record_number=0)
+    assert world.contact.fresh_until == 103.5
+    world.show(50)
+    assert world.contact.fresh_until == 103.5, "it never goes back"
+    world.contact.prove(90.0)
+    assert world.contact.fresh_until == 103.5
+
+
+def test_proofs_that_the_image_never_reaches_are_bounded() -> None:
+    world = World()
+    for index in range(10 * PROOFS_MAX):
+        world.contact.prove(100.0 + index, record_number=1000 + index)
+    assert len(world.contact._pending) == PROOFS_MAX
+    world.show(5000)
+    assert world.contact._pending == []
+    assert world.contact.fresh_until == 100.0 + 10 * PROOFS_MAX - 1 + SESSION_S
+
+
+def test_a_proof_that_is_too_old_when_it_comes_wakes_nobody() -> None:
+    world = World()
+    world.wait()
+    world.contact.prove(97.0)
+    assert world.woken == []
+    world.contact.prove(99.0)
+    assert world.woken == [100.0]
+    world.contact.prove(100.0)
+    assert world.woken == [100.0], "once"
+
+
+def test_waiting_is_said_and_counted_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    world, metrics = World(), Metrics()
+    world.contact._watch(metrics)
+    world.contact.prove(99.0)
+    assert metrics.registry.get_sample_value("automq_contact_age_seconds") == 1.0
+    world.clock.now = 110.0
+    world.wait()
+    world.wait()
+    world.clock.now = 112.0
+    world.contact.prove(112.0)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["answers wait", "answers go on"]
+    assert caplog.records[1].waited_s == 2.0  # type: ignore[attr-defined]
+    assert metrics.registry.get_sample_value("automq_contact_losses_total") == 1
+    assert world.woken == [112.0, 112.0]
+
+
+def test_nobody_is_woken_after_the_end() -> None:
+    world = World()
+    world.wait()
+    world.contact.prove(100.0, record_number=5)
+    world.contact.close()
+    world.show(5)
+    assert world.woken == []
+
+
+def test_where_nobody_can_take_over_nothing_waits() -> None:
+    assert ALWAYS.fresh_until > 1e300
