@@ -241,7 +241,13 @@ async def live(rig: Rig) -> Life:
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that the controller does by itself it does within seconds."""
     settings = ControllerSettings(
-        lease_interval_s=1.0, snapshot_slots=4, object_grace_ms=100, object_expiry_ms=2_000, sweep_interval_s=0.9
+        lease_interval_s=1.0,
+        # Shorter than the pauses between appends, each of which is as good as a look.
+        poll_interval_s=0.1,
+        snapshot_slots=4,
+        object_grace_ms=100,
+        object_expiry_ms=2_000,
+        sweep_interval_s=0.9,
     )
     monkeypatch.setattr(components, "controller_settings", lambda _settings: settings)
 
