@@ -214,6 +214,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self, connection: Connection) -> None:
         super().__init__({"peername": ("client", 1), "socket": None})
         self.connection = connection
+        self.client_id = "test"
         self.written = bytearray()
         self.is_slow = False
         self.is_reading = lambda: self._reading  # type: ignore[method-assign]
@@ -234,7 +235,7 @@ class MemoryTransport(asyncio.Transport):
         """Send a request; its correlation id."""
         correlation_id = next(self._ids)
         self._answers[correlation_id] = (key, version)
-        self.feed(encode_request(APIS[key], version, correlation_id, "test", request))
+        self.feed(encode_request(APIS[key], version, correlation_id, self.client_id, request))
         return correlation_id
 
     def feed(self, data: bytes) -> None:

@@ -5,6 +5,7 @@ publishes, at once, as in the process of a single broker.
 """
 
 import asyncio
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -138,27 +139,33 @@ class MovingWorld:
 
     def __init__(self, *, settings: StorageSettings = SMALL) -> None:
         self.settings = settings
+        self.racks: Mapping[int, str] = {}
         self.store = HeldStore(MemoryStore())
         self._world = World(self.store)
         self.controller: Controller
         self.metadata: MetadataPublisher
         self.brokers: dict[NodeId, MovingBroker] = {}
 
-    async def start(self, *, partitions: int = 1, nodes: int = 2) -> "MovingWorld":
+    async def start(
+        self, *, partitions: int = 1, nodes: int = 2, racks: Mapping[int, str] | None = None, factor: int | None = None
+    ) -> "MovingWorld":
+        self.racks = racks or {}
         # The brokers of this world send no heartbeats.
         settings = ControllerSettings(session_timeout_ms=10**9)
         self.controller, self.metadata = await self._world.started("controller", settings=settings)
         for number in range(1, nodes + 1):
             await self.join(NodeId(number))
             if number == 1:
-                (made,) = await self.controller.create_topics([TopicSpec(name=TOPIC, partitions=partitions)])
+                (made,) = await self.controller.create_topics(
+                    [TopicSpec(name=TOPIC, partitions=partitions, replication_factor=factor)]
+                )
                 assert made.error is None
         return self
 
     async def join(self, node: NodeId) -> MovingBroker:
         """A new incarnation of `node`, which has recovered what it had."""
         endpoints = [Endpoint("CLIENT", f"broker-{node}", 9092)]
-        registration = await self.controller.register_broker(node, rack=None, endpoints=endpoints)
+        registration = await self.controller.register_broker(node, rack=self.racks.get(node), endpoints=endpoints)
         broker = MovingBroker(self, node, registration.epoch, self.settings)
         us = (node, registration.epoch)
         for wal in registration.wals:

@@ -10,9 +10,10 @@ from typing import Final, Protocol
 
 from automq.handlers.leaders import Leader
 from automq.handlers.record_range import RecordRange
+from automq.handlers.zone_hint import zone_hint
 from automq.partition.fetch_session import FetchPlan, FetchTarget
-from automq.partition.partition import Partition
 from automq.partition.purgatory import Tick
+from automq.partition.replica import Readable
 from automq.protocol.connection import ResponseSlot
 from automq.protocol.fetch_codec import REPLICA_STATE_SINCE, TOPIC_IDS_SINCE, FetchResult
 from automq.protocol.messages.fetch import FetchRequest
@@ -58,6 +59,7 @@ class DelayedFetch:
         "slot",
         "tick",
         "version",
+        "zone",
     )
 
     def __init__(
@@ -84,6 +86,8 @@ class DelayedFetch:
         self.is_by_id = version >= TOPIC_IDS_SINCE
         replica = request.replica_state.replica_id if version >= REPLICA_STATE_SINCE else request.replica_id
         self.is_from_replica = replica > CONSUMER_MAX
+        self.zone = request.rack_id or zone_hint(session.client_id)
+        """Where it comes from; empty where that is not known."""
         self.bytes_max = bytes_max
         """Most bytes of records in the answer; a first batch may be larger."""
         self.min_bytes = min(request.min_bytes, bytes_max)
@@ -133,7 +137,7 @@ class Collected:
 
     def __init__(self) -> None:
         self.results: list[tuple[FetchTarget, FetchResult]] = []
-        self.cold: list[tuple[FetchTarget, Partition]] = []
+        self.cold: list[tuple[FetchTarget, Readable]] = []
         """Partitions with data that are not in memory."""
         self.leaders: list[Leader] = []
         self.size = 0

@@ -17,6 +17,7 @@ from automq.handlers.features import supported_features
 from automq.handlers.metadata_cache import KeptList, Kind, TopicList
 from automq.handlers.operations import KNOWN, NOT_ASKED, all_operations, operations_of
 from automq.handlers.replicas import shown_replicas
+from automq.handlers.zone_hint import known_zone
 from automq.ids import TopicId
 from automq.metadata.image import BrokerImage, Endpoint, MetadataImage, PartitionImage, TopicImage
 from automq.protocol.errors import ApiError, ErrorCode
@@ -174,7 +175,6 @@ class _TopicEncoder:
     def __init__(self, context: RequestContext, image: MetadataImage, with_operations: bool) -> None:
         """`image` is the newest one."""
         self._context, self._image = context, image
-        self._with_operations = with_operations
         self._sees_all = context.allows_every(Operation.DESCRIBE, ResourceType.TOPIC)
         operations = NOT_ASKED
         self._are_operations_own = False
@@ -184,7 +184,7 @@ class _TopicEncoder:
             self._are_operations_own = not all(
                 context.allows_every(operation, ResourceType.TOPIC) for operation in KNOWN[ResourceType.TOPIC]
             )
-        self._kind = Kind(context.version, context.listener_name, operations)
+        self._kind = Kind(context.version, context.listener_name, operations, known_zone(image, context.client_id))
         self._cache = context.services.metadata_cache
         self._quarantine_changes = context.services.partitions.quarantine_changes
         self._cache.renew(image.brokers(), self._quarantine_changes)
@@ -275,7 +275,7 @@ class _TopicEncoder:
             if self._in_turn >= PARTITIONS_PER_TURN:
                 await self._next_turn()
             some = topic.partitions[start : start + PARTITIONS_PER_TURN]
-            answers = [_partition(self._context, self._image, topic, partition) for partition in some]
+            answers = [_partition(self._context, self._image, topic, part, kind.zone) for part in some]
             pieces.append(encode_metadata_partitions(answers, kind.version))
             self._in_turn += len(some)
         self._in_turn += 1
@@ -341,10 +341,10 @@ def _topic_head(topic: TopicImage, operations: int) -> MetadataResponseTopic:
 
 
 def _partition(
-    context: RequestContext, image: MetadataImage, topic: TopicImage, partition: PartitionImage
+    context: RequestContext, image: MetadataImage, topic: TopicImage, partition: PartitionImage, zone: str
 ) -> MetadataResponsePartition:
     error = _partition_error(context, image, partition)
-    replicas = shown_replicas(image, topic, partition)
+    replicas = shown_replicas(image, topic, partition, zone)
     return MetadataResponsePartition(
         error_code=error,
         partition_index=partition.index,

@@ -15,15 +15,18 @@ from weakref import ref
 
 from automq.handlers.delayed_fetch import NOTHING, Collected, DelayedFetch
 from automq.handlers.errors import error_code_of
+from automq.handlers.fetch_answers import by_topic, endpoints
 from automq.handlers.fetch_checks import available_bytes, check, needs_checks
-from automq.handlers.leaders import Leader, leader_of
+from automq.handlers.leaders import leader_of
 from automq.handlers.reader_pins import ReaderPins
 from automq.handlers.record_range import RecordRange, client_of
+from automq.handlers.zones import Zones
 from automq.ids import Offset
 from automq.metadata.publisher import MetadataPublisher
 from automq.partition.fetch_session import FINAL_EPOCH, FetchSessions, FetchTarget
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
+from automq.partition.replica import Readable
 from automq.protocol.apis import ApiKey
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
@@ -35,7 +38,7 @@ from automq.protocol.fetch_codec import (
     encode_quiet_response,
     parse_fetch_request,
 )
-from automq.protocol.messages.fetch import FetchRequest, NodeEndpoint
+from automq.protocol.messages.fetch import FetchRequest
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
@@ -82,6 +85,7 @@ class FetchHandler:
         metadata: MetadataPublisher,
         settings: FetchSettings,
         pins: ReaderPins,
+        zones: Zones,
         clock: Clock,
         entropy: Entropy,
         tasks: Tasks,
@@ -97,7 +101,7 @@ class FetchHandler:
         self._metadata = metadata
         self._bytes_max = max(0, min(settings.request_bytes_max, settings.response_bytes_max))
         self._clock, self._entropy, self._tasks = clock, entropy, tasks
-        self._pins = pins
+        self._pins, self._zones = pins, zones
 
     def start(
         self, head: RequestHead, frame: memoryview, slot: ResponseSlot, *, session: Session
@@ -177,11 +181,12 @@ class FetchHandler:
         rooms: dict[Partition, int] = {}
         is_open = False
         for target in fetch.plan.targets:
-            partition: Partition | None = target.partition_ref()
-            if partition is None or not partition.is_open:
-                partition = self._find(fetch, target)
-                if partition is None:
+            partition: Readable | None = target.partition_ref()
+            if not isinstance(partition, Partition) or not partition.is_open:
+                found = self._find(fetch, target)
+                if not isinstance(found, Partition):
                     return None
+                partition = found
             # A first batch is given to those who want no byte, too.
             room = target.max_bytes if target.max_bytes > 0 else 1
             if target.fetch_offset != partition.high_watermark or needs_checks(target, partition):
@@ -237,7 +242,7 @@ class FetchHandler:
         found = Collected()
         plan = fetch.plan
         for target in plan.targets:
-            partition: Partition | None = target.partition_ref()
+            partition: Readable | None = target.partition_ref()
             if partition is None or not partition.is_open:
                 partition = self._find(fetch, target)
             if target in fetch.refused:
@@ -272,11 +277,14 @@ class FetchHandler:
             name = topic.name
         return fetch.session.allows(Operation.READ, (ResourceType.TOPIC, name))
 
-    def _find(self, fetch: DelayedFetch, target: FetchTarget) -> Partition | None:
+    def _find(self, fetch: DelayedFetch, target: FetchTarget) -> Readable | None:
+        partition: Readable | None
         if fetch.is_by_id:
             partition = self._partitions.find_by_id(target.topic_id, target.index)
         else:
             partition = self._partitions.find(target.topic, target.index)
+        if partition is None and fetch.zone:
+            partition = self._zones.replica(fetch, target)
         if partition is not None:
             target.partition_ref = ref(partition)
             target.known_topic = partition.name.topic
@@ -286,7 +294,7 @@ class FetchHandler:
         self,
         fetch: DelayedFetch,
         target: FetchTarget,
-        partition: Partition,
+        partition: Readable,
         cold: RecordRange | Exception | None,
         found: Collected,
     ) -> FetchResult:
@@ -307,7 +315,11 @@ class FetchHandler:
             found.has_news = True
             return result
         room = fetch.bytes_max - found.size
-        if cold is not None:
+        named = self._zones.named(fetch, target, partition) if fetch.zone else None
+        if named is not None:
+            result.preferred_read_replica = named
+            found.has_news = True
+        elif cold is not None:
             found.add(result, cold)
         elif offset < end and (room > 0 or not found.size):
             limit = min(target.max_bytes, room)
@@ -374,7 +386,7 @@ class FetchHandler:
     # Cold reads.
 
     async def _answer_cold(
-        self, fetch: DelayedFetch, cold: Sequence[tuple[FetchTarget, Partition]], wait_s: float
+        self, fetch: DelayedFetch, cold: Sequence[tuple[FetchTarget, Readable]], wait_s: float
     ) -> None:
         """Read what is not in memory, then answer with that and with what is."""
         results: dict[FetchTarget, RecordRange | Exception] = {}
@@ -389,7 +401,7 @@ class FetchHandler:
     async def _read_cold(
         self,
         fetch: DelayedFetch,
-        cold: Sequence[tuple[FetchTarget, Partition]],
+        cold: Sequence[tuple[FetchTarget, Readable]],
         results: dict[FetchTarget, RecordRange | Exception],
     ) -> None:
         """Read some of `cold`, each into `results` as it comes. The budget is held while reading, and no longer."""
@@ -398,10 +410,10 @@ class FetchHandler:
         share = max(COLD_BYTES_MIN, fetch.bytes_max // len(chosen))
         sizes = [min(max(target.max_bytes, 1), share) for target, _ in chosen]
 
-        async def read_one(target: FetchTarget, partition: Partition, size: int) -> None:
+        async def read_one(target: FetchTarget, partition: Readable, size: int) -> None:
             try:
                 read = await partition.read(Offset(target.fetch_offset), size)
-            except (StreamError, StoreError) as error:
+            except (ApiError, StreamError, StoreError) as error:
                 results[target] = error
                 return
             if read.size:
@@ -418,7 +430,7 @@ class FetchHandler:
     def _range(
         self,
         fetch: DelayedFetch,
-        partition: Partition,
+        partition: Readable,
         start: Offset,
         end: Offset,
         size: int,
@@ -446,19 +458,21 @@ class FetchHandler:
         for target, result in found.results:
             if result.size:
                 self.reads += 1
-                partition: Partition | None = target.partition_ref()
+                partition: Readable | None = target.partition_ref()
                 if partition is not None:
                     partition.traffic.given(result.size)
             elif result.error_code:
                 self._on_error(result.error_code)
+        if fetch.zone:
+            self._zones.count_out(fetch.zone, found.size)
         chosen = fetch.plan.to_send(found.results)
         parts = encode_fetch_response(
             version=fetch.version,
             correlation_id=fetch.correlation_id,
-            topics=_by_topic(chosen),
+            topics=by_topic(chosen),
             session_id=fetch.plan.session_id,
             throttle_time=fetch.session.throttle(_FETCH, found.size),
-            node_endpoints=_endpoints(found.leaders),
+            node_endpoints=endpoints(found.leaders),
         )
         fetch.slot.complete(parts)
 
@@ -467,26 +481,3 @@ class FetchHandler:
 
     def _draw_id(self) -> int:
         return int.from_bytes(self._entropy.token(4), "big") & 0x7FFF_FFFF or 1
-
-
-def _by_topic(results: Sequence[tuple[FetchTarget, FetchResult]]) -> list[FetchTopicResult]:
-    """Neighbours of one topic together; the order stays."""
-    topics: list[FetchTopicResult] = []
-    last: FetchTarget | None = None
-    partitions: list[FetchResult] = []
-    for target, result in results:
-        if last is None or target.topic_id != last.topic_id or target.topic != last.topic:
-            partitions = []
-            topics.append(FetchTopicResult(target.topic, target.topic_id, partitions))
-            last = target
-        partitions.append(result)
-    return topics
-
-
-def _endpoints(leaders: Sequence[Leader]) -> list[NodeEndpoint]:
-    """Where the leaders are, each once."""
-    by_node = {leader.node: leader for leader in leaders if leader.host is not None}
-    return [
-        NodeEndpoint(node_id=leader.node, host=leader.host or "", port=leader.port, rack=leader.rack)
-        for leader in by_node.values()
-    ]

@@ -2,22 +2,23 @@
 
 from automq.partition.fetch_session import FetchTarget
 from automq.partition.leader_epochs import EpochEnd
-from automq.partition.partition import Partition
 from automq.partition.purgatory import ALL_BYTES
+from automq.partition.replica import Readable
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.s3stream.model import StreamError
 
 
-def needs_checks(target: FetchTarget, partition: Partition) -> bool:
+def needs_checks(target: FetchTarget, partition: Readable) -> bool:
     """Whether a reader at the high watermark may be refused or told something."""
     return (
         target.last_fetched_epoch >= 0
         or partition.quarantine is not None
+        or partition.is_replica
         or (target.leader_epoch != partition.leader_epoch and target.leader_epoch >= 0)
     )
 
 
-def check(target: FetchTarget, partition: Partition) -> EpochEnd | None:
+def check(target: FetchTarget, partition: Readable) -> EpochEnd | None:
     """Where the client's log diverges from ours, if it does. Raises ApiError, DataMissing."""
     partition.check_leader_epoch(target.leader_epoch)
     offset = target.fetch_offset
@@ -29,15 +30,11 @@ def check(target: FetchTarget, partition: Partition) -> EpochEnd | None:
             return end
     if partition.quarantine is not None:
         partition.check_end(offset)
-    if not partition.is_readable(offset):
-        raise ApiError(
-            ErrorCode.OFFSET_OUT_OF_RANGE,
-            f"{partition.name} has no offset {offset} but up to {partition.high_watermark} so far",
-        )
+    partition.check_offset(offset)
     return None
 
 
-def available_bytes(target: FetchTarget, partition: Partition, *, bytes_max: int) -> int | None:
+def available_bytes(target: FetchTarget, partition: Readable, *, bytes_max: int) -> int | None:
     """Bytes that the target could be given now, counted up to `bytes_max`; None when there is something to tell.
 
     Negative where the high watermark is before the fetch offset. Something to tell is also that records are not in

@@ -54,6 +54,8 @@ class Kind(NamedTuple):
     listener_name: str
     operations: int
     """What the answer says of what the reader may do with the topic."""
+    zone: str = ""
+    """Of a reader that tells it by `client.id`, as long as there is such a zone."""
 
 
 @dataclass(slots=True)

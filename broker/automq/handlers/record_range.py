@@ -15,7 +15,7 @@ from typing import Final
 from automq.core import find_batch
 from automq.handlers.reader_pins import ReaderPins
 from automq.ids import Offset
-from automq.partition.partition import Partition
+from automq.partition.replica import Readable
 from automq.protocol.connection import Buffer
 from automq.security.session import Session
 
@@ -53,7 +53,7 @@ class RecordRange:
 
     def __init__(
         self,
-        partition: Partition,
+        partition: Readable,
         *,
         start: Offset,
         end: Offset,

@@ -375,12 +375,23 @@ class MetadataImage:
         """What was sorted for an image before need not be sorted again where the map is the same."""
         if self.topic_map is before.topic_map and "_topics" in before.__dict__:
             self.__dict__["_topics"] = before.__dict__["_topics"]
-        if self.broker_map is before.broker_map and "_brokers" in before.__dict__:
-            self.__dict__["_brokers"] = before.__dict__["_brokers"]
+        if self.broker_map is before.broker_map:
+            for name in ("_brokers", "racks"):
+                if name in before.__dict__:
+                    self.__dict__[name] = before.__dict__[name]
 
     def with_record_number(self, record_number: int) -> "MetadataImage":
         """The same facts at another place of the log: what a snapshot's envelope says."""
         return dataclasses.replace(self, record_number=record_number)
+
+    @functools.cached_property
+    def racks(self) -> Mapping[str, Sequence[NodeId]]:
+        """The brokers of each zone that may be given something, both sorted."""
+        found: dict[str, list[NodeId]] = {}
+        for broker in self._brokers:
+            if broker.rack is not None and broker.is_usable:
+                found.setdefault(broker.rack, []).append(broker.node)
+        return dict(sorted(found.items()))
 
     @functools.cached_property
     def _topics(self) -> Sequence[TopicImage]:

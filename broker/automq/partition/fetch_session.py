@@ -137,6 +137,7 @@ class FetchPlan:
             result.size
             or result.error_code
             or result.diverging_epoch
+            or result.preferred_read_replica >= 0
             or result.high_watermark != target.sent_high_watermark
             or result.log_start_offset != target.sent_log_start
         )

@@ -8,7 +8,8 @@ import bisect
 import struct
 from typing import Final, NamedTuple
 
-from automq.ids import Offset
+from automq.ids import Offset, TopicPartition
+from automq.protocol.errors import ApiError, ErrorCode
 
 # Every start of the owner that is followed by a write adds one; retention takes them away again.
 EPOCHS_MAX: Final = 10_000
@@ -24,6 +25,14 @@ class EpochEnd(NamedTuple):
 
     epoch: int
     end_offset: int
+
+
+def check_leader_epoch(name: TopicPartition, *, theirs: int, ours: int) -> None:
+    """A client's idea of the current leader epoch; -1 when it has none. Raises ApiError."""
+    if theirs < 0 or theirs == ours:
+        return
+    code = ErrorCode.FENCED_LEADER_EPOCH if theirs < ours else ErrorCode.UNKNOWN_LEADER_EPOCH
+    raise ApiError(code, f"the leader epoch of {name} is {ours} here")
 
 
 NO_EPOCH_END: Final = EpochEnd(UNDEFINED, UNDEFINED)

@@ -8,6 +8,7 @@ confirmed offset. Opening costs the checkpoint and the records written since, ho
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from typing import Final
 
 from automq.core.record_walk import Data
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
@@ -19,7 +20,7 @@ from automq.partition.checkpointing import Checkpointing, LoadedPieces
 from automq.partition.content_worker import ContentWorker
 from automq.partition.damage import DamageLog
 from automq.partition.large_batch import LargeBatch
-from automq.partition.leader_epochs import EpochEnd, LeaderEpochs
+from automq.partition.leader_epochs import EpochEnd, LeaderEpochs, check_leader_epoch
 from automq.partition.loading import SCAN_BYTES, load_sections, load_state
 from automq.partition.producer_state import AppendedBatch, ProducerEntry
 from automq.partition.record_validation import validate_records
@@ -43,6 +44,9 @@ def _ignore(partition: "Partition") -> None:
 
 class Partition(BarredPartition):
     """One open partition. Its identity, `rules` and `log_start_offset` are for everyone to read."""
+
+    is_replica: Final = False
+    """It is read at its leader."""
 
     __slots__ = (
         "__weakref__",
@@ -409,11 +413,15 @@ class Partition(BarredPartition):
 
     def check_leader_epoch(self, epoch: int) -> None:
         """A client's idea of the current leader epoch; -1 when it has none. Raises ApiError."""
-        if epoch < 0 or epoch == self.leader_epoch:
-            return
-        if epoch < self.leader_epoch:
-            raise ApiError(ErrorCode.FENCED_LEADER_EPOCH, f"the leader epoch of {self.name} is {self.leader_epoch}")
-        raise ApiError(ErrorCode.UNKNOWN_LEADER_EPOCH, f"the leader epoch of {self.name} is {self.leader_epoch} here")
+        check_leader_epoch(self.name, theirs=epoch, ours=self.leader_epoch)
+
+    def check_offset(self, offset: int) -> None:
+        """Raises ApiError where no reader can stand."""
+        if not self.is_readable(offset):
+            raise ApiError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"{self.name} has no offset {offset} but up to {self.high_watermark} so far",
+            )
 
     # Forgetting.
 

@@ -461,6 +461,13 @@ class Storage(ReleasingEngine):
         self.add_stream(stream_id, stream)
         return stream
 
+    def replica_stream(self, stream_id: StreamId) -> Stream:
+        """A stream of another owner, to be read below the end that the image shows, and for nothing else.
+
+        Whoever reads keeps its `start_offset` and `confirmed_offset` as the image has them. Raises StreamNotFound.
+        """
+        return Stream(self, self.streams.state(stream_id))
+
     async def trim(self, trims: Sequence[tuple[Stream, Offset]]) -> Sequence[Exception | None]:
         """`Stream.trim` of many by one change: for each None, or what it would have raised."""
         results: list[Exception | None] = [stream._dead for stream, _ in trims]

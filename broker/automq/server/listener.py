@@ -18,7 +18,9 @@ from automq.handlers.context import Services
 from automq.handlers.fetch import FetchHandler, FetchSettings
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
+from automq.handlers.zones import Zones
 from automq.partition.content_worker import ContentWorker
+from automq.partition.replica import Replicas
 from automq.protocol.apis import ApiKey
 from automq.protocol.connection import IN_FLIGHT_MAX, Part, ResponseQueue
 from automq.protocol.framing import ReceiveBuffers
@@ -57,6 +59,16 @@ class ListenerSettings:
     fetch: FetchSettings = FetchSettings()
 
 
+def _buffers(receiving: Receiving) -> ReceiveBuffers:
+    return ReceiveBuffers(spare_bytes_max=receiving.spare_bytes_max, on_spare=receiving.change_spares)
+
+
+def _zones(services: Services, storage: Storage, metrics: Metrics) -> Zones:
+    """Which consumers read elsewhere, and what is read here of partitions of others."""
+    replicas = Replicas(storage=storage, metadata=services.metadata, traffic=services.partitions.traffic)
+    return Zones(node=services.node, metadata=services.metadata, replicas=replicas, metrics=metrics)
+
+
 class KafkaServer:
     """Serves the Kafka protocol on any number of listeners."""
 
@@ -86,9 +98,8 @@ class KafkaServer:
         self.receiving = Receiving(
             ledger[Account.RECEIVE], call_soon=lambda turn: asyncio.get_running_loop().call_soon(turn)
         )
-        receiving = self.receiving
-        receiving.on_room = storage.room.schedule
-        self.buffers = ReceiveBuffers(spare_bytes_max=receiving.spare_bytes_max, on_spare=receiving.change_spares)
+        self.receiving.on_room = storage.room.schedule
+        self.buffers = _buffers(self.receiving)
         self.pins = ReaderPins(ledger[Account.READER_PINS])
         self.kernel_room = KernelRoom()
         self.audit = Audit()
@@ -113,6 +124,7 @@ class KafkaServer:
             metadata=services.metadata,
             settings=settings.fetch,
             pins=self.pins,
+            zones=_zones(services, storage, metrics),
             clock=services.clock,
             entropy=services.entropy,
             tasks=tasks,

@@ -27,6 +27,7 @@ SUBJECTS: Final[Mapping[str, tuple[str, ...]]] = {
     "Groups": ("automq_group",),
     "Durability": ("automq_wal", "automq_not_uploaded", "automq_upload", "automq_damaged", "automq_metadata"),
     "Compaction of objects": ("automq_compaction", "automq_objects"),
+    "Zones": ("automq_zone", "automq_replicas_named"),
     "Moves": ("automq_balancer", "automq_broker_", "automq_led_", "automq_contact"),
     "Object store": ("automq_store", "automq_orphans"),
     "Memory and caches": ("automq_memory", "automq_arena", "automq_block_cache"),

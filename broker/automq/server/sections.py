@@ -71,7 +71,7 @@ class NodeSettings:
         "broker.rack",
         string(),
         default=None,
-        doc="The zone, as clients see it in Metadata.",
+        doc="The zone: clients see it in Metadata, and consumers of it may read here what other brokers lead.",
         used_by="handlers/discovery",
     )
     listeners: tuple[Listener, ...] = setting(
