@@ -66,10 +66,9 @@ class Zones:
     def __init__(self, *, node: NodeId, metadata: MetadataPublisher, replicas: Replicas, metrics: Metrics) -> None:
         self._node, self._metadata, self._replicas = node, metadata, replicas
         counter = metrics.counter(
-            "automq_zone_bytes", "Bytes of records to and from clients whose zone is known", ["direction", "zone"]
+            "automq_zone_bytes", "Bytes of records to consumers whose zone is known", ["direction", "zone"]
         )
         self._out = {is_same: counter.labels("out", name) for is_same, name in ((True, "same"), (False, "other"))}
-        self._in = {is_same: counter.labels("in", name) for is_same, name in ((True, "same"), (False, "other"))}
         self._named = metrics.counter("automq_replicas_named", "Readers that were sent to a broker of their own zone")
 
     @property
@@ -112,10 +111,6 @@ class Zones:
     def count_out(self, zone: str, size: int) -> None:
         """So many bytes are in the answer to a consumer of that zone."""
         self._out[zone == self.rack].inc(size)
-
-    def count_in(self, zone: str, size: int) -> None:
-        """So many bytes came from a producer of that zone."""
-        self._in[zone == self.rack].inc(size)
 
 
 def is_behind(image: MetadataImage, stream: StreamId, offset: int, bytes_min: int) -> bool:
