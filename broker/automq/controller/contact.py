@@ -65,11 +65,6 @@ class Contact:
             "automq_contact_losses", "How often answers had to wait for a proof that this broker is not fenced"
         )
 
-    @property
-    def is_fresh(self) -> bool:
-        """Whether answers may leave in this turn."""
-        return self._clock.boottime() < self.fresh_until
-
     def prove(self, began: float, record_number: int = 0) -> None:
         """Whoever was asked at `began` knew so many records, and none that fences this incarnation."""
         if began + self._session_s <= self.fresh_until:

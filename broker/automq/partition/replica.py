@@ -106,11 +106,6 @@ class ReplicaPartition:
     def measure_cached(self, _start: Offset, _max_bytes: int) -> tuple[Offset, Offset, int] | None:
         return None
 
-    def cached_views(
-        self, _start: Offset, _end: Offset, _max_bytes: int, *, batches_max: int = 0
-    ) -> Sequence[memoryview] | None:
-        return None
-
     def cached_buffers(
         self, _start: Offset, _end: Offset, _max_bytes: int, *, buffers_max: int
     ) -> Sequence[memoryview | bytes] | None:
