@@ -30,6 +30,7 @@ from automq.protocol.messages.admin_cluster import (
     ReassignablePartitionResponse,
     ReassignableTopicResponse,
     ReplicaElectionResult,
+    TopicPartitions,
 )
 from automq.protocol.schema import Message
 from automq.runtime.turns import Pace, map_in_turns
@@ -39,6 +40,8 @@ _PREFERRED, _UNCLEAN = 0, 1
 LOOK_S: Final = 0.02
 # About how long it takes to answer for a partition.
 PARTITION_US: Final = 4
+# And to note its name.
+NAME_US: Final = 1
 # And to show that it moves.
 ONGOING_US: Final = 15
 
@@ -49,8 +52,8 @@ async def handle_elect_leaders(context: RequestContext, request: ElectLeadersReq
         return ElectLeadersResponse(
             error_code=ErrorCode.INVALID_REQUEST, replica_election_results=_no_elections(request)
         )
-    named = request.topic_partitions
-    wanted = None if named is None else [(topic.topic, index) for topic in named for index in topic.partitions]
+    wanted = None if request.topic_partitions is None else await _named(request.topic_partitions)
+    results: Sequence[MoveResult]
     if request.election_type == _UNCLEAN:
         # Nothing but the leader's own log is behind another: there is nothing to elect from that is not clean.
         image = context.services.metadata.image
@@ -68,25 +71,54 @@ async def handle_elect_leaders(context: RequestContext, request: ElectLeadersReq
         by_topic.setdefault(result.topic, []).append(answer)
         await pace.spend(PARTITION_US)
     return ElectLeadersResponse(
-        replica_election_results=[
-            ReplicaElectionResult(topic=topic, partition_result=found) for topic, found in by_topic.items()
-        ]
+        replica_election_results=await map_in_turns(
+            lambda each: ReplicaElectionResult(topic=each[0], partition_result=each[1]),
+            by_topic.items(),
+            part_us=PARTITION_US,
+        )
     )
 
 
-async def _arrived(metadata: MetadataPublisher, results: Sequence[MoveResult], deadline: float) -> list[MoveResult]:
+async def _named(topics: Sequence[TopicPartitions]) -> list[tuple[str, int]]:
+    named, pace = [], Pace()
+    for topic in topics:
+        for index in topic.partitions:
+            named.append((topic.topic, index))
+            await pace.spend(NAME_US)
+        await pace.spend(NAME_US)
+    return named
+
+
+async def _arrived(metadata: MetadataPublisher, results: Sequence[MoveResult], deadline: float) -> Sequence[MoveResult]:
     """Once those that were elected lead, or the time is over: then they may still come to lead."""
-    waiting = {(result.topic, result.index) for result in results if result.error is None}
-    late: set[tuple[str, int]] = set()
+    pace = Pace()
+    waiting: list[tuple[int, MoveResult]] = []
+    for place, result in enumerate(results):
+        if result.error is None:
+            waiting.append((place, result))
+        await pace.spend(NAME_US)
     while waiting:
-        waiting = {name for name in waiting if is_moving(metadata.image, *name)}
-        if waiting and asyncio.get_running_loop().time() >= deadline:
-            late = waiting
+        moving = []
+        for place, result in waiting:
+            if is_moving(metadata.image, result.topic, result.index):
+                moving.append((place, result))
+            await pace.spend(NAME_US)
+        waiting = moving
+        if not waiting:
             break
-        if waiting:
-            await asyncio.sleep(LOOK_S)
-    timed_out = ApiError(ErrorCode.REQUEST_TIMED_OUT, "The partition is still on its way to its preferred leader.")
-    return [replace(result, error=timed_out) if (result.topic, result.index) in late else result for result in results]
+        if asyncio.get_running_loop().time() >= deadline:
+            return await _timed_out(results, waiting)
+        await asyncio.sleep(LOOK_S)
+    return results
+
+
+async def _timed_out(results: Sequence[MoveResult], waiting: Sequence[tuple[int, MoveResult]]) -> Sequence[MoveResult]:
+    error = ApiError(ErrorCode.REQUEST_TIMED_OUT, "The partition is still on its way to its preferred leader.")
+    answered, pace = list(results), Pace()
+    for place, result in waiting:
+        answered[place] = replace(result, error=error)
+        await pace.spend(NAME_US)
+    return answered
 
 
 def is_moving(image: MetadataImage, name: str, index: int) -> bool:

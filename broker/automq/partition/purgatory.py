@@ -161,20 +161,26 @@ class Purgatory:
 
     def _complete_waiters(self) -> None:
         complete = self._complete
-        for waiter in list(itertools.islice(complete, WAITERS_PER_TURN)):
-            # An earlier one of this round may have ended it.
-            if complete.pop(waiter, False) is None and self.forget(waiter):
-                waiter.force_complete()
-        self._is_scheduled = bool(complete)
-        if complete:
-            asyncio.get_running_loop().call_soon(self._complete_waiters)
+        try:
+            for waiter in list(itertools.islice(complete, WAITERS_PER_TURN)):
+                # An earlier one of this round may have ended it.
+                if complete.pop(waiter, False) is None and self.forget(waiter):
+                    waiter.force_complete()
+        finally:
+            # After an error the others are completed all the same.
+            self._is_scheduled = bool(complete)
+            if complete:
+                asyncio.get_running_loop().call_soon(self._complete_waiters)
 
     def _expire(self, number: int) -> None:
         self._expire_some(self._ticks.pop(number))
 
     def _expire_some(self, tick: Tick) -> None:
-        for waiter in list(itertools.islice(tick.waiters, WAITERS_PER_TURN)):
-            if self.forget(waiter):
-                waiter.on_expiration()
-        if tick.waiters:
-            asyncio.get_running_loop().call_soon(self._expire_some, tick)
+        try:
+            for waiter in list(itertools.islice(tick.waiters, WAITERS_PER_TURN)):
+                if self.forget(waiter):
+                    waiter.on_expiration()
+        finally:
+            # After an error the others expire all the same.
+            if tick.waiters:
+                asyncio.get_running_loop().call_soon(self._expire_some, tick)
