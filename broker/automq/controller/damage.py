@@ -22,6 +22,7 @@ from automq.metadata.records import (
     MetadataRecord,
     QuarantineLifted,
     RangeLost,
+    StreamsOpened,
     StreamsQuarantined,
     UnplacedRange,
     WalDamaged,
@@ -260,15 +261,16 @@ def wal_recovered(
 ) -> Steps[Decision[MetadataRecord, None]]:
     """See `brokers.wal_recovered`. What may have lain in slots that were given up is recorded in the same append.
 
-    So are the log's streams given on, where another node than theirs has recovered it.
+    So are the log's streams given on, unless a broker has recovered it before it opens them itself.
     """
     wal = image.wals.get((node, epoch))
     lost: Sequence[RangeLost] = ()
     if wal is not None:
         lost = lost_tails(image, wal, continued=recovered.continued, slots=recovered.given_up, now_ms=now_ms)
-    given = (
-        () if wal is None else (yield from reassign_leaders(image, (node, epoch), recoverer=recoverer, around=around))
-    )
+    given: Sequence[StreamsOpened] = ()
+    if wal is not None:
+        serves = recovered.by_serving
+        given = yield from reassign_leaders(image, (node, epoch), recoverer=recoverer, around=around, serves=serves)
     return brokers.wal_recovered(image, node, epoch, recoverer=recoverer, lost=lost, given=given)
 
 

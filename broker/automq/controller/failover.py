@@ -148,14 +148,16 @@ def reassign_leaders(
     recoverer: Incarnation,
     around: Around = NOTHING_KNOWN,
     without: Collection[StreamId] = (),
+    serves: bool = False,
 ) -> Generator[int, None, Sequence[StreamsOpened]]:
     """Who gets the streams that were the dead incarnation's, now that its log is recovered or pinned: a record each.
 
     The first live one of the replicas that were asked for gets it, or else who has the fewest; the recoverer where
     nobody may be given anything. What other logs may still hold records of stays, as do streams `without`, which a
-    pinned log may. A node that recovers its own former log keeps everything.
+    pinned log may. A node that recovers its own former log before it `serves` keeps everything: it opens that itself,
+    once. Where it was named later, for one that died, it is a candidate like any other.
     """
-    if recoverer[0] == log[0]:
+    if recoverer[0] == log[0] and not serves:
         return ()
     given: list[PartitionImage] = []
     looked = 0

@@ -269,6 +269,8 @@ class RecoveredLog:
     acknowledged."""
     continued: frozenset[StreamId] = frozenset()
     """Streams that have records behind the last of those."""
+    by_serving: bool = False
+    """Whether the recoverer has opened its streams already."""
 
 
 class RangeVerdict(enum.Enum):

@@ -7,6 +7,7 @@ somebody else. A log that is damaged is left as it is, and what it may hold is q
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from automq.controller.brokers import to_recover
@@ -100,7 +101,7 @@ class LogRecovery:
         async with self._turns:
             log.info("recovering the write-ahead log of a dead broker", extra=extra)
             try:
-                await self.recover(wal, share=LOGS_AT_ONCE)
+                await self.recover(wal, share=LOGS_AT_ONCE, serves=True)
             except BrokerFenced as fenced:
                 # Of this incarnation the image tells; else another one recovers the log by now.
                 log.info("another broker recovers the log", extra={**extra, "why": str(fenced)})
@@ -110,7 +111,7 @@ class LogRecovery:
                 return
             log.info("write-ahead log of a dead broker recovered", extra=extra)
 
-    async def recover(self, wal: WalToRecover, *, share: int = 1) -> None:
+    async def recover(self, wal: WalToRecover, *, share: int = 1, serves: bool = False) -> None:
         """To its end, or to its pin, however long the store and the controller are away. `share` recover together.
 
         Raises BrokerFenced, StoreDamaged where not the log is damaged but what the metadata rest on, FormatTooNew.
@@ -129,6 +130,8 @@ class LogRecovery:
             left = () if recovered.given_up else recovered.unplaced
             await self._pin(wal, damage_of(slots, recovered.unplaced), left)
             return
+        # Rule: who serves has opened its streams, and those of a former log of its own are given on with the log.
+        recovered = replace(recovered, by_serving=serves)
         await self._retry_while_away(
             wal, lambda: self._controller.wal_recovered(wal.node, wal.epoch, recoverer=self._us, recovered=recovered)
         )

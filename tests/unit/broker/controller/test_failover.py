@@ -64,10 +64,12 @@ def died(image: MetadataImage, *nodes: int, around: Around = NOBODY_STOPS) -> Me
     return grown(image, fence_dead(image, [incarnation(image, node) for node in nodes], around))
 
 
-def recovered(image: MetadataImage, log: Incarnation, around: Around = NOBODY_STOPS) -> MetadataImage:
+def recovered(
+    image: MetadataImage, log: Incarnation, around: Around = NOBODY_STOPS, *, by_serving: bool = False
+) -> MetadataImage:
     recoverer = image.wals[log].recoverer
     assert recoverer is not None
-    done = RecoveredLog(fence=0)
+    done = RecoveredLog(fence=0, by_serving=by_serving)
     steps = damage.wal_recovered(image, *log, recoverer=recoverer, recovered=done, now_ms=0, around=around)
     return grown(image, at_once(steps).records)
 
@@ -198,6 +200,23 @@ def test_a_broker_that_restarts_before_it_is_fenced_keeps_what_it_had() -> None:
     image = recovered(image, (NodeId(1), BrokerEpoch(1)))
     image = grown(image, open_streams(image, *incarnation(image, 1)).records)
     assert leaders(image) == {1: 6, 2: 6}
+
+
+def test_what_a_serving_broker_recovers_of_its_own_former_log_is_led_in_the_same_append() -> None:
+    """It has restarted while another one recovered for it, which died: it has opened long ago what it could."""
+    image = died(cluster(1, 2, 3), 1)
+    log = NodeId(1), BrokerEpoch(1)
+    image = registered(image, 1)
+    us = incarnation(image, 1)
+    image = grown(image, open_streams(image, *us).records)
+    recoverer = image.wals[log].recoverer
+    assert recoverer is not None
+    other = 5 - recoverer[0]
+    image = died(image, recoverer[0], around=Around(stopping=[NodeId(other)]))
+    assert image.wals[log].recoverer == us
+    image = recovered(image, log, by_serving=True)
+    assert {part.leader for part in parts(image) if not image.is_led(part)} == {recoverer[0]}, "its log is next"
+    assert leaders(image)[1] + leaders(image)[other] == 8
 
 
 def test_what_a_broker_recovered_for_itself_and_did_not_open_is_given_on_with_its_next_log() -> None:
