@@ -7,8 +7,17 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from automq.controller.model import ControllerSettings, TopicSpec
-from automq.ids import NodeId
+from automq.ids import ClusterId, NodeId
+from automq.metadata.log_format import (
+    LogPosition,
+    log_folder,
+    parse_slot_key,
+    parse_snapshot_key,
+    slot_key,
+    snapshot_folder,
+)
 from automq.s3stream.ports import ObjectStorage
+from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.store.memory import MemoryStore
 from automq.server import components
 from automq.server.broker import Broker
@@ -22,8 +31,8 @@ RECORDS = 12
 """In each incarnation; a batch of one record each."""
 SETTINGS = {"automq__upload__interval__ms": "500", "automq__wal__interval__ms": "20"}
 SNAPSHOT_SLOTS = 6
-LATE_TOPICS = 3
-"""Created at last, in a metadata slot each: they are the newest, above every snapshot."""
+LATE_SLOTS = 3
+"""As many topics, or more, are created at last, in a metadata slot each, until so many lie above every snapshot."""
 
 
 @contextlib.contextmanager
@@ -108,11 +117,25 @@ async def live(store: ObjectStorage) -> None:
                     await asyncio.sleep(1)
                 await produce(broker, RECORDS, first=number * RECORDS)
                 await asyncio.sleep(3)
-                for extra in range(LATE_TOPICS if number == INCARNATIONS - 1 else 0):
-                    made = broker._components
-                    assert made is not None
-                    await made.controller.create_topics([TopicSpec(name=f"late-{extra}", partitions=1)])
-                    await asyncio.sleep(2)
+                if number == INCARNATIONS - 1:
+                    await _create_late_topics(store, broker)
+
+
+async def _create_late_topics(store: ObjectStorage, broker: Broker) -> None:
+    made = broker._components
+    assert made is not None
+    created = 0
+    while created < LATE_SLOTS or await _slots_above_snapshots(store) < LATE_SLOTS:
+        await made.controller.create_topics([TopicSpec(name=f"late-{created}", partitions=1)])
+        created += 1
+        await asyncio.sleep(2)
+    assert created <= SNAPSHOT_SLOTS
+
+
+async def _slots_above_snapshots(store: ObjectStorage) -> int:
+    keys = [info.key for info in await store.list("")]
+    newest = max(position for position in map(parse_snapshot_key, keys) if position is not None)
+    return sum(position > newest for position in map(parse_slot_key, keys) if position is not None)
 
 
 async def lived_prefix() -> Mapping[str, bytes]:
@@ -136,3 +159,35 @@ async def filled(store: ObjectStorage, bodies: Mapping[str, bytes]) -> None:
     """Put everything into `store`."""
     for key, body in bodies.items():
         await store.put(key, [body])
+
+
+def cluster_of(bodies: Mapping[str, bytes]) -> ClusterId:
+    return ClusterId(next(key for key in bodies if key != CLUSTER_KEY).partition("/")[0])
+
+
+def below(bodies: Mapping[str, bytes], folder: str) -> list[str]:
+    """Keys, ascending."""
+    return sorted(key for key in bodies if key.startswith(folder))
+
+
+def slots(bodies: Mapping[str, bytes]) -> list[str]:
+    return below(bodies, log_folder(cluster_of(bodies)))
+
+
+def snapshots(bodies: Mapping[str, bytes]) -> tuple[LogPosition, LogPosition]:
+    """What the older and the newer one include."""
+    found = map(parse_snapshot_key, below(bodies, snapshot_folder(cluster_of(bodies))))
+    older, newer = (position for position in found if position is not None)
+    assert older.epoch == newer.epoch == INCARNATIONS
+    return older, newer
+
+
+def slots_after(bodies: Mapping[str, bytes], position: LogPosition) -> list[str]:
+    return [key for key in slots(bodies) if key > slot_key(cluster_of(bodies), position)]
+
+
+def slot_between_snapshots(bodies: Mapping[str, bytes]) -> str:
+    """Neither snapshot's own."""
+    older, newer = snapshots(bodies)
+    assert newer.sequence - older.sequence > 2
+    return slot_key(cluster_of(bodies), LogPosition(newer.epoch, older.sequence + 2))

@@ -22,7 +22,6 @@ from automq.metadata.log_format import (
     claim_folder,
     claim_key,
     log_folder,
-    slot_key,
     snapshot_folder,
     snapshot_key,
 )
@@ -39,28 +38,29 @@ from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.wal.format import SlotId
 from automq.server.lifecycle import Reason, Refused
-from tests.support.lived_prefix import consume, everything, expected_records, filled, lived_prefix, produce, serving
+from tests.support.lived_prefix import (
+    below,
+    cluster_of,
+    consume,
+    everything,
+    expected_records,
+    filled,
+    lived_prefix,
+    produce,
+    serving,
+    slot_between_snapshots,
+    slots,
+    slots_after,
+    snapshots,
+)
 from tests.support.metadata_worlds import LoopClock
 
 pytestmark = pytest.mark.looptime
 
 EPOCH = ControllerEpoch(3)
-"""The last controller's: it has written slots 3/1 to 3/11, and snapshots of 3/1 and 3/7."""
+"""The last controller's: every slot that is still needed is its own, and both snapshots are of such slots."""
 Bodies = dict[str, bytes]
 Damage = Callable[[Bodies], None]
-
-
-def cluster_of(bodies: Bodies) -> ClusterId:
-    return ClusterId(next(key for key in bodies if key != CLUSTER_KEY).partition("/")[0])
-
-
-def below(bodies: Bodies, folder: str) -> list[str]:
-    """Keys, ascending."""
-    return sorted(key for key in bodies if key.startswith(folder))
-
-
-def slots(bodies: Bodies) -> list[str]:
-    return below(bodies, log_folder(cluster_of(bodies)))
 
 
 def flip(bodies: Bodies, key: str, position: int = -3) -> None:
@@ -133,8 +133,9 @@ def _newest_3_slots_removed(bodies: Bodies) -> None:
 def _tail_removed_and_no_lease(bodies: Bodies) -> None:
     """The snapshot of the tail is gone, too; an object is left that no record prepared."""
     cluster_id = cluster_of(bodies)
-    remove(bodies, [key for key in slots(bodies) if key >= slot_key(cluster_id, LogPosition(EPOCH, 7))])
-    remove(bodies, [snapshot_key(cluster_id, LogPosition(EPOCH, 7)), lease_key(cluster_id)])
+    older, newer = snapshots(bodies)
+    remove(bodies, slots_after(bodies, older))
+    remove(bodies, [snapshot_key(cluster_id, newer), lease_key(cluster_id)])
 
 
 def _log_removed(bodies: Bodies) -> None:
@@ -162,18 +163,21 @@ def _both_snapshots_flipped(bodies: Bodies) -> None:
         flip(bodies, key)
 
 
+def _newest_snapshot_flipped(bodies: Bodies) -> None:
+    flip(bodies, below(bodies, snapshot_folder(cluster_of(bodies)))[-1])
+
+
 def _snapshot_flipped_and_slot_before_it_removed(bodies: Bodies) -> None:
-    cluster_id = cluster_of(bodies)
-    flip(bodies, snapshot_key(cluster_id, LogPosition(EPOCH, 7)))
-    remove(bodies, [slot_key(cluster_id, LogPosition(EPOCH, 5))])
+    _newest_snapshot_flipped(bodies)
+    remove(bodies, [slot_between_snapshots(bodies)])
 
 
 def _snapshot_flipped_and_all_after_the_older_removed(bodies: Bodies) -> None:
     """The slots do not reach as far as the snapshot that does not decode."""
-    cluster_id = cluster_of(bodies)
-    flip(bodies, snapshot_key(cluster_id, LogPosition(EPOCH, 7)))
-    remove(bodies, [key for key in slots(bodies) if key > slot_key(cluster_id, LogPosition(EPOCH, 1))])
-    remove(bodies, [lease_key(cluster_id)])
+    older, _ = snapshots(bodies)
+    _newest_snapshot_flipped(bodies)
+    remove(bodies, slots_after(bodies, older))
+    remove(bodies, [lease_key(cluster_of(bodies))])
 
 
 def _object_of_an_unknown_id(bodies: Bodies) -> None:
@@ -185,7 +189,8 @@ class Refusal:
     """A damage that a start must refuse, and what its message names."""
 
     damage: Damage
-    names: str
+    names: str | Callable[[Bodies], str]
+    """As it is, or by what lies there before the damage."""
 
 
 REFUSED = [
@@ -195,19 +200,22 @@ REFUSED = [
     Refusal(_cluster_other_id, "cluster key"),
     Refusal(_cluster_other_id_without_checksum, "correct the cluster id"),
     Refusal(_all_claims_removed, "no claim"),
-    Refusal(_middle_slot_flipped, "meta/log/00000000000000000003/00000000000000000010"),
-    Refusal(_newest_slot_flipped, "meta/log/00000000000000000003/00000000000000000011"),
-    Refusal(_middle_slot_removed, "meta/log/00000000000000000003/00000000000000000010"),
-    Refusal(_newest_slot_removed, "meta/log/00000000000000000003/00000000000000000011"),
-    Refusal(_newest_3_slots_removed, "meta/log/00000000000000000003/00000000000000000009"),
+    Refusal(_middle_slot_flipped, lambda bodies: slots(bodies)[-2]),
+    Refusal(_newest_slot_flipped, lambda bodies: slots(bodies)[-1]),
+    Refusal(_middle_slot_removed, lambda bodies: slots(bodies)[-2]),
+    Refusal(_newest_slot_removed, lambda bodies: slots(bodies)[-1]),
+    Refusal(_newest_3_slots_removed, lambda bodies: slots(bodies)[-3]),
     Refusal(_tail_removed_and_no_lease, "no record prepared it"),
     Refusal(_log_removed, "metadata log"),
     Refusal(_log_and_data_removed, "metadata log"),
     Refusal(_meta_removed, "no claim"),
     Refusal(_folder_removed, "no claim"),
     Refusal(_both_snapshots_flipped, "corrupt metadata payload"),
-    Refusal(_snapshot_flipped_and_slot_before_it_removed, "meta/log/00000000000000000003/00000000000000000005"),
-    Refusal(_snapshot_flipped_and_all_after_the_older_removed, "while snapshot 3/7 exists"),
+    Refusal(_snapshot_flipped_and_slot_before_it_removed, slot_between_snapshots),
+    Refusal(
+        _snapshot_flipped_and_all_after_the_older_removed,
+        lambda bodies: f"while snapshot {snapshots(bodies)[1]} exists",
+    ),
     Refusal(_object_of_an_unknown_id, "no record prepared it"),
 ]
 
@@ -224,6 +232,8 @@ async def test_f2_damage_is_refused_before_the_claim_and_leaves_no_trace(
     row: Refusal, kind: str, tmp_path: pathlib.Path
 ) -> None:
     bodies = dict(await lived_prefix())
+    assert len(slots_after(bodies, snapshots(bodies)[1])) >= 3, "the newest slots are in no snapshot"
+    names = row.names if isinstance(row.names, str) else row.names(bodies)
     row.damage(bodies)
     store = a_store(kind, tmp_path)
     await filled(store, bodies)
@@ -233,7 +243,7 @@ async def test_f2_damage_is_refused_before_the_claim_and_leaves_no_trace(
             async with serving(store, seed=seed):
                 pass
         assert refused.value.reason is Reason.STORE_DAMAGED
-        assert row.names in refused.value.message
+        assert names in refused.value.message
     assert await everything(store) == bodies
     await store.close()
 
@@ -275,10 +285,6 @@ def _all_claims_but_the_oldest_removed(bodies: Bodies) -> None:
     remove(bodies, below(bodies, claim_folder(cluster_id))[1:])
 
 
-def _newest_snapshot_flipped(bodies: Bodies) -> None:
-    flip(bodies, below(bodies, snapshot_folder(cluster_of(bodies)))[-1])
-
-
 def _version_of_the_newest_snapshot_flipped(bodies: Bodies) -> None:
     flip(bodies, below(bodies, snapshot_folder(cluster_of(bodies)))[-1], 4)
 
@@ -302,7 +308,7 @@ def _older_snapshot_flipped(bodies: Bodies) -> None:
 
 def _slot_below_the_snapshot_flipped(bodies: Bodies) -> None:
     """The newest snapshot includes it."""
-    flip(bodies, slot_key(cluster_of(bodies), LogPosition(EPOCH, 6)))
+    flip(bodies, slot_between_snapshots(bodies))
 
 
 def _another_clusters_late_slot(bodies: Bodies) -> None:
