@@ -43,7 +43,7 @@ from automq.server.log_recovery import LogRecovery
 from automq.server.observed_store import ObservedStore
 from automq.server.occupancy import OccupancyWatch
 from automq.server.platform import Platform
-from automq.server.presence import PresenceWatch, expectations
+from automq.server.presence import AcknowledgedSlots, PresenceWatch, expectations
 from automq.server.roles import Surroundings
 from automq.server.setting import Address
 from automq.server.settings import Settings
@@ -412,11 +412,11 @@ class Components:
 
     def _watch_presence(self, storage: Storage) -> None:
         """Nothing is acknowledged for long once the store has lost what must be there."""
+        slots = AcknowledgedSlots(storage)
         watch = PresenceWatch(
             store=self._store,
-            expectations=expectations(
-                cluster_id=self.cluster_id, claimed=lambda: self.roles.newest_epoch, storage=storage
-            ),
+            expectations=expectations(cluster_id=self.cluster_id, claimed=lambda: self.roles.newest_epoch, slots=slots),
+            besides=slots.when_quiet,
             confirm=self._make_objects(storage.epoch).confirm,
             on_lost=storage.damage,
             clock=self._platform.clock,

@@ -5,6 +5,10 @@ ranged reads, one every 1.4 s, ask for the keys that must exist, in turn. Whatev
 next look, never doubles it; a slow answer brings it nearer. A key that is missing is looked at again after a look at
 the metadata log: when that shows a fence of ours, somebody else has taken over and may delete; else the store has lost
 it, and all acknowledging ends.
+
+Under load the newest slot proves nothing: it was written a moment ago, whatever was lost before. Its turn goes to the
+one that was the newest a round ago. Once no slot follows, the newest is looked at besides, at the next turn: it would
+have to wait for a second round.
 """
 
 import asyncio
@@ -52,9 +56,12 @@ class PresenceWatch:
         on_lost: Callable[[StoreDamaged], None],
         clock: Clock,
         interval_s: float = LOOK_INTERVAL_S,
+        besides: Expectation = lambda: None,
     ) -> None:
+        """`besides` is asked in every turn, after the one whose turn it is."""
         self._store = store
         self._expectations = expectations
+        self._besides = besides
         self._confirm = confirm
         self._on_lost = on_lost
         self._clock = clock
@@ -73,9 +80,12 @@ class PresenceWatch:
         )
 
     async def check(self) -> None:
-        """Look for one key. Raises StoreDamaged when it is lost, after `on_lost` was told, BrokerFenced, StoreError."""
+        """One turn. Raises StoreDamaged when a key is lost, after `on_lost` was told, BrokerFenced, StoreError."""
         self._began = self._clock.monotonic()
-        expected = self._next()
+        await self._require(self._next())
+        await self._require(self._besides())
+
+    async def _require(self, expected: Expected | None) -> None:
         if expected is None or await self._exists(expected.key):
             return
         await self._confirm()
@@ -106,15 +116,42 @@ class PresenceWatch:
         await asyncio.sleep(self._due - now)
 
 
-def expectations(
-    *, cluster_id: ClusterId, claimed: Callable[[], ControllerEpoch], storage: Storage
-) -> Sequence[Expectation]:
-    """What a serving broker expects: the newest claim that it knows of (`claimed`), whosever it is, the key `cluster`,
-    and an acknowledged slot that is still needed.
+class AcknowledgedSlots:
+    """Which slots must exist: one a round, and the newest besides once it is quiet."""
 
-    That is the one that was the newest a round ago, or the oldest there is: the newest has only just been written.
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._remembered = self._looked_at = self._newest = -1
+
+    def in_turn(self) -> Expected | None:
+        """The one that was the newest a round ago, or the oldest there is: the newest has only just been written."""
+        needed = self._storage.needed_slots
+        if not needed:
+            return None
+        sequence = self._remembered if self._remembered in needed else needed[0]
+        self._remembered = needed[-1]
+        return self._expected(sequence)
+
+    def when_quiet(self) -> Expected | None:
+        """Asked every turn. The newest, if it was that a turn ago and is not the one that was looked at last."""
+        needed = self._storage.needed_slots
+        before, self._newest = self._newest, needed[-1] if needed else -1
+        if not needed or before != self._newest or self._looked_at == self._newest:
+            return None
+        return self._expected(self._newest)
+
+    def _expected(self, sequence: int) -> Expected:
+        self._looked_at = sequence
+        key = self._storage.wal.slot_id(sequence).key
+        return Expected(key, "an acknowledged WAL slot", lambda: sequence in self._storage.needed_slots)
+
+
+def expectations(
+    *, cluster_id: ClusterId, claimed: Callable[[], ControllerEpoch], slots: AcknowledgedSlots
+) -> Sequence[Expectation]:
+    """What a serving broker expects: the newest claim that it knows of (`claimed`), whosever it is, an acknowledged
+    slot that is still needed, and the key `cluster`.
     """
-    remembered = -1
 
     def claim() -> Expected:
         return Expected(claim_key(cluster_id, claimed()), "the controller's claim")
@@ -122,14 +159,4 @@ def expectations(
     def cluster() -> Expected:
         return Expected(CLUSTER_KEY, "the key that says which cluster this is")
 
-    def slot() -> Expected | None:
-        nonlocal remembered
-        needed = storage.needed_slots
-        if not needed:
-            return None
-        sequence = remembered if remembered in needed else needed[0]
-        remembered = needed[-1]
-        key = storage.wal.slot_id(sequence).key
-        return Expected(key, "an acknowledged WAL slot", lambda: sequence in storage.needed_slots)
-
-    return claim, slot, cluster
+    return claim, slots.in_turn, cluster

@@ -15,7 +15,7 @@ from automq.controller.controller_metrics import ControllerMetrics
 from automq.controller.model import ControllerSettings, TopicSpec
 from automq.controller.service import Controller
 from automq.controller.serving import LocalLink
-from automq.ids import ClusterId, NodeId
+from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId
 from automq.metadata.cluster import CLUSTER_KEY
 from automq.metadata.log_format import claim_key
 from automq.metadata.publisher import MetadataPublisher
@@ -40,7 +40,8 @@ from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.store.uri import open_store, parse_store_uri
 from automq.s3stream.stream import Storage, Stream
-from automq.server.presence import LOOK_INTERVAL_S, Expected, PresenceWatch, expectations
+from automq.s3stream.wal.format import SlotId
+from automq.server.presence import LOOK_INTERVAL_S, AcknowledgedSlots, Expected, PresenceWatch, expectations
 from tests.support.engine import HeldStore, LoopClock
 from tests.support.s3_server import S3Server, run_s3_server, write_credentials
 
@@ -146,9 +147,11 @@ async def serve(
     topic = metadata.image.topic("t")
     assert topic is not None
     stream = storage.open_stream(topic.partitions[0].stream)
+    slots = AcknowledgedSlots(storage)
     watch = PresenceWatch(
         store=store,
-        expectations=expectations(cluster_id=CLUSTER, claimed=lambda: controller.epoch, storage=storage),
+        expectations=expectations(cluster_id=CLUSTER, claimed=lambda: controller.epoch, slots=slots),
+        besides=slots.when_quiet,
         confirm=objects.confirm,
         on_lost=storage.damage,
         clock=clock,
@@ -410,3 +413,76 @@ async def test_nothing_is_asked_where_nothing_is_expected() -> None:
 
 async def _nobody_else() -> None:
     return None
+
+
+class Slots:
+    """What a watch asks of a storage engine, and slots that are written into a store."""
+
+    def __init__(self, store: Counting) -> None:
+        self.store = store
+        self.needed_slots: list[int] = []
+        self.wal = self
+
+    def slot_id(self, sequence: int) -> SlotId:
+        return SlotId(cluster_id=CLUSTER, node=NODE, epoch=BrokerEpoch(1), sequence=sequence)
+
+    async def write(self, every_s: float, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < until:
+            sequence = len(self.needed_slots)
+            await self.store.put(self.slot_id(sequence).key, [b"x"])
+            self.needed_slots.append(sequence)
+            await asyncio.sleep(every_s)
+
+
+async def watched_slots(seconds: float, lost: list[StoreDamaged]) -> tuple[Slots, asyncio.Task[None]]:
+    store = Counting(seconds=seconds)
+    await store.put(CLUSTER_KEY, [b"x"])
+    await store.put(claim_key(CLUSTER, ControllerEpoch(1)), [b"x"])
+    written = Slots(store)
+    slots = AcknowledgedSlots(written)  # type: ignore[arg-type]
+    watch = PresenceWatch(
+        store=store,
+        expectations=expectations(cluster_id=CLUSTER, claimed=lambda: ControllerEpoch(1), slots=slots),
+        besides=slots.when_quiet,
+        confirm=_nobody_else,
+        on_lost=lost.append,
+        clock=LoopClock(),
+    )
+    return written, asyncio.get_running_loop().create_task(watch.run())
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("seconds", [0.0, 0.03, 0.2])
+@pytest.mark.parametrize("quiet_s", [0.0, 0.7, 1.5, 3.1, 20.0])
+@pytest.mark.parametrize("ends_after", [10.0 + moment / 10 for moment in range(0, 42, 3)])
+async def test_f2_loss_of_the_newest_slot_is_noticed_within_five_seconds_once_nothing_is_written(
+    seconds: float, quiet_s: float, ends_after: float
+) -> None:
+    lost: list[StoreDamaged] = []
+    written, watching = await watched_slots(seconds, lost)
+    loop = asyncio.get_running_loop()
+    await written.write(0.25, loop.time() + ends_after)
+    await asyncio.sleep(quiet_s)
+    key = written.slot_id(written.needed_slots[-1]).key
+    await written.store.delete([key])
+    await asyncio.sleep(5.0)
+
+    assert [damage.key for damage in lost] == [key]
+    assert watching.done()
+
+
+@pytest.mark.looptime
+async def test_nothing_is_looked_for_besides_under_load_nor_where_nothing_happens() -> None:
+    lost: list[StoreDamaged] = []
+    written, watching = await watched_slots(0.0, lost)
+    loop = asyncio.get_running_loop()
+    await written.write(0.25, loop.time() + 59.5 * LOOK_INTERVAL_S)
+    assert len(written.store.asked) == 59
+
+    await asyncio.sleep(12 * LOOK_INTERVAL_S)
+    before = len(written.store.asked)
+    await asyncio.sleep(60 * LOOK_INTERVAL_S)
+    assert len(written.store.asked) == before + 60
+    watching.cancel()
+    assert lost == []
