@@ -28,7 +28,6 @@ from automq.runtime.workers import InlineWorkers, ThreadWorkers
 from automq.s3stream.compaction.job import VERSION, CompactionJob, Output, Piece, Source
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.objects.writer import ObjectWriter
-from automq.s3stream.ports import Buffer
 from automq.s3stream.store.file import FileStore
 from automq.s3stream.store.requests import Operation, Purpose
 from automq.server.broker import Broker as BrokerProcess
@@ -40,11 +39,11 @@ from automq.testing.thread import FIRST
 from tests.bench import load
 from tests.bench.idle_bill import CountingServer
 from tests.bench.report import Row, at_most
+from tests.bench.slow_puts import SlowPuts
 from tests.support.engine import stored
 from tests.support.process import ROOT, Broker
 from tests.support.s3_server import write_credentials
 
-PUT_S: Final = 0.05
 MEMORY: Final = pathlib.Path("/dev/shm")
 """A folder that lies on no disk, where the system has one."""
 LAG_BEAT_S: Final = 0.01
@@ -87,20 +86,8 @@ def in_memory(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         yield pathlib.Path(found)
 
 
-class SlowStore(FileStore):
+class SlowStore(SlowPuts, FileStore):
     """A folder that answers a PUT like a bucket."""
-
-    async def put(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().put(key, body)
-
-    async def create(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().create(key, body)
-
-    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().create_bulk(key, body)
 
 
 class Host:

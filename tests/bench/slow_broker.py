@@ -7,7 +7,6 @@ import asyncio
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Final
 
 from automq.runtime.entropy import SystemEntropy
@@ -19,12 +18,12 @@ from automq.server.logs import log_to_stderr
 from automq.server.platform import system_platform
 from automq.server.runner import run_process
 from automq.server.settings import load_settings
+from tests.bench.slow_puts import SlowPuts
 
-PUT_S: Final = 0.050
 GET_S: Final = 0.020
 
 
-class SlowStore(FileStore):
+class SlowStore(SlowPuts, FileStore):
     """A folder with the latency of a bucket."""
 
     async def get(self, key: str) -> bytes:
@@ -34,18 +33,6 @@ class SlowStore(FileStore):
     async def get_range(self, key: str, start: int, end: int) -> Buffer:
         await asyncio.sleep(GET_S)
         return await super().get_range(key, start, end)
-
-    async def put(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().put(key, body)
-
-    async def create(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().create(key, body)
-
-    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().create_bulk(key, body)
 
 
 def main() -> int:

@@ -9,18 +9,17 @@ five requests in flight on a store with a PUT of 50 ms, each mode in turn.
 import asyncio
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import uvloop
 
-from automq.s3stream.ports import Buffer
 from tests.bench.core import cpu_us
 from tests.bench.engine import NullStore
 from tests.bench.produce_path import STORAGE, Sink, believe_headers, produce_frames
 from tests.bench.report import Row, at_least, at_most
+from tests.bench.slow_puts import SlowPuts
 from tests.support.data_path import TOPIC, DataPath
 
-PUT_S = 0.05
 IN_FLIGHT = 5
 LARGE_BYTES = 900_000
 """Of values: with what records of 100 bytes have around them a batch is a megabyte."""
@@ -29,20 +28,8 @@ PARTITIONS = 16
 SHAPES = (("1 KB records, 16 KB batches", 16_000, 1_000, 4.5), ("100-byte records, 16 KB batches", 16_000, 100, None))
 
 
-class SlowStore(NullStore):
+class SlowStore(SlowPuts, NullStore):
     """Takes its time for every body."""
-
-    async def put(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().put(key, body)
-
-    async def create(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().create(key, body)
-
-    async def create_bulk(self, key: str, body: Sequence[Buffer]) -> None:
-        await asyncio.sleep(PUT_S)
-        await super().create_bulk(key, body)
 
 
 async def _pipelined(frames: list[bytes], requests: int, *, validates: bool) -> float:
