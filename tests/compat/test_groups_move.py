@@ -81,6 +81,7 @@ class StaticMember:
         while not self._is_over.is_set():
             message = self._consumer.poll(0.1)
             if message is None:
+                self._commit_again()
                 continue
             if (error := message.error()) is not None:
                 if not error.retriable():
@@ -92,6 +93,14 @@ class StaticMember:
             assert value is not None
             self.seen.append((partition, offset, value.decode()))
             self._consumer.commit(message, asynchronous=True)
+
+    def _commit_again(self) -> None:
+        """All that was seen: librdkafka tries refused commits again by and by, and an older one may come last."""
+        seen: dict[int, int] = {}
+        for partition, offset, _ in self.seen:
+            seen[partition] = max(offset + 1, seen.get(partition, 0))
+        if seen:
+            self._consumer.commit(offsets=[TopicPartition("orders", *each) for each in seen.items()], asynchronous=True)
 
     def stop(self) -> None:
         self._is_over.set()
