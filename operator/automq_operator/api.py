@@ -415,6 +415,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     bootstrap: Annotated[str, Meta(description="Address for clients inside the Kubernetes cluster.")] | None = None
     listeners: Annotated[list[ListenerStatus], Meta(description="Addresses by listener.")] = []
     brokers: Annotated[list[BrokerStatus], Meta(description="The brokers, by id.")] = []
+    joining: Annotated[
+        list[int],
+        Meta(description="Ids of brokers that were added and have not served yet: Ready does not wait for them."),
+    ] = []
     conditions: Annotated[
         list[Condition],
         Meta(

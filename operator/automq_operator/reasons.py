@@ -85,7 +85,7 @@ STORE_REASONS: Final = frozenset({
 READY, STORAGE, PROGRESSING, PAUSED, AUTOSCALING, SCALED, SYNCED = ConditionType
 
 MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
-    (READY, Reason.SERVING): "Every wanted broker serves. Nothing to do.",
+    (READY, Reason.SERVING): "Every wanted broker serves, but for those that were just added. Nothing to do.",
     (READY, Reason.STARTING): "A broker starts or recovers its log. Wait; it takes seconds.",
     (
         READY,

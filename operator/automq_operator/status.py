@@ -59,7 +59,7 @@ def ready_verdict(view: View, storage: Verdict) -> Verdict:
         return verdict(False, Reason.SCALED_TO_ZERO, "spec.replicas is 0: no broker runs, the data are in the bucket")
     if (missing := _missing(view)) is not None:
         return verdict(False, *missing)
-    if serving < wanted:
+    if not serving or serving + len(view.joining) < wanted:
         if storage.holds is False:
             return verdict(False, Reason.STORE, f"{storage.reason}: {storage.message}")
         return verdict(False, *_why_not_serving(view))
@@ -72,7 +72,8 @@ def ready_verdict(view: View, storage: Verdict) -> Verdict:
     if silent:
         text = f"{', '.join(silent)}: the pod is Ready, its port {naming.HTTP_PORT} does not answer the operator"
         return verdict(True, Reason.UNOBSERVABLE, f"{text}: NetworkPolicy?")
-    return verdict(True, Reason.SERVING, f"{serving} of {wanted} brokers serve")
+    new = f"; new and on their way: {', '.join(map(str, view.joining))}" if view.joining else ""
+    return verdict(True, Reason.SERVING, f"{serving} of {wanted} brokers serve{new}")
 
 
 def _missing(view: View) -> tuple[Reason, str] | None:
@@ -99,7 +100,7 @@ def _unobservable(broker: Broker, view: View) -> bool:
 
 
 def _why_not_serving(view: View) -> tuple[Reason, str]:
-    for broker in view.wanted:
+    for broker in sorted(view.wanted, key=lambda item: item.id in view.joining):
         pod = broker.pod
         if pod is None or broker.serving:
             continue
@@ -247,5 +248,6 @@ def report(view: View, verdicts: Sequence[Verdict], *, now: str) -> api.Status:
         bootstrap=network.bootstrap_address(cluster) if bootstrap is not None else None,
         listeners=listeners(view),
         brokers=[broker_status(broker) for broker in view.brokers],
+        joining=view.joining,
         conditions=conditions(verdicts, cluster.status.conditions, generation=cluster.generation, now=now),
     )

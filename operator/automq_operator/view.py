@@ -132,6 +132,17 @@ class View:
         return [broker for broker in self.wanted if broker.serving]
 
     @cached_property
+    def joining(self) -> list[int]:
+        """Ids of wanted brokers that were added to a cluster with others and have not served since.
+
+        Nothing of the cluster depends on them yet. Of a status that was wiped nobody is said to be new.
+        """
+        status = self.cluster.status
+        before = {broker.id for broker in status.brokers}
+        new = set(status.joining) | ({broker.id for broker in self.wanted} - before if before else set())
+        return [broker.id for broker in self.wanted if broker.id in new and not broker.serving]
+
+    @cached_property
     def rendered(self) -> list[Rendered]:
         """Every child as it should be, in order."""
         return [self._rendered(child) for child in children(self.cluster, self.layout)]

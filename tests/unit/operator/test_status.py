@@ -3,7 +3,7 @@
 import pytest
 
 from automq_operator.observed import Readyz
-from tests.support.kubernetes_double import World, a_cluster
+from tests.support.kubernetes_double import SERVING, World, a_cluster
 from tests.support.planner import changed, converge, one_pass, reasons
 
 INTERNAL = {"name": "internal", "port": 9092}
@@ -72,3 +72,51 @@ def test_a_stranger_in_the_place_of_the_bootstrap_service_is_not_named() -> None
         cluster, _ = one_pass(cluster, world)
     assert reasons(cluster)["Ready"] == ("False", "NameConflict")
     assert cluster.status.bootstrap is None
+
+
+def test_a_cluster_that_serves_is_ready_while_brokers_are_added() -> None:
+    world = World()
+    cluster = converge(a_cluster(replicas=3), world)
+    world.readyz = Readyz(state="Recovering")
+    cluster = changed(cluster, replicas=5)
+    for _ in range(4):
+        cluster, _ = one_pass(cluster, world)
+        assert reasons(cluster)["Ready"] == ("True", "Serving")
+    assert (cluster.status.joining, cluster.status.ready, cluster.status.phase) == ([3, 4], "3/5", "Ready")
+    assert reasons(cluster)["ScalingSettled"] == ("False", "ScalingOut")
+    world.change_pod("demo-broker-1", ready=False, readyz=Readyz(state="Recovering"))
+    cluster, _ = one_pass(cluster, world)
+    assert reasons(cluster)["Ready"] == ("False", "Starting"), "one of those that clients know"
+    assert "demo-broker-1" in cluster.status.conditions[0].message
+    for name in ("demo-broker-1", "demo-broker-3", "demo-broker-4"):
+        world.change_pod(name, ready=True, readyz=SERVING)
+    cluster = converge(cluster, world)
+    assert (cluster.status.joining, cluster.status.ready) == ([], "5/5")
+    world.change_pod("demo-broker-4", ready=False, readyz=Readyz(state="Recovering"))
+    cluster, _ = one_pass(cluster, world)
+    assert reasons(cluster)["Ready"] == ("False", "Starting"), "it has served: clients know it"
+
+
+def test_a_new_cluster_is_ready_when_all_its_brokers_serve() -> None:
+    world = World()
+    cluster = a_cluster(replicas=3)
+    for _ in range(3):
+        cluster, _ = one_pass(cluster, world)
+    world.change_pod("demo-broker-2", ready=False, readyz=Readyz(state="Recovering"))
+    cluster, _ = one_pass(a_cluster(replicas=3), world)
+    assert reasons(cluster)["Ready"] == ("False", "Starting")
+    assert cluster.status.joining == []
+
+
+def test_brokers_that_come_back_from_zero_are_not_new() -> None:
+    world = World()
+    cluster = converge(a_cluster(replicas=2), world)
+    cluster = converge(changed(cluster, replicas=0), world)
+    world.readyz = Readyz(state="Recovering")
+    cluster = changed(cluster, replicas=2)
+    for _ in range(3):
+        cluster, _ = one_pass(cluster, world)
+    world.change_pod("demo-broker-0", ready=True, readyz=SERVING)
+    cluster, _ = one_pass(cluster, world)
+    assert reasons(cluster)["Ready"] == ("False", "Starting")
+    assert cluster.status.joining == []
