@@ -22,20 +22,14 @@ from automq.metadata.snapshot_format import check_snapshot
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.runtime.turns import in_turns
-from automq.s3stream.model import CorruptData, FormatTooNew, StoreDamaged
-from automq.s3stream.objects.format import (
-    FOOTER_BYTES,
-    check_block,
-    decode_footer,
-    object_folder,
-    object_key,
-    parse_object_key,
-)
-from automq.s3stream.objects.index import whole_index
+from automq.s3stream.cache.block_cache import is_small_share
+from automq.s3stream.model import FormatTooNew, StoreDamaged
+from automq.s3stream.objects.format import object_folder, object_key, parse_object_key
+from automq.s3stream.objects.proof import DamagedPart, ObjectDamage, Share, find_damage
 from automq.s3stream.ports import ObjectInfo, ObjectNotFound, ObjectStorage
 from automq.s3stream.store.layout import CLUSTER_KEY, parse_key
 from automq.s3stream.store.listing import list_own
-from automq.server.findings import Affected, Finding, Report, Severity, affected
+from automq.server.findings import Finding, Report, Severity, affected
 from automq.server.log_examination import examine_logs
 
 PAGE_KEYS: Final = 1000
@@ -43,6 +37,7 @@ PAGE_KEYS: Final = 1000
 NAMED_MAX: Final = 100
 
 _RESTORE: Final = "put the key back from a backup or an older version of the bucket"
+_NONE: Final = "none is needed; put the object back from a backup or an older version of the bucket if there is one"
 _GIVE_UP: Final = (
     "put the object back from a backup or an older version of the bucket, or give its offsets up: "
     "`automq repair STORE --lose TOPIC-PARTITION:START-END`"
@@ -195,30 +190,14 @@ class Examination:
             data = memoryview(await self._store.get(info.key))
         except ObjectNotFound:
             return
+        held = image.ranges_of(object_id)
+        shares = [_share(image, object_id, part) for part in held]
         try:
-            tail = data[max(0, len(data) - FOOTER_BYTES) :]
-            footer = decode_footer(info.key, tail, size=len(data), cluster_id=cluster_id, object_id=object_id)
-            entries = list(whole_index(info.key, data, footer).entries())
-        except (CorruptData, FormatTooNew) as error:
-            self._report.add([_object_damage(image, info.key, str(error), image.ranges_of(object_id))])
+            damages = find_damage(cluster_id, object_id, data, shares)
+        except FormatTooNew as error:
+            self._report.add([_object_damage(image, info.key, str(error), held)])
             return
-        for entry in entries:
-            try:
-                check_block(info.key, entry, data[entry.position : entry.position + entry.size])
-            except CorruptData as error:
-                within = affected(image, entry.stream, entry.start, entry.end)
-                is_checkpoint = entry.start == entry.end
-                self._report.add(
-                    [
-                        _block_damage(
-                            info.key,
-                            error,
-                            within,
-                            is_checkpoint=is_checkpoint,
-                            is_given_up=not is_checkpoint and is_given_up(image, entry.stream, entry.start, entry.end),
-                        )
-                    ]
-                )
+        self._report.add(_finding(image, info.key, damage) for damage in damages)
 
 
 def recorded_damage(image: MetadataImage) -> list[Finding]:
@@ -300,15 +279,45 @@ def is_given_up(image: MetadataImage, stream: StreamId, start: Offset, end: Offs
     return state is None or position >= end
 
 
-def _block_damage(key: str, error: CorruptData, within: Affected, *, is_checkpoint: bool, is_given_up: bool) -> Finding:
-    if is_given_up:
-        return Finding(severity=Severity.NOTE, key=key, what=f"{error}; it was given up", affected=(within,))
-    if is_checkpoint:
-        return Finding(
-            severity=Severity.WARNING,
-            key=key,
-            what=f"{error}; an earlier checkpoint and the records after it are used",
-            remedy="none is needed: the next upload writes a new one",
-            affected=(within,),
-        )
-    return Finding(severity=Severity.DAMAGE, key=key, what=str(error), remedy=_GIVE_UP, affected=(within,))
+def _share(image: MetadataImage, object_id: ObjectId, held: StreamRange) -> Share:
+    (span,) = image.spans(held.stream, held.start, held.end, limit=1)
+    return Share(
+        stream=held.stream,
+        start=held.start,
+        end=held.end,
+        position=held.position,
+        size=held.size,
+        needs_index=not is_small_share(span),
+    )
+
+
+def _finding(image: MetadataImage, key: str, damage: ObjectDamage) -> Finding:
+    what = str(damage.error)
+    match damage.part:
+        case DamagedPart.HEADER:
+            return Finding(severity=Severity.WARNING, key=key, what=f"{what}; no reader needs it", remedy=_NONE)
+        case DamagedPart.CHECKPOINT:
+            return Finding(
+                severity=Severity.WARNING,
+                key=key,
+                what=f"{what}; an earlier checkpoint and the records after it are used",
+                remedy="none is needed: the next upload writes a new one",
+                affected=tuple(affected(image, *hidden) for hidden in damage.hidden),
+            )
+        case DamagedPart.INDEX if not damage.hidden:
+            return Finding(
+                severity=Severity.WARNING,
+                key=key,
+                what=f"{what}; no record is hidden, as the metadata know where all that it describes lies; "
+                "checkpoints that it describes are passed over, and the object is not compacted",
+                remedy=_NONE,
+            )
+        case DamagedPart.INDEX:
+            what = f"{what}; blocks that only it describes are not found"
+        case DamagedPart.DATA:
+            pass
+    left = [hidden for hidden in damage.hidden if not is_given_up(image, *hidden)]
+    parts = tuple(affected(image, *hidden) for hidden in (left or damage.hidden)[:NAMED_MAX])
+    if not left:
+        return Finding(severity=Severity.NOTE, key=key, what=f"{what}; it was given up", affected=parts)
+    return Finding(severity=Severity.DAMAGE, key=key, what=what, remedy=_GIVE_UP, affected=parts)

@@ -55,7 +55,7 @@ ROW: Final = struct.Struct(">QqIII")
 ROW_BYTES: Final = ROW.size
 FOOTER: Final = struct.Struct(">QIIQ22sxxB3x4s")
 FOOTER_BYTES: Final = FOOTER.size + 4
-_CRC: Final = struct.Struct(">I")
+CHECKSUM: Final = struct.Struct(">I")
 assert (HEADER_BYTES, ENTRY_BYTES, ROW_BYTES, FOOTER_BYTES) == (48, 64, 28, 60)
 assert (BLOCK_HEAD_BYTES, ROOT_LINE.size) == (52, 24)
 
@@ -126,10 +126,10 @@ def parse_object_key(key: str) -> ObjectId | None:
     return None if parsed is None else ObjectId(parsed.numbers[0])
 
 
-def encode_header(cluster_id: ClusterId, object_id: ObjectId) -> bytes:
-    """The first bytes of an object: whose it is."""
-    header = HEADER.pack(MAGIC, VERSION, object_id, _cluster(cluster_id))
-    return header + _CRC.pack(crc32c(header))
+def encode_header(cluster_id: ClusterId, object_id: ObjectId, *, version: int = VERSION) -> bytes:
+    """The first bytes of an object: whose it is. Version 1 is to compare with what an earlier program wrote."""
+    header = HEADER.pack(MAGIC, version, object_id, _cluster(cluster_id))
+    return header + CHECKSUM.pack(crc32c(header))
 
 
 def block_layout(cluster_id: ClusterId, object_id: ObjectId) -> BlockLayout:
@@ -152,7 +152,7 @@ def encode_block_head(entry: IndexEntry, table: bytes | bytearray | memoryview) 
         entry.max_timestamp_ms,
     )
     entry.crc = crc32c(table, crc32c(head, entry.layout.seed))
-    return head + _CRC.pack(entry.crc)
+    return head + CHECKSUM.pack(entry.crc)
 
 
 def decode_block_head(key: str, data: memoryview, *, position: int, layout: BlockLayout) -> IndexEntry:
@@ -175,7 +175,7 @@ def decode_block_head(key: str, data: memoryview, *, position: int, layout: Bloc
         batches=batches,
         position=position,
         size=size,
-        crc=_CRC.unpack_from(data, BLOCK_HEAD.size)[0],
+        crc=CHECKSUM.unpack_from(data, BLOCK_HEAD.size)[0],
         max_timestamp_ms=timestamp,
         kind=BlockKind.DATA,
         layout=layout,
@@ -214,7 +214,7 @@ def encode_footer(
 ) -> bytes:
     """The last bytes of an object. Version 1 is for tests: `root` is the index itself then."""
     footer = FOOTER.pack(position, len(root), crc32c(root), object_id, _cluster(cluster_id), version, MAGIC)
-    return footer + _CRC.pack(crc32c(footer))
+    return footer + CHECKSUM.pack(crc32c(footer))
 
 
 def decode_footer(key: str, data: memoryview, *, size: int, cluster_id: ClusterId, object_id: ObjectId) -> Footer:
@@ -225,7 +225,7 @@ def decode_footer(key: str, data: memoryview, *, size: int, cluster_id: ClusterI
     footer = data[-FOOTER_BYTES:]
     position, length, crc, actual_id, cluster, version, magic = FOOTER.unpack_from(footer)
     # The checksum first, which no version moves: a version that a flipped bit made up is damage.
-    if magic != MAGIC or crc32c(footer[:-4]) != _CRC.unpack_from(footer, FOOTER.size)[0]:
+    if magic != MAGIC or crc32c(footer[:-4]) != CHECKSUM.unpack_from(footer, FOOTER.size)[0]:
         raise CorruptData(key=key, offset=offset, length=FOOTER_BYTES, what="object footer")
     if version > VERSION:
         raise FormatTooNew(key=key, version=version, supported=VERSION)
