@@ -145,8 +145,8 @@ def _of_block(key: str, data: memoryview, entry: IndexEntry) -> list[ObjectDamag
         return [ObjectDamage(part, error, ((entry.stream, entry.start, entry.end),))]
     at = entry.position + BLOCK_HEAD_BYTES - CHECKSUM.size
     if entry.layout.head_bytes and entry.kind is BlockKind.DATA and CHECKSUM.unpack_from(data, at)[0] != entry.crc:
-        error = CorruptData(key=key, offset=at, length=CHECKSUM.size, what="checksum of a data block")
-        return [ObjectDamage(DamagedPart.HEADER, error)]
+        copy = CorruptData(key=key, offset=at, length=CHECKSUM.size, what="checksum of a data block")
+        return [ObjectDamage(DamagedPart.HEADER, copy)]
     return []
 
 
