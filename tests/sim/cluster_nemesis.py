@@ -8,9 +8,9 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from automq.server.lifecycle import State
-from tests.sim.nemesis import ANSWERS, OPERATIONS, PARTS
+from tests.sim.store_faults import PARTS, StoreFaults
 from tests.support.cluster import Cluster, Incarnation
-from tests.support.faults import WRITES, FaultRates, Operation
+from tests.support.faults import WRITES, Operation
 from tests.support.sim_loop import Process
 
 BROKERS_MAX = 5
@@ -81,6 +81,7 @@ class ClusterNemesis:
     ) -> None:
         self._cluster, self._supervisors, self._dice, self._clients = cluster, supervisors, dice, clients
         self._seconds, self._least_faults = seconds, least_faults
+        store = StoreFaults(cluster, dice)
         kinds: list[Callable[[], Awaitable[None]]] = [
             self._kill,
             self._kill,
@@ -103,9 +104,9 @@ class ClusterNemesis:
             self._slow_links,
             self._slow_network,
             self._reset_connections,
-            self._outage,
-            self._outage_of_some_operations,
-            self._flaky_store,
+            store.outage,
+            store.outage_of_some_operations,
+            store.flaky_store,
             self._clock_jump,
             self._join,
             self._lose,
@@ -395,31 +396,3 @@ class ClusterNemesis:
         self._cluster.fault(f"{self._cluster.network.reset()} connections reset")
 
     # The store.
-
-    async def _outage(self) -> None:
-        part = self._dice.choice(PARTS)
-        seconds = self._dice.choice((0.5, 3.0, 10.0)) * self._dice.uniform(0.5, 1.5)
-        self._cluster.fault(f"store outage of {part or 'everything'} for {seconds:.1f} s")
-        self._cluster.store.outage(seconds, part=part)
-
-    async def _outage_of_some_operations(self) -> None:
-        dice = self._dice
-        names = dice.sample(OPERATIONS, dice.randint(1, 3))
-        part, seconds = dice.choice(PARTS), dice.choice((1.0, 4.0, 12.0)) * dice.uniform(0.5, 1.5)
-        error = dice.choice(ANSWERS)
-        self._cluster.fault(
-            f"{error.__name__} to {', '.join(sorted(names))} of {part or 'everything'} for {seconds:.1f} s"
-        )
-        self._cluster.store.outage(seconds, part=part, names=names, error=error)
-
-    async def _flaky_store(self) -> None:
-        """Throttled, slow, forgetful."""
-        dice = self._dice
-        seconds, rate = dice.uniform(2, 12), dice.choice((0.02, 0.1, 0.3))
-        self._cluster.fault(f"flaky store for {seconds:.1f} s")
-        names = ("refused", "lost", "late", "conflict", "slow", "twice", "repeated", "cut")
-        self._cluster.store.rates = FaultRates(**{name: rate * dice.random() for name in names})
-        self._later(seconds, self._calm)
-
-    def _calm(self) -> None:
-        self._cluster.store.rates = FaultRates()

@@ -36,6 +36,7 @@ from tests.support.client import Address, CallFailed, ErrorAnswered, SimClient
 REJOIN = frozenset({ErrorCode.REBALANCE_IN_PROGRESS, ErrorCode.ILLEGAL_GENERATION, ErrorCode.UNKNOWN_MEMBER_ID})
 SESSION_MS = 6000
 FETCHES_MAX = 20
+POLL_S = SESSION_MS / 2000
 
 
 class GroupMember:
@@ -164,15 +165,24 @@ class GroupMember:
                 HeartbeatRequest(group_id=self._group, generation_id=self._generation, member_id=self._member_id),
             )
             _check(beat.error_code)
-            for partition in self._positions:
-                # As far as there is something, but not past the next heartbeat.
-                for _ in range(FETCHES_MAX):
-                    before = self._positions[partition]
-                    await self._fetch(partition)
-                    if self._positions[partition] == before:
-                        break
+            await self._poll()
             await self._commit()
             await asyncio.sleep(self._dice.uniform(0.3, 1.5))
+
+    async def _poll(self) -> None:
+        """Read on, as far as there is something, but not past the next heartbeat."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + POLL_S
+        for partition in list(self._positions):
+            # The next round begins with those that this one does not reach.
+            self._positions[partition] = self._positions.pop(partition)
+            for _ in range(FETCHES_MAX):
+                before = self._positions[partition]
+                await self._fetch(partition)
+                if now() > deadline:
+                    return
+                if self._positions[partition] == before:
+                    break
 
     async def _fetch(self, partition: int) -> None:
         try:

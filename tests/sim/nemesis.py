@@ -7,18 +7,9 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from automq.s3stream.ports import (
-    BucketNotFound,
-    StoreAccessDenied,
-    StoreCredentialsRejected,
-    StoreUnavailable,
-)
+from tests.sim.store_faults import PARTS, StoreFaults
 from tests.support.cluster import Cluster, Incarnation
-from tests.support.faults import WRITES, FaultRates
-
-PARTS = ("", "", "/wal/", "/meta/", "/data/", "/meta/lease")
-OPERATIONS = ("get", "get_range", "list", "create", "create_bulk", "put", "delete")
-ANSWERS = (StoreUnavailable, StoreAccessDenied, StoreCredentialsRejected, BucketNotFound)
+from tests.support.faults import WRITES
 
 
 class Nemesis:
@@ -31,6 +22,7 @@ class Nemesis:
         self._least_faults = least_faults
         self._current: Incarnation | None = None
         self._restarting = 0
+        store = StoreFaults(cluster, dice)
         kinds: list[Callable[[], Awaitable[None]]] = [
             self._crash,
             self._crash,
@@ -38,16 +30,16 @@ class Nemesis:
             self._pause,
             self._take_over,
             self._take_over,
-            self._outage,
-            self._outage,
+            store.outage,
+            store.outage,
             self._cut_off,
-            self._flaky_store,
-            self._flaky_store,
+            store.flaky_store,
+            store.flaky_store,
             self._reset_connections,
             self._slow_network,
             self._crash_in_the_middle,
-            self._outage_of_some_operations,
-            self._outage_of_some_operations,
+            store.outage_of_some_operations,
+            store.outage_of_some_operations,
             self._start_that_dawdles,
             self._strangers_in_the_bucket,
             self._clock_jump,
@@ -165,23 +157,6 @@ class Nemesis:
         cluster.loop.call_later(dice.choice((0.2, 1, 4, 15)) * dice.uniform(0.5, 1.5), old.process.resume)
         await asyncio.sleep(dice.uniform(0, 4))
 
-    async def _outage(self) -> None:
-        part = self._dice.choice(PARTS)
-        seconds = self._dice.choice((0.5, 3.0, 10.0)) * self._dice.uniform(0.5, 1.5)
-        self._cluster.fault(f"store outage of {part or 'everything'} for {seconds:.1f} s")
-        self._cluster.store.outage(seconds, part=part)
-
-    async def _outage_of_some_operations(self) -> None:
-        """A right was taken away, a disk is full, a proxy refuses a method: the rest works."""
-        dice = self._dice
-        names = dice.sample(OPERATIONS, dice.randint(1, 3))
-        part, seconds = dice.choice(PARTS), dice.choice((1.0, 4.0, 12.0)) * dice.uniform(0.5, 1.5)
-        error = dice.choice(ANSWERS)
-        self._cluster.fault(
-            f"{error.__name__} to {', '.join(sorted(names))} of {part or 'everything'} for {seconds:.1f} s"
-        )
-        self._cluster.store.outage(seconds, part=part, names=names, error=error)
-
     async def _strangers_in_the_bucket(self) -> None:
         """A console shows folders by making markers of them; somebody edits a file beside our keys."""
         bucket, dice = self._cluster.bucket, self._dice
@@ -227,26 +202,6 @@ class Nemesis:
             seconds = self._dice.uniform(0.5, 8)
             self._cluster.fault(f"{self._current.process.name} does not reach the store for {seconds:.1f} s")
             self._cluster.store.outage(seconds, process=self._current.process)
-
-    async def _flaky_store(self) -> None:
-        dice = self._dice
-        seconds = dice.uniform(2, 12)
-        rate = dice.choice((0.02, 0.1, 0.3))
-        self._cluster.fault(f"flaky store for {seconds:.1f} s")
-        self._cluster.store.rates = FaultRates(
-            refused=rate * dice.random(),
-            lost=rate * dice.random(),
-            late=rate * dice.random(),
-            conflict=rate * dice.random(),
-            slow=rate * dice.random(),
-            twice=rate * dice.random(),
-            repeated=rate * dice.random(),
-            cut=rate * dice.random(),
-        )
-        self._cluster.loop.call_later(seconds, self._calm)
-
-    def _calm(self) -> None:
-        self._cluster.store.rates = FaultRates()
 
     async def _reset_connections(self) -> None:
         self._cluster.fault(f"{self._cluster.network.reset()} connections reset")

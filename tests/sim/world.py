@@ -226,6 +226,9 @@ class World:
                 deadline += self.loop.time() - began
                 limit.reschedule(deadline)
                 cluster.trace("all read")
+                # The group reads what the seed holds, too.
+                behind = sum(end - self.history.committed.get((GROUP, index), 0) for index, end in enumerate(ends))
+                limit.reschedule(deadline + READ_RECORD_S * behind)
                 await self._group_catches_up(ends)
                 if self.administrator is not None:
                     await self.administrator.check()

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 28
+VERSION = 29
 
 TESTS = pathlib.Path(__file__).parents[1]
 SOURCES = (
@@ -27,6 +27,7 @@ SOURCES = (
     "sim/nemesis.py",
     "sim/operator.py",
     "sim/sizes.py",
+    "sim/store_faults.py",
     "sim/world.py",
     "support/batches.py",
     "support/client.py",

@@ -110,6 +110,7 @@ NEXT: Final[Mapping[tuple[Step, Event], Step]] = {
     (Step.WATCH, Event.RENEWED): Step.REST,
     (Step.WATCH, Event.NEWER): Step.READ,
     (Step.CLAIM, Event.WON): Step.LEAD,
+    (Step.CLAIM, Event.NEWER): Step.READ,
     # Rule: after a lost race a candidate waits, so that two of them do not take the claim from each other.
     (Step.CLAIM, Event.BEATEN): Step.REST,
     (Step.REST, Event.RESTED): Step.READ,

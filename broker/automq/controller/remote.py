@@ -155,6 +155,8 @@ class RemoteLink:
         self._connecting: asyncio.Task[Any] | None = None
         self._welcome: Welcome | None = None
         self._is_closed = False
+        self._abandoned = 0
+        """How often this process became the controller that the requests are for."""
 
     @property
     def leader(self) -> Leader | None:
@@ -166,7 +168,18 @@ class RemoteLink:
         return Leader(welcome.node, welcome.epoch)
 
     def disconnect(self) -> None:
-        """The controller is somebody else now: what is outstanding is asked again, of whoever `dial` finds."""
+        """The controller is somebody else now: what is outstanding is asked again, of whoever `dial` finds.
+
+        A connection on its way leads to who was it before: a machine that is gone answers nothing for seconds.
+        """
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        self._drop()
+
+    def abandon(self) -> None:
+        """This process is the controller now, and asks itself: what is outstanding fails with NotController."""
+        self._abandoned += 1
         self._drop()
 
     async def ask(self, request: Request) -> Answer:
@@ -189,7 +202,10 @@ class RemoteLink:
         encoded = wire.encode_request(request)
         backoff = Backoff(entropy=self._entropy, first_s=FIRST_PAUSE_S, max_s=LONGEST_PAUSE_S)
         sent_to: Welcome | None = None
+        abandoned = self._abandoned
         while True:
+            if self._abandoned != abandoned:
+                raise NotController("this process is the controller now: whether it was done is not known")
             try:
                 connection = await self._connected()
             except NotController:
@@ -244,7 +260,8 @@ class RemoteLink:
         # Not awaited directly: a cancelled caller must not cancel it for others.
         await asyncio.wait([connecting])
         if connecting.cancelled():
-            raise NotController("the link was closed")
+            # It led to who was the controller before; or this link was closed.
+            return await self._connected()
         found: _Connection | NotController = connecting.result()
         if isinstance(found, NotController):
             raise found
@@ -257,6 +274,9 @@ class RemoteLink:
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 await self._dial(lambda: connection.frames)
                 self._welcome = await connection.welcomed
+        except asyncio.CancelledError:
+            connection.frames.close()
+            raise
         except TimeoutError:
             connection.frames.close()
             return Unreached(f"no controller answered in {self._settings.connect_timeout_s:g} s", Contact.SILENT)

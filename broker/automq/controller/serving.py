@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from automq.controller import requests
 from automq.controller.compaction_check import CompactionRefused
-from automq.controller.link import Answer, Leader
+from automq.controller.link import Answer, ControllerLink, Leader
 from automq.controller.model import HeartbeatAnswer
 from automq.controller.requests import Request
 from automq.controller.service import Controller
@@ -88,3 +88,20 @@ class LocalLink:
 
     async def ask(self, request: Request) -> Answer:
         return await answer(self._controller, request)
+
+
+class NearestLink:
+    """Implements `ControllerLink`: asks the controller of this process where there is one."""
+
+    def __init__(self, own: Callable[[], Controller | None], remote: ControllerLink) -> None:
+        self._own = own
+        self._remote = remote
+
+    @property
+    def leader(self) -> Leader | None:
+        controller = self._own()
+        return self._remote.leader if controller is None else controller.leader
+
+    async def ask(self, request: Request) -> Answer:
+        controller = self._own()
+        return await (self._remote if controller is None else LocalLink(controller)).ask(request)

@@ -18,9 +18,9 @@ from automq.controller.link import Answer, ControllerLink, Leader
 from automq.controller.link_server import LinkServer
 from automq.controller.pre_vote import Connect, ask_others, other_listeners
 from automq.controller.remote import Contact, LinkSettings, RemoteLink, Unreached
-from automq.controller.requests import Follow, Followed, Request
+from automq.controller.requests import Follow, Followed
 from automq.controller.service import Controller
-from automq.controller.serving import LocalLink
+from automq.controller.serving import NearestLink
 from automq.ids import ClusterId, ControllerEpoch, NodeId
 from automq.metadata.claim import NO_EPOCH, ClaimantAddress, highest_claim, read_claim
 from automq.metadata.cluster import OpenedCluster
@@ -85,9 +85,9 @@ class Roles:
         self._server: LinkServer | None = None
         self._target: ClaimantAddress | None = None
         self._remote = self._make_link(on_lost=lambda: self._end_following(Event.LOST))
-        self.link: ControllerLink = _RoleLink(self, self._remote) if is_direct else self._remote
+        self.link = self._nearest(self._remote)
         self._heartbeats = self._make_link()
-        self.heartbeat_link: ControllerLink = _RoleLink(self, self._heartbeats) if is_direct else self._heartbeats
+        self.heartbeat_link = self._nearest(self._heartbeats)
         """The same over a connection of its own, so that nothing delays a heartbeat."""
         self.listener = InternalListener(
             cluster_id=around.cluster_id, server=lambda: self._server, recent_epoch=self._recent_epoch
@@ -146,6 +146,9 @@ class Roles:
         leader = self._remote.leader
         is_recent = self._around.clock.monotonic() - self._contact_at <= election.SILENCE_S
         return leader.epoch if leader is not None and is_recent else None
+
+    def _nearest(self, remote: RemoteLink) -> ControllerLink:
+        return NearestLink(lambda: self.controller, remote) if self._is_direct else remote
 
     def renew_heartbeats(self) -> None:
         """Whoever was told does not answer: the next heartbeat goes to whom is known by then."""
@@ -246,7 +249,11 @@ class Roles:
         claim = await read_claim(around.store, around.cluster_id, newest, self._patience)
         if newest == NO_EPOCH:
             return Event.NOBODY
-        self._target = None if claim is None else claim.where
+        target = None if claim is None else claim.where
+        if target != self._target:
+            self._target = target
+            self._remote.disconnect()
+            self._heartbeats.disconnect()
         if claim is not None and claim.node == around.node:
             if is_start or is_own:
                 return Event.OURS
@@ -317,8 +324,8 @@ class Roles:
         if self._is_stopping:
             return Event.BEATEN
         if await self._is_outdated():
-            # Rule: a candidate has just read the claims.
-            return Event.BEATEN
+            # Rule: a candidate has just read the claims. Whoever has claimed meanwhile is the controller, no rival.
+            return Event.NEWER
         known = await self._stop_following()
         published = self._controllers_publisher()
         controller = self._around.make_controller(published, lambda why: self._on_lost(controller, why))
@@ -348,9 +355,13 @@ class Roles:
             clock=self._around.clock,
             tasks=self._around.tasks,
         )
-        self._remote.disconnect()
         if not controller.is_active:
             self._on_lost(controller, "it was taken over while it started")
+        for link in (self._remote, self._heartbeats):
+            if self._is_direct:
+                link.abandon()
+            else:
+                link.disconnect()
         if not self._is_direct:
             self._known = known
             self._target = self.address
@@ -469,23 +480,6 @@ class Roles:
         if self._target is None:
             raise NotController("nobody is known to be the controller")
         await self._around.connect(self._target, factory)
-
-
-class _RoleLink:
-    """Implements `ControllerLink`: asks the controller of this process where there is one."""
-
-    def __init__(self, roles: Roles, remote: RemoteLink) -> None:
-        self._roles = roles
-        self._remote = remote
-
-    @property
-    def leader(self) -> Leader | None:
-        controller = self._roles.controller
-        return self._remote.leader if controller is None else controller.leader
-
-    async def ask(self, request: Request) -> Answer:
-        controller = self._roles.controller
-        return await (self._remote if controller is None else LocalLink(controller)).ask(request)
 
 
 EVENTS: Final = {

@@ -52,6 +52,8 @@ def test_silence_asks_the_others_and_then_the_lease() -> None:
 
 def test_lost_race_rests_before_the_claims_are_read_again() -> None:
     assert path(Step.CLAIM, Event.BEATEN, Event.RESTED) == [Step.CLAIM, Step.REST, Step.READ]
+    # Who finds a newer claim before it tries has lost no race: cluster seed 171 was fenced while it rested.
+    assert path(Step.CLAIM, Event.NEWER) == [Step.CLAIM, Step.READ]
 
 
 def test_no_way_leads_from_step_to_step_without_an_event() -> None:

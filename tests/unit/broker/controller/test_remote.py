@@ -367,3 +367,44 @@ async def test_a_caller_that_asks_again_at_once_spoils_nothing_for_one_that_wait
     async with asyncio.TaskGroup() as group:
         group.create_task(ask_twice())
         group.create_task(ask_once())
+
+
+async def test_what_was_asked_of_the_controller_before_this_process_became_it_is_given_back(ends: Ends) -> None:
+    # Cluster seed 77: a broker that took over while it registered waited out the whole time limit first.
+    await ends.controller("first")
+    await ends.link.ask(REGISTER)
+    ends.wire.swallows = True
+    asking = asyncio.ensure_future(ends.link.ask(REGISTER))
+    await asyncio.sleep(0.1)
+    ends.wire.server = None
+    began = asyncio.get_running_loop().time()
+
+    ends.link.abandon()
+
+    with pytest.raises(NotController, match="this process is the controller now"):
+        await asking
+    assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_a_connection_on_its_way_to_a_machine_that_is_gone_keeps_nobody_from_the_next_controller(
+    monkeypatch: pytest.MonkeyPatch, ends: Ends
+) -> None:
+    # Cluster seed 171: two brokers were fenced while their links waited for an answer of the dead machine.
+    await ends.controller("second")
+    dial = ends.wire.dial
+    gone = asyncio.Event()
+
+    async def answers_nothing(factory: Callable[[], asyncio.BaseProtocol]) -> None:
+        gone.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(ends.link, "_dial", answers_nothing)
+    asking = [asyncio.ensure_future(ends.link.ask(REGISTER)), asyncio.ensure_future(ends.link.connect())]
+    await gone.wait()
+    began = asyncio.get_running_loop().time()
+
+    monkeypatch.setattr(ends.link, "_dial", dial)
+    ends.link.disconnect()
+
+    await asyncio.gather(*asking)
+    assert asyncio.get_running_loop().time() - began < 0.5
