@@ -175,17 +175,39 @@ def unregister_broker(image: MetadataImage, node: NodeId) -> Decision[MetadataRe
     broker = image.broker(node)
     if broker is None:
         raise ApiError(ErrorCode.BROKER_ID_NOT_REGISTERED, f"broker {node} is not registered")
-    if not broker.fenced or inherited_wals(image, node) or image.owned_partitions(node):
-        raise ApiError(
-            ErrorCode.INVALID_REQUEST,
-            f"broker {node} is alive, or has a log to recover or partitions: drain and stop it first",
-        )
+    why = _why_not_forgotten(image, broker)
+    if why is not None:
+        raise ApiError(ErrorCode.INVALID_REQUEST, why)
     records: list[MetadataRecord] = []
     overridden = image.broker_config(node)
     if overridden:
         changes = tuple((name, None) for name in sorted(overridden))
         records.append(ConfigChanged(resource_type=BROKER_RESOURCE, resource_name=str(node), changes=changes))
     return Decision((*records, BrokerUnregistered(node=node)), None)
+
+
+def _why_not_forgotten(image: MetadataImage, broker: BrokerImage) -> str | None:
+    """For people; None when nothing of it is left."""
+    node = broker.node
+    if not broker.fenced:
+        return f"broker {node} is alive: drain and stop it first"
+    if (pinned := why_pinned(image, node)) is not None:
+        return pinned
+    if inherited_wals(image, node) or any(key[0] == node for key in image.wals):
+        return f"a write-ahead log of broker {node} is not recovered yet: ask again"
+    if led := len(image.owned_partitions(node)):
+        return f"broker {node} still has {led} partitions"
+    return None
+
+
+def why_pinned(image: MetadataImage, node: NodeId) -> str | None:
+    """Which logs of a node are damaged, and by what: they wait for a person. For people; None when there are none."""
+    found = [
+        f"the write-ahead log of broker {node} at epoch {wal.epoch} is damaged at {wal.damage.key}: {wal.damage.reason}"
+        for wal in wals_in_order(image)
+        if wal.node == node and wal.damage is not None
+    ]
+    return f"{'; '.join(found)}; repair it first (`automq repair`)" if found else None
 
 
 def check_alive(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> None:

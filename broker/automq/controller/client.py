@@ -154,9 +154,13 @@ class ControllerClient:
         recoverer: Incarnation,
         found: Damage,
         unplaced: Sequence[Unplaced] = (),
+        by_serving: bool = False,
     ) -> None:
-        """(node, epoch)'s log cannot be recovered, but for `unplaced` or at all: pin it, and quarantine its streams."""
-        await self._ask(requests.QuarantineWal(node, epoch, recoverer, found, unplaced))
+        """(node, epoch)'s log cannot be recovered, but for `unplaced` or at all: pin it, and quarantine its streams.
+
+        The rest is given on; to a recoverer of the same node only when that serves already (`by_serving`).
+        """
+        await self._ask(requests.QuarantineWal(node, epoch, recoverer, found, unplaced, by_serving))
 
     async def quarantine_streams(
         self, node: NodeId, epoch: BrokerEpoch, *, streams: Sequence[StreamId], found: Damage

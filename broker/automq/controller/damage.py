@@ -79,12 +79,14 @@ def quarantine_wal(
     unplaced: Sequence[Unplaced] = (),
     now_ms: int,
     around: Around = NOTHING_KNOWN,
+    by_serving: bool = False,
 ) -> Steps[Decision[MetadataRecord, None]]:
     """(node, epoch)'s log cannot be recovered: pin it, and quarantine the streams that it may hold records of.
 
     Those of `unplaced`, when that is all that is left. Else the damage leaves open which, and it is every stream of
     the incarnation, but those that were made after the log was first found damaged. What it cannot hold anything of is
-    given on. Raises BrokerFenced when somebody else recovers the log by now.
+    given on, to the recoverer too where that serves already (`by_serving`). Raises BrokerFenced when somebody else
+    recovers the log by now.
     """
     check_alive(image, *recoverer)
     wal = image.wals.get((node, epoch))
@@ -114,9 +116,10 @@ def quarantine_wal(
             )
         )
     # In the image these are not quarantined yet.
-    records.extend(
-        (yield from reassign_leaders(image, (node, epoch), recoverer=recoverer, around=around, without=wanted))
+    given = yield from reassign_leaders(
+        image, (node, epoch), recoverer=recoverer, around=around, without=wanted, serves=by_serving
     )
+    records.extend(given)
     return Decision(records, None)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from automq.controller.brokers import unregister_broker
+from automq.controller.brokers import unregister_broker, why_pinned
 from automq.controller.failover import (
     Around,
     Unreached,
@@ -196,7 +196,8 @@ class Membership:
         """Forget a node. Without `epoch` it must be fenced and empty; with it, it is ended first unless it lives.
 
         May be repeated, and goes on where it was. Raises ApiError: BROKER_ID_NOT_REGISTERED, STALE_BROKER_EPOCH,
-        INVALID_REQUEST for one that lives, REQUEST_TIMED_OUT while its logs are not recovered.
+        INVALID_REQUEST for one that lives, and for one whose log is damaged and waits for `automq repair`;
+        REQUEST_TIMED_OUT while its logs are not recovered.
         """
         if epoch is not None:
             await self._end(node, epoch)
@@ -214,6 +215,12 @@ class Membership:
             await self._fence_silent((node, epoch), since)
         await self._wait_until_empty(node)
 
+    def _check_no_pin(self, node: NodeId) -> None:
+        """Rule: what only a person can repair is told at once, and not waited for. Raises ApiError."""
+        why = why_pinned(self._publisher.image, node)
+        if why is not None:
+            raise ApiError(ErrorCode.INVALID_REQUEST, why)
+
     async def _fence_silent(self, key: Incarnation, since: float) -> None:
         """Rule: no heartbeat that arrives before the very moment of the decision is passed over."""
 
@@ -229,7 +236,8 @@ class Membership:
         emptied = asyncio.Event()
 
         def check(_change: MetadataChange | None = None) -> None:
-            if _is_forgettable(self._publisher.image, node):
+            image = self._publisher.image
+            if _is_forgettable(image, node) or why_pinned(image, node) is not None:
                 emptied.set()
 
         unsubscribe = self._publisher.subscribe(check, to=(Aspect.BROKERS, Aspect.WALS, Aspect.TOPICS))
@@ -238,10 +246,12 @@ class Membership:
             async with asyncio.timeout(UNREGISTER_S_MAX):
                 await emptied.wait()
         except TimeoutError:
-            what = f"broker {node} is fenced, and what it had is still being recovered: ask again"
-            raise ApiError(ErrorCode.REQUEST_TIMED_OUT, what) from None
+            out_of_reach = [str(each) for each in self._unreached if each.node == node]
+            what = "; ".join(out_of_reach) or f"broker {node} is fenced, and what it had is still being recovered"
+            raise ApiError(ErrorCode.REQUEST_TIMED_OUT, f"{what}: ask again") from None
         finally:
             unsubscribe()
+        self._check_no_pin(node)
 
 
 def _carried_over(load: BrokerLoad, before: BrokerLoad | None) -> BrokerLoad:

@@ -289,6 +289,9 @@ class RemoteLink:
         except NotController as error:
             self._welcome = None
             return error
+        if not connection.frames.is_open:
+            # It ended in the turn in which it was welcomed: whoever is told of lost connections would never be.
+            return Unreached("the controller ended the connection", Contact.REFUSED)
         self._connection = connection
         return connection
 

@@ -115,6 +115,8 @@ class QuarantineWal(msgspec.Struct, frozen=True, array_like=True, tag=7):
     recoverer: Incarnation
     found: Damage
     unplaced: Sequence[Unplaced]
+    by_serving: bool = False
+    """The recoverer serves already: see `RecoveredLog.by_serving`."""
 
 
 class QuarantineStreams(msgspec.Struct, frozen=True, array_like=True, tag=8):

@@ -370,6 +370,7 @@ class Controller:
         recoverer: tuple[NodeId, BrokerEpoch],
         found: damage.Damage,
         unplaced: Sequence[Unplaced] = (),
+        by_serving: bool = False,
     ) -> None:
         """(node, epoch)'s log cannot be recovered, but for `unplaced` or at all: pin it, and quarantine its streams."""
         await self._call_in_turns(
@@ -382,6 +383,7 @@ class Controller:
                 unplaced=unplaced,
                 now_ms=self._clock.wall_ms(),
                 around=self.members.around,
+                by_serving=by_serving,
             )
         )
 

@@ -38,7 +38,7 @@ PERFORM: Final[Mapping[type, Perform]] = {
     requests.OpenStreams: lambda to, r: to.open_streams(r.node, r.epoch),
     requests.AllocateProducerIds: lambda to, r: to.allocate_producer_ids(r.node, r.epoch, r.count),
     requests.QuarantineWal: lambda to, r: to.quarantine_wal(
-        r.node, r.epoch, recoverer=r.recoverer, found=r.found, unplaced=r.unplaced
+        r.node, r.epoch, recoverer=r.recoverer, found=r.found, unplaced=r.unplaced, by_serving=r.by_serving
     ),
     requests.QuarantineStreams: lambda to, r: to.quarantine_streams(r.node, r.epoch, streams=r.streams, found=r.found),
     requests.LoseBefore: lambda to, r: to.lose_before(

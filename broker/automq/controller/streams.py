@@ -37,11 +37,11 @@ def open_streams(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> Deci
 def check_recovered(image: MetadataImage, node: NodeId, epoch: BrokerEpoch) -> None:
     """Rule: a recovery commit comes before the stream is opened again; so no log of a former owner may be left.
 
-    But a pinned one, whose streams are quarantined and not opened, and one that another broker recovers.
+    But a pinned one, whose streams are quarantined and not opened, and one that another broker recovers or nobody.
     """
     for wal_node, wal_epoch in sorted(image.wals):
         wal = image.wals[wal_node, wal_epoch]
-        is_ours = wal.recoverer is None or wal.recoverer[0] == node
+        is_ours = wal.recoverer is None or wal.recoverer == (node, epoch)
         if wal_node == node and wal_epoch != epoch and is_ours and wal.damage is None:
             raise ApiError(
                 ErrorCode.INVALID_REQUEST, f"the log of broker {node} at epoch {wal_epoch} is not recovered yet"

@@ -220,10 +220,7 @@ class Components:
             tasks=self._tasks,
             on_damaged=self._on_damaged,
         )
-        for wal in registration.wals:
-            if wal.node == self.node:
-                await self.recovery.recover(wal)
-        await self._patience.retry_forever(lambda: self.client.open_streams(self.node, registration.epoch))
+        await self.recovery.open_own(registration.wals)
 
     async def open(self) -> KafkaServer:
         """Open partitions and groups; who serves connections from now on."""

@@ -13,12 +13,14 @@ from typing import Final, TypeVar
 from automq.controller.brokers import to_recover
 from automq.controller.client import ControllerClient
 from automq.controller.damage import Damage, damage_of
+from automq.controller.failover import wals_in_order
 from automq.controller.model import WalToRecover
 from automq.ids import BrokerEpoch, ClusterId, NodeId
 from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.image import MetadataImage
 from automq.metadata.publisher import MetadataPublisher
 from automq.partition.damage import REMEDY
+from automq.protocol.errors import ApiError, ErrorCode
 from automq.runtime.backoff import Backoff
 from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
@@ -37,7 +39,7 @@ T = TypeVar("T")
 
 
 class LogRecovery:
-    """Of one incarnation, over its storage. `recover` before it serves, then `start`."""
+    """Of one incarnation, over its storage. `open_own` before it serves, then `start`."""
 
     def __init__(
         self,
@@ -64,6 +66,32 @@ class LogRecovery:
         self._unsubscribe: Callable[[], None] = lambda: None
         self.recovered_logs = 0
         """Read to their end, by this incarnation."""
+
+    async def open_own(self, wals: Sequence[WalToRecover]) -> None:
+        """Recover those of `wals` that are this node's own, then open its streams, however long that takes.
+
+        Another recoverer may die meanwhile, and this incarnation be named for one more log of its own: that one comes
+        first, too. Raises what `recover` raises, and ApiError for what no waiting heals.
+        """
+        node, epoch = self._us
+        named: Sequence[WalToRecover] = [wal for wal in wals if wal.node == node]
+        while True:
+            for wal in named:
+                await self.recover(wal)
+            try:
+                await self._retry_while_away(epoch, lambda: self._controller.open_streams(node, epoch))
+            except ApiError as error:
+                named = self._named_logs()
+                if error.code is not ErrorCode.INVALID_REQUEST or not named:
+                    raise
+                log.info("one more log of this node is to be recovered first", extra={"why": str(error)})
+            else:
+                return
+
+    def _named_logs(self) -> Sequence[WalToRecover]:
+        """This node's own former logs that this incarnation is named for by now; pinned ones are left as they are."""
+        own = [wal for wal in wals_in_order(self._metadata.image) if wal.node == self._us[0]]
+        return [to_recover(wal) for wal in own if wal.recoverer == self._us and wal.damage is None]
 
     def start(self) -> None:
         """Recover beside serving what the image names this incarnation for, from now on."""
@@ -123,27 +151,28 @@ class LogRecovery:
             if not error.key.startswith(slots):
                 # Nothing may be served beside that.
                 raise
-            await self._pin(wal, Damage(key=error.key, reason=str(error)), ())
+            await self._pin(wal, Damage(key=error.key, reason=str(error)), (), serves=serves)
             return
         if recovered.unplaced:
             # With slots given up besides, what they may have held is open, and so are the streams.
             left = () if recovered.given_up else recovered.unplaced
-            await self._pin(wal, damage_of(slots, recovered.unplaced), left)
+            await self._pin(wal, damage_of(slots, recovered.unplaced), left, serves=serves)
             return
         # Rule: who serves has opened its streams, and those of a former log of its own are given on with the log.
         recovered = replace(recovered, by_serving=serves)
         await self._retry_while_away(
-            wal, lambda: self._controller.wal_recovered(wal.node, wal.epoch, recoverer=self._us, recovered=recovered)
+            wal.epoch,
+            lambda: self._controller.wal_recovered(wal.node, wal.epoch, recoverer=self._us, recovered=recovered),
         )
         self.recovered_logs += 1
 
     async def _read(self, wal: WalToRecover, share: int) -> RecoveredLog:
         lost = [SlotsLost(start, end) for start, end in wal.lost]
         return await self._retry_while_away(
-            wal, lambda: self._storage.recover(wal.node, wal.epoch, wal.trim_to, lost=lost, share=share)
+            wal.epoch, lambda: self._storage.recover(wal.node, wal.epoch, wal.trim_to, lost=lost, share=share)
         )
 
-    async def _retry_while_away(self, wal: WalToRecover, operation: Callable[[], Awaitable[T]]) -> T:
+    async def _retry_while_away(self, epoch: BrokerEpoch, operation: Callable[[], Awaitable[T]]) -> T:
         """The result of `operation`, which may be repeated, however long the store is away.
 
         Absence is no answer here as it is for `Patience`: whatever the store refuses is tried again.
@@ -153,15 +182,15 @@ class LogRecovery:
             try:
                 return await operation()
             except StoreError as error:
-                log.warning("recovery waits for the store", extra={"wal_epoch": wal.epoch, "error": str(error)})
+                log.warning("recovery waits for the store", extra={"wal_epoch": epoch, "error": str(error)})
                 await asyncio.sleep(backoff.next_s())
 
-    async def _pin(self, wal: WalToRecover, found: Damage, unplaced: Sequence[Unplaced]) -> None:
+    async def _pin(self, wal: WalToRecover, found: Damage, unplaced: Sequence[Unplaced], *, serves: bool) -> None:
         """What the log may hold takes no append until it is repaired; it is tried again at the next start."""
         await self._retry_while_away(
-            wal,
+            wal.epoch,
             lambda: self._controller.quarantine_wal(
-                wal.node, wal.epoch, recoverer=self._us, found=found, unplaced=unplaced
+                wal.node, wal.epoch, recoverer=self._us, found=found, unplaced=unplaced, by_serving=serves
             ),
         )
         log.error(

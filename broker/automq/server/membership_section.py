@@ -11,7 +11,7 @@ class MembershipSection:
 
     session_timeout_ms: int = setting(
         "automq.broker.session.timeout.ms",
-        integer(least=1_000, most=600_000),
+        integer(least=2_000, most=600_000),
         default=3_000,
         doc="So long without a heartbeat, of which there is one a second, and the active controller fences a broker: "
         "others recover its write-ahead log and lead its partitions. Whichever broker is the controller decides.",

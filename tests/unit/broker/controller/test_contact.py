@@ -1,12 +1,13 @@
 """When a broker last knew that nothing has fenced it."""
 
+import asyncio
 import dataclasses
 import logging
 from dataclasses import dataclass
 
 import pytest
 
-from automq.controller.contact import ALWAYS, PROOFS_MAX, Contact
+from automq.controller.contact import ALWAYS, PROOFS_MAX, WAKES_PER_TURN, Contact
 from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.clock import SystemClock
 from automq.runtime.telemetry import Metrics
@@ -43,6 +44,11 @@ class World:
         self.contact.when_fresh(lambda: self.woken.append(self.clock.now))
 
 
+async def turn() -> None:
+    """Waiting ones are called in a turn of their own."""
+    await asyncio.sleep(0)
+
+
 def test_nothing_is_answered_before_the_first_proof_nor_a_session_after_the_last_began() -> None:
     world = World()
     assert not world.is_fresh
@@ -54,7 +60,7 @@ def test_nothing_is_answered_before_the_first_proof_nor_a_session_after_the_last
     assert not world.is_fresh
 
 
-def test_a_proof_counts_only_once_the_image_shows_what_the_controller_knew() -> None:
+async def test_a_proof_counts_only_once_the_image_shows_what_the_controller_knew() -> None:
     world = World()
     world.contact.prove(100.0, record_number=5)
     world.wait()
@@ -63,6 +69,7 @@ def test_a_proof_counts_only_once_the_image_shows_what_the_controller_knew() -> 
     assert world.woken == []
     world.show(5)
     assert world.is_fresh
+    await turn()
     assert world.woken == [100.0]
 
 
@@ -87,18 +94,21 @@ def test_proofs_that_the_image_never_reaches_are_bounded() -> None:
     assert world.contact.fresh_until == 100.0 + 10 * PROOFS_MAX - 1 + SESSION_S
 
 
-def test_a_proof_that_is_too_old_when_it_comes_wakes_nobody() -> None:
+async def test_a_proof_that_is_too_old_when_it_comes_wakes_nobody() -> None:
     world = World()
     world.wait()
     world.contact.prove(97.0)
+    await turn()
     assert world.woken == []
     world.contact.prove(99.0)
+    await turn()
     assert world.woken == [100.0]
     world.contact.prove(100.0)
+    await turn()
     assert world.woken == [100.0], "once"
 
 
-def test_waiting_is_said_and_counted_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+async def test_waiting_is_said_and_counted_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     world, metrics = World(), Metrics()
     world.contact._watch(metrics)
@@ -109,19 +119,80 @@ def test_waiting_is_said_and_counted_once_and_so_is_its_end(caplog: pytest.LogCa
     world.wait()
     world.clock.now = 112.0
     world.contact.prove(112.0)
+    await turn()
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["answers wait", "answers go on"]
     assert caplog.records[1].waited_s == 2.0  # type: ignore[attr-defined]
     assert metrics.registry.get_sample_value("automq_contact_losses_total") == 1
     assert world.woken == [112.0, 112.0]
 
 
-def test_nobody_is_woken_after_the_end() -> None:
+async def test_nobody_is_woken_after_the_end() -> None:
     world = World()
     world.wait()
     world.contact.prove(100.0, record_number=5)
     world.contact.close()
     world.show(5)
+    await turn()
     assert world.woken == []
+    world.wait()
+    world.contact.prove(101.0)
+    world.contact.close()
+    await turn()
+    assert world.woken == [], "nor one whose turn was about to come"
+
+
+async def test_one_that_fails_holds_up_neither_the_others_nor_whoever_proves() -> None:
+    world, failures = World(), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context.get("exception")))
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    world.wait()
+    world.contact.when_fresh(fail)
+    world.wait()
+    world.contact.prove(100.0)
+    await turn()
+    await turn()
+    assert world.woken == [100.0, 100.0]
+    assert [type(each) for each in failures] == [ZeroDivisionError]
+    world.wait()
+    world.contact.prove(101.0)
+    await turn()
+    assert len(world.woken) == 3, "the next proof wakes as ever"
+
+
+async def test_a_thousand_that_wait_are_woken_in_many_turns_in_order() -> None:
+    world, woken = World(), []
+    for index in range(1000):
+        world.contact.when_fresh(lambda index=index: woken.append(index))  # type: ignore[misc]
+    world.contact.prove(100.0)
+    turns = 0
+    while len(woken) < 1000:
+        before = len(woken)
+        await turn()
+        turns += 1
+        assert len(woken) - before <= WAKES_PER_TURN
+        # Neither a proof nor a new one that waits hastens or doubles it.
+        world.contact.prove(100.0 + turns / 100)
+    assert woken == list(range(1000))
+
+
+async def test_whoever_waits_anew_while_it_is_woken_waits_for_the_next_proof() -> None:
+    world = World()
+
+    def again() -> None:
+        world.woken.append(world.clock.now)
+        world.contact.when_fresh(again)
+
+    world.contact.when_fresh(again)
+    world.contact.prove(100.0)
+    for _ in range(5):
+        await turn()
+    assert world.woken == [100.0]
+    world.contact.prove(101.0)
+    await turn()
+    assert world.woken == [100.0, 100.0]
 
 
 def test_where_nobody_can_take_over_nothing_waits() -> None:

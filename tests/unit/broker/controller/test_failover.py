@@ -262,6 +262,45 @@ def test_what_a_damaged_log_cannot_hold_anything_of_is_given_on_and_the_rest_sta
     assert sum(leaders(image).values()) == 12
 
 
+@pytest.mark.parametrize("by_serving", [False, True])
+def test_what_a_damaged_former_log_cannot_hold_is_given_on_by_a_node_that_serves(by_serving: bool) -> None:
+    """A node that starts opens the rest itself, once; one that serves would leave it to its next start."""
+    image = registered(died(cluster(1, 2, 3), 1), 1)
+    log = NodeId(1), BrokerEpoch(1)
+    us = incarnation(image, 1)
+    first = image.wals[log].recoverer
+    assert first is not None
+    image = died(image, first[0], around=Around(stopping=[NodeId(5 - first[0])]))
+    assert image.wals[log].recoverer == us
+    held = [part for part in parts(image) if part.leader == 1]
+    end = image.streams[held[0].stream].end
+    item = Unplaced(
+        stream=held[0].stream,
+        epoch=held[0].leader_epoch,
+        start=end,
+        end=end,
+        expected=end,
+        first_slot=0,
+        end_slot=1,
+    )
+    pin = damage.quarantine_wal(
+        image,
+        *log,
+        recoverer=us,
+        damage=damage.Damage(key="c/wal/1/1/0", reason="r"),
+        unplaced=[item],
+        now_ms=0,
+        by_serving=by_serving,
+    )
+    image = grown(image, at_once(pin).records)
+    rest = [parts(image)[part.index] for part in held[1:]]
+    assert [image.is_led(part) for part in rest] == [by_serving] * len(rest)
+    assert parts(image)[held[0].index] == held[0]
+    # A node that does not serve yet opens them itself.
+    image = grown(image, open_streams(image, *us).records)
+    assert all(image.is_led(parts(image)[part.index]) for part in held[1:])
+
+
 def test_the_last_survivor_gets_everything_even_while_it_drains() -> None:
     image = cluster(1, 2)
     drains = ConfigChanged(resource_type=4, resource_name="2", changes=(("automq.broker.draining", "true"),))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from automq.controller.damage import Damage
 from automq.controller.link import Answer
 from automq.controller.model import BrokerLoad, ControllerSettings, HeartbeatAnswer, PartitionLoad, TopicSpec
 from automq.controller.requests import Heartbeat, UnregisterBroker
@@ -307,6 +308,42 @@ async def test_forgetting_may_be_asked_again_where_it_took_too_long(cluster: Clu
     await cluster.controller.wal_recovered(OTHER, epoch, recoverer=recoverer)
     assert await code_of(cluster, OTHER, epoch) is ErrorCode.NONE
     assert await code_of(cluster, OTHER, epoch) is ErrorCode.BROKER_ID_NOT_REGISTERED
+
+
+@pytest.mark.parametrize("with_epoch", [True, False])
+async def test_forgetting_a_node_whose_log_is_damaged_names_the_damage_at_once(
+    cluster: Cluster, with_epoch: bool
+) -> None:
+    await cluster.begin()
+    epoch = await cluster.join(OTHER)
+    cluster.fall_silent(OTHER)
+    await asyncio.sleep(SESSION_S + 1)
+    recoverer = cluster.image.wals[OTHER, epoch].recoverer
+    assert recoverer is not None
+    found = Damage(key="c/wal/2/2/7", reason="corrupt WAL slot")
+    asked = cluster.world.tasks.spawn(
+        cluster.ask(UnregisterBroker(OTHER, epoch if with_epoch else None)), name="forget"
+    )
+    await asyncio.sleep(0.5)
+    began = asyncio.get_running_loop().time()
+    await cluster.controller.quarantine_wal(OTHER, epoch, recoverer=recoverer, found=found)
+    if not with_epoch:
+        asked = cluster.world.tasks.spawn(cluster.ask(UnregisterBroker(OTHER, None)), name="forget")
+    error = (await asked).error
+    assert isinstance(error, ApiError)
+    assert error.code is ErrorCode.INVALID_REQUEST
+    assert all(part in str(error) for part in ("c/wal/2/2/7", "corrupt WAL slot", f"epoch {epoch}", "automq repair"))
+    assert asyncio.get_running_loop().time() - began < 1, "no time-out"
+    assert cluster.image.broker(OTHER) is not None
+
+
+async def test_forgetting_a_node_whose_log_nobody_reaches_names_its_volume(cluster: Cluster) -> None:
+    await cluster.begin()
+    epoch = await cluster.join(OTHER, wal=WalDescriptor("block", "vol-1", 3), speaks=False)
+    error = (await cluster.ask(UnregisterBroker(OTHER, epoch))).error
+    assert isinstance(error, ApiError)
+    assert error.code is ErrorCode.REQUEST_TIMED_OUT
+    assert "vol-1" in str(error)
 
 
 def test_the_session_is_kafkas_idea_of_three_seconds() -> None:

@@ -354,6 +354,30 @@ async def test_closing_answers_everybody(ends: Ends) -> None:
         await ends.link.ask(REGISTER)
 
 
+async def test_a_connection_that_ends_in_the_turn_of_its_welcome_is_none(
+    monkeypatch: pytest.MonkeyPatch, ends: Ends
+) -> None:
+    await ends.controller("first")
+    losses: list[str] = []
+    monkeypatch.setattr(ends.link, "_on_connection_lost", lambda: losses.append("lost"))
+    real = remote._Connection._on_frame
+
+    def welcomed_and_lost(connection: Any, body: bytes) -> None:
+        real(connection, body)
+        connection.frames.close()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote._Connection, "_on_frame", welcomed_and_lost)
+        with pytest.raises(remote.Unreached) as unreached:
+            await ends.link.connect()
+    assert unreached.value.contact is remote.Contact.REFUSED
+    # Whoever follows takes `connect` for a connection whose end it will be told of.
+    await ends.link.connect()
+    ends.wire.cut()
+    await asyncio.sleep(0.1)
+    assert losses == ["lost"]
+
+
 async def test_a_caller_that_asks_again_at_once_spoils_nothing_for_one_that_waits(ends: Ends) -> None:
     async def ask_twice() -> None:
         for _ in range(2):

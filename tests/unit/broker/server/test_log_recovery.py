@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,12 @@ from automq.controller.serving import LocalLink
 from automq.controller.topics import create_topics
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamId
 from automq.metadata.image import MetadataImage
+from automq.protocol.errors import ApiError, ErrorCode
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.ledger import MemoryLedger, split_memory
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.model import BrokerFenced, StoreDamaged
+from automq.s3stream.model import BrokerFenced, RecoveredLog, StoreDamaged, Unplaced
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.stream import Storage
 from automq.s3stream.wal.format import slot_prefix
@@ -122,10 +124,7 @@ class Cluster:
     async def join(self, node: NodeId, *, store: ObjectStorage | None = None) -> Broker:
         registration = await self.controller.register_broker(node, rack=None, endpoints=())
         broker = self.brokers[node] = Broker(self, node, registration.epoch, store=store)
-        for wal in registration.wals:
-            if wal.node == node:
-                await broker.recovery.recover(wal)
-        await self.controller.open_streams(node, registration.epoch)
+        await broker.recovery.open_own(registration.wals)
         broker.start()
         return broker
 
@@ -291,3 +290,77 @@ async def test_a_live_broker_that_is_fenced_learns_of_it_by_its_heartbeat(cluste
     await cluster.controller.fence_broker(*other.me, recoverer=cluster.brokers[NODE].me)
     await asyncio.sleep(1.5)
     assert [str(fenced) for fenced in other.fences]
+
+
+async def test_a_starting_node_that_is_named_for_its_own_log_recovers_it_before_it_opens(cluster: Cluster) -> None:
+    await cluster.begin(OTHER, THIRD)
+    log = await die_after_producing(cluster)
+    third = cluster.brokers[THIRD]
+    third.recovery.stop()
+    await cluster.controller.fence_broker(*log, recoverer=third.me)
+    registration = await cluster.controller.register_broker(OTHER, rack=None, endpoints=())
+    assert [wal.node for wal in registration.wals] == []
+    # The recoverer dies before it has begun, and the choice falls on the newcomer.
+    await cluster.brokers.pop(THIRD).die()
+    newcomer = Broker(cluster, OTHER, registration.epoch, store=None)
+    await cluster.controller.fence_broker(*third.me, recoverer=newcomer.me)
+    assert cluster.image.wals[log].recoverer == newcomer.me
+    await newcomer.recovery.open_own(registration.wals)
+    assert log not in cluster.image.wals
+    assert len(cluster.led_by(OTHER)) == 2
+    cluster.brokers[OTHER] = newcomer
+    newcomer.start()
+    await cluster.until_all_are_led()
+    await cluster.check()
+
+
+async def test_a_serving_node_whose_former_log_is_damaged_gives_on_what_that_cannot_hold(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    await cluster.begin(OTHER, THIRD)
+    log = await die_after_producing(cluster)
+    third = cluster.brokers[THIRD]
+    third.recovery.stop()
+    await cluster.controller.fence_broker(*log, recoverer=third.me)
+    other = await cluster.join(OTHER)
+    held = [part.stream for _topic, part in cluster.image.owned_partitions(OTHER)]
+    assert len(held) == 2
+    real = other.storage.recover
+
+    async def leaves_one_over(*args: Any, **kwargs: Any) -> RecoveredLog:
+        found = await real(*args, **kwargs)
+        end = cluster.image.streams[held[0]].end
+        item = Unplaced(
+            stream=held[0],
+            epoch=cluster.image.streams[held[0]].epoch,
+            start=Offset(end + 1),
+            end=Offset(end + 2),
+            expected=end,
+            first_slot=0,
+            end_slot=1,
+        )
+        return replace(found, unplaced=[item])
+
+    monkeypatch.setattr(other.storage, "recover", leaves_one_over)
+    await cluster.brokers.pop(THIRD).die()
+    await cluster.controller.fence_broker(*third.me, recoverer=other.me)
+    async with asyncio.timeout(10):
+        while cluster.image.wals[log].damage is None:
+            await asyncio.sleep(0.1)
+    partitions = {part.stream: part for topic in cluster.image.topics() for part in topic.partitions}
+    assert cluster.image.quarantine(held[0])
+    assert cluster.image.is_led(partitions[held[1]]), "nobody would open it before the next start"
+
+
+async def test_what_forbids_opening_and_is_not_ours_to_recover_is_no_endless_loop(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    await cluster.begin()
+    broker = cluster.brokers[NODE]
+
+    async def refuse(*_args: object) -> None:
+        raise ApiError(ErrorCode.INVALID_REQUEST, "for some other reason")
+
+    monkeypatch.setattr(broker.recovery._controller, "open_streams", refuse)
+    with pytest.raises(ApiError, match="some other reason"):
+        await broker.recovery.open_own(())
