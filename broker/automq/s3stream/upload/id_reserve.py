@@ -40,3 +40,7 @@ class IdReserve:
         # No await from here on: whoever asks at the same time gets others.
         self._used.extend([now] * count)
         return [self._ready.popleft()[1] for _ in range(count)]
+
+    def forget(self) -> None:
+        """One was refused: the others are as old, and an upload under each of them would be in vain."""
+        self._ready.clear()

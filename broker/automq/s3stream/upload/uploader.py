@@ -226,6 +226,7 @@ class Uploader:
                 return await self._commit_block(block, put, previous, releasing, is_last=is_last)
             except ObjectRefused as error:
                 log.warning("objects refused, uploading again", extra={"objects": ids, "error": str(error)})
+                self._ids_ahead.forget()
 
     async def _ids(self, count: int, releasing: Releasing | None) -> Sequence[ObjectId]:
         """Fresh ids. Those that were prepared ahead are used once: refused, they are gone."""

@@ -82,3 +82,13 @@ async def test_a_controller_that_does_not_answer_costs_no_id() -> None:
     with pytest.raises(StoreUnavailable):
         await reserve.take(1)
     assert await reserve.take(1) == [1]
+
+
+async def test_what_was_prepared_with_a_refused_id_is_not_tried() -> None:
+    # The controller's clock leapt: every id of the reserve cost an upload in vain.
+    reserve, preparing = a_reserve()
+    for _ in range(8):
+        await reserve.take(1)
+    prepared = sum(preparing.asked)
+    reserve.forget()
+    assert await reserve.take(1) == [prepared + 1]
