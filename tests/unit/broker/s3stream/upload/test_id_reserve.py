@@ -10,7 +10,9 @@ import pytest
 from automq.controller.model import ControllerSettings
 from automq.ids import ObjectId
 from automq.s3stream.ports import ObjectManager, StoreUnavailable
+from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.upload.id_reserve import AHEAD_MAX, KEPT_S, IdReserve
+from tests.support.engine import Engine, HeldStore, Ledger, append
 
 pytestmark = pytest.mark.looptime
 
@@ -92,3 +94,26 @@ async def test_what_was_prepared_with_a_refused_id_is_not_tried() -> None:
     prepared = sum(preparing.asked)
     reserve.forget()
     assert await reserve.take(1) == [prepared + 1]
+
+
+async def test_one_refused_object_is_one_upload_in_vain_however_many_ids_were_prepared_with_it() -> None:
+    ledger, store = Ledger(), HeldStore(MemoryStore())
+    engine = Engine(ledger, store)
+    engine.storage.start()
+    stream = engine.storage.open_stream(ledger.create_stream(1))
+    for _ in range(8):
+        append(stream)
+        await engine.storage.upload_now()
+    puts: list[str] = []
+
+    async def after(name: str, key: str) -> None:
+        if name == "create_bulk":
+            puts.append(key)
+
+    store.after = after
+    ledger.expire_prepared()
+    append(stream)
+
+    await engine.storage.upload_now()
+
+    assert len(puts) == 2

@@ -131,26 +131,6 @@ async def test_refused_object_is_uploaded_again_under_a_new_id() -> None:
     assert engine.ledger.streams[stream.stream_id].end == 1
 
 
-async def test_one_refused_object_is_one_upload_in_vain_however_many_ids_were_prepared_with_it() -> None:
-    engine, stream, store = an_engine()
-    for _ in range(8):
-        append(stream)
-        await engine.storage.upload_now()
-    puts: list[str] = []
-
-    async def after(name: str, key: str) -> None:
-        if name == "create_bulk":
-            puts.append(key)
-
-    store.after = after
-    engine.ledger.expire_prepared()
-    append(stream)
-
-    await engine.storage.upload_now()
-
-    assert len(puts) == 2
-
-
 async def test_refused_range_loses_the_stream_and_never_trims_past_its_slots() -> None:
     engine, stream, store = an_engine()
     other = engine.storage.open_stream(engine.ledger.create_stream(2))
