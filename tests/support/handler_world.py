@@ -8,7 +8,7 @@ from typing import Any, cast
 from automq.controller.link import Leader
 from automq.handlers.broker_configs import BrokerConfigs
 from automq.handlers.context import RequestContext, Services
-from automq.handlers.discovery import handle_metadata
+from automq.handlers.metadata_answers import handle_metadata
 from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.publisher import MetadataPublisher

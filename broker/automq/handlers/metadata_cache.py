@@ -20,6 +20,8 @@ BYTES_MAX: Final = 16 * MIB
 
 LIST_MIN: Final = 20
 """Topics of a list that is kept as a whole; shorter ones are put together as fast."""
+LIST_MAX: Final = 20_000
+"""The same: longer ones do not fit the part of the cache that lists have."""
 NAME_BYTES: Final = 80
 """About what the name of a topic of a list takes."""
 LISTS_PART: Final = 4

@@ -4,7 +4,7 @@ A full answer for a thousand partitions takes milliseconds to make, and every cl
 at once after a change. Whoever keeps a topic's part of the answer as bytes has only the list of brokers left to encode.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from automq.binary import write_unsigned_varint
@@ -15,6 +15,8 @@ from automq.protocol.messages.discovery import MetadataResponse, MetadataRespons
 
 OPERATIONS_SINCE: Final = 8
 """The first version in which a topic says what may be done with it."""
+
+NO_CODES: Final[Mapping[int, int]] = {}
 
 _API: Final = APIS[ApiKey.METADATA]
 _encoders: dict[tuple[type[Any], int], Callable[[Any, bytearray], None]] = {}
@@ -72,13 +74,18 @@ class EncodedMetadata:
     __slots__ = ("codes", "response", "topics", "topics_count")
 
     def __init__(
-        self, response: MetadataResponse, topics: Sequence[bytes], topics_count: int, *, codes: Sequence[int] = ()
+        self,
+        response: MetadataResponse,
+        topics: Sequence[bytes],
+        topics_count: int,
+        *,
+        codes: Mapping[int, int] = NO_CODES,
     ) -> None:
         """`topics` are those of `encode_metadata_topic`, any number of them in a piece; `response` has none itself.
 
-        `codes` are the error codes in them.
+        `codes` are the error codes in them, and how often each is there.
         """
-        self.codes = codes
+        self.codes: Mapping[int, int] = codes
         assert not response.topics
         self.response = response
         self.topics = topics

@@ -6,7 +6,7 @@ own.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -160,7 +160,7 @@ async def respond(
     except Exception as error:  # noqa: BLE001 - whatever a handler lets through must still be answered
         response = await in_turns(answer_failure(api, context.version, request, error))
     await in_turns(audit.answered(api, context, request, response))
-    for code, count in Counter(codes_in(response, context.version)).items():
+    for code, count in codes_in(response, context.version).items():
         on_error(api.key, code, count)
     throttle_ms = context.session.throttle(api.key, size)
     if throttle_ms:
@@ -199,11 +199,14 @@ def answer_failure(api: Api, version: int, request: Message, error: Exception) -
     return error_response_in_parts(api.response_class, request, version, code=int(code), message=text)
 
 
-def codes_in(response: Message | EncodedMetadata, version: int) -> Sequence[int]:
-    """The errors that an answer has."""
+def codes_in(response: Message | EncodedMetadata, version: int) -> Mapping[int, int]:
+    """The errors that an answer has, and how often each is there."""
     if isinstance(response, EncodedMetadata):
-        return [code for code in (response.response.error_code, *response.codes) if code]
-    return error_codes(response, version, parts_max=COUNTED_PARTS_MAX)
+        codes = Counter(response.codes)
+        if response.response.error_code:
+            codes[response.response.error_code] += 1
+        return codes
+    return Counter(error_codes(response, version, parts_max=COUNTED_PARTS_MAX))
 
 
 def set_throttle_time(response: Message | EncodedMetadata, throttle_ms: int) -> None:

@@ -72,7 +72,7 @@ class NodeSettings:
         string(),
         default=None,
         doc="The zone: clients see it in Metadata, and consumers of it may read here what other brokers lead.",
-        used_by="handlers/discovery",
+        used_by="handlers/metadata_answers",
     )
     listeners: tuple[Listener, ...] = setting(
         "listeners",
@@ -89,7 +89,7 @@ class NodeSettings:
         default_text="listeners, with the machine's name for an empty host",
         doc="What clients are told for each listener, by name. Metadata answers with the listener that the request "
         "came in on.",
-        used_by="handlers/discovery",
+        used_by="handlers/metadata_answers",
     )
     internal: Address | None = setting(
         "automq.internal.listener",
@@ -411,7 +411,7 @@ class TopicSettings:
         boolean(),
         default=True,
         doc="Whether Metadata makes a topic that a client asks for and allows to be made.",
-        used_by="handlers/discovery",
+        used_by="handlers/metadata_answers",
     )
     produce_validation: str = setting(
         "automq.produce.validation",

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from automq.handlers import discovery, metadata_cache
+from automq.handlers import metadata_answers, metadata_cache
 from automq.handlers.context import RequestContext
-from automq.handlers.discovery import handle_metadata
+from automq.handlers.metadata_answers import handle_metadata
 from automq.handlers.metadata_cache import KeptList, Kind, MetadataCache
 from automq.ids import BrokerEpoch, StreamEpoch, StreamId
 from automq.metadata.image import MetadataImage, TopicImage
@@ -75,13 +75,13 @@ class World:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The topics that are made into answers from now on."""
     made: list[str] = []
-    original = discovery._topic_head
+    original = metadata_answers._topic_head
 
     def note(topic: TopicImage, operations: int) -> Any:
         made.append(topic.name)
         return original(topic, operations)
 
-    monkeypatch.setattr(discovery, "_topic_head", note)
+    monkeypatch.setattr(metadata_answers, "_topic_head", note)
     return made
 
 
@@ -151,7 +151,7 @@ async def test_b6_kept_answers_are_those_made_anew(seed: int, monkeypatch: pytes
 async def test_b6_a_change_between_two_turns_of_one_answer_is_in_the_next(
     change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "PARTITIONS_PER_TURN", 1)
+    monkeypatch.setattr(metadata_answers, "PARTITIONS_PER_TURN", 1)
     world = World(image_of({"a": 1, "b": 1, "c": 1, "d": 1}))
     everything = MetadataRequest(topics=None)
     answering = asyncio.ensure_future(world.answer(everything))
@@ -185,14 +185,16 @@ async def test_b6_first_answer_after_a_change_is_bounded_turns(what: str, monkey
 
         return counting
 
-    async def next_turn(encoder: Any, original: Any = discovery._TopicEncoder._next_turn) -> None:
+    async def next_turn(encoder: Any, original: Any = metadata_answers._TopicEncoder._next_turn) -> None:
         turns.append(done[0])
         await original(encoder)
 
-    encode_partitions = note(discovery.encode_metadata_partitions, lambda some, _: len(some))
-    monkeypatch.setattr(discovery, "encode_metadata_partitions", encode_partitions)
-    monkeypatch.setattr(discovery, "encode_metadata_topic", note(discovery.encode_metadata_topic, lambda *_: 1))
-    monkeypatch.setattr(discovery._TopicEncoder, "_next_turn", next_turn)
+    encode_partitions = note(metadata_answers.encode_metadata_partitions, lambda some, _: len(some))
+    monkeypatch.setattr(metadata_answers, "encode_metadata_partitions", encode_partitions)
+    monkeypatch.setattr(
+        metadata_answers, "encode_metadata_topic", note(metadata_answers.encode_metadata_topic, lambda *_: 1)
+    )
+    monkeypatch.setattr(metadata_answers._TopicEncoder, "_next_turn", next_turn)
     request = MetadataRequest(topics=None, allow_auto_topic_creation=False)
     match what:
         case "a topic of 10,000 partitions":
