@@ -45,7 +45,8 @@ from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.connection import Connection
 from automq.server.dispatch import DispatchTable
-from automq.server.listener import KafkaServer, ListenerSettings
+from automq.server.host import ListenerSettings
+from automq.server.listener import KafkaServer
 from tests.support.engine import CLUSTER, NODE, SMALL, Engine, Ledger
 
 TOPIC = "orders"

@@ -35,7 +35,8 @@ from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Storage
 from automq.server.connection import Connection
 from automq.server.dispatch import DispatchTable
-from automq.server.listener import KafkaServer, ListenerSettings
+from automq.server.host import ListenerSettings
+from automq.server.listener import KafkaServer
 from automq.server.memory import split_memory
 from tests.support.data_path import MemoryTransport
 from tests.support.engine import GIB, SMALL, HeldStore

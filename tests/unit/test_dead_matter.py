@@ -1,4 +1,4 @@
-"""Nothing lies about: every module is reached from an entry point, and the product names every definition."""
+"""Nothing lies about and nothing goes round: modules are reached and in no circle, every definition is named."""
 
 import ast
 import pathlib
@@ -118,6 +118,14 @@ def is_called_elsewhere(module: str, node: ast.FunctionDef | ast.AsyncFunctionDe
 def test_every_module_is_imported() -> None:
     simulated = {name for name in MODULES if name.rpartition(".")[2] in FOR_SIMULATION}
     assert sorted(set(MODULES) - reached() - simulated) == []
+
+
+def test_no_modules_import_one_another() -> None:
+    """Not for types either, at any distance: what is needed from above is a port that the lower one owns."""
+    left = {name: set(imported(name)) - {name, name.rpartition(".")[0]} for name in MODULES}
+    while ended := [name for name, others in left.items() if not others & left.keys()]:
+        left = {name: others for name, others in left.items() if name not in ended}
+    assert sorted(left) == []
 
 
 def test_every_definition_is_named_somewhere() -> None:

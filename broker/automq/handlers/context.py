@@ -10,8 +10,8 @@ from automq.protocol.metadata_codec import EncodedMetadata
 from automq.protocol.schema import Message
 from automq.runtime.clock import Clock
 from automq.runtime.entropy import Entropy
-from automq.security.authorizer import AllowEverything, Authorizer, Operation, Resource, ResourceType
-from automq.security.session import NoQuotas, Quotas, Session
+from automq.security.authorizer import Operation, Resource, ResourceType
+from automq.security.session import AllowEverything, Authorizer, NoQuotas, Quotas, Session
 
 if TYPE_CHECKING:
     from automq.controller.client import ControllerClient

@@ -1,10 +1,7 @@
-"""May this client do that? The port, and the answer of a broker without ACLs."""
+"""What an authorizer (`session.Authorizer`) is asked about: operations and resources, with Kafka's numbers."""
 
 import enum
-from typing import TYPE_CHECKING, Final, Protocol
-
-if TYPE_CHECKING:
-    from automq.security.session import Session
+from typing import Final
 
 
 class Operation(enum.IntEnum):
@@ -35,25 +32,3 @@ Resource = tuple[ResourceType, str]
 """A kind and a name. A plain tuple: one is made for every topic of every request."""
 
 CLUSTER: Final[Resource] = (ResourceType.CLUSTER, "kafka-cluster")
-
-
-class Authorizer(Protocol):
-    """Decides at once, without I/O."""
-
-    def authorize(self, session: "Session", operation: Operation, resource: Resource) -> bool:
-        """Whether the client may do `operation` to `resource`."""
-        ...
-
-    def authorize_every(self, session: "Session", operation: Operation, kind: ResourceType) -> bool:
-        """Whether the client may do `operation` to every resource of `kind`: spares asking one by one."""
-        ...
-
-
-class AllowEverything:
-    """No authorizer is configured."""
-
-    def authorize(self, session: "Session", operation: Operation, resource: Resource) -> bool:
-        return True
-
-    def authorize_every(self, session: "Session", operation: Operation, kind: ResourceType) -> bool:
-        return True

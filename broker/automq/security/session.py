@@ -3,9 +3,31 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from automq.security.authorizer import AllowEverything, Authorizer, Operation, Resource, ResourceType
+from automq.security.authorizer import Operation, Resource, ResourceType
 
 ANONYMOUS: Final = "User:ANONYMOUS"
+
+
+class Authorizer(Protocol):
+    """Decides at once, without I/O."""
+
+    def authorize(self, session: "Session", operation: Operation, resource: Resource) -> bool:
+        """Whether the client may do `operation` to `resource`."""
+        ...
+
+    def authorize_every(self, session: "Session", operation: Operation, kind: ResourceType) -> bool:
+        """Whether the client may do `operation` to every resource of `kind`: spares asking one by one."""
+        ...
+
+
+class AllowEverything:
+    """No authorizer is configured."""
+
+    def authorize(self, session: "Session", operation: Operation, resource: Resource) -> bool:
+        return True
+
+    def authorize_every(self, session: "Session", operation: Operation, kind: ResourceType) -> bool:
+        return True
 
 
 class Quotas(Protocol):

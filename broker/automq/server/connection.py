@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from automq.handlers.delayed_fetch import DelayedFetch
 from automq.handlers.pending_produce import Appending
@@ -22,15 +22,13 @@ from automq.protocol.framing import SHARED_BYTES, FrameReader, FrameRefused
 from automq.security.session import Session
 from automq.server.dispatch import StalledRequest, UnsupportedVersion, decode_request
 from automq.server.handler_run import run_handler
+from automq.server.host import ConnectionHost
 from automq.server.muting import Muting
 from automq.server.outbox import Outbox
 from automq.server.receiving import Hold, decoded_bytes
 from automq.server.repeats import Repeats
 from automq.server.room_wait import RoomWait
 from automq.server.started import StartedRequests
-
-if TYPE_CHECKING:
-    from automq.server.listener import KafkaServer
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +78,7 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _outbox: Outbox
 
-    def __init__(self, server: "KafkaServer", listener_name: str) -> None:
+    def __init__(self, server: ConnectionHost, listener_name: str) -> None:
         self._server = server
         services = server.services
         self._session = Session(

@@ -1,7 +1,6 @@
 """A request that has a handler, from its task's beginning to its answer."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from automq.handlers.context import RequestContext
 from automq.protocol.codec import MalformedMessage
@@ -10,15 +9,13 @@ from automq.protocol.schema import Message
 from automq.runtime.cpu import metered
 from automq.security.session import Session
 from automq.server.dispatch import Route, WideRequest, respond
+from automq.server.host import ConnectionHost
 from automq.server.receiving import decoded_bytes
 from automq.server.started import Started
 
-if TYPE_CHECKING:
-    from automq.server.listener import KafkaServer
-
 
 async def run_handler(
-    server: "KafkaServer",
+    server: ConnectionHost,
     session: Session,
     route: Route,
     head: RequestHead,

@@ -8,30 +8,30 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from prometheus_client.core import Metric
 
 from automq.controller.contact import ALWAYS, Always, Contact
 from automq.handlers.context import Services
-from automq.handlers.fetch import FetchHandler, FetchSettings
+from automq.handlers.fetch import FetchHandler
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
 from automq.handlers.zones import Zones
 from automq.partition.content_worker import ContentWorker
 from automq.partition.replica import Replicas
 from automq.protocol.apis import ApiKey
-from automq.protocol.connection import IN_FLIGHT_MAX, Part, ResponseQueue
+from automq.protocol.connection import Part, ResponseQueue
 from automq.protocol.framing import ReceiveBuffers
 from automq.runtime.ledger import Account, MemoryLedger
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.stream import Storage
-from automq.server.admission import Admission, ConnectionLimits
+from automq.server.admission import Admission
 from automq.server.audit import Audit
 from automq.server.connection import Connection
 from automq.server.dispatch import DispatchTable, UnsupportedVersion, cause_of
+from automq.server.host import ListenerSettings, ServedConnection
 from automq.server.outbox import KernelRoom
 from automq.server.receiving import Receiving
 from automq.server.request_metrics import RequestMetrics
@@ -42,21 +42,6 @@ CHECK_S: Final = 1.0
 
 # At the end, for answers that are given: a client that reads at all takes them in this time.
 LAST_ANSWERS_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerSettings:
-    """What a broker may tune."""
-
-    request_bytes_max: int = 104_857_600
-    """socket.request.max.bytes"""
-    idle_ms_max: int | None = 600_000
-    """connections.max.idle.ms; None means never."""
-    connections: ConnectionLimits = ConnectionLimits(connections_max=20_000)
-    """Beyond them new ones are closed at once."""
-    in_flight_max: int = IN_FLIGHT_MAX
-    """Requests of one connection that are started and not answered."""
-    fetch: FetchSettings = FetchSettings()
 
 
 def _buffers(receiving: Receiving) -> ReceiveBuffers:
@@ -104,9 +89,9 @@ class KafkaServer:
         self.kernel_room = KernelRoom()
         self.audit = Audit()
         self.is_draining = False
-        self._awaited: dict[Connection, None] = {}
+        self._awaited: dict[ServedConnection, None] = {}
         """While draining: those that have something to end yet."""
-        self._is_awaited: Callable[[Connection], bool] = lambda _: False
+        self._is_awaited: Callable[[ServedConnection], bool] = lambda _: False
         self._ended = asyncio.Event()
         self.produce = ProduceHandler(
             partitions=services.partitions,
@@ -139,9 +124,9 @@ class KafkaServer:
         )
         self._tasks = tasks
         # Those that have answers to send, since this turn of the event loop.
-        self._to_flush: deque[Connection] = deque()
+        self._to_flush: deque[ServedConnection] = deque()
         self._is_flushing = False
-        self._connections: dict[Connection, bool] = {}
+        self._connections: dict[ServedConnection, bool] = {}
         """With whether they were admitted: the others are being closed."""
         # A request larger than this is let in as soon as there is this much room: it may never be more.
         self._room_bytes_max = storage.settings.arena_bytes // 4
@@ -201,7 +186,7 @@ class KafkaServer:
             for connection in left:
                 connection.close()
 
-    async def _until_none(self, is_awaited: Callable[[Connection], bool]) -> None:
+    async def _until_none(self, is_awaited: Callable[[ServedConnection], bool]) -> None:
         self._awaited = dict.fromkeys(filter(is_awaited, self._connections))
         self._is_awaited = is_awaited
         self._ended.clear()
@@ -216,7 +201,7 @@ class KafkaServer:
 
     # For connections.
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: ServedConnection) -> None:
         """A client has come."""
         # Between the end of listening and the end of the process; the state's own line says why.
         is_admitted = not self.is_draining and self.admission.admit(connection.host, self.now())
@@ -225,21 +210,21 @@ class KafkaServer:
         if not is_admitted:
             connection.close()
 
-    def remove(self, connection: Connection) -> None:
+    def remove(self, connection: ServedConnection) -> None:
         """A client has gone."""
         if self._connections.pop(connection, False):
             self.admission.leave(connection.host)
             self.metrics.connections[connection.listener_name] -= 1
         self._forget(connection)
 
-    def flush_soon(self, connection: Connection) -> None:
+    def flush_soon(self, connection: ServedConnection) -> None:
         """Have it flushed in the next turn of the event loop; one callback for all, as a thousand may be at once."""
         self._to_flush.append(connection)
         if not self._is_flushing:
             self._is_flushing = True
             asyncio.get_running_loop().call_soon(self._flush_all)
 
-    def hold(self, connection: Connection, queue: ResponseQueue) -> tuple[Sequence[Part], int]:
+    def hold(self, connection: ServedConnection, queue: ResponseQueue) -> tuple[Sequence[Part], int]:
         """Its answers wait until there is contact again; then it is flushed. What may leave all the same."""
         self.contact.when_fresh(connection.flush)
         return queue.take_own_writes()
@@ -256,12 +241,12 @@ class KafkaServer:
             if waiting:
                 asyncio.get_running_loop().call_soon(self._flush_all)
 
-    def progressed(self, connection: Connection) -> None:
+    def progressed(self, connection: ServedConnection) -> None:
         """While draining: something of the connection was answered or sent."""
         if connection in self._awaited and not self._is_awaited(connection):
             self._forget(connection)
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: ServedConnection) -> None:
         self._awaited.pop(connection, None)
         if not self._awaited:
             self._ended.set()

@@ -1,23 +1,20 @@
 """Pure: the largest batch that a broker takes, and why it is not larger."""
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 from automq.controller.model import MessageLimit
 from automq.runtime.ledger import Account
 from automq.s3stream.settings import ARENAS_PER_BATCH, BATCH_BYTES_MAX
 from automq.server.receiving import frame_bytes_max
 
-if TYPE_CHECKING:
-    from automq.server.settings import Settings
-
 REQUEST_OVERHEAD_BYTES: Final = 64 * 1024
 """What a request has besides its largest batch: names, headers, other partitions."""
 
 
-def message_limit(settings: "Settings") -> MessageLimit:
+def message_limit(memory: Mapping[Account, int], request_bytes: int) -> MessageLimit:
     """Four things bound a batch: an object, memory, the request that carries it, and where that request is kept."""
-    arena_bytes, request_bytes = settings.memory[Account.ARENAS], settings.server.request_bytes_max
-    received_bytes = settings.memory[Account.RECEIVE]
+    arena_bytes, received_bytes = memory[Account.ARENAS], memory[Account.RECEIVE]
     kept_bytes = frame_bytes_max(received_bytes)
     bytes_max = min(
         BATCH_BYTES_MAX, arena_bytes // ARENAS_PER_BATCH, min(request_bytes, kept_bytes) - REQUEST_OVERHEAD_BYTES

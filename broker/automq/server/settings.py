@@ -351,7 +351,7 @@ def check_contradictions(settings: Settings) -> None:
             "records must be able to arrive while an upload runs; lower the first or raise the second",
         )
     largest = int(settings.topic_defaults.get("message.max.bytes", "0"))
-    limit = message_limit(settings)
+    limit = message_limit(settings.memory, settings.server.request_bytes_max)
     if largest > limit.bytes_max:
         raise InvalidSettings(
             "message.max.bytes",

@@ -17,7 +17,7 @@ from automq.runtime.ledger import Account
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.uri import StoreKind, parse_store_uri
 from automq.server.admission import connection_limits
-from automq.server.listener import ListenerSettings
+from automq.server.host import ListenerSettings
 from automq.server.memory import NAMES
 from automq.server.message_limit import message_limit
 from automq.server.setting import Kind
@@ -58,7 +58,7 @@ def storage_settings(settings: Settings) -> StorageSettings:
         upload_interval_ms=engine.upload_interval_ms,
         wal_interval_ms=WAL_INTERVAL_MS[kind] if engine.wal_interval_ms is None else engine.wal_interval_ms,
         wal_batch_bytes=engine.wal_batch_bytes,
-        batch_bytes_max=message_limit(settings).bytes_max,
+        batch_bytes_max=message_limit(settings.memory, settings.server.request_bytes_max).bytes_max,
         wal_inflight=engine.wal_in_flight,
     )
 
@@ -68,7 +68,7 @@ def controller_settings(settings: Settings) -> ControllerSettings:
     return ControllerSettings(
         partitions_default=settings.topics.partitions_default,
         replication_factor_default=settings.topics.replication_factor_default,
-        message_limit=message_limit(settings),
+        message_limit=message_limit(settings.memory, settings.server.request_bytes_max),
         orphan_sweep_interval_s=settings.engine.orphan_sweep_interval_ms / 1000,
         session_timeout_ms=settings.membership.session_timeout_ms,
         balances=settings.balancer.enabled,

@@ -11,7 +11,8 @@ from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.admission import ConnectionLimits
 from automq.server.connection import Connection
-from automq.server.listener import LAST_ANSWERS_S, ListenerSettings
+from automq.server.host import ListenerSettings
+from automq.server.listener import LAST_ANSWERS_S
 from tests.support.batches import build_batch
 from tests.support.data_path import TOPIC, DataPath, fetch_request, produce_request
 from tests.support.engine import HeldStore

@@ -343,7 +343,8 @@ def test_a_batch_may_not_be_larger_than_the_request_that_can_be_kept(received_by
         "automq.memory.bytes": 4 * 2**30,
     }
     keys = [f"{key}={size}" for key, size in sizes.items()]
-    limit = message_limit(load(*keys)).bytes_max
+    settings = load(*keys)
+    limit = message_limit(settings.memory, settings.server.request_bytes_max).bytes_max
 
     receiving = Receiving(ByteBudget(received_bytes), call_soon=lambda _: None)
     assert limit == min(64 * 2**20, min(100 * 2**20, receiving.frame_bytes_max) - REQUEST_OVERHEAD_BYTES)
