@@ -52,6 +52,7 @@ OWNED_PREFIXES: Final = (
 )
 
 REPLICAS_MAX: Final = 100
+ZONES_MAX: Final = 9
 OPEN: Final = {"x-kubernetes-preserve-unknown-fields": True}
 
 # What Kubernetes gives NodePorts from unless its API server was told otherwise; the chart can change it.
@@ -302,6 +303,23 @@ class Autoscaling(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = {}
 
 
+class Topology(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The zones that brokers are spread over."""
+
+    zones: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=63, pattern=LABEL_VALUE)]],
+        Meta(
+            description="Zones, as the label of the nodes names them: a StatefulSet for each, brokers spread evenly, "
+            "broker.rack is the zone. May be added at the end, and not leave.",
+            min_length=1,
+            max_length=ZONES_MAX,
+        ),
+    ]
+    key: Annotated[
+        str, Meta(description="Label of the nodes that names the zone.", max_length=253, pattern=QUALIFIED_NAME)
+    ] = "topology.kubernetes.io/zone"
+
+
 class AccountMetadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Labels and annotations added to the brokers' ServiceAccount."""
 
@@ -364,6 +382,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     autoscaling: Annotated[Autoscaling, Meta(description="Scale by load. Leave replicas out of Git then.")] | None = (
         None
     )
+    topology: Annotated[Topology, Meta(description="Spread brokers over zones.")] | None = None
     network_policy: Annotated[NetworkPolicy, Meta(description="Who may connect to the brokers.")] = NetworkPolicy()
     template: Annotated[Template, Meta(description="Overrides of what the operator makes.")] = Template()
 
@@ -392,6 +411,7 @@ class BrokerStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     id: Annotated[int, Meta(description="node.id.")]
     pod: Annotated[str, Meta(description="Name of the pod.")]
     node: Annotated[str, Meta(description="Node that it runs on.")] | None = None
+    zone: Annotated[str, Meta(description="Zone that it belongs to, where the cluster names some.")] | None = None
     state: Annotated[str, Meta(description="State of its /readyz, or Missing, Pending, Unreachable.")] = "Missing"
     reason: Annotated[str, Meta(description="Reason of its /readyz or of its last end.")] | None = None
     leaders: Annotated[int, Meta(description="Partitions that it leads.")] | None = None

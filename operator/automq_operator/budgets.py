@@ -36,13 +36,13 @@ def _ending(broker: Broker) -> bool:
 
 def _to_be_filled(broker: Broker, view: View) -> bool:
     """It was emptied for its restart and is not given anything yet."""
-    return broker.draining and broker.id < view.cluster.spec.replicas and broker.id not in view.cluster.drain
+    return broker.draining and broker.id in view.wanted_ids and broker.id not in view.cluster.drain
 
 
 def _on_its_way(broker: Broker, view: View) -> bool:
     """A broker that is being replaced: without a pod, or with a new one that does not serve yet."""
     if broker.pod is None:
-        return broker.id < view.cluster.spec.replicas
+        return broker.id in view.wanted_ids
     if is_lost(broker, view.limits):
         return False
     return broker.pod.deleting or (not broker.serving and broker.pod.seen_s < view.limits.replaced_s)

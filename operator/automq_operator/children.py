@@ -1,6 +1,6 @@
 """Pure: the one list of what a cluster consists of. Applying, observing, pruning and ownership follow from it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.observed import ObjectKey, Observed
 from automq_operator.resources import access, autoscaler, config, network, policy, workload
+from automq_operator.zones import ids as ids_of
 
 Manifest = dict[str, Any]
 
@@ -18,14 +19,19 @@ Manifest = dict[str, Any]
 class Layout:
     """What rendering needs beside the resource."""
 
-    replicas: int
-    """How many pods the StatefulSet keeps: the scale planner's word, not the spec's."""
+    kept: tuple[int, ...]
+    """How many pods the StatefulSet of each zone keeps: the scale planner's word, not the spec's."""
     node_ports: Mapping[str, int]
     """Port of the nodes that clients begin with, by listener, for those that have one."""
     broker_ports: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """Each broker's own port of the nodes, by listener and broker, as far as they are known."""
     addresses: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """Of load balancers, by listener and broker, where a listener has no host and the address is known."""
+
+    @property
+    def ids(self) -> list[int]:
+        """Of the brokers whose pods are kept."""
+        return sorted(ids_of(self.kept))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +70,11 @@ def children(cluster: Cluster, layout: Layout) -> list[Child]:
                 cluster.status.cluster_id,
                 cluster.spec.storage.adopt,
                 # Each broker has a file of its own. One alone was not counted by older releases.
-                *([layout.replicas] if workload.differ(cluster) and layout.replicas > 1 else []),
+                *(_files(cluster, layout) if workload.differ(cluster) else []),
             ],
         ),
     ]
-    found += [_service(manifest) for manifest in network.services(cluster, range(layout.replicas))]
+    found += [_service(manifest) for manifest in network.services(cluster, layout.ids)]
     if cluster.spec.network_policy.enabled:
         found.append(
             Child(
@@ -77,14 +83,8 @@ def children(cluster: Cluster, layout: Layout) -> list[Child]:
                 render=lambda _: policy.network_policy(cluster),
             )
         )
+    found += [_workload(cluster, zone) for zone in range(len(layout.kept))]
     found += [
-        Child(
-            kind="StatefulSet",
-            name=naming.workload(cluster.name),
-            render=lambda layout: workload.stateful_set(reachable(cluster, layout), replicas=layout.replicas),
-            shapes_pods=True,
-            inputs=lambda layout: [_desired(cluster, layout), layout.replicas, cluster.spec.storage.adopt],
-        ),
         Child(
             kind="PodDisruptionBudget",
             name=naming.disruption_budget(cluster.name),
@@ -103,6 +103,28 @@ def children(cluster: Cluster, layout: Layout) -> list[Child]:
     return found
 
 
+def _workload(cluster: Cluster, zone: int) -> Child:
+    return Child(
+        kind="StatefulSet",
+        name=naming.workload(cluster.name, zone),
+        render=lambda layout: workload.stateful_set(reachable(cluster, layout), replicas=layout.kept[zone], zone=zone),
+        shapes_pods=True,
+        inputs=lambda layout: [
+            _desired(cluster, layout),
+            layout.kept[zone],
+            cluster.spec.storage.adopt,
+            *([cluster.node_selector(zone)] if cluster.zones else []),
+        ],
+    )
+
+
+def _files(cluster: Cluster, layout: Layout) -> list[object]:
+    """Who has a file of its own."""
+    if cluster.zones:
+        return [list(layout.kept)]
+    return [layout.kept[0]] if layout.kept[0] > 1 else []
+
+
 def _service(manifest: Manifest) -> Child:
     return Child(kind="Service", name=manifest["metadata"]["name"], render=lambda _: manifest)
 
@@ -118,7 +140,7 @@ def reachable(cluster: Cluster, layout: Layout) -> Cluster:
 def _desired(cluster: Cluster, layout: Layout) -> object:
     """What the user asked for, as far as pods are made from it; not what this release makes of it."""
     spec: dict[str, Any] = msgspec.to_builtins(cluster.spec)
-    for name in ("replicas", "paused", "networkPolicy", "autoscaling"):
+    for name in ("replicas", "paused", "networkPolicy", "autoscaling", "topology"):
         spec.pop(name, None)
     for listener in spec["listeners"]:
         for name in ("bootstrapHost", "annotations", "loadBalancerClass", "allowFrom"):
@@ -141,11 +163,11 @@ def node_ports(cluster: Cluster, observed: Observed) -> dict[str, int]:
     return found
 
 
-def broker_ports(cluster: Cluster, observed: Observed, *, replicas: int) -> dict[tuple[str, int], int]:
+def broker_ports(cluster: Cluster, observed: Observed, *, ids: Iterable[int]) -> dict[tuple[str, int], int]:
     """The port that each broker was given for each NodePort listener, from its Service."""
     found = {}
     for listener in cluster.spec.listeners:
-        for node_id in range(replicas) if listener.type == "NodePort" else ():
+        for node_id in ids if listener.type == "NodePort" else ():
             name = naming.broker_service(cluster.name, listener.name, node_id)
             port = network.node_port(observed.owned("Service", name, cluster.uid), listener.name)
             if port is not None:
@@ -153,11 +175,11 @@ def broker_ports(cluster: Cluster, observed: Observed, *, replicas: int) -> dict
     return found
 
 
-def own_addresses(cluster: Cluster, observed: Observed, *, replicas: int) -> dict[tuple[str, int], str]:
+def own_addresses(cluster: Cluster, observed: Observed, *, ids: Iterable[int]) -> dict[tuple[str, int], str]:
     """What each broker's load balancer was given, from its Service, for listeners that name no host."""
     found = {}
     for listener in with_own_addresses(cluster):
-        for node_id in range(replicas):
+        for node_id in ids:
             name = naming.broker_service(cluster.name, listener.name, node_id)
             address = network.ingress_address(observed.owned("Service", name, cluster.uid))
             if address is not None:
@@ -175,7 +197,7 @@ def own_settings(cluster: Cluster, layout: Layout) -> dict[int, dict[str, str]]:
     if not workload.differ(cluster):
         return {}
     found = {}
-    for node_id in range(layout.replicas):
+    for node_id in layout.ids:
         here = _with_known_addresses(cluster, layout, node_id)
         advertised = workload.advertised_by(here, layout.broker_ports, layout.addresses, node_id)
         found[node_id] = {**config.all_settings(here), "advertised.listeners": ",".join(advertised)}

@@ -1,11 +1,12 @@
 """Pure: one AutoMQCluster as the rest of the operator sees it, its resource taken apart once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from automq_operator import api, naming
+from automq_operator.zones import counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,20 @@ class Cluster:
     def prefix(self) -> str:
         """The folder in the bucket."""
         return self.spec.storage.prefix or f"{self.namespace}/{self.name}"
+
+    @property
+    def zones(self) -> Sequence[str]:
+        """Names of the zones that it is spread over; empty where it is not told."""
+        return self.spec.topology.zones if self.spec.topology is not None else []
+
+    def wanted_by_zone(self) -> tuple[int, ...]:
+        """How many brokers each zone is to have; of a cluster without zones one number."""
+        return counts(self.spec.replicas, len(self.zones) or 1)
+
+    def node_selector(self, zone: int) -> dict[str, str]:
+        """Labels of the nodes of a zone; none where there are no zones."""
+        topology = self.spec.topology
+        return {topology.key: topology.zones[zone]} if topology is not None and zone < len(topology.zones) else {}
 
     @property
     def inside_port(self) -> int:

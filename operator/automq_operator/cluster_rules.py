@@ -82,6 +82,12 @@ CLUSTER_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
     ],
     ("spec",): [
         (
+            "!has(oldSelf.topology) || (has(self.topology) && self.topology.key == oldSelf.topology.key && "
+            "oldSelf.topology.zones.all(z, self.topology.zones.indexOf(z) == oldSelf.topology.zones.indexOf(z)))",
+            "topology.zones may be added at the end, and not leave or change places: ids of brokers follow from them",
+            ".topology",
+        ),
+        (
             "!has(self.autoscaling) || (has(self.autoscaling.metrics) && self.autoscaling.metrics.size() > 0 && "
             "!has(self.autoscaling.targetCPU)) || 'cpu' in self.resources.requests",
             "autoscaling by CPU needs resources.requests.cpu: targetCPU is a share of it",
@@ -96,6 +102,9 @@ CLUSTER_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
             "storage.prefix may have no part '.' or '..'",
             ".prefix",
         ),
+    ],
+    ("spec", "topology", "zones"): [
+        ("self.all(a, self.exists_one(b, a == b))", "topology.zones must be unique", ""),
     ],
     ("spec", "wal"): [("self.type == oldSelf.type", "wal.type cannot change: make a new resource", ".type")],
     ("spec", "listeners"): [

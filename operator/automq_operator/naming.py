@@ -3,6 +3,7 @@
 from typing import Final
 
 from automq_operator import api
+from automq_operator.zones import zone_of
 
 FIELD_MANAGER: Final = "automq-operator"
 STATUS_FIELD_MANAGER: Final = "automq-operator-status"
@@ -14,6 +15,8 @@ RESTART_ANNOTATION: Final = f"{api.GROUP}/restart"
 """On the resource, by people: brokers are restarted when its text changes. On pods: the text they were made with."""
 PAUSED_ANNOTATION: Final = f"{api.GROUP}/paused"
 """On the resource, by people: "true" is as spec.paused."""
+ZONE_LABEL: Final = f"{api.GROUP}/zone"
+"""On pods of every zone but the first: its index, which tells StatefulSets apart."""
 DRAIN_ANNOTATION: Final = f"{api.GROUP}/drain"
 """On the resource, by people: ids of brokers, between commas, that are kept empty while they stand here."""
 OWNER_ANNOTATION: Final = f"{api.GROUP}/owner-uid"
@@ -60,14 +63,19 @@ def selector(cluster: str) -> str:
     return ",".join([*labels, f"!{DRAINING_LABEL}"])
 
 
-def workload(cluster: str) -> str:
-    """StatefulSet, and the prefix of its pods."""
-    return f"{cluster}-broker"
+def workload(cluster: str, zone: int = 0) -> str:
+    """StatefulSet of a zone, by its index, and the prefix of its pods."""
+    return f"{cluster}-broker-{zone}" if zone else f"{cluster}-broker"
+
+
+def is_workload(cluster: str, name: str) -> bool:
+    """Whether a StatefulSet of this name is one of the cluster's."""
+    return name == workload(cluster) or name.removeprefix(f"{workload(cluster)}-").isdecimal()
 
 
 def pod(cluster: str, node_id: int) -> str:
     """The pod of one broker; its ordinal is its node.id."""
-    return f"{workload(cluster)}-{node_id}"
+    return f"{workload(cluster, zone_of(node_id))}-{node_id}"
 
 
 def headless_service(cluster: str) -> str:

@@ -147,8 +147,8 @@ class Observer:
 def _owner(raw: Mapping[str, Any], cluster: str) -> str | None:
     """uid of the StatefulSet of the cluster's name that controls the pod."""
     for reference in raw["metadata"].get("ownerReferences") or []:
-        named = reference.get("kind"), reference.get("name")
-        if reference.get("controller") and named == ("StatefulSet", naming.workload(cluster)):
+        named = reference.get("kind") == "StatefulSet" and naming.is_workload(cluster, reference.get("name", ""))
+        if reference.get("controller") and named:
             uid: str = reference["uid"]
             return uid
     return None

@@ -8,7 +8,6 @@ does.
 from collections.abc import Sequence
 from typing import Final
 
-from automq_operator import naming
 from automq_operator.budgets import allowed
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Observed
@@ -43,10 +42,10 @@ def reconcile(
 ) -> Plan:
     """One pass. `now` is an RFC 3339 time, used only for conditions that change."""
     permits = permits or Permits()
-    live = scale.live_replicas(observed, naming.workload(cluster.name), cluster.uid)
-    before = View(cluster, observed, limits=limits, permits=permits, replicas=live)
-    replicas = scale.replicas(wanted=cluster.spec.replicas, live=live, drained=drain.drained(before))
-    view = View(cluster, observed, limits=limits, permits=permits, replicas=replicas)
+    live = scale.live_by_zone(cluster, observed)
+    before = View(cluster, observed, limits=limits, permits=permits, kept=live)
+    kept = scale.kept(wanted=cluster.wanted_by_zone(), live=live, drained=drain.drained(before))
+    view = View(cluster, observed, limits=limits, permits=permits, kept=kept)
     proposals = [planner(view) for planner in (children.plan, lost.plan, scale.plan, roll.plan)]
     paused = cluster.paused
     chosen = allowed(view, [disruption for proposal in proposals for disruption in proposal.disruptions])

@@ -31,7 +31,7 @@ def _found(view: View, restarting: int | None) -> tuple[Reason, str]:
     without = [broker for broker in view.wanted if _without_share(broker, view)]
     if without:
         return Reason.BALANCING, f"{_names(without)} has no partitions yet"
-    remembered = [node_id for node_id in view.observed.registered or {} if node_id >= wanted]
+    remembered = [node_id for node_id in view.observed.registered or {} if node_id not in view.wanted_ids]
     if remembered:
         return Reason.SCALING_IN, f"the cluster still knows {', '.join(map(str, sorted(remembered)))}"
     return Reason.SETTLED, f"{wanted} brokers"

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from automq_operator import api, naming
+from automq_operator.cluster import Cluster
 from automq_operator.plan import Finding
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.resources import network
 from automq_operator.verdict import Verdict
 from automq_operator.view import Broker, View
 from automq_operator.wording import MESSAGE_CHARACTERS_MAX, in_fields, message, named
+from automq_operator.zones import zone_of
 
 IMAGE_REASONS: Final = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 
@@ -17,11 +19,12 @@ IMAGE_REASONS: Final = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", 
 ADDRESSES_MAX: Final = 3
 
 
-def broker_status(broker: Broker) -> api.BrokerStatus:
+def broker_status(broker: Broker, cluster: Cluster) -> api.BrokerStatus:
     """One line of `status.brokers`."""
-    pod = broker.pod
+    pod, place = broker.pod, zone_of(broker.id)
+    zone = cluster.zones[place] if place < len(cluster.zones) else None
     if pod is None:
-        return api.BrokerStatus(id=broker.id, pod=broker.name)
+        return api.BrokerStatus(id=broker.id, pod=broker.name, zone=zone)
     state = pod.readyz.state if pod.readyz else ("Unreachable" if pod.scheduled else "Pending")
     if broker.draining:
         state = "Draining"
@@ -29,7 +32,9 @@ def broker_status(broker: Broker) -> api.BrokerStatus:
         pod.last_words[0] if pod.last_words and not pod.ready else None
     )
     leaders = pod.readyz.led_partitions if pod.readyz else None
-    return api.BrokerStatus(id=broker.id, pod=pod.name, node=pod.node, state=state, reason=reason, leaders=leaders)
+    return api.BrokerStatus(
+        id=broker.id, pod=pod.name, node=pod.node, zone=zone, state=state, reason=reason, leaders=leaders
+    )
 
 
 def storage_verdict(view: View) -> Verdict:
@@ -79,7 +84,8 @@ def ready_verdict(view: View, storage: Verdict) -> Verdict:
 def _missing(view: View) -> tuple[Reason, str] | None:
     """What clients need, or the status names, and is not there."""
     name = view.cluster.name
-    for key in (("Service", naming.bootstrap_service(name)), ("StatefulSet", naming.workload(name))):
+    workloads = [("StatefulSet", naming.workload(name, zone)) for zone in range(len(view.workloads))]
+    for key in (("Service", naming.bootstrap_service(name)), *workloads):
         live = view.observed.get(*key)
         if live is not None and view.observed.owned(*key, view.cluster.uid) is not None:
             continue
@@ -247,7 +253,7 @@ def report(view: View, verdicts: Sequence[Verdict], *, now: str) -> api.Status:
         selector=naming.selector(cluster.name),
         bootstrap=network.bootstrap_address(cluster) if bootstrap is not None else None,
         listeners=listeners(view),
-        brokers=[broker_status(broker) for broker in view.brokers],
+        brokers=[broker_status(broker, cluster) for broker in view.brokers],
         joining=view.joining,
         conditions=conditions(verdicts, cluster.status.conditions, generation=cluster.generation, now=now),
     )

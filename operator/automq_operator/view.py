@@ -14,6 +14,7 @@ from automq_operator.observed import Node, Observed, Pod, owned_by
 from automq_operator.plan import Limits, Permits
 from automq_operator.reasons import STORE_REASONS
 from automq_operator.resources import config, workload
+from automq_operator.zones import ids, zone_of
 
 SERVING: Final = "Serving"
 WAITING: Final = "Waiting"
@@ -96,24 +97,25 @@ class View:
     """Everything a planner may look at. Immutable; what is derived is computed once."""
 
     def __init__(
-        self, cluster: Cluster, observed: Observed, *, limits: Limits, permits: Permits, replicas: int
+        self, cluster: Cluster, observed: Observed, *, limits: Limits, permits: Permits, kept: tuple[int, ...]
     ) -> None:
         self.observed, self.limits, self.permits = observed, limits, permits
         self.pods = _own_pods(cluster, observed)
         self.cluster = _with_what_is_known(cluster, observed, self.pods, permits)
+        kept_ids = ids(kept)
         self.layout = Layout(
-            replicas=replicas,
+            kept=kept,
             node_ports=node_ports(self.cluster, observed),
-            broker_ports=broker_ports(self.cluster, observed, replicas=replicas),
-            addresses=own_addresses(self.cluster, observed, replicas=replicas),
+            broker_ports=broker_ports(self.cluster, observed, ids=kept_ids),
+            addresses=own_addresses(self.cluster, observed, ids=kept_ids),
         )
 
     @cached_property
     def brokers(self) -> list[Broker]:
         """By id: those that are wanted, and those beyond that still have a pod."""
         by_name = {pod.name: pod for pod in self.pods}
-        ids = set(range(self.cluster.spec.replicas)) | {_ordinal(pod.name) for pod in self.pods}
-        return [self._broker(node_id, by_name.get(naming.pod(self.cluster.name, node_id))) for node_id in sorted(ids)]
+        known = self.wanted_ids | {_ordinal(pod.name) for pod in self.pods}
+        return [self._broker(node_id, by_name.get(naming.pod(self.cluster.name, node_id))) for node_id in sorted(known)]
 
     def _broker(self, node_id: int, pod: Pod | None) -> Broker:
         known = pod is not None and pod.node is not None and pod.node in self.observed.nodes
@@ -121,10 +123,15 @@ class View:
         name = naming.pod(self.cluster.name, node_id)
         return Broker(id=node_id, name=name, pod=pod, node=node, node_gone=known and node is None)
 
+    @cached_property
+    def wanted_ids(self) -> frozenset[int]:
+        """Ids of the brokers that the spec asks for."""
+        return ids(self.cluster.wanted_by_zone())
+
     @property
     def wanted(self) -> list[Broker]:
         """The brokers that the spec asks for."""
-        return [broker for broker in self.brokers if broker.id < self.cluster.spec.replicas]
+        return [broker for broker in self.brokers if broker.id in self.wanted_ids]
 
     @property
     def serving(self) -> list[Broker]:
@@ -180,14 +187,20 @@ class View:
         return written == inputs
 
     @cached_property
-    def workload(self) -> Mapping[str, Any] | None:
-        """The live StatefulSet, if it is the cluster's own."""
-        return self.observed.owned("StatefulSet", naming.workload(self.cluster.name), self.cluster.uid)
+    def workloads(self) -> Sequence[Mapping[str, Any] | None]:
+        """The live StatefulSet of each zone, if it is the cluster's own."""
+        return own_workloads(self.cluster, self.observed)
 
     @property
-    def template_hash(self) -> str | None:
-        """What a pod that is made now would be made from."""
-        return _template_annotations(self.workload).get(naming.HASH_ANNOTATION)
+    def workload(self) -> Mapping[str, Any] | None:
+        """That of the first zone, by which the cluster is known."""
+        return self.workloads[0]
+
+    def template_hash(self, node_id: int) -> str | None:
+        """What a pod that is made now for this broker would be made from."""
+        zone = zone_of(node_id)
+        live = self.workloads[zone] if zone < len(self.workloads) else None
+        return _template_annotations(live).get(naming.HASH_ANNOTATION)
 
     @property
     def pinned(self) -> bool:
@@ -207,7 +220,7 @@ class View:
         newest = replace(self.cluster, deployed_image=None)
         child = next(item for item in children(newest, self.layout) if item.kind == "StatefulSet")
         manifest = child.render(self.layout)
-        if _template_annotations(manifest).get(naming.HASH_ANNOTATION) == self.template_hash:
+        if _template_annotations(manifest).get(naming.HASH_ANNOTATION) == self.template_hash(0):
             return False
         assert child.inputs is not None, "a StatefulSet shapes pods"
         if self._as_wished(self.workload, config.digest(child.inputs(self.layout))):
@@ -250,12 +263,15 @@ def _annotations(live: Mapping[str, Any] | None) -> Mapping[str, str]:
 
 
 def _own_pods(cluster: Cluster, observed: Observed) -> Sequence[Pod]:
-    """Pods that the cluster's own StatefulSet controls: two labels make no broker of a stranger."""
-    live = observed.owned("StatefulSet", naming.workload(cluster.name), cluster.uid)
-    if live is None:
-        return ()
-    uid = live["metadata"]["uid"]
-    return [pod for pod in observed.pods if pod.owner_uid == uid and _ordinal(pod.name) >= 0]
+    """Pods that the cluster's own StatefulSets control: two labels make no broker of a stranger."""
+    uids = {live["metadata"]["uid"] for live in own_workloads(cluster, observed) if live is not None}
+    return [pod for pod in observed.pods if pod.owner_uid in uids and _ordinal(pod.name) >= 0]
+
+
+def own_workloads(cluster: Cluster, observed: Observed) -> list[Mapping[str, Any] | None]:
+    """The live StatefulSet of each zone, None where there is none of the cluster's own."""
+    names = [naming.workload(cluster.name, zone) for zone in range(len(cluster.wanted_by_zone()))]
+    return [observed.owned("StatefulSet", name, cluster.uid) for name in names]
 
 
 def _ordinal(pod: str) -> int:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from confluent_kafka import KafkaException
+
 from tests.e2e.environment import Missing, Skipped, StepFailed, from_environ
 from tests.e2e.plan import STAGES
-from tests.e2e.stories.serving import install_the_operator
+from tests.e2e.stories.serving import apply_to_ready, install_the_operator
 from tests.e2e.story import Figure, Lane, Stage, Story, factor
 from tests.e2e.world import World
 
@@ -46,7 +48,7 @@ class Runner:
                 outcome, detail = _judged(figure, stretch, load)
         except Skipped as reason:
             outcome, detail = "skipped", str(reason)
-        except (StepFailed, AssertionError, KeyError) as error:
+        except (StepFailed, AssertionError, KeyError, TimeoutError, KafkaException) as error:
             outcome, detail = "failed", f"{type(error).__name__}: {error}"
         with self._lock:
             self.counts[outcome] += 1
@@ -68,8 +70,9 @@ def _chosen(names: Sequence[str], *, short: bool) -> list[Stage]:
             continue
         lanes = [[story for story in lane if not names or story.__name__ in names] for lane in stage.lanes]
         found.append(Stage([lane for lane in lanes if lane]))
-    if names and "install_the_operator" not in names:
-        found.insert(0, Stage([[install_the_operator]]))
+    first = [story for story in (install_the_operator, apply_to_ready) if names and story.__name__ not in names]
+    if first:  # the others need the bucket and its Secret
+        found.insert(0, Stage([first]))
     return [stage for stage in found if stage.lanes]
 
 

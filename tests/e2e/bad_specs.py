@@ -138,6 +138,13 @@ BAD_SPECS: Final[list[tuple[Spec, str, str]]] = [
         "annotations must be named",
     ),
     ({"templates": {}}, "spec.templates", "unknown field"),
+    ({"topology": {}}, "spec.topology.zones", "Required"),
+    ({"topology": {"zones": []}}, "spec.topology.zones", "at least 1"),
+    ({"topology": {"zones": ["a", "b", "a"]}}, "spec.topology.zones", "must be unique"),
+    ({"topology": {"zones": ["a b"]}}, "spec.topology.zones[0]", "should match"),
+    ({"topology": {"zones": [""]}}, "spec.topology.zones[0]", "at least 1"),
+    ({"topology": {"zones": list("abcdefghij")}}, "spec.topology.zones", "at most 9"),
+    ({"topology": {"zones": ["a"], "key": "not a label"}}, "spec.topology.key", "should match"),
 ]
 
 BAD_CHANGES: Final[list[tuple[Spec, str, str]]] = [
@@ -146,6 +153,15 @@ BAD_CHANGES: Final[list[tuple[Spec, str, str]]] = [
     ({"storage": {"endpoint": "http://other.example"}}, "spec.storage.endpoint", "make a new resource"),
 ]
 """Changes of a cluster that has an id."""
+
+ZONED: Final[Spec] = {"replicas": 0, "paused": True, "topology": {"zones": ["a", "b"]}}
+BAD_ZONED_CHANGES: Final[list[tuple[Spec, str, str]]] = [
+    ({**ZONED, "topology": topology}, "spec.topology", "may be added at the end")
+    for topology in (None, {"zones": ["a"]}, {"zones": ["b", "a"]}, {"zones": ["c", "a", "b"]},
+                     {"zones": ["a", "b"], "key": "rack"})
+]  # fmt: skip
+"""Changes of a cluster over zones."""
+GOOD_ZONED_CHANGES: Final[list[Spec]] = [{**ZONED, "topology": {"zones": ["a", "b", "c"]}}]
 
 UNPROVOKED: Final = frozenset({"wal.type cannot change: make a new resource"})
 """Messages of rules that no spec can break yet: there is one type."""
@@ -166,6 +182,7 @@ GOOD_SPECS: Final[list[Spec]] = [
         allowFrom=[{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}],
     ),
     {"replicas": 0},
+    {"topology": {"zones": ["eu-central-1a", "B_2"], "key": "example.org/rack"}},
     {"networkPolicy": {"enabled": False}},
     {
         "autoscaling": {

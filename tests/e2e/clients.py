@@ -51,6 +51,9 @@ class SteadyProducer:
     def __init__(self, bootstrap: str, topic: str, *, rate: float = 100.0) -> None:
         self.acked: dict[str, float] = {}
         self.failed: list[str] = []
+        self.last_acked: dict[int, float] = {}
+        """By partition."""
+        self._silences: list[tuple[float, float]] = []
         self._topic, self._rate = topic, rate
         self._stop = threading.Event()
         self._producer = Producer({
@@ -79,7 +82,10 @@ class SteadyProducer:
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         value = message.value().decode()
         if error is None:
-            self.acked[value] = time.monotonic()
+            now, partition = time.monotonic(), message.partition()
+            self.acked[value] = now
+            self._silences.append((now, now - self.last_acked.get(partition, now)))
+            self.last_acked[partition] = now
         else:
             self.failed.append(value)
 
@@ -87,6 +93,10 @@ class SteadyProducer:
         """The longest time without an acknowledgement after `since`."""
         times = [since, *sorted(moment for moment in self.acked.values() if moment > since)]
         return max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=0.0)
+
+    def longest_silence_of_a_partition_s(self, since: float) -> float:
+        """The longest time that one partition went without an acknowledgement, of those that ended after `since`."""
+        return max((silence for ended, silence in list(self._silences) if ended > since), default=0.0)
 
 
 def read_all(bootstrap: str, topic: str) -> list[str]:

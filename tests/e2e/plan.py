@@ -6,7 +6,19 @@ The short run leaves out what takes long and shows a variant of what is shown an
 
 from typing import Final
 
-from tests.e2e.stories import brokers, cluster, deletion, listeners, nodes, operator, scaling, serving, specs, store
+from tests.e2e.stories import (
+    brokers,
+    cluster,
+    cluster_faults,
+    deletion,
+    listeners,
+    nodes,
+    operator,
+    scaling,
+    serving,
+    specs,
+    store,
+)
 from tests.e2e.story import Stage
 
 STAGES: Final = (
@@ -34,6 +46,12 @@ STAGES: Final = (
                 cluster.bad_image_stops_at_the_first_broker,
                 cluster.drained_node_of_three_costs_no_failed_send,
                 cluster.three_brokers_at_zero_come_back,
+                cluster_faults.image_roll_costs_no_failed_send,
+                cluster_faults.frozen_node_of_three_costs_no_service,
+                cluster_faults.cut_node_of_three_is_taken_over,
+                cluster_faults.lost_zone_leaves_the_others_serving,
+                cluster_faults.two_clusters_scale_side_by_side,
+                cluster_faults.autoscaler_adds_a_broker_under_load_and_takes_it_back,
             ]
         ],
         short=False,

@@ -46,7 +46,9 @@ class World:
     def __init__(self) -> None:
         self.objects: dict[ObjectKey, dict[str, Any]] = {}
         self.pods: dict[str, Pod] = {}
-        self.nodes = {name: Node(name=name, ready=True) for name in ("node1", "node2", "node3")}
+        self.nodes = {
+            name: Node(name=name, ready=True, labels={"disk": "fast"}) for name in ("node1", "node2", "node3")
+        }
         self.readyz: Readyz = SERVING
         """What brokers that start say."""
         self.refuses: dict[ObjectKey, tuple[int, str]] = {}
@@ -192,22 +194,9 @@ class World:
 
     def settle(self, cluster: Cluster) -> None:
         """The StatefulSet controller makes missing pods; brokers start; what is being deleted and empty goes."""
-        key = ("StatefulSet", naming.workload(cluster.name))
-        live = self.objects.get(key)
-        if live is None:
-            return
-        if "deletionTimestamp" in live["metadata"]:
-            if not self.pods:
-                del self.objects[key]
-            return
-        for node_id in range(live["spec"]["replicas"]):
-            name = naming.pod(cluster.name, node_id)
-            if name not in self.pods:
-                self._uids += 1
-                self.pods[name] = self.a_pod(name, live)
-        for name in list(self.pods):
-            if int(name.rpartition("-")[2]) >= live["spec"]["replicas"]:
-                del self.pods[name]
+        for kind, name in list(self.objects):
+            if kind == "StatefulSet" and naming.is_workload(cluster.name, name):
+                self._settle_workload(name)
         serving = {
             int(name.rpartition("-")[2])
             for name, pod in self.pods.items()
@@ -215,11 +204,27 @@ class World:
         }
         self.registered = {node_id: node_id not in serving for node_id in {*self.registered, *serving}}
 
+    def _settle_workload(self, workload_name: str) -> None:
+        live = self.objects["StatefulSet", workload_name]
+        own = {name for name, pod in self.pods.items() if pod.owner_uid == live["metadata"]["uid"]}
+        if "deletionTimestamp" in live["metadata"]:
+            if not own:
+                del self.objects["StatefulSet", workload_name]
+            return
+        start = live["spec"].get("ordinals", {}).get("start", 0)
+        wanted = {f"{workload_name}-{start + place}" for place in range(live["spec"]["replicas"])}
+        for name in sorted(wanted - set(self.pods), key=lambda name: int(name.rpartition("-")[2])):
+            self._uids += 1
+            self.pods[name] = self.a_pod(name, live)
+        for name in own - wanted:
+            del self.pods[name]
+
     def a_pod(self, name: str, live: Mapping[str, Any]) -> Pod:
         """A pod as this StatefulSet makes it, on the first node that takes one."""
         template = live["spec"]["template"]
         annotations = template["metadata"]["annotations"]
-        node = next((node.name for node in self.nodes.values() if node.ready and node.schedulable), None)
+        wanted = template["spec"].get("nodeSelector", {})
+        node = next((node.name for node in self.nodes.values() if _takes(node, wanted)), None)
         images = {container["name"]: container["image"] for container in template["spec"]["containers"]}
         runs = node is not None and images[workload.CONTAINER] not in self.unavailable_images
         return Pod(
@@ -256,6 +261,10 @@ class World:
 
     def change_pod(self, name: str, **fields: Any) -> None:
         self.pods[name] = dataclasses.replace(self.pods[name], **fields)
+
+
+def _takes(node: Node, wanted: Mapping[str, str]) -> bool:
+    return node.ready and node.schedulable and wanted.items() <= node.labels.items()
 
 
 def without_zeros(value: Any) -> Any:

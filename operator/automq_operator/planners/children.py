@@ -51,8 +51,8 @@ def waiting_ports(view: View) -> list[str]:
     for listener in view.cluster.spec.listeners:
         if listener.type != "NodePort":
             continue
-        name, ids = view.cluster.name, range(view.layout.replicas)
-        services = [naming.broker_service(name, listener.name, node_id) for node_id in ids]
+        name = view.cluster.name
+        services = [naming.broker_service(name, listener.name, node_id) for node_id in view.layout.ids]
         services.append(naming.outside_service(name, listener.name))
         if any(_awaits_port(view, service, listener.name) for service in services):
             found.append(listener.name)
@@ -74,7 +74,7 @@ def waiting_addresses(view: View) -> list[str]:
     for listener in view.cluster.spec.listeners:
         if listener.type != "LoadBalancer":
             continue
-        names = [naming.broker_service(view.cluster.name, listener.name, id) for id in range(view.layout.replicas)]
+        names = [naming.broker_service(view.cluster.name, listener.name, id) for id in view.layout.ids]
         for name in [naming.outside_service(view.cluster.name, listener.name), *names]:
             live = view.observed.owned("Service", name, view.cluster.uid)
             if live is not None and network.ingress_address(live) is None:

@@ -16,7 +16,7 @@ from automq_operator.plan import Action, Apply, DeleteObject, DeletePod, Deletio
 from automq_operator.planners.lost import is_lost
 from automq_operator.reasons import Reason
 from automq_operator.resources import erase
-from automq_operator.view import View
+from automq_operator.view import View, own_workloads
 from automq_operator.wording import data_left_behind, erased, erasing, named
 
 UNHEARD_OF_S: Final = 60.0
@@ -48,18 +48,22 @@ def plan(
     cluster: Cluster, observed: Observed, body: Mapping[str, Any], *, limits: Limits, permits: Permits
 ) -> DeletionPlan:
     """Policy Delete: brokers first, then the prefix."""
-    name = naming.workload(cluster.name)
-    live = observed.owned("StatefulSet", name, cluster.uid)
-    if live is not None and "deletionTimestamp" not in live["metadata"]:
-        # In the foreground: it stays until its pods are gone, so that they can be told by its uid.
-        action = DeleteObject(kind="StatefulSet", name=name, uid=live["metadata"]["uid"], foreground=True)
-        return DeletionPlan(actions=[action], finding=Finding(reason=Reason.STOPPING, about=[name]))
-    if live is not None or observed.pods:
-        view = View(cluster, observed, limits=limits, permits=permits, replicas=cluster.spec.replicas)
+    live = [found["metadata"] for found in own_workloads(cluster, observed) if found is not None]
+    names = [metadata["name"] for metadata in live]
+    # In the foreground: each stays until its pods are gone, so that they can be told by its uid.
+    actions = [
+        DeleteObject(kind="StatefulSet", name=metadata["name"], uid=metadata["uid"], foreground=True)
+        for metadata in live
+        if "deletionTimestamp" not in metadata
+    ]
+    if actions:
+        return DeletionPlan(actions=actions, finding=Finding(reason=Reason.STOPPING, about=names))
+    if live or observed.pods:
+        view = View(cluster, observed, limits=limits, permits=permits, kept=cluster.wanted_by_zone())
         lost = [broker.pod for broker in view.brokers if broker.pod is not None and is_lost(broker, limits)]
         return DeletionPlan(
             actions=[DeletePod(name=pod.name, uid=pod.uid, force=True) for pod in lost],
-            finding=Finding(reason=Reason.STOPPING, about=[pod.name for pod in observed.pods] or [name]),
+            finding=Finding(reason=Reason.STOPPING, about=[pod.name for pod in observed.pods] or names),
         )
     return _erase(cluster, observed, body)
 

@@ -22,8 +22,7 @@ EMPTYING: Final = ("Serving", "Recovering", "Draining")
 
 def victims(view: View) -> list[Broker]:
     """Brokers beyond what is wanted. Where none is to stay there is nobody to take anything: all just end."""
-    wanted = view.cluster.spec.replicas
-    return [broker for broker in view.brokers if broker.id >= wanted] if wanted else []
+    return [broker for broker in view.brokers if broker.id not in view.wanted_ids] if view.wanted_ids else []
 
 
 def leaving(view: View, restarting: int | None = None) -> frozenset[int]:
@@ -81,7 +80,7 @@ def _actions(view: View, broker: Broker, out: bool) -> list[Action]:
         return []
     found: list[Action] = []
     # Autoscalers stop counting it before it has less to do, and count it again only when it has its share again.
-    counted_out = broker.id >= view.cluster.spec.replicas or broker.id in view.cluster.drain
+    counted_out = broker.id not in view.wanted_ids or broker.id in view.cluster.drain
     if pod.labelled_draining != counted_out and (counted_out or not broker.draining):
         found.append(LabelPod(name=pod.name, uid=pod.uid, draining=counted_out))
     if pod.readyz is None or pod.address is None or broker.draining == out:
@@ -97,7 +96,7 @@ def _forgotten(view: View, through: Sequence[tuple[str, int]]) -> list[Action]:
     """Brokers that the cluster still knows and whose pods are gone for good."""
     if view.observed.registered is None or not view.cluster.spec.replicas or not through:
         return []
-    there = {broker.id for broker in view.brokers if broker.pod is not None} | set(range(view.layout.replicas))
+    there = {broker.id for broker in view.brokers if broker.pod is not None} | set(view.layout.ids)
     return [
         Unregister(name=naming.pod(view.cluster.name, node_id), broker=node_id, through=tuple(through))
         for node_id, fenced in sorted(view.observed.registered.items())

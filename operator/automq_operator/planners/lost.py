@@ -12,6 +12,7 @@ from automq_operator.observed import Node, Taint
 from automq_operator.plan import DeletePod, Disruption, Finding, Limits, Proposal
 from automq_operator.reasons import Reason
 from automq_operator.view import Broker, View
+from automq_operator.zones import zone_of
 
 
 def plan(view: View) -> Proposal:
@@ -59,7 +60,7 @@ def has_target(view: View, broker: Broker) -> bool:
     """A Ready, schedulable node other than its own that its pod may be placed on, as far as can be seen from here."""
     pod_spec = view.cluster.spec.template.pod.spec
     selector, tolerations = pod_spec.get("nodeSelector"), pod_spec.get("tolerations")
-    selector = selector if isinstance(selector, dict) else {}
+    selector = view.cluster.node_selector(zone_of(broker.id)) | (selector if isinstance(selector, dict) else {})
     tolerations = [item for item in tolerations if isinstance(item, dict)] if isinstance(tolerations, list) else []
     return any(
         node is not None

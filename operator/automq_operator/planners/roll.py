@@ -5,6 +5,9 @@ back. Broken ones come first. No probe of the operator's own is a reason: a brok
 upgrade changed what it must be restarted for, or because it says that its store refuses it and `adopt` has changed.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from automq_operator.plan import DeletePod, Disruption, Finding, Proposal
 from automq_operator.reasons import Reason
 from automq_operator.view import SERVING, Broker, View
@@ -32,9 +35,10 @@ def _restart(broker: Broker) -> Disruption:
 
 def _is_outdated(broker: Broker, view: View) -> bool:
     pod = broker.pod
-    if pod is None or pod.deleting or view.template_hash is None:
+    newest = view.template_hash(broker.id)
+    if pod is None or pod.deleting or newest is None:
         return False
-    if pod.restart_hash != view.template_hash:
+    if pod.restart_hash != newest:
         return True
     if _advertises_other_addresses(broker, view):
         return True
@@ -71,8 +75,11 @@ def _advertises_other_addresses(broker: Broker, view: View) -> bool:
 
 def _workload_up_to_date(view: View) -> bool:
     """What shapes pods is as it should be, or is held, and its controller has seen it."""
-    live = view.workload
-    if live is None or any(item.child.shapes_pods and item.differs and not item.held for item in view.rendered):
+    if any(item.child.shapes_pods and item.differs and not item.held for item in view.rendered):
         return False
+    return all(live is not None and _seen_by_its_controller(live) for live in view.workloads)
+
+
+def _seen_by_its_controller(live: Mapping[str, Any]) -> bool:
     seen: int = (live.get("status") or {}).get("observedGeneration", 0)
     return bool(seen >= live["metadata"].get("generation", 0))

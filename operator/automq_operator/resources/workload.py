@@ -11,6 +11,7 @@ from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.resources import config
 from automq_operator.resources.meta import RESTRICTED_CONTAINER, RESTRICTED_POD, manifest, merge, pull_secrets
+from automq_operator.zones import ZONE_IDS
 
 CONTAINER: Final = "broker"
 SHUTDOWN_KEY: Final = "automq.shutdown.timeout.ms"
@@ -21,25 +22,33 @@ GRACE_MARGIN_S: Final = 10
 PRE_STOP_S: Final = 1
 # A start reads the metadata and recovers logs, on a busy node: an end of the wait ends the process.
 STARTUP_S: Final = 300
-SPREAD_KEYS: Final = ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+HOST_KEY: Final = "kubernetes.io/hostname"
+SPREAD_KEYS: Final = ("topology.kubernetes.io/zone", HOST_KEY)
 
 NodePorts = Mapping[tuple[str, int], int]
 """(listener name, broker) -> port of the nodes, as the broker's Service was given."""
 
 
-def stateful_set(cluster: Cluster, *, replicas: int) -> dict[str, Any]:
-    """The workload. `replicas` is the plan's word, not the spec's."""
-    labels = naming.broker_labels(cluster.name)
+def stateful_set(cluster: Cluster, *, replicas: int, zone: int = 0) -> dict[str, Any]:
+    """The workload of a zone, by its index. `replicas` is the plan's word, not the spec's."""
+    labels = naming.broker_labels(cluster.name) | _zone_label(zone)
     spec = {
         "replicas": replicas,
         "serviceName": naming.headless_service(cluster.name),
         "podManagementPolicy": "Parallel",
         "updateStrategy": {"type": "OnDelete"},
         "revisionHistoryLimit": 2,
+        # Ordinals are node ids.
+        **({"ordinals": {"start": zone * ZONE_IDS}} if zone else {}),
         "selector": {"matchLabels": labels},
-        "template": pod_template(cluster),
+        "template": pod_template(cluster, zone),
     }
-    return manifest(cluster, "apps/v1", "StatefulSet", naming.workload(cluster.name), spec=spec)
+    return manifest(cluster, "apps/v1", "StatefulSet", naming.workload(cluster.name, zone), spec=spec)
+
+
+def _zone_label(zone: int) -> dict[str, str]:
+    """The first zone has none: a cluster may have been made before its zones were named."""
+    return {naming.ZONE_LABEL: str(zone)} if zone else {}
 
 
 def disruption_budget(cluster: Cluster) -> dict[str, Any]:
@@ -48,10 +57,10 @@ def disruption_budget(cluster: Cluster) -> dict[str, Any]:
     return manifest(cluster, "policy/v1", "PodDisruptionBudget", naming.disruption_budget(cluster.name), spec=spec)
 
 
-def pod_template(cluster: Cluster) -> dict[str, Any]:
-    """The pod, with the user's overrides merged in, and the hashes that tell an outdated one."""
+def pod_template(cluster: Cluster, zone: int = 0) -> dict[str, Any]:
+    """The pod of a zone, with the user's overrides merged in, and the hashes that tell an outdated one."""
     override = cluster.spec.template.pod
-    spec = merge(_pod_spec(cluster), override.spec)
+    spec = merge(_pod_spec(cluster, zone), override.spec)
     asked = {"restart": cluster.restart} if cluster.restart else {}
     restart_hash = config.digest(
         {"spec": spec, "settings": config.settings(cluster), "metadata": _plain(override.metadata), **asked}
@@ -70,6 +79,7 @@ def pod_template(cluster: Cluster) -> dict[str, Any]:
         **override.metadata.labels,
         **naming.common_labels(cluster.name),
         **naming.broker_labels(cluster.name),
+        **_zone_label(zone),
     }
     return {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
 
@@ -78,17 +88,30 @@ def _plain(metadata: api.PodMetadata) -> dict[str, dict[str, str]]:
     return {"labels": metadata.labels, "annotations": metadata.annotations}
 
 
-def _pod_spec(cluster: Cluster) -> dict[str, Any]:
+def _pod_spec(cluster: Cluster, zone: int) -> dict[str, Any]:
     return {
         **pull_secrets(cluster),
+        **_placement(cluster, zone),
         "serviceAccountName": naming.service_account(cluster.name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _grace_s(cluster),
         "securityContext": RESTRICTED_POD,
-        "topologySpreadConstraints": [_spread(cluster, key) for key in SPREAD_KEYS],
-        "containers": [_container(cluster)],
+        "containers": [_container(cluster, zone)],
         "volumes": _volumes(cluster),
+    }
+
+
+def _placement(cluster: Cluster, zone: int) -> dict[str, Any]:
+    """Where its pods may be: on nodes of its zone, if there are zones, and there, or everywhere, apart."""
+    if not cluster.zones:
+        return {"topologySpreadConstraints": [_spread(cluster, key) for key in SPREAD_KEYS]}
+    selector = {"matchLabels": naming.broker_labels(cluster.name)}
+    apart = {"weight": 100, "podAffinityTerm": {"topologyKey": HOST_KEY, "labelSelector": selector}}
+    return {
+        "nodeSelector": cluster.node_selector(zone),
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [apart]}},
+        "topologySpreadConstraints": [_spread(cluster, HOST_KEY)],
     }
 
 
@@ -105,14 +128,14 @@ def _grace_s(cluster: Cluster) -> int:
     return -(-stop_ms // 1000) + GRACE_MARGIN_S
 
 
-def _container(cluster: Cluster) -> dict[str, Any]:
+def _container(cluster: Cluster, zone: int) -> dict[str, Any]:
     http = {"port": "http", "scheme": "HTTP"}
     return {
         "name": CONTAINER,
         "image": cluster.image,
         "imagePullPolicy": "IfNotPresent",
         "args": ["broker", "--config", f"{config.CONFIG_FOLDER}/{_config_file(cluster)}"],
-        "env": _environment(cluster),
+        "env": _environment(cluster, zone),
         # The internal port is not named here: its name could be that of a listener.
         "ports": [{"name": "http", "containerPort": naming.HTTP_PORT, "protocol": "TCP"}]
         + [
@@ -139,7 +162,7 @@ def _container(cluster: Cluster) -> dict[str, Any]:
     }
 
 
-def _environment(cluster: Cluster) -> list[dict[str, Any]]:
+def _environment(cluster: Cluster, zone: int) -> list[dict[str, Any]]:
     """Downward values first: later ones refer to them as $(NAME)."""
     found = [
         _downward("POD_NAME", "metadata.name"),
@@ -149,6 +172,8 @@ def _environment(cluster: Cluster) -> list[dict[str, Any]]:
         # Not the pod's name: for a while after a restart DNS gives the address that it had before.
         {"name": "AUTOMQ_INTERNAL_ADVERTISED_LISTENER", "value": f"[$(POD_IP)]:{naming.INTERNAL_PORT}"},
     ]
+    if cluster.zones:
+        found.append({"name": "KAFKA_BROKER_RACK", "value": cluster.zones[zone]})
     if not differ(cluster):
         found.append({"name": "KAFKA_ADVERTISED_LISTENERS", "value": ",".join(_advertised(cluster))})
     return found

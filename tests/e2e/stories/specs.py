@@ -12,6 +12,12 @@ def bad_specs_are_refused_with_field_and_remedy(world: World) -> None:
         _must_be_refused(world.manifest("bad", spec=spec), field, word)
     for spec, field, word in bad_specs.BAD_CHANGES:
         _must_be_refused(world.manifest("demo", spec=spec, listeners=True), field, word)
+    world.apply("over-zones", spec=bad_specs.ZONED)
+    for spec, field, word in bad_specs.BAD_ZONED_CHANGES:
+        _must_be_refused(world.manifest("over-zones", spec=spec), field, word)
+    for spec in bad_specs.GOOD_ZONED_CHANGES:
+        accepted(world.manifest("over-zones", spec=spec))
+    world.delete("over-zones")
 
 
 def odd_specs_are_accepted(world: World) -> None:

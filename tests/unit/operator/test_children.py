@@ -13,7 +13,7 @@ from automq_operator.children import Layout, children
 from automq_operator.resources import config
 from tests.support.kubernetes_double import a_cluster
 
-LAYOUT = Layout(replicas=1, node_ports={"outside": 30123})
+LAYOUT = Layout(kept=(1,), node_ports={"outside": 30123})
 MORE: dict[str, Any] = {
     "listeners": [
         {"name": "internal", "port": 9092},

@@ -47,7 +47,8 @@ def test_only_the_bucket_is_required() -> None:
 
 
 def test_op2_every_rule_has_a_case_that_is_tried_on_a_real_api_server() -> None:
-    words = {word for _, _, word in (*bad_specs.BAD_SPECS, *bad_specs.BAD_CHANGES)} | {"metadata.name"}
+    cases = (*bad_specs.BAD_SPECS, *bad_specs.BAD_CHANGES, *bad_specs.BAD_ZONED_CHANGES)
+    words = {word for _, _, word in cases} | {"metadata.name"}
     for rules in CLUSTER.rules.values():
         for _, message, _ in rules:
             assert message in bad_specs.UNPROVOKED or any(word in message for word in words), message

@@ -18,7 +18,7 @@ LISTENERS: list[dict[str, Any]] = [
 ]
 
 
-LAYOUT = Layout(replicas=1, node_ports={"outside": 30123}, broker_ports={("outside", 0): 30124})
+LAYOUT = Layout(kept=(1,), node_ports={"outside": 30123}, broker_ports={("outside", 0): 30124})
 
 
 def check(name: str, *manifests: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ def test_each_broker_advertises_its_own_port_of_the_nodes() -> None:
         (container,) = workload.pod_template(cluster)["spec"]["containers"]
         assert container["args"][-1] == "/etc/automq/config/$(POD_NAME).properties"
         ports = {("outside", 0): 30123, ("outside", 1): 30456}
-        own = own_settings(cluster, Layout(replicas=2, node_ports={"outside": 30001}, broker_ports=ports))
+        own = own_settings(cluster, Layout(kept=(2,), node_ports={"outside": 30001}, broker_ports=ports))
         return own[node_id]["advertised.listeners"].split(",")[1]
 
     assert advertised(0) == "outside://[${env:HOST_IP}]:30123"
@@ -105,7 +105,7 @@ def test_each_broker_advertises_its_own_port_of_the_nodes() -> None:
 
 def test_a_broker_whose_port_is_not_known_does_without_the_listener() -> None:
     cluster = a_cluster(listeners=[INTERNAL, {"name": "outside", "port": 9094, "type": "NodePort"}])
-    layout = Layout(replicas=2, node_ports={"outside": 30001}, broker_ports={("outside", 0): 30123})
+    layout = Layout(kept=(2,), node_ports={"outside": 30001}, broker_ports={("outside", 0): 30123})
     found = own_settings(cluster, layout)
     assert "outside" in found[0]["listeners"]
     assert "outside" not in found[1]["listeners"]

@@ -84,7 +84,7 @@ def test_it_is_about_the_brokers_of_this_cluster_and_about_nothing_that_they_beg
 
 
 def test_it_is_there_unless_it_is_not_wanted() -> None:
-    layout = Layout(replicas=1, node_ports={})
+    layout = Layout(kept=(1,), node_ports={})
     assert "NetworkPolicy" in {child.kind for child in children(a_cluster(), layout)}
     off = a_cluster(networkPolicy={"enabled": False})
     assert "NetworkPolicy" not in {child.kind for child in children(off, layout)}
