@@ -55,6 +55,13 @@ CLUSTER: Final = Resource(
 
 _IMMUTABLE: Final = "cannot change: make a new resource"
 TOPIC_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
+    (): [
+        (
+            "has(self.spec.topicName) || self.metadata.name.size() <= 249",
+            "a topic's name has 249 characters at most: give it as spec.topicName",
+            ".metadata.name",
+        ),
+    ],
     ("spec",): [
         ("self.cluster == oldSelf.cluster", f"cluster {_IMMUTABLE}", ".cluster"),
         (
@@ -66,6 +73,11 @@ TOPIC_RULES: Final[Mapping[tuple[str, ...], Sequence[Rule]]] = {
         (
             "!has(self.topicName) || !self.topicName.startsWith('__')",
             "topicName may not begin with two underscores: those are Kafka's own",
+            ".topicName",
+        ),
+        (
+            "!has(self.topicName) || !(self.topicName in ['.', '..'])",
+            "topicName may not be '.' or '..': Kafka refuses them",
             ".topicName",
         ),
     ],

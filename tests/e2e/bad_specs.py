@@ -210,3 +210,34 @@ GOOD_SPECS: Final[list[Spec]] = [
     _metadata("serviceAccount", annotations={"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/x"}),
 ]
 """Odd, and accepted."""
+
+TOPIC: Final[Spec] = {"cluster": "nobody", "topicName": "Orders_1.eu"}
+BAD_TOPICS: Final[list[tuple[str, Spec, str, str]]] = [
+    ("t", {}, "spec.cluster", "Required"),
+    ("t", {"cluster": "Not A Name"}, "spec.cluster", "should match"),
+    ("t", {"cluster": "demo", "topicName": ""}, "spec.topicName", "at least 1"),
+    ("t", {"cluster": "demo", "topicName": "a b"}, "spec.topicName", "should match"),
+    ("t", {"cluster": "demo", "topicName": "t" * 250}, "spec.topicName", "may not be more than 249"),
+    ("t", {"cluster": "demo", "topicName": "__consumer_offsets"}, "spec.topicName", "two underscores"),
+    ("t", {"cluster": "demo", "topicName": "."}, "spec.topicName", "may not be '.' or '..'"),
+    ("t", {"cluster": "demo", "topicName": ".."}, "spec.topicName", "may not be '.' or '..'"),
+    ("t" * 250, {"cluster": "demo"}, "metadata.name", "249 characters at most"),
+    ("t", {"cluster": "demo", "partitions": 0}, "spec.partitions", "greater than or equal to 1"),
+    ("t", {"cluster": "demo", "partitions": 100_001}, "spec.partitions", "less than or equal to 100000"),
+    ("t", {"cluster": "demo", "partitions": "3"}, "spec.partitions", "integer"),
+    ("t", {"cluster": "demo", "configs": {"Retention.MS": "1"}}, "spec.configs", "Kafka's names"),
+    ("t", {"cluster": "demo", "configs": {"retention.ms": 1}}, "spec.configs.retention.ms", "string"),
+    ("t", {"cluster": "demo", "deletionPolicy": "Keep"}, "spec.deletionPolicy", "Retain"),
+    ("t", {"cluster": "demo", "replicas": 3}, "spec.replicas", "unknown field"),
+]
+"""Name, spec, and what the answer names."""
+BAD_TOPIC_CHANGES: Final[list[tuple[Spec, str, str]]] = [
+    ({**TOPIC, "cluster": "other"}, "spec.cluster", "make a new resource"),
+    ({**TOPIC, "topicName": "other"}, "spec.topicName", "make a new resource"),
+    ({**TOPIC, "topicName": None}, "spec.topicName", "make a new resource"),
+]
+GOOD_TOPICS: Final[list[tuple[str, Spec]]] = [
+    ("t" * 250, {"cluster": "demo", "topicName": "short"}),
+    ("with.dots", {"cluster": "demo", "partitions": 100_000, "configs": {"cleanup.policy": "compact,delete"}}),
+    ("t", {"cluster": "demo", "topicName": "...", "deletionPolicy": "Delete"}),
+]

@@ -18,6 +18,7 @@ from tests.e2e.stories import (
     serving,
     specs,
     store,
+    topics,
 )
 from tests.e2e.story import Stage
 
@@ -67,6 +68,8 @@ STAGES: Final = (
                 operator.people_who_view_read_and_people_who_edit_write,
                 specs.bad_specs_are_refused_with_field_and_remedy,
                 specs.odd_specs_are_accepted,
+                topics.topic_is_made_grown_and_removed,
+                topics.bad_topics_are_refused_with_field_and_remedy,
                 specs.refused_child_is_named_and_heals,
                 specs.out_of_memory_is_named_and_heals,
             ],

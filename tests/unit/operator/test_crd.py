@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from automq_operator import api
-from automq_operator.catalogue import CLUSTER
+from automq_operator.catalogue import CLUSTER, TOPIC
 from automq_operator.crd import custom_resource_definition
 from automq_operator.generate import crd_files
 from tests.e2e import bad_specs
@@ -52,6 +52,13 @@ def test_op2_every_rule_has_a_case_that_is_tried_on_a_real_api_server() -> None:
     for rules in CLUSTER.rules.values():
         for _, message, _ in rules:
             assert message in bad_specs.UNPROVOKED or any(word in message for word in words), message
+
+
+def test_every_rule_of_topics_has_a_case_that_is_tried_on_a_real_api_server() -> None:
+    words = {case[-1] for case in (*bad_specs.BAD_TOPICS, *bad_specs.BAD_TOPIC_CHANGES)}
+    for rules in TOPIC.rules.values():
+        for _, message, _ in rules:
+            assert any(word in message for word in words), message
 
 
 def test_op2_name_of_a_resource_that_is_there_is_not_judged() -> None:
