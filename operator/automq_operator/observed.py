@@ -71,6 +71,8 @@ class Pod:
     """Seconds since the operator first saw this pod."""
     draining_s: float = 0.0
     """Seconds since the operator first heard that it is being emptied; 0 when it is not."""
+    fenced_s: float = 0.0
+    """Seconds since the operator first heard that it is fenced; 0 when it is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

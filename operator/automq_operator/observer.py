@@ -16,6 +16,7 @@ from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache
 from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal
 from automq_operator.resources import workload
+from automq_operator.view import FENCED
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ class Observer:
             silent_s=self._ages.age_s(("silent", uid), now, holds=asked and readyz is None),
             seen_s=self._ages.age_s(("seen", uid), now),
             draining_s=self._ages.age_s(("draining", uid), now, holds=readyz is not None and readyz.draining),
+            fenced_s=self._ages.age_s(("fenced", uid), now, holds=readyz is not None and readyz.state == FENCED),
         )
 
     async def readyz(self, address: str) -> Readyz | None:
@@ -140,7 +142,7 @@ class Observer:
 
     def forget_pods(self, alive: set[str]) -> None:
         """Keep no age of pods and nodes that are gone."""
-        kept: set[Any] = {(word, uid) for word in ("silent", "seen", "draining") for uid in alive}
+        kept: set[Any] = {(word, uid) for word in ("silent", "seen", "draining", "fenced") for uid in alive}
         self._ages.forget_all_but(kept | {("node", node.name) for node in self._cache.nodes()})
 
 

@@ -215,6 +215,8 @@ class Limits:
     """A Ready pod whose broker has not answered the operator for so long is reported."""
     drain_s: float = 60.0
     """A restart waits so long for its broker to be emptied."""
+    fenced_s: float = 5.0
+    """A broker that its cluster has given up is restarted after so long."""
     joined_s: float = 60.0
     """A broker that was just made has so long to get its share before scaling counts as settled without it."""
     address_s: float = 30.0

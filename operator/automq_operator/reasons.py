@@ -140,7 +140,10 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
         Reason.INVALID_SETTINGS,
     ): "The broker refuses its settings; the message names key and remedy. Correct spec.config.",
     (READY, Reason.ADDRESS_IN_USE): "A port is taken inside the pod. Check extra containers in spec.template.",
-    (READY, Reason.FENCED): "A newer process of the same broker has taken over. The old pod ends by itself.",
+    (
+        READY,
+        Reason.FENCED,
+    ): "Another process has taken over, or the cluster gave the broker up; the operator restarts it.",
     (READY, Reason.STORE): "The store keeps the broker from serving: see StorageReady.",
     (STORAGE, Reason.AVAILABLE): "The store answers. Nothing to do.",
     (STORAGE, Reason.UNKNOWN): "No broker has said anything about the store yet.",
@@ -179,6 +182,7 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (PROGRESSING, Reason.SETTLED): "Everything is as the spec says.",
     (PROGRESSING, Reason.DEPLOYING): "Objects are being made. Wait.",
     (PROGRESSING, Reason.ROLLING): "A broker is replaced because configuration or image changed. Wait.",
+    (PROGRESSING, Reason.FENCED): "A broker that the cluster gave up while it was cut off is restarted. Wait.",
     (PROGRESSING, Reason.REPLACING): "The pod of a lost node is replaced. Wait.",
     (PROGRESSING, Reason.STARTING): "Pods are missing; the StatefulSet makes them. Wait.",
     (

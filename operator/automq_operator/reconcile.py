@@ -12,7 +12,7 @@ from automq_operator.budgets import allowed
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Observed
 from automq_operator.plan import BROKER, Action, Limits, Note, Permits, Plan, Proposal, key_of, may_try
-from automq_operator.planners import children, drain, lost, roll, scale
+from automq_operator.planners import children, drain, fenced, lost, roll, scale
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.scaling import autoscaling_verdicts
 from automq_operator.settling import scaling_verdict
@@ -46,7 +46,7 @@ def reconcile(
     before = View(cluster, observed, limits=limits, permits=permits, kept=live)
     kept = scale.kept(wanted=cluster.wanted_by_zone(), live=live, drained=drain.drained(before))
     view = View(cluster, observed, limits=limits, permits=permits, kept=kept)
-    proposals = [planner(view) for planner in (children.plan, lost.plan, scale.plan, roll.plan)]
+    proposals = [planner(view) for planner in (children.plan, lost.plan, scale.plan, fenced.plan, roll.plan)]
     paused = cluster.paused
     chosen = allowed(view, [disruption for proposal in proposals for disruption in proposal.disruptions])
     voluntary = chosen is not None and chosen.voluntary and drain.is_worth_it(view, chosen.broker)

@@ -130,7 +130,8 @@ def _why_not_serving(view: View) -> tuple[Reason, str]:
 
 PROGRESS_ORDER: Final = (
     Reason.REFUSED, Reason.NAME_CONFLICT, Reason.REPLACING, Reason.MOST_NODES_NOT_READY, Reason.NO_NODE_LEFT,
-    Reason.WAITING_FOR_NODE_PORT, Reason.DEPLOYING, Reason.STARTING, Reason.ROLLING, Reason.SCALING_IN,
+    Reason.WAITING_FOR_NODE_PORT, Reason.DEPLOYING, Reason.STARTING, Reason.FENCED, Reason.ROLLING,
+    Reason.SCALING_IN,
     Reason.STOPPING, Reason.DRAINING,
     Reason.UPGRADE_PENDING, Reason.WAITING_FOR_LOAD_BALANCER,
 )  # fmt: skip

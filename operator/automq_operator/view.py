@@ -18,6 +18,7 @@ from automq_operator.zones import ids, zone_of
 
 SERVING: Final = "Serving"
 WAITING: Final = "Waiting"
+FENCED: Final = "Fenced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ _FINDINGS: Final[Mapping[Reason, Callable[[Finding], str]]] = {
         f"the node of {_names(it.about)} is not ready, and neither are most nodes: nothing is replaced"
     ),
     Reason.NO_NODE_LEFT: lambda it: f"the node of {_names(it.about)} is lost, and no other Ready node can take it",
+    Reason.FENCED: lambda it: f"restarting {_names(it.about)}, which the cluster gave up",
     Reason.ROLLING: lambda it: f"{_names(it.about)} out of date",
     Reason.SCALING_IN: lambda it: f"{_names(it.about)} not wanted any more",
     Reason.DRAINING: lambda it: f"emptying {_names(it.about)}, as automq.io/drain asks",
@@ -89,6 +90,9 @@ def action_note(action: Action) -> Note | None:
     if action.why is Reason.REPLACING:
         text = f"pod {action.name} is on node {action.node}, which is lost; its successor fences it in the store"
         return Note(reason="ReplacingBroker", message=text, warning=True, about=action.uid)
+    if action.why is Reason.FENCED:
+        text = f"restarting {action.name}: the cluster gave it up while it could not be reached, and it is fenced"
+        return Note(reason="RestartingFencedBroker", message=text, warning=True, about=action.uid)
     text = f"restarting {action.name}: its configuration or image changed"
     return Note(reason="RollingBroker", message=text, about=action.uid)
 

@@ -108,9 +108,9 @@ class World:
         silent_s = self._age(f"silent {pod.uid}", asked and readyz is None)
         seen_s = self._age(f"seen {pod.uid}", True)
         draining_s = self._age(f"draining {pod.uid}", readyz is not None and readyz.draining)
-        return dataclasses.replace(
-            pod, asked=asked, readyz=readyz, silent_s=silent_s, seen_s=seen_s, draining_s=draining_s
-        )
+        fenced_s = self._age(f"fenced {pod.uid}", readyz is not None and readyz.state == "Fenced")
+        ages = {"silent_s": silent_s, "seen_s": seen_s, "draining_s": draining_s, "fenced_s": fenced_s}
+        return dataclasses.replace(pod, asked=asked, readyz=readyz, **ages)
 
     def _occupied(self, pod: Pod) -> Readyz | None:
         """Its word, with what it leads: a broker that is told to give everything away has done so a moment later."""

@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import pytest
+import yaml
 
 from automq_operator import api
 from automq_operator.catalogue import CLUSTER, TOPIC
@@ -44,6 +45,16 @@ def test_only_the_bucket_is_required() -> None:
     assert schema["required"] == ["storage"]
     assert schema["properties"]["storage"]["required"] == ["bucket"]
     assert api.parse_spec({"storage": {"bucket": "abc"}}).replicas == 1
+
+
+def test_a_cluster_with_all_that_it_needs_takes_twenty_lines_at_most() -> None:
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0]
+    assert len(example.splitlines()) <= 20
+    spec = api.parse_spec(yaml.safe_load(example)["spec"])
+    assert spec.topology is not None
+    assert spec.autoscaling is not None
+    assert len(spec.listeners) == 2
 
 
 def test_op2_every_rule_has_a_case_that_is_tried_on_a_real_api_server() -> None:

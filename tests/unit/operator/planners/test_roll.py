@@ -130,7 +130,7 @@ def test_a_broker_that_waits_for_its_store_is_restarted_for_adopt_only() -> None
     assert world.deleted_pods == ["demo-broker-0"], "once, however often it is refused again"
 
 
-@pytest.mark.parametrize("state", ["Starting", "Recovering", "Draining", "Damaged", "Fenced"])
+@pytest.mark.parametrize("state", ["Starting", "Recovering", "Draining", "Damaged"])
 def test_no_state_of_a_broker_is_a_reason_to_restart_it(state: str) -> None:
     cluster, world = ready()
     world.change_pod("demo-broker-0", readyz=Readyz(state=state), ready=False)
