@@ -74,7 +74,11 @@ class SteadyProducer:
     def _run(self) -> None:
         number = 0
         while not self._stop.is_set():
-            self._producer.produce(self._topic, f"steady:{number}", on_delivery=self._on_delivery)
+            try:
+                self._producer.produce(self._topic, f"steady:{number}", on_delivery=self._on_delivery)
+            except BufferError:  # the queue is full: the same record again once there is room
+                self._producer.poll(0.1)
+                continue
             number += 1
             self._producer.poll(1 / self._rate)
         self._producer.flush(180)

@@ -84,7 +84,7 @@ def autoscaler_adds_a_broker_under_load_and_takes_it_back(world: World) -> Figur
     world.wait_ready(SCALED, 120)
     bootstrap = world.outside(SCALED)
     clients.create_topic(bootstrap, "load", PARTITIONS)
-    with clients.SteadyProducer(bootstrap, "load", rate=20_000) as producer:
+    with clients.SteadyProducer(bootstrap, "load", rate=3000) as producer:
         wait_for("the autoscaler adds a broker", lambda: world.spec(SCALED)["replicas"] == 2, 240)
         began = time.monotonic()
         settled(world, SCALED, timeout_s=180)
