@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import aiobotocore.session
 import aiohttp
 import botocore.exceptions
+import botocore.handlers
 import botocore.loaders
 import botocore.utils
 import obstore.exceptions
@@ -214,6 +215,9 @@ class S3Clients:
             )
         )
         client.meta.events.register("before-sign.s3.DeleteObjects", _check_by_md5)
+        # A small body goes out with its head. To ask first whether it is wanted costs a PUT a journey, and leaves an
+        # error that nobody takes where the connection ends before the head is written.
+        client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
         return client
 
     def _bulk_endpoint(self, endpoint: str) -> str:

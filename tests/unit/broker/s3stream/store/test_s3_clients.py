@@ -1,5 +1,7 @@
 """The two S3 clients: the same bucket by the same name, region and credentials."""
 
+import asyncio
+
 import pytest
 
 from automq.runtime.workers import InlineWorkers
@@ -104,3 +106,26 @@ async def test_clients_can_be_closed_twice_and_used_again(source: Source) -> Non
 
     assert await clients.exact() is not first
     await clients.close()
+
+
+async def test_a_small_put_does_not_ask_first_whether_its_body_is_wanted(source: Source) -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        assert await reader.readexactly(4) == b"body"
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        place = S3Place(bucket="b", endpoint=f"http://127.0.0.1:{port}", region="r", path_style=None)
+        clients = S3Clients(place, source, make_workers=InlineWorkers)
+        try:
+            async with asyncio.timeout(30):
+                await (await clients.exact()).put_object(Bucket="b", Key="k", Body=b"body")
+        finally:
+            await clients.close()
+
+    (head,) = heads
+    assert b"expect:" not in head.lower()
