@@ -70,7 +70,8 @@ def workload(cluster: str, zone: int = 0) -> str:
 
 def is_workload(cluster: str, name: str) -> bool:
     """Whether a StatefulSet of this name is one of the cluster's."""
-    return name == workload(cluster) or name.removeprefix(f"{workload(cluster)}-").isdecimal()
+    first, _, zone = name.rpartition("-")
+    return name == workload(cluster) or (first == workload(cluster) and zone.isdecimal())
 
 
 def pod(cluster: str, node_id: int) -> str:

@@ -4,14 +4,16 @@ import dataclasses
 
 import pytest
 
-from automq_operator import zones
+from automq_operator import naming, zones
 from automq_operator.api import REPLICAS_MAX
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Node
+from automq_operator.plan import DeleteObject, Permits
+from automq_operator.planners import deletion
 from automq_operator.planners.scale import kept
 from automq_operator.resources import workload
 from tests.support.kubernetes_double import World, a_cluster
-from tests.support.planner import changed, converge, decide, deletions, one_pass, reasons
+from tests.support.planner import LIMITS, changed, converge, decide, deletions, one_pass, reasons
 
 KEY = "topology.kubernetes.io/zone"
 ZONES = ["a", "b", "c"]
@@ -165,3 +167,29 @@ def test_a_rolled_image_goes_through_all_zones_one_broker_at_a_time() -> None:
         assert len(world.deleted_pods) - before <= 1
     assert sorted(world.deleted_pods) == ["demo-broker-0", "demo-broker-1-1000", "demo-broker-2-2000"]
     assert reasons(cluster)["Progressing"] == ("False", "Settled")
+
+
+def test_deletion_ends_the_workload_of_every_zone_before_anything_is_erased() -> None:
+    world = a_world()
+    cluster = converge(over_zones(3, storage={"deletionPolicy": "Delete"}), world)
+    body = {"metadata": {"name": "demo", "namespace": "team", "uid": cluster.uid}, "spec": {}}
+    plan = deletion.plan(cluster, world.observed(), body, limits=LIMITS, permits=Permits())
+    assert [(action.name, action.foreground) for action in plan.actions if isinstance(action, DeleteObject)] == [
+        ("demo-broker", True), ("demo-broker-1", True), ("demo-broker-2", True),
+    ]  # fmt: skip
+    for action in plan.actions:
+        world.carry_out(action)
+    del world.objects["StatefulSet", "demo-broker"]
+    plan = deletion.plan(cluster, world.observed(), body, limits=LIMITS, permits=Permits())
+    assert (plan.actions, plan.done) == ([], False), "two of them still end"
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("demo-broker", True), ("demo-broker-1", True), ("demo-broker-12", True), ("demo-broker-", False),
+        ("demo-broker-x", False), ("demo-broker-1-2", False), ("1", False), ("demo", False), ("other-broker-1", False),
+    ],
+)  # fmt: skip
+def test_whose_workload_a_name_is(name: str, own: bool) -> None:
+    assert naming.is_workload("demo", name) is own
