@@ -8,6 +8,7 @@ Every method returns, or raises a refusal, once the image here includes what the
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from automq.callbacks import ignore
 from automq.controller import requests
 from automq.controller.compaction_check import CompactionRequest, CompactionResult
 from automq.controller.damage import Damage
@@ -49,7 +50,7 @@ class ControllerClient:
     """
 
     def __init__(
-        self, link: ControllerLink, metadata: MetadataPublisher, *, on_behind: Callable[[], None] = lambda: None
+        self, link: ControllerLink, metadata: MetadataPublisher, *, on_behind: Callable[[], None] = ignore
     ) -> None:
         self._link = link
         self._metadata = metadata

@@ -15,6 +15,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
+from automq.callbacks import ignore
 from automq.metadata.change import MetadataChange
 from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.clock import Clock
@@ -51,7 +52,7 @@ class Contact:
         self._clock = clock
         self._pending: list[tuple[int, float]] = []
         """Record number and moment of proofs that the image is behind."""
-        self._unsubscribe: Callable[[], None] = _nothing
+        self._unsubscribe: Callable[[], None] = ignore
         self._waiting: dict[Callable[[], None], None] = {}
         self._to_wake: deque[Callable[[], None]] = deque()
         """Waited, and are called in the next turns."""
@@ -101,7 +102,7 @@ class Contact:
         self._to_wake.clear()
         self._pending.clear()
         self._unsubscribe()
-        self._unsubscribe = _nothing
+        self._unsubscribe = ignore
 
     def _on_change(self, change: MetadataChange) -> None:
         shown = [began for number, began in self._pending if number <= change.new.record_number]
@@ -110,7 +111,7 @@ class Contact:
         self._pending = [each for each in self._pending if each[0] > change.new.record_number]
         if not self._pending:
             self._unsubscribe()
-            self._unsubscribe = _nothing
+            self._unsubscribe = ignore
         self._extend(max(shown))
 
     def _extend(self, began: float) -> None:
@@ -141,7 +142,3 @@ class Contact:
                     self._to_wake.popleft()()
         finally:
             self._wake_soon()
-
-
-def _nothing() -> None:
-    """Nothing is subscribed to."""

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from automq.callbacks import ignore
 from automq.controller.link import ControllerLink
 from automq.controller.membership import HEARTBEAT_S
 from automq.controller.model import BrokerLoad, HeartbeatAnswer
@@ -45,7 +46,7 @@ class Heartbeats:
         on_fenced: Callable[[BrokerFenced], None],
         clock: Clock,
         on_proof: Callable[[float, int], None] = lambda _began, _record_number: None,
-        on_silence: Callable[[], None] = lambda: None,
+        on_silence: Callable[[], None] = ignore,
     ) -> None:
         """`on_proof` is told of answers that show this incarnation unfenced: see `Contact.prove`."""
         self._link = link

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
+from automq.callbacks import ignore
 from automq.controller.brokers import unregister_broker, why_pinned
 from automq.controller.failover import (
     Around,
@@ -87,7 +88,7 @@ class Membership:
         self._unreached: Sequence[Unreached] = ()
         self._looking: asyncio.Task[None] | None = None
         self._acting: asyncio.Task[None] | None = None
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._unsubscribe: Callable[[], None] = ignore
         self._is_closed = False
 
     def start(self) -> None:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from automq.callbacks import ignore
 from automq.controller import moves
 from automq.controller.balancer_views import view_of
 from automq.controller.balancing import Balancing, is_paused
@@ -35,7 +36,7 @@ class Mover:
 
     def __init__(self, *, call: Call, call_in_turns: CallInTurns, publisher: MetadataPublisher, tasks: Tasks) -> None:
         self._call, self._call_in_turns, self._publisher, self._tasks = call, call_in_turns, publisher, tasks
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._unsubscribe: Callable[[], None] = ignore
         self._draining: asyncio.Task[Any] | None = None
         self._balancing: asyncio.Task[Any] | None = None
         self._balance: Balancing | None = None

@@ -125,9 +125,10 @@ def _found(image: MetadataImage, name: str, index: int) -> tuple[TopicImage, Par
     topic = image.topic(name)
     if topic is None:
         raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {name}.")
-    if not 0 <= index < len(topic.partitions):
+    part = topic.partition(index)
+    if part is None:
         raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find partition {name}:{index}.")
-    return topic, topic.partitions[index]
+    return topic, part
 
 
 def _cancel(plan: _Plan, image: MetadataImage, part: PartitionImage) -> None:
@@ -237,9 +238,10 @@ def _electable(image: MetadataImage, name: str, index: int) -> PartitionImage:
     topic = image.topic(name)
     if topic is None:
         raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such topic as {name}")
-    if not 0 <= index < len(topic.partitions):
+    part = topic.partition(index)
+    if part is None:
         raise ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such partition as {name}-{index}")
-    return topic.partitions[index]
+    return part
 
 
 def _elect(plan: _Plan, image: MetadataImage, part: PartitionImage) -> None:

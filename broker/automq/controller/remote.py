@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from automq.callbacks import ignore
 from automq.controller import wire
 from automq.controller.framing import FramedConnection
 from automq.controller.link import Answer, Leader
@@ -131,7 +132,7 @@ class RemoteLink:
         entropy: Entropy,
         tasks: Tasks,
         settings: LinkSettings | None = None,
-        on_lost: Callable[[], None] = lambda: None,
+        on_lost: Callable[[], None] = ignore,
     ) -> None:
         """`on_lost` is called when a connection to the controller has ended by itself."""
         self._on_connection_lost = on_lost

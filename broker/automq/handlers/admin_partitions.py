@@ -228,7 +228,7 @@ def _ongoing(
 
 def _partition(image: MetadataImage, name: str, index: int) -> PartitionImage | None:
     topic = image.topic(name)
-    return topic.partitions[index] if topic is not None and 0 <= index < len(topic.partitions) else None
+    return None if topic is None else topic.partition(index)
 
 
 HANDLERS: Final[Mapping[type[Message], Handler]] = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from automq.metadata.image import MetadataImage, PartitionImage, TopicImage
+from automq.metadata.image import MetadataImage, TopicImage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +18,9 @@ class Leader:
 
 def leader_of(image: MetadataImage, topic: TopicImage | None, index: int, listener_name: str) -> Leader | None:
     """The leader as the metadata have it; None for a partition that is not there."""
-    if topic is None or not 0 <= index < len(topic.partitions):
+    partition = None if topic is None else topic.partition(index)
+    if partition is None:
         return None
-    partition: PartitionImage = topic.partitions[index]
     broker = image.broker(partition.leader)
     endpoints = () if broker is None else broker.endpoints
     endpoint = next((point for point in endpoints if point.listener_name == listener_name), None)

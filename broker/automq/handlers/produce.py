@@ -43,7 +43,7 @@ from automq.protocol.produce_codec import (
     TopicResults,
     parse_produce_request,
 )
-from automq.runtime.budget import ByteBudget
+from automq.runtime.budget import ByteCount
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.turns import Pace
@@ -98,7 +98,7 @@ class ProduceHandler:
         clock: Clock,
         contents: ContentWorker,
         tasks: Tasks,
-        receive: ByteBudget,
+        receive: ByteCount,
         on_error: Callable[[int], None] = lambda _code: None,
     ) -> None:
         """`receive` is told of copies of what was received, `on_error` of every code that is answered."""

@@ -84,9 +84,9 @@ class Zones:
             return None
         image = self._metadata.image
         topic = image.topic_by_id(target.topic_id) if fetch.is_by_id else image.topic(target.topic)
-        if topic is None or not 0 <= target.index < len(topic.partitions):
+        part = None if topic is None else topic.partition(target.index)
+        if topic is None or part is None:
             return None
-        part = topic.partitions[target.index]
         leader = image.broker(part.leader)
         if part.leader == self._node or leader is None or leader.rack == zone:
             return None

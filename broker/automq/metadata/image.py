@@ -143,6 +143,10 @@ class TopicImage:
     replication_factor: int
     partitions: tuple[PartitionImage, ...] = ()
 
+    def partition(self, index: int) -> PartitionImage | None:
+        """The partition of that number, as a client may send any; None when the topic has none."""
+        return self.partitions[index] if 0 <= index < len(self.partitions) else None
+
 
 class MoveImage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A stream on its way from one incarnation to another; its owner is still the first."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from automq.callbacks import ignore
 from automq.ids import ClusterId, ControllerEpoch, NodeId
 from automq.metadata.sealed import seal, unseal
 from automq.runtime.clock import Clock
@@ -75,7 +76,7 @@ class Lease:
         clock: Clock,
         interval_s: float,
         record_number: Callable[[], int],
-        on_renewal: Callable[[], None] = lambda: None,
+        on_renewal: Callable[[], None] = ignore,
         trusted_time: Callable[[], TrustedTime | None] = lambda: None,
     ) -> None:
         self._store = store
@@ -170,7 +171,7 @@ class LeaseWatch:
         self._seen, self._looked = seen, True
 
     async def wait_unchanged(
-        self, span_s: float, *, interval_s: float = 1.0, on_read: Callable[[], None] = lambda: None
+        self, span_s: float, *, interval_s: float = 1.0, on_read: Callable[[], None] = ignore
     ) -> None:
         """Return once successful reads over `span_s` showed the same lease; `on_read` is called after each."""
         while self.unchanged_s < span_s:

@@ -9,6 +9,7 @@ A client whose session is gone is told so and starts over; a session is never re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from automq.callbacks import ignore
 from automq.ids import TopicId
 from automq.protocol.errors import ErrorCode
 from automq.protocol.fetch_codec import TOPIC_IDS_SINCE, FetchResult
@@ -24,10 +25,6 @@ IDLE_MS_MIN: Final = 120_000
 
 # Partitions of all sessions together, some 250 bytes each. Beyond it clients send full requests.
 PARTITIONS_MAX: Final = 200_000
-
-
-def _nothing() -> None:
-    """It was not looked for yet, or not found."""
 
 
 class FetchTarget:
@@ -51,7 +48,7 @@ class FetchTarget:
         self.topic = topic
         self.topic_id = topic_id
         self.index = asked.partition
-        self.partition_ref: Callable[[], Any] = _nothing
+        self.partition_ref: Callable[[], Any] = ignore
         """The handler's: gives the Partition that this was found to be last, which may be closed by now, or None. It is
         a weak reference: a session that nobody uses any more does not keep what was deleted."""
         self.known_topic = ""

@@ -14,6 +14,7 @@ from typing import Final
 
 from immutables import Map
 
+from automq.callbacks import ignore
 from automq.ids import NodeId, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.configs import NO_DEFAULTS, effective_topic_config
@@ -137,7 +138,7 @@ class PartitionManager:
             tasks=tasks,
             metrics=metrics,
         )
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._unsubscribe: Callable[[], None] = ignore
         gauge = metrics.gauge("automq_open_partitions", "Partitions that this broker owns and serves")
         gauge.set_function(lambda: self.open_count)
         self._ranges_metric = metrics.gauge(
@@ -220,9 +221,9 @@ class PartitionManager:
     def _refusal(self, topic: TopicImage | None, index: int, unknown: ErrorCode) -> ApiError:
         if topic is None:
             return ApiError(unknown)
-        if not 0 <= index < len(topic.partitions):
+        part = topic.partition(index)
+        if part is None:
             return ApiError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        part = topic.partitions[index]
         unopened = self._unopened.get((part.stream, part.leader_epoch))
         if unopened is not None:
             return ApiError(ErrorCode.KAFKA_STORAGE_ERROR, unopened[1].reason)
@@ -231,9 +232,9 @@ class PartitionManager:
 
     def arrival(self, topic: TopicImage, index: int) -> Parking | None:
         """Where to wait, for a moment, for a partition that is about to be opened here; None when it is not."""
-        if not 0 <= index < len(topic.partitions):
+        part = topic.partition(index)
+        if part is None:
             return None
-        part = topic.partitions[index]
         key = (part.stream, part.leader_epoch)
         return self._arrivals.at(topic, index, is_opening=key in self._wanted and key not in self._unopened)
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Final
 
+from automq.callbacks import ignore
 from automq.core.record_walk import Data
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
 from automq.partition.appended import Appended
@@ -36,10 +37,6 @@ from automq.replicated.sharded_entries import ShardedEntries
 from automq.runtime.clock import Clock
 from automq.s3stream.model import CheckpointPiece, DataMissing, StoreDamaged
 from automq.s3stream.stream import ReadResult, StagedBatch, Stream
-
-
-def _ignore(partition: "Partition") -> None:
-    """Nobody wants to know."""
 
 
 class Partition(BarredPartition):
@@ -79,9 +76,9 @@ class Partition(BarredPartition):
         self.topic_id, self.rules = topic_id, rules
         self.leader_epoch: StreamEpoch = stream.epoch
         self.is_open = True
-        self.on_advance: Callable[[Partition], None] = _ignore
+        self.on_advance: Callable[[Partition], None] = ignore
         """Called when the high watermark moved, and when the partition is closed or lost."""
-        self.on_lost: Callable[[Partition], None] = _ignore
+        self.on_lost: Callable[[Partition], None] = ignore
         """Called once when the stream is not ours any more."""
         self._contents, self._damage = contents, damage
         self._met: dict[str, int] = {}

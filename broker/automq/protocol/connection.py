@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from automq.callbacks import ignore
 from automq.protocol.apis import APIS, Api
 from automq.protocol.codec import MalformedMessage
 from automq.protocol.decoder_source import skip_tags
@@ -166,10 +167,6 @@ class ResponseSlot:
         self.complete(())
 
 
-def _nobody() -> None:
-    """Nobody sends answers any more."""
-
-
 class ResponseQueue:
     """Slots in the order of their requests; answers come out in that order and no other.
 
@@ -255,4 +252,4 @@ class ResponseQueue:
         """The connection is gone: answers that come later are dropped."""
         self.is_closed = True
         self._slots.clear()
-        self._on_ready = _nobody
+        self._on_ready = ignore

@@ -1,29 +1,25 @@
-"""A byte budget: admission in order of arrival, without threads.
+"""Bytes on account: counted where they are held already, admitted in order of arrival elsewhere; without threads.
 
-Two ways to draw on one: to be admitted (`acquire`, `try_acquire`), or to be counted (`charge`) where the bytes are
-there already and whoever holds them makes room by itself (a cache) or is told to (`is_full`).
+`ByteCount` counts (`charge`): whoever holds the bytes makes room by itself (a cache) or is told to (`is_full`).
+`ByteBudget` admits as well (`acquire`, `try_acquire`).
 """
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from automq.callbacks import ignore
 
-class ByteBudget:
-    """At most `limit` bytes are out at once.
 
-    Waiters are served strictly in order. A request larger than the limit is admitted alone, when nothing else is out,
-    so that no caller can wait for ever.
-    """
+class ByteCount:
+    """How many bytes are out, and how many should be at the most."""
 
     def __init__(self, limit: int) -> None:
-        """`limit` may be 0: then one at a time is admitted, and nothing that is counted fits."""
+        """`limit` may be 0: then nothing that is counted fits."""
         assert limit >= 0
         self.limit = limit
         self._used = 0
-        self._waiters: dict[asyncio.Future[None], int] = {}
-        """In order of arrival."""
-        self.on_lent: Callable[[], None] = lambda: None
+        self.on_lent: Callable[[], None] = ignore
         """Called when another account has taken room here: whoever holds bytes that can go evicts them."""
 
     @property
@@ -66,6 +62,25 @@ class ByteBudget:
             yield count
         finally:
             self.release(total)
+
+    def release(self, size: int) -> None:
+        """Give `size` bytes back."""
+        assert 0 <= size <= self._used
+        self._used -= size
+
+
+class ByteBudget(ByteCount):
+    """At most `limit` bytes are out at once.
+
+    Waiters are served strictly in order. A request larger than the limit is admitted alone, when nothing else is out,
+    so that no caller can wait for ever.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """`limit` may be 0: then one at a time is admitted, and nothing that is counted fits."""
+        super().__init__(limit)
+        self._waiters: dict[asyncio.Future[None], int] = {}
+        """In order of arrival."""
 
     def try_acquire(self, size: int) -> bool:
         """Take `size` bytes now, unless that would pass the limit or somebody waits already."""
@@ -138,10 +153,10 @@ class BorrowingBudget(ByteBudget):
         self._lender.release(before - self.excess)
 
 
-class Share(ByteBudget):
-    """A part of another budget, with a limit of its own: what is counted here is counted there."""
+class Share(ByteCount):
+    """A part of another account, with a limit of its own: what is counted here is counted there. It admits nobody."""
 
-    def __init__(self, whole: ByteBudget, limit: int, *, on_release: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, whole: ByteCount, limit: int, *, on_release: Callable[[], None] = ignore) -> None:
         super().__init__(limit)
         self._whole = whole
         self._on_release = on_release
@@ -156,7 +171,3 @@ class Share(ByteBudget):
         super().release(size)
         self._whole.release(size)
         self._on_release()
-
-    def try_acquire(self, size: int) -> bool:
-        """Take `size` bytes now, unless that would pass either limit."""
-        raise NotImplementedError("a share only counts")

@@ -15,6 +15,7 @@ arenas.
 import mmap
 from collections.abc import Callable, Sequence
 
+from automq.callbacks import ignore
 from automq.ids import Offset
 from automq.runtime.budget import ByteBudget
 
@@ -77,7 +78,7 @@ class ArenaPool:
         """Arenas with at least one hold; the others can be had at once."""
         self.allocated = 0
         self.evict: Callable[[], bool] = lambda: False
-        self.on_room: Callable[[], None] = lambda: None
+        self.on_room: Callable[[], None] = ignore
         """Called whenever an arena lost its last hold."""
         self._free: list[Arena] = []
 

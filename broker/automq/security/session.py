@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from automq.callbacks import ignore
 from automq.security.authorizer import Operation, Resource, ResourceType
 
 ANONYMOUS: Final = "User:ANONYMOUS"
@@ -45,10 +46,6 @@ class NoQuotas:
         return 0
 
 
-def _never(throttle_ms: int) -> None:
-    """There is no connection to be muted."""
-
-
 class Session:
     """One connection's client. Not frozen: it says who it is by and by."""
 
@@ -74,7 +71,7 @@ class Session:
         principal: str = ANONYMOUS,
         authorizer: Authorizer | None = None,
         quotas: Quotas | None = None,
-        mute: Callable[[int], None] = _never,
+        mute: Callable[[int], None] = ignore,
     ) -> None:
         """`mute` stops listening to the client for so many milliseconds."""
         self.principal = principal
@@ -96,7 +93,7 @@ class Session:
 
     def close(self) -> None:
         """The connection is gone."""
-        self._mute = _never
+        self._mute = ignore
 
     def allows(self, operation: Operation, resource: Resource) -> bool:
         """Whether the client may do `operation` to `resource`."""

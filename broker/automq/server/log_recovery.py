@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
+from automq.callbacks import ignore
 from automq.controller.brokers import to_recover
 from automq.controller.client import ControllerClient
 from automq.controller.damage import Damage, damage_of
@@ -63,7 +64,7 @@ class LogRecovery:
         self._on_damaged = on_damaged
         self._turns = asyncio.Semaphore(LOGS_AT_ONCE)
         self._running: dict[Log, asyncio.Task[None]] = {}
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._unsubscribe: Callable[[], None] = ignore
         self.recovered_logs = 0
         """Read to their end, by this incarnation."""
 

@@ -3,9 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-
-def _ignore() -> None:
-    pass
+from automq.callbacks import ignore
 
 
 class Muting:
@@ -34,7 +32,7 @@ class Muting:
 
     def close(self) -> None:
         """The connection is gone, and not referred to from here."""
-        self._on_end = _ignore
+        self._on_end = ignore
         if self._timer is not None:
             self._timer.cancel()
 

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, cast
 
+from automq.callbacks import ignore
 from automq.handlers.reader_pins import ReaderPins
 from automq.handlers.record_range import RecordsChanged
 from automq.protocol.connection import Buffer, Part, PulledPart
@@ -218,7 +219,7 @@ class Outbox:
         self._is_waiting = False
         self._room.leave(self)
         self._clear()
-        self._on_progress, self._on_broken = _nobody, _ignore_error
+        self._on_progress, self._on_broken = ignore, ignore
 
     def _set_wide(self, is_wide: bool) -> None:
         """Let the kernel take as much as it likes of an answer, or little."""
@@ -360,14 +361,6 @@ class Outbox:
         self._parts.clear()
         self.unsent_bytes = self._held_bytes = self._pulled = 0
         self._pins.hold(self, 0)
-
-
-def _nobody() -> None:
-    """The connection is gone."""
-
-
-def _ignore_error(_error: Exception) -> None:
-    """The same."""
 
 
 def _piece(buffers: Sequence[Buffer], begin: int, bytes_max: int) -> bytes:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from automq.callbacks import ignore
 from automq.protocol.framing import (
     SHARED_BYTES,
     SHORT_BYTES_MAX,
@@ -204,10 +205,6 @@ class _Mark:
     since: float
 
 
-def _nobody() -> None:
-    """There is no connection any more."""
-
-
 class Hold:
     """What one connection keeps, and whether it may be read. `on_room` is called in a turn of its own."""
 
@@ -256,7 +253,7 @@ class Hold:
 
     def close(self) -> None:
         """The connection is gone: it is not told of anything any more."""
-        self._on_room = _nobody
+        self._on_room = ignore
 
     def grant(self, pool: Pool | LongPool, size: int) -> None:
         """Called by a pool: what it waited for is drawn."""
@@ -363,7 +360,7 @@ class Receiving:
         self.medium = Pool(int(limit * MEDIUM_SHARE) - self.spare_bytes_max, account)
         self.heads = Pool(int(limit * HEADS_SHARE), account)
         self.copies = Share(account, int(limit * COPIES_SHARE), on_release=self._on_copy_released)
-        self.on_room: Callable[[], None] = lambda: None
+        self.on_room: Callable[[], None] = ignore
         """Called when a copy, or what was decoded, was released."""
         self.decoded = Share(account, int(limit * DECODED_SHARE), on_release=self._on_copy_released)
         self.decoded_bytes_max = limit // DECODED_PART

@@ -107,9 +107,10 @@ def check_repair(image: MetadataImage, wanted: Repair, *, by: str, now_ms: int) 
 
 def _loss(image: MetadataImage, cluster_id: ClusterId, lost: LostOffsets) -> Loss:
     topic = image.topic(lost.topic)
-    if topic is None or not 0 <= lost.partition < len(topic.partitions):
+    part = None if topic is None else topic.partition(lost.partition)
+    if part is None:
         raise RepairRefused(f"there is no partition {lost.topic}-{lost.partition}")
-    stream = topic.partitions[lost.partition].stream
+    stream = part.stream
     spans = image.spans(stream, lost.start, lost.end, limit=1)
     key = object_key(cluster_id, spans[0].object_id) if spans else f"{lost.topic}-{lost.partition}"
     return Loss(stream=stream, start=lost.start, end=lost.end, damage=Damage(key=key, reason=REASON))

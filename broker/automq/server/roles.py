@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from automq.callbacks import ignore
 from automq.controller import election
 from automq.controller.election import Event, Step
 from automq.controller.internal_listener import InternalListener
@@ -114,7 +115,7 @@ class Roles:
         self._is_stopping = False
         self._standing_by: asyncio.Task[None] | None = None
 
-    def _make_link(self, on_lost: Callable[[], None] = lambda: None) -> RemoteLink:
+    def _make_link(self, on_lost: Callable[[], None] = ignore) -> RemoteLink:
         """Another connection to whoever is the controller."""
         around = self._around
         return RemoteLink(

@@ -2,11 +2,8 @@
 
 from collections.abc import Callable
 
+from automq.callbacks import ignore
 from automq.s3stream.stream import Storage
-
-
-def _ignore() -> None:
-    pass
 
 
 class RoomWait:
@@ -27,7 +24,7 @@ class RoomWait:
 
     def close(self) -> None:
         """The connection is gone, and not referred to from here."""
-        self._on_room = _ignore
+        self._on_room = ignore
 
     def _end(self) -> None:
         self._is_waiting = False

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
+from automq.callbacks import ignore
 from automq.coordinators.group.group_metrics import GroupMetrics
 from automq.coordinators.group.model import GroupSettings, JoinCommand, shard_of
 from automq.coordinators.group.offsets import COMMITTED_A_PART, parts_of_commit, parts_of_deletion
@@ -117,7 +118,7 @@ class GroupCoordinator:
         self._loading = asyncio.Semaphore(LOADS_INFLIGHT)
         self._creating = asyncio.Lock()
         self._is_closed = False
-        self._unsubscribe: Callable[[], None] = lambda: None
+        self._unsubscribe: Callable[[], None] = ignore
         shards = metrics.gauge("automq_group_shards", "Partitions of __consumer_offsets whose groups are served here")
         shards.set_function(lambda: len(self._active()))
         self.metrics = GroupMetrics(

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, ParamSpec, TypeVar
 
+from automq.callbacks import ignore
 from automq.runtime.workers import Workers
 
 P = ParamSpec("P")
@@ -23,16 +24,12 @@ class _State(enum.Enum):
     ABANDONED = 4
 
 
-def _nothing() -> None:
-    """Nobody waits."""
-
-
 class _Job(Generic[P, T]):
     def __init__(self, function: Callable[P, T]) -> None:
         self._function = function
         self._lock = threading.Lock()
         self._state = _State.QUEUED
-        self._on_over: Callable[[], object] = _nothing
+        self._on_over: Callable[[], object] = ignore
 
     def run(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """In the worker."""

@@ -29,6 +29,7 @@ from aiobotocore.httpsession import AIOHTTPSession
 from botocore.credentials import ReadOnlyCredentials
 from obstore.store import S3Store as BulkClient
 
+from automq.callbacks import ignore
 from automq.runtime.workers import Workers
 from automq.s3stream.ports import StoreCredentialsRejected, StoreError, StoreUnavailable
 from automq.s3stream.store.s3_checksums import Checksum
@@ -131,7 +132,7 @@ class S3Clients:
         self._make_workers = make_workers
         self._ca_file: str | None = None
         self._blocking: tuple[Wire, BodySender, Workers] | None = None
-        self.on_request: OnExactRequest = _nobody
+        self.on_request: OnExactRequest = ignore
         """Hears of each request through aiobotocore, after its end."""
         self._bulk: BulkClient | None = None
         self._bulk_credential: Credential | None = None
@@ -245,10 +246,6 @@ class S3Clients:
             # Given this way, no AWS_SESSION_TOKEN of the environment is mixed with them.
             credential_provider=lambda: _bulk_credential(credential),
         )
-
-
-def _nobody(*request: object) -> None:
-    """Nobody counts."""
 
 
 @functools.cache
