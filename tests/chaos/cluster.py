@@ -74,6 +74,7 @@ class Cluster:
         """With which brokers ended by themselves."""
         self.fenced = 0
         """Brokers that were, while they lived."""
+        self._fenced_now: set[int] = set()
         self.down: set[int] = set()
         """Who is not to be started again now."""
         self._is_over = threading.Event()
@@ -99,18 +100,19 @@ class Cluster:
                 if member.node in self.down or member.is_paused:
                     continue
                 if member.is_running:
-                    self._stop_fenced(member)
+                    self._note_fence(member)
                 else:
                     assert member.process is not None
                     self._note_end(member, member.process.returncode)
                     member.start()
 
-    def _stop_fenced(self, member: Member) -> None:
-        """One that was fenced while it lived serves nobody, and waits to be stopped."""
-        if member.readyz(0.2).get("state") == "Fenced":
+    def _note_fence(self, member: Member) -> None:
+        """One that was fenced while it lived serves nobody for a moment, and begins anew by itself."""
+        is_fenced = member.readyz(0.2).get("state") == "Fenced"
+        if is_fenced and member.node not in self._fenced_now:
             self.say(f"broker {member.node} was fenced")
             self.fenced += 1
-            member.signal(signal.SIGTERM)
+        (self._fenced_now.add if is_fenced else self._fenced_now.discard)(member.node)
 
     def _note_end(self, member: Member, code: int) -> None:
         self.codes[code] += 1

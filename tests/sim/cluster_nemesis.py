@@ -58,7 +58,7 @@ class Supervisors:
                     self.start(node)
 
     def _is_over(self, made: Incarnation) -> bool:
-        return not made.process.alive or made.ended or (is_fenced(made) and not made.process.paused)
+        return not made.process.alive or made.ended
 
     @property
     def running(self) -> list[Incarnation]:

@@ -24,6 +24,7 @@ from automq.metadata.records import BrokerFenced, ObjectsDeleted, ObjectsDestroy
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.objects.format import parse_object_key
+from automq.server.after_fence import MayRejoin
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
 from automq.server.platform import Platform
@@ -217,6 +218,9 @@ class Cluster:
         broker.lifecycle.subscribe(lambda: self._on_state(name, broker.lifecycle.state))
         try:
             await broker.run()
+        except MayRejoin:
+            # Its supervisor starts another one, as the process itself would.
+            made.reason = Reason.FENCED
         except Refused as refused:
             made.reason = refused.reason
             if refused.reason is not Reason.FENCED and refused.reason not in made.expected:

@@ -24,6 +24,7 @@ from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import BrokerFenced, FencedBy, FormatTooNew, StoreDamaged, StreamError
 from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
+from automq.server.after_fence import AfterFence
 from automq.server.components import Components
 from automq.server.journal import Journal
 from automq.server.lifecycle import Event, Lifecycle, Reason, Refused, State
@@ -40,8 +41,6 @@ from automq.server.wiring import endpoints, internal_address, internal_endpoint,
 
 log = logging.getLogger(__name__)
 
-# Three renewals of a lease that is renewed every five seconds.
-SUCCESSOR_IS_GONE_S: Final = 15.0
 # With the time that draining may take (20 s) still within the 30 s that Kubernetes gives a process.
 CLOSE_S: Final = 4.0
 
@@ -185,7 +184,10 @@ class Broker:
         self._end(_Ending.STOP_ASKED)
 
     async def run(self) -> None:
-        """Until told to stop. Raises Refused when the process must end, and whatever a bug raised."""
+        """Until told to stop. Raises Refused when the process must end, and whatever a bug raised.
+
+        Raises MayRejoin when this incarnation is fenced and another `Broker` of this process may take its place.
+        """
         self._ending = asyncio.get_running_loop().create_future()
         if self._stop_asked.is_set():
             self._end(_Ending.STOP_ASKED)
@@ -384,7 +386,7 @@ class Broker:
 
     def _fenced_message(self, successor: LeaseContent | None) -> str:
         assert self._fenced is not None
-        return f"{fenced_message(self._fenced, successor)}; this one serves nobody and waits to be stopped"
+        return f"{fenced_message(self._fenced, successor)}; this one serves nobody"
 
     def _on_damaged(self, error: StoreDamaged) -> None:
         """What acknowledgements rest on is lost or damaged. Synchronous: in this very moment everything falls silent.
@@ -406,32 +408,32 @@ class Broker:
         self._stop_listening()
 
     async def _stay_fenced(self) -> None:
-        """Do nothing until told to stop; raises Refused once the successor is gone.
+        """Do nothing until told to stop, or until it is known what has become of this incarnation: see `after_fence`.
 
-        Ending at once would make two supervisors restart, and so fence, each other's process for ever.
+        Raises MayRejoin where its node has no other, Refused once its successor is gone.
         """
         assert self._fenced is not None
         assert self._components is not None
         assert self._store is not None
         components = self._components
+        known = components.roles.known
         await components.close()
-        watch = LeaseWatch(store=self._store, cluster_id=components.cluster_id, clock=self._platform.clock)
 
-        def name_successor() -> None:
-            content = watch.content
-            if content is not None and content.epoch > components.roles.held_epoch:
+        def name_successor(content: LeaseContent) -> None:
+            if content.epoch > components.roles.held_epoch:
                 self.lifecycle.set_reason(self._fenced_message(content), Reason.FENCED)
 
-        watching = self._tasks.spawn(
-            watch.wait_unchanged(SUCCESSOR_IS_GONE_S, on_read=name_successor), name="watch the successor"
+        after = AfterFence(
+            store=self._store,
+            cluster_id=components.cluster_id,
+            node=self._node,
+            epoch=components.epoch,
+            clock=self._platform.clock,
+            entropy=self._platform.entropy,
+            tasks=self._tasks,
         )
-        stopping = self._tasks.spawn(self._stop_asked.wait(), name="wait to be stopped")
-        await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if not self._stop_asked.is_set():
-            raise Refused(
-                Reason.FENCED,
-                f"{fenced_message(self._fenced)}, and no longer renews its lease; restart this one if it is to go on",
-            )
+        message = fenced_message(self._fenced)
+        await after.wait(message, known=known, stop_asked=self._stop_asked, on_lease=name_successor)
 
     async def _drain(self) -> None:
         """Answer what is in flight, upload the tail, trim; at the latest when the time is up."""

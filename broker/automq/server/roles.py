@@ -135,6 +135,11 @@ class Roles:
         """Who is the controller, as far as is known here."""
         return self.link.leader
 
+    @property
+    def known(self) -> Loaded | None:
+        """What was read of the log last; None where this process wrote it."""
+        return self._known if self._follower is None else self._follower.known
+
     def notify(self) -> None:
         """An answer told of more than `metadata` shows."""
         if self._follower is not None:

@@ -5,16 +5,24 @@ import gc
 import logging
 import signal
 from collections.abc import Callable
+from typing import Final
 
 from automq.runtime.allocator import configure_allocator
+from automq.runtime.backoff import Backoff
 from automq.s3stream.store.uri import load_adapter, parse_store_uri
+from automq.server.after_fence import MayRejoin
 from automq.server.broker import Broker
 from automq.server.last_line import end_at_once, end_refused, write_last_line
-from automq.server.lifecycle import ExitCode, Refused, State
+from automq.server.lifecycle import ExitCode, Reason, Refused, State
 from automq.server.platform import Platform, system_platform
 from automq.server.settings import Settings
 
 log = logging.getLogger(__name__)
+
+# Between the fence of one incarnation and the start of the next; one that served for so long begins anew.
+REJOIN_FIRST_S: Final = 1.0
+REJOIN_MAX_S: Final = 30.0
+SERVED_WELL_S: Final = 60.0
 
 # After start nearly everything alive is there to stay; a full collection of it would stop the loop for tens of
 # milliseconds, and records are never part of cycles.
@@ -44,7 +52,8 @@ def run_process(
     code = ExitCode.STOPPED
     stuck: list[Broker] = []
     try:
-        runner.run(_run(settings, platform or system_platform(), observe, on_stuck=stuck.append))
+        make = system_platform if platform is None else lambda: platform
+        runner.run(_run(settings, make, observe, on_stuck=stuck.append))
     except Refused as refused:
         code = end_refused(refused, path=path, people=people)
     except SystemExit:
@@ -63,31 +72,100 @@ def run_process(
 
 async def _run(
     settings: Settings,
-    platform: Platform,
+    make_platform: Callable[[], Platform],
     observe: Callable[[Broker], None] | None,
     *,
     on_stuck: Callable[[Broker], None],
 ) -> None:
-    broker = Broker(settings, platform)
-    broker.metrics.watch_process()
+    """One broker after the other: each drops everything at its fence, and the next one is another incarnation."""
+    turns = _Turns()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, broker.stop)
-    broker.lifecycle.subscribe(lambda: _freeze_once_started(broker))
+        loop.add_signal_handler(number, turns.stop)
+    backoff: Backoff | None = None
+    while True:
+        platform = make_platform()
+        backoff = backoff or Backoff(entropy=platform.entropy, first_s=REJOIN_FIRST_S, max_s=REJOIN_MAX_S)
+        began = platform.clock.monotonic()
+        why = await _run_one(turns, settings, platform, observe, on_stuck=on_stuck)
+        if why is None:
+            return
+        if platform.clock.monotonic() - began > SERVED_WELL_S:
+            backoff.reset()
+        pause_s = backoff.next_s()
+        log.warning("the broker begins anew", extra={"why": why, "pause_s": round(pause_s, 3)})
+        # What is alive by now was never looked at by the collector.
+        gc.unfreeze()
+        if await turns.is_stopped_within(pause_s):
+            return
+        _freeze_heap()
+
+
+async def _run_one(
+    turns: "_Turns",
+    settings: Settings,
+    platform: Platform,
+    observe: Callable[[Broker], None] | None,
+    *,
+    on_stuck: Callable[[Broker], None],
+) -> str | None:
+    """One broker, to its end; why another one may follow, or None. Raises what `Broker.run` raises."""
+    broker = turns.broker = Broker(settings, platform)
+    broker.metrics.watch_process()
+    broker.lifecycle.subscribe(_FreezeOnce(broker))
     if observe is not None:
         observe(broker)
+    if turns.stop_asked.is_set():
+        broker.stop()
     try:
         await broker.run()
+    except MayRejoin as rejoin:
+        if broker.is_stuck:
+            # What hangs may still write: only the end of the process is the end of that.
+            raise Refused(Reason.FENCED, f"{rejoin}; the store hangs, restart this one if it is to go on") from rejoin
+        return str(rejoin)
     finally:
+        turns.broker = None
         if broker.is_stuck:
             on_stuck(broker)
+    return None
 
 
-def _freeze_once_started(broker: Broker) -> None:
-    """Once, when serving begins: so does what the start has made."""
-    if broker.lifecycle.state is State.SERVING and gc.get_threshold() != GC_THRESHOLDS:
-        _freeze_heap()
-        gc.set_threshold(*GC_THRESHOLDS)
+class _Turns:
+    """Whose turn it is in this process, and whether there are to be more."""
+
+    def __init__(self) -> None:
+        self.broker: Broker | None = None
+        self.stop_asked = asyncio.Event()
+
+    def stop(self) -> None:
+        """The process was told to stop."""
+        self.stop_asked.set()
+        if self.broker is not None:
+            self.broker.stop()
+
+    async def is_stopped_within(self, pause_s: float) -> bool:
+        """Wait so long, or until the process is told to stop."""
+        try:
+            async with asyncio.timeout(pause_s):
+                await self.stop_asked.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class _FreezeOnce:
+    """When serving begins, what the start has made is there to stay; once for each broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._is_done = False
+
+    def __call__(self) -> None:
+        if self._broker.lifecycle.state is State.SERVING and not self._is_done:
+            self._is_done = True
+            _freeze_heap()
+            gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _freeze_heap() -> None:

@@ -9,6 +9,7 @@ from automq.controller.model import TopicSpec
 from automq.metadata.claim import ClaimantAddress
 from automq.metadata.log_format import parse_claim_key
 from automq.s3stream.store.memory import MemoryStore
+from automq.server.after_fence import MayRejoin
 from automq.server.broker import Broker
 from automq.server.lifecycle import Reason, Refused, State
 from automq.server.roles import Roles
@@ -172,6 +173,32 @@ async def test_same_node_id_again_fences_the_former_process(company: Company) ->
     first.stop()
     await running
     assert not first_network.bound
+
+
+async def test_broker_that_was_silent_for_too_long_ends_as_one_that_may_begin_anew(company: Company) -> None:
+    await company.serving(1, 2)
+    await company.create(1, "t", 2)
+    parts = company.brokers[2]._components
+    assert parts is not None
+    assert parts._heartbeats is not None
+    epoch = parts.epoch
+    # Silent, and cut off from what it would learn by asking.
+    parts._heartbeats.cancel()
+    await company.until(lambda: company.brokers[2].lifecycle.state is State.FENCED)
+
+    with pytest.raises(MayRejoin):
+        await asyncio.wait_for(company.running[2], 15)
+
+    # Everything is given back: another one takes its place on the same addresses, in the same process.
+    company.start(2)
+    await company.serving(2)
+    parts = company.brokers[2]._components
+    assert parts is not None
+    assert parts.epoch is not None
+    assert epoch is not None
+    assert parts.epoch > epoch
+    assert company.known(1) == [1, 2]
+    await company.until(lambda: None not in company.leaders(2, "t"))
 
 
 async def test_former_controller_restarts_as_a_follower(company: Company) -> None:
