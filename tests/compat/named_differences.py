@@ -200,9 +200,8 @@ _PATHS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "broker-configs": {
         NO_EFFECT: """
-            23.responses.0.error_code 23.responses.0.error_message 24.responses.0.error_code
-            24.responses.0.error_message 25.responses.0.error_code 25.responses.0.error_message
-            26.responses.0.error_code 26.responses.0.error_message 30.responses.0.error_code
+            25.responses.0.error_code 25.responses.0.error_message 26.responses.0.error_code
+            26.responses.0.error_message 30.responses.0.error_code
             30.responses.0.error_message
         """,
         AT_START: """

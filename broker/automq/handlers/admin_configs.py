@@ -11,6 +11,7 @@ from automq.handlers.config_views import ViewOptions, all_brokers_view, broker_v
 from automq.handlers.context import Handler, RequestContext
 from automq.handlers.deadline import FAILURES, within
 from automq.handlers.errors import error_code_of, error_message_of
+from automq.handlers.read_only_configs import READ_ONLY_CONFIGS
 from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS
 from automq.metadata.group_configs import CLIENT_METRICS_CONFIGS, GROUP_CONFIGS
 from automq.metadata.image import (
@@ -245,17 +246,17 @@ def _logger_problem(key: Resource, names: Sequence[str]) -> dict[Resource, Excep
 def _fixed_keys(
     context: RequestContext, resources: Sequence[AlterConfigsResource | IncrementalAlterConfigsResource]
 ) -> Steps[dict[Resource, Exception]]:
-    """Settings of a broker that only its settings file can change."""
-    settings = context.services.broker_configs.entries.keys() - DYNAMIC_BROKER_CONFIGS.keys()
+    """Settings of a broker that only its settings file can change, and Kafka's that nothing can change here."""
+    entries = context.services.broker_configs.entries
+    settings = (entries.keys() | READ_ONLY_CONFIGS) - DYNAMIC_BROKER_CONFIGS.keys()
     problems: dict[Resource, Exception] = {}
     for resource in resources:
         fixed = [config.name for config in resource.configs if config.name in settings]
         if resource.resource_type == BROKER_RESOURCE and fixed:
-            problems[resource.resource_type, resource.resource_name] = ApiError(
-                ErrorCode.INVALID_REQUEST,
-                f"Cannot update these configs dynamically: [{', '.join(sorted(fixed))}]. They are read when a broker "
-                "starts.",
-            )
+            sentence = f"Cannot update these configs dynamically: [{', '.join(sorted(fixed))}]"
+            if entries.keys() & fixed:
+                sentence += ". They are read when a broker starts."
+            problems[resource.resource_type, resource.resource_name] = ApiError(ErrorCode.INVALID_REQUEST, sentence)
         yield RESOURCE_US + len(resource.configs) // 8
     return problems
 

@@ -12,7 +12,9 @@ from automq.handlers.admin_configs import (
     handle_list_config_resources,
 )
 from automq.handlers.broker_configs import BrokerConfig, BrokerConfigs, ConfigSource
+from automq.handlers.read_only_configs import READ_ONLY_CONFIGS
 from automq.metadata.config_types import ConfigType
+from automq.metadata.configs import DYNAMIC_BROKER_CONFIGS
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages import admin
 from automq.protocol.messages.admin_cluster import ListConfigResourcesRequest
@@ -198,6 +200,34 @@ async def test_setting_that_a_file_holds_cannot_be_altered(world: ControllerWorl
     (result,) = answer.responses
     assert result.error_code == ErrorCode.INVALID_REQUEST
     assert (result.error_message or "").startswith("Cannot update these configs dynamically: [node.id]")
+
+
+@pytest.mark.parametrize("node", ["", "1"])
+@pytest.mark.parametrize(
+    "key", ["log.dirs", "process.roles", "transaction.state.log.min.isr", "offsets.commit.timeout.ms"]
+)
+async def test_key_that_kafka_reads_at_its_start_is_refused_as_kafka_does(
+    world: ControllerWorld, key: str, node: str
+) -> None:
+    before = world.metadata.image
+    changes = [admin.IncrementalAlterableConfig(name=key, config_operation=SET, value="1")]
+    resource = admin.IncrementalAlterConfigsResource(resource_type=BROKER, resource_name=node, configs=changes)
+    request = admin.IncrementalAlterConfigsRequest(resources=[resource])
+    replacing = admin.AlterConfigsResource(
+        resource_type=BROKER, resource_name=node, configs=[admin.AlterableConfig(name=key, value="1")]
+    )
+
+    answers = [
+        *(await handle_incremental_alter_configs(world.context(1), request)).responses,
+        *(await handle_alter_configs(world.context(2), admin.AlterConfigsRequest(resources=[replacing]))).responses,
+    ]
+    assert [answer.error_code for answer in answers] == [ErrorCode.INVALID_REQUEST] * 2
+    assert {answer.error_message for answer in answers} == {f"Cannot update these configs dynamically: [{key}]"}
+    assert world.metadata.image is before
+
+
+def test_what_can_be_altered_is_not_read_only() -> None:
+    assert READ_ONLY_CONFIGS.isdisjoint(DYNAMIC_BROKER_CONFIGS)
 
 
 @pytest.mark.parametrize(
