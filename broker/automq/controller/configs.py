@@ -29,6 +29,9 @@ SUBTRACT: Final = 3
 ALTER_US: Final = 30
 """About how long one resource takes."""
 
+CONFIGS_MAX: Final = 1_000
+"""Of one resource: there are some sixty."""
+
 MESSAGE_BYTES_CONFIGS: Final = ("max.message.bytes", "message.max.bytes")
 
 
@@ -162,6 +165,8 @@ def check_configs(
     invalid_value: ErrorCode = ErrorCode.INVALID_CONFIG,
 ) -> None:
     """Every name is known and every value is one of its. Raises ApiError, with `invalid_value` for a value."""
+    if len(values) > CONFIGS_MAX:
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"{len(values)} configs are named; at most {CONFIGS_MAX} are taken")
     for name in sorted(values):
         value = values[name]
         if value is None:

@@ -1,10 +1,10 @@
 """Handles messages.admin for configs: describe and alter, of topics and brokers."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from automq.controller.configs import CONFIGS_MAX
 from automq.controller.model import ConfigAlteration, ConfigChange
 from automq.controller.topics import check_name
 from automq.handlers.config_views import ViewOptions, all_brokers_view, broker_view, default_view, topic_view
@@ -42,7 +42,7 @@ from automq.protocol.messages.admin_cluster import (
     ListConfigResourcesResponse,
 )
 from automq.protocol.schema import Message
-from automq.runtime.turns import Pace, in_turns, map_in_turns
+from automq.runtime.turns import Pace, free_in_turns, in_turns, map_in_turns
 from automq.steps import Steps
 
 # The requests have no time-out of their own; clients give up after 30 s by default.
@@ -61,6 +61,7 @@ ANSWER_US: Final = 3
 NAME_US: Final = 2
 
 Resource = tuple[int, str]
+AlteredResource = AlterConfigsResource | IncrementalAlterConfigsResource
 
 
 async def handle_describe_configs(context: RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse:
@@ -160,61 +161,72 @@ async def handle_list_config_resources(
 
 async def handle_alter_configs(context: RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse:
     """The old way: what is given replaces everything that was overridden."""
+    pace, asked = Pace(), await _named(request.resources)
+    problems = await in_turns(_problems(context, request.resources, _ALTERED))
     alterations: dict[Resource, ConfigAlteration] = {}
-    pace = Pace()
     for resource in request.resources:
         key = (resource.resource_type, resource.resource_name)
+        await pace.spend(RESOURCE_US + min(len(resource.configs), CONFIGS_MAX) // 2)
+        if len(resource.configs) > CONFIGS_MAX:
+            continue
         replacement = {config.name: config.value for config in resource.configs}
-        alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], replacement=replacement)
-        await pace.spend(RESOURCE_US + len(resource.configs) // 4)
-    asked = [(entry.resource_type, entry.resource_name) for entry in request.resources]
-    problems = await in_turns(_problems(context, asked, _ALTERED))
-    problems |= await in_turns(_fixed_keys(context, request.resources))
-    for resource in request.resources:
-        problem = _keys_problem([config.name for config in resource.configs])
-        if problem is not None:
-            problems[resource.resource_type, resource.resource_name] = problem
-        await pace.spend(RESOURCE_US + len(resource.configs) // 4)
-    return AlterConfigsResponse(responses=await _alter(context, asked, alterations, problems, request.validate_only))
+        if len(replacement) < len(resource.configs):
+            problems[key] = ApiError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
+        if key not in problems:
+            alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], replacement=replacement)
+    responses = await _alter(context, asked, alterations, problems, request.validate_only)
+    return AlterConfigsResponse(responses=responses)
 
 
 async def handle_incremental_alter_configs(
     context: RequestContext, request: IncrementalAlterConfigsRequest
 ) -> IncrementalAlterConfigsResponse:
     """Set, delete, append to and subtract from single keys."""
+    pace, asked = Pace(), await _named(request.resources)
+    problems = await in_turns(_problems(context, request.resources, _LISTED))
     alterations: dict[Resource, ConfigAlteration] = {}
-    pace = Pace()
-    asked = [(entry.resource_type, entry.resource_name) for entry in request.resources]
-    problems = await in_turns(_problems(context, asked, _LISTED))
-    problems |= await in_turns(_fixed_keys(context, request.resources))
     for resource in request.resources:
         key = (resource.resource_type, resource.resource_name)
+        await pace.spend(RESOURCE_US)
         if resource.resource_type == BROKER_LOGGER_RESOURCE and key not in problems:
-            problems |= _logger_problem(key, [config.name for config in resource.configs])
+            problems |= _logger_problem(key, [config.name for config in resource.configs[:1]])
+        if key in problems:
+            continue
         changes: list[ConfigChange] = []
         for config in resource.configs:
             changes.append(ConfigChange(name=config.name, operation=config.config_operation, value=config.value))
             await pace.spend(CONFIG_US)
-        await pace.spend(RESOURCE_US)
         alterations[key] = ConfigAlteration(resource_type=key[0], resource_name=key[1], changes=changes)
-    return IncrementalAlterConfigsResponse(
-        responses=await _alter(context, asked, alterations, problems, request.validate_only)
-    )
+    responses = await _alter(context, asked, alterations, problems, request.validate_only)
+    return IncrementalAlterConfigsResponse(responses=responses)
+
+
+async def _named(resources: Sequence[AlteredResource]) -> list[Resource]:
+    return await map_in_turns(lambda each: (each.resource_type, each.resource_name), resources, part_us=NAME_US)
 
 
 def _problems(
-    context: RequestContext, resources: Sequence[Resource], known: frozenset[int]
+    context: RequestContext, resources: Sequence[AlteredResource], known: frozenset[int]
 ) -> Steps[dict[Resource, Exception]]:
     """What is wrong with a resource by itself; `known` are the kinds that the request may be about."""
     problems: dict[Resource, Exception] = {}
-    for (kind, name), count in Counter(resources).items():
+    seen: dict[Resource, None] = {}
+    settings = _fixed_keys(context)
+    for resource in resources:
+        key = kind, name = resource.resource_type, resource.resource_name
         try:
-            if count > 1:
+            if key in seen:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "Each resource must appear at most once.")
+            seen[key] = None
+            if len(resource.configs) > CONFIGS_MAX:
+                message = f"{len(resource.configs)} configs of one resource are named; at most {CONFIGS_MAX} are taken."
+                raise ApiError(ErrorCode.INVALID_REQUEST, message)
+            if kind == BROKER_RESOURCE:
+                _check_fixed(context, settings, resource)
             _check_altered(context, kind, name, known)
         except ApiError as refused:
-            problems[kind, name] = refused
-        yield RESOURCE_US
+            problems[key] = refused
+        yield RESOURCE_US + min(len(resource.configs), CONFIGS_MAX) // 8
     return problems
 
 
@@ -243,47 +255,49 @@ def _logger_problem(key: Resource, names: Sequence[str]) -> dict[Resource, Excep
     return {key: ApiError(ErrorCode.INVALID_CONFIG, sentence)}
 
 
-def _fixed_keys(
-    context: RequestContext, resources: Sequence[AlterConfigsResource | IncrementalAlterConfigsResource]
-) -> Steps[dict[Resource, Exception]]:
+def _fixed_keys(context: RequestContext) -> frozenset[str]:
     """Settings of a broker that only its settings file can change, and Kafka's that nothing can change here."""
     entries = context.services.broker_configs.entries
-    settings = (entries.keys() | READ_ONLY_CONFIGS) - DYNAMIC_BROKER_CONFIGS.keys()
-    problems: dict[Resource, Exception] = {}
-    for resource in resources:
-        fixed = [config.name for config in resource.configs if config.name in settings]
-        if resource.resource_type == BROKER_RESOURCE and fixed:
-            sentence = f"Cannot update these configs dynamically: [{', '.join(sorted(fixed))}]"
-            if entries.keys() & fixed:
-                sentence += ". They are read when a broker starts."
-            problems[resource.resource_type, resource.resource_name] = ApiError(ErrorCode.INVALID_REQUEST, sentence)
-        yield RESOURCE_US + len(resource.configs) // 8
-    return problems
+    return (READ_ONLY_CONFIGS | entries.keys()) - DYNAMIC_BROKER_CONFIGS.keys()
 
 
-def _keys_problem(names: Sequence[str]) -> ApiError | None:
-    if len(set(names)) < len(names):
-        return ApiError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
-    return None
+def _check_fixed(context: RequestContext, settings: frozenset[str], resource: AlteredResource) -> None:
+    """Raises ApiError for a resource with one of `settings`."""
+    fixed = [config.name for config in resource.configs if config.name in settings]
+    if fixed:
+        sentence = f"Cannot update these configs dynamically: [{', '.join(sorted(fixed))}]"
+        if context.services.broker_configs.entries.keys() & fixed:
+            sentence += ". They are read when a broker starts."
+        raise ApiError(ErrorCode.INVALID_REQUEST, sentence)
 
 
 async def _alter(
     context: RequestContext,
-    asked: Sequence[Resource],
-    alterations: Mapping[Resource, ConfigAlteration],
-    problems: Mapping[Resource, Exception],
+    asked: list[Resource],
+    alterations: dict[Resource, ConfigAlteration],
+    problems: dict[Resource, Exception],
     validate_only: bool,
 ) -> list[AlterConfigsResourceResponse]:
-    outcomes: dict[Resource, Exception | None] = dict(problems)
+    """The answers; what is given is empty afterwards."""
+    outcomes: dict[Resource, Exception | None] = {}
+    pace = Pace()
+    # A resource that is named again is wrong as a whole.
     wanted = [alteration for key, alteration in alterations.items() if key not in problems]
     if wanted:
         change = context.services.controller.alter_configs(wanted, validate_only=validate_only)
         try:
             for result in await within(ALTERATION_TIMEOUT_MS, change):
                 outcomes[result.resource_type, result.resource_name] = result.error
+                await pace.spend(ANSWER_US)
         except FAILURES as error:
-            outcomes |= {(change.resource_type, change.resource_name): error for change in wanted}
-    return await map_in_turns(lambda key: _altered(key, outcomes[key]), asked, part_us=ANSWER_US)
+            for key in alterations:
+                outcomes[key] = error
+                await pace.spend(NAME_US)
+    answers = await map_in_turns(
+        lambda key: _altered(key, problems[key] if key in problems else outcomes[key]), asked, part_us=ANSWER_US
+    )
+    await free_in_turns(problems, alterations, outcomes, wanted, asked)
+    return answers
 
 
 def _altered(key: Resource, error: Exception | None) -> AlterConfigsResourceResponse:

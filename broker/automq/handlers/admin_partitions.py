@@ -33,7 +33,7 @@ from automq.protocol.messages.admin_cluster import (
     TopicPartitions,
 )
 from automq.protocol.schema import Message
-from automq.runtime.turns import Pace, map_in_turns
+from automq.runtime.turns import Pace, free_in_turns, map_in_turns
 
 _PREFERRED, _UNCLEAN = 0, 1
 # How often somebody who waits for an election looks whether it has come to pass.
@@ -70,6 +70,7 @@ async def handle_elect_leaders(context: RequestContext, request: ElectLeadersReq
         answer = PartitionResult(partition_id=result.index, error_code=code, error_message=message)
         by_topic.setdefault(result.topic, []).append(answer)
         await pace.spend(PARTITION_US)
+    await free_in_turns(list(results), wanted or [])
     return ElectLeadersResponse(
         replica_election_results=await map_in_turns(
             lambda each: ReplicaElectionResult(topic=each[0], partition_result=each[1]),

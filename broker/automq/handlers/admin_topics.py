@@ -1,8 +1,8 @@
 """Handles messages.admin for topics: create, delete, grow."""
 
+import itertools
 import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from automq.controller.model import PartitionsSpec, TopicResult, TopicSpec
@@ -26,15 +26,15 @@ from automq.protocol.messages.admin import (
     DeletableTopicResult,
     DeleteTopicsRequest,
     DeleteTopicsResponse,
-    DeleteTopicState,
 )
 from automq.protocol.schema import ZERO_UUID, Message
-from automq.runtime.turns import Pace, in_turns, map_in_turns
+from automq.runtime.turns import Pace, counted_in_turns, free_in_turns, in_turns, map_in_turns
 from automq.security.authorizer import Operation, Resource, ResourceType
 from automq.steps import Steps
 
 # About how long a topic takes or a list of replicas, and one that was made, with its configs.
 SPEC_US: Final = 4
+NAME_US: Final = 1
 CREATED_US: Final = 150
 
 
@@ -50,21 +50,30 @@ async def handle_create_topics(context: RequestContext, request: CreateTopicsReq
             answers[topic.name] = _not_created(topic.name, refused)
         await pace.spend(SPEC_US)
     creation = context.services.controller.create_topics(specs, validate_only=request.validate_only)
-    configs = {spec.name: spec.configs for spec in specs}
+    configs: dict[str, Mapping[str, str | None]] = {}
+    for spec in specs:
+        configs[spec.name] = spec.configs
+        await pace.spend(NAME_US)
     try:
         for result in await within(request.timeout, creation):
             answers[result.name] = _created(context, result, configs[result.name])
             await pace.spend(SPEC_US if result.error is not None else CREATED_US)
     except FAILURES as error:
-        answers |= {spec.name: _not_created(spec.name, error) for spec in specs}
-    return CreateTopicsResponse(
-        topics=[answers[name] for name in dict.fromkeys(topic.name for topic in request.topics)]
-    )
+        for spec in specs:
+            answers[spec.name] = _not_created(spec.name, error)
+            await pace.spend(SPEC_US)
+    names = await counted_in_turns((topic.name for topic in request.topics), part_us=NAME_US)
+    response = CreateTopicsResponse(topics=await map_in_turns(answers.__getitem__, names, part_us=NAME_US))
+    await free_in_turns(answers, configs, specs, names)
+    return response
 
 
 def _spec(topic: CreatableTopic) -> Steps[TopicSpec]:
     """What the controller is asked. Raises ApiError for what it cannot be asked."""
-    configs = {config.name: config.value for config in topic.configs}
+    configs: dict[str, str | None] = {}
+    for config in topic.configs:
+        configs[config.name] = config.value
+        yield NAME_US
     if not topic.assignments:
         return TopicSpec(
             name=topic.name,
@@ -107,8 +116,10 @@ def _not_created(name: str, error: Exception) -> CreatableTopicResult:
 
 async def handle_delete_topics(context: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
     """By name, or from version 6 by id; one result for each that is asked, in order."""
-    asked = request.topics if context.version >= 6 else [DeleteTopicState(name=name) for name in request.topic_names]
-    counts = Counter((state.name, state.topic_id) for state in asked)
+    asked: Iterable[tuple[str | None, uuid.UUID]] = ((state.name, state.topic_id) for state in request.topics)
+    if context.version < 6:
+        asked = ((name, ZERO_UUID) for name in request.topic_names)
+    counts = await counted_in_turns(asked, part_us=SPEC_US)
     image, pace = context.services.metadata.image, Pace()
     keys: dict[tuple[str | None, uuid.UUID], str | TopicId] = {}
     names: dict[tuple[str | None, uuid.UUID], str] = {}
@@ -127,14 +138,18 @@ async def handle_delete_topics(context: RequestContext, request: DeleteTopicsReq
     if keys:
         deletion = context.services.controller.delete_topics(list(keys.values()))
         try:
-            results |= dict(zip(keys, await within(request.timeout, deletion), strict=True))
+            outcomes: Iterable[Exception | TopicResult] = await within(request.timeout, deletion)
         except FAILURES as error:
-            results |= dict.fromkeys(keys, error)
+            outcomes = itertools.repeat(error, len(keys))
+        for key, outcome in zip(keys, outcomes, strict=True):
+            results[key] = outcome
+            await pace.spend(SPEC_US)
     response = DeleteTopicsResponse()
     for key in counts:
         name = key[0] if key[0] is not None else names.get(key)
         response.responses.append(_deleted(name, key[1], results[key]))
         await pace.spend(SPEC_US)
+    await free_in_turns(results, names, keys, counts)
     return response
 
 
@@ -176,12 +191,17 @@ async def handle_create_partitions(
         specs.append(await in_turns(_growth(topic)))
         await pace.spend(SPEC_US)
     growth = context.services.controller.create_partitions(specs, validate_only=request.validate_only)
-    answers: dict[str, Exception | None]
+    answers: dict[str, Exception | None] = {}
     try:
-        answers = {result.name: result.error for result in await within(request.timeout, growth)}
+        for result in await within(request.timeout, growth):
+            answers[result.name] = result.error
+            await pace.spend(SPEC_US)
     except FAILURES as error:
-        answers = {topic.name: error for topic in request.topics}
+        for topic in request.topics:
+            answers[topic.name] = error
+            await pace.spend(NAME_US)
     results = await map_in_turns(lambda name: _grown(name, answers[name]), answers, part_us=SPEC_US)
+    await free_in_turns(answers, specs)
     return CreatePartitionsResponse(results=results)
 
 

@@ -33,7 +33,7 @@ from automq.protocol.messages.offset import (
     OffsetFetchResponseTopics,
 )
 from automq.protocol.schema import Message
-from automq.runtime.turns import Pace, in_turns
+from automq.runtime.turns import Pace, free_in_turns, in_turns, map_in_turns
 from automq.security.authorizer import Operation, ResourceType
 from automq.steps import Steps
 
@@ -69,10 +69,13 @@ async def handle_offset_commit(context: RequestContext, request: OffsetCommitReq
                 known_partitions.append(partition)
             answer.partitions.append(OffsetCommitResponsePartition(partition_index=index, error_code=code))
             await pace.spend(PARTITION_US)
-        topic.partitions = known_partitions
+        asked, topic.partitions = topic.partitions, known_partitions
+        if len(known_partitions) < len(asked):
+            await free_in_turns(asked)
         if known_partitions:
             known.append((topic, answer))
-    request.topics = [topic for topic, _ in known]
+    all_topics, request.topics = request.topics, await map_in_turns(lambda each: each[0], known, part_us=PARTITION_US)
+    await free_in_turns(all_topics)
     if request.topics:
         await _commit_known(context, request, known)
     return response
@@ -181,7 +184,8 @@ async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> O
             else:
                 known.append(topic)
             await pace.spend(TOPIC_US)
-        request.topics = known
+        asked, request.topics = request.topics, known
+        await free_in_turns(asked)
     if request.topics is not None:
         seen = []
         for topic in request.topics:
@@ -190,7 +194,8 @@ async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> O
             else:
                 unknown.append(await in_turns(_failed_topic(topic, refusal((ResourceType.TOPIC, "")).code)))
             await pace.spend(TOPIC_US)
-        request.topics = seen
+        asked, request.topics = request.topics, seen
+        await free_in_turns(asked)
     try:
         response = await context.services.groups.offset_fetch(request)
     except ApiError as error:
@@ -268,6 +273,7 @@ async def handle_offset_delete(context: RequestContext, request: OffsetDeleteReq
     for name, refused in unknown.items():
         response.topics.append(OffsetDeleteResponseTopic(name=name, partitions=refused))
         await pace.spend(TOPIC_US)
+    await free_in_turns(unknown, known)
     return response
 
 

@@ -6,14 +6,15 @@ may run.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Final, TypeVar
 
 from automq.runtime.tasks import Tasks
 from automq.steps import Steps
 
 S = TypeVar("S")
 T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
 
 TURN_US: Final = 2_000
 """A client's request that comes meanwhile waits so long at most for each such work; ten times less than a slow PUT."""
@@ -65,6 +66,34 @@ async def map_in_turns(make: Callable[[S], T], items: Iterable[S], *, part_us: i
         made.append(make(item))
         await pace.spend(part_us)
     return made
+
+
+FREED_PER_PART: Final = 250
+FREED_US: Final = 1
+"""About how long it takes to free one thing."""
+
+
+async def free_in_turns(*collections: list[Any] | dict[Any, Any]) -> None:
+    """Empty what is needed no more: very many things that go with their collection are one long turn."""
+    pace = Pace()
+    for collection in collections:
+        while collection:
+            if isinstance(collection, list):
+                del collection[-FREED_PER_PART:]
+            else:
+                for _ in range(min(FREED_PER_PART, len(collection))):
+                    collection.popitem()
+            await pace.spend(FREED_PER_PART * FREED_US)
+
+
+async def counted_in_turns(items: Iterable[H], *, part_us: int) -> dict[H, int]:
+    """How often each of `items` is there, in the order of their first; one takes about `part_us`."""
+    pace = Pace()
+    counts: dict[H, int] = {}
+    for item in items:
+        counts[item] = counts.get(item, 0) + 1
+        await pace.spend(part_us)
+    return counts
 
 
 class WorkQueue:

@@ -1,12 +1,14 @@
 """Work in bounded turns: everything is done, in order, and others run in between."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import Any, ClassVar
 
 import pytest
 
 from automq.runtime.tasks import Tasks
-from automq.runtime.turns import TURN_US, Pace, WorkQueue, in_turns
+from automq.runtime.turns import TURN_US, Pace, WorkQueue, counted_in_turns, free_in_turns, in_turns
 from automq.steps import at_once
 from tests.support.turns import check_turns
 
@@ -149,3 +151,51 @@ async def test_the_rule_fails_for_a_long_turn_and_not_for_many() -> None:
         await check_turns(in_one)
     longest = await check_turns(in_many)
     assert longest.cpu_ms > longest.turn_ms * 10
+
+
+class Freed:
+    """Notes when it goes."""
+
+    turn = 0
+    freed: ClassVar[Counter[int]] = Counter()
+
+    def __del__(self) -> None:
+        Freed.freed[Freed.turn] += 1
+
+
+async def turning() -> None:
+    while True:
+        Freed.turn += 1
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+async def test_very_many_things_are_freed_some_in_a_turn(kind: str) -> None:
+    Freed.freed.clear()
+    many: list[Any] | dict[Any, Any] = [Freed() for _ in range(20_000)]
+    if kind == "dict":
+        many = dict(enumerate(many))
+    turns = asyncio.ensure_future(turning())
+    await free_in_turns(many)
+    turns.cancel()
+
+    assert len(many) == 0
+    assert Freed.freed.total() == 20_000
+    assert max(Freed.freed.values()) <= 2_500
+
+
+async def test_what_is_counted_in_turns_keeps_the_order_of_the_first() -> None:
+    seen: Counter[int] = Counter()
+
+    def items() -> Iterator[int]:
+        for number in range(10_000):
+            seen[Freed.turn] += 1
+            yield number % 7_000
+
+    turns = asyncio.ensure_future(turning())
+    counts = await counted_in_turns(items(), part_us=2)
+    turns.cancel()
+
+    assert list(counts) == list(range(7_000))
+    assert [counts[0], counts[6_999]] == [2, 1]
+    assert max(seen.values()) <= 1_000
