@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Required, TypedDict
 
-from automq.controller.failover import is_alive, wals_in_order
+from automq.controller.failover import NOTHING_KNOWN, Around, fence_dead, is_alive, wals_in_order
 from automq.controller.format_levels import check_reads
 from automq.controller.model import ProducerIdBlock, Registration, WalToRecover
 from automq.ids import BrokerEpoch, NodeId, StreamId
@@ -117,6 +117,24 @@ def fence_broker(
     if not broker.fenced and not any((wal.node, wal.epoch) == (node, epoch) for wal in wals):
         records.append(_fence(node, epoch, recoverer))
     return Decision(records, wals)
+
+
+def end_broker(
+    image: MetadataImage, node: NodeId, epoch: BrokerEpoch, *, around: Around = NOTHING_KNOWN
+) -> Decision[MetadataRecord, None]:
+    """(node, epoch) ends here, in order: it is fenced, and its log needs no recovery.
+
+    Rule: only of one that leads nothing. What it acknowledged is committed then, as no stream is given on before
+    (`release_check`), so that its log holds nothing that is in no object. Raises BrokerFenced for one that is fenced
+    already, ApiError INVALID_REQUEST for one that leads something.
+    """
+    check_alive(image, node, epoch)
+    if image.leader_counts.get(node):
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"broker {node} still leads partitions: its log may be needed")
+    records = list(fence_dead(image, [(node, epoch)], around, ended=True))
+    if (node, epoch) in image.wals:
+        records.append(WalRecovered(node=node, epoch=epoch))
+    return Decision(records, None)
 
 
 def inherited_wals(image: MetadataImage, node: NodeId) -> Sequence[WalToRecover]:

@@ -140,6 +140,10 @@ class ControllerClient:
         found: bool = await self._ask(requests.StopBroker(node, epoch))
         return found
 
+    async def end_broker(self, node: NodeId, epoch: BrokerEpoch) -> None:
+        """(node, epoch), which leads nothing, ends here: it is fenced, and its log needs no recovery."""
+        await self._ask(requests.EndBroker(node, epoch))
+
     async def describe_balancer(self, moves_max: int) -> BalancerView:
         """What the balancer sees, would do and did, with at most so many of its last moves."""
         found: BalancerView = await self._ask(requests.DescribeBalancer(moves_max))

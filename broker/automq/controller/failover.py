@@ -88,8 +88,13 @@ class Recoverers:
         return 0 if load is None else load.weight
 
 
-def fence_dead(image: MetadataImage, dead: Sequence[Incarnation], around: Around) -> Sequence[MetadataRecord]:
-    """Fence those that are current and not fenced yet, and name recoverers for their logs and what they recovered."""
+def fence_dead(
+    image: MetadataImage, dead: Sequence[Incarnation], around: Around, *, ended: bool = False
+) -> Sequence[MetadataRecord]:
+    """Fence those that are current and not fenced yet, and name recoverers for their logs and what they recovered.
+
+    Logs of those that `ended` in order hold nothing that is needed: nobody recovers them.
+    """
     gone = [key for key in dead if is_alive(image, key)]
     if not gone:
         return ()
@@ -98,7 +103,7 @@ def fence_dead(image: MetadataImage, dead: Sequence[Incarnation], around: Around
     for key in gone:
         wal = image.wals.get(key)
         # One that ended its log in order has nothing to recover: it is its own recoverer, which is nobody.
-        records.append(_named(key, None if wal is None else recoverers.choose(wal.descriptor)))
+        records.append(_named(key, None if wal is None or ended else recoverers.choose(wal.descriptor)))
     inherited = [wal for wal in wals_in_order(image) if wal.recoverer in gone]
     records += [_named((wal.node, wal.epoch), recoverers.choose(wal.descriptor)) for wal in inherited]
     return records

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from automq.callbacks import ignore
-from automq.controller.brokers import unregister_broker, why_pinned
+from automq.controller.brokers import end_broker, unregister_broker, why_pinned
 from automq.controller.failover import (
     Around,
     Unreached,
@@ -191,7 +191,12 @@ class Membership:
             for each in now_unreached:
                 log.error("write-ahead log out of reach", extra={"what": str(each)})
 
-    # Forgetting.
+    # Ends in order, and forgetting.
+
+    async def end(self, node: NodeId, epoch: BrokerEpoch) -> None:
+        """See `brokers.end_broker`."""
+        await self._commands.call(lambda image: end_broker(image, node, epoch, around=self.around))
+        log.info("broker ended in order", extra={"node": node, "broker_epoch": epoch})
 
     async def unregister(self, node: NodeId, epoch: BrokerEpoch | None) -> None:
         """Forget a node. Without `epoch` it must be fenced and empty; with it, it is ended first unless it lives.

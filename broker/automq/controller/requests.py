@@ -298,6 +298,15 @@ class StopBroker(msgspec.Struct, frozen=True, array_like=True, tag=23):
     epoch: BrokerEpoch
 
 
+class EndBroker(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """(node, epoch) ends in order, and its log with it. Said again, BrokerFenced tells that it was done."""
+
+    ANSWER: ClassVar = type(None)
+    ONCE: ClassVar = False
+    node: NodeId
+    epoch: BrokerEpoch
+
+
 class DescribeBalancer(msgspec.Struct, frozen=True, array_like=True, tag=24):
     """What the balancer sees, would do and did, with so many of its last moves. It changes nothing."""
 
@@ -331,6 +340,7 @@ Request = (
     | AlterReassignments
     | ElectLeaders
     | StopBroker
+    | EndBroker
     | DescribeBalancer
 )
 

@@ -61,6 +61,7 @@ PERFORM: Final[Mapping[type, Perform]] = {
     requests.AlterReassignments: lambda to, r: to.moves.reassign(r.wanted, allows_factor_change=r.allows_factor_change),
     requests.ElectLeaders: lambda to, r: to.moves.elect(r.wanted),
     requests.DescribeBalancer: lambda to, r: to.moves.describe_balancer(r.moves_max),
+    requests.EndBroker: lambda to, r: to.members.end(r.node, r.epoch),
     requests.StopBroker: lambda to, r: to.moves.stop_broker(r.node, r.epoch),
 }
 

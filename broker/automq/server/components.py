@@ -35,7 +35,7 @@ from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.stream import Storage
 from automq.server.compaction_process import counting
-from automq.server.controlled_shutdown import controlled_shutdown
+from automq.server.controlled_shutdown import controlled_shutdown, end_in_order
 from automq.server.dispatch import HANDLER_TABLES, DispatchTable
 from automq.server.listener import KafkaServer
 from automq.server.load_report import LoadReport
@@ -126,6 +126,7 @@ class Components:
         self._compaction: asyncio.Task[None] | None = None
         self._presence: asyncio.Task[None] | None = None
         self._heartbeats: asyncio.Task[None] | None = None
+        self._unsubscribe: Callable[[], None] = lambda: None
         self._load_report: LoadReport | None = None
         """Once partitions are open."""
 
@@ -185,7 +186,7 @@ class Components:
             )
         )
         self.epoch = registration.epoch
-        self.metadata.subscribe(self._on_brokers, to=(Aspect.BROKERS,))
+        self._unsubscribe = self.metadata.subscribe(self._on_brokers, to=(Aspect.BROKERS,))
         self.occupancy = OccupancyWatch(
             metadata=self.metadata,
             node=self.node,
@@ -314,8 +315,9 @@ class Components:
         The upload does not wait for clients to take their answers.
         """
         self._stop_compaction()
-        if self.epoch is not None:
-            await controlled_shutdown(self.client, self.metadata, self.node, self.epoch)
+        gave_all = self.epoch is not None and await controlled_shutdown(
+            self.client, self.metadata, self.node, self.epoch
+        )
         if self.groups is not None:
             # First: members that wait for their group's other members would keep the drain waiting, too.
             self.groups.close()
@@ -328,6 +330,13 @@ class Components:
         await self.roles.resign()
         if flushing is not None:
             await flushing
+        if gave_all and self.epoch is not None:
+            # From here on nothing of this incarnation is wanted: that it is fenced is no news.
+            self._unsubscribe()
+            self._fall_silent()
+            if self._presence is not None:
+                self._presence.cancel()
+            await end_in_order(self.client, self.node, self.epoch)
 
     async def close(self) -> None:
         """End what still runs, timers included; nothing waits for the store here."""

@@ -192,7 +192,7 @@ class Roles:
         if controller is None or not controller.is_active:
             return
         await controller.drained()
-        alive = [node for node in controller.followers.live() if not _is_fenced(self.metadata.image, node)]
+        alive = [node for node in controller.followers.live() if _may_succeed(self.metadata.image, node)]
         if not alive:
             return
         log.info("the controller stops and names its successor", extra={"successor": alive[0]})
@@ -495,6 +495,6 @@ EVENTS: Final = {
 }
 
 
-def _is_fenced(image: MetadataImage, node: NodeId) -> bool:
+def _may_succeed(image: MetadataImage, node: NodeId) -> bool:
     broker = image.broker(node)
-    return broker is None or broker.fenced
+    return broker is not None and not (broker.fenced or broker.stopping)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from automq.controller import damage, failover
-from automq.controller.brokers import register_broker
+from automq.controller.brokers import end_broker, register_broker
 from automq.controller.failover import Around, fence_dead, replace_recoverers, unreached, waiting_logs
 from automq.controller.model import BrokerLoad, ControllerSettings, TopicSpec
 from automq.controller.streams import open_streams
@@ -17,6 +17,7 @@ from automq.metadata.move_records import PartitionReplicas, ReplicasAssigned
 from automq.metadata.records import BrokerFenced, ConfigChanged, StreamsOpened, WalDescriptor, WalRecovered
 from automq.metadata.replay import replay_all
 from automq.metadata.snapshot_records import to_records
+from automq.protocol.errors import ApiError
 from automq.s3stream.model import BrokerFenced as Refused
 from automq.s3stream.model import RecoveredLog, Unplaced
 from automq.steps import at_once
@@ -299,6 +300,30 @@ def test_what_a_damaged_former_log_cannot_hold_is_given_on_by_a_node_that_serves
     # A node that does not serve yet opens them itself.
     image = grown(image, open_streams(image, *us).records)
     assert all(image.is_led(parts(image)[part.index]) for part in held[1:])
+
+
+def test_who_ends_in_order_is_fenced_and_nobody_recovers_its_log() -> None:
+    image = registered(died(cluster(1, 2, 3), 1), 4)
+    log, us = (NodeId(1), BrokerEpoch(1)), incarnation(image, 4)
+    image = grown(image, [BrokerFenced(node=log[0], epoch=log[1], recoverer_node=us[0], recoverer_epoch=us[1])])
+    image = grown(image, end_broker(image, *us).records)
+    assert image.broker_map[us[0]].fenced
+    assert us not in image.wals
+    # What it was to recover itself is somebody else's now.
+    recoverer = image.wals[log].recoverer
+    assert recoverer is not None
+    assert recoverer[0] in (2, 3)
+    with pytest.raises(Refused):
+        end_broker(image, *us)
+    # A restart of the node finds nothing to recover.
+    again = register_broker(image, us[0], rack=None, endpoints=())
+    assert [type(record).__name__ for record in again.records] == ["BrokerRegistered"]
+
+
+def test_who_leads_something_does_not_end_its_log() -> None:
+    image = cluster(1, 2)
+    with pytest.raises(ApiError, match="still leads"):
+        end_broker(image, *incarnation(image, 1))
 
 
 def test_the_last_survivor_gets_everything_even_while_it_drains() -> None:

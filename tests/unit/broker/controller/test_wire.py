@@ -188,6 +188,7 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
     ),
     (requests.ElectLeaders([("t", 1)]), [MoveResult(topic="t", index=1)]),
     (requests.StopBroker(NODE, EPOCH), True),
+    (requests.EndBroker(NODE, EPOCH), None),
     (
         requests.DescribeBalancer(9),
         BalancerView(

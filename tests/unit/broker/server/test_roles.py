@@ -201,6 +201,39 @@ async def test_broker_that_was_silent_for_too_long_ends_as_one_that_may_begin_an
     await company.until(lambda: None not in company.leaders(2, "t"))
 
 
+@pytest.mark.parametrize("stopped", [1, 2], ids=["the controller", "another broker"])
+async def test_orderly_end_is_recorded_and_leaves_no_log_to_recover(company: Company, stopped: int) -> None:
+    await company.serving(1, 2)
+    await company.create(1, "t", 4)
+    await company.until(lambda: sorted(company.leaders(1, "t")) == [1, 1, 2, 2])
+    broker, other = company.brokers[stopped], 3 - stopped
+
+    await company.stop(stopped)
+    await asyncio.sleep(0.5)
+
+    # No session had to pass, and nobody reads the log.
+    assert company.known(other) == [other]
+    assert company.leaders(other, "t") == [other] * 4
+    image = company.brokers[other].image
+    assert image is not None
+    assert [key[0] for key in image.wals] == [other]
+    assert broker.lifecycle.state is State.DRAINING, "its own end is no fence"
+    await company.serving(stopped)
+    assert company.known(other) == [1, 2]
+
+
+async def test_successor_is_nobody_that_ends_itself(company: Company) -> None:
+    await company.serving(1, 2, 3)
+    parts = company.brokers[2]._components
+    assert parts is not None
+    assert parts.epoch is not None
+    assert await parts.client.stop_broker(parts.node, parts.epoch)
+
+    await company.stop(1)
+
+    assert company.leading() == [3]
+
+
 async def test_former_controller_restarts_as_a_follower(company: Company) -> None:
     await company.serving(1, 2)
     await company.stop(1)
