@@ -37,6 +37,20 @@ class Answerer(Protocol):
         ...
 
 
+class WaitingFetch(Protocol):
+    """What a connection knows of a Fetch that is not answered yet."""
+
+    is_done: bool
+
+    def hasten(self) -> None:
+        """Answer with what there is, whatever it waits for: the broker is draining."""
+        ...
+
+    def cancel(self) -> None:
+        """The connection is gone: nobody waits for the answer any more."""
+        ...
+
+
 class DelayedFetch:
     """One request, as long as it waits; used again when the same client asks for the same."""
 
@@ -59,6 +73,7 @@ class DelayedFetch:
         "slot",
         "tick",
         "version",
+        "work",
         "zone",
     )
 
@@ -96,6 +111,8 @@ class DelayedFetch:
         self.tick: Tick | None = None
         self.reading: asyncio.Task[None] | None = None
         """Reads objects for the answer."""
+        self.work: asyncio.Task[None] | None = None
+        """Looks through very many partitions in turns."""
         self.is_hastened = False
         self.is_done = False
 
@@ -126,8 +143,9 @@ class DelayedFetch:
         """The connection is gone: nobody waits for the answer any more."""
         self.is_done = True
         self._answerer.unpark(self)
-        if self.reading is not None:
-            self.reading.cancel()
+        for task in (self.reading, self.work):
+            if task is not None:
+                task.cancel()
 
 
 class Collected:

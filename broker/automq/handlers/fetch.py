@@ -13,21 +13,22 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import ref
 
-from automq.handlers.delayed_fetch import NOTHING, Collected, DelayedFetch
+from automq.handlers.delayed_fetch import NOTHING, Collected, DelayedFetch, WaitingFetch
 from automq.handlers.errors import error_code_of
 from automq.handlers.fetch_answers import by_topic, endpoints
-from automq.handlers.fetch_checks import available_bytes, check, needs_checks
+from automq.handlers.fetch_checks import are_quiet, available_bytes, check, needs_checks
 from automq.handlers.leaders import leader_of
 from automq.handlers.reader_pins import ReaderPins
 from automq.handlers.record_range import RecordRange, client_of
 from automq.handlers.zones import Zones
 from automq.ids import Offset
 from automq.metadata.publisher import MetadataPublisher
-from automq.partition.fetch_session import FINAL_EPOCH, FetchSessions, FetchTarget
+from automq.partition.fetch_session import FINAL_EPOCH, FetchPlan, FetchSessions, FetchTarget
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
 from automq.partition.replica import Readable
 from automq.protocol.apis import ApiKey
+from automq.protocol.codec import MalformedMessage
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.fetch_codec import (
@@ -104,18 +105,31 @@ class FetchHandler:
         self._pins, self._zones = pins, zones
 
     def start(
-        self, head: RequestHead, frame: memoryview, slot: ResponseSlot, *, session: Session
-    ) -> DelayedFetch | None:
-        """Answer now, or what to cancel when the connection is lost first. Raises MalformedMessage."""
+        self,
+        head: RequestHead,
+        frame: memoryview,
+        slot: ResponseSlot,
+        *,
+        session: Session,
+        end: Callable[[MalformedMessage], None],
+    ) -> WaitingFetch | None:
+        """Answer now, or what to cancel when the connection is lost. Raises MalformedMessage, or tells `end` later."""
         request = parse_fetch_request(frame, head.body_offset, head.version)
         plan = self._sessions.begin(request, head.version, now_ms=self._now_ms(), draw_id=self._draw_id)
+        fetch = self._planned(head, slot, request, plan, session)
+        return fetch if fetch is not None and self._begin(fetch) else None
+
+    def _planned(
+        self, head: RequestHead, slot: ResponseSlot, request: FetchRequest, plan: FetchPlan, session: Session
+    ) -> DelayedFetch | None:
+        """What is to be answered; None when it is refused as a whole."""
         if plan.error:
             self._refuse_session(slot, plan.error, version=head.version, correlation_id=head.correlation_id)
             return None
         if plan.targets and request.isolation_level not in (READ_UNCOMMITTED, READ_COMMITTED):
             self._refuse_whole(head, slot, request, ErrorCode.UNKNOWN_SERVER_ERROR)
             return None
-        fetch = DelayedFetch(
+        return DelayedFetch(
             self,
             slot,
             request,
@@ -125,7 +139,6 @@ class FetchHandler:
             session=session,
             bytes_max=self.bytes_max(request),
         )
-        return fetch if self._begin(fetch) else None
 
     def repeat(self, fetch: DelayedFetch, slot: ResponseSlot, *, correlation_id: int, epoch: int, now: float) -> None:
         """The client of `fetch`, which was answered, asks for the same again, but for the session's epoch."""
@@ -175,12 +188,16 @@ class FetchHandler:
         None when the fetch is to be answered now: enough is available, nothing more can be, something is not in memory
         or there is an error to tell.
         """
-        missing = fetch.missing_bytes
-        if missing <= 0 or fetch.is_from_replica:
+        if fetch.missing_bytes <= 0 or fetch.is_from_replica:
             return None
+        rooms = self._rooms_of(fetch, fetch.plan.targets)
+        return rooms if rooms is not None and any(rooms.values()) else None
+
+    def _rooms_of(self, fetch: DelayedFetch, targets: Sequence[FetchTarget]) -> dict[Partition, int] | None:
+        """As `_rooms`, of some of its targets; what is available is not missing any more."""
+        missing = fetch.missing_bytes
         rooms: dict[Partition, int] = {}
-        is_open = False
-        for target in fetch.plan.targets:
+        for target in targets:
             partition: Readable | None = target.partition_ref()
             if not isinstance(partition, Partition) or not partition.is_open:
                 found = self._find(fetch, target)
@@ -198,50 +215,44 @@ class FetchHandler:
                 room -= available
                 if missing <= 0:
                     return None
-            if room:
-                is_open = True
             rooms[partition] = room
         fetch.missing_bytes = missing
-        return rooms if is_open else None
+        return rooms
 
     # What there is to read.
 
     def answer(self, fetch: DelayedFetch) -> None:
         """Answer with what there is, read from objects if need be."""
-        if self._is_quiet(fetch):
+        if self._is_quiet(fetch, fetch.plan.targets):
             self._complete_quiet(fetch)
             return
         found = self._collect(fetch, {})
         if not found.cold:
             self._complete(fetch, found)
             return
-        wait_s = COLD_WAIT_WITH_HOT_S if found.has_news or found.size >= max(1, fetch.min_bytes) else COLD_WAIT_S
-        _ = self._tasks.spawn(self._answer_cold(fetch, found.cold, wait_s), name="cold fetch")
+        _ = self._tasks.spawn(self._answer_cold(fetch, found), name="cold fetch")
 
     @staticmethod
-    def _is_quiet(fetch: DelayedFetch) -> bool:
-        """Whether the client of a session was told everything: with most fetches at the end of a log it is so."""
-        plan = fetch.plan
-        if not plan.is_incremental or fetch.refused or fetch.is_from_replica:
-            return False
-        for target in plan.targets:
-            partition: Partition | None = target.partition_ref()
-            if (
-                partition is None
-                or not partition.is_open
-                or (end := partition.high_watermark) != target.fetch_offset
-                or end != target.sent_high_watermark
-                or partition.log_start_offset != target.sent_log_start
-                or needs_checks(target, partition)
-            ):
-                return False
-        return True
+    def _is_quiet(fetch: DelayedFetch, targets: Sequence[FetchTarget]) -> bool:
+        """Whether the client of a session was told everything of them: with most fetches at the end of a log it is."""
+        return fetch.plan.is_incremental and not fetch.refused and not fetch.is_from_replica and are_quiet(targets)
 
     def _collect(self, fetch: DelayedFetch, cold: Mapping[FetchTarget, RecordRange | Exception]) -> Collected:
         """Every partition's state, and its data if they are in memory or in `cold`."""
         found = Collected()
+        self._collect_of(fetch, fetch.plan.targets, cold, found)
+        return found
+
+    def _collect_of(
+        self,
+        fetch: DelayedFetch,
+        targets: Sequence[FetchTarget],
+        cold: Mapping[FetchTarget, RecordRange | Exception],
+        found: Collected,
+    ) -> None:
+        """As `_collect`, of some targets, into `found`."""
         plan = fetch.plan
-        for target in plan.targets:
+        for target in targets:
             partition: Readable | None = target.partition_ref()
             if partition is None or not partition.is_open:
                 partition = self._find(fetch, target)
@@ -265,7 +276,6 @@ class FetchHandler:
                     result = FetchResult(target.index, error_code_of(error))
                     found.has_news = True
             found.results.append((target, result))
-        return found
 
     def _may_read(self, fetch: DelayedFetch, target: FetchTarget) -> bool:
         """Whether the client may read the topic; of an id that is not known there is nothing to ask."""
@@ -385,18 +395,22 @@ class FetchHandler:
 
     # Cold reads.
 
-    async def _answer_cold(
-        self, fetch: DelayedFetch, cold: Sequence[tuple[FetchTarget, Readable]], wait_s: float
-    ) -> None:
+    async def _answer_cold(self, fetch: DelayedFetch, found: Collected) -> None:
         """Read what is not in memory, then answer with that and with what is."""
+        results = await self._come_cold(fetch, found)
+        if not fetch.is_done:
+            self._complete(fetch, self._collect(fetch, results))
+
+    async def _come_cold(self, fetch: DelayedFetch, found: Collected) -> dict[FetchTarget, RecordRange | Exception]:
+        """What of `found.cold` has come when its time is up."""
+        wait_s = COLD_WAIT_WITH_HOT_S if found.has_news or found.size >= max(1, fetch.min_bytes) else COLD_WAIT_S
         results: dict[FetchTarget, RecordRange | Exception] = {}
-        fetch.reading = self._tasks.spawn(self._read_cold(fetch, cold, results), name="cold read")
+        fetch.reading = self._tasks.spawn(self._read_cold(fetch, found.cold, results), name="cold read")
         # Where the store is slow, what has not come by then is asked for again by the next request.
         await asyncio.wait((fetch.reading,), timeout=0 if fetch.is_hastened else wait_s)
         fetch.reading.cancel()
         fetch.reading = None
-        if not fetch.is_done:
-            self._complete(fetch, self._collect(fetch, results))
+        return results
 
     async def _read_cold(
         self,
@@ -455,14 +469,7 @@ class FetchHandler:
     def _complete(self, fetch: DelayedFetch, found: Collected) -> None:
         """Complete the slot with what was found."""
         fetch.is_done = True
-        for target, result in found.results:
-            if result.size:
-                self.reads += 1
-                partition: Readable | None = target.partition_ref()
-                if partition is not None:
-                    partition.traffic.given(result.size)
-            elif result.error_code:
-                self._on_error(result.error_code)
+        self._count(found.results)
         if fetch.zone:
             self._zones.count_out(fetch.zone, found.size)
         chosen = fetch.plan.to_send(found.results)
@@ -475,6 +482,16 @@ class FetchHandler:
             node_endpoints=endpoints(found.leaders),
         )
         fetch.slot.complete(parts)
+
+    def _count(self, results: Sequence[tuple[FetchTarget, FetchResult]]) -> None:
+        for target, result in results:
+            if result.size:
+                self.reads += 1
+                partition: Readable | None = target.partition_ref()
+                if partition is not None:
+                    partition.traffic.given(result.size)
+            elif result.error_code:
+                self._on_error(result.error_code)
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1000)

@@ -11,15 +11,18 @@ from automq.protocol.messages.fetch import NodeEndpoint
 def by_topic(results: Sequence[tuple[FetchTarget, FetchResult]]) -> list[FetchTopicResult]:
     """Neighbours of one topic together; the order stays."""
     topics: list[FetchTopicResult] = []
-    last: FetchTarget | None = None
-    partitions: list[FetchResult] = []
-    for target, result in results:
-        if last is None or target.topic_id != last.topic_id or target.topic != last.topic:
-            partitions = []
-            topics.append(FetchTopicResult(target.topic, target.topic_id, partitions))
-            last = target
-        partitions.append(result)
+    add_by_topic(topics, results)
     return topics
+
+
+def add_by_topic(topics: list[FetchTopicResult], results: Sequence[tuple[FetchTarget, FetchResult]]) -> None:
+    """As `by_topic`, of what follows `topics`."""
+    last = topics[-1] if topics else None
+    for target, result in results:
+        if last is None or target.topic_id != last.topic_id or target.topic != last.name:
+            last = FetchTopicResult(target.topic, target.topic_id, [])
+            topics.append(last)
+        last.partitions.append(result)
 
 
 def endpoints(leaders: Sequence[Leader]) -> list[NodeEndpoint]:

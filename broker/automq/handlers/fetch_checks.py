@@ -1,7 +1,10 @@
 """Pure: what a reader of one partition is to be told besides records, and how much there is for it."""
 
+from collections.abc import Sequence
+
 from automq.partition.fetch_session import FetchTarget
 from automq.partition.leader_epochs import EpochEnd
+from automq.partition.partition import Partition
 from automq.partition.purgatory import ALL_BYTES
 from automq.partition.replica import Readable
 from automq.protocol.errors import ApiError, ErrorCode
@@ -16,6 +19,22 @@ def needs_checks(target: FetchTarget, partition: Readable) -> bool:
         or partition.is_replica
         or (target.leader_epoch != partition.leader_epoch and target.leader_epoch >= 0)
     )
+
+
+def are_quiet(targets: Sequence[FetchTarget]) -> bool:
+    """Whether their client reads at the high watermarks that it was told of, and nothing else is to be said."""
+    for target in targets:
+        partition: Partition | None = target.partition_ref()
+        if (
+            partition is None
+            or not partition.is_open
+            or (end := partition.high_watermark) != target.fetch_offset
+            or end != target.sent_high_watermark
+            or partition.log_start_offset != target.sent_log_start
+            or needs_checks(target, partition)
+        ):
+            return False
+    return True
 
 
 def check(target: FetchTarget, partition: Readable) -> EpochEnd | None:

@@ -6,14 +6,17 @@ line, so that every one gets its turn under the response limit. Epoch -1 ends th
 A client whose session is gone is told so and starts over; a session is never refused, it is just not opened.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 from automq.callbacks import ignore
 from automq.ids import TopicId
 from automq.protocol.errors import ErrorCode
 from automq.protocol.fetch_codec import TOPIC_IDS_SINCE, FetchResult
 from automq.protocol.messages.fetch import FetchPartition, FetchRequest
+from automq.steps import Steps, at_once
+
+T = TypeVar("T")
 
 NO_SESSION: Final = 0
 OPENING_EPOCH: Final = 0
@@ -25,6 +28,10 @@ IDLE_MS_MIN: Final = 120_000
 
 # Partitions of all sessions together, some 250 bytes each. Beyond it clients send full requests.
 PARTITIONS_MAX: Final = 200_000
+
+# About how long one partition of a request takes, and how many are a part of the work.
+TARGET_US: Final = 2
+SLICE: Final = 256
 
 
 class FetchTarget:
@@ -105,7 +112,7 @@ class FetchPlan:
         self.session = session
 
     def to_send(self, results: Iterable[tuple[FetchTarget, FetchResult]]) -> list[tuple[FetchTarget, FetchResult]]:
-        """Of all results, in order, those the client must be told; call it once, for the answer that is sent."""
+        """Of results, in order, those the client must be told; once for each, for the answer that is sent."""
         session = self.session
         if session is None:
             return list(results)
@@ -165,32 +172,43 @@ class FetchSessions:
 
     def begin(self, request: FetchRequest, version: int, *, now_ms: int, draw_id: Callable[[], int]) -> FetchPlan:
         """What `request` reads. `draw_id` gives random numbers of 1 to 2^31-1."""
+        return at_once(self.begin_in_turns(request, version, now_ms=now_ms, draw_id=draw_id))
+
+    def begin_in_turns(
+        self, request: FetchRequest, version: int, *, now_ms: int, draw_id: Callable[[], int]
+    ) -> Steps[FetchPlan]:
+        """As `begin`, of a request that names very many partitions."""
         uses_ids = version >= TOPIC_IDS_SINCE
         epoch = request.session_epoch
         if epoch in (OPENING_EPOCH, FINAL_EPOCH):
             if request.session_id != NO_SESSION:
                 self._remove(request.session_id)
-            targets = _named(request, uses_ids)
+            targets = yield from _named(request, uses_ids)
             session = None
             if epoch == OPENING_EPOCH:
                 session = self._open(targets, uses_ids=uses_ids, now_ms=now_ms, draw_id=draw_id)
             return FetchPlan(list(targets.values()), session=session)
-        return self._continue(request, uses_ids, now_ms)
-
-    def _continue(self, request: FetchRequest, uses_ids: bool, now_ms: int) -> FetchPlan:
-        session = self._sessions.get(request.session_id)
-        if session is None:
-            return FetchPlan([], error=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-        if session.epoch != request.session_epoch:
-            return FetchPlan([], error=ErrorCode.INVALID_FETCH_SESSION_EPOCH)
-        if session.uses_ids != uses_ids:
-            return FetchPlan([], error=ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR)
+        if error := self._refusal(request, uses_ids):
+            return FetchPlan([], error=error)
+        session = self._sessions[request.session_id]
         if request.topics or request.forgotten_topics_data:
-            self._update(session, request)
+            yield from self._update(session, request)
+            # Others may have had their turn meanwhile.
+            if error := self._refusal(request, uses_ids):
+                return FetchPlan([], error=error)
         if not session.targets:
             self._remove(session.session_id)
             return FetchPlan([])
         return self._next_plan(session, now_ms)
+
+    def _refusal(self, request: FetchRequest, uses_ids: bool) -> ErrorCode:
+        """Why the session does not go on with this request, if it does not."""
+        session = self._sessions.get(request.session_id)
+        if session is None:
+            return ErrorCode.FETCH_SESSION_ID_NOT_FOUND
+        if session.epoch != request.session_epoch:
+            return ErrorCode.INVALID_FETCH_SESSION_EPOCH
+        return ErrorCode.NONE if session.uses_ids == uses_ids else ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR
 
     def _next_plan(self, session: FetchSession, now_ms: int) -> FetchPlan:
         session.epoch = 1 if session.epoch == EPOCH_MAX else session.epoch + 1
@@ -203,22 +221,33 @@ class FetchSessions:
             plan = session.plan = FetchPlan(list(session.targets.values()), session=session, is_incremental=True)
         return plan
 
-    def _update(self, session: FetchSession, request: FetchRequest) -> None:
-        session.plan = None
+    def _update(self, session: FetchSession, request: FetchRequest) -> Steps[None]:
         targets = session.targets
-        self.partitions -= len(targets)
         for topic in request.forgotten_topics_data:
-            for index in topic.partitions:
-                targets.pop((topic.topic_id if session.uses_ids else topic.topic, index), None)
+            for some in _slices(topic.partitions):
+                before = len(targets)
+                for index in some:
+                    targets.pop((topic.topic_id if session.uses_ids else topic.topic, index), None)
+                self._changed(session, before)
+                yield len(some) * TARGET_US
         for named in request.topics:
-            for asked in named.partitions:
-                key = (named.topic_id if session.uses_ids else named.topic, asked.partition)
-                known = targets.get(key)
-                if known is None:
-                    targets[key] = FetchTarget(named.topic, TopicId(named.topic_id), asked)
-                else:
-                    known.ask(asked)
-        self.partitions += len(targets)
+            for part in _slices(named.partitions):
+                before = len(targets)
+                for asked in part:
+                    key = (named.topic_id if session.uses_ids else named.topic, asked.partition)
+                    known = targets.get(key)
+                    if known is None:
+                        targets[key] = FetchTarget(named.topic, TopicId(named.topic_id), asked)
+                    else:
+                        known.ask(asked)
+                self._changed(session, before)
+                yield len(part) * TARGET_US
+
+    def _changed(self, session: FetchSession, before: int) -> None:
+        """The session had `before` targets. One that was removed meanwhile counts no more."""
+        session.plan = None
+        if self._sessions.get(session.session_id) is session:
+            self.partitions += len(session.targets) - before
 
     def _open(
         self, targets: dict[_Key, FetchTarget], *, uses_ids: bool, now_ms: int, draw_id: Callable[[], int]
@@ -245,13 +274,22 @@ class FetchSessions:
             self.partitions -= len(session.targets)
 
 
-def _named(request: FetchRequest, uses_ids: bool) -> dict[_Key, FetchTarget]:
+def _named(request: FetchRequest, uses_ids: bool) -> Steps[dict[_Key, FetchTarget]]:
     targets: dict[_Key, FetchTarget] = {}
     for topic in request.topics:
         key = topic.topic_id if uses_ids else topic.topic
-        for asked in topic.partitions:
-            targets[key, asked.partition] = FetchTarget(topic.topic, TopicId(topic.topic_id), asked)
+        for some in _slices(topic.partitions):
+            for asked in some:
+                targets[key, asked.partition] = FetchTarget(topic.topic, TopicId(topic.topic_id), asked)
+            yield len(some) * TARGET_US
     return targets
+
+
+def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """`items` in parts that are a short turn each; nearly always all of them."""
+    if len(items) <= SLICE:
+        return iter((items,))
+    return (items[start : start + SLICE] for start in range(0, len(items), SLICE))
 
 
 def _key_of(target: FetchTarget, uses_ids: bool) -> _Key:

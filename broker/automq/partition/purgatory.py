@@ -25,6 +25,8 @@ ALL_BYTES: Final = 2**62
 
 # One append may complete a thousand waiters, whose answers leave in the same turn of the event loop: about 2 ms.
 WAITERS_PER_TURN: Final = 100
+# And fewer where they have very many partitions, of which each is looked for.
+PARTITIONS_PER_TURN: Final = 4_000
 
 
 class Waiter(Protocol):
@@ -64,7 +66,7 @@ class Tick:
     def __init__(self, number: int, timer: asyncio.TimerHandle) -> None:
         self.number = number
         self.timer = timer
-        self.waiters: dict[Waiter, Iterable[Partition]] = {}
+        self.waiters: dict[Waiter, Mapping[Partition, int]] = {}
 
 
 class Purgatory:
@@ -87,6 +89,33 @@ class Purgatory:
         `rooms` says of each partition it reads how many bytes above the high watermark of now would count; it is not
         to be changed from now on.
         """
+        self._begin(waiter, rooms, wait_s)
+        waiter.open_partitions = self._watch(waiter, rooms)
+
+    def park_gradually(self, waiter: Waiter, wait_s: float) -> None:
+        """As `park`, of very many partitions: they follow with `watch`, and then `watch_no_more`.
+
+        Meanwhile it may be completed, expire, or be forgotten; it is not completed for a lack of partitions.
+        """
+        self._begin(waiter, {}, wait_s)
+        waiter.open_partitions = 1
+
+    def watch(self, waiter: Waiter, rooms: Mapping[Partition, int]) -> bool:
+        """Some more partitions for one that is parked gradually; False: it is not parked any more."""
+        if waiter.tick is None:
+            return False
+        known = waiter.tick.waiters[waiter]
+        assert isinstance(known, dict)
+        known.update(rooms)
+        waiter.open_partitions += self._watch(waiter, rooms)
+        return True
+
+    def watch_no_more(self, waiter: Waiter) -> bool:
+        """All its partitions are there. False: it is not parked any more, or there is nothing to wait for."""
+        waiter.open_partitions -= 1
+        return waiter.tick is not None and waiter.open_partitions > 0
+
+    def _begin(self, waiter: Waiter, rooms: Mapping[Partition, int], wait_s: float) -> None:
         assert waiter.tick is None
         loop = asyncio.get_running_loop()
         number = math.ceil((loop.time() + (wait_s if wait_s < WAIT_S_MAX else WAIT_S_MAX)) / TICK_S)
@@ -96,6 +125,9 @@ class Purgatory:
         tick.waiters[waiter] = rooms
         waiter.tick = tick
         self._parked += 1
+
+    def _watch(self, waiter: Waiter, rooms: Mapping[Partition, int]) -> int:
+        """How many of these partitions have room."""
         open_partitions = 0
         for partition, room in rooms.items():
             watched = self._watched.get(partition)
@@ -104,7 +136,7 @@ class Purgatory:
             watched.rooms[waiter] = room
             if room > 0:
                 open_partitions += 1
-        waiter.open_partitions = open_partitions
+        return open_partitions
 
     def forget(self, waiter: Waiter) -> bool:
         """The waiter is done, or its connection is gone. False when it was not parked."""
@@ -162,7 +194,7 @@ class Purgatory:
     def _complete_waiters(self) -> None:
         complete = self._complete
         try:
-            for waiter in list(itertools.islice(complete, WAITERS_PER_TURN)):
+            for waiter in self._turn_of(complete):
                 # An earlier one of this round may have ended it.
                 if complete.pop(waiter, False) is None and self.forget(waiter):
                     waiter.force_complete()
@@ -172,12 +204,24 @@ class Purgatory:
             if complete:
                 asyncio.get_running_loop().call_soon(self._complete_waiters)
 
+    @staticmethod
+    def _turn_of(waiters: Iterable[Waiter]) -> list[Waiter]:
+        """The first ones, as many as one turn may end: one at least."""
+        chosen: list[Waiter] = []
+        partitions = 0
+        for waiter in itertools.islice(waiters, WAITERS_PER_TURN):
+            chosen.append(waiter)
+            partitions += 0 if waiter.tick is None else len(waiter.tick.waiters[waiter])
+            if partitions >= PARTITIONS_PER_TURN:
+                break
+        return chosen
+
     def _expire(self, number: int) -> None:
         self._expire_some(self._ticks.pop(number))
 
     def _expire_some(self, tick: Tick) -> None:
         try:
-            for waiter in list(itertools.islice(tick.waiters, WAITERS_PER_TURN)):
+            for waiter in self._turn_of(tick.waiters):
                 if self.forget(waiter):
                     waiter.on_expiration()
         finally:

@@ -16,6 +16,7 @@ from automq.protocol.connection import Part
 from automq.protocol.decoder_source import uuid_of
 from automq.protocol.messages.fetch import FetchPartition, FetchRequest, FetchTopic, NodeEndpoint, ReplicaState
 from automq.protocol.schema import ZERO_UUID
+from automq.steps import Steps
 
 FLEXIBLE_SINCE: Final = 12
 TOPIC_IDS_SINCE: Final = 13
@@ -40,6 +41,9 @@ _CORRELATION_AT: Final = 4
 _CORRELATION_END: Final = 8
 _ELEMENTS_MAX: Final = 100_000
 """More partitions than a broker ever has; beyond, the compiled codec decides."""
+
+# Partitions of an answer that are encoded at one go where it is done in turns; each takes less than a microsecond.
+PARTITIONS_A_PART: Final = 500
 
 _pack_int16 = struct.Struct(">h").pack
 _pack_int32 = struct.Struct(">i").pack
@@ -250,7 +254,7 @@ class FetchTopicResult:
 
     __slots__ = ("name", "partitions", "topic_id")
 
-    def __init__(self, name: str, topic_id: uuid.UUID, partitions: Sequence[FetchResult]) -> None:
+    def __init__(self, name: str, topic_id: uuid.UUID, partitions: list[FetchResult]) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partitions = partitions
@@ -270,64 +274,140 @@ def encode_fetch_response(
 
     What a version has no room for (leaders, endpoints, the error and session of versions below 7) is left out.
     """
-    if version < FLEXIBLE_SINCE:
-        return _encode_classic(version, correlation_id, topics, session_id, error_code, throttle_time)
-    out = bytearray(_pack_top_v12(0, correlation_id, 0, throttle_time, error_code, session_id))
-    first = out
-    buffers: list[Part] = []
-    record_bytes = 0
-    small_bytes = 0
-    write_unsigned_varint(out, len(topics) + 1)
+    body = _Body(_head(version, correlation_id, len(topics), session_id, error_code, throttle_time))
     for topic in topics:
-        if version >= TOPIC_IDS_SINCE:
-            out += topic.topic_id.bytes
-        else:
-            name = topic.name.encode()
-            write_unsigned_varint(out, len(name) + 1)
-            out += name
-        write_unsigned_varint(out, len(topic.partitions) + 1)
-        for result in topic.partitions:
-            if result.aborted_transactions is None:
-                out += _pack_partition_v12(
-                    result.index,
-                    result.error_code,
-                    result.high_watermark,
-                    result.last_stable_offset,
-                    result.log_start_offset,
-                    0,
-                    result.preferred_read_replica,
-                )
-            else:
-                _append_with_aborted(out, result, result.aborted_transactions)
-            size = result.size
-            if size < 127:
-                out.append(size + 1)
-            else:
-                write_unsigned_varint(out, size + 1)
-            if size:
-                record_bytes += size
-                small_bytes += len(out)
-                buffers.append(out)
-                buffers.extend(result.records)
-                out = bytearray()
-            if result.current_leader is None and result.diverging_epoch is None:
-                out.append(0)
-            else:
-                _append_tags(out, result)
-        out.append(0)
-    if node_endpoints and version >= NODE_ENDPOINTS_SINCE:
-        _append_node_endpoints(out, node_endpoints)
+        _append_topic_head(body.out, topic, version)
+        _append_partitions(body, topic.partitions, version)
+        if version >= FLEXIBLE_SINCE:
+            body.out.append(0)
+    return _finished(body, version, node_endpoints)
+
+
+def encode_fetch_in_turns(
+    *,
+    version: int,
+    correlation_id: int,
+    topics: Sequence[FetchTopicResult],
+    session_id: int = 0,
+    error_code: int = 0,
+    throttle_time: int = 0,
+    node_endpoints: Sequence[NodeEndpoint] = (),
+) -> Steps[list[Part]]:
+    """As `encode_fetch_response`, of very many partitions."""
+    body = _Body(_head(version, correlation_id, len(topics), session_id, error_code, throttle_time))
+    for topic in topics:
+        _append_topic_head(body.out, topic, version)
+        for start in range(0, len(topic.partitions), PARTITIONS_A_PART):
+            some = topic.partitions[start : start + PARTITIONS_A_PART]
+            _append_partitions(body, some, version)
+            yield len(some)
+        if version >= FLEXIBLE_SINCE:
+            body.out.append(0)
+    return _finished(body, version, node_endpoints)
+
+
+def _head(
+    version: int, correlation_id: int, topics: int, session_id: int, error_code: int, throttle_time: int
+) -> bytearray:
+    if version >= FLEXIBLE_SINCE:
+        out = bytearray(_pack_top_v12(0, correlation_id, 0, throttle_time, error_code, session_id))
+        write_unsigned_varint(out, topics + 1)
+        return out
+    if version >= 7:
+        out = bytearray(_pack_top_v7(0, correlation_id, throttle_time, error_code, session_id))
     else:
-        out.append(0)
-    buffers.append(out)
-    _pack_size_into(first, 0, small_bytes + len(out) + record_bytes - 4)
-    return buffers
+        out = bytearray(_pack_top_v4(0, correlation_id, throttle_time))
+    out += _pack_int32(topics)
+    return out
+
+
+def _finished(body: "_Body", version: int, node_endpoints: Sequence[NodeEndpoint]) -> list[Part]:
+    out = body.out
+    if version >= FLEXIBLE_SINCE:
+        if node_endpoints and version >= NODE_ENDPOINTS_SINCE:
+            _append_node_endpoints(out, node_endpoints)
+        else:
+            out.append(0)
+    body.buffers.append(out)
+    _pack_size_into(body.first, 0, body.before + len(out) - 4)
+    return body.buffers
+
+
+class _Body:
+    """An answer that is being written."""
+
+    __slots__ = ("before", "buffers", "first", "out")
+
+    def __init__(self, first: bytearray) -> None:
+        self.first = self.out = first
+        """What follows the records that were written last."""
+        self.buffers: list[Part] = []
+        """All before that."""
+        self.before = 0
+        """Bytes of them."""
+
+
+def _append_topic_head(out: bytearray, topic: FetchTopicResult, version: int) -> None:
+    if version < FLEXIBLE_SINCE:
+        name = topic.name.encode()
+        out += _pack_int16(len(name))
+        out += name
+        out += _pack_int32(len(topic.partitions))
+        return
+    if version >= TOPIC_IDS_SINCE:
+        out += topic.topic_id.bytes
+    else:
+        name = topic.name.encode()
+        write_unsigned_varint(out, len(name) + 1)
+        out += name
+    write_unsigned_varint(out, len(topic.partitions) + 1)
+
+
+def _append_partitions(body: _Body, partitions: Sequence[FetchResult], version: int) -> None:
+    if version < FLEXIBLE_SINCE:
+        _append_classic(body, partitions, version)
+        return
+    out = body.out
+    for result in partitions:
+        if result.aborted_transactions is None:
+            out += _pack_partition_v12(
+                result.index,
+                result.error_code,
+                result.high_watermark,
+                result.last_stable_offset,
+                result.log_start_offset,
+                0,
+                result.preferred_read_replica,
+            )
+        else:
+            _append_with_aborted(out, result, result.aborted_transactions)
+        size = result.size
+        if size < 127:
+            out.append(size + 1)
+        else:
+            write_unsigned_varint(out, size + 1)
+        if size:
+            body.before += size + len(out)
+            body.buffers.append(out)
+            body.buffers.extend(result.records)
+            out = bytearray()
+        if result.current_leader is None and result.diverging_epoch is None:
+            out.append(0)
+        else:
+            _append_tags(out, result)
+    body.out = out
 
 
 def encode_quiet_response(version: int, correlation_id: int, session_id: int, throttle_time: int) -> list[Part]:
     """As `encode_fetch_response`, of nothing: what an idle consumer with a session gets."""
     if version < FLEXIBLE_SINCE:
-        return _encode_classic(version, correlation_id, (), session_id, 0, throttle_time)
+        return encode_fetch_response(
+            version=version,
+            correlation_id=correlation_id,
+            topics=(),
+            session_id=session_id,
+            throttle_time=throttle_time,
+        )
     return [_pack_quiet_v12(_QUIET_BYTES, correlation_id, 0, throttle_time, 0, session_id, 1, 0)]
 
 
@@ -372,52 +452,29 @@ def _append_node_endpoints(out: bytearray, endpoints: Sequence[NodeEndpoint]) ->
     out += content
 
 
-def _encode_classic(
-    version: int,
-    correlation_id: int,
-    topics: Sequence[FetchTopicResult],
-    session_id: int,
-    error_code: int,
-    throttle_time: int,
-) -> list[Part]:
-    if version >= 7:
-        out = bytearray(_pack_top_v7(0, correlation_id, throttle_time, error_code, session_id))
-    else:
-        out = bytearray(_pack_top_v4(0, correlation_id, throttle_time))
-    first = out
-    buffers: list[Part] = []
-    record_bytes = 0
-    small_bytes = 0
-    out += _pack_int32(len(topics))
-    for topic in topics:
-        name = topic.name.encode()
-        out += _pack_int16(len(name))
-        out += name
-        out += _pack_int32(len(topic.partitions))
-        for result in topic.partitions:
-            index, code, end, stable = (
-                result.index,
-                result.error_code,
-                result.high_watermark,
-                result.last_stable_offset,
-            )
-            if version >= 5:
-                out += _pack_partition_v5(index, code, end, stable, result.log_start_offset)
-            else:
-                out += _pack_partition_v4(index, code, end, stable)
-            aborted = result.aborted_transactions
-            out += _pack_int32(-1 if aborted is None else len(aborted))
-            for producer_id, first_offset in aborted or ():
-                out += _pack_aborted(producer_id, first_offset)
-            if version >= 11:
-                out += _pack_int32(result.preferred_read_replica)
-            out += _pack_int32(result.size)
-            if result.size:
-                record_bytes += result.size
-                small_bytes += len(out)
-                buffers.append(out)
-                buffers.extend(result.records)
-                out = bytearray()
-    buffers.append(out)
-    _pack_size_into(first, 0, small_bytes + len(out) + record_bytes - 4)
-    return buffers
+def _append_classic(body: _Body, partitions: Sequence[FetchResult], version: int) -> None:
+    out = body.out
+    for result in partitions:
+        index, code, end, stable = (
+            result.index,
+            result.error_code,
+            result.high_watermark,
+            result.last_stable_offset,
+        )
+        if version >= 5:
+            out += _pack_partition_v5(index, code, end, stable, result.log_start_offset)
+        else:
+            out += _pack_partition_v4(index, code, end, stable)
+        aborted = result.aborted_transactions
+        out += _pack_int32(-1 if aborted is None else len(aborted))
+        for producer_id, first_offset in aborted or ():
+            out += _pack_aborted(producer_id, first_offset)
+        if version >= 11:
+            out += _pack_int32(result.preferred_read_replica)
+        out += _pack_int32(result.size)
+        if result.size:
+            body.before += result.size + len(out)
+            body.buffers.append(out)
+            body.buffers.extend(result.records)
+            out = bytearray()
+    body.out = out

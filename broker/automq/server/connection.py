@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 
-from automq.handlers.delayed_fetch import DelayedFetch
+from automq.handlers.delayed_fetch import WaitingFetch
 from automq.handlers.pending_produce import Appending
 from automq.protocol.apis import ApiKey
 from automq.protocol.codec import MalformedMessage
@@ -102,7 +102,7 @@ class Connection(asyncio.BufferedProtocol):
         """The client id as it lies in the newest Produce's head, where nobody is asked what the client may do."""
         self._exclusive: ResponseSlot | Appending | None = None
         """The request that runs alone."""
-        self._waiting: DelayedFetch | None = None
+        self._waiting: WaitingFetch | None = None
         self._repeats = Repeats()
         self._blocked: RequestHead | None = None
         """The head of the next frame, which may not start yet."""
@@ -370,7 +370,7 @@ class Connection(asyncio.BufferedProtocol):
         elif key is _FETCH:
             self._exclusive = slot
             self._outbox.on_request()
-            self._waiting = server.fetch.start(head, frame, slot, session=session)
+            self._waiting = server.fetch.start(head, frame, slot, session=session, end=self._end)
             self._repeats.remember(head, frame, self._waiting)
         else:
             route = server.table.route(key, head.version)

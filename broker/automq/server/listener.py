@@ -17,6 +17,7 @@ from automq.handlers.context import Services
 from automq.handlers.fetch import FetchHandler
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
+from automq.handlers.wide_fetch import WideFetchHandler
 from automq.handlers.zones import Zones
 from automq.partition.content_worker import ContentWorker
 from automq.partition.replica import Replicas
@@ -103,7 +104,7 @@ class KafkaServer:
             receive=self.receiving.copies,
             on_error=self.metrics.error_counter(ApiKey.PRODUCE),
         )
-        self.fetch = FetchHandler(
+        self.fetch: FetchHandler = WideFetchHandler(
             partitions=services.partitions,
             sessions=services.fetch_sessions,
             metadata=services.metadata,

@@ -29,6 +29,9 @@ KIB: Final = 1024
 # Linux takes 1024 buffers in one gather write; a part may bring one more than is asked for.
 BUFFERS_MAX: Final = 1000
 
+# Of many partitions an answer has many parts; so many are looked up in one turn of the event loop, at 10 to 20 us each.
+PULLED_A_TURN: Final = 200
+
 # Asked for at once: a whole answer, as every write wakes the peer.
 WRITE_BYTES: Final = 8192 * KIB
 
@@ -128,7 +131,7 @@ class Outbox:
         self._is_waiting = False
         """The transport still holds the piece it was given."""
         self._loading: asyncio.Task[None] | None = None
-        """Brings the first part's next bytes."""
+        """Brings the first part's next bytes, or the next turn."""
         self._sent_bytes = self._checked = 0
         self._since: float | None = None
         """When it was first seen that `_checked` bytes had been sent and no more."""
@@ -233,23 +236,39 @@ class Outbox:
     def _write(self) -> None:
         """Send until everything is gone, the transport holds something, or bytes have to be loaded."""
         parts = self._parts
+        left = PULLED_A_TURN
         try:
             while parts and not self._is_waiting and self._loading is None:
                 if self._transport.is_closing():
                     self._clear()
                     return
-                if self._fd is None:
+                if left <= 0:
+                    self._loading = self._spawn(self._go_on())
+                elif self._fd is None:
                     buffers, _, peeked = self._gather(COPIED_BYTES)
+                    left -= peeked
                     self._hand_over(buffers, peeked)
                 else:
-                    self._write_some()
+                    left -= self._write_some()
         except RecordsChanged as error:
             self._on_broken(error)
             return
         self._pins.hold(self, self._held_bytes)
 
-    def _write_some(self) -> None:
-        """Write as much as the socket takes of the next bytes, and leave a piece to the transport when it is full."""
+    async def _go_on(self) -> None:
+        """In another turn."""
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._loading = None
+        self._write()
+        self._on_progress()
+
+    def _write_some(self) -> int:
+        """Write as much as the socket takes of the next bytes, and leave a piece to the transport when it is full.
+
+        Returns how many parts were peeked at.
+        """
         buffers, size, peeked = self._gather(self._write_bytes)
         sent = self._write_now(buffers) if buffers else 0
         # Of a narrow socket much would be looked up in vain; of others each write that asks for less is one more.
@@ -258,6 +277,7 @@ class Outbox:
             self._drop(sent, peeked)
         else:
             self._hand_over(buffers, peeked, sent=sent, bytes_max=PIECE_BYTES)
+        return peeked
 
     def _hand_over(self, buffers: list[Buffer], peeked: int, *, sent: int = 0, bytes_max: int = COPIED_BYTES) -> None:
         """Leave what follows the first `sent` bytes to the transport, or have it loaded first."""
@@ -289,7 +309,7 @@ class Outbox:
                 size += found[1]
                 if found[1] < len(part):
                     break
-            if size >= bytes_max or len(buffers) >= BUFFERS_MAX:
+            if size >= bytes_max or len(buffers) >= BUFFERS_MAX or peeked >= PULLED_A_TURN:
                 break
         return buffers, size, peeked
 

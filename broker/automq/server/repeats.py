@@ -4,7 +4,7 @@ A thousand idle consumers send two thousand such requests a second: the same byt
 session's epoch. The request of before is begun once more then, in place of being taken apart and put together anew.
 """
 
-from automq.handlers.delayed_fetch import DelayedFetch
+from automq.handlers.delayed_fetch import DelayedFetch, WaitingFetch
 from automq.protocol.connection import RequestHead
 from automq.protocol.fetch_codec import FLEXIBLE_SINCE, REPEATED_BYTES_MAX, RepeatedFetch
 from automq.protocol.framing import FrameReader
@@ -21,9 +21,10 @@ class Repeats:
         self.frame_bytes = 0
         """What a read brings that may be a repetition, its size included; 0 when nothing may."""
 
-    def remember(self, head: RequestHead, frame: memoryview, fetch: DelayedFetch | None) -> None:
+    def remember(self, head: RequestHead, frame: memoryview, fetch: WaitingFetch | None) -> None:
         """The connection has started this Fetch; None: it was answered at once."""
-        if fetch is None or head.version < FLEXIBLE_SINCE or len(frame) > REPEATED_BYTES_MAX:
+        is_short = head.version >= FLEXIBLE_SINCE and len(frame) <= REPEATED_BYTES_MAX
+        if not is_short or not isinstance(fetch, DelayedFetch):
             self.forget()
         else:
             self._fetch, self._raw = fetch, RepeatedFetch(frame, head.body_offset, head.version)
