@@ -4,6 +4,7 @@ Part of `metadata.replay`.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from immutables import Map
 
@@ -41,7 +42,7 @@ class BrokerReplay(MoveReplay):
         self.wals[record.node, record.epoch] = WalImage(node=record.node, epoch=record.epoch, descriptor=record.wal)
         self.next_broker_epoch = BrokerEpoch(max(self.next_broker_epoch, record.epoch + 1))
 
-    def broker_fenced(self, record: BrokerFenced) -> None:
+    def broker_fenced(self, record: BrokerFenced) -> Iterator[None]:
         broker = self.broker_map.get(record.node)
         if broker is not None and broker.epoch == record.epoch:
             self.broker_map[record.node] = dataclasses.replace(broker, fenced=True)
@@ -49,7 +50,7 @@ class BrokerReplay(MoveReplay):
         if wal is not None:
             recoverer = (record.recoverer_node, record.recoverer_epoch)
             self.wals[record.node, record.epoch] = dataclasses.replace(wal, recoverer=recoverer)
-        self.end_moves_of((record.node, record.epoch))
+        yield from self.end_moves_of((record.node, record.epoch))
 
     def broker_stopping(self, record: BrokerStopping) -> None:
         broker = self.broker_map.get(record.node)

@@ -5,6 +5,7 @@ for ever: they say which offsets have no record, and who gave them up.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Final
 
 from msgspec import structs
@@ -21,22 +22,29 @@ Wals = ChangingMap[tuple[NodeId, BrokerEpoch], WalImage]
 # A stream has so many causes at most; what is damaged beside them is found again when they are repaired.
 CAUSES_MAX: Final = 16
 
+# Streams in one turn of the event loop.
+STREAMS_A_TURN: Final = 500
+
 
 def quarantine(
     quarantines: Quarantines, streams: ChangingMap[StreamId, StreamImage], record: StreamsQuarantined
-) -> None:
+) -> Iterator[None]:
     """Streams that were deleted meanwhile have nothing to protect."""
     wal = None if record.wal_node is None or record.wal_epoch is None else (record.wal_node, record.wal_epoch)
     cause = QuarantineCause(key=record.key, reason=record.reason, at_ms=record.at_ms, wal=wal)
-    for stream in record.streams:
+    for number, stream in enumerate(record.streams, start=1):
+        if not number % STREAMS_A_TURN:
+            yield
         if stream in streams:
             others = tuple(before for before in quarantines.get(stream, ()) if before.key != record.key)
             quarantines[stream] = (*others, cause) if len(others) < CAUSES_MAX else others
 
 
-def lift(quarantines: Quarantines, record: QuarantineLifted) -> None:
+def lift(quarantines: Quarantines, record: QuarantineLifted) -> Iterator[None]:
     """One cause is gone."""
-    for stream in record.streams:
+    for number, stream in enumerate(record.streams, start=1):
+        if not number % STREAMS_A_TURN:
+            yield
         left = tuple(cause for cause in quarantines.get(stream, ()) if cause.key != record.key)
         if left:
             quarantines[stream] = left

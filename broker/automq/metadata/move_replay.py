@@ -1,7 +1,7 @@
 """Pure: how records of ownership and of moves change an image's maps. Part of `metadata.replay`."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import structs
@@ -20,6 +20,8 @@ from automq.metadata.object_replay import ObjectReplay
 
 # Streams applied in one turn of the event loop.
 MOVES_A_TURN: Final = 500
+# Moves that are only looked at.
+SEEN_A_TURN: Final = 5_000
 
 
 class MoveReplay(ObjectReplay):
@@ -59,13 +61,16 @@ class MoveReplay(ObjectReplay):
             by_topic.setdefault(stream.topic_id, {})[stream.partition] = epoch
             if not number % MOVES_A_TURN:
                 yield
+        number = 0
         for topic_id, changed in by_topic.items():
             parts = self.topic_map[topic_id].partitions
             opened: dict[int, PartitionImage] = {}
-            for number, (index, epoch) in enumerate(changed.items(), start=1):
+            for index, epoch in changed.items():
                 opened[index] = dataclasses.replace(
                     parts[index], leader=owner, leader_epoch=epoch, leader_broker_epoch=owner_epoch
                 )
+                # Of all topics: there may be thousands with a partition each.
+                number += 1
                 if not number % MOVES_A_TURN:
                     yield
             self._replace_partitions(topic_id, opened)
@@ -95,23 +100,27 @@ class MoveReplay(ObjectReplay):
             if not number % MOVES_A_TURN:
                 yield
 
-    def moves_cancelled(self, record: MovesCancelled) -> None:
+    def moves_cancelled(self, record: MovesCancelled) -> Iterator[None]:
         """What has ended before stays as it is."""
-        for stream_id in record.streams:
+        for number, stream_id in enumerate(record.streams, start=1):
             self.moves.pop(stream_id, None)
+            if not number % MOVES_A_TURN:
+                yield
 
     def streams_released(self, record: StreamsReleased) -> Iterator[None]:
         """Ownership, epoch and replicas change together, and the moves have come to pass."""
         by_target: dict[tuple[NodeId, BrokerEpoch], dict[StreamId, StreamEpoch]] = {}
         replicas: dict[StreamId, tuple[NodeId, ...]] = {}
-        for released in record.released:
+        for number, released in enumerate(record.released, start=1):
+            if not number % MOVES_A_TURN:
+                yield
             by_target.setdefault((released.target, released.target_epoch), {})[released.stream] = released.epoch
             move = self.moves.get(released.stream)
             if move is not None:
                 replicas[released.stream] = move.replicas
         for (target, target_epoch), epochs in by_target.items():
             yield from self.open_streams(epochs, owner=target, owner_epoch=target_epoch)
-        self._assign(replicas)
+        yield from self._assign(replicas)
         moves = tuple(NamedMove(released.stream, released.move) for released in record.released)
         self.newest_releases(NewestReleases(record.node, record.epoch, moves, record.refused))
 
@@ -123,33 +132,43 @@ class MoveReplay(ObjectReplay):
                 self.wals[key], newest_released=record.released, newest_unreleased=record.refused
             )
 
-    def replicas_assigned(self, record: ReplicasAssigned) -> None:
+    def replicas_assigned(self, record: ReplicasAssigned) -> Iterator[None]:
         """Nothing but what is shown changes, and whom a failover prefers."""
         parts = self.topic_map[record.topic_id].partitions
-        self._replace_partitions(
-            record.topic_id,
-            {each.index: dataclasses.replace(parts[each.index], replicas=each.replicas) for each in record.partitions},
-        )
+        changed: dict[int, PartitionImage] = {}
+        for number, each in enumerate(record.partitions, start=1):
+            changed[each.index] = dataclasses.replace(parts[each.index], replicas=each.replicas)
+            if not number % MOVES_A_TURN:
+                yield
+        self._replace_partitions(record.topic_id, changed)
 
-    def _assign(self, replicas: Mapping[StreamId, tuple[NodeId, ...]]) -> None:
+    def _assign(self, replicas: Mapping[StreamId, tuple[NodeId, ...]]) -> Iterator[None]:
         by_topic: dict[TopicId, dict[int, PartitionImage]] = {}
-        for stream_id, nodes in replicas.items():
+        for number, (stream_id, nodes) in enumerate(replicas.items(), start=1):
             if nodes:
                 stream = self.streams[stream_id]
                 part = self.topic_map[stream.topic_id].partitions[stream.partition]
                 by_topic.setdefault(stream.topic_id, {})[part.index] = dataclasses.replace(part, replicas=nodes)
-        for topic_id, changed in by_topic.items():
+            if not number % MOVES_A_TURN:
+                yield
+        for number, (topic_id, changed) in enumerate(by_topic.items(), start=1):
             self._replace_partitions(topic_id, changed)
+            if not number % MOVES_A_TURN:
+                yield
 
-    def end_moves_of(self, fenced: tuple[NodeId, BrokerEpoch]) -> None:
+    def end_moves_of(self, fenced: tuple[NodeId, BrokerEpoch]) -> Iterator[None]:
         """Rule: the fence of either side ends a move in that very record.
 
         What was wished for the replicas stays wished: a failover of the source goes where the move was to go.
         """
-        ended = sorted(self._moves_of(fenced))
-        self._assign({stream: self.moves[stream].replicas for stream in ended if self.moves[stream].source == fenced})
-        for stream in ended:
+        ended: dict[StreamId, MoveImage] = {}
+        for number, (stream, move) in enumerate(self.moves.items(), start=1):
+            if fenced in (move.source, move.target):
+                ended[stream] = move
+            if not number % SEEN_A_TURN:
+                yield
+        yield from self._assign({stream: move.replicas for stream, move in ended.items() if move.source == fenced})
+        for number, stream in enumerate(ended, start=1):
             del self.moves[stream]
-
-    def _moves_of(self, incarnation: tuple[NodeId, BrokerEpoch]) -> Iterable[StreamId]:
-        return [stream for stream, move in self.moves.items() if incarnation in (move.source, move.target)]
+            if not number % MOVES_A_TURN:
+                yield

@@ -39,6 +39,8 @@ from automq.metadata.spans import Holding, Spans, extended
 
 # Ranges applied in one turn of the event loop: a few milliseconds' work.
 RANGES_A_TURN: Final = 500
+# And objects that are destroyed, or forgotten.
+OBJECTS_A_TURN: Final = 500
 NOTHING: Final[Mapping[ObjectId, int]] = {}
 
 
@@ -67,13 +69,14 @@ class ObjectReplay(ImageUnderChange):
         damage.trim_lost(self.lost_ranges, self.streams[record.stream])
         self._release(Counter(dropped))
 
-    def forget_stream(self, stream_id: StreamId) -> None:
-        """The stream is deleted, and refers to nothing any more."""
+    def forget_stream(self, stream_id: StreamId) -> int:
+        """The stream is deleted, and refers to nothing any more. Returns how many objects had something of it."""
         stream = self.streams.pop(stream_id)
         self.lost_ranges.pop(stream_id, None)
         released = Counter(stream.held.objects)
         dropped = Counter(object_id for object_id, _ in unpack_refs(stream.checkpoints))
         self._release(released + dropped, dropped)
+        return len(released) + len(dropped)
 
     # Objects.
 
@@ -226,16 +229,20 @@ class ObjectReplay(ImageUnderChange):
             if found.references == count:
                 self.unreferenced[object_id] = None
 
-    def objects_destroyed(self, record: ObjectsDestroyed) -> None:
-        for object_id in record.objects:
+    def objects_destroyed(self, record: ObjectsDestroyed) -> Iterator[None]:
+        for number, object_id in enumerate(record.objects, start=1):
+            if not number % OBJECTS_A_TURN:
+                yield
             found = self.prepared.pop(object_id, None) or self.committed.pop(object_id)
             assert found.references == 0
             self.unreferenced.pop(object_id, None)
             self.destroyed[object_id] = structs.replace(found, expires_ms=0, ranges=NONE, destroyed_ms=record.at_ms)
 
-    def objects_deleted(self, record: ObjectsDeleted) -> None:
-        for object_id in record.objects:
+    def objects_deleted(self, record: ObjectsDeleted) -> Iterator[None]:
+        for number, object_id in enumerate(record.objects, start=1):
             del self.destroyed[object_id]
+            if not number % OBJECTS_A_TURN:
+                yield
 
     def _move_wal(self, node: NodeId, epoch: BrokerEpoch, trim_to: int) -> None:
         wal = self.wals.get((node, epoch))

@@ -73,11 +73,11 @@ class MetadataMachine(TopicReplay):
 
     # Damage and repair.
 
-    def streams_quarantined(self, record: StreamsQuarantined) -> None:
-        damage.quarantine(self.quarantines, self.streams, record)
+    def streams_quarantined(self, record: StreamsQuarantined) -> Iterator[None]:
+        return damage.quarantine(self.quarantines, self.streams, record)
 
-    def quarantine_lifted(self, record: QuarantineLifted) -> None:
-        damage.lift(self.quarantines, record)
+    def quarantine_lifted(self, record: QuarantineLifted) -> Iterator[None]:
+        return damage.lift(self.quarantines, record)
 
     def range_lost(self, record: RangeLost) -> None:
         damage.lose_range(self.lost_ranges, self.streams, record)

@@ -93,8 +93,12 @@ class TopicReplay(BrokerReplay):
         us = (record.node, record.epoch)
         yield from self.open_streams(epochs, owner=record.node, owner_epoch=record.epoch, keeps_moves_of=us)
 
-    def streams_deleted(self, record: StreamsDeleted) -> None:
+    def streams_deleted(self, record: StreamsDeleted) -> Iterator[None]:
+        held = 0
         for stream_id in record.streams:
             self.quarantines.pop(stream_id, None)
             self.moves.pop(stream_id, None)
-            self.forget_stream(stream_id)
+            held += 1 + self.forget_stream(stream_id)
+            if held >= PARTITIONS_A_TURN:
+                held = 0
+                yield
