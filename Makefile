@@ -12,7 +12,7 @@ PURE_TESTS := tests/unit/broker/core tests/unit/broker/partition/test_partition.
   tests/unit/broker/partition/test_validation.py tests/unit/broker/handlers/test_produce.py
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run demo test test-pure fuzz wheel check format sim removed-rules chaos soak differential compat bench bench-cluster crds e2e kind-up image golden docs lock clean
+.PHONY: help dev run demo test test-pure test-sanitized fuzz wheel check format sim removed-rules chaos soak differential compat bench bench-cluster crds e2e kind-up image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -38,6 +38,15 @@ test: $(STAMP)  ## Run the tests: unit, contract, scenarios, short simulation, r
 test-pure: $(STAMP)  ## Run again, without compiled functions, the tests and simulated clusters that pass through them
 	AUTOMQ_PURE=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PURE_TESTS)
 	AUTOMQ_PURE=1 $(BIN)/python -m tests.sim --seeds 10
+
+# Not PURE_TESTS: what forks or measures time has no place under a sanitizer.
+SANITIZED_TESTS := tests/unit/broker/core tests/unit/broker/handlers/test_produce.py
+
+test-sanitized: $(STAMP)  ## Run the tests of the compiled functions with the address and undefined-behaviour sanitizers
+	AUTOMQ_SANITIZE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	LD_PRELOAD=$$(cc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	  $(BIN)/python -m pytest -q $(SANITIZED_TESTS); status=$$?; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . && exit $$status
 
 fuzz: $(STAMP)  ## Fuzz the compiled functions: INPUTS=n, COMPARED=n of them against their twins, SANITIZE=1
 	$(if $(SANITIZE),AUTOMQ_SANITIZE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .)
