@@ -8,7 +8,7 @@ logged once for each client: it asks again and again.
 import logging
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -74,21 +74,47 @@ def _deleted_topics(request: Any, response: Any) -> Iterator[Change]:
 
 
 def _grown_topics(request: Any, response: Any) -> Iterator[Change]:
-    counts = {topic.name: topic.count for topic in request.topics}
+    counts = _asked_for(
+        request.topics, {result.name for result in response.results[:LINES_MAX]}, lambda each: each.name
+    )
     for result in response.results:
-        yield Change("partitions added", result.name, result.error_code, {"partitions": counts.get(result.name, -1)})
+        yield Change(
+            "partitions added", result.name, result.error_code, {"partitions": _count(counts.get(result.name))}
+        )
 
 
 def _altered_configs(request: Any, response: Any) -> Iterator[Change]:
-    asked = {(each.resource_type, each.resource_name): each.configs for each in request.resources}
+    shown_keys = {_resource(result) for result in response.responses[:LINES_MAX]}
+    asked = _asked_for(request.resources, shown_keys, _resource)
     for result in response.responses:
-        configs = asked.get((result.resource_type, result.resource_name), ())
+        found = asked.get(_resource(result))
+        configs = () if found is None else found.configs
         is_whole = isinstance(request, AlterConfigsRequest)
         shown = ", ".join(_replaced(each) if is_whole else _altered(each) for each in configs[:LINES_MAX])
         kind = RESOURCES.get(result.resource_type, str(result.resource_type))
         target = f"{kind} {result.resource_name or '(all)'}"
         details = {"configs": shown or "none"}
         yield Change("configs replaced" if is_whole else "configs altered", target, result.error_code, details)
+
+
+def _asked_for(things: Sequence[Any], keys: set[Any], key_of: Callable[[Any], Any]) -> dict[Any, Any]:
+    """Those of `things` that have a line of their own; they are mostly the first of very many."""
+    found: dict[Any, Any] = {}
+    for thing in things:
+        if len(found) == len(keys):
+            break
+        key = key_of(thing)
+        if key in keys:
+            found[key] = thing
+    return found
+
+
+def _resource(named: Any) -> tuple[int, str]:
+    return named.resource_type, named.resource_name
+
+
+def _count(topic: Any) -> int:
+    return -1 if topic is None else topic.count
 
 
 def _altered(config: Any) -> str:

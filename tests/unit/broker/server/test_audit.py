@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import struct
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -197,3 +199,51 @@ def test_refused_reset_names_its_error(caplog: pytest.LogCaptureFixture) -> None
     answered(Audit(), commit("billing"), response)
 
     assert vars(caplog.records[0])["error"] == "UNKNOWN_MEMBER_ID"
+
+
+@pytest.mark.parametrize("is_of_configs", [True, False])
+def test_of_very_many_things_only_those_with_a_line_are_looked_up(is_of_configs: bool) -> None:
+    looked_up = 0
+
+    class Named(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal looked_up
+            for thing in super().__iter__():
+                looked_up += 1
+                yield thing
+
+    request: Any
+    response: Any
+    if is_of_configs:
+        config = admin.IncrementalAlterableConfig(name="retention.ms", config_operation=0, value="1")
+        request = admin.IncrementalAlterConfigsRequest(
+            resources=[
+                admin.IncrementalAlterConfigsResource(resource_type=2, resource_name=f"t{number}", configs=[config])
+                for number in range(5_000)
+            ]
+        )
+        request.resources = Named(request.resources)
+        response = admin.AlterConfigsResponse(
+            responses=[
+                admin.AlterConfigsResourceResponse(resource_type=2, resource_name=f"t{number}")
+                for number in range(5_000)
+            ]
+        )
+        changes = list(audit._altered_configs(request, response))
+        details = {"configs": "set retention.ms=1"}
+    else:
+        request = admin.CreatePartitionsRequest(
+            topics=[
+                admin.CreatePartitionsTopic(name=f"t{number}", count=3, assignments=None) for number in range(5_000)
+            ]
+        )
+        request.topics = Named(request.topics)
+        response = admin.CreatePartitionsResponse(
+            results=[admin.CreatePartitionsTopicResult(name=f"t{number}") for number in range(5_000)]
+        )
+        changes = list(audit._grown_topics(request, response))
+        details = {"partitions": 3}
+
+    assert len(changes) == 5_000
+    assert [change.details for change in changes[: audit.LINES_MAX]] == [details] * audit.LINES_MAX
+    assert looked_up <= audit.LINES_MAX + 1
