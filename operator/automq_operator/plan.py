@@ -218,7 +218,7 @@ class Limits:
     fenced_s: float = 5.0
     """A broker that its cluster has given up is restarted after so long."""
     joined_s: float = 60.0
-    """A broker that was just made has so long to get its share before scaling counts as settled without it."""
+    """A broker that was just made has so long to get its share before scaling counts as done without it."""
     address_s: float = 30.0
     """A broker that was just made is not restarted for the address of its load balancer."""
     erase_s: float = 600.0

@@ -62,6 +62,33 @@ def test_names_are_words_of_the_field() -> None:
     assert refused == []
 
 
+HOUSE_VERBS = re.compile(
+    r"\b(?:hurry|hurries|hurried|settles?|settled|glances?|insists?|falls? silent|fallen silent)\b"
+    r"|`on_\w+`(?: and `on_\w+`)? (?:is|are|was) told",
+    re.IGNORECASE,
+)
+"""Of docstrings: a callback is called, a queue drains, a state converges."""
+SAYS_NOTHING = re.compile(r"(everything|nothing|the same|as above|see above|an? \w+)\.?", re.IGNORECASE)
+
+
+def public_docstrings(path: pathlib.Path) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            name, text = getattr(node, "name", ""), ast.get_docstring(node)
+            if text is not None and not name.startswith("_"):
+                yield name, text
+
+
+def test_docstrings_of_public_names_have_words_of_the_field_and_say_something() -> None:
+    refused = [
+        f"{path.relative_to(ROOT)}: {name}: {text.splitlines()[0]}"
+        for path in PRODUCT
+        for name, text in public_docstrings(path)
+        if HOUSE_VERBS.search(text) or SAYS_NOTHING.fullmatch(text.strip())
+    ]
+    assert refused == []
+
+
 def returns_its_argument(node: ast.AST) -> bool:
     """An identity: a function of one argument that does nothing but return it."""
     if not isinstance(node, ast.FunctionDef) or len(node.body) - (ast.get_docstring(node) is not None) != 1:

@@ -42,7 +42,7 @@ class Start:
 
 
 class Reader:
-    """Reads one topic. `on_gap` is told when records that were to be read next are deleted already."""
+    """Reads one topic. `on_gap` is called when records that were to be read next are deleted already."""
 
     def __init__(self, client: KafkaClient, topic: str, start: Start, *, on_gap: Callable[[str], None]) -> None:
         self._client = client

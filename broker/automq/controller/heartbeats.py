@@ -31,8 +31,8 @@ AGAIN_S: Final = 0.2
 class Heartbeats:
     """Of one incarnation.
 
-    `on_fenced` is told once, when the controller says that this incarnation is no more; `on_silence` for each heartbeat
-    without an answer.
+    `on_fenced` is called once, when the controller says that this incarnation is no more; `on_silence` for each
+    heartbeat without an answer.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Heartbeats:
         on_proof: Callable[[float, int], None] = lambda _began, _record_number: None,
         on_silence: Callable[[], None] = ignore,
     ) -> None:
-        """`on_proof` is told of answers that show this incarnation unfenced: see `Contact.prove`."""
+        """`on_proof` is called for answers that show this incarnation unfenced: see `Contact.prove`."""
         self._link = link
         self._metadata = metadata
         self._node = node

@@ -1,5 +1,5 @@
-"""Who is a member of the cluster, and alive: the active controller hears heartbeats, fences who falls silent, and sees
-to it that somebody recovers what they leave.
+"""Who is a member of the cluster, and alive: the active controller hears heartbeats, fences whose session expires, and
+sees to it that somebody recovers what they leave.
 
 Of one claim. Everything here rests on the durable image and on what brokers said since the claim: the next controller
 begins anew and gives everybody a whole session. A heartbeat is answered in the turn in which it arrives; it waits for

@@ -1,7 +1,7 @@
 """Pure: which brokers the controller has heard of lately. Seconds are of any clock that does not go back.
 
 A session ages only while the controller's own loop runs: after a turn or a pause that took too long, what arrived
-meanwhile may still lie in the sockets, so everybody begins anew. Where more than half of the cluster fall silent
+meanwhile may still lie in the sockets, so everybody begins anew. Where more than half of the sessions expire
 together the controller is likelier to be the one that is cut off: it proves that it leads, and waits one more session.
 """
 
@@ -16,7 +16,7 @@ Incarnation = tuple[NodeId, BrokerEpoch]
 PAUSE_S_MAX: Final = 0.5
 """A loop that was away for longer may have messages of everybody to read."""
 TOGETHER_S: Final = 1.0
-"""Who expires within so long falls silent together."""
+"""Sessions that expire within so long expire together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

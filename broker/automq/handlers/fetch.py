@@ -92,7 +92,7 @@ class FetchHandler:
         tasks: Tasks,
         on_error: Callable[[int], None] = lambda _code: None,
     ) -> None:
-        """`on_error` is told of every code that is answered."""
+        """`on_error` is called with every code that is answered."""
         self._on_error = on_error
         self.reads = self.cold_reads = 0
         """Partitions that were read for an answer, and those whose data had to be read from objects."""

@@ -101,7 +101,7 @@ class ProduceHandler:
         receive: ByteCount,
         on_error: Callable[[int], None] = lambda _code: None,
     ) -> None:
-        """`receive` is told of copies of what was received, `on_error` of every code that is answered."""
+        """`receive` counts copies of what was received; `on_error` is called with every code that is answered."""
         self._receive = receive
         self._on_error = on_error
         self._append_bytes_max = storage.append_bytes_max

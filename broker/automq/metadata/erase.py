@@ -92,7 +92,7 @@ async def erase(
     patience: Patience,
     on_progress: Callable[[int], None],
 ) -> int:
-    """Remove the cluster and return how many keys that were; `on_progress` is told the count so far.
+    """Remove the cluster and return how many keys that were; `on_progress` is called with the count so far.
 
     Raises StoreClusterMissing, StoreOwnedByAnother, ClusterRunning, FormatTooNew, CorruptData; nothing was changed
     then.

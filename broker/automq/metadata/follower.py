@@ -44,7 +44,7 @@ class LogFollower:
         ask: AskForSlots | None = None,
         on_read: Callable[[float], None] = lambda _began: None,
     ) -> None:
-        """`on_read` is told when a whole look began that the image includes, by the clock's `boottime`."""
+        """`on_read` is called with the `boottime` in seconds at which a whole read began that the image includes."""
         self._on_read = on_read
         self._ask = ask
         self._loader = loader

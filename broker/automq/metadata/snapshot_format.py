@@ -52,7 +52,7 @@ def encode_snapshot(
 ) -> Steps[list[bytes]]:
     """The buffers of a snapshot of the image that has folded in `record_number` records, up to slot `position`.
 
-    `on_bytes` is told of the bytes of each block when it is made.
+    `on_bytes` is called with the size of each block when it is made.
     """
     blocks: list[bytes] = []
     block: list[bytes] = []

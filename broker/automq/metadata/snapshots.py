@@ -56,7 +56,7 @@ class Snapshots:
         on_damage: Callable[[StoreDamaged], None] = lambda _error: None,
         memory: BorrowingBudget | None = None,
     ) -> None:
-        """`on_damage` is told once of every snapshot that was found damaged; `memory` counts what is held of them."""
+        """`on_damage` is called once for every snapshot found damaged; `memory` counts what is held of them."""
         self._memory = BorrowingBudget(UNLIMITED, ByteBudget(0)) if memory is None else memory
         self._is_too_large = False
         self._store = store

@@ -70,7 +70,7 @@ class ReceiveBuffers:
         spare_bytes_max: int = SPARE_BYTES_MAX,
         on_spare: Callable[[int], None] = lambda _bytes: None,
     ) -> None:
-        """`on_spare` is told by how many bytes the spare buffers become more, or fewer."""
+        """`on_spare` is called with how many bytes the spare buffers have become more, or fewer (negative)."""
         assert shared_bytes >= 64
         self.shared = memoryview(mmap.mmap(-1, shared_bytes))
         self._spare_buffer_bytes_max = spare_buffer_bytes_max

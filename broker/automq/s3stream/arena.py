@@ -67,7 +67,7 @@ class ArenaPool:
     """At most `arenas_max` arenas; `evict` drops one committed log-cache block, or says that there is none."""
 
     def __init__(self, *, arenas_max: int, arena_bytes: int, account: ByteBudget) -> None:
-        """`account` is told of what is allocated."""
+        """`account` counts what is allocated, in bytes."""
         assert arenas_max >= 2
         assert arena_bytes > 0
         assert arena_bytes % PAGE_BYTES == 0

@@ -66,7 +66,7 @@ class StorageEngine:
         on_fenced: Callable[[BrokerFenced], None],
         on_damaged: Callable[[StoreDamaged], None],
     ) -> None:
-        """`on_fenced` and `on_damaged` are told once, after everything here has fallen silent.
+        """`on_fenced` and `on_damaged` are called once, after everything here has ended.
 
         `ledger` has at least the limits of `settings`.
         """
@@ -201,7 +201,7 @@ class StorageEngine:
         await self.uploader.drain()
 
     def damage(self, error: StoreDamaged) -> None:
-        """The store has lost or damaged what acknowledgements rest on: fall silent and tell the owner. Idempotent."""
+        """The store has lost or damaged what acknowledgements rest on: halt, and call `on_damaged`. Idempotent."""
         if self.halted is None:
             self.halt(error)
             self._on_damaged(error)

@@ -73,7 +73,7 @@ def fate_of(image: MetadataImage, node: NodeId, epoch: BrokerEpoch | None) -> Fa
 
 
 class AfterFence:
-    """Of one incarnation that was fenced, and has fallen silent."""
+    """Of one incarnation that was fenced, and answers nothing any more."""
 
     def __init__(
         self,

@@ -375,7 +375,7 @@ class Broker:
     # End.
 
     def _on_fenced(self, fenced: BrokerFenced) -> None:
-        """Another process has taken over. Synchronous: in this very moment everything falls silent."""
+        """Another process has taken over. Synchronous: nothing is acknowledged or answered from now on."""
         if not self.lifecycle.can(Event.FENCED):
             return
         log.warning("fenced", extra={"by": fenced.by.value, "why": str(fenced)})
@@ -389,7 +389,7 @@ class Broker:
         return f"{fenced_message(self._fenced, successor)}; this one serves nobody"
 
     def _on_damaged(self, error: StoreDamaged) -> None:
-        """What acknowledgements rest on is lost or damaged. Synchronous: in this very moment everything falls silent.
+        """What acknowledgements rest on is lost or damaged. Synchronous: nothing is answered from now on.
 
         The key is left as it is, and the process ends: its next start looks at the store before it takes anything over.
         """

@@ -148,8 +148,8 @@ async def respond(
 ) -> bytes | None:
     """Run the handler and encode its answer; None, logged, when nothing can be answered and the connection closes.
 
-    `size` is that of the request's frame; `on_error` is told of API and code of every error that is answered, and how
-    often it is. Raises MalformedMessage where what is asked is to be decoded yet.
+    `size` is that of the request's frame; `on_error` is called with API and code of every error that is answered, and
+    how often it is. Raises MalformedMessage where what is asked is to be decoded yet.
     """
     api = route.api
     is_wide_request = not isinstance(asked, Message)

@@ -108,7 +108,7 @@ class Outbox:
         on_progress: Callable[[], None],
         on_broken: Callable[[Exception], None],
     ) -> None:
-        """`on_progress` is told when bytes were sent that nobody waits for, `on_broken` why the connection must end.
+        """`on_progress` is called when bytes were sent that nobody waits for, `on_broken` why the connection must end.
 
         That is when an answer cannot be completed or sent, or is in the way of others.
         """

@@ -80,7 +80,7 @@ class PresenceWatch:
         )
 
     async def check(self) -> None:
-        """One turn. Raises StoreDamaged when a key is lost, after `on_lost` was told, BrokerFenced, StoreError."""
+        """One turn. Raises StoreDamaged when a key is lost, after `on_lost` was called, BrokerFenced, StoreError."""
         self._began = self._clock.monotonic()
         await self._require(self._next())
         await self._require(self._besides())

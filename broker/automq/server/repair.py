@@ -41,7 +41,7 @@ class LostOffsets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """Everything that one run is told."""
+    """What one run gives up: the ends of logs, slots, and offsets of partitions, each named by a person."""
 
     offsets: Sequence[LostOffsets] = ()
     slots: Sequence[SlotId] = ()

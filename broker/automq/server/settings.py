@@ -67,7 +67,7 @@ class InvalidSettings(Refused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything a broker is told."""
+    """All settings of a broker, read once and never changed: what follows from several of them is a property."""
 
     node: NodeSettings
     cluster: ClusterSettings

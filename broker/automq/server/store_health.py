@@ -22,7 +22,7 @@ STARTS: Final = frozenset({State.STARTING, State.RECOVERING, State.WAITING})
 class StoreHealth:
     """Hears of every request to the store; moves the life cycle.
 
-    `on_hopeless` is told of a failure that no waiting heals, while the broker starts.
+    `on_hopeless` is called with a failure that no waiting heals, while the broker starts.
     """
 
     def __init__(

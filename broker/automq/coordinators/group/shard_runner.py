@@ -269,7 +269,7 @@ class ShardRunner:
             return self._gone()
 
     async def _begin(self, decision: Callable[[GroupShard, Turn], T]) -> T:
-        """Run one decision of several, which are durable when the driver has settled. It answers and notes nothing."""
+        """Run one decision of several: durable once all that the driver took is. It answers and notes nothing."""
 
         def run() -> Decision[Record, T]:
             turn = self._turn()

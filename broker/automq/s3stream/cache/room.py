@@ -1,4 +1,4 @@
-"""Whether there is memory for another append, and who is told when there is again."""
+"""Whether there is memory for another append, and who is called when there is again."""
 
 import asyncio
 from collections import deque

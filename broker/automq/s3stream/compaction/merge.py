@@ -34,7 +34,7 @@ _TURN_BATCHES: Final = 256
 WHAT: Final = "an object of a compaction job"
 
 Pace = Callable[[int], Awaitable[None]]
-"""Is told how many bytes were read, and returns when more may be."""
+"""Called with how many bytes were read; returns when more may be."""
 
 
 class _Cursor:

@@ -75,7 +75,7 @@ class Releasing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadEvents:
-    """Whom to tell."""
+    """Callbacks of an uploader, each in the event loop: after a commit, a refused range, a fence, found damage."""
 
     committed: Callable[[CacheBlock], None]
     """The block is in a committed object, as far as its ranges were not refused."""

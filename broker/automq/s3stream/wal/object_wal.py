@@ -53,7 +53,7 @@ BATCH_POSITION: Final = SLOT_HEADER_BYTES + RECORD_HEADER_BYTES
 
 
 class Appender(Protocol):
-    """Whoever appends: told up to where its batches are durable. Hashed by identity."""
+    """Whoever appends: its `confirmed_offset` is set to the end of what is durable. Hashed by identity."""
 
     confirmed_offset: Offset
     on_advance: Callable[[], None] | None
