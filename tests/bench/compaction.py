@@ -31,10 +31,10 @@ from automq.s3stream.objects.writer import ObjectWriter
 from automq.s3stream.store.file import FileStore
 from automq.s3stream.store.requests import Operation, Purpose
 from automq.server.broker import Broker as BrokerProcess
-from automq.server.compaction_process import ProcessWorker
-from automq.server.lifecycle import State
+from automq.server.compaction.process import ProcessWorker
+from automq.server.config.settings import load_settings
+from automq.server.lifecycle.states import State
 from automq.server.platform import system_platform
-from automq.server.settings import load_settings
 from automq.testing.thread import FIRST
 from tests.bench import load
 from tests.bench.idle_bill import CountingServer

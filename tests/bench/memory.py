@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from automq.protocol.apis import ApiKey
 from automq.protocol.messages.offset import OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic
-from automq.server.memory import MEMORY_SHARE
+from automq.server.config.memory import MEMORY_SHARE
 from tests.support.cgroup import MemoryGroup, memory_group
 from tests.support.process import Broker
 from tests.support.raw_client import FETCH_VERSION, RawClient, fetch_of, stalled

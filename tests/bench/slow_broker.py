@@ -14,10 +14,10 @@ from automq.runtime.workers import ThreadWorkers
 from automq.s3stream.ports import Buffer
 from automq.s3stream.store.file import FileStore
 from automq.s3stream.store.uri import parse_store_uri
-from automq.server.logs import log_to_stderr
+from automq.server.config.settings import load_settings
+from automq.server.observability.logs import log_to_stderr
 from automq.server.platform import system_platform
 from automq.server.runner import run_process
-from automq.server.settings import load_settings
 from tests.bench.slow_puts import SlowPuts
 
 GET_S: Final = 0.020

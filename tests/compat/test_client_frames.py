@@ -17,7 +17,7 @@ from automq.protocol.connection import parse_head
 from automq.protocol.messages.header import ResponseHeader
 from automq.protocol.produce_codec import parse_produce_request
 from automq.protocol.records import RecordBatch, batches_in, records_in
-from automq.server.dispatch import DispatchTable
+from automq.server.network.dispatch import DispatchTable
 from tests.compat.client_frames import Exchange, clients, recorded
 from tests.support.kio_oracle import kio_bytes, kio_read, to_kio
 from tests.support.process import Broker

@@ -10,9 +10,9 @@ import pytest
 from automq.protocol.apis import ApiKey
 from automq.protocol.messages.discovery import ApiVersionsRequest
 from automq.runtime.ledger import Account
-from automq.server.connection import Connection
-from automq.server.memory import CONNECTION_BYTES
-from automq.server.receiving import ALLOWANCE_BYTES
+from automq.server.network.admission import CONNECTION_BYTES
+from automq.server.network.connection import Connection
+from automq.server.network.receiving import ALLOWANCE_BYTES
 from tests.support.batches import build_batch
 from tests.support.data_path import TOPIC, DataPath, produce_request
 

@@ -10,7 +10,7 @@ import pytest
 
 from automq.protocol.apis import ApiKey
 from automq.protocol.messages.admin import CreatableTopic, CreateTopicsRequest
-from automq.server.admission import RESERVE_MIN
+from automq.server.network.admission import RESERVE_MIN
 from tests.support.batches import build_batch
 from tests.support.data_path import produce_request
 from tests.support.process import Broker

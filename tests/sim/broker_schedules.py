@@ -8,7 +8,7 @@ from automq.protocol.apis import ApiKey
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.admin import CreatableTopic, CreateTopicsRequest
 from automq.protocol.messages.produce import PartitionProduceData, ProduceRequest, TopicProduceData
-from automq.server.lifecycle import Reason
+from automq.server.lifecycle.states import Reason
 from tests.sim.actors import Trimmer
 from tests.sim.broker_world import ASIDE, TOPIC, BrokerWorld, of
 from tests.support.batches import build_batch

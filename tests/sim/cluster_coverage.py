@@ -131,7 +131,7 @@ CLUSTER_PROBES: Mapping[str, Callable[[Any], Any]] = {
     "automq.controller.commit_check:is_repeated": _is("commits asked again"),
     "automq.partition.parking:Parking.park": _is("appends parked"),
     "automq.partition.parking:Parking._end": _parking,
-    "automq.server.log_recovery:LogRecovery._recover_beside": _survivor,
+    "automq.server.lifecycle.log_recovery:LogRecovery._recover_beside": _survivor,
     "automq.controller.moves:_Plan.records": _planned,
     "automq.controller.followers:Followers.name_successor": _called("successors named"),
 }

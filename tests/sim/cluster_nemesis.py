@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
-from automq.server.lifecycle import State
+from automq.server.lifecycle.states import State
 from tests.sim.store_faults import PARTS, StoreFaults
 from tests.support.cluster import Cluster, Incarnation
 from tests.support.faults import WRITES, Operation

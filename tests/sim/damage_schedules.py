@@ -11,9 +11,9 @@ from automq.runtime.entropy import SeededEntropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.ports import StoreAccessDenied
-from automq.server.lifecycle import Reason
-from automq.server.repair import Named, parse_slot
-from automq.server.repairer import Repairer
+from automq.server.lifecycle.states import Reason
+from automq.server.tools.repair import Named, parse_slot
+from automq.server.tools.repairer import Repairer
 from tests.sim.broker_world import BrokerWorld, of
 from tests.sim.damage_world import REFUSALS, STOPS_WITHIN_S, Before, DamageWorld
 from tests.support.cluster import Incarnation

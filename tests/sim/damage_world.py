@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from automq.protocol.errors import ErrorCode
 from automq.s3stream.model import StreamError
 from automq.s3stream.wal.format import Slot, decode_slot, parse_slot_key
-from automq.server.lifecycle import Reason
+from automq.server.lifecycle.states import Reason
 from tests.sim.actors import RETRIABLE, Producer
 from tests.sim.broker_world import TOPIC, BrokerWorld
 from tests.sim.history import names_of

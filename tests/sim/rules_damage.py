@@ -127,7 +127,7 @@ DAMAGE_RULES: tuple[Rule, ...] = (
     Rule(
         "what must exist is looked for",
         "Nothing is concluded from absence: what must exist is looked for, and acknowledging stops when it is lost.",
-        ("automq.server.presence:PresenceWatch.check",),
+        ("automq.server.lifecycle.presence:PresenceWatch.check",),
         does_nothing_async,
         "cluster_key_vanishes",
     ),

@@ -275,7 +275,7 @@ ENGINE_RULES: tuple[Rule, ...] = (
     Rule(
         "answers need contact",
         "Liveness: nothing is answered from state whose last proof began more than a session ago.",
-        ("automq.server.connection:Connection._send_ready",),
+        ("automq.server.network.connection:Connection._send_ready",),
         without(("server.boottime() >= server.contact.fresh_until", "False")),
         "asked_while_it_was_paused",
     ),

@@ -77,7 +77,7 @@ LIMIT_RULES: tuple[Rule, ...] = (
     Rule(
         "no room, not taken in",
         "Memory is bounded: a Produce that does not fit is not read from its socket; the rest is for the broker's own.",
-        ("automq.server.listener:KafkaServer.has_room",),
+        ("automq.server.network.listener:KafkaServer.has_room",),
         returns(True),
         "store_takes_nothing",
     ),

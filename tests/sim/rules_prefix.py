@@ -18,7 +18,7 @@ def _bound_later(original: Any) -> Any:
             """Nothing is held."""
 
     def bind(self: Any) -> None:
-        from automq.server.lifecycle import Refused
+        from automq.server.lifecycle.states import Refused
 
         try:
             original(self)

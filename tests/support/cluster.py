@@ -26,11 +26,11 @@ from automq.runtime.workers import InlineWorkers
 from automq.s3stream.objects.format import parse_object_key
 from automq.server.after_fence import MayRejoin
 from automq.server.broker import Broker
-from automq.server.lifecycle import Reason, Refused, State
+from automq.server.config.setting import Machine
+from automq.server.config.settings import build_settings
+from automq.server.lifecycle.states import Reason, Refused, State
 from automq.server.platform import Platform
 from automq.server.roles import Roles, Surroundings
-from automq.server.setting import Machine
-from automq.server.settings import build_settings
 from tests.support.damage import Bucket
 from tests.support.faults import WRITES, Fate, Operation, ProcessStore, SimStore
 from tests.support.network import SimNetwork

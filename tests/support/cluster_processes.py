@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from automq.cli.client import KafkaClient, RequestFailed
 from automq.protocol.messages.discovery import DescribeClusterRequest, DescribeClusterResponse, MetadataResponse
-from automq.server.setting import Address
+from automq.server.config.setting import Address
 from tests.support.process import cpu_s, free_port, rss_mb
 
 FENCED_CODE = 5

@@ -43,10 +43,10 @@ from automq.runtime.wall_time import WallTimeGuard
 from automq.runtime.workers import InlineWorkers, P, T
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.connection import Connection
-from automq.server.dispatch import DispatchTable
-from automq.server.host import ListenerSettings
-from automq.server.listener import KafkaServer
+from automq.server.network.connection import Connection
+from automq.server.network.dispatch import DispatchTable
+from automq.server.network.host import ListenerSettings
+from automq.server.network.listener import KafkaServer
 from tests.support.engine import CLUSTER, NODE, SMALL, Engine, Ledger
 
 TOPIC = "orders"

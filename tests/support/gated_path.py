@@ -6,7 +6,7 @@ from typing import Any
 
 from automq.runtime.ledger import Account
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.host import ListenerSettings
+from automq.server.network.host import ListenerSettings
 from tests.support.data_path import DataPath, MemoryTransport
 from tests.support.engine import HeldStore
 

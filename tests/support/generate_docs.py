@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 
 from automq.runtime.stalls import ThreadStallWatch
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.face import SECTIONS_OF_DOCUMENT
-from automq.server.lifecycle import State
-from automq.server.metrics_document import metrics_tables
+from automq.server.lifecycle.states import State
+from automq.server.observability.face import SECTIONS_OF_DOCUMENT
+from automq.server.observability.metrics_document import metrics_tables
 from automq_operator.catalogue import CLUSTER, TOPIC
 from automq_operator.generate import field_table, reason_table
 from automq_operator.monitoring.alerts import runbook

@@ -21,7 +21,7 @@ from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.store.memory import MemoryStore
 from automq.server import components
 from automq.server.broker import Broker
-from automq.server.lifecycle import State
+from automq.server.lifecycle.states import State
 from tests.support.batches import build_batch, parse_batches
 from tests.support.quiet_platform import quiet_broker
 

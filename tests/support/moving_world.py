@@ -33,11 +33,11 @@ from automq.runtime.workers import InlineWorkers
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Storage
-from automq.server.connection import Connection
-from automq.server.dispatch import DispatchTable
-from automq.server.host import ListenerSettings
-from automq.server.listener import KafkaServer
-from automq.server.memory import split_memory
+from automq.server.config.memory import split_memory
+from automq.server.network.connection import Connection
+from automq.server.network.dispatch import DispatchTable
+from automq.server.network.host import ListenerSettings
+from automq.server.network.listener import KafkaServer
 from tests.support.data_path import MemoryTransport
 from tests.support.engine import GIB, SMALL, HeldStore
 from tests.support.metadata_worlds import CLUSTER, LoopClock, World

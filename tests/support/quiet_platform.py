@@ -8,11 +8,11 @@ from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.ports import ObjectStorage
 from automq.server.broker import Broker
-from automq.server.lifecycle import Reason, Refused
+from automq.server.config.setting import Address, Machine
+from automq.server.config.settings import Settings, build_settings
+from automq.server.lifecycle.states import Reason, Refused
 from automq.server.platform import Platform
 from automq.server.roles import Roles, Surroundings
-from automq.server.setting import Address, Machine
-from automq.server.settings import Settings, build_settings
 from tests.support.link_wire import connect_in_memory
 
 

@@ -10,9 +10,9 @@ from automq.protocol.messages.admin import CreatableTopic, CreatableTopicConfig,
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.broker import Broker
-from automq.server.connection import Connection
-from automq.server.lifecycle import State
-from automq.server.listener import KafkaServer
+from automq.server.lifecycle.states import State
+from automq.server.network.connection import Connection
+from automq.server.network.listener import KafkaServer
 from tests.support.data_path import MemoryTransport
 from tests.support.quiet_platform import QuietNetwork, quiet_broker
 

@@ -13,10 +13,10 @@ from automq.metadata.change import MetadataChange
 from automq.metadata.publisher import MetadataPublisher
 from automq.s3stream.settings import StorageSettings
 from automq.server import components, wiring
-from automq.server.lifecycle import Reason, Refused
+from automq.server.config.setting import Address
+from automq.server.config.settings import Settings
+from automq.server.lifecycle.states import Reason, Refused
 from automq.server.roles import Roles, Surroundings
-from automq.server.setting import Address
-from automq.server.settings import Settings
 from tests.support.network import Listener, SimNetwork
 from tests.support.sim_loop import Process, SimLoop
 

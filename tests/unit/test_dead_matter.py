@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("broker/automq", "operator/automq_operator")
 ENTRIES = {
     "automq.__main__",
-    "automq.server.compaction_main",
+    "automq.server.compaction.main",
     "automq.testing.plugin",
     "automq_operator.__main__",
     "automq_operator.generate",
@@ -18,8 +18,8 @@ ENTRIES = {
 LOADED_BY_NAME = ("automq.protocol.messages.", "automq.s3stream.store.")
 """`apis` loads the messages of an API, served yet or not (every API has an error answer); a URI's scheme its store."""
 GENERATORS = {
-    "automq.server.face": "the tables of docs/broker.md",
-    "automq.server.metrics_document": "docs/metrics.md",
+    "automq.server.observability.face": "the tables of docs/broker.md",
+    "automq.server.observability.metrics_document": "docs/metrics.md",
 }
 CALLED_BY_LIBRARIES = {
     *("connection_made", "connection_lost", "data_received", "eof_received", "pause_writing", "resume_writing"),

@@ -10,12 +10,12 @@ from automq.protocol import connection
 from automq.runtime.ledger import Account
 from automq.s3stream import settings as engine
 from automq.s3stream.store.uri import StoreKind
-from automq.server import wide_requests
-from automq.server.host import ListenerSettings
-from automq.server.message_limit import message_limit
-from automq.server.receiving import frame_bytes_max
-from automq.server.setting import Machine
-from automq.server.settings import load_settings
+from automq.server.config.message_limit import message_limit
+from automq.server.config.setting import Machine
+from automq.server.config.settings import load_settings
+from automq.server.network import wide_requests
+from automq.server.network.host import ListenerSettings
+from automq.server.network.receiving import frame_bytes_max
 from automq.server.wiring import WAL_INTERVAL_MS
 from automq_operator import api
 

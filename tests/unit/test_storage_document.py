@@ -16,7 +16,9 @@ from automq.s3stream.objects import index_cache
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.upload import parts
 from automq.s3stream.wal import trimmer
-from automq.server import compaction_main, presence, sections
+from automq.server.compaction import main as compaction_main
+from automq.server.config import sections
+from automq.server.lifecycle import presence
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/storage.md").read_text()

@@ -23,8 +23,8 @@ from automq.cli.fsck import fsck
 from automq.cli.produce import produce
 from automq.cli.repair import repair
 from automq.cli.up import up
-from automq.server.last_line import abandon_unwritable_output, end_refused
-from automq.server.lifecycle import ExitCode, Reason, Refused
+from automq.server.lifecycle.last_line import abandon_unwritable_output, end_refused
+from automq.server.lifecycle.states import ExitCode, Reason, Refused
 
 # Typer's usage errors, whichever copy of click it carries.
 USAGE_ERROR: Final[Any] = typer.BadParameter.__bases__[0]

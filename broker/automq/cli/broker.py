@@ -14,13 +14,13 @@ def broker(
     set_: SetOption = None,
 ) -> int:
     """Run a broker with the settings of a file, the environment and --set."""
-    from automq.server.last_line import stop_early
+    from automq.server.lifecycle.last_line import stop_early
 
     signal.signal(signal.SIGTERM, stop_early)
     signal.signal(signal.SIGINT, stop_early)
-    from automq.server.logs import LogFormat, level_of, log_to_stderr
+    from automq.server.config.settings import load_settings
+    from automq.server.observability.logs import LogFormat, level_of, log_to_stderr
     from automq.server.runner import run_process
-    from automq.server.settings import load_settings
 
     log_to_stderr()
     settings = load_settings(file=config, flags=set_ or ())

@@ -18,7 +18,7 @@ from automq.protocol.messages.discovery import (
 )
 from automq.protocol.messages.header import RequestHeader, ResponseHeader
 from automq.protocol.schema import Message
-from automq.server.setting import Address
+from automq.server.config.setting import Address
 
 TIMEOUT_S: Final = 15.0
 RESPONSE_BYTES_MAX: Final = 256 * 1024 * 1024

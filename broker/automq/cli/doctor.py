@@ -16,8 +16,8 @@ def doctor(
     from rich.console import Console
 
     from automq.cli.doctor_output import show_report
-    from automq.server.lifecycle import Reason, Refused
-    from automq.server.tools import examine
+    from automq.server.lifecycle.states import Reason, Refused
+    from automq.server.tools.commands import examine
 
     with Console(stderr=True).status(f"examining {uri}"):
         report = examine(uri, credentials_dir)

@@ -9,7 +9,7 @@ from automq.cli.failures import CommandFailed
 from automq.cli.options import CredentialsOption, JsonOption
 
 if TYPE_CHECKING:
-    from automq.server.inspection import KeyLine
+    from automq.server.tools.inspection import KeyLine
 
 
 def dump(
@@ -26,7 +26,7 @@ def dump(
     from rich.table import Table
 
     from automq.cli.output import show_table
-    from automq.server.tools import NothingToShow, list_keys, show
+    from automq.server.tools.commands import NothingToShow, list_keys, show
 
     if key is None and "://" in what:
         list_keys(what, credentials_dir, _show_page_as_json if json_ else _show_page)

@@ -22,7 +22,7 @@ def erase(
     from rich.console import Console
     from rich.progress import Progress
 
-    from automq.server.tools import erase_cluster
+    from automq.server.tools.commands import erase_cluster
 
     if cluster_id is None and owner is None:
         raise typer.BadParameter("name the cluster to remove: --cluster-id, --owner, or both")

@@ -3,8 +3,8 @@
 import sys
 from typing import Final
 
-from automq.server.last_line import for_people, write_line
-from automq.server.lifecycle import ExitCode, error_line
+from automq.server.lifecycle.last_line import for_people, write_line
+from automq.server.lifecycle.states import ExitCode, error_line
 
 FAILED: Final = "CommandFailed"
 """The reason of what is none of a broker's: a name that does not exist, a Kafka that cannot be asked."""

@@ -19,8 +19,8 @@ def fsck(
     from rich.console import Console
 
     from automq.cli.fsck_output import show_report
-    from automq.server.lifecycle import ExitCode
-    from automq.server.tools import examine_store
+    from automq.server.lifecycle.states import ExitCode
+    from automq.server.tools.commands import examine_store
 
     with Console(stderr=True).status(f"examining {uri}"):
         report = examine_store(uri, credentials_dir, deep=deep)

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from automq.cli.output import show_table
-from automq.server.findings import Report, Severity
+from automq.server.tools.findings import Report, Severity
 
 STYLES = {Severity.NOTE: "dim", Severity.WARNING: "yellow", Severity.DAMAGE: "bold red"}
 PARTS_SHOWN = 5

@@ -10,7 +10,7 @@ import typer
 from automq.runtime.clock import SystemClock
 from automq.runtime.output import OUTPUT
 from automq.server.broker import Broker
-from automq.server.lifecycle import Reason, State
+from automq.server.lifecycle.states import Reason, State
 from automq.server.status import StatusLine
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from automq.server.setting import Address, ValueRefused, parse_address
+from automq.server.config.setting import Address, ValueRefused, parse_address
 
 # Wide enough that a file or a pipe gets whole cells.
 PIPE_COLUMNS = 240

@@ -31,8 +31,8 @@ def repair(
     credentials_dir: CredentialsOption = None,
 ) -> int:
     """Give up, by record, what is named; refuse while a broker runs. Start with `automq fsck`."""
-    from automq.server.repair import Named, RepairRefused, parse_lost_offsets, parse_slot
-    from automq.server.tools import repair_store
+    from automq.server.tools.commands import repair_store
+    from automq.server.tools.repair import Named, RepairRefused, parse_lost_offsets, parse_slot
 
     try:
         named = Named(

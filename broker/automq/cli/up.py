@@ -26,7 +26,7 @@ def up(
     set_: SetOption = None,
 ) -> int:
     """Run a broker on this machine, or a cluster of several; Ctrl-C ends it cleanly."""
-    from automq.server.last_line import stop_early
+    from automq.server.lifecycle.last_line import stop_early
 
     signal.signal(signal.SIGTERM, stop_early)
     signal.signal(signal.SIGINT, stop_early)
@@ -35,12 +35,12 @@ def up(
 
     from automq.cli.live import LiveStatus
     from automq.server.local import LocalOptions, local_settings, locked_folder
-    from automq.server.logs import log_to_stderr
+    from automq.server.observability.logs import log_to_stderr
     from automq.server.runner import run_process
 
     log_to_stderr(logging.WARNING)
     # The same changes are shown as the broker's own lines.
-    logging.getLogger("automq.server.journal").setLevel(logging.CRITICAL)
+    logging.getLogger("automq.server.observability.journal").setLevel(logging.CRITICAL)
     options = LocalOptions(
         data_folder=data_dir, port=port, bind=bind, advertised=advertised, store=store, wal=wal, flags=set_ or ()
     )

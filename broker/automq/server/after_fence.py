@@ -23,7 +23,7 @@ from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.model import FormatTooNew, StoreDamaged
 from automq.s3stream.ports import ObjectStorage
-from automq.server.lifecycle import Reason, Refused
+from automq.server.lifecycle.states import Reason, Refused
 
 log = logging.getLogger(__name__)
 

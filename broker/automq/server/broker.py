@@ -26,17 +26,17 @@ from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
 from automq.server.after_fence import AfterFence
 from automq.server.components import Components
-from automq.server.journal import Journal
-from automq.server.lifecycle import Event, Lifecycle, Reason, Refused, State
-from automq.server.observed_store import ObservedStore
-from automq.server.occupancy import Occupancy, OccupancyMetrics
+from automq.server.config.setting import Address
+from automq.server.config.settings import Settings
+from automq.server.lifecycle.refusals import damage_refusal, fenced_message, format_refusal
+from automq.server.lifecycle.states import Event, Lifecycle, Reason, Refused, State
+from automq.server.observability.journal import Journal
+from automq.server.observability.observed_store import ObservedStore
+from automq.server.observability.occupancy import Occupancy, OccupancyMetrics
+from automq.server.observability.probes import Probes
+from automq.server.observability.state_metrics import StateMetrics
+from automq.server.observability.store_health import StoreHealth
 from automq.server.platform import Accepting, Bound, Platform
-from automq.server.probes import Probes
-from automq.server.refusals import damage_refusal, fenced_message, format_refusal
-from automq.server.setting import Address
-from automq.server.settings import Settings
-from automq.server.state_metrics import StateMetrics
-from automq.server.store_health import StoreHealth
 from automq.server.wiring import endpoints, internal_address, internal_endpoint, node_of
 
 log = logging.getLogger(__name__)

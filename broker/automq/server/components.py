@@ -34,19 +34,19 @@ from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.stream import Storage
-from automq.server.compaction_process import counting
-from automq.server.controlled_shutdown import controlled_shutdown, end_in_order
-from automq.server.dispatch import HANDLER_TABLES, DispatchTable
-from automq.server.listener import KafkaServer
-from automq.server.load_report import LoadReport
-from automq.server.log_recovery import LogRecovery
-from automq.server.observed_store import ObservedStore
-from automq.server.occupancy import OccupancyWatch
+from automq.server.compaction.process import counting
+from automq.server.config.setting import Address
+from automq.server.config.settings import Settings
+from automq.server.lifecycle.controlled_shutdown import controlled_shutdown, end_in_order
+from automq.server.lifecycle.log_recovery import LogRecovery
+from automq.server.lifecycle.presence import AcknowledgedSlots, PresenceWatch, expectations
+from automq.server.network.dispatch import HANDLER_TABLES, DispatchTable
+from automq.server.network.listener import KafkaServer
+from automq.server.observability.load_report import LoadReport
+from automq.server.observability.observed_store import ObservedStore
+from automq.server.observability.occupancy import OccupancyWatch
 from automq.server.platform import Platform
-from automq.server.presence import AcknowledgedSlots, PresenceWatch, expectations
 from automq.server.roles import Surroundings
-from automq.server.setting import Address
-from automq.server.settings import Settings
 from automq.server.wiring import (
     broker_configs,
     compaction_read_bytes,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from automq.server.settings import InvalidSettings, Settings, load_settings
+from automq.server.config.settings import InvalidSettings, Settings, load_settings
 
 LOCK_NAME: Final = "lock"
 HTTP_PORT: Final = 9404

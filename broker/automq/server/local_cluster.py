@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from automq.runtime.tasks import Tasks
-from automq.server.lifecycle import ExitCode
+from automq.server.lifecycle.states import ExitCode
 from automq.server.local import LocalOptions, bracketed
 
 BROKER_MEMORY_BYTES: Final = 256 * 1024 * 1024

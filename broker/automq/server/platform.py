@@ -20,12 +20,12 @@ from automq.runtime.workers import ThreadWorkers, Workers
 from automq.s3stream.compaction.worker import CompactionWorker
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.store.uri import StoreKind, open_store, parse_store_uri
-from automq.server.admission import raise_descriptor_limit
-from automq.server.compaction_process import ProcessWorker, Report
-from automq.server.lifecycle import Reason, Refused
+from automq.server.compaction.process import ProcessWorker, Report
+from automq.server.config.setting import Address
+from automq.server.config.settings import Settings
+from automq.server.lifecycle.states import Reason, Refused
+from automq.server.network.admission import raise_descriptor_limit
 from automq.server.roles import Roles, Surroundings
-from automq.server.setting import Address
-from automq.server.settings import Settings
 
 ACCEPT_BACKLOG = 1024
 

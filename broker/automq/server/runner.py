@@ -12,10 +12,10 @@ from automq.runtime.backoff import Backoff
 from automq.s3stream.store.uri import load_adapter, parse_store_uri
 from automq.server.after_fence import MayRejoin
 from automq.server.broker import Broker
-from automq.server.last_line import end_at_once, end_refused, write_last_line
-from automq.server.lifecycle import ExitCode, Reason, Refused, State
+from automq.server.config.settings import Settings
+from automq.server.lifecycle.last_line import end_at_once, end_refused, write_last_line
+from automq.server.lifecycle.states import ExitCode, Reason, Refused, State
 from automq.server.platform import Platform, system_platform
-from automq.server.settings import Settings
 
 log = logging.getLogger(__name__)
 

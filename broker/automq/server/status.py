@@ -2,8 +2,8 @@
 
 from automq.runtime.clock import Clock
 from automq.server.broker import Broker
-from automq.server.lifecycle import State
-from automq.server.store_requests import puts_so_far
+from automq.server.lifecycle.states import State
+from automq.server.observability.store_requests import puts_so_far
 
 MB = 1e6
 

@@ -16,12 +16,12 @@ from automq.partition.manager import PartitionSettings
 from automq.runtime.ledger import Account
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.store.uri import StoreKind, parse_store_uri
-from automq.server.admission import connection_limits
-from automq.server.host import ListenerSettings
-from automq.server.memory import NAMES
-from automq.server.message_limit import message_limit
-from automq.server.setting import Kind
-from automq.server.settings import Settings, declared_settings
+from automq.server.config.memory import NAMES
+from automq.server.config.message_limit import message_limit
+from automq.server.config.setting import Kind
+from automq.server.config.settings import Settings, declared_settings
+from automq.server.network.admission import connection_limits
+from automq.server.network.host import ListenerSettings
 
 # A PUT to S3 takes tens of milliseconds and costs money, one to a folder neither.
 WAL_INTERVAL_MS: Final[Mapping[StoreKind, int]] = {StoreKind.S3: 250, StoreKind.FILE: 2, StoreKind.MEMORY: 2}

@@ -11,7 +11,7 @@ from automq.cli.client import KafkaClient
 from automq.cli.receiving import Reader, Start
 from automq.cli.sending import Outgoing, Sender
 from automq.protocol.records import Record
-from automq.server.setting import parse_address
+from automq.server.config.setting import parse_address
 from automq.testing.errors import BrokerDidNotStart
 
 TEST_SETTINGS: Final[Mapping[str, str]] = {

@@ -8,9 +8,9 @@ from typing import Final
 
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.broker import Broker
-from automq.server.lifecycle import Refused, State
+from automq.server.config.settings import load_settings
+from automq.server.lifecycle.states import Refused, State
 from automq.server.platform import system_platform
-from automq.server.settings import load_settings
 from automq.testing.errors import BrokerDidNotStart
 
 START_S: Final = 60.0

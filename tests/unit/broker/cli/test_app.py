@@ -79,7 +79,7 @@ def test_every_command_explains_itself(
 def test_dump_of_a_store_lists_its_keys_and_shows_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
-    monkeypatch.setattr("automq.server.tools.PAGE_KEYS", 2)
+    monkeypatch.setattr("automq.server.tools.commands.PAGE_KEYS", 2)
     folder = tmp_path / "store"
     keys = ["cluster", *(f"c/meta/claims/{number:020d}" for number in range(5)), "c/notes.txt~"]
     for key in keys:

@@ -32,7 +32,7 @@ from automq.protocol.records import Record, build_batch
 from automq.protocol.schema import Message, wire_of
 from automq.security.authorizer import CLUSTER, Operation, Resource, ResourceType
 from automq.security.session import Session
-from automq.server.dispatch import DispatchTable
+from automq.server.network.dispatch import DispatchTable
 from tests.support.data_path import MemoryTransport, fetch_request, produce_request
 from tests.support.served import Served, served
 

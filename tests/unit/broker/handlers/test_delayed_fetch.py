@@ -9,7 +9,7 @@ from automq.partition.purgatory import TICK_S
 from automq.protocol.apis import ApiKey
 from automq.protocol.messages.fetch import FetchRequest
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.host import ListenerSettings
+from automq.server.network.host import ListenerSettings
 from tests.support.batches import build_batch
 from tests.support.data_path import MemoryTransport, fetch_request, produce_request
 from tests.support.engine import HeldStore

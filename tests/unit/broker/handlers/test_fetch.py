@@ -12,7 +12,7 @@ from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.fetch import PartitionData
 from automq.s3stream.model import BrokerFenced
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.host import ListenerSettings
+from automq.server.network.host import ListenerSettings
 from tests.support.batches import build_batch
 from tests.support.data_path import TOPIC, MemoryTransport, fetch_request, produce_request
 from tests.support.engine import HeldStore

@@ -37,7 +37,7 @@ from automq.s3stream.store.file import FileStore
 from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.wal.format import SlotId
-from automq.server.lifecycle import Reason, Refused
+from automq.server.lifecycle.states import Reason, Refused
 from tests.support.lived_prefix import (
     below,
     cluster_of,

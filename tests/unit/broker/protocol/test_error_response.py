@@ -12,7 +12,7 @@ from automq.protocol.messages.admin import DeleteTopicsRequest, DeleteTopicState
 from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from automq.protocol.messages.transaction_admin import DescribeProducersRequest, TopicRequest
 from automq.protocol.schema import Scalar, wire_of
-from automq.server.dispatch import SYNCHRONOUS_APIS, DispatchTable
+from automq.server.network.dispatch import SYNCHRONOUS_APIS, DispatchTable
 from automq.steps import at_once
 
 SERVED = [

@@ -17,7 +17,7 @@ from automq.runtime.tasks import Tasks
 from automq.s3stream.model import StoreDamaged
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.after_fence import GONE_S, AfterFence, Fate, MayRejoin, fate_of
-from automq.server.lifecycle import Reason, Refused
+from automq.server.lifecycle.states import Reason, Refused
 from tests.support.metadata_worlds import CLUSTER, LoopClock, SeededEntropy
 
 pytestmark = pytest.mark.looptime

@@ -13,8 +13,8 @@ from automq.s3stream.ports import NotController, ObjectStorage, StoreUnavailable
 from automq.s3stream.store.layout import CLUSTER_KEY
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.broker import Broker
-from automq.server.lifecycle import Reason, Refused, State
-from automq.server.refusals import FENCED_BY
+from automq.server.lifecycle.refusals import FENCED_BY
+from automq.server.lifecycle.states import Reason, Refused, State
 from automq.server.roles import Roles, Surroundings
 from tests.support.quiet_platform import QuietNetwork, quiet_broker
 

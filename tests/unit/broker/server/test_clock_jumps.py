@@ -12,7 +12,7 @@ from automq.protocol.messages.offset import (
     OffsetFetchRequestGroup,
 )
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.lifecycle import State
+from automq.server.lifecycle.states import State
 from tests.support import quiet_platform
 from tests.support.batches import build_batch
 from tests.support.quiet_platform import LoopClock, quiet_broker

@@ -22,7 +22,7 @@ from automq.s3stream.store.file import FileStore
 from automq.s3stream.store.os_calls import OsCalls
 from automq.server import broker as broker_module
 from automq.server.broker import Broker
-from automq.server.lifecycle import State
+from automq.server.lifecycle.states import State
 from automq.server.platform import Platform
 from tests.support.batches import build_batch
 from tests.support.process import free_port

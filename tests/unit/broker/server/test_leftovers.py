@@ -55,7 +55,7 @@ KEPT_FOR_A_WHILE = (
     # Ids of objects prepared ahead, and when the newest were taken: sixteen at most, for five minutes.
     "automq.s3stream.upload.id_reserve.IdReserve",
     # In the context of a cancelled timer, which asyncio keeps until there are a hundred of them.
-    "automq.server.started.Started",
+    "automq.server.network.started.Started",
 )
 
 

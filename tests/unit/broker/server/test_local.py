@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from automq.server.config.settings import InvalidSettings
 from automq.server.local import LocalOptions, free_port_or, local_settings, locked_folder
-from automq.server.settings import InvalidSettings
 
 
 def options(folder: pathlib.Path, **changed: object) -> LocalOptions:

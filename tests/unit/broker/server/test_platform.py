@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from automq.server.lifecycle import Reason, Refused
+from automq.server.config.setting import Address
+from automq.server.lifecycle.states import Reason, Refused
 from automq.server.platform import SystemNetwork
-from automq.server.setting import Address
 
 ANY = Address(host="127.0.0.1", port=0)
 

@@ -11,7 +11,7 @@ from automq.metadata.log_format import parse_claim_key
 from automq.s3stream.store.memory import MemoryStore
 from automq.server.after_fence import MayRejoin
 from automq.server.broker import Broker
-from automq.server.lifecycle import Reason, Refused, State
+from automq.server.lifecycle.states import Reason, Refused, State
 from automq.server.roles import Roles
 from tests.support.quiet_platform import QuietNetwork, quiet_broker
 

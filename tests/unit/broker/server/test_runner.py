@@ -18,7 +18,7 @@ from automq.s3stream.store.memory import MemoryStore
 from automq.server import runner
 from automq.server.after_fence import MayRejoin
 from automq.server.broker import Broker
-from automq.server.lifecycle import ExitCode, State
+from automq.server.lifecycle.states import ExitCode, State
 from automq.server.platform import Platform
 from automq.server.runner import run_process
 from tests.support.quiet_platform import QuietNetwork, quiet_settings

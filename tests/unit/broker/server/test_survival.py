@@ -31,7 +31,7 @@ from automq.s3stream.ports import (
 from automq.s3stream.store.memory import MemoryStore
 from automq.server import components
 from automq.server.broker import Broker
-from automq.server.lifecycle import Reason, Refused, State
+from automq.server.lifecycle.states import Reason, Refused, State
 from tests.support.batches import build_batch
 from tests.support.group_shell import a_commit
 from tests.support.quiet_platform import quiet_broker

@@ -2,8 +2,8 @@
 
 from automq.handlers.broker_configs import ConfigSource
 from automq.metadata.records import Endpoint
-from automq.server.setting import Machine
-from automq.server.settings import Settings, build_settings, declared_settings
+from automq.server.config.setting import Machine
+from automq.server.config.settings import Settings, build_settings, declared_settings
 from automq.server.wiring import broker_configs, endpoints, group_settings, storage_settings
 
 MACHINE = Machine(hostname="here")

@@ -1,0 +1,1 @@
+"""Object compaction in a process of its own."""

@@ -1,0 +1,1 @@
+"""States, reasons and steps of a broker's life: recovery, orderly end, last line."""

@@ -1,0 +1,1 @@
+"""What works on a store without a broker: doctor, fsck, dump, repair, erase."""
