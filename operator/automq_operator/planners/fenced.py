@@ -1,8 +1,9 @@
-"""Pure: brokers that were given up by their cluster while they were cut off, and cannot come back by themselves.
+"""Pure: brokers that were given up by their cluster while they were cut off, and do not come back by themselves.
 
-A fenced broker serves nobody and waits to be stopped, so that two supervisors do not make two processes fence each
-other for ever. Whose pod is the one that Kubernetes knows has no other process that it would fence: it starts anew. A
-pod that was replaced is not seen here any more, whatever still runs of it.
+A fenced broker begins anew as soon as it has read what became of it; one that cannot, or that waits for a successor,
+serves nobody, so that two supervisors do not make two processes fence each other for ever. Whose pod is the one that
+Kubernetes knows has no other process that it would fence: it starts anew. A pod that was replaced is not seen here any
+more, whatever still runs of it.
 """
 
 from automq_operator.plan import DeletePod, Disruption, Finding, Proposal
