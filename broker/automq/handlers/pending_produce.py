@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from automq.handlers.errors import write_error_code_of
+from automq.protocol.codec import MalformedMessage
 from automq.protocol.connection import RequestHead, ResponseQueue, ResponseSlot
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.produce import NodeEndpoint, PartitionProduceResponse
@@ -63,6 +64,26 @@ class AnswerWatch:
                 pending.override(ErrorCode.REQUEST_TIMED_OUT, _TIMED_OUT_MESSAGE)
                 pending.answer()
         self._sweep_later()
+
+
+class Connection(Protocol):
+    """Where a request came in."""
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+    def end(self, error: MalformedMessage | None) -> None:
+        """End it, because the request is not well formed."""
+        ...
+
+    def proceed(self) -> None:
+        """What kept its next request is over."""
+        ...
+
+    def keep_frame(self) -> Callable[[], None] | None:
+        """Let the request's frame stay valid until the result is called; None: it cannot."""
+        ...
 
 
 class PendingProduce:
@@ -196,14 +217,21 @@ def override_answer(
     """An answer in which what depends on state that is not durable is `code` instead."""
 
     def change(result: PartitionProduceResponse) -> None:
-        if result.error_code in STATE_CODES:
-            if not result.error_code:
-                on_error(code)
-            result.error_code = code
-            result.error_message = message
-            result.base_offset = result.log_append_time = result.log_start_offset = -1
+        override_result(result, code, message, on_error)
 
     return change_produce_response(answer, version, change)
+
+
+def override_result(
+    result: PartitionProduceResponse, code: ErrorCode, message: str, on_error: Callable[[int], None]
+) -> None:
+    """`code` instead, if it depends on state that is not durable."""
+    if result.error_code in STATE_CODES:
+        if not result.error_code:
+            on_error(code)
+        result.error_code = code
+        result.error_message = message
+        result.base_offset = result.log_append_time = result.log_start_offset = -1
 
 
 class Appending:

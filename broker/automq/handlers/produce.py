@@ -13,13 +13,20 @@ when it is appended, so that order is kept; it does not wait until it is durable
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from automq.core import encode_produced
 from automq.core.produce_frame import Scanned
 from automq.handlers.leaders import Leader, leader_of
 from automq.handlers.parked_appends import Arriving, ParkedAppends
-from automq.handlers.pending_produce import STATE_CODES, AnswerWatch, Appending, PendingAnswer, PendingProduce
+from automq.handlers.pending_produce import (
+    STATE_CODES,
+    AnswerWatch,
+    Appending,
+    Connection,
+    PendingAnswer,
+    PendingProduce,
+)
 from automq.handlers.produce_results import endpoints_of, fail, refused
 from automq.ids import TopicId
 from automq.metadata.publisher import MetadataPublisher
@@ -63,27 +70,14 @@ _PRODUCE: Final = ApiKey.PRODUCE
 # One request's batches are appended in one turn of the loop up to here: about a millisecond, or a batch of a mebibyte.
 IN_PLACE_US_MAX: Final = (1 << 20) // BYTES_PER_US
 
+# About how long an append takes, whatever its size.
+APPENDED_US: Final = 8
+
 # Room that is made is looked at again this often: less than a large batch needs may come at a time.
 ROOM_CHECK_S: Final = 0.1
 
 Deferred = tuple[ProduceResult, Partition | Arriving, memoryview]
 """A batch that is appended in a later turn, and where its outcome goes."""
-
-
-class Connection(Protocol):
-    """Where a request came in."""
-
-    def close(self) -> None:
-        """End it."""
-        ...
-
-    def proceed(self) -> None:
-        """What kept its next request is over."""
-        ...
-
-    def keep_frame(self) -> Callable[[], None] | None:
-        """Let the request's frame stay valid until the result is called; None: it cannot."""
-        ...
 
 
 class ProduceHandler:
@@ -119,7 +113,7 @@ class ProduceHandler:
         session: Session,
         connection: Connection,
     ) -> Appending | None:
-        """Append what the request brings; the slot is completed now or later. Raises MalformedMessage.
+        """Append what the request brings; the slot is completed now or later. Raises MalformedMessage, ManyPartitions.
 
         Something when the connection must not start another request before it is done.
         """
@@ -218,16 +212,20 @@ class ProduceHandler:
             copied = sum(len(records) for _, _, records in deferred)
             self._receive.charge(copied)
             release = partial(self._receive.release, copied)
-        parked = ParkedAppends(
+        work = self._append_deferred(
+            pending, topics, leaders, deferred, appending, release, self._parked(leaders, listener_name)
+        )
+        _ = self._tasks.spawn(work, name="produce in turns")
+        return appending
+
+    def _parked(self, leaders: list[Leader], listener_name: str) -> ParkedAppends:
+        return ParkedAppends(
             clock=self._clock,
             metadata=self._metadata,
             find=self._partitions.find_by_id,
             listener_name=listener_name,
             leaders=leaders,
         )
-        work = self._append_deferred(pending, topics, leaders, deferred, appending, release, parked)
-        _ = self._tasks.spawn(work, name="produce in turns")
-        return appending
 
     def _append_now(
         self, pending: PendingProduce, result: ProduceResult, partition: Partition, records: memoryview
@@ -299,13 +297,22 @@ class ProduceHandler:
         release: Callable[[], None],
         parked: ParkedAppends,
     ) -> None:
-        pace = Pace()
         deadline = self._clock.monotonic() + pending.timeout_ms / 1000
         try:
-            for result, target, records in deferred:
-                partition = await self._awaited(pending, result, target, records, parked)
-                if partition is None:
-                    continue
+            await self._append_each(pending, deferred, parked, Pace(), deadline)
+        finally:
+            release()
+        self._finish(pending, topics, leaders)
+        appending.finish()
+
+    async def _append_each(
+        self, pending: PendingProduce, deferred: list[Deferred], parked: ParkedAppends, pace: Pace, deadline: float
+    ) -> None:
+        """One after the other."""
+        for result, target, records in deferred:
+            batch_us: int | None = 0
+            partition = await self._awaited(pending, result, target, records, parked)
+            if partition is not None:
                 batch_us = in_place_us(records, partition.rules.append)
                 if self._is_closed(partition):
                     parked.refuse(result, partition.topic_id)
@@ -315,12 +322,7 @@ class ProduceHandler:
                     or not self._append_now(pending, result, partition, records)
                 ):
                     await self._append_in_turns(pending, result, partition, records, deadline, parked)
-                else:
-                    await pace.spend(batch_us)
-        finally:
-            release()
-        self._finish(pending, topics, leaders)
-        appending.finish()
+            await pace.spend(APPENDED_US + (batch_us or 0))
 
     async def _awaited(
         self,

@@ -13,7 +13,7 @@ from typing import Final
 
 from automq.binary import read_unsigned_varint, write_unsigned_varint
 from automq.protocol.apis import APIS, ApiKey, encode_response
-from automq.protocol.codec import ELEMENTS_MAX, MalformedMessage, decode_whole
+from automq.protocol.codec import MalformedMessage, decode_whole
 from automq.protocol.decoder_source import STRING_BYTES_MAX, skip_tags, uuid_of
 from automq.protocol.messages.produce import (
     BatchIndexAndErrorMessage,
@@ -31,6 +31,8 @@ from automq.protocol.schema import ZERO_UUID
 FLEXIBLE_SINCE: Final = 9
 TOPIC_IDS_SINCE: Final = 13
 LEADERS_SINCE: Final = 10
+NARROW_ELEMENTS_MAX: Final = 500
+"""Topics and partitions of a request that is parsed at one go: some milliseconds, until they are appended."""
 NO_OFFSET: Final = -1
 NO_TIMESTAMP: Final = -1
 
@@ -54,8 +56,12 @@ _pack_one_result = struct.Struct(">BihqqqBBBBiB").pack
 _ONE_RESULT_BYTES: Final = struct.calcsize(">BihqqqBBBBiB")
 
 
+class ManyPartitions(Exception):
+    """The request has more elements than are parsed at one go."""
+
+
 def parse_produce_request(frame: memoryview, offset: int, version: int) -> ProduceRequest:
-    """The Produce request (version 3 to 13) in `frame` from `offset` on. Raises MalformedMessage.
+    """The Produce request (version 3 to 13) in `frame` from `offset` on. Raises MalformedMessage, ManyPartitions.
 
     What follows it is ignored, as Kafka does.
     """
@@ -91,9 +97,11 @@ def _parse_flexible(frame: memoryview, offset: int, version: int) -> tuple[Produ
     if topic_count > 127:
         topic_count, offset = read_unsigned_varint(frame, offset - 1)
     has_ids = version >= TOPIC_IDS_SINCE
-    left = ELEMENTS_MAX - topic_count
-    if topic_count < 1 or topic_count * 3 > size - offset + 3 or left < 0:
+    left = NARROW_ELEMENTS_MAX - topic_count
+    if topic_count < 1 or topic_count * 3 > size - offset + 3:
         raise _bad_count(topic_count - 1)
+    if left < 0:
+        raise ManyPartitions
     request.topic_data = topics = []
     for _ in range(topic_count - 1):
         topic: TopicProduceData = _new(TopicProduceData)
@@ -118,8 +126,10 @@ def _parse_flexible(frame: memoryview, offset: int, version: int) -> tuple[Produ
         if count > 127:
             count, offset = read_unsigned_varint(frame, offset - 1)
         left -= count
-        if count < 1 or count * 6 > size - offset + 6 or left < 0:
+        if count < 1 or count * 6 > size - offset + 6:
             raise _bad_count(count - 1)
+        if left < 0:
+            raise ManyPartitions
         topic.partition_data, offset = _parse_flexible_partitions(frame, offset, count - 1)
         offset = skip_tags(frame, offset, size) if frame[offset] else offset + 1
         topics.append(topic)
@@ -172,9 +182,11 @@ def _parse_classic(frame: memoryview, offset: int) -> tuple[ProduceRequest, int]
     request.acks, request.timeout = _acks_timeout(frame, offset)
     (topic_count,) = _int32(frame, offset + 6)
     offset += 10
-    left = ELEMENTS_MAX - topic_count
-    if topic_count < 0 or topic_count * 6 > size - offset or left < 0:
+    left = NARROW_ELEMENTS_MAX - topic_count
+    if topic_count < 0 or topic_count * 6 > size - offset:
         raise _bad_count(topic_count)
+    if left < 0:
+        raise ManyPartitions
     request.topic_data = topics = []
     for _ in range(topic_count):
         topic: TopicProduceData = _new(TopicProduceData)
@@ -186,8 +198,10 @@ def _parse_classic(frame: memoryview, offset: int) -> tuple[ProduceRequest, int]
         (count,) = _int32(frame, offset)
         offset += 4
         left -= count
-        if count < 0 or count * 8 > size - offset or left < 0:
+        if count < 0 or count * 8 > size - offset:
             raise _bad_count(count)
+        if left < 0:
+            raise ManyPartitions
         topic.partition_data = partitions = []
         for _ in range(count):
             partition: PartitionProduceData = _new(PartitionProduceData)
@@ -397,20 +411,7 @@ def _encode_with_details(
     has_leaders = version >= LEADERS_SINCE
     responses = []
     for topic, results in topics:
-        partitions = []
-        for result in results:
-            partition = PartitionProduceResponse(
-                index=result.index,
-                error_code=result.error_code,
-                base_offset=result.base_offset,
-                log_append_time=result.log_append_time,
-                log_start_offset=result.log_start_offset,
-                record_errors=list(result.record_errors),
-                error_message=result.error_message,
-            )
-            if has_leaders and result.current_leader is not None:
-                partition.current_leader = result.current_leader
-            partitions.append(partition)
+        partitions = [partition_response(result, has_leaders=has_leaders) for result in results]
         responses.append(TopicProduceResponse(name=topic.name, topic_id=topic.topic_id, partition_responses=partitions))
     response = ProduceResponse(
         responses=responses,
@@ -418,3 +419,19 @@ def _encode_with_details(
         node_endpoints=list(node_endpoints) if has_leaders else [],
     )
     return encode_response(APIS[ApiKey.PRODUCE], version, correlation_id, response)
+
+
+def partition_response(result: ProduceResult, *, has_leaders: bool) -> PartitionProduceResponse:
+    """The same for the compiled codec; `has_leaders`: the version has room for who leads."""
+    partition = PartitionProduceResponse(
+        index=result.index,
+        error_code=result.error_code,
+        base_offset=result.base_offset,
+        log_append_time=result.log_append_time,
+        log_start_offset=result.log_start_offset,
+        record_errors=list(result.record_errors),
+        error_message=result.error_message,
+    )
+    if has_leaders and result.current_leader is not None:
+        partition.current_leader = result.current_leader
+    return partition

@@ -370,7 +370,7 @@ class Connection(asyncio.BufferedProtocol):
         elif key is _FETCH:
             self._exclusive = slot
             self._outbox.on_request()
-            self._waiting = server.fetch.start(head, frame, slot, session=session, end=self._end)
+            self._waiting = server.fetch.start(head, frame, slot, session=session, end=self.end)
             self._repeats.remember(head, frame, self._waiting)
         else:
             route = server.table.route(key, head.version)
@@ -379,7 +379,7 @@ class Connection(asyncio.BufferedProtocol):
             request = decode_request(route, head.version, frame, head.body_offset)
             self._exclusive = slot
             server.receiving.decoded.charge(decoded_bytes(len(frame)))
-            work = run_handler(server, session, route, head, request, slot, started, size=len(frame), end=self._end)
+            work = run_handler(server, session, route, head, request, slot, started, size=len(frame), end=self.end)
             _ = server.spawn(work, name=head.api.name)
         return False
 
@@ -442,7 +442,7 @@ class Connection(asyncio.BufferedProtocol):
             self.is_closed = True
             self._transport.abort()
 
-    def _end(self, error: MalformedMessage | None) -> None:
+    def end(self, error: MalformedMessage | None) -> None:
         """A request has no answer: because of what it is, or of what its answer is."""
         if error is None:
             self.close()

@@ -18,6 +18,7 @@ from automq.handlers.fetch import FetchHandler
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
 from automq.handlers.wide_fetch import WideFetchHandler
+from automq.handlers.wide_produce import WideProduceHandler
 from automq.handlers.zones import Zones
 from automq.partition.content_worker import ContentWorker
 from automq.partition.replica import Replicas
@@ -94,7 +95,7 @@ class KafkaServer:
         """While draining: those that have something to end yet."""
         self._is_awaited: Callable[[ServedConnection], bool] = lambda _: False
         self._ended = asyncio.Event()
-        self.produce = ProduceHandler(
+        self.produce: ProduceHandler = WideProduceHandler(
             partitions=services.partitions,
             storage=storage,
             metadata=services.metadata,

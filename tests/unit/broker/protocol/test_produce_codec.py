@@ -17,6 +17,8 @@ from automq.protocol.messages.produce import (
     TopicProduceResponse,
 )
 from automq.protocol.produce_codec import (
+    NARROW_ELEMENTS_MAX,
+    ManyPartitions,
     ProduceResult,
     TopicResults,
     change_produce_response,
@@ -61,6 +63,23 @@ def test_mutated_request_is_judged_as_the_compiled_codec_does(version: int) -> N
                 parse_produce_request(frame, 0, version)
         else:
             assert parse_produce_request(frame, 0, version) == expected
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("topics", [1, 100])
+def test_request_of_very_many_partitions_is_not_parsed_at_one_go(version: int, topics: int) -> None:
+    def frame(partitions: int) -> memoryview:
+        parts = [PartitionProduceData(index=index, records=None) for index in range(partitions // topics)]
+        data = [TopicProduceData(name="t", partition_data=parts) for _ in range(topics)]
+        return memoryview(bytearray(encode(ProduceRequest(topic_data=data), version)))
+
+    many = frame(NARROW_ELEMENTS_MAX)
+    with pytest.raises(ManyPartitions):
+        parse_produce_request(many, 0, version)
+    assert parse_produce_request(frame(NARROW_ELEMENTS_MAX // 5), 0, version).topic_data
+    # An array that cannot be so long is no such request.
+    with pytest.raises(MalformedMessage):
+        parse_produce_request(many[: 20 + NARROW_ELEMENTS_MAX // 10], 0, version)
 
 
 def test_records_are_views_into_the_frame() -> None:
