@@ -54,6 +54,14 @@ KEPT_FOR_A_WHILE = (
     "automq.metadata.configs.TopicConfig",
     # Ids of objects prepared ahead, and when the newest were taken: sixteen at most, for five minutes.
     "automq.s3stream.upload.id_reserve.IdReserve",
+    # Loads of what was open at the last measurement, seconds ago: with the next they go (`test_load`), with a heartbeat
+    # the controller's (`test_known_loads`).
+    "automq.controller.model.BrokerLoad",
+    "automq.controller.model.PartitionLoad",
+    "automq.partition.load.PartitionLoads",
+    "automq.partition.load.PartitionRate",
+    "automq.partition.load._Rate",
+    "automq.partition.traffic.PartitionTraffic",
     # In the context of a cancelled timer, which asyncio keeps until there are a hundred of them.
     "automq.server.network.started.Started",
 )
