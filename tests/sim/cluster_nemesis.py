@@ -16,6 +16,8 @@ from tests.support.sim_loop import Process
 BROKERS_MAX = 5
 SUPERVISE_S = 0.5
 STOP_S_MAX = 30.0
+# A process that another one of its node has superseded stays fenced for as long as that one is there.
+LEFT_FENCED_S = 5.0
 
 
 def leads(made: Incarnation) -> bool:
@@ -40,6 +42,7 @@ class Supervisors:
         self.absent: set[int] = set()
         """Nodes whose supervisor is away: nothing is started for them."""
         self.restarts = 0
+        self._fenced_at: dict[str, float] = {}
 
     def start(self, node: int) -> Incarnation:
         """A new process of `node`, whatever there is."""
@@ -58,7 +61,14 @@ class Supervisors:
                     self.start(node)
 
     def _is_over(self, made: Incarnation) -> bool:
-        return not made.process.alive or made.ended
+        if not made.process.alive or made.ended:
+            return True
+        if not is_fenced(made) or made.process.paused:
+            self._fenced_at.pop(made.process.name, None)
+            return False
+        # As the operator restarts the pod that it knows: a process that was slow to start may have come after it.
+        now = self._cluster.loop.time()
+        return now - self._fenced_at.setdefault(made.process.name, now) > LEFT_FENCED_S
 
     @property
     def running(self) -> list[Incarnation]:
