@@ -24,8 +24,9 @@ FAULT_SECONDS = 40.0
 START_S = 60.0
 # Who was paused or cut off learns of its fence, is started again, and registers.
 SETTLE_S = 25.0
-# With few slots of the metadata log in a listing, a start costs a request for every few of them.
-SETTLE_SLOT_S = 0.05
+# With so few slots of the metadata log in a listing, a start costs a request for every few of them, and more come.
+FEW_LISTED_SLOTS = 8
+SETTLE_SLOT_S = 0.2
 CALM_S = 4.0
 LOADS_S = 6.0
 ACKNOWLEDGED_MIN = 1000
@@ -110,7 +111,7 @@ class ClusterWorld(World):
         cluster, supervisors = self.cluster, self.supervisors
         began = since = cluster.loop.time()
         deadline = began + SETTLE_S
-        if "listed slots" in self.sizes.limits:
+        if self.sizes.limits.get("listed slots") == FEW_LISTED_SLOTS:
             deadline += SETTLE_SLOT_S * sum("/meta/log/" in key for key in cluster.bucket.find())
         while cluster.loop.time() - since < CALM_S:
             await asyncio.sleep(0.1)
