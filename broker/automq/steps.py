@@ -5,7 +5,7 @@ of its own. It is an estimate on purpose: a clock would make every simulated run
 work in bounded turns of the event loop.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -21,3 +21,10 @@ def at_once(steps: Steps[T]) -> T:
         except StopIteration as done:
             result: T = done.value
             return result
+
+
+def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in parts of `size`, in order; nearly always all of them, as they are."""
+    if 0 < len(items) <= size:
+        return iter((items,))
+    return (items[start : start + size] for start in range(0, len(items), size))

@@ -196,7 +196,7 @@ class World:
         """The StatefulSet controller makes missing pods; brokers start; what is being deleted and empty goes."""
         for kind, name in list(self.objects):
             if kind == "StatefulSet" and naming.is_workload(cluster.name, name):
-                self._settle_workload(name)
+                self._reconcile_workload(name)
         serving = {
             int(name.rpartition("-")[2])
             for name, pod in self.pods.items()
@@ -204,7 +204,7 @@ class World:
         }
         self.registered = {node_id: node_id not in serving for node_id in {*self.registered, *serving}}
 
-    def _settle_workload(self, workload_name: str) -> None:
+    def _reconcile_workload(self, workload_name: str) -> None:
         live = self.objects["StatefulSet", workload_name]
         own = {name for name, pod in self.pods.items() if pod.owner_uid == live["metadata"]["uid"]}
         if "deletionTimestamp" in live["metadata"]:
@@ -224,7 +224,7 @@ class World:
         template = live["spec"]["template"]
         annotations = template["metadata"]["annotations"]
         wanted = template["spec"].get("nodeSelector", {})
-        node = next((node.name for node in self.nodes.values() if _takes(node, wanted)), None)
+        node = next((node.name for node in self.nodes.values() if _is_schedulable(node, wanted)), None)
         images = {container["name"]: container["image"] for container in template["spec"]["containers"]}
         runs = node is not None and images[workload.CONTAINER] not in self.unavailable_images
         return Pod(
@@ -263,7 +263,7 @@ class World:
         self.pods[name] = dataclasses.replace(self.pods[name], **fields)
 
 
-def _takes(node: Node, wanted: Mapping[str, str]) -> bool:
+def _is_schedulable(node: Node, wanted: Mapping[str, str]) -> bool:
     return node.ready and node.schedulable and wanted.items() <= node.labels.items()
 
 

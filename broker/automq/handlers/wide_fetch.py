@@ -6,8 +6,8 @@ two partitions. One that waits is told of a partition's data from the very turn 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from automq.handlers.delayed_fetch import Collected, DelayedFetch, WaitingFetch
 from automq.handlers.fetch import FetchHandler
@@ -19,22 +19,19 @@ from automq.protocol.codec import MalformedMessage, decode_in_parts
 from automq.protocol.connection import RequestHead, ResponseSlot
 from automq.protocol.fetch_codec import FetchTopicResult, encode_fetch_in_turns
 from automq.protocol.messages.fetch import FetchRequest
-from automq.runtime.turns import Pace, in_turns
+from automq.runtime.turns import Pace, free_in_turns, in_turns
 from automq.security.authorizer import Operation, ResourceType
 from automq.security.session import Session
-from automq.steps import Steps
-
-T = TypeVar("T")
+from automq.steps import slices
 
 WIDE_BYTES: Final = 8 << 10
 """Larger requests, of some 250 partitions, are read in turns."""
 WIDE_TARGETS: Final = 250
 """More partitions are looked at in turns, whether this request names them or its session has them."""
 SLICE: Final = 64
-# About how long a partition takes: to be measured, found again, parked; to be answered; to be freed.
+# About how long a partition takes: to be measured, found again, parked; to be answered.
 BEGUN_US: Final = 6
 COLLECTED_US: Final = 12
-FREED_PER_US: Final = 4
 
 
 class ArrivingFetch:
@@ -103,7 +100,8 @@ class WideFetchHandler(FetchHandler):
             self._sessions.begin_in_turns(request, head.version, now_ms=self._now_ms(), draw_id=self._draw_id)
         )
         fetch = self._planned(head, slot, request, plan, session)
-        await in_turns(_freed(request))
+        # The plan has taken over what it needs of it.
+        await free_in_turns(*(topic.partitions for topic in request.topics), request.topics)
         if fetch is not None:
             fetch.is_hastened = arriving.is_hastened
             arriving.fetch = fetch
@@ -120,7 +118,7 @@ class WideFetchHandler(FetchHandler):
         session, targets = fetch.session, fetch.plan.targets
         if session.has_rules and not session.allows_every(Operation.READ, ResourceType.TOPIC):
             pace, refused = Pace(), set[FetchTarget]()
-            for some in _slices(targets):
+            for some in slices(targets, SLICE):
                 refused |= {target for target in some if not self._may_read(fetch, target)}
                 await pace.spend(len(some) * BEGUN_US)
             fetch.refused = frozenset(refused)
@@ -134,7 +132,7 @@ class WideFetchHandler(FetchHandler):
         """Whether it waits, or was ended by somebody else; if not it is to be answered."""
         purgatory, pace = self._purgatory, Pace()
         purgatory.park_gradually(fetch, wait_s)
-        for some in _slices(fetch.plan.targets):
+        for some in slices(fetch.plan.targets, SLICE):
             if fetch.tick is None:
                 return True
             rooms = self._rooms_of(fetch, some)
@@ -154,7 +152,7 @@ class WideFetchHandler(FetchHandler):
 
     async def _answer_in_turns(self, fetch: DelayedFetch) -> None:
         pace = Pace()
-        for some in _slices(fetch.plan.targets):
+        for some in slices(fetch.plan.targets, SLICE):
             if not self._is_quiet(fetch, some):
                 break
             await pace.spend(len(some) * BEGUN_US)
@@ -170,7 +168,7 @@ class WideFetchHandler(FetchHandler):
         self, fetch: DelayedFetch, cold: Mapping[FetchTarget, RecordRange | Exception]
     ) -> Collected:
         found, pace = Collected(), Pace()
-        for some in _slices(fetch.plan.targets):
+        for some in slices(fetch.plan.targets, SLICE):
             self._collect_of(fetch, some, cold, found)
             await pace.spend(len(some) * COLLECTED_US)
         return found
@@ -178,7 +176,7 @@ class WideFetchHandler(FetchHandler):
     async def _complete_in_turns(self, fetch: DelayedFetch, found: Collected) -> None:
         topics: list[FetchTopicResult] = []
         pace = Pace()
-        for some in _slices(found.results):
+        for some in slices(found.results, SLICE):
             self._count(some)
             add_by_topic(topics, fetch.plan.to_send(some))
             await pace.spend(len(some) * BEGUN_US)
@@ -196,16 +194,3 @@ class WideFetchHandler(FetchHandler):
         )
         fetch.is_done = True
         fetch.slot.complete(parts)
-
-
-def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (items[start : start + SLICE] for start in range(0, len(items), SLICE))
-
-
-def _freed(request: FetchRequest) -> Steps[None]:
-    """Free what the plan has taken over: ten thousand parts at one go are a turn of their own."""
-    for topic in request.topics:
-        while topic.partitions:
-            del topic.partitions[-SLICE:]
-            yield SLICE // FREED_PER_US
-    request.topics = []

@@ -6,17 +6,15 @@ line, so that every one gets its turn under the response limit. Epoch -1 ends th
 A client whose session is gone is told so and starts over; a session is never refused, it is just not opened.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 from automq.callbacks import ignore
 from automq.ids import TopicId
 from automq.protocol.errors import ErrorCode
 from automq.protocol.fetch_codec import TOPIC_IDS_SINCE, FetchResult
 from automq.protocol.messages.fetch import FetchPartition, FetchRequest
-from automq.steps import Steps, at_once
-
-T = TypeVar("T")
+from automq.steps import Steps, at_once, slices
 
 NO_SESSION: Final = 0
 OPENING_EPOCH: Final = 0
@@ -224,14 +222,14 @@ class FetchSessions:
     def _update(self, session: FetchSession, request: FetchRequest) -> Steps[None]:
         targets = session.targets
         for topic in request.forgotten_topics_data:
-            for some in _slices(topic.partitions):
+            for some in slices(topic.partitions, SLICE):
                 before = len(targets)
                 for index in some:
                     targets.pop((topic.topic_id if session.uses_ids else topic.topic, index), None)
                 self._changed(session, before)
                 yield len(some) * TARGET_US
         for named in request.topics:
-            for part in _slices(named.partitions):
+            for part in slices(named.partitions, SLICE):
                 before = len(targets)
                 for asked in part:
                     key = (named.topic_id if session.uses_ids else named.topic, asked.partition)
@@ -278,18 +276,11 @@ def _named(request: FetchRequest, uses_ids: bool) -> Steps[dict[_Key, FetchTarge
     targets: dict[_Key, FetchTarget] = {}
     for topic in request.topics:
         key = topic.topic_id if uses_ids else topic.topic
-        for some in _slices(topic.partitions):
+        for some in slices(topic.partitions, SLICE):
             for asked in some:
                 targets[key, asked.partition] = FetchTarget(topic.topic, TopicId(topic.topic_id), asked)
             yield len(some) * TARGET_US
     return targets
-
-
-def _slices(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """`items` in parts that are a short turn each; nearly always all of them."""
-    if len(items) <= SLICE:
-        return iter((items,))
-    return (items[start : start + SLICE] for start in range(0, len(items), SLICE))
 
 
 def _key_of(target: FetchTarget, uses_ids: bool) -> _Key:

@@ -78,12 +78,13 @@ async def free_in_turns(*collections: list[Any] | dict[Any, Any]) -> None:
     pace = Pace()
     for collection in collections:
         while collection:
+            count = min(FREED_PER_PART, len(collection))
             if isinstance(collection, list):
-                del collection[-FREED_PER_PART:]
+                del collection[-count:]
             else:
-                for _ in range(min(FREED_PER_PART, len(collection))):
+                for _ in range(count):
                     collection.popitem()
-            await pace.spend(FREED_PER_PART * FREED_US)
+            await pace.spend(count * FREED_US)
 
 
 async def counted_in_turns(items: Iterable[H], *, part_us: int) -> dict[H, int]:
