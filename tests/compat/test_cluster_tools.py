@@ -35,6 +35,8 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
                 f"file://{folder}/store",
                 automq__memory__bytes=128 * 1024 * 1024,
                 automq__balancer__enable="false",
+                # Nobody is killed here; on a crowded machine a process may be silent for seconds.
+                automq__broker__session__timeout__ms=30_000,
             )
             for node in (1, 2, 3)
         ]

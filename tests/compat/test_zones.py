@@ -42,6 +42,8 @@ class Zones:
                 automq__memory__bytes=128 * 1024 * 1024,
                 automq__upload__interval__ms=500,
                 automq__balancer__enable="false",
+                # Nobody dies here; on a crowded machine a process may be silent for seconds.
+                automq__broker__session__timeout__ms=30_000,
                 group__initial__rebalance__delay__ms=0,
             )
         for node in RACKS:

@@ -50,7 +50,8 @@ class Process:
         """Until it has said `text`."""
         deadline = time.monotonic() + timeout_s
         while text not in self.text:
-            assert self.popen.poll() is None, self.text
+            # What it says as its last is there when it has ended, but perhaps not when it was looked for.
+            assert self.popen.poll() is None or text in self.text, self.text
             assert time.monotonic() < deadline, self.text
             time.sleep(0.02)
 
