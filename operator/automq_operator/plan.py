@@ -211,6 +211,8 @@ class Limits:
     """The same for a node whose broker still answers that it serves."""
     replaced_s: float = 60.0
     """A broker that was replaced has so long to serve before the next lost one is replaced."""
+    started_s: float = 60.0
+    """A pod that was just made counts as being under way for so long."""
     silent_s: float = 10.0
     """A Ready pod whose broker has not answered the operator for so long is reported."""
     drain_s: float = 60.0

@@ -184,7 +184,10 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (PROGRESSING, Reason.ROLLING): "A broker is replaced because configuration or image changed. Wait.",
     (PROGRESSING, Reason.FENCED): "A broker that the cluster gave up while it was cut off is restarted. Wait.",
     (PROGRESSING, Reason.REPLACING): "The pod of a lost node is replaced. Wait.",
-    (PROGRESSING, Reason.STARTING): "Pods are missing; the StatefulSet makes them. Wait.",
+    (
+        PROGRESSING,
+        Reason.STARTING,
+    ): "Pods are missing, or are new and do not serve yet. Wait; Ready says what keeps one.",
     (
         PROGRESSING,
         Reason.SCALING_IN,

@@ -62,7 +62,7 @@ _FINDINGS: Final[Mapping[Reason, Callable[[Finding], str]]] = {
     Reason.ROLLING: lambda it: f"{_names(it.about)} out of date",
     Reason.SCALING_IN: lambda it: f"{_names(it.about)} not wanted any more",
     Reason.DRAINING: lambda it: f"emptying {_names(it.about)}, as automq.io/drain asks",
-    Reason.STARTING: lambda it: f"waiting for the StatefulSet to make {_names(it.about)}",
+    Reason.STARTING: lambda it: f"waiting for {_names(it.about)} to be made and to serve",
     Reason.SETTLED: lambda _: "everything is as the spec says",
     Reason.STOPPING: lambda it: f"stopping {_names(it.about)}",
     Reason.ERASING: lambda it: f"emptying {it.about[0]}; see {it.about[1]}",

@@ -5,13 +5,17 @@ highest ordinals, so it may shrink to just above the highest broker that still h
 """
 
 from collections.abc import Sequence, Set
+from typing import Final
 
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Observed
 from automq_operator.plan import Finding, Proposal
 from automq_operator.reasons import Reason
-from automq_operator.view import View, own_workloads
+from automq_operator.view import Broker, View, own_workloads
 from automq_operator.zones import ZONE_IDS, zone_of
+
+MADE_READY: Final = (None, "ContainerCreating", "PodInitializing")
+"""What the kubelet says of a container that will run in a moment, if anything."""
 
 
 def replicas(*, wanted: int, live: int, drained: Set[int]) -> int:
@@ -47,7 +51,15 @@ def plan(view: View) -> Proposal:
     surplus = [broker.name for broker in view.brokers if broker.id not in view.wanted_ids]
     if surplus and wanted == 0:
         return Proposal(findings=[Finding(reason=Reason.STOPPING, about=surplus)])
-    missing = [item.name for item in view.wanted if item.pod is None or item.pod.deleting]
-    if missing and view.workload is not None:
-        return Proposal(findings=[Finding(reason=Reason.STARTING, about=missing)])
+    coming = [item.name for item in view.wanted if _is_coming(item, view)]
+    if coming and view.workload is not None:
+        return Proposal(findings=[Finding(reason=Reason.STARTING, about=coming)])
     return Proposal()
+
+
+def _is_coming(broker: Broker, view: View) -> bool:
+    """It has no pod, or a new one that does not serve yet; not for ever, as Ready says what keeps it."""
+    if broker.pod is None or broker.pod.deleting:
+        return True
+    is_on_its_way = broker.pod.waiting_reason in MADE_READY
+    return not broker.serving and is_on_its_way and broker.pod.seen_s < view.limits.started_s

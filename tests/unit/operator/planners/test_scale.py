@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+from automq_operator.observed import Readyz
 from automq_operator.planners.scale import replicas
-from tests.support.kubernetes_double import World, a_cluster
-from tests.support.planner import changed, converge, one_pass, reasons
+from tests.support.kubernetes_double import SERVING, World, a_cluster
+from tests.support.planner import LIMITS, changed, converge, one_pass, reasons
 
 
 @pytest.mark.parametrize(
@@ -47,3 +48,30 @@ def test_missing_pods_are_under_way() -> None:
     assert reasons(cluster)["Progressing"] == ("True", "Starting")
     assert not plan.converged
     assert dataclasses.asdict(cluster)["status"].ready_replicas == 0
+
+
+def test_the_last_broker_of_a_roll_is_under_way_until_it_serves() -> None:
+    """Its pod is the newest already: nothing is out of date, and clients still miss it."""
+    world = World()
+    cluster = converge(a_cluster(replicas=3), world)
+    cluster = converge(changed(cluster, replicas=3, config={"num.partitions": "3"}), world)
+    starting = Readyz(state="Recovering")
+    world.change_pod("demo-broker-2", uid="new", ready=False, readyz=starting)
+    cluster, plan = one_pass(cluster, world)
+    assert reasons(cluster)["Progressing"] == ("True", "Starting")
+    assert not plan.converged
+    world.change_pod("demo-broker-2", ready=True, readyz=SERVING)
+    cluster, _ = one_pass(cluster, world)
+    assert reasons(cluster)["Progressing"] == ("False", "Settled")
+
+
+def test_a_pod_that_does_not_start_in_its_time_is_under_way_no_more() -> None:
+    world = World()
+    cluster = converge(a_cluster(replicas=3), world)
+    world.change_pod("demo-broker-2", uid="new", ready=False, readyz=None)
+    cluster, _ = one_pass(cluster, world)
+    assert reasons(cluster)["Progressing"] == ("True", "Starting")
+    world.pass_time(LIMITS.started_s)
+    cluster, _ = one_pass(cluster, world)
+    assert reasons(cluster)["Progressing"] == ("False", "Settled")
+    assert reasons(cluster)["Ready"][0] == "False"
