@@ -43,11 +43,17 @@ class Supervisors:
         """Nodes whose supervisor is away: nothing is started for them."""
         self.restarts = 0
         self._fenced_at: dict[str, float] = {}
+        cluster.on_rejoined.append(self._on_rejoined)
 
     def start(self, node: int) -> Incarnation:
         """A new process of `node`, whatever there is."""
         self.current[node] = made = self._cluster.start(node)
         return made
+
+    def _on_rejoined(self, ended: Incarnation, following: Incarnation) -> None:
+        """It is the same process: whoever supervised it goes on doing so, and nobody else begins to."""
+        if self.current.get(ended.node) is ended:
+            self.current[ended.node] = following
 
     async def run(self) -> None:
         """For ever."""

@@ -226,6 +226,40 @@ async def one_broker_does_not_hear_the_controller(world: BrokerWorld) -> None:
     await world.produce(2)
 
 
+async def straggler_begins_anew(world: BrokerWorld) -> None:
+    """A process that was paused past its session begins anew, slowly; its node has another process by then."""
+    _first, second, _third = await three_brokers(world)
+    await world.produce()
+    cluster = world.cluster
+    straggling: list[Incarnation] = []
+
+    def hold(_ended: Incarnation, following: Incarnation) -> None:
+        straggling.append(following)
+        following.process.pause()
+
+    cluster.on_rejoined.append(hold)
+    second.process.pause()
+    await until(lambda: fenced_for_others(world, second), world, "a silent broker is fenced")
+    second.process.resume()
+    await until(lambda: bool(straggling), world, "a fenced process begins anew")
+    newer = cluster.start(second.node)
+    await world.serving(newer)
+    straggling[0].process.resume()
+    await asyncio.sleep(SETTLE_S)
+    if not newer.is_serving:
+        cluster.violation("a process that began anew superseded the one that was started last")
+    if straggling[0].is_serving:
+        cluster.violation("two processes of a node serve")
+    await world.produce(2)
+
+
+def fenced_for_others(world: BrokerWorld, made: Incarnation) -> bool:
+    """Whether everybody else reads that the newest incarnation of its node is fenced."""
+    images = [other.broker.image for other in world.cluster.live if other is not made and other.broker is not None]
+    brokers = [None if image is None else image.broker(made.node) for image in images]
+    return all(broker is not None and broker.fenced for broker in brokers)
+
+
 def of_process(made: Incarnation, *names: str) -> Callable[[Operation], bool]:
     """Whether an operation is one of these, and `made`'s."""
     return lambda operation: operation.process is made.process and operation.name in names
@@ -288,6 +322,7 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
         # Whether it is fenced meanwhile is another matter.
         {**UNBALANCED, "automq.broker.session.timeout.ms": "20000"},
     ),
+    "straggler_begins_anew": (straggler_begins_anew, UNBALANCED),
     "scenario_02_creates_are_answered_409": (creates_are_answered_409, UNBALANCED),
     "scenario_04_zombie_puts_its_keys": (zombie_puts_its_keys, UNBALANCED),
     "scenario_05_release_whose_append_failed": (release_whose_append_failed, UNBALANCED),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.sim.rules import Rule, returns
+from tests.sim.rules import Rule, does_nothing, returns
 
 RELEASE = "automq.controller.release_check:"
 
@@ -41,6 +41,13 @@ CLUSTER_RULES: tuple[Rule, ...] = (
         (RELEASE + "is_target_alive",),
         returns(True),
         "released_to_one_that_stops",
+    ),
+    Rule(
+        "begin anew: in nobody's place",
+        "Liveness: a fenced process that begins anew registers only while its node has no other incarnation.",
+        ("automq.controller.brokers:check_newest_is",),
+        does_nothing,
+        "straggler_begins_anew",
     ),
     Rule(
         "pre-vote",

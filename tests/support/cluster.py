@@ -14,7 +14,7 @@ import collections
 import hashlib
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,14 @@ from automq.metadata.records import BrokerFenced, ObjectsDeleted, ObjectsDestroy
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.objects.format import parse_object_key
-from automq.server.after_fence import MayRejoin
+from automq.server.after_fence import Former, MayRejoin
 from automq.server.broker import Broker
 from automq.server.config.setting import Machine
 from automq.server.config.settings import build_settings
 from automq.server.lifecycle.states import Reason, Refused, State
 from automq.server.platform import Platform
-from automq.server.roles import Roles, Surroundings
+from automq.server.roles import Roles
+from automq.server.surroundings import Surroundings
 from tests.support.damage import Bucket
 from tests.support.faults import WRITES, Fate, Operation, ProcessStore, SimStore
 from tests.support.network import SimNetwork
@@ -41,6 +42,8 @@ PORT = 9092
 HTTP_PORT = 9404
 LINK_PORT = 9093
 TRACE_TAIL = 400
+# Between the fence of a process that begins anew and its next incarnation.
+REJOIN_S = 1.0
 # A write that takes longer than a slow one has been given up by its sender.
 LATE_S = 2.5
 
@@ -71,6 +74,8 @@ class Incarnation:
     broker: Broker | None = None
     ended: bool = False
     expected: frozenset[Reason] = frozenset()
+    former: Former | None = None
+    """The incarnation that it goes on from: it is no process that somebody has started."""
     reason: Reason | None = None
     fence_read_at: float | None = None
     started_at: float = 0.0
@@ -124,6 +129,8 @@ class Cluster:
         self._by_process: dict[Process, Incarnation] = {}
         self._claimant: Process | None = None
         self._claimed_at = 0.0
+        self.on_rejoined: list[Callable[[Incarnation, Incarnation], None]] = []
+        """Called with the incarnation that has ended, and the one that its process goes on as."""
         self.strangers: set[str] = set()
         """Keys that nobody of ours has put into the bucket."""
         self.clock_jumped_at: float | None = None
@@ -172,8 +179,12 @@ class Cluster:
         settings: Mapping[str, str] | None = None,
         host: str | None = None,
         expected: Reason | Iterable[Reason] = (),
+        former: Former | None = None,
     ) -> Incarnation:
-        """A new process for `node`, on a host of its own unless one is named; `expected` is how it may end."""
+        """A new process for `node`, on a host of its own unless one is named; `expected` is how it may end.
+
+        With `former` it is one that goes on after its fence; that it has a host of its own is of no account.
+        """
         reasons = frozenset({expected} if isinstance(expected, Reason) else expected)
         process = Process(self.loop, f"b{node}-{len(self.incarnations) + 1}")
         process.context.run(TUNING.set, self.tuning)
@@ -183,10 +194,12 @@ class Cluster:
             store=self.store.facade(process),
             clock=SimClock(self.loop, self.dice),
             expected=reasons,
+            former=former,
             started_at=self.loop.time(),
         )
         for other in self.incarnations:
-            if other.node == node:
+            # Who begins anew takes nobody's place: its own incarnation ends by itself.
+            if other.node == node and former is None:
                 self._is_over(other)
         made.store.on_read = lambda key, data: self._on_read(made, key, data)
         self.incarnations.append(made)
@@ -214,13 +227,14 @@ class Cluster:
             open_store=lambda settings, metrics: made.store,
             roles=self._roles,
         )
-        broker = made.broker = Broker(build_settings(texts, machine=Machine(hostname=name)), platform)
+        broker = made.broker = Broker(build_settings(texts, machine=Machine(hostname=name)), platform, made.former)
         broker.lifecycle.subscribe(lambda: self._on_state(name, broker.lifecycle.state))
         try:
             await broker.run()
-        except MayRejoin:
-            # Its supervisor starts another one, as the process itself would.
+        except MayRejoin as rejoin:
             made.reason = Reason.FENCED
+            await asyncio.sleep(REJOIN_S)
+            self._begin_anew(made, rejoin.former)
         except Refused as refused:
             made.reason = refused.reason
             if refused.reason is not Reason.FENCED and refused.reason not in made.expected:
@@ -231,6 +245,12 @@ class Cluster:
         made.ended = True
         self._is_over(made)
         self.trace("end", name, made.reason)
+
+    def _begin_anew(self, made: Incarnation, former: Former) -> None:
+        """As the process itself does it: nobody has started it."""
+        following = self.start(made.node, expected=made.expected, former=former)
+        for callback in self.on_rejoined:
+            callback(made, following)
 
     def _is_over(self, made: Incarnation) -> None:
         if made.over_at is None:

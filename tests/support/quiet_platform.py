@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from automq.runtime.entropy import SeededEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.ports import ObjectStorage
+from automq.server.after_fence import Former
 from automq.server.broker import Broker
 from automq.server.config.setting import Address, Machine
 from automq.server.config.settings import Settings, build_settings
 from automq.server.lifecycle.states import Reason, Refused
 from automq.server.platform import Platform
-from automq.server.roles import Roles, Surroundings
+from automq.server.roles import Roles
+from automq.server.surroundings import Surroundings
 from tests.support.link_wire import connect_in_memory
 
 
@@ -88,6 +90,7 @@ def quiet_broker(
     network: QuietNetwork | None = None,
     boot_id: str = "",
     roles: Callable[[Surroundings], Roles] = Roles,
+    former: Former | None = None,
     **texts: str,
 ) -> Broker:
     """A broker on `store`, with a network of its own unless one is given."""
@@ -100,4 +103,4 @@ def quiet_broker(
         network=network or QuietNetwork(),
         open_store=lambda _settings, _metrics: store,
     )
-    return Broker(quiet_settings(**texts), platform)
+    return Broker(quiet_settings(**texts), platform, former)

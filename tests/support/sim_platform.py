@@ -16,7 +16,8 @@ from automq.server import components, wiring
 from automq.server.config.setting import Address
 from automq.server.config.settings import Settings
 from automq.server.lifecycle.states import Reason, Refused
-from automq.server.roles import Roles, Surroundings
+from automq.server.roles import Roles
+from automq.server.surroundings import Surroundings
 from tests.support.network import Listener, SimNetwork
 from tests.support.sim_loop import Process, SimLoop
 

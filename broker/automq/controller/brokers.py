@@ -43,6 +43,7 @@ class Who(TypedDict, total=False):
     format_level: int
     incarnation: bytes
     wal: WalDescriptor
+    after: BrokerEpoch | None
 
 
 def register_broker(
@@ -54,12 +55,13 @@ def register_broker(
     format_level: int = FORMAT_LEVEL,
     incarnation: bytes = b"",
     wal: WalDescriptor = IN_THE_BUCKET,
+    after: BrokerEpoch | None = None,
 ) -> Decision[MetadataRecord, Registration]:
     """A new incarnation. In one change the former ones are fenced, and it is named as the recoverer of their logs.
 
     The current one that asks again gets what it got; `incarnation`, drawn by the process, tells. Raises BrokerFenced
-    for one that is fenced or was replaced, ApiError UNSUPPORTED_VERSION for one that does not read what the cluster
-    writes.
+    for one that is fenced or was replaced, or whose node has another incarnation than `after`, ApiError
+    UNSUPPORTED_VERSION for one that does not read what the cluster writes.
     """
     check_reads(image, node, format_level)
     before = image.broker(node)
@@ -69,6 +71,7 @@ def register_broker(
             check_alive(image, node, before.epoch)
             logs = [log for log in inherited_wals(image, node) if log.epoch != before.epoch]
             return Decision((), Registration(node=node, epoch=before.epoch, wals=logs))
+    check_newest_is(before, node, after)
     epoch = image.next_broker_epoch
     registered = BrokerRegistered(
         node=node,
@@ -95,6 +98,18 @@ def check_not_replaced(broker: BrokerImage, incarnation: bytes) -> None:
         raise BrokerFenced(
             f"broker {broker.node} was started anew since, at epoch {broker.epoch}", by=FencedBy.REGISTRATION
         )
+
+
+def check_newest_is(broker: BrokerImage | None, node: NodeId, after: BrokerEpoch | None) -> None:
+    """Rule: a process that begins anew takes nobody's place but its own.
+
+    It decided to do so by what it read a while ago: a process that was started for its node since is the one that
+    somebody wants. Raises BrokerFenced.
+    """
+    if after is None or (broker is not None and broker.epoch == after):
+        return
+    now = "it is not registered any more" if broker is None else f"it is at epoch {broker.epoch}"
+    raise BrokerFenced(f"broker {node} was to begin anew after epoch {after}, and {now}", by=FencedBy.REGISTRATION)
 
 
 def _replaced(before: BrokerImage) -> tuple[bytes, ...]:

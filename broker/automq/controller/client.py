@@ -87,9 +87,13 @@ class ControllerClient:
         format_level: int = FORMAT_LEVEL,
         incarnation: bytes = b"",
         wal: WalDescriptor = IN_THE_BUCKET,
+        after: BrokerEpoch | None = None,
     ) -> Registration:
-        """A new incarnation of `node`: fences the former ones, naming this one as their recoverer."""
-        request = requests.RegisterBroker(node, rack, endpoints, format_level, incarnation, wal)
+        """A new incarnation of `node`: fences the former ones, naming this one as their recoverer.
+
+        With `after` only where that is its newest one; BrokerFenced otherwise.
+        """
+        request = requests.RegisterBroker(node, rack, endpoints, format_level, incarnation, wal, after)
         found: Registration = await self._ask(request)
         return found
 

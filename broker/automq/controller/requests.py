@@ -54,6 +54,8 @@ class RegisterBroker(msgspec.Struct, frozen=True, array_like=True, tag=1):
     format_level: int
     incarnation: bytes = b""
     wal: WalDescriptor = IN_THE_BUCKET
+    after: BrokerEpoch | None = None
+    """Only if that is still the newest incarnation of the node; None: whatever there is."""
 
 
 class FenceBroker(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -29,6 +29,7 @@ PERFORM: Final[Mapping[type, Perform]] = {
         format_level=r.format_level,
         incarnation=r.incarnation,
         wal=r.wal,
+        after=r.after,
     ),
     requests.FenceBroker: lambda to, r: to.fence_broker(r.node, r.epoch, recoverer=r.recoverer),
     requests.WalRecovered: lambda to, r: to.wal_recovered(

@@ -10,9 +10,10 @@ import asyncio
 import enum
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from automq.ids import BrokerEpoch, ClusterId, NodeId
+from automq.ids import BrokerEpoch, ClusterId, ControllerEpoch, NodeId
 from automq.metadata.image import MetadataImage
 from automq.metadata.lease import LeaseContent, LeaseWatch
 from automq.metadata.loader import Loaded, LogLoader
@@ -33,8 +34,25 @@ LOOK_S_MAX: Final = 10.0
 """Between two looks at the log, which are some requests each; the first come sooner."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Former:
+    """An incarnation that has ended in a process that goes on: what the next one there must find unchanged."""
+
+    epoch: BrokerEpoch
+    """The newest of its node."""
+    held_epoch: ControllerEpoch
+    """The newest claim that was this process's own; 0 for none."""
+
+
 class MayRejoin(Exception):
-    """This incarnation is fenced and its node has no other: a new one may serve, in this very process."""
+    """This incarnation is fenced and its node has no other: a new one may serve, in this very process.
+
+    That was so when it was read: the new one registers only if it still is.
+    """
+
+    def __init__(self, message: str, former: Former) -> None:
+        super().__init__(message)
+        self.former = former
 
 
 class Fate(enum.Enum):
@@ -60,20 +78,27 @@ ENDINGS: Final[Mapping[Fate, str]] = {
 """How a refusal goes on."""
 
 
-def fate_of(image: MetadataImage, node: NodeId, epoch: BrokerEpoch | None) -> Fate:
-    """What has become of (node, epoch); `epoch` is None for one that was fenced before it was registered."""
-    if epoch is None:
-        return Fate.OPEN
+def fate_of(image: MetadataImage, node: NodeId, epoch: BrokerEpoch | None, incarnation: bytes = b"") -> Fate:
+    """What has become of (node, epoch); `epoch` is None for one that was fenced before it knew that it is registered.
+
+    `incarnation` is what it drew for its registration: by it a registration is known whose answer was lost.
+    """
     broker = image.broker(node)
     if broker is None:
-        return Fate.FORGOTTEN
-    if broker.epoch == epoch:
+        return Fate.OPEN if epoch is None else Fate.FORGOTTEN
+    if broker.epoch == epoch or (incarnation and broker.incarnation == incarnation):
         return Fate.ALONE if broker.fenced else Fate.OPEN
+    if epoch is None and incarnation not in broker.replaced:
+        return Fate.OPEN
     return Fate.SUCCESSOR_FENCED if broker.fenced else Fate.SUPERSEDED
 
 
 class AfterFence:
-    """Of one incarnation that was fenced, and answers nothing any more."""
+    """Of one incarnation that was fenced, and answers nothing any more.
+
+    `epoch` is None for one that never knew of a registration of this process; `incarnation` is what it drew for its
+    own, empty when it was fenced before. `held_epoch` is the newest claim that was this process's own.
+    """
 
     def __init__(
         self,
@@ -82,11 +107,13 @@ class AfterFence:
         cluster_id: ClusterId,
         node: NodeId,
         epoch: BrokerEpoch | None,
+        incarnation: bytes,
+        held_epoch: ControllerEpoch,
         clock: Clock,
         entropy: Entropy,
         tasks: Tasks,
     ) -> None:
-        self._node, self._epoch = node, epoch
+        self._node, self._epoch, self._incarnation, self._held_epoch = node, epoch, incarnation, held_epoch
         self._clock, self._entropy, self._tasks = clock, entropy, tasks
         self._lease = LeaseWatch(store=store, cluster_id=cluster_id, clock=clock)
         self._loader = LogLoader(
@@ -131,7 +158,9 @@ class AfterFence:
             return
         fate = decided.result() if decided.done() else Fate.OPEN
         if fate is Fate.ALONE:
-            raise MayRejoin(message)
+            assert self._known is not None
+            newest = self._known.image.broker_map[self._node].epoch
+            raise MayRejoin(message, Former(epoch=newest, held_epoch=self._held_epoch))
         raise Refused(Reason.FENCED, f"{message}, {ENDINGS[fate]}; restart this one if it is to go on")
 
     async def _until_decided(self) -> Fate:
@@ -142,7 +171,7 @@ class AfterFence:
         backoff = Backoff(entropy=self._entropy, first_s=1.0, max_s=LOOK_S_MAX)
         fenced_since: float | None = None
         while True:
-            fate = fate_of(await self._read(), self._node, self._epoch)
+            fate = fate_of(await self._read(), self._node, self._epoch, self._incarnation)
             now = self._clock.monotonic()
             if fate in (Fate.ALONE, Fate.FORGOTTEN):
                 return fate

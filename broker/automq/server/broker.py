@@ -24,7 +24,7 @@ from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import BrokerFenced, FencedBy, FormatTooNew, StoreDamaged, StreamError
 from automq.s3stream.ports import ObjectStorage, StoreError
 from automq.s3stream.store.doctor import DoctorReport, run_doctor
-from automq.server.after_fence import AfterFence
+from automq.server.after_fence import AfterFence, Former
 from automq.server.components import Components
 from automq.server.config.setting import Address
 from automq.server.config.settings import Settings
@@ -65,8 +65,10 @@ class _Ending(enum.Enum):
 class Broker:
     """One broker process, or one of many in a simulation."""
 
-    def __init__(self, settings: Settings, platform: Platform) -> None:
+    def __init__(self, settings: Settings, platform: Platform, former: Former | None = None) -> None:
+        """`former` is the incarnation that ended in this process before; None for the first."""
         self.settings = settings
+        self._former = former
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
         self.cluster_id: ClusterId | None = None
@@ -350,6 +352,7 @@ class Broker:
             tasks=self._tasks,
             on_fenced=self._on_fenced,
             on_damaged=self._on_damaged,
+            former=self._former,
             trusted_before=None if watch.content is None else watch.content.time,
         )
         assert self._internal is not None
@@ -427,7 +430,9 @@ class Broker:
             store=self._store,
             cluster_id=components.cluster_id,
             node=self._node,
-            epoch=components.epoch,
+            epoch=components.newest_epoch,
+            incarnation=components.incarnation,
+            held_epoch=components.roles.held_epoch,
             clock=self._platform.clock,
             entropy=self._platform.entropy,
             tasks=self._tasks,

@@ -34,6 +34,7 @@ from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
 from automq.s3stream.objects.format import object_key
 from automq.s3stream.stream import Storage
+from automq.server.after_fence import Former
 from automq.server.compaction.process import counting
 from automq.server.config.setting import Address
 from automq.server.config.settings import Settings
@@ -46,7 +47,7 @@ from automq.server.observability.load_report import LoadReport
 from automq.server.observability.observed_store import ObservedStore
 from automq.server.observability.occupancy import OccupancyWatch
 from automq.server.platform import Platform
-from automq.server.roles import Surroundings
+from automq.server.surroundings import Surroundings
 from automq.server.wiring import (
     broker_configs,
     compaction_read_bytes,
@@ -78,9 +79,14 @@ class Components:
         tasks: Tasks,
         on_fenced: Callable[[BrokerFenced], None],
         on_damaged: Callable[[StoreDamaged], None],
+        former: Former | None = None,
         trusted_before: TrustedTime | None = None,
     ) -> None:
-        """`trusted_before` is the wall time that the last controller trusted, as its lease says."""
+        """`former` is the incarnation that ended in this process before.
+
+        `trusted_before` is the wall time that the last controller trusted, as its lease says.
+        """
+        self._former = former
         self._settings, self._platform, self._store = settings, platform, store
         self._metrics, self._tasks = metrics, tasks
         self._on_fenced, self._on_damaged = on_fenced, on_damaged
@@ -89,6 +95,8 @@ class Components:
         self._ledger = MemoryLedger({**settings.memory, **self._storage_settings.limits()}, metrics)
         self.node = node_of(settings)
         self.epoch: BrokerEpoch | None = None
+        self.incarnation = b""
+        """Drawn for the registration; empty before it is asked for."""
         self.recovery: LogRecovery | None = None
         self._aging = WallTimeGuard(platform.clock, metrics, boot_id=platform.boot_id, before=trusted_before)
         self._controller_metrics = ControllerMetrics(metrics, lambda: self.metadata.image)
@@ -104,6 +112,7 @@ class Components:
                 cluster_id=cluster_id,
                 node=self.node,
                 owner=settings.cluster.owner,
+                held_epoch=None if former is None else former.held_epoch,
                 clock=platform.clock,
                 entropy=platform.entropy,
                 tasks=tasks,
@@ -179,10 +188,14 @@ class Components:
     async def register(self, endpoints: Sequence[Endpoint]) -> Registration:
         """A new incarnation of this node, however long there is no controller."""
         # Drawn once: by it a repeat is recognised.
-        incarnation = self._platform.entropy.token(INCARNATION_BYTES)
+        self.incarnation = self._platform.entropy.token(INCARNATION_BYTES)
         registration = await self._patience.retry_forever(
             lambda: self.client.register_broker(
-                self.node, rack=self._settings.node.rack, endpoints=endpoints, incarnation=incarnation
+                self.node,
+                rack=self._settings.node.rack,
+                endpoints=endpoints,
+                incarnation=self.incarnation,
+                after=None if self._former is None else self._former.epoch,
             )
         )
         self.epoch = registration.epoch
@@ -196,6 +209,11 @@ class Components:
         )
         self._speak(registration.epoch)
         return registration
+
+    @property
+    def newest_epoch(self) -> BrokerEpoch | None:
+        """Of the newest incarnation of this process that is known to be registered."""
+        return self._former.epoch if self.epoch is None and self._former is not None else self.epoch
 
     def _on_brokers(self, change: MetadataChange) -> None:
         """Rule: whoever reads in the metadata that it is fenced or superseded is done, whoever told it."""

@@ -25,7 +25,8 @@ from automq.server.config.setting import Address
 from automq.server.config.settings import Settings
 from automq.server.lifecycle.states import Reason, Refused
 from automq.server.network.admission import raise_descriptor_limit
-from automq.server.roles import Roles, Surroundings
+from automq.server.roles import Roles
+from automq.server.surroundings import Surroundings
 
 ACCEPT_BACKLOG = 1024
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from automq.callbacks import ignore
@@ -17,12 +17,12 @@ from automq.controller.election import Event, Step
 from automq.controller.internal_listener import InternalListener
 from automq.controller.link import Answer, ControllerLink, Leader
 from automq.controller.link_server import LinkServer
-from automq.controller.pre_vote import Connect, ask_others, other_listeners
+from automq.controller.pre_vote import ask_others, other_listeners
 from automq.controller.remote import Contact, LinkSettings, RemoteLink, Unreached
 from automq.controller.requests import Follow, Followed
 from automq.controller.service import Controller
 from automq.controller.serving import NearestLink
-from automq.ids import ClusterId, ControllerEpoch, NodeId
+from automq.ids import ControllerEpoch, NodeId
 from automq.metadata.claim import NO_EPOCH, ClaimantAddress, highest_claim, read_claim
 from automq.metadata.cluster import OpenedCluster
 from automq.metadata.follower import LogFollower, NotAnswered, SlotBytes
@@ -34,36 +34,14 @@ from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
 from automq.metadata.refusal import ClusterInUse
 from automq.replicated.machine import LogFenced
-from automq.runtime.clock import Clock
-from automq.runtime.entropy import Entropy
-from automq.runtime.tasks import Tasks
-from automq.s3stream.ports import NotController, ObjectStorage, StoreError
+from automq.s3stream.ports import NotController, StoreError
+from automq.server.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
 FOLLOW_WAIT_MS: Final = 1_000
 RESIGN_S: Final = 1.5
 """A named successor has claimed by then, and this process has seen it; or it is not waited for."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a broker has before it knows any other."""
-
-    make_controller: Callable[[MetadataPublisher, Callable[[str], None]], Controller]
-    """A new one, which publishes there and calls back, with the reason, when it has lost its claim."""
-    connect: Connect
-    on_superseded: Callable[[str], None]
-    """A newer process of this node holds the claim."""
-    on_log_read: Callable[[float], None]
-    """A whole look at the log in the bucket, which began then (`Clock.boottime`), is in the image."""
-    store: ObjectStorage
-    cluster_id: ClusterId
-    node: NodeId
-    owner: str | None
-    clock: Clock
-    entropy: Entropy
-    tasks: Tasks
 
 
 class Roles:
@@ -78,8 +56,8 @@ class Roles:
         """While this process holds the claim, as far as it knows."""
         self.newest_epoch = NO_EPOCH
         """The newest claim that this process knows of."""
-        self.held_epoch = NO_EPOCH
-        """The newest claim that was this process's own."""
+        self.held_epoch = around.held_epoch or NO_EPOCH
+        """The newest claim that was this process's own, in whichever of its incarnations."""
         self.address: ClaimantAddress | None = None
         """Our own internal listener, as others reach it."""
         self._claiming: Controller | None = None
@@ -250,7 +228,6 @@ class Roles:
     async def _read(self, *, is_start: bool) -> Event:
         around = self._around
         newest = max(await highest_claim(around.store, around.cluster_id, self._patience), self.newest_epoch)
-        is_own = newest == self.newest_epoch and not is_start
         self.newest_epoch = newest
         claim = await read_claim(around.store, around.cluster_id, newest, self._patience)
         if newest == NO_EPOCH:
@@ -261,10 +238,13 @@ class Roles:
             self._remote.disconnect()
             self._heartbeats.disconnect()
         if claim is not None and claim.node == around.node:
-            if is_start or is_own:
+            if newest <= self.held_epoch or is_start and around.held_epoch is None:
                 return Event.OURS
-            around.on_superseded(f"controller epoch {newest} was claimed by a newer process of broker {around.node}")
-            await asyncio.Event().wait()
+            if not is_start:
+                newer = f"a newer process of broker {around.node}"
+                around.on_superseded(f"controller epoch {newest} was claimed by {newer}")
+                await asyncio.Event().wait()
+            # Rule: who begins anew takes no claim from a process that was started since: that one is asked.
         return Event.NO_ADDRESS if self._target is None else Event.ADDRESS
 
     async def _connect(self) -> Event:
@@ -349,6 +329,7 @@ class Roles:
             log.info("another broker became the controller first", extra={"why": str(error)})
             self._claiming = None
             await controller.close()
+            self.held_epoch = max(self.held_epoch, controller.epoch)
             self.newest_epoch = max(claimed_above, controller.epoch)
             self._known = None if published is self.metadata else known
             return Event.BEATEN

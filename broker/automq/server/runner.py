@@ -10,7 +10,7 @@ from typing import Final
 from automq.runtime.allocator import configure_allocator
 from automq.runtime.backoff import Backoff
 from automq.s3stream.store.uri import load_adapter, parse_store_uri
-from automq.server.after_fence import MayRejoin
+from automq.server.after_fence import Former, MayRejoin
 from automq.server.broker import Broker
 from automq.server.config.settings import Settings
 from automq.server.lifecycle.last_line import end_at_once, end_refused, write_last_line
@@ -83,17 +83,19 @@ async def _run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, turns.stop)
     backoff: Backoff | None = None
+    former: Former | None = None
     while True:
         platform = make_platform()
         backoff = backoff or Backoff(entropy=platform.entropy, first_s=REJOIN_FIRST_S, max_s=REJOIN_MAX_S)
         began = platform.clock.monotonic()
-        why = await _run_one(turns, settings, platform, observe, on_stuck=on_stuck)
-        if why is None:
+        rejoin = await _run_one(turns, settings, platform, observe, former, on_stuck=on_stuck)
+        if rejoin is None:
             return
+        former = rejoin.former
         if platform.clock.monotonic() - began > SERVED_WELL_S:
             backoff.reset()
         pause_s = backoff.next_s()
-        log.warning("the broker begins anew", extra={"why": why, "pause_s": round(pause_s, 3)})
+        log.warning("the broker begins anew", extra={"why": str(rejoin), "pause_s": round(pause_s, 3)})
         # What is alive by now was never looked at by the collector.
         gc.unfreeze()
         if await turns.is_stopped_within(pause_s):
@@ -106,11 +108,12 @@ async def _run_one(
     settings: Settings,
     platform: Platform,
     observe: Callable[[Broker], None] | None,
+    former: Former | None,
     *,
     on_stuck: Callable[[Broker], None],
-) -> str | None:
-    """One broker, to its end; why another one may follow, or None. Raises what `Broker.run` raises."""
-    broker = turns.broker = Broker(settings, platform)
+) -> MayRejoin | None:
+    """One broker, to its end; that another one may follow, or None. Raises what `Broker.run` raises."""
+    broker = turns.broker = Broker(settings, platform, former)
     broker.metrics.watch_process()
     broker.lifecycle.subscribe(_FreezeOnce(broker))
     if observe is not None:
@@ -123,7 +126,7 @@ async def _run_one(
         if broker.is_stuck:
             # What hangs may still write: only the end of the process is the end of that.
             raise Refused(Reason.FENCED, f"{rejoin}; the store hangs, restart this one if it is to go on") from rejoin
-        return str(rejoin)
+        return rejoin
     finally:
         turns.broker = None
         if broker.is_stuck:

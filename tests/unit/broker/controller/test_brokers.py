@@ -14,11 +14,12 @@ from automq.controller.damage import Damage, quarantine_wal
 from automq.controller.model import Registration, WalToRecover
 from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata.image import EMPTY, MetadataImage
-from automq.metadata.records import ConfigChanged, Endpoint, WalTrimmed
+from automq.metadata.records import ConfigChanged, Endpoint, MetadataRecord, WalTrimmed
 from automq.metadata.replay import replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError, ErrorCode
-from automq.s3stream.model import BrokerFenced, Unplaced
+from automq.replicated.machine import Decision
+from automq.s3stream.model import BrokerFenced, FencedBy, Unplaced
 from automq.steps import at_once
 from tests.support.metadata_worlds import check
 
@@ -196,6 +197,31 @@ def test_an_incarnation_that_asks_again_gets_its_epoch_again_and_a_replaced_one_
         ask(image, b"b")
     _, third = ask(image, b"c")
     assert third.epoch > second.epoch
+
+
+def test_who_begins_anew_is_registered_only_where_its_node_has_no_other_incarnation() -> None:
+    image, first = registered(EMPTY, ONE)
+    image, _ = registered(image, TWO)
+    image, _ = fenced(image, ONE, TWO)
+
+    def ask(image: MetadataImage, drawn: bytes, after: BrokerEpoch | None) -> Decision[MetadataRecord, Registration]:
+        return register_broker(image, ONE, rack=None, endpoints=(), incarnation=drawn, after=after)
+
+    anew = ask(image, b"anew", first.epoch)
+    began = replay_all(image, anew.records)
+    assert began.broker_map[ONE].epoch == anew.response.epoch > first.epoch
+    # Its answer was lost: what it asks again is no news, although its node has another epoch by now.
+    again = ask(began, b"anew", first.epoch)
+    assert not again.records
+    assert again.response.epoch == anew.response.epoch
+
+    # A process was started for the node meanwhile; it may be fenced, or forgotten, too.
+    newer = replay_all(image, ask(image, b"newer", None).records)
+    silent, _ = fenced(newer, ONE, TWO)
+    for other in (newer, silent, EMPTY):
+        with pytest.raises(BrokerFenced, match="begin anew after epoch") as refused:
+            ask(other, b"anew", first.epoch)
+        assert refused.value.by is FencedBy.REGISTRATION
 
 
 def test_a_forgotten_node_leaves_no_configuration() -> None:

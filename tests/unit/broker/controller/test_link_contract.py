@@ -29,6 +29,7 @@ from automq.s3stream.model import (
     CommitObject,
     CommitRange,
     CommitRequest,
+    FencedBy,
     ObjectRefused,
     RangeVerdict,
     RecoveredLog,
@@ -255,6 +256,30 @@ async def test_a3_a_fenced_broker_is_told_so_and_a_lost_controller_is_no_fence(s
     with pytest.raises(NotController):
         await side.client.create_topics([TopicSpec(name="u", partitions=1)])
     assert side.link.leader is None
+
+
+async def test_who_begins_anew_is_refused_once_its_node_has_another_process(side: Side) -> None:
+    former = side.registration.epoch
+    anew = await side.client.register_broker(NODE, rack=None, endpoints=[HERE], incarnation=b"anew", after=former)
+    broker = side.image.image.broker(NODE)
+    assert broker is not None
+    assert broker.epoch == anew.epoch > former
+    newer = await side.client.register_broker(NODE, rack=None, endpoints=[HERE], incarnation=b"newer")
+
+    # At once, so that both arrive before either is durable: one of them is the next.
+    asked = [
+        side.client.register_broker(NODE, rack=None, endpoints=[HERE], incarnation=drawn, after=newer.epoch)
+        for drawn in (b"one", b"other")
+    ]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+
+    (won,) = [each for each in found if isinstance(each, Registration)]
+    (lost,) = [each for each in found if isinstance(each, BrokerFenced)]
+    assert lost.by is FencedBy.REGISTRATION
+    assert side.image.image.broker_map[NODE].epoch == won.epoch
+    with pytest.raises(BrokerFenced):
+        await side.client.register_broker(NODE, rack=None, endpoints=[HERE], after=former)
+    assert side.image.image.broker_map[NODE].epoch == won.epoch
 
 
 async def test_an_incarnation_is_told_apart_by_its_epoch(side: Side) -> None:

@@ -83,7 +83,7 @@ RANGE = CommitRange(
 
 EXAMPLES: list[tuple[requests.Request, object]] = [
     (
-        requests.RegisterBroker(NODE, "a", [Endpoint("PLAINTEXT", "here", 9092)], 2),
+        requests.RegisterBroker(NODE, "a", [Endpoint("PLAINTEXT", "here", 9092)], 2, b"drawn", after=EPOCH),
         Registration(node=NODE, epoch=EPOCH, wals=[WalToRecover(node=NODE, epoch=EPOCH, trim_to=3, lost=[(1, None)])]),
     ),
     (requests.FenceBroker(NODE, EPOCH, US), [WalToRecover(node=NODE, epoch=EPOCH, trim_to=3, lost=[(1, 2)])]),

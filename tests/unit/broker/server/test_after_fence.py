@@ -8,7 +8,7 @@ import pytest
 
 from automq.controller.brokers import register_broker
 from automq.controller.failover import NOTHING_KNOWN, fence_dead
-from automq.ids import BrokerEpoch, NodeId
+from automq.ids import BrokerEpoch, ControllerEpoch, NodeId
 from automq.metadata.image import EMPTY, MetadataImage
 from automq.metadata.lease import LeaseContent
 from automq.metadata.records import BrokerUnregistered
@@ -16,17 +16,18 @@ from automq.metadata.replay import replay_all
 from automq.runtime.tasks import Tasks
 from automq.s3stream.model import StoreDamaged
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.after_fence import GONE_S, AfterFence, Fate, MayRejoin, fate_of
+from automq.server.after_fence import GONE_S, AfterFence, Fate, Former, MayRejoin, fate_of
 from automq.server.lifecycle.states import Reason, Refused
 from tests.support.metadata_worlds import CLUSTER, LoopClock, SeededEntropy
 
 pytestmark = pytest.mark.looptime
 
 US, OTHER = NodeId(1), NodeId(2)
+HELD = ControllerEpoch(7)
 
 
-def registered(image: MetadataImage, node: NodeId) -> MetadataImage:
-    return replay_all(image, register_broker(image, node, rack=None, endpoints=()).records)
+def registered(image: MetadataImage, node: NodeId, drawn: bytes = b"") -> MetadataImage:
+    return replay_all(image, register_broker(image, node, rack=None, endpoints=(), incarnation=drawn).records)
 
 
 def fenced(image: MetadataImage, node: NodeId) -> MetadataImage:
@@ -47,9 +48,21 @@ def test_the_metadata_tell_what_became_of_an_incarnation() -> None:
     assert fate_of(fenced(SUPERSEDED, US), US, OURS) is Fate.SUCCESSOR_FENCED
     assert fate_of(replay_all(SILENT, [BrokerUnregistered(node=US)]), US, OURS) is Fate.FORGOTTEN
     assert fate_of(EMPTY, US, OURS) is Fate.FORGOTTEN
-    # Fenced before it was registered: which of the registrations would be its own?
+    # Fenced before it knew of a registration: which of them would be its own?
     for image in (EMPTY, BOTH, SILENT, SUPERSEDED):
         assert fate_of(image, US, None) is Fate.OPEN
+        assert fate_of(image, US, None, b"drawn") is Fate.OPEN
+
+
+def test_a_registration_whose_answer_was_lost_is_known_by_what_was_drawn_for_it() -> None:
+    first = registered(BOTH, US, b"drawn")
+    assert fate_of(first, US, None, b"drawn") is Fate.OPEN
+    assert fate_of(fenced(first, US), US, None, b"drawn") is Fate.ALONE
+    # Of a process that begins anew: what it knows is its former epoch.
+    assert fate_of(fenced(first, US), US, OURS, b"drawn") is Fate.ALONE
+    newer = registered(first, US, b"newer")
+    assert fate_of(newer, US, None, b"drawn") is Fate.SUPERSEDED
+    assert fate_of(fenced(newer, US), US, None, b"drawn") is Fate.SUCCESSOR_FENCED
 
 
 class Aftermath:
@@ -70,6 +83,8 @@ class Aftermath:
             cluster_id=CLUSTER,
             node=US,
             epoch=epoch,
+            incarnation=b"",
+            held_epoch=HELD,
             clock=LoopClock(),
             entropy=SeededEntropy("after"),
             tasks=self.tasks,
@@ -124,8 +139,9 @@ async def test_who_was_only_silent_may_begin_anew_as_soon_as_the_log_says_so(aft
     await asyncio.sleep(20)
     assert not waiting.done(), "nothing is recorded yet: a newer process may be about to register"
     after.image = SILENT
-    with pytest.raises(MayRejoin, match="fenced"):
+    with pytest.raises(MayRejoin, match="fenced") as rejoin:
         await asyncio.wait_for(waiting, 11)
+    assert rejoin.value.former == Former(epoch=OURS, held_epoch=HELD)
 
 
 async def test_who_was_superseded_waits_for_as_long_as_its_successor_is_there(aftermath: Make) -> None:

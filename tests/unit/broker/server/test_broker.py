@@ -15,7 +15,8 @@ from automq.s3stream.store.memory import MemoryStore
 from automq.server.broker import Broker
 from automq.server.lifecycle.refusals import FENCED_BY
 from automq.server.lifecycle.states import Reason, Refused, State
-from automq.server.roles import Roles, Surroundings
+from automq.server.roles import Roles
+from automq.server.surroundings import Surroundings
 from tests.support.quiet_platform import QuietNetwork, quiet_broker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]

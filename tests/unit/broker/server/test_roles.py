@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from automq.controller.model import TopicSpec
+from automq.ids import BrokerEpoch, ControllerEpoch, NodeId
 from automq.metadata.claim import ClaimantAddress
 from automq.metadata.log_format import parse_claim_key
 from automq.s3stream.store.memory import MemoryStore
-from automq.server.after_fence import MayRejoin
+from automq.server.after_fence import Former, MayRejoin
 from automq.server.broker import Broker
 from automq.server.lifecycle.states import Reason, Refused, State
 from automq.server.roles import Roles
@@ -28,16 +29,18 @@ class Company:
         self.running: dict[int, asyncio.Task[None]] = {}
         self._seeds = 0
 
-    def start(self, node: int, **texts: str) -> Broker:
+    def start(self, node: int, *, after: Former | None = None, port_offset: int = 0, **texts: str) -> Broker:
         self._seeds += 1
+        port = node + port_offset
         made = self.brokers[node] = quiet_broker(
             self.store,
             seed=self._seeds,
             network=self.network,
             node__id=str(node),
-            listeners=f"PLAINTEXT://here:{9090 + node}",
-            automq__http__address=f"here:{9400 + node}",
-            automq__internal__listener=f"here:{9200 + node}",
+            former=after,
+            listeners=f"PLAINTEXT://here:{9090 + port}",
+            automq__http__address=f"here:{9400 + port}",
+            automq__internal__listener=f"here:{9200 + port}",
             **texts,
         )
         self.running[node] = asyncio.ensure_future(made.run())
@@ -199,6 +202,28 @@ async def test_broker_that_was_silent_for_too_long_ends_as_one_that_may_begin_an
     assert parts.epoch > epoch
     assert company.known(1) == [1, 2]
     await company.until(lambda: None not in company.leaders(2, "t"))
+
+
+async def test_who_begins_anew_takes_neither_claim_nor_place_from_a_newer_process_of_its_node(company: Company) -> None:
+    await company.serving(1, 2)
+    await company.create(1, "t", 4)
+    newer, newer_running = company.brokers[1], company.running[1]
+    image = newer.image
+    assert image is not None
+    former = Former(epoch=BrokerEpoch(image.broker_map[NodeId(1)].epoch - 1), held_epoch=ControllerEpoch(0))
+
+    straggler = company.start(1, after=former, port_offset=50)
+    running = company.running[1]
+    await company.until(lambda: straggler.lifecycle.state is State.FENCED)
+    await asyncio.sleep(20)
+
+    company.brokers[1], company.running[1] = newer, newer_running
+    assert newer.lifecycle.state is State.SERVING
+    assert company.leading() == [1]
+    assert await claims(company) == [1]
+    assert straggler.lifecycle.state is State.FENCED
+    straggler.stop()
+    await running
 
 
 @pytest.mark.parametrize("stopped", [1, 2], ids=["the controller", "another broker"])

@@ -16,7 +16,7 @@ from automq.runtime.entropy import SystemEntropy
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.store.memory import MemoryStore
 from automq.server import runner
-from automq.server.after_fence import MayRejoin
+from automq.server.after_fence import Former, MayRejoin
 from automq.server.broker import Broker
 from automq.server.lifecycle.states import ExitCode, State
 from automq.server.platform import Platform
@@ -105,7 +105,11 @@ class Life:
         if number > self.fences:
             broker.stop()
         else:
-            broker._end(MayRejoin("it was silent for too long"))
+            parts = broker._components
+            assert parts is not None
+            assert parts.epoch is not None
+            former = Former(epoch=parts.epoch, held_epoch=parts.roles.held_epoch)
+            broker._end(MayRejoin("it was silent for too long", former))
 
 
 def test_fenced_incarnation_is_followed_by_another_one_in_the_same_process(
