@@ -174,7 +174,7 @@ def reassign_leaders(
             if part.leader == log[0] and part.stream not in without and is_ownerless(image, part, recovered=log):
                 given.append(part)
                 yield GIVE_US
-    placement = Placement(image, without=around.stopping, given={log[0]: len(given)})
+    placement = Placement(image, without=around.stopping, given={log[0]: len(given)}, reported=around.loads)
     by_node: dict[NodeId, list[StreamOpening]] = {}
     able = {node for node in eligible(image) if node not in around.stopping}
     for part in given:

@@ -8,6 +8,7 @@ that ended because its target died is decided anew, and a new controller goes on
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from automq.callbacks import ignore
@@ -42,6 +43,7 @@ class Mover:
         self._balance: Balancing | None = None
         self._balance_interval_s = 0.0
         self._balances = False
+        self._loads: Callable[[], Mapping[NodeId, BrokerLoad]] = dict
         self._is_due = False
 
     def balance(
@@ -52,6 +54,7 @@ class Mover:
         metrics: ControllerMetrics,
     ) -> None:
         """From `start` on even out what brokers carry, if that is wanted; `loads` is what their heartbeats told."""
+        self._loads = loads
         self._balances, self._balance_interval_s = settings.balances, settings.balance_interval_s
         self._balance = Balancing(
             image=lambda: self._publisher.image,
@@ -120,7 +123,7 @@ class Mover:
         while self._is_due:
             self._is_due = False
             try:
-                count = await self._call(moves.drain)
+                count = await self._call_in_turns(partial(moves.drain, reported=self._loads()))
             except (LogFenced, LogFailed):
                 return
             except ApiError as error:

@@ -8,12 +8,12 @@ is alive leads.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from automq.controller.balancer import PlannedMove
-from automq.controller.model import MoveResult, Reassignment
-from automq.controller.placement import Placement
+from automq.controller.model import BrokerLoad, MoveResult, Reassignment
+from automq.controller.placement import NOTHING_REPORTED, Placement
 from automq.controller.topics import REPLICATION_FACTOR_MAX
 from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
 from automq.metadata.image import MetadataImage, PartitionImage, TopicImage
@@ -33,6 +33,9 @@ from automq.steps import Steps
 MOVES_MAX: Final = 10_000
 # About how long it takes to decide one that somebody asks for.
 MOVE_US: Final = 8
+# And to look at so many that stay.
+LOOK_PARTITIONS: Final = 1_000
+LOOK_US: Final = 300
 
 
 class _Plan:
@@ -286,25 +289,33 @@ def _still_helps(image: MetadataImage, part: PartitionImage, move: PlannedMove) 
 # Draining.
 
 
-def drain(image: MetadataImage) -> Decision[MetadataRecord, int]:
+def drain(
+    image: MetadataImage, reported: Mapping[NodeId, BrokerLoad] = NOTHING_REPORTED
+) -> Steps[Decision[MetadataRecord, int]]:
     """Everything that brokers on their way out lead is to move away; how many partitions that are.
 
     Nothing where it is on its way already, and where nobody else can take it. What goes to such a broker stays away,
-    unless somebody has asked for it by hand.
+    unless somebody has asked for it by hand. `reported` is what heartbeats told of each broker. In bounded turns,
+    however many partitions there are.
     """
     leaving = [broker for broker in image.brokers() if broker.is_leaving]
     if not leaving:
         return Decision((), 0)
     plan = _Plan(image, MoveCause.DRAIN, "the target is being drained")
-    placement = Placement(image)
+    placement = Placement(image, reported=reported)
     nodes = {broker.node for broker in leaving}
+    looked = 0
     for topic in image.topics():
         for part in topic.partitions:
+            looked += 1
+            if looked % LOOK_PARTITIONS == 0:
+                yield LOOK_US
             if part.leader not in nodes and part.stream not in image.moves:
                 continue
             if plan.size >= MOVES_MAX:
-                break
+                return Decision(plan.records(), plan.size)
             _drain(plan, image, part, placement, nodes)
+            yield MOVE_US
     return Decision(plan.records(), plan.size)
 
 

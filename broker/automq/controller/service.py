@@ -6,7 +6,7 @@ more, `LogFenced` when another controller has taken over, `LogFailed` after `clo
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, Unpack
 
 from automq.controller import brokers, configs, damage, format_levels, objects, streams, topics
@@ -487,9 +487,9 @@ class Controller:
         await self._started().prove_unfenced()
         brokers.check_alive(self._publisher.image, node, epoch)
 
-    def _live(self) -> Collection[NodeId]:
-        """Brokers that are known to be there: whoever follows, and this one."""
-        return {self._node, *self.followers.live()}
+    def _live(self) -> topics.LiveBrokers:
+        """Brokers that are known to be there, whoever follows and this one, with what their heartbeats told."""
+        return {node: self.members.around.loads.get(node) for node in {self._node, *self.followers.live()}}
 
     # What the background asks for.
 

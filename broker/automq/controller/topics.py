@@ -9,11 +9,11 @@ import dataclasses
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final
 
 from automq.controller.configs import canonical_configs, check_configs
-from automq.controller.model import ControllerSettings, PartitionsSpec, TopicResult, TopicSpec
+from automq.controller.model import BrokerLoad, ControllerSettings, PartitionsSpec, TopicResult, TopicSpec
 from automq.controller.placement import Placement
 from automq.ids import NodeId, StreamId, TopicId
 from automq.metadata.configs import TOPIC_CONFIGS
@@ -42,6 +42,8 @@ TOPIC_US: Final = 30
 LOOKUP_US: Final = 2
 PARTITION_US: Final = 4
 
+LiveBrokers = Mapping[NodeId, BrokerLoad | None]
+"""Brokers that are there, with what each has told of its load."""
 Parts = Generator[int, None, Decision[MetadataRecord, list[TopicResult]]]
 
 
@@ -53,21 +55,29 @@ class _Batch:
     settings: ControllerSettings
     records: list[MetadataRecord]
     next_stream: int
-    among: Collection[NodeId] | None
-    """The brokers that are known to be there; None: every registered one that is not fenced."""
+    among: LiveBrokers | None
+    """The brokers that are known to be there; None: every one that is registered and not fenced."""
     placement: Placement
     partitions: int = 0
 
     @classmethod
-    def of(cls, image: MetadataImage, settings: ControllerSettings, among: Collection[NodeId] | None) -> "_Batch":
+    def of(
+        cls,
+        image: MetadataImage,
+        settings: ControllerSettings,
+        among: LiveBrokers | None,
+    ) -> "_Batch":
         """Nothing decided yet."""
-        return cls(image, settings, [], image.next_stream, among, Placement(image, among=among))
+        reported = {node: load for node, load in (among or {}).items() if load is not None}
+        return cls(image, settings, [], image.next_stream, among, Placement(image, among=among, reported=reported))
 
     def add(
         self, topic_id: TopicId, *, first: int, count: int, assignments: Sequence[Sequence[NodeId]] | None
     ) -> Generator[int, None, None]:
         """`count` more partitions of a topic, each with the next stream. Raises ApiError before anything is added."""
         partitions: list[NewPartition] = []
+        topic = self.image.topic_by_id(topic_id)
+        self.placement.begin(count, () if topic is None else topic.partitions)
         for number in range(count):
             replicas: tuple[NodeId, ...] = ()
             if assignments is None:
@@ -104,7 +114,7 @@ def create_topics(
     settings: ControllerSettings,
     new_id: Callable[[], uuid.UUID],
     validate_only: bool,
-    among: Collection[NodeId] | None = None,
+    among: LiveBrokers | None = None,
 ) -> Parts:
     """One result for each name, in the order of the request. A name that comes twice is refused as a whole."""
     batch = _Batch.of(image, settings, among)
@@ -258,7 +268,7 @@ def create_partitions(
     *,
     settings: ControllerSettings,
     validate_only: bool,
-    among: Collection[NodeId] | None = None,
+    among: LiveBrokers | None = None,
 ) -> Parts:
     """Grow topics; one result for each name."""
     batch = _Batch.of(image, settings, among)

@@ -31,6 +31,7 @@ from automq.metadata.records import (
 )
 from automq.metadata.replay import replay_all
 from automq.partition.load import FORGET_S
+from automq.steps import at_once
 from tests.unit.broker.controller.test_balancing import StoppedClock
 
 TOPIC = TopicId(uuid.UUID(int=1))
@@ -192,7 +193,7 @@ async def test_a_broker_that_drains_is_left_and_the_others_are_even_then() -> No
     cluster = Cluster(brokers=4, partitions=120, seed=1)
     cluster.rates = {stream: 400e3 if stream % 3 else 40e3 for stream in cluster.rates}
     cluster.replay(ConfigChanged(BROKER_RESOURCE, "2", ((DRAINING_CONFIG, "true"),)))
-    cluster.replay(*drain(cluster.image).records)
+    cluster.replay(*at_once(drain(cluster.image)).records)
     cluster.arrive()
     await cluster.live(180)
     led = Counter(cluster.leaders().values())

@@ -1,11 +1,12 @@
 """Which partitions are to move, and to whom: reassignments, elections, draining."""
 
 import uuid
+from collections import Counter
 
 import pytest
 
 from automq.controller import moves
-from automq.controller.model import Reassignment
+from automq.controller.model import BrokerLoad, Reassignment
 from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
 from automq.metadata.image import BROKER_RESOURCE, DRAINING_CONFIG, EMPTY, MetadataImage
 from automq.metadata.move_records import MoveCause, MovingPartition, PartitionReplicas
@@ -176,7 +177,7 @@ def test_repeats_change_neither_who_is_elected_nor_where_draining_moves() -> Non
     elected = after(image, *at_once(moves.elect(image, [("t", 1), ("t", 4)])).records)
     assert (move_of(elected, 1), move_of(elected, 4)) == (None, (C[0], MoveCause.OPERATOR, ()))
     draining = after(image, DRAINING_A)
-    drained = after(draining, *moves.drain(draining).records)
+    drained = after(draining, *at_once(moves.drain(draining)).records)
     assert sorted(drained.moves) == [STREAMS[index] for index in (0, 1, 2, 4)]
     assert {move.target for move in drained.moves.values()} == {B, C}
     assert move_of(drained, 4) == (C[0], MoveCause.DRAIN, ())
@@ -223,7 +224,7 @@ def test_the_preferred_leader_is_elected() -> None:
 
 def test_everything_moves_away_from_a_draining_broker_in_one_batch() -> None:
     draining = after(BASE, DRAINING_A)
-    decision = moves.drain(draining)
+    decision = at_once(moves.drain(draining))
     image = after(draining, *decision.records)
     assert decision.response == 4
     assert sorted(image.moves) == [STREAMS[0], STREAMS[1], STREAMS[2], STREAMS[4]]
@@ -232,15 +233,39 @@ def test_everything_moves_away_from_a_draining_broker_in_one_batch() -> None:
     assert [image.moves[STREAMS[index]].target for index in (0, 2)] == [C, B]
 
 
+def with_wide_topic(count: int, *leaders: NodeId) -> MetadataImage:
+    """`count` partitions more, in turn on each of `leaders`, while A drains."""
+    parts = tuple(
+        NewPartition(index=n, stream=StreamId(1000 + n), leader=leaders[n % len(leaders)]) for n in range(count)
+    )
+    other = TopicId(uuid.UUID(int=77))
+    created = TopicCreated(topic_id=other, name="wide", is_internal=False, replication_factor=1)
+    return replay_all(BASE, [created, PartitionsCreated(topic_id=other, partitions=parts), DRAINING_A])
+
+
+def test_a_drain_looks_at_a_hundred_thousand_partitions_in_bounded_turns() -> None:
+    count = 100_000
+    assert sum(1 for _part in moves.drain(with_wide_topic(count, B[0]))) >= count // moves.LOOK_PARTITIONS
+
+
+def test_what_a_drain_moves_goes_where_load_is_least() -> None:
+    image = with_wide_topic(30, A[0], B[0], C[0])
+    loads = {B[0]: BrokerLoad(in_bytes_per_second=50_000_000), C[0]: BrokerLoad()}
+    drained = after(image, *at_once(moves.drain(image, loads)).records)
+    targets = Counter(move.target for move in drained.moves.values())
+    assert sum(targets.values()) == 14
+    assert targets[C] >= 10 > targets[B]
+
+
 def test_draining_waits_until_somebody_can_take_over() -> None:
     alone = after(BASE, FENCED_B, BrokerFenced(*C, *A), DRAINING_A)
-    assert moves.drain(alone).records == []
+    assert at_once(moves.drain(alone)).records == []
 
 
 def test_the_wish_of_a_person_comes_before_draining() -> None:
     image, _ = asked(BASE, 3, 1)
     draining = after(image, DRAINING_A)
-    decision = moves.drain(draining)
+    decision = at_once(moves.drain(draining))
     assert STREAMS[3] not in {
         part.stream for record in decision.records if isinstance(record, PartitionsMoving) for part in record.partitions
     }
@@ -261,7 +286,7 @@ def test_a_broker_stops_once_and_only_where_there_is_another() -> None:
     assert decision == type(decision)((BrokerStopping(*A),), True)
     stopping = after(BASE, *decision.records)
     assert moves.stop_broker(stopping, *A) == type(decision)((), True)
-    assert moves.drain(stopping).response == 4
+    assert at_once(moves.drain(stopping)).response == 4
     alone = after(BASE, FENCED_B, BrokerFenced(*C, *A))
     assert moves.stop_broker(alone, *A) == type(decision)((), False)
     with pytest.raises(ApiError):

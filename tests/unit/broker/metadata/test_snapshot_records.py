@@ -216,7 +216,7 @@ def elect(image: MetadataImage, _a: int, b: int, c: int) -> Decision[MetadataRec
 
 
 def drain(image: MetadataImage, a: int, b: int, _c: int) -> Decision[MetadataRecord, object]:
-    return moves.drain(image) if b % 2 else moves.stop_broker(image, *who(image, a))
+    return at_once(moves.drain(image)) if b % 2 else moves.stop_broker(image, *who(image, a))
 
 
 def sweep(image: MetadataImage, _a: int, _b: int, c: int) -> Decision[MetadataRecord, object]:
