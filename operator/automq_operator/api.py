@@ -41,6 +41,7 @@ OWNED_KEYS: Final = (
     "advertised.listeners",
     "listener.security.protocol.map",
     "process.roles",
+    "automq.broker.draining",
 )
 OWNED_PREFIXES: Final = (
     "automq.storage.",
@@ -439,10 +440,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         list[int],
         Meta(description="Ids of brokers that were added and have not served yet: Ready does not wait for them."),
     ] = []
+    dynamic_configs: Annotated[
+        list[str],
+        Meta(
+            description="Settings that were set while brokers ran, and are unset once spec.config does not name them."
+        ),
+    ] = []
     conditions: Annotated[
         list[Condition],
         Meta(
-            description="Ready, StorageReady, Progressing, ScalingSettled, Paused; AutoscalingActive where asked for."
+            description="Ready, StorageReady, Progressing, ScalingSettled, Paused; AutoscalingActive and ConfigApplied "
+            "where there is something to say."
         ),
     ] = []
 
@@ -460,7 +468,9 @@ def parse_status(raw: object) -> Status:
 def inside_port(raw: Mapping[str, Any]) -> int:
     """The port of brokers for clients inside the Kubernetes cluster, of a spec that may not parse."""
     for listener in raw.get("listeners") or []:
-        if listener.get("type", "Internal") == "Internal" and isinstance(listener.get("port"), int):
+        if not isinstance(listener, dict) or not isinstance(listener.get("port"), int):
+            continue
+        if listener.get("type", "Internal") == "Internal":
             return int(listener["port"])
     return Spec(storage=Storage(bucket="none")).listeners[0].port
 

@@ -35,6 +35,9 @@ class Cluster:
     deployed_image: str | None = None
     """What this one's brokers run, until an upgrade moves them."""
 
+    file_configs: Mapping[str, str] | None = None
+    """What brokers find in their file, of the settings that they take while they run; None: what the spec says."""
+
     @property
     def paused(self) -> bool:
         """Nothing is changed."""

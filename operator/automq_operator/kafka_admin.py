@@ -12,6 +12,9 @@ from typing import Final, TypeVar
 from automq.protocol.codec import MalformedMessage, decode, decode_whole, encode
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.admin import (
+    DescribeConfigsRequest,
+    DescribeConfigsResource,
+    DescribeConfigsResponse,
     IncrementalAlterableConfig,
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResource,
@@ -26,6 +29,7 @@ from automq.protocol.messages.discovery import (
 )
 from automq.protocol.messages.header import RequestHeader, ResponseHeader
 from automq.protocol.schema import Message
+from automq_operator.observed import BrokerConfig
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,8 @@ RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 CLIENT_ID: Final = "automq-operator"
 BROKER_RESOURCE: Final = 4
 SET, DELETE = 0, 1
+OF_THE_BROKER, OF_ALL_BROKERS, OF_ITS_FILE = 2, 3, 4
+"""Sources of a broker's settings."""
 DRAINING_CONFIG: Final = "automq.broker.draining"
 TRANSIENT: Final = frozenset({
     ErrorCode.NOT_CONTROLLER, ErrorCode.REQUEST_TIMED_OUT, ErrorCode.COORDINATOR_NOT_AVAILABLE,
@@ -75,13 +81,65 @@ class KafkaAdmin:
         config = IncrementalAlterableConfig(
             name=DRAINING_CONFIG, config_operation=SET if on else DELETE, value="true" if on else None
         )
+        await self._alter(through, broker, [config])
+
+    async def set_configs(
+        self, through: Sequence[tuple[str, int]], broker: int | None, *, set: Mapping[str, str], unset: Sequence[str]
+    ) -> None:
+        """Set and unset what all brokers, or one, take while they run.
+
+        What one value is refused for keeps no other from being set. Raises AdminFailed with the words for each.
+        """
+        changes = [IncrementalAlterableConfig(name=key, config_operation=SET, value=text) for key, text in set.items()]
+        changes += [IncrementalAlterableConfig(name=key, config_operation=DELETE, value=None) for key in unset]
+        try:
+            await self._alter(through, broker, changes)
+        except AdminFailed as refused:
+            if len(changes) == 1 or refused.passing:
+                raise
+        else:
+            return
+        failed: dict[str, AdminFailed] = {}
+        for change in changes:
+            try:
+                await self._alter(through, broker, [change])
+            except AdminFailed as refused:
+                failed[change.name] = refused
+                if refused.passing:
+                    break
+        if failed:
+            last = list(failed.values())[-1]
+            raise AdminFailed(status=last.status, message="; ".join(item.message for item in failed.values()))
+
+    async def _alter(
+        self, through: Sequence[tuple[str, int]], broker: int | None, changes: list[IncrementalAlterableConfig]
+    ) -> None:
         resource = IncrementalAlterConfigsResource(
-            resource_type=BROKER_RESOURCE, resource_name=str(broker), configs=[config]
+            resource_type=BROKER_RESOURCE, resource_name="" if broker is None else str(broker), configs=changes
         )
         request = IncrementalAlterConfigsRequest(resources=[resource])
         answer = await self.ask(through, request, IncrementalAlterConfigsResponse)
         for response in answer.responses:
             check(response.error_code, response.error_message)
+
+    async def configs(self, address: tuple[str, int], broker: int, names: Sequence[str]) -> dict[str, BrokerConfig]:
+        """Where a broker has each of these settings from, by its own answer. Raises AdminFailed."""
+        resource = DescribeConfigsResource(
+            resource_type=BROKER_RESOURCE, resource_name=str(broker), configuration_keys=list(names)
+        )
+        request = DescribeConfigsRequest(resources=[resource], include_synonyms=True)
+        answer = await self.ask([address], request, DescribeConfigsResponse)
+        found = {}
+        for result in answer.results:
+            check(result.error_code, result.error_message)
+            for config in result.configs:
+                values = {item.source: item.value for item in config.synonyms if item.name == config.name}
+                found[config.name] = BrokerConfig(
+                    own=values.get(OF_THE_BROKER),
+                    shared=values.get(OF_ALL_BROKERS),
+                    started_with=values.get(OF_ITS_FILE),
+                )
+        return found
 
     async def brokers(self, through: Sequence[tuple[str, int]]) -> Mapping[int, bool]:
         """The brokers that are registered, each with whether it is fenced. Raises AdminFailed."""

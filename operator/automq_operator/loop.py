@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache, Manifest
 from automq_operator.fleet import Fleet
 from automq_operator.kafka_admin import AdminFailed, KafkaAdmin
+from automq_operator.kafka_observer import KafkaObserver
 from automq_operator.observed import ObjectKey, Observed, owned_by
 from automq_operator.observer import Observer
 from automq_operator.outcomes import Outcomes
@@ -32,6 +33,7 @@ from automq_operator.plan import (
     Limits,
     Note,
     Permits,
+    SetConfigs,
     SetDraining,
     Unregister,
     digest_of,
@@ -43,7 +45,6 @@ from automq_operator.resource import Resource
 from automq_operator.resources.config import digest
 from automq_operator.status import conditions
 from automq_operator.verdict import Verdict
-from automq_operator.view import SERVING
 from automq_operator.wording import message, refusal_note
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,6 @@ BUSY_S: Final = 1.0
 """A cluster on which something is under way is looked at this often."""
 DELETION_S: Final = 2.0
 FAILURE_MAX_S: Final = 30.0
-REGISTERED_TRIES: Final = 3
-"""Brokers that are asked, one after the other, who is known to the cluster."""
 PASS_MAX_S: Final = 60.0
 """A pass that takes longer is given up: its requests and probes have deadlines of their own, far below."""
 
@@ -116,8 +115,7 @@ class ClusterLoop:
         self._last: tuple[object, ...] = ()
         """What the last decision was made from, if nothing is under way since."""
         self._decided_at = 0.0
-        self._registered: Mapping[int, bool] | None = None
-        self._registered_at = -RESYNC_S
+        self._kafka = KafkaObserver(tools.admin, f"{namespace}/{name}")
         self._released = ""
         """uid of the resource whose finalizer we took off: the watch may show it with it for a while."""
 
@@ -209,7 +207,7 @@ class ClusterLoop:
             return await self._deletion_pass(body)
         await self._keep_finalizer(body)
         now = runtime.monotonic()
-        observed = await self._with_registered(await self._observe(now), body, now)
+        observed = await self._kafka.observe(await self._observe(now), body, at_rest=bool(self._last), now=now)
         permits = self._tools.fleet.permits(self._key, now)
         seen = (body["metadata"].get("resourceVersion"), observed, permits)
         if seen == self._last and now - self._decided_at < RESYNC_S:
@@ -251,23 +249,6 @@ class ClusterLoop:
         return await self._tools.observer.observe(
             *self._key, refused=self._outcomes.refused(now), drifted=drifted, strangers=self._strangers
         )
-
-    async def _with_registered(self, observed: Observed, body: Manifest, now: float) -> Observed:
-        """Who is known to the Kafka cluster: asked while something is under way, else now and then."""
-        if self._last and now - self._registered_at < RESYNC_S:
-            return replace(observed, registered=self._registered)
-        through = [
-            (pod.address, api.inside_port(body["spec"]))
-            for pod in observed.pods
-            if pod.address and pod.readyz is not None and pod.readyz.state == SERVING
-        ]
-        if through:
-            try:
-                self._registered = await self._tools.admin.brokers(through[:REGISTERED_TRIES])
-                self._registered_at = now
-            except AdminFailed as error:
-                log.info("%s/%s: its brokers are not listed: %s", self._namespace, self._name, error)
-        return replace(observed, registered=self._registered)
 
     def _ours(self, key: ObjectKey, live: Manifest) -> tuple[str, str]:
         version = live["metadata"].get("resourceVersion") or ""
@@ -351,7 +332,11 @@ class ClusterLoop:
             case Unregister(broker=broker, through=through):
                 self._tools.server.check_leading("unregister a broker")
                 await self._tools.admin.unregister(through, broker)
-                self._registered_at = -RESYNC_S
+                self._kafka.forget()
+            case SetConfigs(broker=about, set=set, unset=unset, through=through):
+                self._tools.server.check_leading("set configs")
+                self._kafka.forget()
+                await self._tools.admin.set_configs(through, about, set=set, unset=unset)
 
     async def _apply_child(self, manifest: Manifest, uid: str | None) -> None:
         kind, name = key = manifest["kind"], manifest["metadata"]["name"]

@@ -100,6 +100,18 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConfig:
+    """Where one setting of a broker is set, by its own answer; None where it is not."""
+
+    own: str | None = None
+    """For this broker alone, while it ran."""
+    shared: str | None = None
+    """For all brokers, while they ran."""
+    started_with: str | None = None
+    """In the file that it read when it started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """What became of an action that the API server did not carry out."""
 
@@ -129,6 +141,8 @@ class Observed:
     """Children of which another has changed a field that is ours since we applied it."""
     registered: Mapping[int, bool] | None = None
     """Brokers that the Kafka cluster knows, each with whether it is fenced; None when none of them was heard."""
+    configs: Mapping[int, Mapping[str, BrokerConfig]] = field(default_factory=dict)
+    """Settings that may be set while brokers run, of each broker that was asked and answered."""
 
     def get(self, kind: str, name: str) -> Mapping[str, Any] | None:
         """A live object, whoever owns it."""

@@ -10,6 +10,8 @@ from automq_operator.reasons import Reason
 
 BROKER = "Broker"
 """In the place of a kind: what was asked of the Kafka cluster about a broker."""
+CONFIG = "Config"
+"""The same: what was asked about settings, of all brokers or of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,20 @@ class Unregister:
     through: Addresses
 
 
-Action = Apply | DeletePod | DeleteObject | LabelPod | SetDraining | Unregister
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetConfigs:
+    """Set and unset settings while brokers run; asked of the Kafka cluster."""
+
+    name: str
+    """Of the cluster, or of the pod of the one broker that this is about."""
+    broker: int | None
+    """None: of all brokers."""
+    set: Mapping[str, str]
+    unset: Sequence[str]
+    through: Addresses
+
+
+Action = Apply | DeletePod | DeleteObject | LabelPod | SetDraining | SetConfigs | Unregister
 
 
 def key_of(action: Action) -> ObjectKey:
@@ -89,6 +104,8 @@ def key_of(action: Action) -> ObjectKey:
             return "Pod", name
         case SetDraining(name=name) | Unregister(name=name):
             return BROKER, name
+        case SetConfigs(name=name):
+            return CONFIG, name
         case DeleteObject(kind=kind, name=name):
             return kind, name
 
@@ -105,6 +122,8 @@ def digest_of(action: Action) -> str:
             return f"{uid} draining={draining}"
         case SetDraining(on=on):
             return f"draining={on}"
+        case SetConfigs(set=set, unset=unset):
+            return f"set={sorted(set.items())} unset={sorted(unset)}"
         case Unregister():
             return "unregister"
 

@@ -13,6 +13,7 @@ class ConditionType(enum.StrEnum):
     PAUSED = "Paused"
     AUTOSCALING = "AutoscalingActive"
     SCALING = "ScalingSettled"
+    CONFIG = "ConfigApplied"
     SYNCED = "Synced"
 
 
@@ -71,6 +72,7 @@ class Reason(enum.StrEnum):
     AUTOSCALERS_CONFLICT = "AutoscalersConflict"
     NOT_ABLE = "NotAble"
     SCALED_TO_ZERO = "ScaledToZero"
+    CONFIGURING = "Configuring"
     CANNOT_SHRINK = "CannotShrink"
     CLUSTER_NOT_READY = "ClusterNotReady"
     UNREACHABLE = "Unreachable"
@@ -82,7 +84,7 @@ STORE_REASONS: Final = frozenset({
     Reason.STORE_DAMAGED,
 })  # fmt: skip
 
-READY, STORAGE, PROGRESSING, PAUSED, AUTOSCALING, SCALED, SYNCED = ConditionType
+READY, STORAGE, PROGRESSING, PAUSED, AUTOSCALING, SCALED, CONFIGS, SYNCED = ConditionType
 
 MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
     (READY, Reason.SERVING): "Every wanted broker serves, but for those that were just added. Nothing to do.",
@@ -241,6 +243,18 @@ MEANINGS: Final[dict[tuple[ConditionType, Reason], str]] = {
         PAUSED,
         Reason.ASKED,
     ): "spec.paused is true, or the annotation automq.io/paused: the operator changes nothing.",
+    (
+        PROGRESSING,
+        Reason.CONFIGURING,
+    ): "Settings that brokers take while they run are set; the message names them. Wait; it takes a second.",
+    (CONFIGS, Reason.SETTLED): "Every broker that answers has the settings that spec.config asks for. Nothing to do.",
+    (CONFIGS, Reason.CONFIGURING): "Settings are being set, without a restart. Wait; it takes a second.",
+    (
+        CONFIGS,
+        Reason.REFUSED,
+    ): "Brokers refused a setting, in the words of the message, and go on with what they have. Correct spec.config.",
+    (CONFIGS, Reason.UNKNOWN): "No broker that serves has answered yet. Goes on by itself.",
+    (CONFIGS, Reason.PAUSED): "Settings differ from spec.config, and the pause keeps the operator from setting them.",
     (SYNCED, Reason.SETTLED): "An AutoMQTopic: the topic is as the spec says. Nothing to do.",
     (SYNCED, Reason.STARTING): "The topic is being made. Wait.",
     (

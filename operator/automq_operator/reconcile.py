@@ -12,7 +12,7 @@ from automq_operator.budgets import allowed
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Observed
 from automq_operator.plan import BROKER, Action, Limits, Note, Permits, Plan, Proposal, key_of, may_try
-from automq_operator.planners import children, drain, fenced, lost, roll, scale
+from automq_operator.planners import children, config, drain, fenced, lost, roll, scale
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.scaling import autoscaling_verdicts
 from automq_operator.settling import scaling_verdict
@@ -33,8 +33,12 @@ _GOOD: Final = {
     ConditionType.READY: "Ready",
     ConditionType.STORAGE_READY: "StoreAvailable",
     ConditionType.SCALING: "ScalingSettled",
+    ConditionType.CONFIG: "ConfigApplied",
 }
 WELL: Final = (Reason.SETTLED, Reason.PAUSED, *AT_REST)
+
+
+PLANNERS: Final = (children.plan, lost.plan, scale.plan, fenced.plan, roll.plan, config.plan)
 
 
 def reconcile(
@@ -46,7 +50,7 @@ def reconcile(
     before = View(cluster, observed, limits=limits, permits=permits, kept=live)
     kept = scale.kept(wanted=cluster.wanted_by_zone(), live=live, drained=drain.drained(before))
     view = View(cluster, observed, limits=limits, permits=permits, kept=kept)
-    proposals = [planner(view) for planner in (children.plan, lost.plan, scale.plan, fenced.plan, roll.plan)]
+    proposals = [planner(view) for planner in PLANNERS]
     paused = cluster.paused
     chosen = allowed(view, [disruption for proposal in proposals for disruption in proposal.disruptions])
     voluntary = chosen is not None and chosen.voluntary and drain.is_worth_it(view, chosen.broker)
@@ -63,12 +67,14 @@ def reconcile(
     storage = storage_verdict(view)
     ready = ready_verdict(view, storage)
     scaling = scaling_verdict(view, restarting=restarting)
-    verdicts = [ready, storage, progressing, scaling, paused_verdict(paused), *autoscaling_verdicts(view)]
+    verdicts = [ready, storage, progressing, scaling, paused_verdict(paused)]
+    configs = config.verdicts(view)
+    verdicts += [*autoscaling_verdicts(view), *configs]
     return Plan(
         actions=actions,
-        notes=[*notes, *_news(cluster, [ready, storage, scaling])],
+        notes=[*notes, *_news(cluster, [ready, storage, scaling, *configs])],
         wanted=frozenset(map(key_of, merged)),
-        status=report(view, verdicts, now=now),
+        status=report(view, verdicts, dynamic_configs=config.remembered(view), now=now),
         converged=not actions
         and (not progressing.holds or progressing.reason in AT_REST)
         and (paused or not _is_moving(scaling, observed)),
@@ -102,8 +108,8 @@ def _news(cluster: Cluster, verdicts: list[Verdict]) -> list[Note]:
         if not changed or first_guess or verdict.holds is None:
             continue
         good = _GOOD[verdict.type]
-        if verdict.type is ConditionType.SCALING and not verdict.holds:
-            continue  # what it does is told when it is done
+        if verdict.type in (ConditionType.SCALING, ConditionType.CONFIG) and not verdict.holds:
+            continue  # what it does is told when it is done, and what is refused is told as such
         text = f"{verdict.type}: {verdict.reason}: {verdict.message}"
         reason = good if verdict.holds else str(verdict.reason)
         notes.append(

@@ -131,7 +131,7 @@ def _why_not_serving(view: View) -> tuple[Reason, str]:
 PROGRESS_ORDER: Final = (
     Reason.REFUSED, Reason.NAME_CONFLICT, Reason.REPLACING, Reason.MOST_NODES_NOT_READY, Reason.NO_NODE_LEFT,
     Reason.WAITING_FOR_NODE_PORT, Reason.DEPLOYING, Reason.STARTING, Reason.FENCED, Reason.ROLLING,
-    Reason.SCALING_IN,
+    Reason.SCALING_IN, Reason.CONFIGURING,
     Reason.STOPPING, Reason.DRAINING,
     Reason.UPGRADE_PENDING, Reason.WAITING_FOR_LOAD_BALANCER,
 )  # fmt: skip
@@ -239,8 +239,8 @@ def phase(view: View, *, ready: bool) -> str:
     return "Degraded" if cluster.status.cluster_id else "Pending"
 
 
-def report(view: View, verdicts: Sequence[Verdict], *, now: str) -> api.Status:
-    """The whole status. `verdicts` begin with Ready."""
+def report(view: View, verdicts: Sequence[Verdict], *, dynamic_configs: list[str], now: str) -> api.Status:
+    """The whole status. `verdicts` begin with Ready; `dynamic_configs` are what is set while brokers run."""
     cluster, serving = view.cluster, view.serving
     bootstrap = view.observed.owned("Service", naming.bootstrap_service(cluster.name), cluster.uid)
     return api.Status(
@@ -256,5 +256,6 @@ def report(view: View, verdicts: Sequence[Verdict], *, now: str) -> api.Status:
         listeners=listeners(view),
         brokers=[broker_status(broker, cluster) for broker in view.brokers],
         joining=view.joining,
+        dynamic_configs=dynamic_configs,
         conditions=conditions(verdicts, cluster.status.conditions, generation=cluster.generation, now=now),
     )

@@ -10,9 +10,10 @@ import msgspec
 from automq_operator import naming
 from automq_operator.children import Child, Layout, Manifest, broker_ports, children, node_ports, own_addresses
 from automq_operator.cluster import Cluster
+from automq_operator.dynamic_configs import dynamic, same
 from automq_operator.observed import Node, Observed, Pod, owned_by
 from automq_operator.plan import Limits, Permits
-from automq_operator.reasons import STORE_REASONS
+from automq_operator.reasons import STORE_REASONS, Reason
 from automq_operator.resources import config, workload
 from automq_operator.zones import ids, zone_of
 
@@ -285,7 +286,12 @@ def _with_what_is_known(cluster: Cluster, observed: Observed, pods: Sequence[Pod
     """The image is read from the StatefulSet, the id from a broker that serves: the status only shows them."""
     live = observed.owned("StatefulSet", naming.workload(cluster.name), cluster.uid)
     asked = cluster.restart or _template_annotations(live).get(naming.RESTART_ANNOTATION, "")
-    found = replace(cluster, restart=asked, deployed_image=None if permits.may_move else image_of(live))
+    found = replace(
+        cluster,
+        restart=asked,
+        deployed_image=None if permits.may_move else image_of(live),
+        file_configs=_file_configs(cluster, observed, pods),
+    )
     if cluster.status.cluster_id is not None:
         return found
     reported = [pod.readyz.cluster_id for pod in pods if pod.readyz is not None and pod.readyz.state == SERVING]
@@ -293,12 +299,31 @@ def _with_what_is_known(cluster: Cluster, observed: Observed, pods: Sequence[Pod
     return replace(found, status=msgspec.structs.replace(found.status, cluster_id=known))
 
 
+def _file_configs(cluster: Cluster, observed: Observed, pods: Sequence[Pod]) -> Mapping[str, str] | None:
+    """A value that brokers refuse while they run must not meet one that starts: it would not.
+
+    So their file keeps what it has until all brokers that were asked have the new one. A file that none of them starts
+    with is another matter: what the spec says can only be better.
+    """
+    live = observed.owned("ConfigMap", naming.config_map(cluster.name), cluster.uid)
+    refused = any(pod.last_words is not None and pod.last_words[0] == Reason.INVALID_SETTINGS for pod in pods)
+    serving = any(pod.readyz is not None and pod.readyz.state == SERVING for pod in pods)
+    if live is None or (refused and not serving):
+        return None
+    written = config.written(live)
+    if config.CLUSTER_ID_KEY not in written:
+        return None
+    found = {}
+    for name, value in dynamic(cluster.spec.config).items():
+        heard = [configs[name].shared for configs in observed.configs.values() if name in configs]
+        if heard and all(same(value, shared) for shared in heard):
+            found[name] = value
+        elif name in written:
+            found[name] = written[name]
+    return found
+
+
 def _written_id(cluster: Cluster, observed: Observed) -> str | None:
     """The id as the brokers' settings have it: a status that was wiped does not make a cluster forget who it is."""
     live = observed.owned("ConfigMap", naming.config_map(cluster.name), cluster.uid)
-    text: str = ((live or {}).get("data") or {}).get(config.CONFIG_FILE) or ""
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        if key == config.CLUSTER_ID_KEY and value:
-            return value
-    return None
+    return config.written(live or {}).get(config.CLUSTER_ID_KEY) or None

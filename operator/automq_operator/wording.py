@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from automq_operator.cluster import Cluster
 from automq_operator.observed import ObjectKey, Refusal
-from automq_operator.plan import Action, DeletePod, Finding, Note, SetDraining
+from automq_operator.plan import Action, DeletePod, Finding, Note, SetConfigs, SetDraining
 from automq_operator.reasons import Reason
 
 MESSAGE_CHARACTERS_MAX: Final = 1024
@@ -62,6 +62,7 @@ _FINDINGS: Final[Mapping[Reason, Callable[[Finding], str]]] = {
     Reason.ROLLING: lambda it: f"{_names(it.about)} out of date",
     Reason.SCALING_IN: lambda it: f"{_names(it.about)} not wanted any more",
     Reason.DRAINING: lambda it: f"emptying {_names(it.about)}, as automq.io/drain asks",
+    Reason.CONFIGURING: lambda it: f"setting {_names(it.about)} without a restart",
     Reason.STARTING: lambda it: f"waiting for {_names(it.about)} to be made and to serve",
     Reason.SETTLED: lambda _: "everything is as the spec says",
     Reason.STOPPING: lambda it: f"stopping {_names(it.about)}",
@@ -85,6 +86,13 @@ def action_note(action: Action) -> Note | None:
     if isinstance(action, SetDraining):
         text = f"emptying {action.name}" if action.on else f"{action.name} may be given partitions again"
         return Note(reason="DrainingBroker" if action.on else "FillingBroker", message=text)
+    if isinstance(action, SetConfigs):
+        whom = "all brokers" if action.broker is None else action.name
+        parts = [f"{name}={value}" for name, value in sorted(action.set.items())] + [
+            f"{name} unset" for name in sorted(action.unset)
+        ]
+        text = f"without a restart, of {whom}: {', '.join(parts)}"
+        return Note(reason="SettingConfigs", message=text[:MESSAGE_CHARACTERS_MAX])
     if not isinstance(action, DeletePod):
         return None
     if action.why is Reason.REPLACING:

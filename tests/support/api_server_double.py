@@ -20,7 +20,7 @@ from automq_operator.fleet import Fleet
 from automq_operator.kafka_admin import AdminFailed, KafkaAdmin
 from automq_operator.kinds import WATCHED_KINDS
 from automq_operator.loop import ClusterLoop, Tools
-from automq_operator.observed import Readyz
+from automq_operator.observed import BrokerConfig, Readyz
 from automq_operator.observer import Observer
 from automq_operator.plan import Limits, Note
 from automq_operator.telemetry import Health
@@ -261,6 +261,8 @@ class MemoryKafka(KafkaAdmin):
         self.known: dict[int, bool] = {}
         self.calls: list[tuple[str, int]] = []
         self.listed = 0
+        self.described = 0
+        self.shared_configs: dict[str, str] = {}
         self.fails: AdminFailed | None = None
 
     async def set_draining(self, through: Sequence[tuple[str, int]], broker: int, *, on: bool) -> None:
@@ -279,6 +281,22 @@ class MemoryKafka(KafkaAdmin):
         if self.fails is not None:
             raise self.fails
         self.known.pop(broker, None)
+
+    async def configs(self, address: tuple[str, int], broker: int, names: Sequence[str]) -> dict[str, BrokerConfig]:
+        self.described += 1
+        if self.fails is not None:
+            raise self.fails
+        return {name: BrokerConfig(shared=self.shared_configs.get(name)) for name in names}
+
+    async def set_configs(
+        self, through: Sequence[tuple[str, int]], broker: int | None, *, set: Mapping[str, str], unset: Sequence[str]
+    ) -> None:
+        self.calls.append(("set configs", -1 if broker is None else broker))
+        if self.fails is not None:
+            raise self.fails
+        self.shared_configs |= set
+        for name in unset:
+            self.shared_configs.pop(name, None)
 
 
 class Harness:

@@ -14,8 +14,20 @@ import msgspec
 
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
-from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal
-from automq_operator.plan import Action, Apply, DeleteObject, DeletePod, LabelPod, SetDraining, Unregister
+from automq_operator.dynamic_configs import DEFAULTS
+from automq_operator.observed import BrokerConfig, Node, ObjectKey, Observed, Pod, Readyz, Refusal
+from automq_operator.plan import (
+    Action,
+    Apply,
+    DeleteObject,
+    DeletePod,
+    LabelPod,
+    SetConfigs,
+    SetDraining,
+    Unregister,
+    digest_of,
+    key_of,
+)
 from automq_operator.resources import workload
 
 UID = "11111111-2222-3333-4444-555555555555"
@@ -62,6 +74,13 @@ class World:
         """Brokers that cannot be emptied."""
         self.registered: dict[int, bool] = {}
         """Brokers that the Kafka cluster knows, each with whether it is fenced."""
+        self.shared_configs: dict[str, str] = {}
+        """Settings that the Kafka cluster has for all brokers: kept in its metadata, whatever becomes of pods."""
+        self.own_configs: dict[int, dict[str, str]] = {}
+        self.started_with: dict[int, dict[str, str]] = {}
+        """What each broker found in its file when it started."""
+        self.refused_values: dict[str, str] = {}
+        """Values that the Kafka cluster does not take, with its words."""
         self.asked_of_brokers: list[tuple[str, int]] = []
         self.drifted: set[ObjectKey] = set()
         self.refused: dict[ObjectKey, Refusal] = {}
@@ -84,7 +103,30 @@ class World:
             refused=dict(self.refused),
             drifted=frozenset(self.drifted),
             registered=dict(self.registered) or None,
+            configs={
+                int(pod.name.rpartition("-")[2]): self._configs(int(pod.name.rpartition("-")[2]))
+                for pod in pods
+                if pod.readyz is not None and pod.readyz.state == "Serving"
+            },
         )
+
+    def _configs(self, node_id: int) -> dict[str, BrokerConfig]:
+        own, file = self.own_configs.get(node_id, {}), self.started_with.get(node_id, {})
+        return {
+            name: BrokerConfig(own=own.get(name), shared=self.shared_configs.get(name), started_with=file.get(name))
+            for name in DEFAULTS
+        }
+
+    def _set_configs(self, action: SetConfigs) -> None:
+        said = [self.refused_values[value] for value in action.set.values() if value in self.refused_values]
+        if said:
+            self.refused[key_of(action)] = Refusal(status=42, message="; ".join(said), digest=digest_of(action))
+        else:
+            self.refused.pop(key_of(action), None)
+        kept = self.shared_configs if action.broker is None else self.own_configs.setdefault(action.broker, {})
+        kept |= {name: value for name, value in action.set.items() if value not in self.refused_values}
+        for name in action.unset:
+            kept.pop(name, None)
 
     def lose_watches(self) -> None:
         """The operator sees this moment until `find_watches`."""
@@ -146,6 +188,8 @@ class World:
             case SetDraining(broker=broker, on=on):
                 self.asked_of_brokers.append(("drain" if on else "fill", broker))
                 (self.draining.add if on else self.draining.discard)(broker)
+            case SetConfigs():
+                self._set_configs(action)
             case Unregister(broker=broker):
                 self.asked_of_brokers.append(("unregister", broker))
                 if self.registered.get(broker):
@@ -250,6 +294,7 @@ class World:
         file = container["args"][-1].rpartition("/")[2].replace("$(POD_NAME)", name)
         text = next((data[file] for data in self._config_maps() if file in data), "")
         lines = dict(line.partition("=")[::2] for line in text.splitlines())
+        self.started_with[int(name.rpartition("-")[2])] = {key: lines[key] for key in lines if key in DEFAULTS}
         told = lines.get("advertised.listeners")
         if told is None:
             return self.readyz

@@ -1,16 +1,19 @@
 """Pure: the brokers' settings as a ConfigMap.
 
-`settings` is what a serving broker must be restarted for; a hash of it is on its pod. The cluster id, learned after the
-first start, and `adopt`, needed once, are no reason to restart a healthy one and in no hash of a pod.
+`settings` is what a serving broker must be restarted for; a hash of it is on its pod. What brokers take while they run
+is in their files all the same, as far as they have taken it: one that starts must not do without it. The cluster id,
+learned after the first start, and `adopt`, needed once, are no reason to restart a healthy one and in no hash of a pod.
 """
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from automq_operator import naming
 from automq_operator.cluster import Cluster
+from automq_operator.dynamic_configs import dynamic, static
 from automq_operator.resources.meta import manifest
 
 CONFIG_FOLDER: Final = "/etc/automq/config"
@@ -48,12 +51,13 @@ def settings(cluster: Cluster) -> dict[str, str]:
     }
     if spec.storage.credentials_secret:
         ours["automq.storage.credentials.dir"] = CREDENTIALS_FOLDER
-    return {**spec.config, **ours}
+    return {**static(spec.config), **ours}
 
 
 def all_settings(cluster: Cluster) -> dict[str, str]:
-    """With those that matter only to a broker that starts."""
-    found = settings(cluster)
+    """With those that matter only to a broker that starts, or that it takes while it runs."""
+    found = dynamic(cluster.spec.config) if cluster.file_configs is None else dict(cluster.file_configs)
+    found |= settings(cluster)
     if cluster.status.cluster_id:
         found[CLUSTER_ID_KEY] = cluster.status.cluster_id
     if cluster.spec.storage.adopt:
@@ -79,6 +83,17 @@ def credentials_mounts(cluster: Cluster) -> list[dict[str, Any]]:
 def digest(value: object) -> str:
     """A short stable hash of plain data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def written(live: Mapping[str, Any]) -> dict[str, str]:
+    """The settings in a live ConfigMap, those that all brokers share."""
+    text: str = (live.get("data") or {}).get(CONFIG_FILE) or ""
+    lines = (line.partition("=") for line in text.splitlines())
+    return {key: _unescaped(value) for key, _, value in lines if key}
+
+
+def _unescaped(value: str) -> str:
+    return re.sub(r"\\(.)", lambda found: {"n": "\n", "r": "\r"}.get(found[1], found[1]), value)
 
 
 def _escaped(value: str) -> str:

@@ -9,6 +9,11 @@ from automq.protocol.codec import decode, decode_whole, encode
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.admin import (
     AlterConfigsResourceResponse,
+    DescribeConfigsRequest,
+    DescribeConfigsResourceResult,
+    DescribeConfigsResponse,
+    DescribeConfigsResult,
+    DescribeConfigsSynonym,
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 )
@@ -22,8 +27,9 @@ from automq.protocol.messages.discovery import (
 from automq.protocol.messages.header import RequestHeader, ResponseHeader
 from automq.protocol.schema import Message
 from automq_operator.kafka_admin import AdminFailed, KafkaAdmin
+from automq_operator.observed import BrokerConfig
 
-KNOWN = {18: (0, 3), 44: (0, 1), 60: (0, 2), 64: (0, 0)}
+KNOWN = {18: (0, 3), 32: (1, 4), 44: (0, 1), 60: (0, 2), 64: (0, 0)}
 
 
 class Broker:
@@ -57,7 +63,7 @@ class Broker:
         scripted = self.answers.get(key)
         if scripted is None or isinstance(scripted, bytes):
             return scripted
-        flexible = {44: 1, 60: 0, 64: 0}[key] <= version
+        flexible = {32: 4, 44: 1, 60: 0, 64: 0}[key] <= version
         header, offset = decode(RequestHeader, 2 if flexible else 1, frame)
         assert header.request_api_key == key
         made = scripted(bytes(frame[offset:]), version)
@@ -165,3 +171,44 @@ async def test_a_request_that_brokers_are_too_old_for_is_said(broker: Broker) ->
     del broker.known[60]
     with pytest.raises(AdminFailed, match="knows no DescribeClusterRequest"):
         await KafkaAdmin().brokers([broker.address])
+
+
+async def test_one_value_that_is_refused_keeps_no_other_from_being_set(broker: Broker) -> None:
+    kept: dict[str, str | None] = {}
+
+    def altered(body: bytes, version: int) -> Message:
+        (resource,) = decode_whole(IncrementalAlterConfigsRequest, version, body, 0).resources
+        assert (resource.resource_type, resource.resource_name) == (4, "")
+        answer = AlterConfigsResourceResponse(resource_type=4, resource_name="")
+        bad = [config.name for config in resource.configs if config.value == "-5"]
+        if bad:
+            answer.error_code, answer.error_message = ErrorCode.INVALID_REQUEST, f"Invalid value -5 for {bad[0]}"
+        else:
+            kept.update({config.name: config.value for config in resource.configs})
+        return IncrementalAlterConfigsResponse(responses=[answer])
+
+    broker.answers[44] = altered
+    wanted = {"log.retention.ms": "-5", "log.retention.bytes": "9"}
+    with pytest.raises(AdminFailed) as failed:
+        await KafkaAdmin().set_configs([broker.address], None, set=wanted, unset=["log.roll.ms"])
+    assert failed.value.message == "INVALID_REQUEST: Invalid value -5 for log.retention.ms"
+    assert kept == {"log.retention.bytes": "9", "log.roll.ms": None}
+
+
+async def test_where_a_setting_is_set_is_the_brokers_own_word(broker: Broker) -> None:
+    def described(body: bytes, version: int) -> Message:
+        request = decode_whole(DescribeConfigsRequest, version, body, 0)
+        (resource,) = request.resources
+        assert (resource.resource_type, resource.resource_name, request.include_synonyms) == (4, "1", True)
+        assert resource.configuration_keys == ["log.retention.ms"]
+        values = {2: "20", 3: "30", 4: "40"}
+        synonyms = [DescribeConfigsSynonym(name="log.retention.ms", value=v, source=s) for s, v in values.items()]
+        synonyms.append(DescribeConfigsSynonym(name="log.retention.hours", value="168", source=4))
+        config = DescribeConfigsResourceResult(name="log.retention.ms", value="20", synonyms=synonyms)
+        return DescribeConfigsResponse(
+            results=[DescribeConfigsResult(resource_type=4, resource_name="1", configs=[config])]
+        )
+
+    broker.answers[32] = described
+    found = await KafkaAdmin().configs(broker.address, 1, ["log.retention.ms"])
+    assert found == {"log.retention.ms": BrokerConfig(own="20", shared="30", started_with="40")}

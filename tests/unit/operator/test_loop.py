@@ -10,6 +10,8 @@ import pytest
 from automq_operator import api, naming, telemetry
 from automq_operator.api_server import ApiError
 from automq_operator.cache import version_of
+from automq_operator.kafka_admin import AdminFailed
+from automq_operator.kafka_observer import ASKED_S
 from automq_operator.loop import QUIET_S, ClusterLoop
 from automq_operator.observed import Readyz
 from tests.support.api_server_double import Harness, MemoryServer, a_pod, a_resource, ending
@@ -411,3 +413,35 @@ async def test_a_child_that_is_another_than_the_watch_shows_is_looked_at(remade:
     service = harness.server.objects["Service", "team", "demo-kafka"]
     assert [port["port"] for port in service["spec"]["ports"]] == [9093]
     assert service["metadata"]["uid"] != old["metadata"]["uid"]
+
+
+async def test_dynamic_configs_are_set_and_looked_at_now_and_then() -> None:
+    harness = a_harness()
+    loop = await ready(harness)
+    assert harness.kafka.described == 0, "there is nothing to ask"
+    await change(harness, config={"log.retention.ms": "7200000"})
+    for _ in range(4):
+        await loop.one_pass()
+    assert harness.kafka.shared_configs == {"log.retention.ms": "7200000"}
+    assert harness.server.conditions()["ConfigApplied"] == ("True", "Settled")
+    assert harness.server.status().dynamic_configs == ["log.retention.ms"]
+    described, calls = harness.kafka.described, list(harness.kafka.calls)
+    harness.kafka.shared_configs["log.retention.ms"] = "1"
+    for _ in range(3):
+        await loop.one_pass()
+    assert harness.kafka.described == described, "a cluster at rest is left in peace"
+    loop._kafka._configs_at -= ASKED_S
+    for _ in range(3):
+        await loop.one_pass()
+    assert harness.kafka.shared_configs == {"log.retention.ms": "7200000"}
+    assert harness.kafka.calls == [*calls, ("set configs", -1)]
+
+
+async def test_brokers_that_do_not_say_what_is_set_are_no_reason_to_set_anything() -> None:
+    harness = a_harness(config={"log.retention.ms": "7200000"})
+    harness.kafka.fails = AdminFailed(status=0, message="no answer")
+    loop = await ready(harness)
+    for _ in range(3):
+        await loop.one_pass()
+    assert [call for call in harness.kafka.calls if call[0] == "set configs"] == []
+    assert harness.server.conditions()["ConfigApplied"] == ("Unknown", "Unknown")

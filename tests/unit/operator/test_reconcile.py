@@ -85,7 +85,7 @@ def test_unchanged_cluster_causes_no_write() -> None:
 def test_changed_config_replaces_the_pod_once() -> None:
     world = World()
     cluster = converge(a_cluster(), world)
-    changed = dataclasses.replace(a_cluster(config={"log.retention.ms": "1000"}), status=cluster.status)
+    changed = dataclasses.replace(a_cluster(config={"num.partitions": "3"}), status=cluster.status)
     deletions = []
     for _ in range(8):
         changed, plan = one_pass(changed, world)

@@ -58,7 +58,7 @@ def test_annotations_of_the_resource_are_read(text: str, paused: bool) -> None:
 def test_a_pause_by_annotation_is_a_pause() -> None:
     world = World()
     found = converge(a_cluster(), world)
-    held = _asked(changed(found, config={"log.retention.ms": "1"}), asked_to_pause=True)
+    held = _asked(changed(found, config={"num.partitions": "3"}), asked_to_pause=True)
     plan = decide(held, world)
     assert plan.actions == []
     assert {item.type: item.reason for item in plan.status.conditions}["Paused"] == "Asked"
