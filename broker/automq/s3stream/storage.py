@@ -34,7 +34,7 @@ from automq.s3stream.objects.reader import ObjectReader
 from automq.s3stream.ports import ObjectManager, ObjectStorage, StoreError, StreamManager
 from automq.s3stream.settings import StorageSettings
 from automq.s3stream.upload.capture import CheckpointCapture, EngineStream
-from automq.s3stream.upload.recoverer import Recoverer
+from automq.s3stream.upload.recoverer import Recoverer, Share, alone
 from automq.s3stream.upload.sweeper import Sweeper
 from automq.s3stream.upload.uploader import UPLOADS_INFLIGHT, Releasing, Uploader, UploadEvents
 from automq.s3stream.wal.object_wal import BATCH_POSITION, ObjectWal, OpenSlot, StagedBatch, WalSettings
@@ -115,12 +115,12 @@ class StorageEngine:
         self._watch_memory(metrics)
 
     async def recover(
-        self, node: NodeId, epoch: BrokerEpoch, trim_to: int, *, lost: Sequence[SlotsLost] = (), share: int = 1
+        self, node: NodeId, epoch: BrokerEpoch, trim_to: int, *, lost: Sequence[SlotsLost] = (), share: Share = alone
     ) -> RecoveredLog:
         """Make everything acknowledged by (node, epoch) readable from objects, and end its log for ever.
 
         To be called after the record that fences (node, epoch) is durable, with the T that record froze, and before any
-        of its streams is opened. `lost` are slots that a person gave up; so many logs at once `share` the memory. May
+        of its streams is opened. `lost` are slots that a person gave up; so many logs `share` the memory at a time. May
         be repeated. What could not be placed is returned; its slots stay. Superfluous slots are deleted later. Raises
         BrokerFenced when somebody else recovers it by now, StoreDamaged when an acknowledged slot is missing or does
         not decode (nothing is deleted then), FormatTooNew, StoreError.

@@ -8,7 +8,7 @@ no stream ends, or the commit check refuses it) is handed back; T stays below it
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -35,6 +35,7 @@ from automq.s3stream.ports import ObjectManager, ObjectNotFound, ObjectStorage, 
 from automq.s3stream.recovery import RecoveredRun, UploadPlan, merged, plan_upload
 from automq.s3stream.upload.builder import ObjectBuilder
 from automq.s3stream.upload.dead_log import DeadLog, Group
+from automq.s3stream.upload.id_reserve import IdReserve
 from automq.s3stream.upload.parts import in_commits
 from automq.s3stream.wal.format import SlotKind
 from automq.s3stream.wal.trimmer import DELETES_AT_ONCE
@@ -44,11 +45,19 @@ log = logging.getLogger(__name__)
 # One being read, one being uploaded.
 GROUPS_AT_ONCE: Final = 2
 
+Share = Callable[[], int]
+"""How many logs share the account at this moment."""
+
+
+def alone() -> int:
+    """One log has the account for itself."""
+    return 1
+
 
 class Recoverer:
     """Recovers the log of (node, epoch) in the name of `recoverer`, whom the fence record names.
 
-    `lost` are slots that a person gave up. So many logs `share` the account.
+    `lost` are slots that a person gave up. So many logs `share` the account at a time: each asks before it reads.
     """
 
     def __init__(
@@ -65,15 +74,16 @@ class Recoverer:
         streams: StreamManager,
         account: ByteBudget,
         entropy: Entropy,
-        share: int = 1,
+        share: Share = alone,
     ) -> None:
         self._account = account
-        self._group_bytes = max(1, account.limit // (GROUPS_AT_ONCE * share))
+        self._share = share
         self._cluster_id, self._node, self._epoch = cluster_id, node, epoch
         self._recoverer = recoverer
         self._store = store
         self._objects = objects
         self._streams = streams
+        self._ids = IdReserve(objects)
         self._committed_to = trim_to
         self._trim_limit: int | None = None
         self._unplaced: dict[tuple[StreamId, StreamEpoch], Unplaced] = {}
@@ -156,7 +166,9 @@ class Recoverer:
         return header is not None and header.kind is SlotKind.DATA
 
     async def _read(self, position: int) -> Group:
-        group = await self._log.read_group(position, self._group_bytes)
+        room = self._account.limit - self._account.used
+        bytes_max = min(self._account.limit // (GROUPS_AT_ONCE * self._share()), room)
+        group = await self._log.read_group(position, max(1, bytes_max))
         # Counted when it is there: how large a slot is shows when it is read.
         self._account.charge(group.size)
         self._charged += group.size
@@ -194,12 +206,14 @@ class Recoverer:
     async def _upload_objects(self, objects: Sequence[Sequence[RecoveredRun]], trim_to: int) -> None:
         """Objects, and their one commit."""
         while True:
-            ids = await self._objects.prepare(len(objects))
+            # Several at a time: each is a journey to the controller's log, beside the PUT and the commit.
+            ids = await self._ids.take(len(objects))
             put = [await self._put(runs, object_id) for object_id, runs in zip(ids, objects, strict=True)]
             try:
                 await self._commit(put, [run for runs in objects for run in runs], trim_to=trim_to)
             except ObjectRefused as error:
                 log.warning("objects refused, uploading again", extra={"objects": ids, "error": str(error)})
+                self._ids.forget()
                 continue
             return
 

@@ -63,6 +63,8 @@ class LogRecovery:
         self._tasks = tasks
         self._on_damaged = on_damaged
         self._turns = asyncio.Semaphore(LOGS_AT_ONCE)
+        self._beside = 0
+        """Logs that are read beside serving, at this moment."""
         self._running: dict[Log, asyncio.Task[None]] = {}
         self._unsubscribe: Callable[[], None] = ignore
         self.recovered_logs = 0
@@ -126,28 +128,35 @@ class LogRecovery:
                     running.cancel()
 
     async def _recover_beside(self, wal: WalToRecover) -> None:
-        extra = {"node": wal.node, "wal_epoch": wal.epoch}
         async with self._turns:
-            log.info("recovering the write-ahead log of a dead broker", extra=extra)
+            self._beside += 1
             try:
-                await self.recover(wal, share=LOGS_AT_ONCE, serves=True)
-            except BrokerFenced as fenced:
-                # Of this incarnation the image tells; else another one recovers the log by now.
-                log.info("another broker recovers the log", extra={**extra, "why": str(fenced)})
-                return
-            except StoreDamaged as error:
-                self._on_damaged(error)
-                return
-            log.info("write-ahead log of a dead broker recovered", extra=extra)
+                await self._recover_serving(wal)
+            finally:
+                self._beside -= 1
 
-    async def recover(self, wal: WalToRecover, *, share: int = 1, serves: bool = False) -> None:
-        """To its end, or to its pin, however long the store and the controller are away. `share` recover together.
+    async def _recover_serving(self, wal: WalToRecover) -> None:
+        extra = {"node": wal.node, "wal_epoch": wal.epoch}
+        log.info("recovering the write-ahead log of a dead broker", extra=extra)
+        try:
+            await self.recover(wal, serves=True)
+        except BrokerFenced as fenced:
+            # Of this incarnation the image tells; else another one recovers the log by now.
+            log.info("another broker recovers the log", extra={**extra, "why": str(fenced)})
+            return
+        except StoreDamaged as error:
+            self._on_damaged(error)
+            return
+        log.info("write-ahead log of a dead broker recovered", extra=extra)
+
+    async def recover(self, wal: WalToRecover, *, serves: bool = False) -> None:
+        """To its end, or to its pin, however long the store and the controller are away.
 
         Raises BrokerFenced, StoreDamaged where not the log is damaged but what the metadata rest on, FormatTooNew.
         """
         slots = slot_prefix(self._cluster_id, wal.node, wal.epoch)
         try:
-            recovered = await self._read(wal, share)
+            recovered = await self._read(wal)
         except StoreDamaged as error:
             if not error.key.startswith(slots):
                 # Nothing may be served beside that.
@@ -167,10 +176,13 @@ class LogRecovery:
         )
         self.recovered_logs += 1
 
-    async def _read(self, wal: WalToRecover, share: int) -> RecoveredLog:
+    async def _read(self, wal: WalToRecover) -> RecoveredLog:
         lost = [SlotsLost(start, end) for start, end in wal.lost]
         return await self._retry_while_away(
-            wal.epoch, lambda: self._storage.recover(wal.node, wal.epoch, wal.trim_to, lost=lost, share=share)
+            wal.epoch,
+            lambda: self._storage.recover(
+                wal.node, wal.epoch, wal.trim_to, lost=lost, share=lambda: max(1, self._beside)
+            ),
         )
 
     async def _retry_while_away(self, epoch: BrokerEpoch, operation: Callable[[], Awaitable[T]]) -> T:

@@ -1,6 +1,7 @@
 """Recovery: fence, read, upload, commit; races lost, halves repeated, damage reported."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,7 @@ from tests.support.engine import (
     Engine,
     HeldStore,
     Ledger,
+    LedgerObjects,
     LedgerStreams,
     append,
     durable,
@@ -433,3 +435,54 @@ async def test_failed_recovery_gives_its_memory_back() -> None:
         await successor.recover(dead)
 
     assert successor.memory[Account.RECOVERY].used == 0
+
+
+async def test_ids_are_prepared_several_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, store = await a_dead_engine(slots=40)
+    prepared: list[int] = []
+    prepare = LedgerObjects.prepare
+
+    async def counted(objects: LedgerObjects, count: int) -> Sequence[ObjectId]:
+        prepared.append(count)
+        return await prepare(objects, count)
+
+    monkeypatch.setattr(LedgerObjects, "prepare", counted)
+    successor = Engine(dead.ledger, store, epoch=2, settings=replace(SMALL, recovery_bytes=1))
+    await successor.recover(dead)
+
+    assert len(dead.ledger.commits) >= 40
+    assert len(prepared) <= 8
+    monkeypatch.undo()
+    await check_recovered(successor, end=80)
+
+
+async def test_a_log_that_is_alone_has_the_account_for_itself() -> None:
+    commits: dict[int, int] = {}
+    for logs in (1, 4):
+        dead, store = await a_dead_engine(slots=40, streams=10)
+        successor = Engine(dead.ledger, store, epoch=2, settings=replace(SMALL, recovery_bytes=120_000))
+        fenced = dead.ledger.fence(dead.me, successor.me)
+        await successor.storage.recover(*dead.me, fenced, share=lambda logs=logs: logs)  # type: ignore[misc]
+        commits[logs] = len(dead.ledger.commits)
+        await check_recovered(successor, end=80)
+    assert 2 * commits[1] < commits[4]
+
+
+async def test_what_others_hold_of_the_account_is_left_to_them() -> None:
+    dead, store = await a_dead_engine(slots=40, streams=10)
+    successor = Engine(dead.ledger, store, epoch=2, settings=replace(SMALL, recovery_bytes=120_000))
+    account = successor.memory[Account.RECOVERY]
+    account.charge(110_000)
+    most = 0
+
+    async def before(name: str, key: str) -> None:
+        nonlocal most
+        most = max(most, account.used)
+
+    store.before = before
+    await successor.recover(dead)
+
+    slot = 10 * (dead_log.RECORD_BYTES + 200)
+    assert most <= account.limit + 2 * slot
+    account.release(110_000)
+    assert account.used == 0
