@@ -157,15 +157,32 @@ class KafkaAdmin:
         if answer.error_code != ErrorCode.BROKER_ID_NOT_REGISTERED:
             check(answer.error_code, answer.error_message)
 
-    async def ask(self, through: Sequence[tuple[str, int]], request: Message, response: type[R]) -> R:
+    async def end(self, through: Sequence[tuple[str, int]], broker: int, epoch: int, *, timeout_s: float) -> None:
+        """Have an incarnation of a broker that is gone ended at once, and what it had given to others.
+
+        One that sends heartbeats is not ended. Returns, too, where it has ended already. Raises AdminFailed.
+        """
+        request = UnregisterBrokerRequest(broker_id=broker, broker_epoch=epoch)
+        answer = await self.ask(through, request, UnregisterBrokerResponse, timeout_s=timeout_s)
+        if answer.error_code not in (ErrorCode.STALE_BROKER_EPOCH, ErrorCode.BROKER_ID_NOT_REGISTERED):
+            check(answer.error_code, answer.error_message)
+
+    async def ask(
+        self,
+        through: Sequence[tuple[str, int]],
+        request: Message,
+        response: type[R],
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+    ) -> R:
         """The answer of the first broker that gives one. Raises AdminFailed with the last one's words."""
         failed = AdminFailed(status=0, message="no broker serves that could be asked")
         for host, port in through:
             try:
-                async with self._places, asyncio.timeout(REQUEST_TIMEOUT_S):
+                async with self._places, asyncio.timeout(timeout_s):
                     return await _asked(host, port, request, response)
             except TimeoutError:
-                failed = AdminFailed(status=0, message=f"{host}:{port} did not answer in {REQUEST_TIMEOUT_S:.0f} s")
+                failed = AdminFailed(status=0, message=f"{host}:{port} did not answer in {timeout_s:.0f} s")
             except (OSError, EOFError) as error:
                 failed = AdminFailed(status=0, message=f"{host}:{port}: {type(error).__name__}: {error}")
             except MalformedMessage as error:

@@ -40,6 +40,7 @@ class KafkaObserver:
 
     async def observe(self, observed: Observed, body: Mapping[str, Any], *, at_rest: bool, now: float) -> Observed:
         """With what brokers say. What none of them answered is as it was heard last."""
+        at_rest = at_rest and not observed.gone
         serving = [pod for pod in observed.pods if pod.address and pod.readyz and pod.readyz.state == SERVING]
         port = api.inside_port(body["spec"])
         if serving and (not at_rest or now - self._registered_at >= ASKED_S):

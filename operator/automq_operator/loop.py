@@ -17,6 +17,7 @@ from automq_operator import api, naming, runtime, telemetry
 from automq_operator.ages import AGE_MAX_S
 from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache, Manifest
+from automq_operator.failover_help import FailoverHelp
 from automq_operator.fleet import Fleet
 from automq_operator.kafka_admin import AdminFailed, KafkaAdmin
 from automq_operator.kafka_observer import KafkaObserver
@@ -29,6 +30,7 @@ from automq_operator.plan import (
     DeleteObject,
     DeletePod,
     DeletionPlan,
+    EndBroker,
     LabelPod,
     Limits,
     Note,
@@ -116,6 +118,7 @@ class ClusterLoop:
         """What the last decision was made from, if nothing is under way since."""
         self._decided_at = 0.0
         self._kafka = KafkaObserver(tools.admin, f"{namespace}/{name}")
+        self._failover = FailoverHelp(tools.admin, f"{namespace}/{name}", self._told_gone)
         self._released = ""
         """uid of the resource whose finalizer we took off: the watch may show it with it for a while."""
 
@@ -128,6 +131,10 @@ class ClusterLoop:
             pull_secrets=tools.pull_secrets,
             operator_namespace=tools.operator_namespace,
         )
+
+    def _told_gone(self, uid: str) -> None:
+        self._tools.observer.told_gone(*self._key, uid)
+        self.nudge()
 
     def nudge(self) -> None:
         """Something of the cluster changed."""
@@ -147,7 +154,9 @@ class ClusterLoop:
                 except TimeoutError:
                     pass
         finally:
+            await self._failover.close()
             self._tools.fleet.leave(self._key)
+            self._tools.observer.forget_cluster(*self._key)
             telemetry.forget(*self._key)
 
     async def _guarded_pass(self) -> float | None:
@@ -329,6 +338,9 @@ class ClusterLoop:
             case SetDraining(broker=broker, on=on, through=through):
                 self._tools.server.check_leading("drain a broker")
                 await self._tools.admin.set_draining(through, broker, on=on)
+            case EndBroker():
+                self._tools.server.check_leading("tell of a broker that is gone")
+                self._failover.tell(action)
             case Unregister(broker=broker, through=through):
                 self._tools.server.check_leading("unregister a broker")
                 await self._tools.admin.unregister(through, broker)

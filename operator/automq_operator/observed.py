@@ -76,6 +76,16 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GonePod:
+    """A pod that is gone for good, by the word of the API server, and the broker that ran in it."""
+
+    pod: str
+    uid: str
+    broker: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taint:
     """Keeps pods without a matching toleration away from a node."""
 
@@ -141,6 +151,8 @@ class Observed:
     """Children of which another has changed a field that is ours since we applied it."""
     registered: Mapping[int, bool] | None = None
     """Brokers that the Kafka cluster knows, each with whether it is fenced; None when none of them was heard."""
+    gone: tuple[GonePod, ...] = ()
+    """Whose brokers the Kafka cluster may not know to be gone."""
     configs: Mapping[int, Mapping[str, BrokerConfig]] = field(default_factory=dict)
     """Settings that may be set while brokers run, of each broker that was asked and answered."""
 

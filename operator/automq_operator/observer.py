@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -14,7 +14,8 @@ from automq_operator import naming, runtime
 from automq_operator.ages import Ages
 from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache
-from automq_operator.observed import Node, ObjectKey, Observed, Pod, Readyz, Refusal
+from automq_operator.incarnations import Incarnations
+from automq_operator.observed import GonePod, Node, ObjectKey, Observed, Pod, Readyz, Refusal
 from automq_operator.resources import workload
 from automq_operator.view import FENCED
 
@@ -36,6 +37,7 @@ class Observer:
         self._ages = Ages()
         self._nodes: dict[str, Node] = {}
         self._nodes_stale = True
+        self._incarnations: dict[tuple[str, str], Incarnations] = {}
         self._asked_nodes: dict[str, tuple[float, bool]] = {}
 
     def nodes_changed(self) -> None:
@@ -56,10 +58,37 @@ class Observer:
         nodes: Mapping[str, Node | None] = self._known_nodes()
         missing = {pod.node for pod in pods if pod.node is not None and pod.node not in nodes}
         if missing:
-            gone = [node for node in sorted(missing) if await self._is_gone(node)]
-            nodes = {**nodes, **dict.fromkeys(gone, None)}
+            lost = [node for node in sorted(missing) if await self._is_gone(node)]
+            nodes = {**nodes, **dict.fromkeys(lost, None)}
         objects = {**(strangers or {}), **self._cache.children(namespace, name)}
-        return Observed(objects=objects, pods=pods, nodes=nodes, refused=refused, drifted=drifted)
+        gone = await self._gone(namespace, name, pods, nodes)
+        return Observed(objects=objects, pods=pods, nodes=nodes, refused=refused, drifted=drifted, gone=gone)
+
+    async def _gone(
+        self, namespace: str, name: str, pods: Sequence[Pod], nodes: Mapping[str, Node | None]
+    ) -> tuple[GonePod, ...]:
+        """Pods that the API server itself says are gone, whose brokers were heard before."""
+        known = self._incarnations.setdefault((namespace, name), Incarnations())
+        known.heard(pods)
+        for pod in known.missing(pods):
+            try:
+                live = await self._server.get("Pod", namespace, pod.pod)
+            except ApiError as error:
+                log.warning("whether pod %s/%s is gone is not known: %s", namespace, pod.pod, error)
+                continue
+            if live is None or live["metadata"]["uid"] != pod.uid:
+                known.is_gone(pod, runtime.monotonic())
+        lost_nodes = frozenset(node for node, found in nodes.items() if found is None)
+        return known.gone(pods, lost_nodes, runtime.monotonic())
+
+    def told_gone(self, namespace: str, name: str, uid: str) -> None:
+        """The Kafka cluster knows of the end of a pod's broker."""
+        if (known := self._incarnations.get((namespace, name))) is not None:
+            known.forget(uid)
+
+    def forget_cluster(self, namespace: str, name: str) -> None:
+        """The resource is gone."""
+        self._incarnations.pop((namespace, name), None)
 
     def _known_nodes(self) -> dict[str, Node]:
         """All nodes, each not ready one with its age; the same mapping for as long as nothing changes."""

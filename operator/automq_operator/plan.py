@@ -92,7 +92,19 @@ class SetConfigs:
     through: Addresses
 
 
-Action = Apply | DeletePod | DeleteObject | LabelPod | SetDraining | SetConfigs | Unregister
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndBroker:
+    """Tell the Kafka cluster that an incarnation of a broker is gone: its pod is. No pass waits for the answer."""
+
+    name: str
+    """Of the pod that is gone."""
+    uid: str
+    broker: int
+    epoch: int
+    through: Addresses
+
+
+Action = Apply | DeletePod | DeleteObject | LabelPod | SetDraining | SetConfigs | Unregister | EndBroker
 
 
 def key_of(action: Action) -> ObjectKey:
@@ -104,6 +116,8 @@ def key_of(action: Action) -> ObjectKey:
             return "Pod", name
         case SetDraining(name=name) | Unregister(name=name):
             return BROKER, name
+        case EndBroker(name=name, uid=uid):
+            return BROKER, f"{name}/{uid}"
         case SetConfigs(name=name):
             return CONFIG, name
         case DeleteObject(kind=kind, name=name):
@@ -126,6 +140,8 @@ def digest_of(action: Action) -> str:
             return f"set={sorted(set.items())} unset={sorted(unset)}"
         case Unregister():
             return "unregister"
+        case EndBroker(epoch=epoch):
+            return f"end {epoch}"
 
 
 def may_try(refused: Mapping[ObjectKey, Refusal], action: Action) -> bool:

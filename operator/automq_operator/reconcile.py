@@ -12,7 +12,7 @@ from automq_operator.budgets import allowed
 from automq_operator.cluster import Cluster
 from automq_operator.observed import Observed
 from automq_operator.plan import BROKER, Action, Limits, Note, Permits, Plan, Proposal, key_of, may_try
-from automq_operator.planners import children, config, drain, fenced, lost, roll, scale
+from automq_operator.planners import children, config, drain, fenced, gone, lost, roll, scale
 from automq_operator.reasons import ConditionType, Reason
 from automq_operator.scaling import autoscaling_verdicts
 from automq_operator.settling import scaling_verdict
@@ -38,7 +38,7 @@ _GOOD: Final = {
 WELL: Final = (Reason.SETTLED, Reason.PAUSED, *AT_REST)
 
 
-PLANNERS: Final = (children.plan, lost.plan, scale.plan, fenced.plan, roll.plan, config.plan)
+PLANNERS: Final = (gone.plan, children.plan, lost.plan, scale.plan, fenced.plan, roll.plan, config.plan)
 
 
 def reconcile(

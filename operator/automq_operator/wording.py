@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from automq_operator.cluster import Cluster
 from automq_operator.observed import ObjectKey, Refusal
-from automq_operator.plan import Action, DeletePod, Finding, Note, SetConfigs, SetDraining
+from automq_operator.plan import Action, DeletePod, EndBroker, Finding, Note, SetConfigs, SetDraining
 from automq_operator.reasons import Reason
 
 MESSAGE_CHARACTERS_MAX: Final = 1024
@@ -86,6 +86,9 @@ def action_note(action: Action) -> Note | None:
     if isinstance(action, SetDraining):
         text = f"emptying {action.name}" if action.on else f"{action.name} may be given partitions again"
         return Note(reason="DrainingBroker" if action.on else "FillingBroker", message=text)
+    if isinstance(action, EndBroker):
+        text = f"pod {action.name} is gone, and broker {action.broker} with it: the cluster is told at once"
+        return Note(reason="BrokerGone", message=text, warning=True, about=action.uid)
     if isinstance(action, SetConfigs):
         whom = "all brokers" if action.broker is None else action.name
         parts = [f"{name}={value}" for name, value in sorted(action.set.items())] + [

@@ -40,6 +40,7 @@ STAGES: Final = (
     Stage(
         [
             [
+                cluster.dynamic_configs_restart_nobody,
                 cluster.roll_costs_no_failed_send,
                 cluster.killed_broker_of_three_heals,
                 cluster.scale_in_that_is_taken_back_keeps_everybody,

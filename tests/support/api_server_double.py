@@ -260,6 +260,9 @@ class MemoryKafka(KafkaAdmin):
     def __init__(self) -> None:
         self.known: dict[int, bool] = {}
         self.calls: list[tuple[str, int]] = []
+        self.may_answer = asyncio.Event()
+        """Whether who is told of a broker that is gone answers."""
+        self.end_fails: AdminFailed | None = None
         self.listed = 0
         self.described = 0
         self.shared_configs: dict[str, str] = {}
@@ -281,6 +284,12 @@ class MemoryKafka(KafkaAdmin):
         if self.fails is not None:
             raise self.fails
         self.known.pop(broker, None)
+
+    async def end(self, through: Sequence[tuple[str, int]], broker: int, epoch: int, *, timeout_s: float) -> None:
+        self.calls.append((f"end {epoch}", broker))
+        await self.may_answer.wait()
+        if self.end_fails is not None:
+            raise self.end_fails
 
     async def configs(self, address: tuple[str, int], broker: int, names: Sequence[str]) -> dict[str, BrokerConfig]:
         self.described += 1

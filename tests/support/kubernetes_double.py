@@ -15,12 +15,13 @@ import msgspec
 from automq_operator import api, naming
 from automq_operator.cluster import Cluster
 from automq_operator.dynamic_configs import DEFAULTS
-from automq_operator.observed import BrokerConfig, Node, ObjectKey, Observed, Pod, Readyz, Refusal
+from automq_operator.observed import BrokerConfig, GonePod, Node, ObjectKey, Observed, Pod, Readyz, Refusal
 from automq_operator.plan import (
     Action,
     Apply,
     DeleteObject,
     DeletePod,
+    EndBroker,
     LabelPod,
     SetConfigs,
     SetDraining,
@@ -81,6 +82,9 @@ class World:
         """What each broker found in its file when it started."""
         self.refused_values: dict[str, str] = {}
         """Values that the Kafka cluster does not take, with its words."""
+        self.ended: list[tuple[int, int]] = []
+        """(broker, epoch) of incarnations that the Kafka cluster was told to be gone."""
+        self.gone: list[GonePod] = []
         self.asked_of_brokers: list[tuple[str, int]] = []
         self.drifted: set[ObjectKey] = set()
         self.refused: dict[ObjectKey, Refusal] = {}
@@ -103,6 +107,7 @@ class World:
             refused=dict(self.refused),
             drifted=frozenset(self.drifted),
             registered=dict(self.registered) or None,
+            gone=tuple(self.gone),
             configs={
                 int(pod.name.rpartition("-")[2]): self._configs(int(pod.name.rpartition("-")[2]))
                 for pod in pods
@@ -188,6 +193,10 @@ class World:
             case SetDraining(broker=broker, on=on):
                 self.asked_of_brokers.append(("drain" if on else "fill", broker))
                 (self.draining.add if on else self.draining.discard)(broker)
+            case EndBroker(broker=broker, epoch=epoch):
+                self.asked_of_brokers.append(("end", broker))
+                self.ended.append((broker, epoch))
+                self.registered[broker] = True
             case SetConfigs():
                 self._set_configs(action)
             case Unregister(broker=broker):

@@ -9,7 +9,7 @@ from tests.e2e.world import World
 
 STALL_S = 12.0
 EDITS = 20
-LAST_MS = 7_000_000
+LAST = 40
 
 
 def killed_pod_is_serving_again(world: World) -> Figure:
@@ -19,7 +19,7 @@ def killed_pod_is_serving_again(world: World) -> Figure:
 
 def changed_config_replaces_the_pod_once(world: World) -> Figure:
     def change() -> None:
-        world.patch("demo", {"spec": {"config": {"log.retention.ms": "7200000"}}})
+        world.patch("demo", {"spec": {"config": {"num.partitions": "2"}}})
 
     seconds = faults.one_replacement(world, "demo", "config-change", change)
     world.wait_event("demo", "RollingBroker")
@@ -34,18 +34,18 @@ def many_changes_at_once_cost_few_replacements(world: World) -> Figure:
         pod = world.pod("demo")
         seen.update([pod["metadata"]["uid"]] if pod else [])
         settled = world.condition("demo", "Progressing") == ("False", "Settled")
-        return settled and world.spec("demo")["config"]["log.retention.ms"] == str(LAST_MS)
+        return settled and world.spec("demo")["config"]["num.partitions"] == str(LAST)
 
     def edit() -> None:
         for number in range(EDITS):
-            world.patch("demo", {"spec": {"config": {"log.retention.ms": str(LAST_MS - EDITS + 1 + number)}}})
+            world.patch("demo", {"spec": {"config": {"num.partitions": str(LAST - EDITS + 1 + number)}}})
             watch()
         time.sleep(3)
         wait_for("all is settled", watch, 120)
 
     seconds = faults.silence_through(world, "demo", "edits", edit)
     config = get("configmap", "demo-config", world.namespace)["data"]["broker.properties"]
-    assert f"log.retention.ms={LAST_MS}" in config, config
+    assert f"num.partitions={LAST}" in config, config
     if len(seen) > 1 + EDITS // 4:
         raise StepFailed(f"{EDITS} edits cost {len(seen) - 1} replacements")
     return Figure(seconds, 60, "no acknowledgement")

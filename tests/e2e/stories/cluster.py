@@ -4,7 +4,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+)
 
 from tests.e2e import clients
 from tests.e2e.environment import Skipped, StepFailed, get, kubectl, wait_for
@@ -13,6 +19,7 @@ from tests.e2e.world import World
 
 NAME = "three"
 PARTITIONS = 12
+DYNAMIC = "log.retention.ms"
 
 
 def leaders(bootstrap: str, topic: str) -> Counter[int]:
@@ -153,7 +160,7 @@ def operator_killed_in_a_drain_finishes_it(world: World) -> Figure:
 
 def roll_costs_no_failed_send(world: World) -> Figure:
     def change() -> float:
-        world.patch(NAME, {"spec": {"config": {"log.retention.ms": "7200000"}}})
+        world.patch(NAME, {"spec": {"config": {"num.partitions": "2"}}})
         began = time.monotonic()
         wait_for("a broker is out of date", lambda: world.condition(NAME, "Progressing")[0] == "True", 30, 0.1)
         settled(world, timeout_s=180)
@@ -164,6 +171,54 @@ def roll_costs_no_failed_send(world: World) -> Figure:
     after = {pod: get("pod", pod, world.namespace)["metadata"]["uid"] for pod in _pods(3)}
     assert not set(before.values()) & set(after.values()), "each was replaced"
     return Figure(seconds, 90, f"three brokers rolled, longest silence {silence:.1f} s")
+
+
+def dynamic_configs_restart_nobody(world: World) -> Figure:
+    """Set, set back after another changed it, refused in the broker's words, unset; the operator dies on the way."""
+    before = {pod: get("pod", pod, world.namespace)["metadata"]["uid"] for pod in _pods(3)}
+    admin = AdminClient({"bootstrap.servers": world.outside(NAME)})  # kept: without it the answer is lost
+
+    def value(of: str = "1") -> str | None:
+        resource = ConfigResource(ConfigResource.Type.BROKER, of)
+        (answer,) = admin.describe_configs([resource]).values()
+        entry = answer.result(10)[DYNAMIC]
+        return str(entry.value) if entry.source == ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG.value else None
+
+    def applied() -> bool:
+        found = get("amq", NAME, world.namespace)
+        said = {item["type"]: item for item in found["status"]["conditions"]}.get("ConfigApplied", {})
+        is_newest = found["status"]["observedGeneration"] == found["metadata"]["generation"]
+        return bool(is_newest and said.get("status", "True") == "True")
+
+    def change() -> float:
+        began = time.monotonic()
+        world.patch(NAME, {"spec": {"config": {DYNAMIC: "7200000"}}})
+        wait_for("it is applied", applied, 30, 0.1)
+        seconds = time.monotonic() - began
+        assert value() == "7200000", value()
+        world.patch(NAME, {"spec": {"config": {DYNAMIC: "-5"}}})
+        wait_for("it is refused", lambda: world.condition(NAME, "ConfigApplied") == ("False", "Refused"), 30)
+        assert f"Invalid value -5 for configuration {DYNAMIC}" in world.message(NAME, "ConfigApplied")
+        assert world.condition(NAME, "Ready")[0] == "True"
+        assert value() == "7200000", value()
+        entry = ConfigEntry(DYNAMIC, "1000", incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.BROKER, "", incremental_configs=[entry])
+        (drift,) = admin.incremental_alter_configs([resource]).values()
+        drift.result(10)
+        world.patch(NAME, {"spec": {"config": {DYNAMIC: "3600000"}}})
+        selector = "app.kubernetes.io/name=automq-operator"
+        kubectl("-n", world.system, "delete", "pod", "-l", selector, "--force", "--grace-period=0", "--wait=false")
+        wait_for("it is applied", lambda: applied() and value() == "3600000", 90, 0.5)
+        world.patch(NAME, {"spec": {"config": {DYNAMIC: None}}})
+        wait_for("it is unset", lambda: applied() and value() is None, 60, 0.5)
+        return seconds
+
+    seconds, silence = under_load(world, "dynamic", change)
+    after = {pod: get("pod", pod, world.namespace)["metadata"]["uid"] for pod in _pods(3)}
+    assert before == after, "nobody was restarted"
+    world.wait_event(NAME, "SettingConfigs")
+    world.wait_event(NAME, "ConfigApplied")
+    return Figure(seconds, 15, f"applied without a restart, longest silence {silence:.1f} s")
 
 
 def bad_image_stops_at_the_first_broker(world: World) -> Figure:
@@ -193,6 +248,7 @@ def killed_broker_of_three_heals(world: World) -> Figure:
         return wait_for("it is back", is_back, 120)
 
     seconds, silence = under_load(world, "killed", kill)
+    world.wait_event(NAME, "BrokerGone")
     return Figure(silence, 10, f"silence of its partitions after a kill by force, {seconds:.1f} s until it is back")
 
 

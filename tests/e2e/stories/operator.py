@@ -16,7 +16,7 @@ def killed_leader_is_followed_by_the_other(world: World) -> Figure:
     leader = world.leader()
 
     def change() -> None:
-        world.patch("demo", {"spec": {"config": {"log.retention.ms": "3600000"}}})
+        world.patch("demo", {"spec": {"config": {"num.partitions": "3"}}})
         kubectl("-n", world.system, "delete", "pod", leader, "--force", "--grace-period=0")
 
     seconds = faults.one_replacement(world, "demo", "leader-kill", change, timeout_s=120)
@@ -138,7 +138,7 @@ def both_replicas_killed_in_a_roll_finish_it(world: World) -> Figure:
     """Whoever comes back looks at the whole state, and nothing was held in memory."""
 
     def change_and_kill() -> None:
-        world.patch("demo", {"spec": {"config": {"log.retention.ms": "3600000"}}})
+        world.patch("demo", {"spec": {"config": {"num.partitions": "4"}}})
         uid = _uid(world, "demo")
         wait_for("the roll has begun", lambda: _uid(world, "demo") != uid or _ending(world, "demo"), 60)
         selector = "app.kubernetes.io/name=automq-operator"

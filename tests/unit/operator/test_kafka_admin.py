@@ -17,7 +17,7 @@ from automq.protocol.messages.admin import (
     IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse,
 )
-from automq.protocol.messages.controller import UnregisterBrokerResponse
+from automq.protocol.messages.controller import UnregisterBrokerRequest, UnregisterBrokerResponse
 from automq.protocol.messages.discovery import (
     ApiVersion,
     ApiVersionsResponse,
@@ -212,3 +212,21 @@ async def test_where_a_setting_is_set_is_the_brokers_own_word(broker: Broker) ->
     broker.answers[32] = described
     found = await KafkaAdmin().configs(broker.address, 1, ["log.retention.ms"])
     assert found == {"log.retention.ms": BrokerConfig(own="20", shared="30", started_with="40")}
+
+
+async def test_an_incarnation_is_ended_by_its_epoch(broker: Broker) -> None:
+    asked: list[tuple[int, int]] = []
+    codes = [ErrorCode.NONE, ErrorCode.STALE_BROKER_EPOCH, ErrorCode.BROKER_ID_NOT_REGISTERED]
+
+    def ended(body: bytes, version: int) -> Message:
+        request = decode_whole(UnregisterBrokerRequest, version, body, 0)
+        asked.append((request.broker_id, request.broker_epoch))
+        return UnregisterBrokerResponse(error_code=codes[len(asked) - 1])
+
+    broker.answers[64] = ended
+    for _ in range(3):
+        await KafkaAdmin().end([broker.address], 3, 17, timeout_s=5.0)
+    assert asked == [(3, 17)] * 3
+    codes.append(ErrorCode.INVALID_REQUEST)
+    with pytest.raises(AdminFailed):
+        await KafkaAdmin().end([broker.address], 3, 17, timeout_s=5.0)

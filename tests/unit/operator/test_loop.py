@@ -445,3 +445,53 @@ async def test_brokers_that_do_not_say_what_is_set_are_no_reason_to_set_anything
         await loop.one_pass()
     assert [call for call in harness.kafka.calls if call[0] == "set configs"] == []
     assert harness.server.conditions()["ConfigApplied"] == ("Unknown", "Unknown")
+
+
+async def with_a_gone_broker() -> tuple[Harness, ClusterLoop]:
+    harness = a_harness(replicas=2)
+    loop = await ready(harness)
+    address = harness.server.objects["Pod", "team", "demo-broker-1"]["status"]["podIP"]
+    harness.kafka.known = {0: False, 1: False}
+    harness.observer.answers[address] = Readyz(state="Serving", cluster_id="the-cluster-id", broker_epoch=17)
+    await loop.one_pass()
+    del harness.server.objects["Pod", "team", "demo-broker-1"]
+    return harness, loop
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_broker_whose_pod_is_gone_is_told_of_once_and_no_pass_waits_for_the_answer() -> None:
+    harness, loop = await with_a_gone_broker()
+    for _ in range(3):
+        await loop.one_pass()
+        await turns()
+    assert harness.kafka.calls == [("end 17", 1)]
+    assert [note.reason for note in harness.told if note.reason == "BrokerGone"] == ["BrokerGone"]
+    harness.kafka.may_answer.set()
+    await turns()
+    await loop.one_pass()
+    await turns()
+    assert harness.kafka.calls == [("end 17", 1)], "the cluster knows"
+
+
+async def test_a_broker_that_was_not_told_of_is_told_of_again() -> None:
+    harness, loop = await with_a_gone_broker()
+    harness.kafka.may_answer.set()
+    harness.kafka.end_fails = AdminFailed(status=42, message="broker 1 is alive: stop it first")
+    for _ in range(2):
+        await loop.one_pass()
+        await turns()
+    assert harness.kafka.calls == [("end 17", 1), ("end 17", 1)]
+    await loop._failover.close()
+
+
+async def test_a_loop_that_ends_leaves_nobody_telling() -> None:
+    harness, loop = await with_a_gone_broker()
+    await loop.one_pass()
+    await turns()
+    (task,) = loop._failover._tasks.values()
+    await loop._failover.close()
+    assert task.cancelled()

@@ -12,6 +12,7 @@ from aiohttp import web
 from automq_operator import naming, observer
 from automq_operator.api_server import ApiError, ApiServer
 from automq_operator.cache import Cache
+from automq_operator.incarnations import GONE_S
 from automq_operator.observed import Observed, Readyz
 from automq_operator.observer import Observer
 from tests.support.api_server_double import Harness, MemoryServer, a_pod, a_resource
@@ -153,3 +154,79 @@ async def test_finding_12_only_pods_of_the_stateful_set_are_looked_at() -> None:
     stranger["metadata"]["ownerReferences"] = []
     harness.server.put(stranger)
     assert [pod.name for pod in (await look(harness)).pods] == ["demo-broker-0"]
+
+
+EPOCH = Readyz(state="Serving", node_id=0, broker_epoch=17)
+
+
+def _with_a_pod() -> tuple[Harness, dict[str, Any]]:
+    harness = Harness()
+    harness.server.put(a_resource())
+    harness.server.nodes("node1")
+    pod = harness.server.put(a_pod("demo-broker-0", STATEFUL_SET))
+    harness.observer.answers[pod["status"]["podIP"]] = EPOCH
+    return harness, pod
+
+
+async def test_a_pod_that_was_deleted_is_gone_with_its_broker() -> None:
+    harness, pod = _with_a_pod()
+    assert (await harness.observer.observe("team", "demo")).gone == ()
+    del harness.server.objects["Pod", "team", "demo-broker-0"]
+    (gone,) = (await harness.observer.observe("team", "demo")).gone
+    assert (gone.pod, gone.uid, gone.broker, gone.epoch) == ("demo-broker-0", pod["metadata"]["uid"], 0, 17)
+    harness.observer.told_gone("team", "demo", gone.uid)
+    assert (await harness.observer.observe("team", "demo")).gone == ()
+
+
+async def test_a_pod_of_its_name_with_another_uid_is_another() -> None:
+    harness, pod = _with_a_pod()
+    await harness.observer.observe("team", "demo")
+    successor = a_pod("demo-broker-0", STATEFUL_SET)
+    successor["metadata"]["uid"] = "another"
+    harness.server.put(successor)
+    harness.observer.answers[pod["status"]["podIP"]] = None
+    (gone,) = (await harness.observer.observe("team", "demo")).gone
+    assert gone.uid == pod["metadata"]["uid"] != "another"
+
+
+async def test_a_pod_that_a_cache_lacks_is_not_gone_for_that() -> None:
+    harness, _ = _with_a_pod()
+    await harness.observer.observe("team", "demo")
+    live = harness.server.objects.pop(("Pod", "team", "demo-broker-0"))
+    harness.watches.lose()
+    harness.server.objects["Pod", "team", "demo-broker-0"] = live
+    assert (await harness.observer.observe("team", "demo")).gone == ()
+    del harness.server.objects["Pod", "team", "demo-broker-0"]
+    harness.server.refuses["get", "Pod"] = ApiError(status=0, message="no answer", what="GET")
+    assert (await harness.observer.observe("team", "demo")).gone == (), "no answer is no word"
+    harness.server.refuses.clear()
+    assert len((await harness.observer.observe("team", "demo")).gone) == 1
+
+
+async def test_a_silent_pod_on_a_node_whose_object_is_gone_is_gone_and_one_that_answers_is_not() -> None:
+    harness, pod = _with_a_pod()
+    await harness.observer.observe("team", "demo")
+    del harness.server.objects["Node", "", "node1"]
+    harness.observer.nodes_changed()
+    assert (await harness.observer.observe("team", "demo")).gone == ()
+    harness.observer.answers[pod["status"]["podIP"]] = None
+    assert [gone.epoch for gone in (await harness.observer.observe("team", "demo")).gone] == [17]
+
+
+async def test_a_node_that_is_not_ready_is_no_end_of_its_pod() -> None:
+    harness, pod = _with_a_pod()
+    await harness.observer.observe("team", "demo")
+    harness.server.nodes("node1", ready=False)
+    harness.observer.nodes_changed()
+    harness.observer.answers[pod["status"]["podIP"]] = None
+    assert (await harness.observer.observe("team", "demo")).gone == ()
+
+
+async def test_what_is_gone_is_remembered_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness, _ = _with_a_pod()
+    await harness.observer.observe("team", "demo")
+    del harness.server.objects["Pod", "team", "demo-broker-0"]
+    assert len((await harness.observer.observe("team", "demo")).gone) == 1
+    later = observer.runtime.monotonic() + GONE_S
+    monkeypatch.setattr(observer.runtime, "monotonic", lambda: later)
+    assert (await harness.observer.observe("team", "demo")).gone == ()
