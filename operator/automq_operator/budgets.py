@@ -36,7 +36,7 @@ def _ending(broker: Broker) -> bool:
 
 def _to_be_filled(broker: Broker, view: View) -> bool:
     """It was emptied for its restart and is not given anything yet."""
-    return broker.draining and broker.id in view.wanted_ids and broker.id not in view.cluster.drain
+    return broker.draining and broker.id in view.wanted_ids and broker.id not in view.kept_empty
 
 
 def _on_its_way(broker: Broker, view: View) -> bool:

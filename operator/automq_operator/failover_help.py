@@ -15,17 +15,17 @@ ANSWER_S: Final = 30.0
 
 
 class FailoverHelp:
-    """Of one cluster. `on_told` is called with the uid of a pod of whose end the cluster knows."""
+    """Of one cluster. `on_ended` is called with the uid of a pod of whose end the cluster knows."""
 
-    def __init__(self, admin: KafkaAdmin, what: str, on_told: Callable[[str], None]) -> None:
-        self._admin, self._what, self._on_told = admin, what, on_told
+    def __init__(self, admin: KafkaAdmin, what: str, on_ended: Callable[[str], None]) -> None:
+        self._admin, self._what, self._on_ended = admin, what, on_ended
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def tell(self, gone: EndBroker) -> None:
+    def end(self, gone: EndBroker) -> None:
         """Begin to tell, unless that is under way. What comes to nothing is begun again by a later pass."""
         if gone.uid in self._tasks:
             return
-        task = asyncio.get_running_loop().create_task(self._tell(gone))
+        task = asyncio.get_running_loop().create_task(self._end(gone))
         self._tasks[gone.uid] = task
         task.add_done_callback(lambda _: self._tasks.pop(gone.uid, None))
 
@@ -36,11 +36,11 @@ class FailoverHelp:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _tell(self, gone: EndBroker) -> None:
+    async def _end(self, gone: EndBroker) -> None:
         try:
             await self._admin.end(gone.through, gone.broker, gone.epoch, timeout_s=ANSWER_S)
         except AdminFailed as error:
             log.info("%s: broker %d of %s is not ended: %s", self._what, gone.broker, gone.name, error)
             return
         log.info("%s: the cluster knows that broker %d of %s is gone", self._what, gone.broker, gone.name)
-        self._on_told(gone.uid)
+        self._on_ended(gone.uid)

@@ -118,7 +118,7 @@ class ClusterLoop:
         """What the last decision was made from, if nothing is under way since."""
         self._decided_at = 0.0
         self._kafka = KafkaObserver(tools.admin, f"{namespace}/{name}")
-        self._failover = FailoverHelp(tools.admin, f"{namespace}/{name}", self._told_gone)
+        self._failover = FailoverHelp(tools.admin, f"{namespace}/{name}", self._ended_gone)
         self._released = ""
         """uid of the resource whose finalizer we took off: the watch may show it with it for a while."""
 
@@ -132,8 +132,8 @@ class ClusterLoop:
             operator_namespace=tools.operator_namespace,
         )
 
-    def _told_gone(self, uid: str) -> None:
-        self._tools.observer.told_gone(*self._key, uid)
+    def _ended_gone(self, uid: str) -> None:
+        self._tools.observer.ended_gone(*self._key, uid)
         self.nudge()
 
     def nudge(self) -> None:
@@ -340,7 +340,7 @@ class ClusterLoop:
                 await self._tools.admin.set_draining(through, broker, on=on)
             case EndBroker():
                 self._tools.server.check_leading("tell of a broker that is gone")
-                self._failover.tell(action)
+                self._failover.end(action)
             case Unregister(broker=broker, through=through):
                 self._tools.server.check_leading("unregister a broker")
                 await self._tools.admin.unregister(through, broker)

@@ -81,7 +81,7 @@ class Observer:
         lost_nodes = frozenset(node for node, found in nodes.items() if found is None)
         return known.gone(pods, lost_nodes, runtime.monotonic())
 
-    def told_gone(self, namespace: str, name: str, uid: str) -> None:
+    def ended_gone(self, namespace: str, name: str, uid: str) -> None:
         """The Kafka cluster knows of the end of a pod's broker."""
         if (known := self._incarnations.get((namespace, name))) is not None:
             known.forget(uid)

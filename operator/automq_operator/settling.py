@@ -25,7 +25,7 @@ def _found(view: View, restarting: int | None) -> tuple[Reason, str]:
     coming = [broker for broker in view.wanted if not broker.serving]
     if coming:
         return Reason.SCALING_OUT, f"{len(view.serving)} of {wanted} brokers serve; not yet {_names(coming)}"
-    held = [item for item in view.wanted if item.draining and item.id not in (restarting, *view.cluster.drain)]
+    held = [item for item in view.wanted if item.draining and item.id not in (restarting, *view.kept_empty)]
     if held:
         return Reason.BALANCING, f"{_names(held)} may be given partitions again in a moment"
     without = [broker for broker in view.wanted if _without_share(broker, view)]
@@ -34,12 +34,22 @@ def _found(view: View, restarting: int | None) -> tuple[Reason, str]:
     remembered = [node_id for node_id in view.observed.registered or {} if node_id not in view.wanted_ids]
     if remembered:
         return Reason.SCALING_IN, f"the cluster still knows {', '.join(map(str, sorted(remembered)))}"
-    return Reason.SETTLED, f"{wanted} brokers"
+    return Reason.SETTLED, f"{wanted} brokers{_kept(view)}"
+
+
+def _kept(view: View) -> str:
+    """What became of the annotation, where brokers that it names are to stay."""
+    if view.cluster.drain and view.wanted_ids <= view.cluster.drain:
+        return "; automq.io/drain names all of them and is not followed: somebody must lead the partitions"
+    kept = [broker for broker in view.wanted if broker.id in view.kept_empty]
+    if not kept:
+        return ""
+    return f"; {_names(kept)} kept empty by automq.io/drain, and not removed: fewer replicas take the highest ids"
 
 
 def _without_share(broker: Broker, view: View) -> bool:
     """It is new, leads nothing, and others have some to give; not for ever, as those may be too busy or too few."""
-    if broker.id in view.cluster.drain or broker.pod is None or broker.pod.readyz is None:
+    if broker.id in view.kept_empty or broker.pod is None or broker.pod.readyz is None:
         return False
     if broker.pod.readyz.led_partitions != 0 or broker.pod.seen_s >= view.limits.joined_s:
         return False

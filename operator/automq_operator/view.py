@@ -130,6 +130,12 @@ class View:
         """Ids of the brokers that the spec asks for."""
         return ids(self.cluster.wanted_by_zone())
 
+    @cached_property
+    def kept_empty(self) -> frozenset[int]:
+        """Ids that the annotation names, as far as it is followed: somebody must be left to take what they have."""
+        named = self.cluster.drain if self.cluster.spec.replicas else frozenset()
+        return named - self.wanted_ids if self.wanted_ids <= named else named
+
     @property
     def wanted(self) -> list[Broker]:
         """The brokers that the spec asks for."""

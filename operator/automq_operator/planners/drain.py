@@ -27,9 +27,8 @@ def victims(view: View) -> list[Broker]:
 
 def leaving(view: View, restarting: int | None = None) -> frozenset[int]:
     """Ids of all that are to be emptied."""
-    asked = view.cluster.drain if view.cluster.spec.replicas else frozenset()
     alone = {restarting} if restarting is not None else set()
-    return frozenset({broker.id for broker in victims(view)} | asked | alone)
+    return frozenset({broker.id for broker in victims(view)} | view.kept_empty | alone)
 
 
 def is_drained(broker: Broker, limits: Limits) -> bool:
@@ -80,7 +79,7 @@ def _actions(view: View, broker: Broker, out: bool) -> list[Action]:
         return []
     found: list[Action] = []
     # Autoscalers stop counting it before it has less to do, and count it again only when it has its share again.
-    counted_out = broker.id not in view.wanted_ids or broker.id in view.cluster.drain
+    counted_out = broker.id not in view.wanted_ids or broker.id in view.kept_empty
     if pod.labelled_draining != counted_out and (counted_out or not broker.draining):
         found.append(LabelPod(name=pod.name, uid=pod.uid, draining=counted_out))
     if pod.readyz is None or pod.address is None or broker.draining == out:
@@ -119,8 +118,10 @@ def _findings(view: View) -> list[Finding]:
     going = [f"{broker.name}{_why(broker, view)}" for broker in victims(view)]
     if going:
         found.append(Finding(reason=Reason.SCALING_IN, about=going))
-    asked = [broker for broker in view.wanted if broker.id in view.cluster.drain]
-    busy = [f"{broker.name}{_why(broker, view)}" for broker in asked if not is_drained(broker, view.limits)]
+    asked = [broker for broker in view.wanted if broker.id in view.kept_empty]
+    # A StatefulSet gives up its highest ordinals only: one that is named and below them stays.
+    stays = " (stays, as fewer replicas take the highest ids)" if going else ""
+    busy = [f"{item.name}{_why(item, view)}{stays}" for item in asked if going or not is_drained(item, view.limits)]
     if busy:
         found.append(Finding(reason=Reason.DRAINING, about=busy))
     return found

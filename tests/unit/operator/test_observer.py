@@ -174,7 +174,7 @@ async def test_a_pod_that_was_deleted_is_gone_with_its_broker() -> None:
     del harness.server.objects["Pod", "team", "demo-broker-0"]
     (gone,) = (await harness.observer.observe("team", "demo")).gone
     assert (gone.pod, gone.uid, gone.broker, gone.epoch) == ("demo-broker-0", pod["metadata"]["uid"], 0, 17)
-    harness.observer.told_gone("team", "demo", gone.uid)
+    harness.observer.ended_gone("team", "demo", gone.uid)
     assert (await harness.observer.observe("team", "demo")).gone == ()
 
 

@@ -169,6 +169,43 @@ def test_the_annotation_keeps_a_broker_empty_as_long_as_it_stands() -> None:
     assert world.draining == set()
 
 
+def test_a_scale_in_takes_named_brokers_that_are_the_highest() -> None:
+    cluster, world = ready(4)
+    cluster = converge(dataclasses.replace(cluster, drain=frozenset({2, 3})), world)
+    assert world.draining == {2, 3}
+    assert "demo-broker-2, demo-broker-3 kept empty" in _message(cluster, "ScalingSettled")
+    world.asked_of_brokers.clear()
+    cluster = converge(dataclasses.replace(changed(cluster, replicas=2), drain=frozenset({2, 3})), world)
+    assert live(world) == 2
+    assert ("drain", 2) not in world.asked_of_brokers, "they were empty already"
+    assert _message(cluster, "ScalingSettled") == "2 brokers"
+
+
+def test_a_named_broker_below_the_highest_is_emptied_and_stays_and_the_status_says_so() -> None:
+    cluster, world = ready(3)
+    world.stuck.add(2)
+    cluster = dataclasses.replace(changed(cluster, replicas=2), drain=frozenset({0}))
+    for _ in range(4):
+        cluster, _ = one_pass(cluster, world)
+    assert world.draining == {0, 2}
+    assert live(world) == 3
+    assert "demo-broker-0 (stays, as fewer replicas take the highest ids)" in _message(cluster, "Progressing")
+    world.stuck.clear()
+    cluster = converge(cluster, world)
+    assert live(world) == 2
+    assert world.draining == {0}
+    assert _message(cluster, "ScalingSettled").startswith("2 brokers; demo-broker-0 kept empty by automq.io/drain")
+
+
+def test_naming_every_broker_that_stays_is_not_followed_and_holds_up_no_scale_in() -> None:
+    cluster, world = ready(3)
+    cluster = dataclasses.replace(changed(cluster, replicas=2), drain=frozenset({0, 1, 2}))
+    cluster = converge(cluster, world)
+    assert live(world) == 2
+    assert world.draining == set()
+    assert "not followed" in _message(cluster, "ScalingSettled")
+
+
 def test_a_broker_that_is_fenced_and_gone_is_forgotten_and_none_that_lives() -> None:
     cluster, world = ready(2)
     world.registered |= {7: True, 8: False}
