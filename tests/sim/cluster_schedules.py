@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from automq.ids import ClusterId
 from automq.metadata.log_format import decode_slot, parse_slot_key
@@ -29,6 +29,11 @@ from tests.support.cluster import Incarnation
 from tests.support.faults import Fate, Operation
 
 WITHIN_S = 60.0
+# Silence, the lease's interval, the claim, a session, the recovery of a short log.
+CUT_OFF_S = 15.0
+SLOW_ANSWER_S = 6.0
+# Until the first question was asked in vain.
+SLOW_S = 8.0
 
 
 async def until(condition: Callable[[], bool], world: BrokerWorld, what: str) -> None:
@@ -226,6 +231,61 @@ async def one_broker_does_not_hear_the_controller(world: BrokerWorld) -> None:
     await world.produce(2)
 
 
+async def controller_is_cut_off(world: BrokerWorld) -> None:
+    """The controller's machine is cut off from everything: connections to it neither answer nor end."""
+    brokers = await three_brokers(world)
+    await cut_off(world, brokers[0], brokers[1:])
+
+
+async def controller_of_two_is_cut_off(world: BrokerWorld) -> None:
+    """The same where one broker is left, which nobody can tell more than the lease does."""
+    first, second = await world.broker(), world.cluster.start(2)
+    await world.serving(second)
+    await cut_off(world, first, [second])
+
+
+async def controller_is_cut_off_while_others_are_slow(world: BrokerWorld) -> None:
+    """The same, and the answer to the first question of those that are left takes too long."""
+    first, second, third = await three_brokers(world)
+
+    def slow_down(most_s: float) -> None:
+        for one, other in ((second, third), (third, second)):
+            world.cluster.network.slow_down(one.process, other.process, most_s)
+
+    slow_down(SLOW_ANSWER_S)
+    world.loop.call_later(SLOW_S, slow_down, 0.0)
+    await cut_off(world, first, [second, third])
+
+
+async def cut_off(world: BrokerWorld, lost: Incarnation, left: Sequence[Incarnation]) -> None:
+    """`lost` reaches nobody from now on, nor the store; what it led is led again within the time for that."""
+    cluster, network = world.cluster, world.cluster.network
+    await world.produce()
+    await asyncio.sleep(3)
+    for other in left:
+        network.cut(lost.process, other.process)
+        network.cut(other.process, lost.process)
+    world.direct(lambda operation: Fate.HELD if operation.process is lost.process else None)
+    began = world.loop.time()
+    await until(lambda: all(leads_everything(made, lost.node) for made in left), world, "others lead what it led")
+    taken_s = world.loop.time() - began
+    if taken_s > CUT_OFF_S:
+        cluster.violation(f"what a broker led that was cut off is led again after {taken_s:.1f} s")
+    cluster.trace("led again after", f"{taken_s:.3f}")
+    network.heal()
+    world.calm()
+    cluster.store.release_held()
+    await asyncio.sleep(SETTLE_S)
+    await world.produce(2)
+
+
+def leads_everything(made: Incarnation, lost: int) -> bool:
+    """Whether `made` reads that others than `lost` lead all partitions."""
+    image = None if made.broker is None else made.broker.image
+    topic = None if image is None else image.topic(TOPIC)
+    return topic is not None and all(image.is_led(part) and part.leader != lost for part in topic.partitions)
+
+
 async def straggler_begins_anew(world: BrokerWorld) -> None:
     """A process that was paused past its session begins anew, slowly; its node has another process by then."""
     _first, second, _third = await three_brokers(world)
@@ -322,6 +382,9 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
         # Whether it is fenced meanwhile is another matter.
         {**UNBALANCED, "automq.broker.session.timeout.ms": "20000"},
     ),
+    "controller_is_cut_off": (controller_is_cut_off, UNBALANCED),
+    "controller_of_two_is_cut_off": (controller_of_two_is_cut_off, UNBALANCED),
+    "controller_is_cut_off_while_others_are_slow": (controller_is_cut_off_while_others_are_slow, UNBALANCED),
     "straggler_begins_anew": (straggler_begins_anew, UNBALANCED),
     "scenario_02_creates_are_answered_409": (creates_are_answered_409, UNBALANCED),
     "scenario_04_zombie_puts_its_keys": (zombie_puts_its_keys, UNBALANCED),

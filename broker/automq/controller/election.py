@@ -8,10 +8,10 @@ replaced within seconds.
     READ         the newest claim is read                                NOBODY, OURS, ADDRESS, NO_ADDRESS
     CONNECT      whoever claimed last is connected to                    HEARD, REFUSED, SILENT, DENIED, NEWER
     CONFIRM      the same once more, 200 ms later                        HEARD, REFUSED, SILENT, DENIED, NEWER
-    ASK          other live brokers are asked whether they hear it       OBJECTED, PERMITTED, NOBODY
-    WATCH        the lease is watched for one interval                   STILL, RENEWED
+    WATCH        other live brokers are asked whether they hear it, and  OBJECTED, PERMITTED, STILL, RENEWED, NEWER
+                 the lease is watched for one interval meanwhile
     CLAIM        the next epoch is claimed                               WON, BEATEN
-    REST         a random share of a session passes                      RESTED
+    REST         a random share of a session passes                      RESTED, HEARD
     FOLLOW       the controller is heard                                 LOST, SILENT, NAMED
     LEAD         this process is the controller                          LOST
 
@@ -27,6 +27,8 @@ SILENCE_S: Final = 2.0
 """So long nothing is heard before others are asked."""
 LEASE_INTERVAL_S: Final = 5.0
 """A controller that is alive renews its lease within it."""
+WATCH_S: Final = 1.0
+"""Between two looks at a lease that is watched, and between two questions to the others."""
 REST_S: Final = 3.0
 
 
@@ -36,8 +38,7 @@ class Step(enum.Enum):
     READ = "read the claims"
     CONNECT = "connect to the controller"
     CONFIRM = "connect to the controller once more"
-    ASK = "ask the other brokers"
-    WATCH = "watch the lease"
+    WATCH = "ask the other brokers and watch the lease"
     CLAIM = "claim"
     REST = "rest"
     FOLLOW = "follow"
@@ -48,7 +49,7 @@ class Event(enum.Enum):
     """What came of a step."""
 
     NOBODY = enum.auto()
-    """Nobody ever claimed; or no other broker is left that answers."""
+    """Nobody ever claimed; or, of those who are asked, none has answered yet."""
     OURS = enum.auto()
     """A former process of this node claimed last."""
     ADDRESS = enum.auto()
@@ -92,20 +93,20 @@ NEXT: Final[Mapping[tuple[Step, Event], Step]] = {
     (Step.READ, Event.NO_ADDRESS): Step.WATCH,
     (Step.CONNECT, Event.HEARD): Step.FOLLOW,
     (Step.CONNECT, Event.REFUSED): Step.CONFIRM,
-    (Step.CONNECT, Event.SILENT): Step.ASK,
-    (Step.CONNECT, Event.DENIED): Step.ASK,
+    (Step.CONNECT, Event.SILENT): Step.WATCH,
+    (Step.CONNECT, Event.DENIED): Step.WATCH,
     (Step.CONNECT, Event.NEWER): Step.READ,
     (Step.CONFIRM, Event.HEARD): Step.FOLLOW,
     # Rule: a refused connection permits the claim when it is confirmed, without watching the lease.
     (Step.CONFIRM, Event.REFUSED): Step.CLAIM,
-    (Step.CONFIRM, Event.SILENT): Step.ASK,
-    (Step.CONFIRM, Event.DENIED): Step.ASK,
+    (Step.CONFIRM, Event.SILENT): Step.WATCH,
+    (Step.CONFIRM, Event.DENIED): Step.WATCH,
     (Step.CONFIRM, Event.NEWER): Step.READ,
     # Rule: one that hears the controller forbids the claim; silence does not.
-    (Step.ASK, Event.OBJECTED): Step.REST,
-    (Step.ASK, Event.PERMITTED): Step.CLAIM,
-    # Rule: the lease decides only where nobody is left to ask.
-    (Step.ASK, Event.NOBODY): Step.WATCH,
+    (Step.WATCH, Event.OBJECTED): Step.REST,
+    (Step.WATCH, Event.PERMITTED): Step.CLAIM,
+    # Rule: the lease decides only where nobody is left to ask. They are asked as long as it is watched: with an answer
+    # of one that was too busy to answer at once it need not decide.
     (Step.WATCH, Event.STILL): Step.CLAIM,
     (Step.WATCH, Event.RENEWED): Step.REST,
     (Step.WATCH, Event.NEWER): Step.READ,
@@ -114,8 +115,10 @@ NEXT: Final[Mapping[tuple[Step, Event], Step]] = {
     # Rule: after a lost race a candidate waits, so that two of them do not take the claim from each other.
     (Step.CLAIM, Event.BEATEN): Step.REST,
     (Step.REST, Event.RESTED): Step.READ,
+    # Whoever won is followed as soon as it answers: its sessions begin with its claim.
+    (Step.REST, Event.HEARD): Step.FOLLOW,
     (Step.FOLLOW, Event.LOST): Step.READ,
-    (Step.FOLLOW, Event.SILENT): Step.ASK,
+    (Step.FOLLOW, Event.SILENT): Step.WATCH,
     (Step.FOLLOW, Event.NAMED): Step.CLAIM,
     (Step.LEAD, Event.LOST): Step.READ,
 }

@@ -32,7 +32,7 @@ from automq.metadata.loader import Loaded, LogLoader
 from automq.metadata.log_format import LogPosition
 from automq.metadata.patience import Patience
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.refusal import ClusterInUse
+from automq.metadata.refusal import older_controller
 from automq.replicated.machine import LogFenced
 from automq.s3stream.ports import NotController, StoreError
 from automq.server.surroundings import Surroundings
@@ -206,15 +206,12 @@ class Roles:
             case Step.CONFIRM:
                 await asyncio.sleep(election.CONFIRM_S)
                 event = await self._connect()
-            case Step.ASK:
-                event = await self._ask_others()
             case Step.WATCH:
                 event = await self._watch(is_start=is_start)
             case Step.CLAIM:
                 event = await self._claim()
             case Step.REST:
-                await asyncio.sleep(election.REST_S * self._around.entropy.fraction())
-                event = Event.RESTED
+                event = await self._rest(is_start=is_start)
             case Step.FOLLOW:
                 event = await self._follow()
             case _:
@@ -267,9 +264,12 @@ class Roles:
             except NotController:
                 return Event.SILENT
             else:
-                self.newest_epoch = max(self.newest_epoch, leader.epoch)
-                self._contact_at = self._around.clock.monotonic()
-                return Event.HEARD
+                return self._hear(leader)
+
+    def _hear(self, leader: Leader) -> Event:
+        self.newest_epoch = max(self.newest_epoch, leader.epoch)
+        self._contact_at = self._around.clock.monotonic()
+        return Event.HEARD
 
     async def _is_outdated(self) -> bool:
         """Whether somebody has claimed since the claims were read."""
@@ -277,34 +277,53 @@ class Roles:
 
     async def _ask_others(self) -> Event:
         """Rule: a candidate that hears nothing asks the others first."""
-        self._follow_bucket()
         around = self._around
         others = list(other_listeners(self.metadata.image, around.node).values())
-        asking = ask_others(others, cluster_id=around.cluster_id, connect=around.connect, tasks=around.tasks)
-        answers = await asking
+        answers = await ask_others(others, cluster_id=around.cluster_id, connect=around.connect, tasks=around.tasks)
         hearing = sum(epoch is not None and epoch >= self.newest_epoch for epoch in answers)
         return election.verdict(len(answers), hearing)
 
     async def _watch(self, *, is_start: bool) -> Event:
-        """Rule: where nobody is left to ask, the lease decides: unchanged for one interval, or not."""
+        """Rule: where nobody is left to ask, the lease decides: unchanged for one interval, or not.
+
+        It is read first, so that the interval passes while others are asked, again and again.
+        """
         self._follow_bucket()
         around = self._around
         watch = LeaseWatch(store=around.store, cluster_id=around.cluster_id, clock=around.clock)
-        while watch.unchanged_s < election.LEASE_INTERVAL_S:
+        while (left_s := election.LEASE_INTERVAL_S - watch.unchanged_s) > 0:
+            looked_at = around.clock.monotonic()
             with suppress(StoreError):
                 await watch.poll()
             if watch.changes:
                 if is_start and self._target is None:
-                    holder = "" if watch.content is None else f" (node id {watch.content.node})"
-                    raise ClusterInUse(
-                        f"the controller of this cluster{holder} is alive and names no internal listener: it is an "
-                        "older version, which forms no cluster with others; upgrade it first, or stop it"
-                    )
+                    raise older_controller(None if watch.content is None else watch.content.node)
                 return Event.RENEWED
             if await self._is_outdated():
                 return Event.NEWER
-            await asyncio.sleep(1.0)
+            # A claimant that names no listener is an older program, which nobody of the others can hear.
+            event = Event.NOBODY if self._target is None else await self._ask_others()
+            if event is not Event.NOBODY:
+                return event
+            asked_s = around.clock.monotonic() - looked_at
+            await asyncio.sleep(max(0.0, min(left_s, election.WATCH_S) - asked_s))
         return Event.STILL
+
+    async def _rest(self, *, is_start: bool) -> Event:
+        """A random share of a session without a claim; whoever has claimed meanwhile is heard as soon as it answers."""
+        is_known = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(election.REST_S * self._around.entropy.fraction()):
+                while True:
+                    await asyncio.sleep(election.CONFIRM_S)
+                    if not is_known and await self._is_outdated():
+                        is_known = await self._read(is_start=is_start) is Event.ADDRESS
+                    if is_known:
+                        with suppress(NotController):
+                            leader = await self._remote.connect()
+                            if leader.epoch >= self.newest_epoch:
+                                return self._hear(leader)
+        return Event.RESTED
 
     async def _claim(self) -> Event:
         if self._is_stopping:

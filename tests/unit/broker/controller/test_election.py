@@ -25,7 +25,7 @@ def test_only_named_evidence_permits_a_claim() -> None:
         (Step.READ, Event.NOBODY),
         (Step.READ, Event.OURS),
         (Step.CONFIRM, Event.REFUSED),
-        (Step.ASK, Event.PERMITTED),
+        (Step.WATCH, Event.PERMITTED),
         (Step.WATCH, Event.STILL),
         (Step.FOLLOW, Event.NAMED),
     }
@@ -46,12 +46,14 @@ def test_refusal_is_confirmed_once_more_before_the_claim() -> None:
 def test_silence_asks_the_others_and_then_the_lease() -> None:
     assert path(Step.FOLLOW, Event.SILENT, Event.OBJECTED, Event.RESTED)[-1] is Step.READ
     assert path(Step.FOLLOW, Event.SILENT, Event.PERMITTED)[-1] is Step.CLAIM
-    assert path(Step.FOLLOW, Event.SILENT, Event.NOBODY, Event.RENEWED)[-1] is Step.REST
-    assert path(Step.FOLLOW, Event.SILENT, Event.NOBODY, Event.STILL)[-1] is Step.CLAIM
+    assert path(Step.FOLLOW, Event.SILENT, Event.RENEWED)[-1] is Step.REST
+    assert path(Step.FOLLOW, Event.SILENT, Event.STILL)[-1] is Step.CLAIM
 
 
 def test_lost_race_rests_before_the_claims_are_read_again() -> None:
     assert path(Step.CLAIM, Event.BEATEN, Event.RESTED) == [Step.CLAIM, Step.REST, Step.READ]
+    # Who has won is followed as soon as it answers: its sessions begin with its claim.
+    assert path(Step.CLAIM, Event.BEATEN, Event.HEARD)[-1] is Step.FOLLOW
     # Who finds a newer claim before it tries has lost no race: cluster seed 171 was fenced while it rested.
     assert path(Step.CLAIM, Event.NEWER) == [Step.CLAIM, Step.READ]
 
