@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.chaos import beside, cluster
 from tests.chaos.client_processes import ClientProcesses, end
 from tests.chaos.verify import Journals, problems
-from tests.support.process import Broker
+from tests.support.process import Broker, cpu_s
 from tests.support.real_s3 import find_server, run_real_s3
 from tests.support.s3_server import run_s3_server
 
@@ -48,6 +48,8 @@ class Run:
             is_compressed=is_busy,
         )
         self.others: list[subprocess.Popen[bytes]] = []
+        self.start_cpu_s = 0.0
+        """CPU of the broker until it served, the last time it was started."""
 
     def journal(self, what: str) -> pathlib.Path:
         return self.folder / f"beside-{what}.journal"
@@ -71,7 +73,10 @@ class Run:
         """Let it serve for a random while, kill it, start it: the seconds until it serves again."""
         time.sleep(self.random.uniform(0.2, 2.5))
         self.broker.kill()
-        return self.broker.start()
+        took_s = self.broker.start()
+        # What a start costs tells a log that grows from a machine that is busy with something else.
+        self.start_cpu_s = sum(map(cpu_s, self.broker.pids))
+        return took_s
 
 
 def run(
@@ -99,7 +104,8 @@ def run(
         for number in range(kills):
             times.append(chaos.kill_and_start())
             print(
-                f"kill {number + 1:3}/{kills}: serving again after {times[-1]:.2f} s, "
+                f"kill {number + 1:3}/{kills}: serving again after {times[-1]:.2f} s "
+                f"({chaos.start_cpu_s:.2f} s of CPU), "
                 f"{clients.acked_count()} acknowledged",
                 flush=True,
             )

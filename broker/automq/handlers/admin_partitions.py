@@ -33,7 +33,8 @@ from automq.protocol.messages.admin_cluster import (
     TopicPartitions,
 )
 from automq.protocol.schema import Message
-from automq.runtime.turns import Pace, free_in_turns, map_in_turns
+from automq.runtime.turns import Pace, free_in_turns, in_turns, map_in_turns
+from automq.steps import Steps
 
 _PREFERRED, _UNCLEAN = 0, 1
 # How often somebody who waits for an election looks whether it has come to pass.
@@ -50,10 +51,10 @@ async def handle_elect_leaders(context: RequestContext, request: ElectLeadersReq
     """The first replica of each partition comes to lead, by a move; answered when it does, or at the time-out."""
     if request.election_type not in (_PREFERRED, _UNCLEAN):
         return ElectLeadersResponse(
-            error_code=ErrorCode.INVALID_REQUEST, replica_election_results=_no_elections(request)
+            error_code=ErrorCode.INVALID_REQUEST, replica_election_results=await in_turns(_no_elections(request))
         )
     wanted = None if request.topic_partitions is None else await _named(request.topic_partitions)
-    results: Sequence[MoveResult]
+    results: list[MoveResult]
     if request.election_type == _UNCLEAN:
         # Nothing but the leader's own log is behind another: there is nothing to elect from that is not clean.
         image = context.services.metadata.image
@@ -70,7 +71,7 @@ async def handle_elect_leaders(context: RequestContext, request: ElectLeadersReq
         answer = PartitionResult(partition_id=result.index, error_code=code, error_message=message)
         by_topic.setdefault(result.topic, []).append(answer)
         await pace.spend(PARTITION_US)
-    await free_in_turns(list(results), wanted or [])
+    await free_in_turns(results, wanted or [])
     return ElectLeadersResponse(
         replica_election_results=await map_in_turns(
             lambda each: ReplicaElectionResult(topic=each[0], partition_result=each[1]),
@@ -90,7 +91,7 @@ async def _named(topics: Sequence[TopicPartitions]) -> list[tuple[str, int]]:
     return named
 
 
-async def _arrived(metadata: MetadataPublisher, results: Sequence[MoveResult], deadline: float) -> Sequence[MoveResult]:
+async def _arrived(metadata: MetadataPublisher, results: list[MoveResult], deadline: float) -> list[MoveResult]:
     """Once those that were elected lead, or the time is over: then they may still come to lead."""
     pace = Pace()
     waiting: list[tuple[int, MoveResult]] = []
@@ -113,7 +114,7 @@ async def _arrived(metadata: MetadataPublisher, results: Sequence[MoveResult], d
     return results
 
 
-async def _timed_out(results: Sequence[MoveResult], waiting: Sequence[tuple[int, MoveResult]]) -> Sequence[MoveResult]:
+async def _timed_out(results: Sequence[MoveResult], waiting: Sequence[tuple[int, MoveResult]]) -> list[MoveResult]:
     error = ApiError(ErrorCode.REQUEST_TIMED_OUT, "The partition is still on its way to its preferred leader.")
     answered, pace = list(results), Pace()
     for place, result in waiting:
@@ -128,18 +129,17 @@ def is_moving(image: MetadataImage, name: str, index: int) -> bool:
     return partition is not None and partition.stream in image.moves
 
 
-def _no_elections(request: ElectLeadersRequest) -> list[ReplicaElectionResult]:
+def _no_elections(request: ElectLeadersRequest) -> Steps[list[ReplicaElectionResult]]:
     code, message = ErrorCode.INVALID_REQUEST, f"Unknown election type {request.election_type}"
-    return [
-        ReplicaElectionResult(
-            topic=topic.topic,
-            partition_result=[
-                PartitionResult(partition_id=index, error_code=code, error_message=message)
-                for index in topic.partitions
-            ],
-        )
-        for topic in request.topic_partitions or []
-    ]
+    results: list[ReplicaElectionResult] = []
+    for topic in request.topic_partitions or ():
+        result = ReplicaElectionResult(topic=topic.topic)
+        results.append(result)
+        for index in topic.partitions:
+            result.partition_result.append(PartitionResult(partition_id=index, error_code=code, error_message=message))
+            yield PARTITION_US
+        yield PARTITION_US
+    return results
 
 
 def _unclean(image: MetadataImage, name: str, index: int) -> MoveResult:

@@ -4,7 +4,7 @@ From version 10 on OffsetCommit and OffsetFetch name topics by id; the coordinat
 image does not have is answered here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from automq.handlers.access import refusal, require
@@ -135,16 +135,17 @@ async def handle_offset_fetch(context: RequestContext, request: OffsetFetchReque
             answer.groups.append(await _fetch(context, group))
             await pace.spend(GROUP_US)
         return answer
-    topics = request.topics
-    group = OffsetFetchRequestGroup(
-        group_id=request.group_id,
-        topics=None
-        if topics is None
-        else [OffsetFetchRequestTopics(name=topic.name, partition_indexes=topic.partition_indexes) for topic in topics],
-    )
+    group = OffsetFetchRequestGroup(group_id=request.group_id, topics=None)
+    if request.topics is not None:
+        group.topics = await map_in_turns(
+            lambda topic: OffsetFetchRequestTopics(name=topic.name, partition_indexes=topic.partition_indexes),
+            request.topics,
+            part_us=TOPIC_US,
+        )
     fetched = await _fetch(context, group)
     if fetched.error_code and context.version < _TOP_LEVEL_ERROR_SINCE:
         fetched.topics = await in_turns(_failed_topics(group, fetched.error_code))
+    await free_in_turns(group.topics or [])
     response, pace = OffsetFetchResponse(error_code=fetched.error_code), Pace()
     fetched.topics.reverse()
     while fetched.topics:
@@ -152,8 +153,8 @@ async def handle_offset_fetch(context: RequestContext, request: OffsetFetchReque
         topic = OffsetFetchResponseTopic(name=answered.name)
         response.topics.append(topic)
         for first in range(0, len(answered.partitions), PARTITIONS_A_PART):
-            for place in range(first, min(first + PARTITIONS_A_PART, len(answered.partitions))):
-                partition = answered.partitions[place]
+            part = answered.partitions[first : first + PARTITIONS_A_PART]
+            for partition in part:
                 topic.partitions.append(
                     OffsetFetchResponsePartition(
                         partition_index=partition.partition_index,
@@ -163,52 +164,60 @@ async def handle_offset_fetch(context: RequestContext, request: OffsetFetchReque
                         error_code=partition.error_code,
                     )
                 )
-            await pace.spend(PARTITION_US * PARTITIONS_A_PART)
+            await pace.spend(PARTITION_US * len(part))
         await pace.spend(TOPIC_US)
     return response
 
 
 async def _fetch(context: RequestContext, request: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup:
-    unknown: list[OffsetFetchResponseTopics] = []
-    pace = Pace()
     try:
         require(context, Operation.DESCRIBE, (ResourceType.GROUP, request.group_id))
     except ApiError as error:
         return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
-    if request.topics is not None and context.version >= _TOPIC_IDS_SINCE:
-        known = []
-        for topic in request.topics:
-            code = _resolve(context, topic)
-            if code:
-                unknown.append(await in_turns(_failed_topic(topic, code)))
-            else:
-                known.append(topic)
-            await pace.spend(TOPIC_US)
-        asked, request.topics = request.topics, known
-        await free_in_turns(asked)
-    if request.topics is not None:
-        seen = []
-        for topic in request.topics:
-            if _is_seen(context, topic):
-                seen.append(topic)
-            else:
-                unknown.append(await in_turns(_failed_topic(topic, refusal((ResourceType.TOPIC, "")).code)))
-            await pace.spend(TOPIC_US)
-        asked, request.topics = request.topics, seen
-        await free_in_turns(asked)
+    asked, refused = request.topics, list[tuple[OffsetFetchRequestTopics, ErrorCode]]()
+    if asked is not None:
+        request.topics, refused = await _answerable(context, asked)
     try:
         response = await context.services.groups.offset_fetch(request)
     except ApiError as error:
+        await free_in_turns(refused)
         return OffsetFetchResponseGroup(group_id=request.group_id, error_code=error.code)
-    if request.topics is None:
+    finally:
+        # Whole again: it is freed in turns by whoever decoded it.
+        request.topics = asked
+    pace = Pace()
+    if asked is None:
         has_ids, answers = context.version >= _TOPIC_IDS_SINCE, []
         for answered in response.topics:
             if _is_seen(context, answered) and (not has_ids or _fill_topic_id(context, answered)):
                 answers.append(answered)
             await pace.spend(TOPIC_US)
-        response.topics = answers
-    response.topics += unknown
+        found, response.topics = response.topics, answers
+        await free_in_turns(found)
+    for topic, code in refused:
+        response.topics.append(await in_turns(_failed_topic(topic, code)))
+        await pace.spend(TOPIC_US)
+    await free_in_turns(refused)
     return response
+
+
+async def _answerable(
+    context: RequestContext, topics: Sequence[OffsetFetchRequestTopics]
+) -> tuple[list[OffsetFetchRequestTopics], list[tuple[OffsetFetchRequestTopics, ErrorCode]]]:
+    """Those that the group is asked for, and those that are answered with an error."""
+    known: list[OffsetFetchRequestTopics] = []
+    refused: list[tuple[OffsetFetchRequestTopics, ErrorCode]] = []
+    has_ids, pace = context.version >= _TOPIC_IDS_SINCE, Pace()
+    for topic in topics:
+        code = _resolve(context, topic) if has_ids else ErrorCode.NONE
+        if not code and not _is_seen(context, topic):
+            code = refusal((ResourceType.TOPIC, "")).code
+        if code:
+            refused.append((topic, code))
+        else:
+            known.append(topic)
+        await pace.spend(TOPIC_US)
+    return known, refused
 
 
 def _is_seen(context: RequestContext, topic: OffsetFetchRequestTopics | OffsetFetchResponseTopics) -> bool:
@@ -264,17 +273,21 @@ async def handle_offset_delete(context: RequestContext, request: OffsetDeleteReq
         await pace.spend(TOPIC_US)
         if partitions:
             known.append(OffsetDeleteRequestTopic(name=topic.name, partitions=partitions))
-    # Whatever is known of the partitions, the group must be there.
-    response = await context.services.groups.offset_delete(OffsetDeleteRequest(group_id=request.group_id, topics=known))
-    if response.error_code:
+    try:
+        # Whatever is known of the partitions, the group must be there.
+        response = await context.services.groups.offset_delete(
+            OffsetDeleteRequest(group_id=request.group_id, topics=known)
+        )
+        if response.error_code:
+            return response
+        for done in response.topics:
+            done.partitions = unknown.pop(done.name, []) + done.partitions
+        for name, refused in unknown.items():
+            response.topics.append(OffsetDeleteResponseTopic(name=name, partitions=refused))
+            await pace.spend(TOPIC_US)
         return response
-    for done in response.topics:
-        done.partitions = unknown.pop(done.name, []) + done.partitions
-    for name, refused in unknown.items():
-        response.topics.append(OffsetDeleteResponseTopic(name=name, partitions=refused))
-        await pace.spend(TOPIC_US)
-    await free_in_turns(unknown, known)
-    return response
+    finally:
+        await free_in_turns(unknown, known)
 
 
 HANDLERS: Final[Mapping[type[Message], Handler]] = {
