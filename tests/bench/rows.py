@@ -5,7 +5,6 @@ GB and MB are powers of ten and count record values only. Ours and Kafka's runs 
 
 import asyncio
 import mmap
-import os
 import pathlib
 import statistics
 import time
@@ -307,14 +306,12 @@ def _first_produce_and_last_read(address: str) -> None:
 
 def test_brokers(folder: pathlib.Path, *, runs: int) -> Iterator[Row]:
     """Until a test's own broker serves: `automq.testing`, as anybody's tests use it."""
-    # Installed by pip the modules are compiled; an environment that forbids it compiles five hundred at every start.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
     for name, in_process in (("a process", False), ("a thread", True)):
         times = []
         for number in range(runs + 1):
             began = time.monotonic()
-            with start_broker(in_process=in_process):
+            # As the pytest plugin starts it; the first one compiles and is not counted.
+            with start_broker(in_process=in_process, bytecode_folder=folder / "bytecode"):
                 if number:
                     times.append(time.monotonic() - began)
         yield at_most(

@@ -115,11 +115,14 @@ def start_broker(
     in_process: bool = False,
     data_folder: pathlib.Path | None = None,
     settings: Mapping[str, str] | None = None,
+    bytecode_folder: pathlib.Path | None = None,
 ) -> Iterator[TestBroker]:
     """A broker that serves, ended with the block. Raises BrokerDidNotStart.
 
     `in_process` runs it in a thread with its data in memory, else it is a process with its data in `data_folder`, or in
-    a folder that is removed at the end. `settings` are the broker's own (docs/broker.md), over those of a test.
+    a folder that is removed at the end. `settings` are the broker's own (docs/broker.md), over those of a test. The
+    process keeps its bytecode in `bytecode_folder` where PYTHONDONTWRITEBYTECODE forbids it any other place, so that
+    only the first of many compiles itself.
     """
     texts = {**TEST_SETTINGS, **(settings or {})}
     with contextlib.ExitStack() as stack:
@@ -132,7 +135,7 @@ def start_broker(
             from automq.testing.process import ProcessHost
 
             folder = data_folder or pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="automq-")))
-            host = ProcessHost(texts, folder)
+            host = ProcessHost(texts, folder, bytecode_folder=bytecode_folder)
         stack.callback(host.stop)
         yield TestBroker(host)
 

@@ -37,7 +37,11 @@ def _options(config: pytest.Config) -> dict[str, Any]:
         if not equals:
             raise pytest.UsageError(f"automq_broker_settings: {line} has no value; write KEY=VALUE")
         settings[key.strip()] = value.strip()
-    return {"in_process": mode == "thread", "settings": settings}
+    options: dict[str, Any] = {"in_process": mode == "thread", "settings": settings}
+    # Not there with `-p no:cacheprovider`.
+    if (cache := getattr(config, "cache", None)) is not None:
+        options["bytecode_folder"] = cache.mkdir("automq-bytecode")
+    return options
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,18 @@ from automq.testing.errors import BrokerDidNotStart
 START_S: Final = 60.0
 STOP_S: Final = 30.0
 READY: Final = b"bootstrap: "
+NO_BYTECODE: Final = "PYTHONDONTWRITEBYTECODE"
 
 
 class ProcessHost:
     """One folder, one port; started and ended as often as a test wants."""
 
-    def __init__(self, settings: Mapping[str, str], folder: pathlib.Path) -> None:
+    def __init__(
+        self, settings: Mapping[str, str], folder: pathlib.Path, *, bytecode_folder: pathlib.Path | None = None
+    ) -> None:
         self._settings = settings
         self._folder = folder
+        self._environment = environment_of(os.environ, bytecode_folder)
         self._port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._clock = SystemClock()
@@ -42,6 +46,7 @@ class ProcessHost:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=self._folder,
+                env=self._environment,
             )
         bootstrap = self._wait_until_ready(process)
         if bootstrap is None:
@@ -85,6 +90,18 @@ class ProcessHost:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+
+def environment_of(parent: Mapping[str, str], bytecode_folder: pathlib.Path | None) -> dict[str, str]:
+    """Pure: what a broker is started with, which keeps its compiled modules in `bytecode_folder` if one is named.
+
+    Where nobody may write bytecode beside the sources, each start compiles five hundred modules: half of its time.
+    """
+    environment = dict(parent)
+    if bytecode_folder is not None and environment.get(NO_BYTECODE):
+        del environment[NO_BYTECODE]
+        environment.setdefault("PYTHONPYCACHEPREFIX", str(bytecode_folder))
+    return environment
 
 
 def _drain(stream: IO[bytes]) -> None:
