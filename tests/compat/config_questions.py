@@ -244,6 +244,24 @@ CONFIG_QUESTIONS: Mapping[str, Sequence[Step]] = {
         describe(BROKER, ""),
         listed(BROKER),
     ],
+    "read-only-broker-configs": [
+        alter_one(BROKER, name, key, "1", validate_only=True)
+        for key in (
+            "advertised.listeners",
+            "controller.quorum.fetch.max.bytes",
+            "group.consumer.heartbeat.interval.ms",
+            "group.share.delivery.count.limit",
+            "group.streams.max.size",
+            "log.cleaner.enable",
+            "log.flush.scheduler.interval.ms",
+            "log.initial.task.delay.ms",
+            "remote.log.storage.system.enable",
+            "sasl.oauthbearer.scope",
+            "share.coordinator.threads",
+            "ssl.principal.mapping.rules",
+        )
+        for name in ("", "1")
+    ],
     "logger-configs": [
         describe(LOGGER, "7"),
         describe(LOGGER, ""),

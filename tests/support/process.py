@@ -69,6 +69,15 @@ def rss_mb(pid: int) -> float:
     return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES / 1e6
 
 
+READY_S, READY_BUSY_S, READY_CPU_S = 120, 600, 10
+"""A start takes two seconds of CPU. Where that takes minutes the machine is busy with something else."""
+
+
+def is_stuck(pid: int, waited_s: float) -> bool:
+    """Whether a broker that is not ready yet never will be."""
+    return waited_s > READY_BUSY_S or (waited_s > READY_S and cpu_s(pid) > READY_CPU_S)
+
+
 class Broker:
     """One `automq broker` process on a file store of its own."""
 
@@ -117,8 +126,9 @@ class Broker:
             if self.process.poll() is not None:
                 tail = (self.folder / "broker.log").read_text()[-2000:]
                 raise RuntimeError(f"the broker ended with {self.process.returncode}:\n{tail}")
-            if time.monotonic() - began > 120:
-                raise RuntimeError("the broker does not get ready in 120 s")
+            if is_stuck(self.process.pid, time.monotonic() - began):
+                tail = (self.folder / "broker.log").read_text()[-2000:]
+                raise RuntimeError(f"the broker does not get ready in {time.monotonic() - began:.0f} s:\n{tail}")
             time.sleep(0.01)
         return time.monotonic() - began
 

@@ -164,6 +164,9 @@ TOPIC_CONFIGS: Final[Mapping[str, ConfigDefinition]] = {definition.name: definit
 
 LIST_CONFIGS: Final = frozenset(name for name, definition in TOPIC_CONFIGS.items() if definition.type == _LIST)
 
+# The only synonym in the same unit that Kafka does not let anybody alter.
+_READ_AT_START: Final = frozenset({"log.flush.scheduler.interval.ms"})
+
 DYNAMIC_BROKER_CONFIGS: Final[Mapping[str, ConfigDefinition]] = {
     DRAINING_CONFIG: _define(
         DRAINING_CONFIG, _BOOLEAN, "false", boolean, [], "Everything is moved away from this broker, nothing to it."
@@ -184,7 +187,7 @@ DYNAMIC_BROKER_CONFIGS: Final[Mapping[str, ConfigDefinition]] = {
         )
         for definition in _DEFINITIONS
         for synonym in definition.synonyms
-        if synonym not in definition.scales
+        if synonym not in definition.scales and synonym not in _READ_AT_START
     },
 }
 """What AlterConfigs may set of a broker: the broker-wide defaults of topics, and whether a broker is drained. Of all
