@@ -247,7 +247,6 @@ CONFIG_QUESTIONS: Mapping[str, Sequence[Step]] = {
     "read-only-broker-configs": [
         alter_one(BROKER, name, key, "1", validate_only=True)
         for key in (
-            "advertised.listeners",
             "controller.quorum.fetch.max.bytes",
             "group.consumer.heartbeat.interval.ms",
             "group.share.delivery.count.limit",

@@ -5,6 +5,7 @@ import uuid
 import pytest
 
 from automq.protocol.messages.admin_cluster import ElectLeadersRequest, TopicPartitions
+from automq.protocol.messages.fetch import ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic
 from automq.protocol.messages.offset import (
     OffsetDeleteRequest,
     OffsetDeleteRequestPartition,
@@ -56,5 +57,24 @@ async def test_leaders_of_100_000_partitions_are_elected_in_bounded_turns(electi
     async with served(**MEMORY) as world:
         await world.create("wide", PARTITIONS)
         longest = await longest_turn(world, frame_of(request, 2))
+    assert longest.turn_ms <= LIMIT_MS, longest
+    assert longest.turns > 50
+
+
+@pytest.mark.parametrize("per_topic", [1, 99_000])
+async def test_offsets_of_100_000_partitions_are_listed_in_bounded_turns(per_topic: int) -> None:
+    count = 50_000 if per_topic == 1 else 1
+    request = ListOffsetsRequest(
+        replica_id=-1,
+        topics=[
+            ListOffsetsTopic(
+                name=f"topic-{number}",
+                partitions=[ListOffsetsPartition(partition_index=index, timestamp=-1) for index in range(per_topic)],
+            )
+            for number in range(count)
+        ],
+    )
+    async with served(**MEMORY) as world:
+        longest = await longest_turn(world, frame_of(request, 10))
     assert longest.turn_ms <= LIMIT_MS, longest
     assert longest.turns > 50

@@ -30,7 +30,7 @@ from automq.protocol.messages.fetch import (
 )
 from automq.protocol.schema import Message
 from automq.replicated.machine import LogFailed, LogFenced
-from automq.runtime.turns import Pace
+from automq.runtime.turns import Pace, free_in_turns
 from automq.s3stream.model import StreamError
 from automq.s3stream.ports import StoreError
 
@@ -77,30 +77,27 @@ LEADER_EPOCH_SINCE = 4
 async def handle_list_offsets(context: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
     """Offsets by time, and the special ones, each partition for itself."""
     pace = Pace()
-    seen: set[tuple[str, int]] = set()
-    twice: set[tuple[str, int]] = set()
+    is_twice: dict[tuple[str, int], bool] = {}
     for topic in request.topics:
         for asked in topic.partitions:
             key = (topic.name, asked.partition_index)
-            (twice if key in seen else seen).add(key)
+            is_twice[key] = key in is_twice
             await pace.spend(COUNT_US)
 
     async def answer(name: str, asked: ListOffsetsPartition) -> ListOffsetsPartitionResponse:
         try:
-            if (name, asked.partition_index) in twice:
+            if is_twice[name, asked.partition_index]:
                 raise ApiError(ErrorCode.INVALID_REQUEST, "the partition is named twice")
             return await _list_one(context, name, asked, request.isolation_level)
         except FAILURES as error:
             return ListOffsetsPartitionResponse(partition_index=asked.partition_index, error_code=error_code_of(error))
 
-    return ListOffsetsResponse(
-        topics=[
-            ListOffsetsTopicResponse(
-                name=topic.name, partitions=await _some_at_once(topic.name, topic.partitions, answer)
-            )
-            for topic in request.topics
-        ]
-    )
+    response = ListOffsetsResponse()
+    for topic in request.topics:
+        partitions = await _some_at_once(topic.name, topic.partitions, answer)
+        response.topics.append(ListOffsetsTopicResponse(name=topic.name, partitions=partitions))
+    await free_in_turns(is_twice)
+    return response
 
 
 async def _some_at_once(
