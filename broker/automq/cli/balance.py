@@ -39,7 +39,7 @@ def balance(
     if dry_run or explain:
         rows = move_rows(view["planned"] if dry_run else view["moves"])
         columns = {key: key for key in MOVE_COLUMNS if explain or key not in ("when", "state")}
-        empty = "nothing would be moved" if dry_run else f"nothing was moved since {state_of(view)['since']}"
+        empty = "nothing would be moved" if dry_run else "nothing was moved"
         show_rows(rows, columns=columns, as_json=False, empty=empty)
         return
     facts = [{"what": key, "value": value} for key, value in state_of(view).items()]

@@ -362,12 +362,13 @@ def _move(source: _Carrier, target: _Carrier, place: int) -> PlannedMove:
         source_share=(before[0], source.share),
         target_share=(before[1], target.share),
         bytes_per_second=moved.bytes_per_second,
-        carried=_carried(source.broker, target.broker),
+        carried=carried_by(source.broker, target.broker),
         is_by_count=source.is_by_count,
     )
 
 
-def _carried(source: BalancedBroker, target: BalancedBroker) -> str:
+def carried_by(source: BalancedBroker, target: BalancedBroker) -> str:
+    """What shares are made of, for a reason."""
     return (
         f": {source.partitions} and {target.partitions} partitions, {source.bytes_per_second / MB:.2f} and "
         f"{target.bytes_per_second / MB:.2f} MB/s, loops {source.cpu:.0%} and {target.cpu:.0%} busy"

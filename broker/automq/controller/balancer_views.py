@@ -1,16 +1,16 @@
 """What the balancer tells of itself: what it sees, what it would do, what it did, and why."""
 
 from automq.controller.balancer import PlannedMove, shares
-from automq.controller.balancing import BalancerMove, Balancing, Survey, is_paused
+from automq.controller.balancer_history import newest_moves, planned_again
+from automq.controller.balancing import Balancing, Survey, is_paused
 from automq.controller.model import BalancerView, BrokerView, MoveView
 from automq.metadata.image import MetadataImage
-from automq.metadata.move_records import MoveCause
+from automq.metadata.move_records import BalancedMove, BalancerDecided, MoveCause
 
 
 async def view_of(balancing: Balancing, image: MetadataImage, *, enabled: bool, moves_max: int) -> BalancerView:
     """Of this moment, with at most so many of its last moves; changes nothing."""
     survey = await balancing.survey()
-    moves = list(balancing.history)[-moves_max:] if moves_max > 0 else []
     return BalancerView(
         enabled=enabled,
         paused=is_paused(image),
@@ -19,7 +19,7 @@ async def view_of(balancing: Balancing, image: MetadataImage, *, enabled: bool, 
         moving=sum(1 for move in image.moves.values() if move.cause is MoveCause.BALANCER),
         brokers=_brokers(survey),
         planned=[_planned(image, move) for move in survey.moves if image.partition_of(move.stream) is not None],
-        moves=[_made(image, move) for move in reversed(moves)],
+        moves=[_made(image, decided, move) for decided, move in newest_moves(image, moves_max)],
     )
 
 
@@ -53,8 +53,8 @@ def _planned(image: MetadataImage, move: PlannedMove) -> MoveView:
     )
 
 
-def _made(image: MetadataImage, made: BalancerMove) -> MoveView:
-    move = made.planned
+def _made(image: MetadataImage, decided: BalancerDecided, made: BalancedMove) -> MoveView:
+    move = planned_again(decided, made)
     return MoveView(
         topic=made.topic,
         partition=made.index,
@@ -62,7 +62,7 @@ def _made(image: MetadataImage, made: BalancerMove) -> MoveView:
         target=move.target,
         reason=move.reason,
         expected=move.expected,
-        at_ms=made.at_ms,
+        at_ms=decided.at_ms,
         state=_state(image, move),
     )
 

@@ -1,12 +1,11 @@
 """Evens out what brokers carry: makes a plan now and then, records its moves, and remembers why.
 
-Runs on the active controller. A new controller knows nothing of what was decided before it; it sees where everything
-is, and that is enough.
+Runs on the active controller. Why what was moved is recorded with the moves, so that a new controller knows it, and
+leaves what has just moved where it is.
 """
 
 import heapq
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,8 +35,6 @@ from automq.steps import Steps
 
 log = logging.getLogger(__name__)
 
-KEPT_MAX: Final = 1_000
-"""Moves whose reason is remembered."""
 SENT_KEPT_MAX: Final = 100_000
 """Partitions that moved lately, so that they stay for a while."""
 
@@ -46,16 +43,6 @@ LOOK_PARTITIONS: Final = 500
 LOOK_US: Final = 300
 ALIKE_KEPT_MAX: Final = 1_000
 """Of a broker's partitions that count the same, before those are chosen that a plan can use."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BalancerMove:
-    """A move that was recorded, and why."""
-
-    at_ms: int
-    topic: str
-    index: int
-    planned: PlannedMove
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +72,7 @@ class Balancing:
         self._clock, self._counter = clock, counter
         self._sent: dict[StreamId, Sent] = {}
         """Partitions that moved lately, the longest ago first."""
-        self.history: deque[BalancerMove] = deque(maxlen=KEPT_MAX)
-        """The newest last."""
+        self._is_begun = False
         self.since_ms = clock.wall_ms()
         self.decided = 0
 
@@ -95,10 +81,11 @@ class Balancing:
         found = await self.survey()
         if not found.moves:
             return
-        made = await self._call(lambda image: moves.balance(image, found.moves))
+        at_ms = self._clock.wall_ms()
+        made = await self._call(lambda image: moves.balance(image, found.moves, brokers=found.brokers, at_ms=at_ms))
         now = self._clock.monotonic()
         for move in made:
-            self._remember(move, found.known.rate(move.stream, move.source), now)
+            self._remember(move.stream, move.source, found.known.rate(move.stream, move.source), now)
         self.decided += len(made)
         self._counter.inc(len(made))
         if made:
@@ -110,6 +97,7 @@ class Balancing:
     async def survey(self) -> Survey:
         """What brokers carry, and what would be moved now; changes nothing."""
         image, loads = self._image(), self._loads()
+        self._begin(image)
         known = await in_turns(known_loads(image, loads, self._sent, now_s=self._clock.monotonic()))
         brokers = balanced_brokers(image, loads, known)
         room = MOVES_MAX - sum(1 for move in image.moves.values() if move.cause is MoveCause.BALANCER)
@@ -166,18 +154,26 @@ class Balancing:
             rank=rank,
         )
 
-    def _remember(self, move: PlannedMove, rate: Rate, now: float) -> None:
-        before = self._sent.pop(move.stream, None)
+    def _begin(self, image: MetadataImage) -> None:
+        """What a former controller has moved lately stays, too."""
+        if self._is_begun:
+            return
+        self._is_begun = True
+        now, now_ms = self._clock.monotonic(), self._clock.wall_ms()
+        for decided in image.decisions:
+            age_s = max(0, now_ms - decided.at_ms) / 1000
+            if age_s < LEFT_S:
+                for move in decided.moves:
+                    rate = Rate(float(move.bytes_per_second), 0.0)
+                    self._remember(move.stream, move.source, rate, now - age_s)
+
+    def _remember(self, stream: StreamId, source: NodeId, rate: Rate, at_s: float) -> None:
+        before = self._sent.pop(stream, None)
         left = () if before is None else before.left
-        self._sent[move.stream] = Sent(now, rate, (*left, move.source))
+        self._sent[stream] = Sent(at_s, rate, (*left, source))
         # In order of time: what is old enough to go anywhere is at the front.
-        while len(self._sent) > SENT_KEPT_MAX or now - next(iter(self._sent.values())).at_s > LEFT_S:
+        while len(self._sent) > SENT_KEPT_MAX or at_s - next(iter(self._sent.values())).at_s > LEFT_S:
             del self._sent[next(iter(self._sent))]
-        named = self._image().partition_of(move.stream)
-        if named is not None:
-            topic, part = named
-            at_ms = self._clock.wall_ms()
-            self.history.append(BalancerMove(at_ms=at_ms, topic=topic.name, index=part.index, planned=move))
 
 
 def is_paused(image: MetadataImage) -> bool:

@@ -204,7 +204,7 @@ class BalancerView:
     paused: bool
     """By the cluster's dynamic config."""
     since_ms: int
-    """When this controller took over: it knows of no earlier move."""
+    """When this controller took over."""
     decided: int
     """Moves since then."""
     moving: int

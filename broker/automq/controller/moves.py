@@ -11,14 +11,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from automq.controller.balancer import PlannedMove
+from automq.controller.balancer import BalancedBroker, PlannedMove
+from automq.controller.balancer_history import recorded_broker, recorded_move
 from automq.controller.model import BrokerLoad, MoveResult, Reassignment
 from automq.controller.placement import NOTHING_REPORTED, Placement
 from automq.controller.topics import REPLICATION_FACTOR_MAX
 from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
 from automq.metadata.image import MetadataImage, PartitionImage, TopicImage
-from automq.metadata.move_records import MoveCause, MovingPartition, PartitionReplicas
+from automq.metadata.move_records import BalancedMove, MoveCause, MovingPartition, PartitionReplicas
 from automq.metadata.records import (
+    BalancerDecided,
     BrokerStopping,
     MetadataRecord,
     MovesCancelled,
@@ -262,16 +264,26 @@ def _elect(plan: _Plan, image: MetadataImage, part: PartitionImage) -> None:
 # Balancing.
 
 
-def balance(image: MetadataImage, wanted: Sequence[PlannedMove]) -> Decision[MetadataRecord, Sequence[PlannedMove]]:
-    """Those of the planned moves that still make sense: what has changed meanwhile is left to the next plan."""
+def balance(
+    image: MetadataImage, wanted: Sequence[PlannedMove], *, brokers: Sequence[BalancedBroker], at_ms: int
+) -> Decision[MetadataRecord, Sequence[PlannedMove]]:
+    """Those of the planned moves that still make sense: what has changed meanwhile is left to the next plan.
+
+    Why is recorded behind them: what `brokers` carried, and what each move was to change.
+    """
     plan = _Plan(image, MoveCause.BALANCER, "balanced otherwise")
     made: list[PlannedMove] = []
+    why: list[BalancedMove] = []
     for move in wanted:
         found = image.partition_of(move.stream)
         if found is not None and _still_helps(image, found[1], move):
             plan.move(found[1], move.target)
             made.append(move)
-    return Decision(plan.records(), made)
+            why.append(recorded_move(move, topic=found[0].name, index=found[1].index))
+    if not made:
+        return Decision([], made)
+    states = tuple(recorded_broker(broker) for broker in brokers)
+    return Decision([*plan.records(), BalancerDecided(at_ms=at_ms, brokers=states, moves=tuple(why))], made)
 
 
 def _still_helps(image: MetadataImage, part: PartitionImage, move: PlannedMove) -> bool:

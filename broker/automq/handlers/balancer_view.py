@@ -1,7 +1,6 @@
 """What the balancer does and why, as JSON in a tagged field of DescribeCluster: any broker asks the controller for it.
 
-It lives in the controller's memory and nowhere else: it explains moves that the metadata log records anyway, and a
-thousand explanations in every snapshot would cost every start.
+Why its last thousand moves were made lies in the metadata, some fifty bytes each: a new controller tells it as well.
 """
 
 import msgspec

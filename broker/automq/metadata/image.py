@@ -16,7 +16,7 @@ from immutables import Map
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata.checkpoint_refs import NO_CHECKPOINT, CheckpointRefs, unpack_refs
-from automq.metadata.move_records import MoveCause, NamedMove
+from automq.metadata.move_records import BalancerDecided, MoveCause, NamedMove
 from automq.metadata.packed_ranges import NONE, PackedRanges, StreamRange, unpack
 from automq.metadata.record_parts import IN_THE_BUCKET
 from automq.metadata.records import Endpoint, RangeLost, UnplacedRange, WalDamaged, WalDescriptor, WalSlotsLost
@@ -253,6 +253,8 @@ class MetadataImage:
     """What people gave up, by stream, ascending and without overlap."""
     moves: Map[StreamId, MoveImage] = Map()
     """Streams that are to change hands."""
+    decisions: tuple[BalancerDecided, ...] = ()
+    """Of the balancer, the newest last: those that made its last `DECIDED_KEPT_MAX` moves."""
     configs: Map[tuple[int, str], Map[str, str]] = Map()
     next_broker_epoch: BrokerEpoch = BrokerEpoch(1)
     next_stream: StreamId = StreamId(1)

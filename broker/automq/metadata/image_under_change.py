@@ -63,6 +63,7 @@ class ImageUnderChange:
         self.record_number = image.record_number
         self.prefix_owner = image.prefix_owner
         self.format_level = image.format_level
+        self.decisions = image.decisions
         self.next_broker_epoch = image.next_broker_epoch
         self.next_stream = image.next_stream
         self.next_object = image.next_object
@@ -115,6 +116,7 @@ class ImageUnderChange:
                 record_number=self.record_number,
                 prefix_owner=self.prefix_owner,
                 format_level=self.format_level,
+                decisions=self.decisions,
                 next_broker_epoch=self.next_broker_epoch,
                 next_stream=self.next_stream,
                 next_object=self.next_object,

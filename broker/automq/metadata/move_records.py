@@ -102,6 +102,40 @@ class ReplicasAssigned(msgspec.Struct, frozen=True, array_like=True, tag=39):
     partitions: tuple[PartitionReplicas, ...]
 
 
+class BalancedBrokerState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a broker carried when the balancer decided."""
+
+    node: NodeId
+    partitions: int
+    bytes_per_second: int
+    """In and out together."""
+    cpu_percent: int
+    """Of a core."""
+
+
+class BalancedMove(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One move that the balancer decided. Shares are thousandths of the mean, before and after."""
+
+    topic: str
+    index: int
+    stream: StreamId
+    source: NodeId
+    target: NodeId
+    source_share: tuple[int, int]
+    target_share: tuple[int, int]
+    bytes_per_second: int
+    is_by_count: bool
+    """It is numbers of partitions that are evened out, and shares are of them."""
+
+
+class BalancerDecided(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """Why the moves of the record before were decided: what a person asks for later, whoever is the controller then."""
+
+    at_ms: int
+    brokers: tuple[BalancedBrokerState, ...]
+    moves: tuple[BalancedMove, ...]
+
+
 class BrokerStopping(msgspec.Struct, frozen=True, array_like=True, tag=40):
     """(node, epoch) wants to end: it is given nothing any more, by nobody."""
 

@@ -9,6 +9,7 @@ from msgspec import structs
 from automq.ids import BrokerEpoch, NodeId, StreamEpoch, StreamId, TopicId
 from automq.metadata.image import MoveImage, PartitionImage
 from automq.metadata.move_records import (
+    BalancerDecided,
     MovesCancelled,
     NamedMove,
     NewestReleases,
@@ -20,6 +21,8 @@ from automq.metadata.object_replay import ObjectReplay
 
 # Streams applied in one turn of the event loop.
 MOVES_A_TURN: Final = 500
+# Of the balancer, whose reasons are kept.
+DECIDED_KEPT_MAX: Final = 1_000
 # Moves that are only looked at.
 SEEN_A_TURN: Final = 5_000
 
@@ -99,6 +102,14 @@ class MoveReplay(ObjectReplay):
             )
             if not number % MOVES_A_TURN:
                 yield
+
+    def balancer_decided(self, record: BalancerDecided) -> None:
+        """It changes nothing but what can be told of it. Whole decisions are dropped, the oldest first."""
+        kept = [*self.decisions, record]
+        count = sum(len(decided.moves) for decided in kept)
+        while count - len(kept[0].moves) >= DECIDED_KEPT_MAX:
+            count -= len(kept.pop(0).moves)
+        self.decisions = tuple(kept)
 
     def moves_cancelled(self, record: MovesCancelled) -> Iterator[None]:
         """What has ended before stays as it is."""

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
+from automq.metadata.move_records import BalancerDecided as BalancerDecided
 from automq.metadata.move_records import BrokerStopping as BrokerStopping
 from automq.metadata.move_records import MovesCancelled as MovesCancelled
 from automq.metadata.move_records import NewestReleases as NewestReleases
@@ -431,6 +432,7 @@ MetadataRecord = (
     | NewestReleases
     | ReplicasAssigned
     | BrokerStopping
+    | BalancerDecided
 )
 
 RECORD_TYPES: Final[tuple[type[msgspec.Struct], ...]] = MetadataRecord.__args__
@@ -440,7 +442,7 @@ FORMAT_LEVEL: Final = 4
 Level 3 knew records up to tag 34, and nothing of partitions that move. Level 2 knew objects of version 1, and ranges
 without their places in them; level 1 knew records up to tag 29, whole checkpoints only, and ranges one by one; level 0
 knew records up to tag 23, and WAL slots of version 1."""
-NEWEST_TAG: Final = 40
+NEWEST_TAG: Final = 41
 _NEWEST_TAGS: Final = (23, 29, 34, 34, NEWEST_TAG)
 """Of each format level."""
 

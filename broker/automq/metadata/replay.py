@@ -10,6 +10,7 @@ from typing import Any, Final
 from automq.metadata import damage
 from automq.metadata.image import MetadataImage
 from automq.metadata.records import (
+    BalancerDecided,
     BrokerFenced,
     BrokerRegistered,
     BrokerStopping,
@@ -126,6 +127,7 @@ _REPLAY: Final[dict[type, Callable[[MetadataMachine, Any], Iterator[None] | None
     NewestReleases: MetadataMachine.newest_releases,
     ReplicasAssigned: MetadataMachine.replicas_assigned,
     BrokerStopping: MetadataMachine.broker_stopping,
+    BalancerDecided: MetadataMachine.balancer_decided,
     ConfigChanged: MetadataMachine.config_changed,
     StreamTrimmed: MetadataMachine.stream_trimmed,
     StreamsDeleted: MetadataMachine.streams_deleted,

@@ -70,6 +70,7 @@ def to_records(image: MetadataImage) -> Iterator[MetadataRecord]:
         yield from _quarantine(stream_id, image.quarantines[stream_id])
     for stream_id in sorted(image.moves):
         yield _move(image.moves[stream_id])
+    yield from image.decisions
     yield CountersAdvanced(
         next_broker_epoch=image.next_broker_epoch,
         next_stream=image.next_stream,

@@ -1,14 +1,15 @@
 """What the balancer tells of itself."""
 
-import pytest
-
-from automq.controller import balancing as module
+from automq.controller.balancer import MOVES_MAX
+from automq.controller.balancer_history import newest_moves
 from automq.controller.balancer_views import view_of
 from automq.controller.balancing import is_paused
 from automq.controller.model import BalancerView, BrokerView
-from automq.metadata.image import BROKER_RESOURCE
+from automq.metadata.image import BROKER_RESOURCE, EMPTY
+from automq.metadata.move_replay import DECIDED_KEPT_MAX
 from automq.metadata.records import ConfigChanged, StreamsDeleted
 from automq.metadata.replay import replay_all
+from automq.metadata.snapshot_records import to_records
 from tests.unit.broker.controller.test_balancing import A, B, World, cluster, told
 
 
@@ -33,9 +34,9 @@ async def test_what_was_moved_is_told_with_its_reason_the_newest_first() -> None
     found = await view(world)
     assert (found.decided, found.moving, found.planned) == (5, 5, [])
     assert {move.state for move in found.moves} == {"moving"}
-    assert [move.partition for move in found.moves] == [made.index for made in reversed(world.balancing.history)]
+    assert [move.partition for move in found.moves] == [move.index for _, move in newest_moves(world.image, 5)]
     assert all(move.reason and move.expected and move.at_ms == 5 for move in found.moves)
-    gone = world.balancing.history[-1].planned.stream
+    gone = newest_moves(world.image, 1)[0][1].stream
     world.arrive()
     assert {move.state for move in (await view(world)).moves} == {"done"}
     world.image = replay_all(world.image, [StreamsDeleted(streams=(gone,))])
@@ -61,8 +62,8 @@ async def test_brokers_are_told_as_the_planner_sees_them() -> None:
     assert (b.broker, b.share, b.partitions) == (B[0], 0.0, 0)
 
 
-async def test_a_thousand_moves_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module.KEPT_MAX == 1_000
+async def test_a_thousand_moves_are_remembered() -> None:
+    assert DECIDED_KEPT_MAX == 1_000
     world = World(cluster(A, B, count=4_000))
     for _ in range(30):
         await world.balancing.step()
@@ -71,6 +72,20 @@ async def test_a_thousand_moves_are_remembered(monkeypatch: pytest.MonkeyPatch) 
     found = await view(world)
     assert len(found.moves) == 1_000
     assert found.decided > 1_000
+    assert sum(len(decided.moves) for decided in world.image.decisions) < 1_000 + MOVES_MAX
+
+
+async def test_a_new_controller_tells_why_what_was_moved_before_it() -> None:
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    before = (await view(world)).moves
+    assert before
+    world.elect()
+    after = await view(world)
+    assert (after.moves, after.decided) == (before, 0)
+    # And one that begins from a snapshot.
+    world.image = replay_all(EMPTY, list(to_records(world.image)))
+    assert (await view(world)).moves == before
 
 
 async def test_somebody_pauses_for_all_brokers_only() -> None:

@@ -19,6 +19,7 @@ from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
 from automq.metadata.image import BROKER_RESOURCE, DRAINING_CONFIG, EMPTY, MetadataImage
 from automq.metadata.move_records import MoveCause
 from automq.metadata.records import (
+    BalancerDecided,
     BrokerFenced,
     BrokerRegistered,
     ConfigChanged,
@@ -45,12 +46,13 @@ class StoppedClock(Clock):
     """Moves when it is told to."""
 
     now_s = 1_000.0
+    wall_s = 0.005
 
     def monotonic(self) -> float:
         return self.now_s
 
     def wall_ms(self) -> int:
-        return 5
+        return round(1000 * self.wall_s)
 
 
 def cluster(*brokers: tuple[NodeId, BrokerEpoch], count: int = PARTITIONS) -> MetadataImage:
@@ -64,6 +66,10 @@ def cluster(*brokers: tuple[NodeId, BrokerEpoch], count: int = PARTITIONS) -> Me
             PartitionsCreated(topic_id=TOPIC, partitions=parts),
         ],
     )
+
+
+def balance(image: MetadataImage, wanted: Sequence[PlannedMove]) -> Decision[MetadataRecord, Sequence[PlannedMove]]:
+    return moves.balance(image, wanted, brokers=(), at_ms=5)
 
 
 class World:
@@ -87,6 +93,17 @@ class World:
         self.image = replay_all(self.image, self.recorded)
         return decision.response
 
+    def elect(self) -> None:
+        """Another process is the controller now, with a clock of its own."""
+        self.clock.now_s = 7.0
+        self.balancing = Balancing(
+            image=lambda: self.image,
+            call=self.call,
+            loads=lambda: self.loads,
+            clock=self.clock,
+            counter=self.counter,
+        )
+
     def arrive(self) -> None:
         """Everything that moves is where it should be, as if by a fresh start."""
         targets = {stream: move.target[0] for stream, move in self.image.moves.items()}
@@ -100,6 +117,7 @@ class World:
                 *(BrokerRegistered(node=node, epoch=epoch, rack=None, endpoints=()) for node, epoch in (A, B)),
                 TopicCreated(topic_id=TOPIC, name="t", is_internal=False, replication_factor=1),
                 PartitionsCreated(topic_id=TOPIC, partitions=parts),
+                *self.image.decisions,
             ],
         )
 
@@ -108,12 +126,13 @@ async def test_a_broker_that_joins_is_given_half() -> None:
     world = World(cluster(A, B))
     await world.balancing.step()
 
-    (record,) = world.recorded
+    record, why = world.recorded
+    assert isinstance(why, BalancerDecided)
     assert isinstance(record, PartitionsMoving)
     assert (record.node, record.target, record.cause) == (A[0], B[0], MoveCause.BALANCER)
     assert len(record.partitions) == 5
     assert world.counter._value.get() == 5
-    assert [move.planned.source for move in world.balancing.history] == [A[0]] * 5
+    assert [move.source for move in why.moves] == [A[0]] * 5
     assert shares((await world.balancing.survey()).brokers) == {A[0]: 1.0, B[0]: 1.0}
 
 
@@ -219,6 +238,27 @@ async def test_what_has_just_moved_stays_for_a_while() -> None:
     assert {move.source for move in (await world.balancing.survey()).moves} == {B[0]}
 
 
+async def test_what_a_former_controller_has_just_moved_stays_for_a_while() -> None:
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    world.arrive()
+    moved = {move.stream for decided in world.image.decisions for move in decided.moves}
+    # Everything is to go back, by its load alone.
+    world.loads = {A[0]: told(of=(), each=0), B[0]: told(of=sorted(stream - 1 for stream in moved), each=1_000_000)}
+    world.elect()
+    await world.balancing.step()
+    assert not world.image.moves
+    # Brokers that it was moved away from are let be for longer.
+    world.clock.wall_s = COOL_DOWN_S + 1
+    world.elect()
+    await world.balancing.step()
+    assert not world.image.moves
+    world.clock.wall_s = LEFT_S + 1
+    world.elect()
+    await world.balancing.step()
+    assert world.image.moves
+
+
 async def test_a_busy_broker_gets_nothing() -> None:
     world = World(cluster(A, B))
     world.loads = {B[0]: BrokerLoad(request_cpu_percent=95)}
@@ -235,7 +275,7 @@ async def test_a_busy_broker_gets_nothing() -> None:
 async def test_nothing_goes_to_a_broker_that_went_away_meanwhile(change: MetadataRecord) -> None:
     world = World(cluster(A, B))
     wanted = (await world.balancing.survey()).moves
-    assert moves.balance(replay_all(world.image, [change]), wanted).response == []
+    assert balance(replay_all(world.image, [change]), wanted).response == []
 
 
 async def test_what_was_deleted_damaged_or_asked_for_elsewhere_meanwhile_is_left_alone() -> None:
@@ -249,9 +289,9 @@ async def test_what_was_deleted_damaged_or_asked_for_elsewhere_meanwhile_is_left
             StreamsDeleted(streams=(deleted,)),
         ],
     )
-    assert [move.stream for move in moves.balance(image, wanted).response] == rest
-    again = replay_all(world.image, moves.balance(world.image, wanted).records)
-    assert moves.balance(again, wanted).records == []
+    assert [move.stream for move in balance(image, wanted).response] == rest
+    again = replay_all(world.image, balance(world.image, wanted).records)
+    assert balance(again, wanted).records == []
 
 
 async def test_a_hundred_thousand_partitions_are_looked_at_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,4 +354,3 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     world = World(cluster(A, B))
     await world.balancing.step()
     assert len(world.balancing._sent) == 2
-    assert world.balancing.history.maxlen == module.KEPT_MAX

@@ -9,6 +9,8 @@ import pytest
 from automq.ids import BrokerEpoch, NodeId, ObjectId, Offset, StreamEpoch, StreamId, TopicId
 from automq.metadata import records as module
 from automq.metadata.move_records import (
+    BalancedBrokerState,
+    BalancedMove,
     MoveCause,
     MovingPartition,
     NamedMove,
@@ -20,6 +22,7 @@ from automq.metadata.packed_ranges import StreamRange, pack
 from automq.metadata.records import (
     NEWEST_TAG,
     RECORD_TYPES,
+    BalancerDecided,
     BrokerFenced,
     BrokerRegistered,
     BrokerStopping,
@@ -222,6 +225,11 @@ EXAMPLES: list[MetadataRecord] = [
     NewestReleases(node=N, epoch=E, released=(NamedMove(S, 2**35),), refused=(NamedMove(StreamId(2), 2**35),)),
     ReplicasAssigned(topic_id=TOPIC, partitions=(PartitionReplicas(1, (NodeId(8), N)),)),
     BrokerStopping(node=N, epoch=E),
+    BalancerDecided(
+        at_ms=1_700_000_000_000,
+        brokers=(BalancedBrokerState(N, 300, 2**33, 95), BalancedBrokerState(NodeId(8), 2, 0, 1)),
+        moves=(BalancedMove("orders", 70, S, N, NodeId(8), (1510, 1320), (490, 680), 2**24, False),),
+    ),
 ]
 
 
