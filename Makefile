@@ -100,7 +100,7 @@ bench-cluster: $(STAMP)  ## Measure clusters on a slow store and write docs/benc
 crds: $(STAMP)  ## Write CRDs, alerts and dashboards anew from the operator's models
 	$(BIN)/python -m automq_operator.generate .
 
-e2e: $(STAMP)  ## Test operator and broker on the Kubernetes cluster of KUBECONFIG: E2E=--short, or names of stories
+e2e: $(STAMP)  ## Test operator and broker on the Kubernetes cluster of KUBECONFIG: E2E=--short, --chain (a cluster's whole life), or names of stories
 	$(BIN)/python -m tests.e2e $(E2E)
 
 kind-up:  ## Make a kind cluster with the image, an S3 server and the operator (needs a container engine)

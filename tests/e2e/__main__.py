@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from confluent_kafka import KafkaException
 
 from tests.e2e.environment import Missing, Skipped, StepFailed, from_environ
-from tests.e2e.plan import STAGES
+from tests.e2e.plan import CHAIN, STAGES
 from tests.e2e.stories.serving import apply_to_ready, install_the_operator
 from tests.e2e.story import Figure, Lane, Stage, Story, factor
 from tests.e2e.world import World
@@ -63,12 +63,15 @@ def _judged(figure: Figure, stretch: float, load: float) -> tuple[str, str]:
 
 
 def _chosen(names: Sequence[str], *, short: bool) -> list[Stage]:
-    """Stages with the stories named, or with all of them."""
-    found = []
-    for stage in STAGES:
+    """Stages with the stories named, each once, or with all of them."""
+    found: list[Stage] = []
+    chosen: set[Story] = set()
+    for stage in (*STAGES, *(CHAIN if names else ())):
         if short and not stage.short:
             continue
-        lanes = [[story for story in lane if not names or story.__name__ in names] for lane in stage.lanes]
+        lanes = [[item for item in lane if not names or item.__name__ in names] for lane in stage.lanes]
+        lanes = [[item for item in lane if item not in chosen] for lane in lanes]
+        chosen.update(item for lane in lanes for item in lane)
         found.append(Stage([lane for lane in lanes if lane]))
     first = [story for story in (install_the_operator, apply_to_ready) if names and story.__name__ not in names]
     if first:  # the others need the bucket and its Secret
@@ -80,10 +83,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stories", nargs="*", help="only these, by name")
     parser.add_argument("--short", action="store_true", help="without what takes long and is a variant")
+    parser.add_argument(
+        "--chain", action="store_true", help="the life of a cluster from its first broker to nothing left"
+    )
     parser.add_argument("--keep", action="store_true", help="leave everything there at the end")
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first failure")
     options = parser.parse_args()
-    known = {story.__name__ for stage in STAGES for lane in stage.lanes for story in lane}
+    known = {story.__name__ for stage in (*STAGES, *CHAIN) for lane in stage.lanes for story in lane}
     if unknown := set(options.stories) - known:
         parser.error(f"no such story: {', '.join(sorted(unknown))}")
     try:
@@ -93,7 +99,7 @@ def main() -> int:
         return 0
     began = time.monotonic()
     runner = Runner(world, go_on=options.go_on)
-    runner.run(_chosen(options.stories, short=options.short))
+    runner.run(CHAIN if options.chain else _chosen(options.stories, short=options.short))
     if not options.keep:
         world.clean_up()
     told = ", ".join(f"{count} {outcome}" for outcome, count in runner.counts.items())

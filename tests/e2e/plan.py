@@ -8,6 +8,7 @@ from typing import Final
 
 from tests.e2e.stories import (
     brokers,
+    chain,
     cluster,
     cluster_faults,
     deletion,
@@ -144,3 +145,34 @@ STAGES: Final = (
         ]
     ),
 )
+
+CHAIN: Final = (
+    Stage(
+        [
+            [
+                serving.install_the_operator,
+                serving.apply_to_ready,
+                cluster.three_brokers_are_one_cluster,
+                cluster_faults.autoscaler_adds_a_broker_under_load_and_takes_it_back,
+                cluster.scale_out_gives_new_brokers_their_share,
+                cluster.scale_in_empties_brokers_first,
+                cluster.dynamic_configs_restart_nobody,
+                cluster_faults.image_roll_costs_no_failed_send,
+                chain.five_brokers_are_rolled_under_load,
+                cluster.killed_broker_of_three_heals,
+                cluster_faults.frozen_node_of_three_costs_no_service,
+                cluster_faults.cut_node_of_three_is_taken_over,
+                cluster.drained_node_of_three_costs_no_failed_send,
+                cluster.operator_killed_in_a_drain_finishes_it,
+                chain.operator_killed_in_a_roll_finishes_it,
+                cluster.scale_in_that_is_taken_back_keeps_everybody,
+                cluster_faults.lost_zone_leaves_the_others_serving,
+                cluster.bad_image_stops_at_the_first_broker,
+                cluster_faults.two_clusters_scale_side_by_side,
+                cluster.three_brokers_at_zero_come_back,
+                chain.nothing_is_left_but_the_bucket_and_the_definitions,
+            ]
+        ]
+    ),
+)
+"""The life of a cluster from its first broker to nothing left, in one go: `--chain`."""
