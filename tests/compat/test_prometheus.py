@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import start_http_server
 
 from automq.testing import start_broker
 from automq_operator import telemetry
 from automq_operator.monitoring.dashboards import DASHBOARDS
 from tests.support.process import ROOT
-from tests.support.queries import all_queries, series
+from tests.support.queries import adapter_query, all_queries, series
 
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not on this machine")
 
@@ -146,6 +147,16 @@ def test_all_alerts_are_taken_and_none_fires_for_a_healthy_cluster(prometheus: P
     for where, query, _ in all_queries():
         if ": " not in where:
             assert prometheus.samples(query) == [], where
+
+
+def test_the_query_for_prometheus_adapter_has_a_figure_for_each_pod(prometheus: Prometheus) -> None:
+    """The adapter itself is nowhere to be had here: its rule of the document is filled in as it does that."""
+    text = (ROOT / "docs/kubernetes.md").read_text()
+    examples = [yaml.safe_load(part.split("```")[0]) for part in text.split("```yaml\n")[1:]]
+    (rule,) = next(example["rules"] for example in examples if "rules" in example)
+    query = adapter_query(rule, 'namespace="team",pod=~"demo-broker-0"').replace("[1m]", "[10s]")
+    prometheus.until(query)
+    assert [sample["metric"] for sample in prometheus.samples(query)] == [{"pod": "demo-broker-0"}]
 
 
 def test_promtool_takes_the_rules() -> None:

@@ -1,7 +1,8 @@
 """Queries of alerts and dashboards taken apart as far as tests need: which metrics, and which of their labels."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from automq_operator import telemetry
 from automq_operator.monitoring.alerts import ALERTS
@@ -54,6 +55,15 @@ def _add(found: dict[str, frozenset[str]], name: str, kind: str, labels: list[st
 def series(query: str) -> list[tuple[str, list[str]]]:
     """(metric, labels that it is selected by) of a query."""
     return [(name, _LABEL.findall(matchers)) for name, matchers in _SERIES.findall(query)]
+
+
+def adapter_query(rule: Mapping[str, Any], matchers: str) -> str:
+    """The query of a rule of prometheus-adapter, filled in as that does for pods."""
+    query: str = rule["metricsQuery"]
+    for name, text in (("Series", rule["name"]["matches"]), ("LabelMatchers", matchers), ("GroupBy", "pod")):
+        assert f"<<.{name}>>" in query, name
+        query = query.replace(f"<<.{name}>>", text)
+    return query
 
 
 def grouped_by(query: str) -> set[str]:

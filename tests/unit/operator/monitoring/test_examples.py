@@ -8,7 +8,7 @@ import yaml
 
 from automq_operator import api
 from automq_operator.catalogue import CLUSTER
-from tests.support.queries import metrics_that_exist, series
+from tests.support.queries import adapter_query, grouped_by, metrics_that_exist, series
 
 DOCUMENT = pathlib.Path(__file__).parents[4] / "docs/kubernetes.md"
 EXAMPLES = [yaml.safe_load(part.split("```")[0]) for part in DOCUMENT.read_text().split("```yaml\n")[1:]]
@@ -34,6 +34,18 @@ def test_the_rule_for_prometheus_adapter_makes_the_metric_that_the_cluster_scale
     assert rule["seriesQuery"].startswith(metric)
     named = [metric["pods"]["metric"]["name"] for spec in SPECS for metric in _metrics(spec)]
     assert named == [rule["name"]["as"]]
+
+
+def test_the_query_of_the_rule_is_about_the_pods_that_the_adapter_asks_for() -> None:
+    (rule,) = _only("rules")["rules"]
+    query = adapter_query(rule, 'namespace="team",pod=~"a|b"')
+    assert "<<" not in query
+    ((metric, labels),) = series(query)
+    assert set(labels) == {"namespace", "pod"}
+    assert set(labels) <= metrics_that_exist()[metric]
+    assert grouped_by(query) == {"pod"}
+    assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}
+    assert all(f'{label}!=""' in rule["seriesQuery"] for label in labels)
 
 
 def test_the_example_for_keda_scales_the_resource_by_a_metric_that_exists() -> None:
