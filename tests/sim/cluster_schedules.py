@@ -4,13 +4,14 @@
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from automq.ids import ClusterId
 from automq.metadata.log_format import decode_slot, parse_slot_key
 from automq.metadata.records import StreamsReleased
 from automq.protocol.apis import ApiKey
-from automq.protocol.errors import ErrorCode
+from automq.protocol.errors import ApiError, ErrorCode
 from automq.protocol.messages.admin_cluster import (
     AlterPartitionReassignmentsRequest,
     ReassignablePartition,
@@ -22,6 +23,7 @@ from automq.protocol.messages.offset import (
     OffsetCommitRequestPartition,
     OffsetCommitRequestTopic,
 )
+from automq.s3stream.model import BrokerFenced
 from tests.sim.broker_schedules import SETTLE_S, leads, three_brokers, until_led_by
 from tests.sim.broker_world import TOPIC, BrokerWorld
 from tests.support.client import Address, CallFailed, SimClient
@@ -286,6 +288,23 @@ def leads_everything(made: Incarnation, lost: int) -> bool:
     return topic is not None and all(image.is_led(part) and part.leader != lost for part in topic.partitions)
 
 
+async def leader_wants_to_end_its_log(world: BrokerWorld) -> None:
+    """A broker asks to be recorded as gone in order while it still leads a partition, and dies: its log is needed."""
+    _first, second, _third = await three_brokers(world)
+    await moved(world, 0, 2)
+    await world.produce(3)
+    parts = second.broker._components
+
+    async def end() -> None:
+        with contextlib.suppress(ApiError, BrokerFenced):
+            await parts.client.end_broker(parts.node, parts.epoch)
+
+    await second.process.spawn(end())
+    second.process.kill()
+    await until(lambda: leader_of(world) not in (0, 2), world, "what a broker led that is gone is given on")
+    await world.produce(2)
+
+
 async def straggler_begins_anew(world: BrokerWorld) -> None:
     """A process that was paused past its session begins anew, slowly; its node has another process by then."""
     _first, second, _third = await three_brokers(world)
@@ -385,6 +404,7 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "controller_is_cut_off": (controller_is_cut_off, UNBALANCED),
     "controller_of_two_is_cut_off": (controller_of_two_is_cut_off, UNBALANCED),
     "controller_is_cut_off_while_others_are_slow": (controller_is_cut_off_while_others_are_slow, UNBALANCED),
+    "leader_wants_to_end_its_log": (leader_wants_to_end_its_log, UNBALANCED),
     "straggler_begins_anew": (straggler_begins_anew, UNBALANCED),
     "scenario_02_creates_are_answered_409": (creates_are_answered_409, UNBALANCED),
     "scenario_04_zombie_puts_its_keys": (zombie_puts_its_keys, UNBALANCED),

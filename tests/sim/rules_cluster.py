@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.sim.rules import Rule, does_nothing, returns
+from tests.sim.rules import Rule, does_nothing, returns, without
 
 RELEASE = "automq.controller.release_check:"
 
@@ -41,6 +41,13 @@ CLUSTER_RULES: tuple[Rule, ...] = (
         (RELEASE + "is_target_alive",),
         returns(True),
         "released_to_one_that_stops",
+    ),
+    Rule(
+        "end: of one that leads nothing",
+        "Draining: a broker that leads something does not end its log: it may hold what is in no object.",
+        ("automq.controller.brokers:end_broker",),
+        without(("image.leader_counts.get(node)", "False")),
+        "leader_wants_to_end_its_log",
     ),
     Rule(
         "begin anew: in nobody's place",

@@ -47,7 +47,7 @@ class Contact:
     def __init__(
         self, *, session_s: float, metadata: MetadataPublisher, clock: Clock, metrics: Metrics | None = None
     ) -> None:
-        self._session_s = session_s
+        self._own_session_s = self._session_s = session_s
         self._metadata = metadata
         self._clock = clock
         self._pending: list[tuple[int, float]] = []
@@ -83,6 +83,12 @@ class Contact:
         if not self._pending:
             self._unsubscribe = self._metadata.subscribe(self._on_change)
         self._pending = [*self._pending[1 - PROOFS_MAX :], (record_number, began)]
+
+    def follow_session(self, session_s: float) -> None:
+        """The controller fences after so long: where that is shorter than our own setting, proofs hold as long."""
+        session_s = min(self._own_session_s, session_s)
+        self.fresh_until -= max(0.0, self._session_s - session_s)
+        self._session_s = session_s
 
     def when_fresh(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, in a turn of its own after the next proof. It looks for itself whether that is enough.

@@ -28,8 +28,6 @@ GIVE_US: Final = 3
 class Around:
     """What the metadata do not say of the brokers: what their heartbeats told."""
 
-    stopping: Collection[NodeId] = ()
-    """They wish to stop: they get nothing any more."""
     loads: Mapping[NodeId, BrokerLoad] = field(default_factory=dict)
 
 
@@ -63,9 +61,7 @@ class Recoverers:
 
     def __init__(self, image: MetadataImage, around: Around, *, without: Collection[NodeId] = ()) -> None:
         self._brokers = [
-            broker
-            for broker in image.brokers()
-            if not (broker.fenced or broker.stopping or broker.node in without or broker.node in around.stopping)
+            broker for broker in image.brokers() if not (broker.fenced or broker.stopping or broker.node in without)
         ]
         self._around = around
         self._logs = dict.fromkeys((broker.node for broker in self._brokers), 0)
@@ -174,9 +170,9 @@ def reassign_leaders(
             if part.leader == log[0] and part.stream not in without and is_ownerless(image, part, recovered=log):
                 given.append(part)
                 yield GIVE_US
-    placement = Placement(image, without=around.stopping, given={log[0]: len(given)}, reported=around.loads)
+    placement = Placement(image, given={log[0]: len(given)}, reported=around.loads)
     by_node: dict[NodeId, list[StreamOpening]] = {}
-    able = {node for node in eligible(image) if node not in around.stopping}
+    able = set(eligible(image))
     for part in given:
         wished = next((node for node in part.replicas if node in able), None)
         if wished is not None:

@@ -24,9 +24,8 @@ from automq.controller.failover import (
     unreached,
 )
 from automq.controller.model import BrokerLoad, HeartbeatAnswer
-from automq.controller.possessions import has_nothing
 from automq.controller.requests import Heartbeat
-from automq.controller.sessions import SILENT, Incarnation, Sessions, Verdict
+from automq.controller.sessions import HEARTBEAT_S_MAX, SILENT, Incarnation, Sessions, Verdict
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.change import Aspect, MetadataChange
 from automq.metadata.image import MetadataImage
@@ -42,8 +41,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S: Final = 0.1
 """How often sessions are looked at: a fifth of what ages nobody any more."""
-HEARTBEAT_S: Final = 1.0
-"""How often a broker says that it is there."""
 UNREGISTER_S_MAX: Final = 25.0
 """How long a broker's logs may take to be recovered while somebody waits for it to be forgotten: a little less than
 Kafka's clients wait for an answer."""
@@ -84,7 +81,6 @@ class Membership:
         self._tasks = tasks
         self._sessions = Sessions(session_s=session_s, own=node, now=clock.monotonic())
         self._loads: dict[NodeId, BrokerLoad] = {}
-        self._stopping: dict[Incarnation, None] = {}
         self._unreached: Sequence[Unreached] = ()
         self._looking: asyncio.Task[None] | None = None
         self._acting: asyncio.Task[None] | None = None
@@ -107,7 +103,7 @@ class Membership:
     @property
     def around(self) -> Around:
         """What heartbeats told, for decisions about who gets what."""
-        return Around(stopping=[node for node, _epoch in self._stopping], loads=self._loads)
+        return Around(loads=self._loads)
 
     def waiting_summary(self) -> str | None:
         """Logs that nobody can reach, for people; None when there are none."""
@@ -123,14 +119,12 @@ class Membership:
         if not is_fenced:
             self._sessions.hear(key, self._clock.monotonic())
             self._loads[request.node] = _carried_over(request.load, self._loads.get(request.node))
-            if request.wants_to_stop:
-                self._stopping[key] = None
         proved_at = self._proved_at()
         return HeartbeatAnswer(
             record_number=image.record_number,
             proof_age_s=None if proved_at is None else self._clock.boottime() - proved_at,
             is_fenced=is_fenced,
-            should_stop=key in self._stopping and has_nothing(image, key),
+            session_s=self._session_s,
         )
 
     # Sessions.
@@ -142,7 +136,6 @@ class Membership:
         alive = {broker.node: broker.epoch for broker in image.brokers() if not broker.fenced}
         self._sessions.follow(alive.items(), self._clock.monotonic())
         self._loads = {node: load for node, load in self._loads.items() if node in alive}
-        self._stopping = {key: None for key in self._stopping if is_alive(image, key)}
         # Where a broker is alone nobody has to be watched: nothing wakes up for that.
         if self._looking is None and not self._is_closed and (self._sessions.count or _has_waiting(image)):
             self._sessions.tick(self._clock.monotonic())
@@ -217,7 +210,7 @@ class Membership:
             raise ApiError(ErrorCode.STALE_BROKER_EPOCH, f"broker {node} is at epoch {broker.epoch}, not {epoch}")
         if not broker.fenced:
             since = self._clock.monotonic()
-            await asyncio.sleep(HEARTBEAT_S + LOOK_S)
+            await asyncio.sleep(HEARTBEAT_S_MAX + LOOK_S)
             await self._fence_silent((node, epoch), since)
         await self._wait_until_empty(node)
 

@@ -226,8 +226,8 @@ class HeartbeatAnswer:
     """How long ago the look at the log began that last found this controller leading; None before the first."""
     is_fenced: bool = False
     """The broker is not the current incarnation of its node, or is fenced."""
-    should_stop: bool = False
-    """It wishes to stop, and has nothing any more."""
+    session_s: float | None = None
+    """So long without a heartbeat, and it is fenced, whatever its own settings say; None of an older controller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -242,7 +242,7 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag=20):
     load: BrokerLoad
     record_number: int
     """Of the asker's image."""
-    wants_to_stop: bool = False
+    # A sixth field was a wish to stop, which `StopBroker` is: its place is not taken again.
 
 
 class FollowedSlot(msgspec.Struct, frozen=True, array_like=True):

@@ -17,6 +17,15 @@ PAUSE_S_MAX: Final = 0.5
 """A loop that was away for longer may have messages of everybody to read."""
 TOGETHER_S: Final = 1.0
 """Sessions that expire within so long expire together."""
+HEARTBEAT_S_MAX: Final = 1.0
+"""How often a broker says that it is there, at least."""
+BEATS: Final = 4
+"""Heartbeats in a session: three of them fit before its end, so that two may be lost."""
+
+
+def heartbeat_interval_s(session_s: float) -> float:
+    """How often to say that one is there where a session lasts so long."""
+    return min(HEARTBEAT_S_MAX, session_s / BEATS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

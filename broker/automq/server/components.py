@@ -381,7 +381,7 @@ class Components:
             self.occupancy.close()
 
     def _speak(self, epoch: BrokerEpoch) -> None:
-        """Tell the controller once a second that this incarnation is there."""
+        """Tell the controller again and again that this incarnation is there."""
         heartbeats = Heartbeats(
             link=self.roles.heartbeat_link,
             on_silence=self.roles.renew_heartbeats,
@@ -389,6 +389,8 @@ class Components:
             node=self.node,
             epoch=epoch,
             clock=self._platform.clock,
+            interval_s=self._settings.membership.interval_s,
+            on_session=self.contact.follow_session,
             on_proof=self.contact.prove,
             load=lambda: BrokerLoad() if self._load_report is None else self._load_report.load(),
             on_fenced=self._on_fenced,

@@ -364,6 +364,9 @@ def check_contradictions(settings: Settings) -> None:
             f"group.min.session.timeout.ms={groups.session_timeout_ms_min} is above "
             f"group.max.session.timeout.ms={groups.session_timeout_ms_max}: lower the first or raise the second",
         )
+    contradiction = settings.membership.contradiction
+    if contradiction is not None:
+        raise InvalidSettings("automq.broker.heartbeat.interval.ms", contradiction)
     if cluster.adopt is not None and cluster.cluster_id is not None and cluster.adopt != cluster.cluster_id:
         raise InvalidSettings(
             "automq.storage.adopt",

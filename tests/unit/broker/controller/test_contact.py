@@ -197,3 +197,17 @@ async def test_whoever_waits_anew_while_it_is_woken_waits_for_the_next_proof() -
 
 def test_where_nobody_can_take_over_nothing_waits() -> None:
     assert ALWAYS.fresh_until > 1e300
+
+
+def test_a_proof_holds_no_longer_than_the_controllers_session() -> None:
+    world = World()
+    world.contact.prove(100.0)
+    world.contact.follow_session(2.0)
+    assert world.contact.fresh_until == 102.0
+    world.contact.prove(101.0)
+    assert world.contact.fresh_until == 103.0
+    # The next controller waits longer than this broker's own setting says, which holds again with the next proof.
+    world.contact.follow_session(60.0)
+    assert world.contact.fresh_until == 103.0
+    world.contact.prove(102.0)
+    assert world.contact.fresh_until == 102.0 + SESSION_S

@@ -14,7 +14,14 @@ from automq.controller.topics import create_topics
 from automq.ids import BrokerEpoch, NodeId
 from automq.metadata.image import EMPTY, MetadataImage, PartitionImage
 from automq.metadata.move_records import PartitionReplicas, ReplicasAssigned
-from automq.metadata.records import BrokerFenced, ConfigChanged, StreamsOpened, WalDescriptor, WalRecovered
+from automq.metadata.records import (
+    BrokerFenced,
+    BrokerStopping,
+    ConfigChanged,
+    StreamsOpened,
+    WalDescriptor,
+    WalRecovered,
+)
 from automq.metadata.replay import replay_all
 from automq.metadata.snapshot_records import to_records
 from automq.protocol.errors import ApiError
@@ -32,6 +39,11 @@ def grown(image: MetadataImage, records: object) -> MetadataImage:
     after = replay_all(image, records)  # type: ignore[arg-type]
     check(after)
     return after
+
+
+def stops(image: MetadataImage, node: int) -> BrokerStopping:
+    """It wishes to stop: it gets nothing any more."""
+    return BrokerStopping(node=NodeId(node), epoch=image.broker_map[NodeId(node)].epoch)
 
 
 def registered(image: MetadataImage, *nodes: int, wal: WalDescriptor | None = None) -> MetadataImage:
@@ -105,8 +117,8 @@ def test_the_least_loaded_recovers_and_who_stops_or_drains_does_not() -> None:
     image = cluster(1, 2, 3, 4, 5)
     loads = {NodeId(2): BrokerLoad(in_bytes_per_second=9), NodeId(3): BrokerLoad(in_bytes_per_second=5)}
     drains = ConfigChanged(resource_type=4, resource_name="4", changes=(("automq.broker.draining", "true"),))
-    image = grown(image, [drains])
-    around = Around(stopping=[NodeId(5)], loads=loads)
+    image = grown(image, [drains, stops(image, 5)])
+    around = Around(loads=loads)
     assert recoverers(died(image, 1, around=around)) == {incarnation(image, 1): incarnation(image, 3)}
     # Of those that are left one drains and one stops: who drains does it, who stops never.
     assert set(recoverers(died(image, 1, 2, 3, around=around)).values()) == {incarnation(image, 4)}
@@ -213,7 +225,7 @@ def test_what_a_serving_broker_recovers_of_its_own_former_log_is_led_in_the_same
     recoverer = image.wals[log].recoverer
     assert recoverer is not None
     other = 5 - recoverer[0]
-    image = died(image, recoverer[0], around=Around(stopping=[NodeId(other)]))
+    image = died(grown(image, [stops(image, other)]), recoverer[0])
     assert image.wals[log].recoverer == us
     image = recovered(image, log, by_serving=True)
     assert {part.leader for part in parts(image) if not image.is_led(part)} == {recoverer[0]}, "its log is next"
@@ -271,7 +283,7 @@ def test_what_a_damaged_former_log_cannot_hold_is_given_on_by_a_node_that_serves
     us = incarnation(image, 1)
     first = image.wals[log].recoverer
     assert first is not None
-    image = died(image, first[0], around=Around(stopping=[NodeId(5 - first[0])]))
+    image = died(grown(image, [stops(image, 5 - first[0])]), first[0])
     assert image.wals[log].recoverer == us
     held = [part for part in parts(image) if part.leader == 1]
     end = image.streams[held[0].stream].end

@@ -7,7 +7,7 @@ import pytest
 
 from automq.controller.damage import Damage
 from automq.controller.link import Answer
-from automq.controller.model import BrokerLoad, ControllerSettings, HeartbeatAnswer, PartitionLoad, TopicSpec
+from automq.controller.model import BrokerLoad, ControllerSettings, HeartbeatAnswer, PartitionLoad
 from automq.controller.requests import Heartbeat, UnregisterBroker
 from automq.controller.service import Controller
 from automq.controller.serving import answer
@@ -63,8 +63,8 @@ class Cluster:
             self.answers[node] = await self.say(node, epoch)
             await asyncio.sleep(1)
 
-    async def say(self, node: NodeId, epoch: BrokerEpoch, *, stops: bool = False) -> HeartbeatAnswer:
-        found = await self.ask(Heartbeat(node, epoch, self.load, 0, stops))
+    async def say(self, node: NodeId, epoch: BrokerEpoch) -> HeartbeatAnswer:
+        found = await self.ask(Heartbeat(node, epoch, self.load, 0))
         assert isinstance(found.value, HeartbeatAnswer)
         return found.value
 
@@ -120,6 +120,7 @@ async def test_an_answer_says_how_old_the_proof_is_and_what_is_durable(cluster: 
     assert found.record_number == cluster.image.record_number
     assert found.proof_age_s is not None
     assert found.proof_age_s < 0.1
+    assert found.session_s == SESSION_S
     await asyncio.sleep(2.5)
     # An idle controller looks for a fence once a second: its proof is never much older.
     again = await cluster.say(OTHER, epoch)
@@ -253,21 +254,6 @@ async def test_a_log_out_of_reach_is_named_and_gets_its_recoverer_when_one_comes
     await asyncio.sleep(0.5)
     assert cluster.image.wals[OTHER, epoch].recoverer == (FOURTH, fourth)
     assert cluster.controller.damage_summary() is None
-
-
-async def test_who_wishes_to_stop_gets_nothing_and_is_told_when_it_has_nothing(cluster: Cluster) -> None:
-    await cluster.begin()
-    epoch = await cluster.join(OTHER, speaks=False)
-    assert not (await cluster.say(OTHER, epoch)).should_stop
-    assert (await cluster.say(OTHER, epoch, stops=True)).should_stop
-    third = await cluster.join(THIRD)
-    (made,) = await cluster.controller.create_topics([TopicSpec(name="t", partitions=3)])
-    assert made.error is None
-    cluster.fall_silent(THIRD)
-    for _ in range(6):
-        assert (await cluster.say(OTHER, epoch, stops=True)).should_stop
-        await asyncio.sleep(1)
-    assert cluster.image.wals[THIRD, third].recoverer == (NODE, cluster.image.broker_map[NODE].epoch)
 
 
 async def code_of(cluster: Cluster, node: NodeId, epoch: BrokerEpoch | None) -> ErrorCode:

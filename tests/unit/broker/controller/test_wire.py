@@ -164,10 +164,8 @@ EXAMPLES: list[tuple[requests.Request, object]] = [
     (requests.Confirm(NODE, EPOCH), None),
     (requests.RaiseFormatLevel(3), None),
     (
-        requests.Heartbeat(
-            NODE, EPOCH, BrokerLoad(in_bytes_per_second=5, heaviest=[PartitionLoad(STREAM, 5, 3)]), 9, True
-        ),
-        HeartbeatAnswer(record_number=10, proof_age_s=0.5, is_fenced=False, should_stop=True),
+        requests.Heartbeat(NODE, EPOCH, BrokerLoad(in_bytes_per_second=5, heaviest=[PartitionLoad(STREAM, 5, 3)]), 9),
+        HeartbeatAnswer(record_number=10, proof_age_s=0.5, is_fenced=False, session_s=3.0),
     ),
     (
         requests.Follow(NODE, 7, 1_000),

@@ -151,6 +151,23 @@ def test_adopting_another_cluster_than_the_named_one_is_a_contradiction() -> Non
         load("automq.cluster.id=a", "automq.storage.adopt=b")
 
 
+@pytest.mark.parametrize(("session_ms", "interval_s"), [("2000", 0.5), ("3000", 0.75), ("4000", 1.0), ("600000", 1.0)])
+def test_heartbeat_interval_follows_the_session(session_ms: str, interval_s: float) -> None:
+    assert load(f"automq.broker.session.timeout.ms={session_ms}").membership.interval_s == interval_s
+
+
+def test_heartbeat_interval_that_leaves_no_room_for_three_in_a_session_is_a_contradiction() -> None:
+    interval, session = "automq.broker.heartbeat.interval.ms", "automq.broker.session.timeout.ms"
+    assert load(f"{interval}=666", f"{session}=2000").membership.interval_s == 0.666
+    with pytest.raises(
+        InvalidSettings, match=r"below 667, remove it, which makes it 500, or raise .* above 2001"
+    ) as no:
+        load(f"{interval}=667", f"{session}=2000")
+    assert no.value.key == interval
+    with pytest.raises(InvalidSettings, match="no room for three"):
+        load(f"{interval}=1000")
+
+
 def test_termination_message_path_is_known_even_when_settings_are_refused() -> None:
     with pytest.raises(InvalidSettings) as refused:
         load("automq.termination.message.path=/tmp/last", "num.partitions=0")
