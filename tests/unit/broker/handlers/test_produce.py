@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from automq.ids import NodeId, TopicId
+from automq.ids import NodeId, Offset, TopicId
 from automq.protocol.apis import ApiKey
 from automq.protocol.compression import Compression
 from automq.protocol.errors import ErrorCode
@@ -331,4 +331,30 @@ async def test_batch_that_has_the_topics_compression_already_stays_as_it_is() ->
     assert read is not None
     assert bytes(read.batches[0])[21:] == bytes(batch)[21:]
     read.release()
+    await path.close()
+
+
+@pytest.mark.parametrize("claimed", [-1, 0])
+@pytest.mark.parametrize("kind", [Compression.NONE, Compression.ZSTD])
+async def test_b8_greatest_timestamp_of_the_header_is_not_believed(claimed: int, kind: Compression) -> None:
+    """-1 made records unfindable by time and immune to retention, 0 had fresh ones deleted at the first check."""
+    path, client = await a_path(retention_ms="60000")
+    partition = path.partitions.get(TOPIC, 0)
+    written_ms = path.clock.wall_ms()
+    records = [Record(key=b"k", value=b"v", timestamp=written_ms + each) for each in (0, 5, 3)]
+    batch = build_batch(records, compression=kind)
+    RecordBatch(memoryview(batch)).stamp(max_timestamp=claimed, is_log_append_time=False)
+    assert (await produce(client, batch)).error_code == 0
+
+    assert await partition.find_timestamp(written_ms + 4) == (written_ms + 5, 1)
+    assert await partition.find_newest() == (written_ms + 5, 1)
+    read = partition.read_cached(Offset(0), 10)
+    assert read is not None
+    assert RecordBatch(read.batches[0]).max_timestamp == written_ms + 5
+    read.release()
+    for is_uploaded in (False, True):
+        if is_uploaded:
+            await path.engine.storage.upload_now()
+        assert partition.retained_from(written_ms + 5 + 60_000) == 0
+        assert partition.retained_from(written_ms + 5 + 60_001) == 3
     await path.close()
