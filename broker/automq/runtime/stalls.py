@@ -85,7 +85,7 @@ class ThreadStallWatch:
         if lag_s >= STALL_S:
             self._stalls.inc()
             if self._reported_due == self._due:
-                log.warning("the event loop goes on", extra={"stalled_s": f"{lag_s:.2f}"})
+                log.warning("the event loop goes on", extra={"stalled_s": round(lag_s, 2)})
         self._arm()
 
     # In the thread.
@@ -100,4 +100,4 @@ class ThreadStallWatch:
                 continue
             stack = "".join(traceback.format_stack(frame)[-STACK_FRAMES_MAX:])
             self._reported_due, self._reported_at = due, now
-            log.warning("the event loop stands still", extra={"for_s": f"{now - due:.2f}", "stack": stack})
+            log.warning("the event loop stands still", extra={"for_s": round(now - due, 2), "stack": stack})

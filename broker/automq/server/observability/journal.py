@@ -122,8 +122,9 @@ class Journal:
         log.log(logging.INFO if lifecycle.reason is None else logging.WARNING, "reason changed", extra=fields)
 
 
-def _seconds(value: float) -> str:
-    return f"{value:.2f}"
+def _seconds(value: float) -> float:
+    """A number for whoever reads JSON: it is compared and added up."""
+    return round(value, 2)
 
 
 def _mib(size: int | None) -> str:

@@ -161,6 +161,6 @@ class StoreHealth:
                 extra={
                     "operation": outage.ability.value,
                     "store": self._store,
-                    "failed_s": f"{outage.lasted_s(now):.1f}",
+                    "failed_s": round(outage.lasted_s(now), 1),
                 },
             )
