@@ -94,7 +94,7 @@ compat: $(STAMP)  ## Run the tools that people use against a broker: TOOLS="conn
 bench: $(STAMP)  ## Measure; writes build/bench.json
 	$(BIN)/python -m tests.bench
 
-bench-cluster: $(STAMP)  ## Measure clusters on a slow store and write docs/benchmarks.md: GROUPS="moves kill controller drain idle join three drain5000"
+bench-cluster: $(STAMP)  ## Measure clusters on a slow store and write docs/benchmarks.md: GROUPS="moves kill controller drain idle join three drain5000 small kafka"
 	$(BIN)/python -m tests.bench.cluster_report $(GROUPS)
 
 crds: $(STAMP)  ## Write CRDs, alerts and dashboards anew from the operator's models

@@ -13,13 +13,12 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.bench.compaction import in_memory
 from tests.bench.report import Row, at_most
 from tests.support.cluster_admin import reassign, set_draining
 from tests.support.cluster_processes import Member, Members, until
@@ -86,19 +85,8 @@ class Cluster:
         return producer_of(self.members, **settings)
 
     def fill(self, topic: str, partitions: Sequence[int], *, megabytes: float, batch_bytes: int) -> None:
-        """Each record is a batch of its own."""
-        producer, failed = self.producer(**AT_ONCE, **{"linger.ms": 0, "batch.num.messages": 1}), Failures()
-        value = bytes(batch_bytes)
-        for number in range(int(megabytes * 1e6 / batch_bytes)):
-            while True:
-                try:
-                    producer.produce(topic, value, partition=partitions[number % len(partitions)], on_delivery=failed)
-                    break
-                except BufferError:
-                    producer.poll(0.05)
-            producer.poll(0)
-        assert producer.flush(WAIT_S) == 0
-        assert failed.count == 0
+        """See `fill`."""
+        fill(self.members, topic, partitions, megabytes=megabytes, batch_bytes=batch_bytes)
 
     def store_requests(self) -> Counter[str]:
         """So far, by what a person calls them."""
@@ -109,7 +97,32 @@ class Cluster:
         return found
 
 
-def producer_of(members: Members, **settings: Any) -> Producer:
+class Bootstrapped(Protocol):
+    """What clients connect to."""
+
+    @property
+    def bootstrap(self) -> str:
+        """Addresses of brokers."""
+        ...
+
+
+def fill(brokers: Bootstrapped, topic: str, partitions: Sequence[int], *, megabytes: float, batch_bytes: int) -> None:
+    """Each record is a batch of its own."""
+    producer, failed = producer_of(brokers, **AT_ONCE, **{"linger.ms": 0, "batch.num.messages": 1}), Failures()
+    value = bytes(batch_bytes)
+    for number in range(int(megabytes * 1e6 / batch_bytes)):
+        while True:
+            try:
+                producer.produce(topic, value, partition=partitions[number % len(partitions)], on_delivery=failed)
+                break
+            except BufferError:
+                producer.poll(0.05)
+        producer.poll(0)
+    assert producer.flush(WAIT_S) == 0
+    assert failed.count == 0
+
+
+def producer_of(members: Bootstrapped, **settings: Any) -> Producer:
     """One that soon asks again."""
     return Producer({"bootstrap.servers": members.bootstrap, **CLIENT, **settings})
 
@@ -127,7 +140,7 @@ class Failures:
 class Flow:
     """Records at a rate into some partitions, in a thread, and when each was acknowledged."""
 
-    def __init__(self, members: Members, topic: str, partitions: int, *, rate: float, record_bytes: int) -> None:
+    def __init__(self, members: Bootstrapped, topic: str, partitions: int, *, rate: float, record_bytes: int) -> None:
         self._producer = producer_of(members)
         self._topic, self._partitions, self._rate, self._value = topic, partitions, rate, bytes(record_bytes)
         self.acked_at: list[float] = []
@@ -356,33 +369,3 @@ def idle(folder: pathlib.Path, *, seconds: float) -> Iterator[Row]:
 
 def _metadata_bytes(cluster: Cluster) -> float:
     return sum(member.metric("automq_store_sent_bytes_total", purpose="metadata") for member in cluster.members.running)
-
-
-def groups(folder: pathlib.Path, *, quick: bool) -> dict[str, Callable[[], Iterator[Row]]]:
-    """Every group of rows by name."""
-    trials = 1 if quick else 3
-    one = {"brokers": 3, "dead": 1, "partitions": 300, "megabytes": 2 if quick else 200}
-
-    def kill(batch_bytes: int, times: int, limits_s: Mapping[str, float]) -> Callable[[], Iterator[Row]]:
-        return lambda: kills(folder, trials=times, batch_bytes=batch_bytes, limits_s=limits_s, **one)  # type: ignore[arg-type]
-
-    return {
-        "moves": lambda: moves(folder, trials=3 if quick else 20),
-        "kill": kill(16_384, trials, {"p50": 6, "most": 8}),
-        "controller": lambda: controllers(folder, trials=trials),
-        "drain": lambda: drains(folder, partitions=100 if quick else 1_000, limit_s=10),
-        "idle": lambda: idle(folder, seconds=5 if quick else 60),
-        "join": lambda: joins(folder),
-        "three": lambda: kills(
-            folder, trials=1, dead=3, brokers=6, partitions=20, megabytes=20, batch_bytes=16_384, limits_s={"most": 15}
-        ),
-        "drain5000": lambda: drains(folder, partitions=200 if quick else 5_000, limit_s=30),
-    }
-
-
-def rows(folder: pathlib.Path, names: Sequence[str], *, quick: bool) -> Iterator[Row]:
-    """Those of the groups that are named, or of all."""
-    with in_memory(folder) as place:
-        found = groups(place, quick=quick)
-        for name in names or found:
-            yield from found[name]()

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 from tests.bench.__main__ import machine, show
-from tests.bench.cluster import groups, rows
+from tests.bench.cluster_groups import groups, rows
 from tests.bench.report import Row
 from tests.support.process import ROOT
 
@@ -76,9 +76,9 @@ def main() -> int:
                 found.append(row)
                 is_missed |= row.holds is False
             busy, all_ticks = (now - was for now, was in zip(cpu_times(), before, strict=True))
-            print(f"{name} took {time.monotonic() - began:.0f} s, CPU {busy / all_ticks:.0%} busy", flush=True)
+            print(f"{name} took {time.monotonic() - began:.0f} s, CPU {busy / max(1, all_ticks):.0%} busy", flush=True)
             if not options.quick:
-                text = section(name, found, conditions_of(name, busy / all_ticks))
+                text = section(name, found, conditions_of(name, busy / max(1, all_ticks)))
                 PAGE.write_text(replaced(PAGE.read_text(), name, text))
     return 1 if is_missed and not options.quick else 0
 

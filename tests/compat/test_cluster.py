@@ -4,6 +4,8 @@ import contextlib
 import json
 import pathlib
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -295,3 +297,46 @@ def test_up_with_several_brokers_is_a_cluster_that_one_signal_ends(tmp_path: pat
         up.popen.terminate()
         up.wait()
         place.end()
+
+
+def test_balance_shows_pauses_and_explains_whoever_is_the_controller(cluster: Cluster) -> None:
+    cluster.start(1, automq__balancer__interval__ms=500)
+    cluster.create("orders", 6, 1)
+
+    def balance(*arguments: str, asked: int = 1) -> Any:
+        """Asked again while there is no controller, as a person would."""
+        command = [sys.executable, "-m", "automq", "balance", "--bootstrap", cluster.address(asked), *arguments]
+        deadline = time.monotonic() + SERVE_S
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SERVE_S)
+        while done.returncode and time.monotonic() < deadline:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SERVE_S)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if "--json" in arguments else done.stdout
+
+    assert balance("--pause", "--json")["paused"] is True
+    cluster.start(2, automq__balancer__interval__ms=500)
+    # A broker that does not know: the controller is asked through it.
+    until(lambda: len(balance("--dry-run", "--json", asked=2)["planned"]) == 3)
+    assert "leads 2.00 of the mean" in balance("--dry-run", asked=2)
+    assert Counter(cluster.leaders("orders", 1).values()) == {1: 6}
+
+    assert balance("--resume", "--json", asked=2)["paused"] is False
+    until(lambda: Counter(cluster.leaders("orders", 1).values()) == {1: 3, 2: 3})
+    until(lambda: {move["state"] for move in balance("--explain", "--json")["moves"]} == {"done"})
+    explained = balance("--explain", "--json")["moves"]
+    assert [(move["source"], move["target"]) for move in explained] == [(1, 2)] * 3
+    assert all(move["reason"] and move["expected"] and move["undo"]["partitions"] for move in explained)
+
+    # Another controller tells the same of the past.
+    balance("--pause")
+    controller = cluster.controller(1)
+    other = 3 - controller
+    cluster.processes[controller].popen.send_signal(signal.SIGKILL)
+    cluster.processes[controller].wait()
+    until(lambda: cluster.controller(other) == other)
+
+    def past() -> list[tuple[str, int, str]]:
+        moves = balance("--explain", "--json", asked=other)["moves"]
+        return [(move["topic"], move["partition"], move["reason"]) for move in moves]
+
+    until(lambda: past() == [(move["topic"], move["partition"], move["reason"]) for move in explained])

@@ -1,8 +1,9 @@
 """What an administrator asks a cluster for, of one broker and nobody else."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from automq.cli.client import RequestFailed, check
+from automq.cli.client import KafkaClient, RequestFailed, check
 from automq.protocol.errors import ErrorCode
 from automq.protocol.messages.admin import (
     IncrementalAlterableConfig,
@@ -22,7 +23,15 @@ BROKER_RESOURCE = 4
 SET, DELETE = 0, 1
 
 
-def reassign(asked: Member, topic: str, wanted: Mapping[int, Sequence[int]]) -> None:
+class Asked(Protocol):
+    """A broker that answers."""
+
+    def client(self) -> KafkaClient:
+        """A connection to it."""
+        ...
+
+
+def reassign(asked: Asked, topic: str, wanted: Mapping[int, Sequence[int]]) -> None:
     """Give these partitions these replicas, the first of whom leads. Raises RequestFailed."""
     partitions = [ReassignablePartition(partition_index=index, replicas=list(wanted[index])) for index in wanted]
     request = AlterPartitionReassignmentsRequest(topics=[ReassignableTopic(name=topic, partitions=partitions)])

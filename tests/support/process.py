@@ -188,11 +188,12 @@ class Broker:
 
 
 class Kafka:
-    """One node of Apache Kafka from the testbed."""
+    """Nodes of Apache Kafka from the testbed."""
 
-    def __init__(self, folder: pathlib.Path, **settings: object) -> None:
-        # The first node listens for controllers a hundred above.
-        self.port = free_port(100)
+    def __init__(self, folder: pathlib.Path, *, nodes: int = 1, **settings: object) -> None:
+        # Each node has the next port, and listens for controllers a hundred above.
+        self.port = free_port(*range(1, nodes), *range(100, 100 + nodes))
+        self.nodes = nodes
         self.name = "kafka"
         self.run = folder
         self.environment = {
@@ -218,7 +219,8 @@ class Kafka:
 
     def start(self) -> float:
         began = time.monotonic()
-        subprocess.run([TESTBED / "kafka/up", "1"], env=self.environment, check=True, stdout=subprocess.DEVNULL)
+        command = [TESTBED / "kafka/up", str(self.nodes)]
+        subprocess.run(command, env=self.environment, check=True, stdout=subprocess.DEVNULL)
         return time.monotonic() - began
 
     def restart(self, is_killed: bool) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import Counter
-
 from automq.controller import moves
 from automq.controller.balancer import (
     COOL_DOWN_S,
@@ -22,8 +20,10 @@ from automq.controller.balancer import (
     PlannedMove,
     overloaded,
     plan,
+    shares,
 )
 from automq.controller.commands import Call
+from automq.controller.controller_metrics import BalancerMetrics
 from automq.controller.known_loads import KnownLoads, Rate, Sent, balanced_brokers, known_loads
 from automq.controller.model import BrokerLoad
 from automq.ids import NodeId, StreamId
@@ -54,6 +54,8 @@ class Survey:
     known: KnownLoads
     moves: Sequence[PlannedMove]
     """What it would move."""
+    under_way: int
+    """Moves of the balancer that have not arrived."""
 
 
 class Balancing:
@@ -66,20 +68,23 @@ class Balancing:
         call: Call,
         loads: Callable[[], Mapping[NodeId, BrokerLoad]],
         clock: Clock,
-        counter: Counter,
+        metrics: BalancerMetrics,
     ) -> None:
         self._image, self._call, self._loads = image, call, loads
-        self._clock, self._counter = clock, counter
+        self._clock, self.metrics = clock, metrics
         self._sent: dict[StreamId, Sent] = {}
         """Partitions that moved lately, the longest ago first."""
         self._is_begun = False
         self.since_ms = clock.wall_ms()
         self.decided = 0
 
-    async def step(self) -> None:
+    async def step(self, *, is_paused: bool = False) -> None:
         """Record the moves of a plan, if there are any. Raises ApiError, LogFailed: the next step finds the same."""
         found = await self.survey()
-        if not found.moves:
+        self.metrics.show(
+            shares=shares(found.brokers), planned=len(found.moves), under_way=found.under_way, paused=is_paused
+        )
+        if is_paused or not found.moves:
             return
         at_ms = self._clock.wall_ms()
         made = await self._call(lambda image: moves.balance(image, found.moves, brokers=found.brokers, at_ms=at_ms))
@@ -87,7 +92,7 @@ class Balancing:
         for move in made:
             self._remember(move.stream, move.source, found.known.rate(move.stream, move.source), now)
         self.decided += len(made)
-        self._counter.inc(len(made))
+        self.metrics.moves.inc(len(made))
         if made:
             log.info(
                 "partitions move so that brokers carry the same",
@@ -100,13 +105,14 @@ class Balancing:
         self._begin(image)
         known = await in_turns(known_loads(image, loads, self._sent, now_s=self._clock.monotonic()))
         brokers = balanced_brokers(image, loads, known)
-        room = MOVES_MAX - sum(1 for move in image.moves.values() if move.cause is MoveCause.BALANCER)
+        under_way = sum(1 for move in image.moves.values() if move.cause is MoveCause.BALANCER)
+        room = MOVES_MAX - under_way
         giving = set(overloaded(brokers)) if room > 0 else set()
         planned: Sequence[PlannedMove] = ()
         if giving:
             movable = await in_turns(self._movable(image, known, giving))
             planned = plan(brokers, movable, moves_max=room)
-        return Survey(brokers=brokers, loads=loads, known=known, moves=planned)
+        return Survey(brokers=brokers, loads=loads, known=known, moves=planned, under_way=under_way)
 
     def _movable(
         self, image: MetadataImage, known: KnownLoads, giving: Collection[NodeId]

@@ -61,7 +61,7 @@ class Mover:
             call=self._call,
             loads=loads,
             clock=clock,
-            counter=metrics.balancer_moves,
+            metrics=metrics.balancer,
         )
 
     async def describe_balancer(self, moves_max: int) -> BalancerView:
@@ -81,6 +81,8 @@ class Mover:
         for task in (self._draining, self._balancing):
             if task is not None:
                 task.cancel()
+        if self._balance is not None:
+            self._balance.metrics.forget()
 
     # On demand.
 
@@ -138,10 +140,8 @@ class Mover:
         """As long as there are several brokers: one alone wakes nobody up."""
         while len(eligible(self._publisher.image)) > 1:
             await asyncio.sleep(self._balance_interval_s)
-            if is_paused(self._publisher.image):
-                continue
             try:
-                await balance.step()
+                await balance.step(is_paused=is_paused(self._publisher.image))
             except (LogFenced, LogFailed):
                 return
             except ApiError as error:

@@ -151,6 +151,27 @@ OVERVIEW: Final = Dashboard(
             ),
         ),
         Panel(
+            title="Balance",
+            unit="short",
+            about="What each broker carries, relative to the mean: bytes and CPU, in an idle cluster partitions.",
+            queries=((_max("automq_balancer_share", "cluster, broker"), "{{cluster}} {{broker}}"),),
+        ),
+        Panel(
+            title="Moves of the balancer",
+            unit="short",
+            about="Decided in a minute, and under way.",
+            queries=(
+                (f"60 * {_rate('automq_balancer_moves_total', 'cluster')}", "{{cluster}} a minute"),
+                (_sum("automq_balancer_moves_under_way", "cluster"), "{{cluster}} under way"),
+            ),
+        ),
+        Panel(
+            title="Read in the same zone and in another",
+            unit="Bps",
+            about="Bytes to consumers whose zone is known.",
+            queries=((_rate("automq_zone_bytes_total", "zone"), "{{zone}}"),),
+        ),
+        Panel(
             title="Operator",
             unit="cps",
             about="Passes over clusters by outcome, and what the API server refused.",

@@ -6,13 +6,13 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-import prometheus_client
 import pytest
 
 from automq.controller import balancing as module
 from automq.controller import moves
 from automq.controller.balancer import COOL_DOWN_S, LEFT_S, MOVES_MAX, PlannedMove, shares
 from automq.controller.balancing import Balancing
+from automq.controller.controller_metrics import BalancerMetrics
 from automq.controller.known_loads import SETTLED_S
 from automq.controller.model import BrokerLoad, PartitionLoad
 from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
@@ -34,6 +34,7 @@ from automq.metadata.records import (
 from automq.metadata.replay import replay_all
 from automq.replicated.machine import Decision
 from automq.runtime.clock import Clock
+from automq.runtime.telemetry import Metrics
 from automq.runtime.turns import in_turns
 
 A, B = (NodeId(1), BrokerEpoch(1)), (NodeId(2), BrokerEpoch(2))
@@ -78,14 +79,18 @@ class World:
         self.clock = StoppedClock()
         self.loads: dict[NodeId, BrokerLoad] = {}
         self.recorded: list[MetadataRecord] = []
-        self.counter = prometheus_client.Counter("moves", "Moves", registry=None)
+        self.shown = Metrics()
+        self.metrics = BalancerMetrics(self.shown)
         self.balancing = Balancing(
             image=lambda: self.image,
             call=self.call,
             loads=lambda: self.loads,
             clock=self.clock,
-            counter=self.counter,
+            metrics=self.metrics,
         )
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.shown.registry.get_sample_value(name, labels)
 
     async def call(self, decide: Decide) -> Sequence[PlannedMove]:
         decision: Decision[MetadataRecord, Sequence[PlannedMove]] = decide(self.image)
@@ -101,7 +106,7 @@ class World:
             call=self.call,
             loads=lambda: self.loads,
             clock=self.clock,
-            counter=self.counter,
+            metrics=self.metrics,
         )
 
     def arrive(self) -> None:
@@ -131,7 +136,7 @@ async def test_a_broker_that_joins_is_given_half() -> None:
     assert isinstance(record, PartitionsMoving)
     assert (record.node, record.target, record.cause) == (A[0], B[0], MoveCause.BALANCER)
     assert len(record.partitions) == 5
-    assert world.counter._value.get() == 5
+    assert world.sample("automq_balancer_moves_total") == 5
     assert [move.source for move in why.moves] == [A[0]] * 5
     assert shares((await world.balancing.survey()).brokers) == {A[0]: 1.0, B[0]: 1.0}
 
@@ -354,3 +359,32 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     world = World(cluster(A, B))
     await world.balancing.step()
     assert len(world.balancing._sent) == 2
+
+
+async def test_metrics_show_what_was_seen_last_and_nothing_once_another_is_the_controller() -> None:
+    world = World(cluster(A, B))
+    await world.balancing.step()
+    assert world.sample("automq_balancer_share", broker="1") == 2.0
+    assert world.sample("automq_balancer_share", broker="2") == 0.0
+    assert world.sample("automq_balancer_planned_moves") == 5
+    assert world.sample("automq_balancer_moves_total") == 5
+    await world.balancing.step()
+    assert world.sample("automq_balancer_moves_under_way") == 5
+    assert world.sample("automq_balancer_planned_moves") == 0
+    world.image = replay_all(world.image, [BrokerFenced(*B, *A)])
+    await world.balancing.step()
+    assert world.sample("automq_balancer_share", broker="2") is None
+    world.metrics.forget()
+    assert world.sample("automq_balancer_share", broker="1") is None
+    assert world.sample("automq_balancer_moves_total") == 5
+
+
+async def test_while_it_is_paused_it_looks_and_moves_nothing() -> None:
+    world = World(cluster(A, B))
+    await world.balancing.step(is_paused=True)
+    assert world.recorded == []
+    assert world.sample("automq_balancer_paused") == 1
+    assert world.sample("automq_balancer_planned_moves") == 5
+    await world.balancing.step()
+    assert world.sample("automq_balancer_paused") == 0
+    assert len(world.image.moves) == 5

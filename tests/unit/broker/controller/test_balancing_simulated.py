@@ -10,11 +10,11 @@ import random
 import uuid
 from collections import Counter, defaultdict
 
-import prometheus_client
 import pytest
 
 from automq.controller.balancer import MOVES_MAX
 from automq.controller.balancing import Balancing
+from automq.controller.controller_metrics import BalancerMetrics
 from automq.controller.model import BrokerLoad, PartitionLoad
 from automq.controller.moves import drain
 from automq.ids import BrokerEpoch, NodeId, StreamId, TopicId
@@ -31,6 +31,7 @@ from automq.metadata.records import (
 )
 from automq.metadata.replay import replay_all
 from automq.partition.load import FORGET_S
+from automq.runtime.telemetry import Metrics
 from automq.steps import at_once
 from tests.unit.broker.controller.test_balancing import StoppedClock
 
@@ -68,7 +69,7 @@ class Cluster:
             call=self.call,  # type: ignore[arg-type]
             loads=lambda: self.loads,
             clock=self.clock,
-            counter=prometheus_client.Counter("moves", "Moves", registry=None),
+            metrics=BalancerMetrics(Metrics()),
         )
 
     def replay(self, *records: MetadataRecord) -> None:

@@ -43,7 +43,7 @@ async def test_every_family_on_the_page_is_documented_with_its_type() -> None:
     assert all(family.help_text.strip() for family in broker.metrics.families.values())
 
 
-async def test_families_without_series_are_those_of_topics_and_groups() -> None:
+async def test_families_without_series_are_those_of_groups_and_of_balanced_brokers() -> None:
     """Everything else is there before its first event."""
     broker, task = await serving()
     page = (await broker.metrics.render_in_turns()).decode()
@@ -51,7 +51,7 @@ async def test_families_without_series_are_those_of_topics_and_groups() -> None:
     await task
 
     empty = {family.name for family in text_string_to_metric_families(page) if not family.samples}
-    assert empty == {"automq_group_members", "automq_group_rebalances", "automq_group_lag"}
+    assert empty == {"automq_balancer_share", "automq_group_members", "automq_group_rebalances", "automq_group_lag"}
 
 
 QUESTIONS = {
