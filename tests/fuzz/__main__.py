@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from automq import core
-from automq.core import cached_batches, produce_frame, produced_batch, record_walk
+from automq.core import cached_batches, fetch_frame, produce_frame, produced_batch, record_walk
 from automq.s3stream.wal.format import RECORD_HEADER_BYTES
-from tests.fuzz.records import Place, Take, finds, gathers, places, scans, takes, walks
+from tests.fuzz.records import Place, Take, finds, gathers, matches, places, scans, takes, walks
 
 FILL = 0xA5
 
@@ -57,8 +57,8 @@ def inputs_of(seed: int) -> Iterator[tuple[Any, Any, bool]]:
     """What the compiled function gives, a way to ask its twin, and whether the input was taken whole."""
     assert core.native is not None, f"there is nothing to fuzz: {core.why_pure}"
     native = core.native
-    streams = walks(seed), takes(seed), places(seed), scans(seed), gathers(seed), finds(seed)
-    for walk, take, place, scan, gather, find in zip(*streams, strict=False):
+    streams = walks(seed), takes(seed), places(seed), scans(seed), gathers(seed), finds(seed), matches(seed)
+    for walk, take, place, scan, gather, find, match in zip(*streams, strict=False):
         found = native.walk_records(*walk)
         yield found, lambda walk=walk: record_walk.walk_records(*walk), found[1] == walk.stop
         if native.HAS_CHECKSUM:
@@ -68,6 +68,8 @@ def inputs_of(seed: int) -> Iterator[tuple[Any, Any, bool]]:
             yield answer, lambda place=place: placed(produced_batch.place_received, place), answer[0] is not None
         scanned = native.scan_produce(*scan)
         yield scanned, lambda scan=scan: produce_frame.scan_produce(*scan), scanned is not None
+        matched = native.match_fetch(*match)
+        yield matched, lambda match=match: fetch_frame.match_fetch(*match), matched is not None
         for name, arguments in (
             ("measure_batches", gather.measure),
             ("gather_batches", gather.gather),

@@ -374,6 +374,26 @@ def gathers(seed: int) -> Iterator[Gather]:
         yield Gather(places, start, stop, arenas, dice.choice((0, 10, 100, 1 << 30)), min(total, 1 << 20))
 
 
+class Match(NamedTuple):
+    """The arguments of `match_fetch`."""
+
+    data: bytes
+    frame: bytes
+    epoch_at: int
+
+
+def matches(seed: int) -> Iterator[Match]:
+    """Without end: a frame, and what is nearly the same."""
+    dice = random.Random(seed)
+    while True:
+        frame = dice.randbytes(dice.choice((0, 11, 12, 15, 16, 17, 40, 90)))
+        for _ in range(5):
+            data = (
+                damaged(frame, dice) if frame and dice.random() < 0.7 else frame + dice.randbytes(dice.choice((0, 3)))
+            )
+            yield Match(data, frame, dice.choice((12, len(frame) - 4, dice.randrange(-2, 99))))
+
+
 def finds(seed: int) -> Iterator[Find]:
     """Without end: batches, one after another, and what is nearly that."""
     dice = random.Random(seed)

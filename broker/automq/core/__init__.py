@@ -14,13 +14,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final
 
-from automq.core import cached_batches, produce_frame, produced_batch, record_walk, written_records
+from automq.core import cached_batches, fetch_frame, produce_frame, produced_batch, record_walk, written_records
 from automq.core.produce_frame import Scanned
 from automq.core.produced_batch import Placed, Taken
 from automq.core.record_walk import Data
 from automq.core.written_records import Pair
 
-INTERFACE: Final = 5
+INTERFACE: Final = 6
 """Raised with every change of what a compiled function takes or gives: an older build is not used."""
 
 
@@ -57,6 +57,7 @@ PlaceReceived = Callable[
 NextProducerEntry = Callable[[bytes, int, int, int, int, int, int], bytes | None]
 ScanProduce = Callable[[Data, int, int, int, bytes], Scanned | None]
 EncodeProduced = Callable[[bytes, int, int, int], bytes]
+MatchFetch = Callable[[Data, bytes, int], tuple[int, int] | None]
 MeasureBatches = Callable[["array[int]", int, int, int, int], tuple[int, int]]
 GatherBatches = Callable[["array[int]", int, int, list[memoryview], int], bytes]
 FindBatch = Callable[[Data, int], int]
@@ -78,6 +79,7 @@ next_producer_entry: NextProducerEntry = (
 )
 scan_produce: ScanProduce = produce_frame.scan_produce if native is None else native.scan_produce
 encode_produced: EncodeProduced = produce_frame.encode_produced if native is None else native.encode_produced
+match_fetch: MatchFetch = fetch_frame.match_fetch if native is None else native.match_fetch
 
 measure_batches: MeasureBatches = cached_batches.measure_batches if native is None else native.measure_batches
 gather_batches: GatherBatches = cached_batches.gather_batches if native is None else native.gather_batches

@@ -12,7 +12,7 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-INTERFACE = 5
+INTERFACE = 6
 
 cdef int64_t NO_TIMESTAMP = -1
 cdef uint64_t NULL_LENGTH = 1  # the zigzag form of -1
@@ -562,6 +562,36 @@ def encode_produced(bytes key, int32_t correlation_id, int64_t base_offset, int6
     write_big(to + 26, 0x01000000, 4)
     memset(to + 30, 0, 5)
     return found
+
+
+# Of a Fetch, see `fetch_frame`.
+cdef Py_ssize_t CORRELATION_AT = 8
+cdef Py_ssize_t CORRELATION_END = 12
+cdef Py_ssize_t EPOCH_BYTES = 4
+
+
+def match_fetch(data, bytes frame, Py_ssize_t epoch_at, /):
+    """See `fetch_frame.match_fetch`."""
+    cdef Py_buffer source
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(frame), epoch_end
+    cdef const uint8_t *known = <const uint8_t *>PyBytes_AS_STRING(frame)
+    cdef const uint8_t *at
+    if epoch_at < CORRELATION_END or epoch_at > size - EPOCH_BYTES:
+        return None
+    epoch_end = epoch_at + EPOCH_BYTES
+    PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+    try:
+        at = <const uint8_t *>source.buf
+        if (
+            source.len < size
+            or memcmp(at, known, CORRELATION_AT)
+            or memcmp(at + CORRELATION_END, known + CORRELATION_END, epoch_at - CORRELATION_END)
+            or memcmp(at + epoch_end, known + epoch_end, size - epoch_end)
+        ):
+            return None
+        return <int32_t>read_big(at + CORRELATION_AT, 4), <int32_t>read_big(at + epoch_at, 4)
+    finally:
+        PyBuffer_Release(&source)
 
 
 # Of the places of batches, see `cached_batches`.

@@ -6,12 +6,14 @@ summed, against min_bytes. What then fits the answer may be less, as whole batch
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from automq.handlers.leaders import Leader
 from automq.handlers.record_range import RecordRange
 from automq.handlers.zone_hint import zone_hint
 from automq.partition.fetch_session import FetchPlan, FetchTarget
+from automq.partition.partition import Partition
 from automq.partition.purgatory import Tick
 from automq.partition.replica import Readable
 from automq.protocol.connection import ResponseSlot
@@ -30,6 +32,10 @@ class Answerer(Protocol):
 
     def answer(self, fetch: "DelayedFetch") -> None:
         """Answer with what there is."""
+        ...
+
+    def expire(self, fetch: "DelayedFetch") -> bool:
+        """As `answer`, of one whose time is up: whether it rests (`Waiter.on_expiration`)."""
         ...
 
     def unpark(self, fetch: "DelayedFetch") -> bool:
@@ -69,10 +75,12 @@ class DelayedFetch:
         "reading",
         "refused",
         "request",
+        "resting",
         "session",
         "slot",
         "tick",
         "version",
+        "wait_s",
         "work",
         "zone",
     )
@@ -108,7 +116,9 @@ class DelayedFetch:
         self.min_bytes = min(request.min_bytes, bytes_max)
         self.missing_bytes = self.min_bytes
         self.open_partitions = 0
+        self.wait_s = request.max_wait / 1000
         self.tick: Tick | None = None
+        self.resting: Mapping[Partition, int] | None = None
         self.reading: asyncio.Task[None] | None = None
         """Reads objects for the answer."""
         self.work: asyncio.Task[None] | None = None
@@ -123,13 +133,18 @@ class DelayedFetch:
         self.missing_bytes = self.min_bytes
         self.is_done = False
 
+    def rest_no_more(self) -> None:
+        """Its client asks for something else."""
+        if self.resting is not None:
+            self._answerer.unpark(self)
+
     def force_complete(self) -> None:
         """Enough is available, or a partition was lost."""
         self._answerer.answer(self)
 
-    def on_expiration(self) -> None:
+    def on_expiration(self) -> bool:
         """The time is up: what there is must do."""
-        self._answerer.answer(self)
+        return self._answerer.expire(self)
 
     def hasten(self) -> None:
         """Answer with what there is, whatever it waits for: the broker is draining."""

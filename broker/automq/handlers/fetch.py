@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from weakref import ref
 
-from automq.handlers.delayed_fetch import NOTHING, Collected, DelayedFetch, WaitingFetch
+from automq.handlers.delayed_fetch import Collected, DelayedFetch, WaitingFetch
 from automq.handlers.errors import error_code_of
 from automq.handlers.fetch_answers import by_topic, endpoints
 from automq.handlers.fetch_checks import are_quiet, available_bytes, check, needs_checks
@@ -23,7 +23,7 @@ from automq.handlers.record_range import RecordRange, client_of
 from automq.handlers.zones import Zones
 from automq.ids import Offset
 from automq.metadata.publisher import MetadataPublisher
-from automq.partition.fetch_session import FINAL_EPOCH, FetchPlan, FetchSessions, FetchTarget
+from automq.partition.fetch_session import FetchPlan, FetchSessions, FetchTarget
 from automq.partition.manager import PartitionManager
 from automq.partition.partition import Partition
 from automq.partition.replica import Readable
@@ -140,30 +140,12 @@ class FetchHandler:
             bytes_max=self.bytes_max(request),
         )
 
-    def repeat(self, fetch: DelayedFetch, slot: ResponseSlot, *, correlation_id: int, epoch: int, now: float) -> None:
-        """The client of `fetch`, which was answered, asks for the same again, but for the session's epoch."""
-        request, plan = fetch.request, fetch.plan
-        request.session_epoch = epoch
-        # Without a session the same request reads the same.
-        if plan.session is not None or request.session_id or epoch != FINAL_EPOCH:
-            now_ms = int(now * 1000)
-            is_new = request.topics or request.forgotten_topics_data
-            plan = (None if is_new else self._sessions.resume(plan, epoch, now_ms=now_ms)) or self._sessions.begin(
-                request, fetch.version, now_ms=now_ms, draw_id=self._draw_id
-            )
-            if plan.error:
-                self._refuse_session(slot, plan.error, version=fetch.version, correlation_id=correlation_id)
-                return
-        fetch.renew(slot, plan, correlation_id)
-        fetch.refused = NOTHING
-        self._begin(fetch)
-
     def _begin(self, fetch: DelayedFetch) -> bool:
         """Answer now, or let it wait: whether it does."""
         session, plan = fetch.session, fetch.plan
         if session.has_rules and not session.allows_every(Operation.READ, ResourceType.TOPIC):
             fetch.refused = frozenset(target for target in plan.targets if not self._may_read(fetch, target))
-        wait_s = fetch.request.max_wait / 1000
+        wait_s = fetch.wait_s
         rooms = self._rooms(fetch) if wait_s > 0 and plan.targets and not fetch.refused else None
         if rooms is None:
             self.answer(fetch)
@@ -220,6 +202,11 @@ class FetchHandler:
         return rooms
 
     # What there is to read.
+
+    def expire(self, fetch: DelayedFetch) -> bool:
+        """As `answer`, of one whose time is up: whether it rests (`Waiter.on_expiration`)."""
+        self.answer(fetch)
+        return False
 
     def answer(self, fetch: DelayedFetch) -> None:
         """Answer with what there is, read from objects if need be."""

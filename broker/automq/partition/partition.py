@@ -13,6 +13,7 @@ from typing import Final
 from automq.callbacks import ignore
 from automq.core.record_walk import Data
 from automq.ids import Offset, StreamEpoch, StreamId, TopicId, TopicPartition
+from automq.metadata.image import QuarantineCause
 from automq.partition.appended import Appended
 from automq.partition.appending import append_checked, append_common, append_received
 from automq.partition.barred import BarredPartition
@@ -162,6 +163,11 @@ class Partition(BarredPartition):
         stream.checkpoint_source = self.capture
         stream.on_advance = self._on_stream_advance
         stream.on_lost = self._on_stream_lost
+
+    def set_causes(self, causes: Sequence[QuarantineCause]) -> None:
+        super().set_causes(causes)
+        # Readers at the end are told, and nobody rests on what was so before.
+        self.on_advance(self)
 
     def close(self) -> None:
         """Not ours any more, or the broker stops: whoever waits is told. Idempotent."""

@@ -5,12 +5,15 @@ that partition's bytes count (a fetch takes at most so many of one). When a high
 once and taken from every waiter of that partition: a few additions each, however many partitions a waiter has. It is
 completed when nothing is missing, when no partition can bring more, or when a partition is gone; in the turn after that
 moment, once. When its time is up, it expires; times are kept in ticks, so that those of a tick expire in one turn.
+
+Who waited in vain mostly comes back for the same. It may rest until then: it is not parked and is called for nothing,
+but its partitions still know it. As long as nothing happened to any of them, it is parked again by a new time alone.
 """
 
 import asyncio
 import itertools
-import math
 from collections.abc import Iterable, Mapping
+from math import ceil
 from typing import Final, Protocol
 
 from automq.partition.partition import Partition
@@ -38,13 +41,19 @@ class Waiter(Protocol):
     """Partitions whose bytes still count; counted down here."""
     tick: "Tick | None"
     """When its time is up; None while it is not parked. Set here."""
+    resting: Mapping[Partition, int] | None
+    """What it waited for while it rests; else None. Set here."""
 
     def force_complete(self) -> None:
         """There is enough, or a partition was lost; it is not parked any more."""
         ...
 
-    def on_expiration(self) -> None:
-        """The time is up: answer with what there is. It is not parked any more."""
+    def on_expiration(self) -> bool:
+        """The time is up: answer with what there is. It is not parked any more.
+
+        Whether it rests: nothing has come, what is missing is what was missing when it was parked, and `park_again`,
+        `park` or `forget` will be called for it.
+        """
         ...
 
 
@@ -92,6 +101,15 @@ class Purgatory:
         self._begin(waiter, rooms, wait_s)
         waiter.open_partitions = self._watch(waiter, rooms)
 
+    def park_again(self, waiter: Waiter, wait_s: float) -> bool:
+        """Park one that rests for what it waited for before; False: it does not rest (any more)."""
+        rooms = waiter.resting
+        if rooms is None:
+            return False
+        waiter.resting = None
+        self._begin(waiter, rooms, wait_s)
+        return True
+
     def park_gradually(self, waiter: Waiter, wait_s: float) -> None:
         """As `park`, of very many partitions: they follow with `watch`, and then `watch_no_more`.
 
@@ -117,8 +135,10 @@ class Purgatory:
 
     def _begin(self, waiter: Waiter, rooms: Mapping[Partition, int], wait_s: float) -> None:
         assert waiter.tick is None
+        if waiter.resting is not None:
+            self._end_rest(waiter)
         loop = asyncio.get_running_loop()
-        number = math.ceil((loop.time() + (wait_s if wait_s < WAIT_S_MAX else WAIT_S_MAX)) / TICK_S)
+        number = ceil((loop.time() + (wait_s if wait_s < WAIT_S_MAX else WAIT_S_MAX)) / TICK_S)
         tick = self._ticks.get(number)
         if tick is None:
             tick = self._ticks[number] = Tick(number, loop.call_at(number * TICK_S, self._expire, number))
@@ -139,9 +159,11 @@ class Purgatory:
         return open_partitions
 
     def forget(self, waiter: Waiter) -> bool:
-        """The waiter is done, or its connection is gone. False when it was not parked."""
+        """The waiter is done, or its connection is gone. False when it was not parked; it does not rest, either."""
         tick = waiter.tick
         if tick is None:
+            if waiter.resting is not None:
+                self._end_rest(waiter)
             return False
         waiter.tick = None
         self._parked -= 1
@@ -153,12 +175,21 @@ class Purgatory:
         if not waiters and self._ticks.get(tick.number) is tick:
             tick.timer.cancel()
             del self._ticks[tick.number]
+        self._unwatch(waiter, partitions)
+        return True
+
+    def _unwatch(self, waiter: Waiter, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
             rooms = self._watched[partition].rooms
             del rooms[waiter]
             if not rooms:
                 del self._watched[partition]
-        return True
+
+    def _end_rest(self, waiter: Waiter) -> None:
+        partitions = waiter.resting
+        assert partitions is not None
+        waiter.resting = None
+        self._unwatch(waiter, partitions)
 
     def advance(self, partition: Partition) -> None:
         """Data became readable in `partition`, or it is gone: count for its waiters, complete them after this turn."""
@@ -166,6 +197,11 @@ class Purgatory:
         if watched is None:
             return
         rooms = watched.rooms
+        # Who rests has to look for itself when it comes back.
+        for waiter in [waiter for waiter in rooms if waiter.tick is None]:
+            self._end_rest(waiter)
+        if not rooms:
+            return
         came = self._measure(partition, watched)
         if came is None:
             self._complete.update(dict.fromkeys(rooms))
@@ -222,9 +258,24 @@ class Purgatory:
     def _expire_some(self, tick: Tick) -> None:
         try:
             for waiter in self._turn_of(tick.waiters):
-                if self.forget(waiter):
-                    waiter.on_expiration()
+                rooms = tick.waiters.pop(waiter, None)
+                # An earlier one of this turn may have ended it.
+                if rooms is not None:
+                    self._expire_one(waiter, rooms)
         finally:
             # After an error the others expire all the same.
             if tick.waiters:
                 asyncio.get_running_loop().call_soon(self._expire_some, tick)
+
+    def _expire_one(self, waiter: Waiter, rooms: Mapping[Partition, int]) -> None:
+        waiter.tick = None
+        self._parked -= 1
+        if self._complete:
+            self._complete.pop(waiter, None)
+        waiter.resting = rooms
+        rests = False
+        try:
+            rests = waiter.on_expiration()
+        finally:
+            if not rests and waiter.resting is not None:
+                self._end_rest(waiter)

@@ -174,48 +174,49 @@ class ResponseQueue:
     of the event loop, so that answers that become ready together leave in one write.
     """
 
-    __slots__ = ("_in_flight_max", "_on_ready", "_slots", "_is_notified", "is_closed")
+    __slots__ = ("_in_flight_max", "_on_ready", "_is_notified", "is_closed", "slots")
 
     def __init__(self, on_ready: Callable[[], None], *, in_flight_max: int = IN_FLIGHT_MAX) -> None:
         self._on_ready = on_ready
         self._in_flight_max = in_flight_max
-        self._slots: deque[ResponseSlot] = deque()
+        self.slots: deque[ResponseSlot] = deque()
+        """Oldest first; to be read only."""
         self._is_notified = False
         self.is_closed = False
 
     def __len__(self) -> int:
         """Requests that wait for their answers to be taken."""
-        return len(self._slots)
+        return len(self.slots)
 
     @property
     def is_full(self) -> bool:
         """No more requests may be read from this connection until answers are taken."""
-        return len(self._slots) >= self._in_flight_max
+        return len(self.slots) >= self._in_flight_max
 
     def open_slot(self) -> ResponseSlot:
         """A slot for the request just read."""
         assert not self.is_closed
-        assert len(self._slots) < self._in_flight_max
+        assert len(self.slots) < self._in_flight_max
         slot = ResponseSlot(self)
-        self._slots.append(slot)
+        self.slots.append(slot)
         return slot
 
     def add(self, slot: ResponseSlot) -> None:
         """As `open_slot`, of a slot that was made for this queue."""
         assert not self.is_closed
-        assert len(self._slots) < self._in_flight_max
-        self._slots.append(slot)
+        assert len(self.slots) < self._in_flight_max
+        self.slots.append(slot)
 
     def slot_done(self, slot: ResponseSlot) -> None:
         """Called by a slot: its answer is there."""
-        if slot is self._slots[0] and not self._is_notified:
+        if slot is self.slots[0] and not self._is_notified:
             self._is_notified = True
             self._on_ready()
 
     def take_ready(self) -> tuple[Sequence[Part], int]:
         """The parts of all answers that may leave now, in order; and how many answers they are."""
         self._is_notified = False
-        slots = self._slots
+        slots = self.slots
         if len(slots) == 1 and (only := slots[0].parts) is not None:
             slots.popleft().parts = ()
             return only, 1
@@ -237,7 +238,7 @@ class ResponseQueue:
     def take_own_writes(self) -> tuple[Sequence[Part], int]:
         """As `take_ready`, up to the first answer that does not rest on its request's own write alone."""
         ready: list[Part] = []
-        slots = self._slots
+        slots = self.slots
         answered = 0
         while slots and slots[0].parts is not None and slots[0].is_own_write:
             slot = slots.popleft()
@@ -251,5 +252,5 @@ class ResponseQueue:
     def close(self) -> None:
         """The connection is gone: answers that come later are dropped."""
         self.is_closed = True
-        self._slots.clear()
+        self.slots.clear()
         self._on_ready = ignore

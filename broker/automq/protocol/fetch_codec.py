@@ -35,10 +35,6 @@ _unpack_top_v15 = struct.Struct(">iiibii").unpack_from
 _unpack_partition_v12 = struct.Struct(">iiqiqi").unpack_from
 _EPOCH_AT_V12: Final = 21
 _EPOCH_AT_V15: Final = 17
-REPEATED_BYTES_MAX: Final = 512
-"""Larger requests are not kept in case they are repeated: a connection's memory is not for that."""
-_CORRELATION_AT: Final = 4
-_CORRELATION_END: Final = 8
 _ELEMENTS_MAX: Final = 100_000
 """More partitions than a broker ever has; beyond, the compiled codec decides."""
 
@@ -47,7 +43,6 @@ PARTITIONS_A_PART: Final = 500
 
 _pack_int16 = struct.Struct(">h").pack
 _pack_int32 = struct.Struct(">i").pack
-_unpack_int32 = struct.Struct(">i").unpack_from
 _pack_size_into = struct.Struct(">i").pack_into
 _pack_top_v4 = struct.Struct(">iii").pack
 _pack_top_v7 = struct.Struct(">iiihi").pack
@@ -175,34 +170,9 @@ def _parse_topics(frame: memoryview, offset: int, *, has_ids: bool) -> tuple[lis
     return topics, offset
 
 
-class RepeatedFetch:
-    """A Fetch request as it came in: who waits at the end of a log asks for the same again, with the next epoch."""
-
-    __slots__ = ("_behind", "_between", "_epoch_at", "_front", "_size")
-
-    def __init__(self, frame: memoryview, body_offset: int, version: int) -> None:
-        """`frame` is short (`REPEATED_BYTES_MAX`), its version flexible."""
-        epoch_at = body_offset + (_EPOCH_AT_V15 if version >= REPLICA_STATE_SINCE else _EPOCH_AT_V12)
-        self._size, self._epoch_at = len(frame), epoch_at
-        # What is the same in a repetition, around the correlation id and the epoch.
-        self._front = bytes(frame[:_CORRELATION_AT])
-        self._between = bytes(frame[_CORRELATION_END:epoch_at])
-        self._behind = bytes(frame[epoch_at + 4 :])
-
-    def __len__(self) -> int:
-        return self._size
-
-    def match(self, frame: memoryview) -> tuple[int, int] | None:
-        """Correlation id and session epoch of `frame`; None when it differs in anything else."""
-        raw, epoch_at = bytes(frame), self._epoch_at
-        if (
-            raw[_CORRELATION_END:epoch_at] != self._between
-            or not raw.endswith(self._behind)
-            or len(raw) != self._size
-            or not raw.startswith(self._front)
-        ):
-            return None
-        return _unpack_int32(raw, _CORRELATION_AT)[0], _unpack_int32(raw, epoch_at)[0]
+def session_epoch_at(version: int, body_offset: int) -> int:
+    """Where the session's epoch lies in a frame of a flexible version, its own size not counted."""
+    return body_offset + (_EPOCH_AT_V15 if version >= REPLICA_STATE_SINCE else _EPOCH_AT_V12)
 
 
 class FetchResult:

@@ -25,10 +25,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from automq.core import scan_produce
+from automq.core import match_fetch, scan_produce
 from automq.core.produce_frame import Scanned
 
-_SIZE = struct.Struct(">i").unpack_from
+SIZE_STRUCT: Final = struct.Struct(">i")
+_SIZE = SIZE_STRUCT.unpack_from
 
 SIZE_BYTES: Final = 4
 FRAME_BYTES_MIN: Final = 10
@@ -141,8 +142,11 @@ class FrameReader:
         """Where the next read goes, which brings at most `bytes_max` beyond the next frame; never empty."""
         unread = self._end - self._start
         if not unread:
-            self._use_shared()
-            return self._shared if bytes_max >= len(self._shared) else self._shared[:bytes_max]
+            if self._is_own:
+                self._use_shared()
+            shared = self._buffer = self._shared
+            self._start = self._end = 0
+            return shared if bytes_max >= len(shared) else shared[:bytes_max]
         if self._is_own and self._start == 0 and self._end < (needed := self._frame_end()):
             # A read that was under way when reading was paused is taken in, too.
             return self._buffer[self._end : min(needed, max(self.read_to, self._end + LATE_BYTES_MAX))]
@@ -183,17 +187,16 @@ class FrameReader:
             self._start += SIZE_BYTES + found[0]
         return found
 
-    def only_frame(self, size: int) -> memoryview | None:
-        """The next frame, if it has `size` bytes and the newest read brought it and nothing else; `skip` takes it."""
-        end = SIZE_BYTES + size
-        buffer = self._buffer
-        if self._start or self._end != end or buffer is not self._shared or _SIZE(buffer, 0)[0] != size:
+    def take_repeated(self, frame: bytes, epoch_at: int) -> tuple[int, int] | None:
+        """Take the next frame, if the newest read brought nothing else, and it is `frame` (its size first) but for the
+        correlation id and the four bytes at `epoch_at`: these two. None: nothing has changed.
+        """
+        if self._start or self._end != len(frame) or self._buffer is not self._shared:
             return None
-        return buffer[SIZE_BYTES:end]
-
-    def skip(self) -> None:
-        """What `only_frame` has shown is done with."""
-        self._end = 0
+        found = match_fetch(self._buffer, frame, epoch_at)
+        if found is not None:
+            self._end = 0
+        return found
 
     def put_back(self, size: int) -> None:
         """The frame of `size` bytes that was just handed out may not start yet: it is the next one again.

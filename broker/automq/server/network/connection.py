@@ -141,6 +141,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._waiting is not None:
             self._waiting.cancel()
         self._blocked = None
+        self._repeats.forget()
         self._reader.close()
         if not self._is_frame_kept:
             self._hold.clear()
@@ -192,16 +193,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def _repeat(self) -> bool:
         """`_process` in short, where all that came is the Fetch that waited last. False: something is left for it."""
-        server = self._server
+        server, repeats = self._server, self._repeats
+        fetch = repeats.fetch
         if (
-            len(self._queue)
+            fetch is None
+            or not fetch.is_done
+            or self._queue.slots
             or self._outbox.unsent_bytes
             or self._muting.is_on
             or server.is_draining
-            or (found := self._repeats.match(self._reader)) is None
+            or (found := self._reader.take_repeated(repeats.frame, repeats.epoch_at)) is None
         ):
             return False
-        fetch, correlation_id, epoch = found
         self._frames += 1
         self._exclusive = slot = self._queue.open_slot()
         self._waiting = fetch
@@ -209,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox.on_request()
         self._is_processing = True
         try:
-            server.fetch.repeat(fetch, slot, correlation_id=correlation_id, epoch=epoch, now=began)
+            server.fetch.repeat(fetch, slot, correlation_id=found[0], epoch=found[1], now=began)
         finally:
             self._is_processing = False
         self._started.add(_FETCH, began, server.now() - began)

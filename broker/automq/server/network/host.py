@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from automq.controller.contact import Always, Contact
 from automq.handlers.context import Services
-from automq.handlers.fetch import FetchHandler, FetchSettings
+from automq.handlers.fetch import FetchSettings
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
+from automq.handlers.repeated_fetch import RepeatedFetchHandler
 from automq.protocol.connection import IN_FLIGHT_MAX, Part, ResponseQueue
 from automq.protocol.framing import ReceiveBuffers
 from automq.s3stream.stream import Storage
@@ -95,7 +96,7 @@ class ConnectionHost(Protocol):
     kernel_room: KernelRoom
     audit: Audit
     produce: ProduceHandler
-    fetch: FetchHandler
+    fetch: RepeatedFetchHandler
     now: Callable[[], float]
     """Monotonic seconds."""
     boottime: Callable[[], float]

@@ -14,10 +14,9 @@ from prometheus_client.core import Metric
 
 from automq.controller.contact import ALWAYS, Always, Contact
 from automq.handlers.context import Services
-from automq.handlers.fetch import FetchHandler
 from automq.handlers.produce import ProduceHandler
 from automq.handlers.reader_pins import ReaderPins
-from automq.handlers.wide_fetch import WideFetchHandler
+from automq.handlers.repeated_fetch import RepeatedFetchHandler
 from automq.handlers.wide_produce import WideProduceHandler
 from automq.handlers.zones import Zones
 from automq.partition.content_worker import ContentWorker
@@ -105,7 +104,7 @@ class KafkaServer:
             receive=self.receiving.copies,
             on_error=self.metrics.error_counter(ApiKey.PRODUCE),
         )
-        self.fetch: FetchHandler = WideFetchHandler(
+        self.fetch = RepeatedFetchHandler(
             partitions=services.partitions,
             sessions=services.fetch_sessions,
             metadata=services.metadata,

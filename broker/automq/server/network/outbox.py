@@ -140,12 +140,10 @@ class Outbox:
 
     def send(self, parts: Sequence[Part]) -> int:
         """Send `parts` after everything before them; returns their bytes."""
-        if len(parts) == 1 and isinstance(only := parts[0], bytes) and not self.unsent_bytes and not self._is_waiting:
-            # Most answers are short, and the socket takes them at once.
-            size = len(only)
-            if size <= NARROW_BYTES:
-                self._send_short(only, size)
-                return size
+        if len(parts) == 1 and not self.unsent_bytes and not self._is_waiting:
+            only = parts[0]
+            if isinstance(only, bytes) and len(only) <= NARROW_BYTES:
+                return self._send_short(only)
         size = pulled_bytes = 0
         for part in parts:
             size += len(part)
@@ -173,17 +171,19 @@ class Outbox:
                     part.pin()
         return size
 
-    def _send_short(self, data: bytes, size: int) -> None:
-        """Nothing is before it."""
+    def _send_short(self, data: bytes) -> int:
+        """Nothing is before it; returns its bytes. Most answers are short, and the socket takes them at once."""
+        size = len(data)
         sent = self._write_now((data,))
         if sent == size:
             self._sent_bytes += size
-            return
+            return size
         self._parts.append(data)
         self.unsent_bytes += size
         self._held_bytes += size
         self._drop(sent)
         self._write()
+        return size
 
     def on_writable(self) -> None:
         """The transport has sent what it held."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
@@ -36,13 +37,16 @@ class Waiter:
         self.missing_bytes = missing
         self.open_partitions = 0
         self.tick: Tick | None = None
+        self.resting: Mapping[Partition, int] | None = None
+        self.rests = False
         self.log: list[Any] = []
 
     def force_complete(self) -> None:
         self.log.append("completed")
 
-    def on_expiration(self) -> None:
+    def on_expiration(self) -> bool:
         self.log.append("expired")
+        return self.rests
 
 
 def park(purgatory: Purgatory, waiter: Waiter, rooms: dict[Log, int], wait_s: float = 10) -> None:
@@ -56,11 +60,12 @@ class Meddler(Waiter):
         super().__init__()
         self.purgatory, self.others, self.partition = purgatory, others, log
 
-    def on_expiration(self) -> None:
+    def on_expiration(self) -> bool:
         super().on_expiration()
         for other in self.others:
             self.purgatory.forget(other)
         park(self.purgatory, self, {self.partition: 1}, 0.001)
+        return False
 
 
 async def test_who_expires_may_forget_others_of_its_tick_and_park_again() -> None:
@@ -239,3 +244,104 @@ async def test_waiter_may_end_another_one() -> None:
     await turn()
 
     assert other.log == []
+
+
+async def resting(purgatory: Purgatory, *partitions: Log, missing: int = 1) -> Waiter:
+    """One that waited in vain for these."""
+    waiter = Waiter(missing)
+    waiter.rests = True
+    park(purgatory, waiter, dict.fromkeys(partitions, 5), 1)
+    await asyncio.sleep(1 + TICK_S)
+    assert waiter.log == ["expired"]
+    return waiter
+
+
+async def test_who_rests_is_parked_again_and_told_of_what_comes_then() -> None:
+    purgatory, a = Purgatory(), Log()
+    waiter = await resting(purgatory, a)
+    assert len(purgatory) == 0
+    assert purgatory.park_again(waiter, 1)
+    assert len(purgatory) == 1
+    a.come(purgatory, 1)
+    await asyncio.sleep(0)
+
+    assert waiter.log == ["expired", "completed"]
+    assert not purgatory._watched
+
+
+async def test_who_is_parked_again_expires_again_and_rests_again() -> None:
+    purgatory, a = Purgatory(), Log()
+    waiter = await resting(purgatory, a)
+    for _ in range(3):
+        assert purgatory.park_again(waiter, 1)
+        assert not purgatory.park_again(waiter, 1)
+        await asyncio.sleep(1 + TICK_S)
+
+    assert waiter.log == ["expired"] * 4
+
+
+async def test_who_rests_is_called_for_nothing_and_rests_no_more_once_anything_came() -> None:
+    purgatory, a, b = Purgatory(), Log(), Log()
+    waiter = await resting(purgatory, a, b)
+    b.come(purgatory, 3)
+    await asyncio.sleep(0)
+
+    assert waiter.log == ["expired"]
+    assert waiter.missing_bytes == 1
+    assert not purgatory.park_again(waiter, 1)
+    assert not purgatory._watched
+
+
+async def test_who_rests_is_not_counted_beside_one_that_waits_for_the_same() -> None:
+    purgatory, a = Purgatory(), Log()
+    waiter, other = await resting(purgatory, a), Waiter(4)
+    park(purgatory, other, {a: 9}, 10)
+    a.come(purgatory, 3)
+    assert other.missing_bytes == 1
+    assert list(purgatory._watched[cast(Partition, a)].rooms) == [other]
+    a.come(purgatory, 1)
+    await asyncio.sleep(0)
+
+    assert (waiter.log, other.log) == (["expired"], ["completed"])
+
+
+async def test_partition_that_closes_ends_the_rest_of_those_that_waited_for_it() -> None:
+    purgatory, a = Purgatory(), Log()
+    waiter = await resting(purgatory, a)
+    a.is_open = False
+    purgatory.advance(cast(Partition, a))
+    await asyncio.sleep(0)
+
+    assert (waiter.log, waiter.resting, purgatory._watched) == (["expired"], None, {})
+
+
+@pytest.mark.parametrize("does_park", [True, False])
+async def test_who_rests_may_be_forgotten_or_parked_for_something_else(does_park: bool) -> None:
+    purgatory, a, b = Purgatory(), Log(), Log()
+    waiter = await resting(purgatory, a)
+    if does_park:
+        park(purgatory, waiter, {b: 5}, 1)
+        a.come(purgatory, 9)
+        assert waiter.missing_bytes == 1
+        assert purgatory.forget(waiter)
+    else:
+        assert not purgatory.forget(waiter)
+
+    assert not purgatory.park_again(waiter, 1)
+    assert not purgatory._watched
+
+
+async def test_who_raises_when_it_expires_does_not_rest() -> None:
+    class Failing(Waiter):
+        def on_expiration(self) -> bool:
+            raise ArithmeticError
+
+    purgatory, a = Purgatory(), Log()
+    waiter = Failing()
+    park(purgatory, waiter, {a: 1}, 1)
+    errors: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context["exception"]))
+    await asyncio.sleep(1 + TICK_S)
+
+    assert [type(error) for error in errors] == [ArithmeticError]
+    assert (waiter.resting, purgatory._watched, len(purgatory)) == (None, {}, 0)

@@ -9,12 +9,17 @@ from unittest.mock import patch
 
 import pytest
 
+from automq.handlers import repeated_fetch
+from automq.handlers.fetch import FetchHandler
+from automq.ids import BrokerEpoch
+from automq.metadata.image import QuarantineCause
 from automq.protocol.apis import APIS, ApiKey, encode_request
 from automq.protocol.messages.fetch import ListOffsetsRequest
 from automq.security.session import Session
 from automq.server.network.connection import Connection
 from tests.support.batches import build_batch
 from tests.support.data_path import TOPIC, DataPath, MemoryTransport, fetch_request, produce_request
+from tests.support.engine import NODE
 from tests.support.reading import VERSION, a_path, parts, put, values
 
 pytestmark = pytest.mark.looptime
@@ -113,7 +118,7 @@ async def test_wrong_epoch_and_a_session_that_is_gone_are_refused(repeated: Coun
     assert (await poll(client, session=session, epoch=7)).error_code == 71
     path.services.fetch_sessions._remove(session)
     assert (await poll(client, session=session, epoch=2)).error_code == 70
-    assert client.connection._queue._slots == type(client.connection._queue._slots)()
+    assert client.connection._queue.slots == type(client.connection._queue.slots)()
     await path.close()
 
 
@@ -252,3 +257,97 @@ async def test_short_way_and_long_way_give_the_same_answers(seed: int, repeated:
     assert repeated.count
     with patch.object(Connection, "_repeat", lambda _: False):
         assert await _history(seed) == in_short
+
+
+async def test_who_comes_back_in_vain_is_not_looked_up_again(
+    repeated: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, client = await a_path()
+    session = await open_session(client, 0)
+    await poll(client, session=session, epoch=1)
+    monkeypatch.setattr(FetchHandler, "_rooms_of", None)
+    for epoch in range(2, 6):
+        assert (await poll(client, session=session, epoch=epoch)).responses == []
+
+    assert repeated.count == 4
+    await path.close()
+
+
+async def test_what_came_between_two_requests_is_given_at_once_though_the_first_rests(repeated: Counted) -> None:
+    path, client = await a_path()
+    session = await open_session(client, 0)
+    await poll(client, session=session, epoch=1)
+    await poll(client, session=session, epoch=2)
+    assert path.partitions.purgatory._watched
+    await put(path.connect(), b"between")
+    assert not path.partitions.purgatory._watched
+    request = fetch_request(max_wait=WAIT_MS, session_id=session, session_epoch=3)
+    sent = client.send(ApiKey.FETCH, VERSION, request)
+
+    assert values(parts(client.answers()[sent])[0]) == [b"between"]
+    await path.close()
+
+
+async def test_quarantine_between_two_requests_is_told_at_once_though_the_first_rests(repeated: Counted) -> None:
+    path, client = await a_path()
+    session = await open_session(client, 0)
+    await poll(client, session=session, epoch=1)
+    cause = QuarantineCause(key="slot", reason="damaged", at_ms=0, wal=(NODE, BrokerEpoch(1)))
+    path.partitions.get(TOPIC, 0).set_causes([cause])
+    request = fetch_request(max_wait=WAIT_MS, session_id=session, session_epoch=2)
+    sent = client.send(ApiKey.FETCH, VERSION, request)
+
+    assert parts(client.answers()[sent])[0].error_code
+    await path.close()
+
+
+@pytest.mark.parametrize("does_ask", [True, False])
+async def test_nothing_is_watched_for_one_that_is_gone_or_asks_for_something_else(
+    repeated: Counted, does_ask: bool
+) -> None:
+    path, client = await a_path()
+    session = await open_session(client, 0)
+    await poll(client, session=session, epoch=1)
+    assert path.partitions.purgatory._watched
+    if does_ask:
+        await poll(client, session=session, epoch=-1)
+    else:
+        client.disconnect()
+
+    assert not path.partitions.purgatory._watched
+    await path.close()
+
+
+async def the_same_polls(dice: random.Random) -> list[Any]:
+    """What a consumer of two partitions is answered, while now and then something is written."""
+    path, client = await a_path(partitions=2)
+    producer, offsets, has_moved, answers = path.connect(), [0, 0], False, [await poll(client, 0, 0, epoch=0)]
+    for epoch in range(1, 60):
+        if dice.random() < 0.2:
+            await put(producer, b"%d" % epoch, partition=dice.randrange(2))
+        asked = offsets if has_moved or dice.random() < 0.2 else []
+        request = fetch_request(*asked, max_wait=WAIT_MS, session_id=answers[0].session_id, session_epoch=epoch)
+        sent = client.send(ApiKey.FETCH, VERSION, request)
+        if dice.random() < 0.2:
+            await put(producer, b"late %d" % epoch, partition=dice.randrange(2))
+        answer = await client.answer(sent)
+        has_moved = False
+        for part in parts(answer):
+            if part.records:
+                offsets[part.partition_index] += len(values(part))
+                has_moved = True
+        answers.append(answer)
+    await path.close()
+    return [(answer.error_code, answer.responses) for answer in answers]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_answers_with_rest_and_without_are_the_same(
+    seed: int, repeated: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resting = await the_same_polls(random.Random(seed))
+    assert repeated.count > 10
+    monkeypatch.setattr(repeated_fetch, "RESTING_TARGETS_MAX", 0)
+
+    assert await the_same_polls(random.Random(seed)) == resting
+    assert any(responses for _, responses in resting[1:])
