@@ -447,10 +447,10 @@ class FetchHandler:
     def _complete_quiet(self, fetch: DelayedFetch) -> None:
         """Complete the slot with nothing."""
         fetch.is_done = True
+        session = fetch.session
+        throttle_time = session.throttle(_FETCH, 0) if session.has_rules else 0
         fetch.slot.complete(
-            encode_quiet_response(
-                fetch.version, fetch.correlation_id, fetch.plan.session_id, fetch.session.throttle(_FETCH, 0)
-            )
+            encode_quiet_response(fetch.version, fetch.correlation_id, fetch.plan.session_id, throttle_time)
         )
 
     def _complete(self, fetch: DelayedFetch, found: Collected) -> None:

@@ -32,12 +32,14 @@ def append_received(
 ) -> int:
     """Append the batch of a client that lies in data[start:stop], where it is one that `append_common` takes.
 
-    0 when it is not, or is a repetition, or does not fit the open slot, and nothing has changed; else its records. What
-    is not taken here goes through `append_common`, which says why it is wrong.
+    0 when it is not, or is a repetition, or fits neither the open slot nor a new one in the same arena, and nothing has
+    changed; else its records. What is not taken here goes through `append_common`, which says why it is wrong.
     """
     size = stop - start
     slot = stream.slot_with_room(size)
-    if slot is None:
+    # The first of a slot is put where it will lie, and its slot is opened once it is known to be good.
+    place = (slot.view, slot.position) if slot is not None else stream.next_slot_place(size)
+    if place is None:
         return 0
     base_offset = stream.next_offset
     earliest_ms, latest_ms = bounds_of(rules, now_ms)
@@ -45,8 +47,7 @@ def append_received(
         data,
         start,
         stop,
-        slot.view,
-        slot.position,
+        *place,
         stream.stream_id,
         stream.epoch,
         base_offset,
@@ -57,17 +58,23 @@ def append_received(
         rules.is_compacted,
         rules.reads_records,
         append_time_mark(now_ms),
-        slot.crc,
+        0 if slot is None else slot.crc,
     )
     if placed is None:
         return 0
     count, newest_ms, producer_id, producer_epoch, first_sequence, slot_crc = placed
+    entry = None
     if producer_id >= 0:
         entry = producers.continued(
             producer_id, producer_epoch, first_sequence, count, first_offset=base_offset, now_ms=now_ms
         )
         if entry is None:
             return 0
+    if slot is None:
+        slot = stream.open_slot(size)
+        assert slot.view is place[0]
+        assert slot.position == place[1]
+    if entry is not None:
         producers.put(producer_id, entry, batch_bytes=size)
     stream.append_headed(slot, size, count=count, max_timestamp_ms=newest_ms, slot_crc=slot_crc)
     return count

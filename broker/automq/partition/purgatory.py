@@ -257,8 +257,9 @@ class Purgatory:
 
     def _expire_some(self, tick: Tick) -> None:
         try:
+            pop = tick.waiters.pop
             for waiter in self._turn_of(tick.waiters):
-                rooms = tick.waiters.pop(waiter, None)
+                rooms = pop(waiter, None)
                 # An earlier one of this turn may have ended it.
                 if rooms is not None:
                     self._expire_one(waiter, rooms)

@@ -226,7 +226,7 @@ class StorageEngine:
 
     async def close(self, upload: bool) -> None:
         """Refuse appends, make what was appended durable, with `upload` commit it too, and end. Cancel to cut short."""
-        self._closing = True
+        self._closing = self.wal.is_closing = True
         try:
             if self.halted is None:
                 await self._finish(upload)
@@ -237,7 +237,7 @@ class StorageEngine:
 
     def abandon(self) -> None:
         """Stop at once, as a crash would: nothing is finished, nobody is told."""
-        self._closing = True
+        self._closing = self.wal.is_closing = True
         self.wal.stop()
         self.uploader.stop()
         self._sweeper.stop()

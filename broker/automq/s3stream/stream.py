@@ -138,6 +138,17 @@ class Stream:
             return None
         return slot
 
+    def next_slot_place(self, size: int) -> tuple[memoryview, int] | None:
+        """Where the record of a batch of `size` would lie if it were the first of a slot: see `open_slot`.
+
+        None when it would not be, or that cannot be said. Until `open_slot` what is written there means nothing.
+        """
+        return None if self._refuses is not None else self._wal.next_place(size)
+
+    def open_slot(self, size: int) -> OpenSlot:
+        """The slot whose first record lies where `next_slot_place` has said in this turn."""
+        return self._engine.roll(size)
+
     def stage(self, size: int) -> StagedBatch:
         """Memory for a batch larger than `Storage.append_bytes_max`: fill it, then `append_staged` or discard it.
 

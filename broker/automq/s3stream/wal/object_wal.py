@@ -177,7 +177,7 @@ class ObjectWal:
             tasks=tasks,
             metrics=metrics,
         )
-        self.stopped = False
+        self.stopped = self.is_closing = False
         self._slots_total: Counter = metrics.counter("automq_wal_slots", "WAL slots written")
         self._bytes_total: Counter = metrics.counter("automq_wal_bytes", "Bytes of WAL slots written")
         self._seconds: Histogram = metrics.histogram("automq_wal_put_seconds", "From a slot's first PUT to its success")
@@ -221,6 +221,17 @@ class ObjectWal:
         self.slot = slot
         self._schedule()
         return slot
+
+    def next_place(self, size: int) -> tuple[memoryview, int] | None:
+        """Where `open_slot` would place a batch of `size` first, in memory that is nobody's until then.
+
+        The arena's bytes and the position of the batch's record; None when a slot is open, or an arena must be taken.
+        """
+        arena, start = self._arena, self._arena_position
+        if self.stopped or self.is_closing or self.slot is not None or arena is None or size > self.append_bytes_max:
+            return None
+        position = start + SLOT_HEADER_BYTES
+        return (arena.view, position) if position + RECORD_HEADER_BYTES + size <= arena.size else None
 
     def open_staged(self, staged: StagedBatch) -> OpenSlot:
         """Close the open slot if there is one, and open one for `staged` alone, whose hold becomes the slot's."""
