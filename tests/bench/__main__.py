@@ -35,7 +35,7 @@ def main() -> int:
         "groups",
         nargs="*",
         help="throughput, requests, latency, consumer, metadata, commits, readers, idle, bill, memory, restart, "
-        "compaction, core, growth, validation, testing",
+        "compaction, kinds, core, growth, validation, testing",
     )
     parser.add_argument("--quick", action="store_true", help="once and briefly: shows that it works, not how fast")
     parser.add_argument(

@@ -39,22 +39,40 @@ def run(
     properties: dict[str, str] | None = None,
     **options: float,
 ) -> dict[str, float]:
-    """One load in a process of its own. Options: records (n), seconds (d), rate (r)."""
-    letters = {"records": "-n", "seconds": "-d", "rate": "-r"}
+    """One load in a process of its own. Options: records (n), seconds (d), rate (r), record_bytes (s)."""
+    (result,) = run_together(1, mode, address, topic, partitions, clients=clients, properties=properties, **options)
+    return result
+
+
+def run_together(
+    count: int,
+    mode: str,
+    address: str,
+    topic: str,
+    partitions: int,
+    *,
+    clients: int = 1,
+    properties: dict[str, str] | None = None,
+    **options: float,
+) -> list[dict[str, float]]:
+    """As `run`, of several such processes at once."""
+    letters = {"records": "-n", "seconds": "-d", "rate": "-r", "record_bytes": "-s"}
     command = [str(COMPILED)] if COMPILED.exists() else [sys.executable, "-m", "tests.bench.load"]
     command += [mode, "-b", address, "-t", topic, "-p", str(partitions), "-c", str(clients)]
     for name, value in options.items():
         command += [letters[name], f"{value:g}" if name == "seconds" else str(int(value))]
     for key, text in (properties or {}).items():
         command += ["-X", f"{key}={text}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=600)
-    result: dict[str, float] = json.loads(done.stdout)
-    if result["failed"]:
-        raise RuntimeError(f"{int(result['failed'])} records failed: {' '.join(command)}")
-    return result
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    results: list[dict[str, float]] = [json.loads(each.communicate(timeout=600)[0]) for each in running]
+    if failed := sum(result["failed"] for result in results):
+        raise RuntimeError(f"{int(failed)} records failed: {' '.join(command)}")
+    return results
 
 
-def _report(began: float, records: int, failed: int, requests: int, latencies_ms: list[float]) -> None:
+def _report(
+    began: float, records: int, failed: int, latencies_ms: list[float], record_bytes: int = RECORD_BYTES
+) -> None:
     seconds = time.monotonic() - began
     usage = resource.getrusage(resource.RUSAGE_SELF)
     latencies_ms.sort()
@@ -67,9 +85,8 @@ def _report(began: float, records: int, failed: int, requests: int, latencies_ms
             {
                 "records": records,
                 "failed": failed,
-                "bytes": records * RECORD_BYTES,
-                "requests": requests,
-                "MBps": records * RECORD_BYTES / seconds / 1e6,
+                "bytes": records * record_bytes,
+                "MBps": records * record_bytes / seconds / 1e6,
                 "rps": records / seconds,
                 "client_cpu_s": usage.ru_utime + usage.ru_stime,
                 "p50": quantile(0.5),
@@ -107,7 +124,7 @@ def produce(options: argparse.Namespace) -> None:
         **dict(pair.split("=", 1) for pair in options.X),
     }
     producers = [Producer(common) for _ in range(options.c)]
-    value = os.urandom(RECORD_BYTES)
+    value = os.urandom(options.s)
     began = time.monotonic()
     sent = 0
     while (options.n is None or sent < options.n) and (options.d is None or time.monotonic() - began < options.d):
@@ -127,7 +144,7 @@ def produce(options: argparse.Namespace) -> None:
             producer.poll(0)
     for producer in producers:
         producer.flush(60)
-    _report(began, len(latencies_ms), failed, 0, latencies_ms)
+    _report(began, len(latencies_ms), failed, latencies_ms, options.s)
 
 
 def consume(options: argparse.Namespace) -> None:
@@ -149,7 +166,7 @@ def consume(options: argparse.Namespace) -> None:
     records = 0
     while (options.n is None or records < options.n) and time.monotonic() - began < (options.d or 60):
         records += len(consumer.consume(10_000, 0.1))
-    _report(began, records, 0, 0, [])
+    _report(began, records, 0, [])
     consumer.close()
 
 
@@ -161,6 +178,7 @@ def main() -> None:
     parser.add_argument("-p", type=int, default=16, help="partitions")
     parser.add_argument("-c", type=int, default=1, help="clients")
     parser.add_argument("-n", type=int, help="records")
+    parser.add_argument("-s", type=int, default=RECORD_BYTES, help="bytes of a record")
     parser.add_argument("-d", type=float, help="seconds")
     parser.add_argument("-r", type=float, help="records a second")
     parser.add_argument("-X", action="append", default=[], help="librdkafka property=value")
