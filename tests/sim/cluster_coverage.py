@@ -15,15 +15,28 @@ def _roles(take: Any) -> Any:
         names = {
             ("CLAIM", "LEAD"): "elections won",
             ("CLAIM", "REST"): "races for the claim lost",
-            ("ASK", "REST"): "pre-votes refused",
-            ("ASK", "CLAIM"): "pre-votes granted",
             ("CONFIRM", "CLAIM"): "claims after a refused connection",
-            ("WATCH", "CLAIM"): "claims after a still lease",
             ("FOLLOW", "CLAIM"): "claims of named successors",
             ("LEAD", "READ"): "claims lost",
         }
         count(names.get((step.name, following.name), "other steps of roles"))
         return following
+
+    return counted
+
+
+def _watched(watch: Any) -> Any:
+    """What those that heard nothing were told, by others or by the lease."""
+
+    async def counted(self: Any, **options: Any) -> Any:
+        event = await watch(self, **options)
+        names = {
+            "OBJECTED": "pre-votes refused",
+            "PERMITTED": "pre-votes granted",
+            "STILL": "claims after a still lease",
+        }
+        count(names.get(event.name, "other ends of a watch"))
+        return event
 
     return counted
 
@@ -124,6 +137,7 @@ def _planned(records_of: Any) -> Any:
 CLUSTER_PROBES: Mapping[str, Callable[[Any], Any]] = {
     **PROBES,
     "automq.server.roles:Roles._take": _roles,
+    "automq.server.roles:Roles._watch": _watched,
     "automq.controller.membership:fence_dead": _fenced,
     "automq.controller.membership:replace_recoverers": _records("recoverers named for logs that nobody had"),
     "automq.controller.sessions:Sessions.proved": _called("sessions begun anew after a proof"),

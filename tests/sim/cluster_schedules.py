@@ -33,6 +33,8 @@ from tests.support.faults import Fate, Operation
 WITHIN_S = 60.0
 # Silence, the lease's interval, the claim, a session, the recovery of a short log.
 CUT_OFF_S = 15.0
+# A session, and less than the others take to claim.
+UNHEARD_S = 3.6
 SLOW_ANSWER_S = 6.0
 # Until the first question was asked in vain.
 SLOW_S = 8.0
@@ -288,6 +290,26 @@ def leads_everything(made: Incarnation, lost: int) -> bool:
     return topic is not None and all(image.is_led(part) and part.leader != lost for part in topic.partitions)
 
 
+async def controller_hears_nobody_for_a_while(world: BrokerWorld) -> None:
+    """The controller is cut off from all brokers, a little longer than a session: likelier it is than all of them."""
+    brokers = await three_brokers(world)
+    await asyncio.sleep(3)
+    network = world.cluster.network
+    for other in brokers[1:]:
+        network.cut(other.process, brokers[0].process)
+    await asyncio.sleep(UNHEARD_S)
+    network.heal()
+    await asyncio.sleep(SETTLE_S / 3)
+    check_nobody_fenced(world, *brokers)
+
+
+def check_nobody_fenced(world: BrokerWorld, *brokers: Incarnation) -> None:
+    """Each serves as the incarnation that it was."""
+    for made in brokers:
+        if not made.is_serving:
+            world.cluster.violation(f"{made.process.name} was fenced, and was well all the time")
+
+
 async def leader_wants_to_end_its_log(world: BrokerWorld) -> None:
     """A broker asks to be recorded as gone in order while it still leads a partition, and dies: its log is needed."""
     _first, second, _third = await three_brokers(world)
@@ -404,6 +426,7 @@ SCHEDULES: Mapping[str, tuple[Story, Mapping[str, str]]] = {
     "controller_is_cut_off": (controller_is_cut_off, UNBALANCED),
     "controller_of_two_is_cut_off": (controller_of_two_is_cut_off, UNBALANCED),
     "controller_is_cut_off_while_others_are_slow": (controller_is_cut_off_while_others_are_slow, UNBALANCED),
+    "controller_hears_nobody_for_a_while": (controller_hears_nobody_for_a_while, UNBALANCED),
     "leader_wants_to_end_its_log": (leader_wants_to_end_its_log, UNBALANCED),
     "straggler_begins_anew": (straggler_begins_anew, UNBALANCED),
     "scenario_02_creates_are_answered_409": (creates_are_answered_409, UNBALANCED),

@@ -43,6 +43,13 @@ CLUSTER_RULES: tuple[Rule, ...] = (
         "released_to_one_that_stops",
     ),
     Rule(
+        "sessions: silence of most",
+        "Liveness: where most sessions expire together the controller proves that it leads, and waits one more.",
+        ("automq.controller.sessions:Sessions._is_mass",),
+        returns(False),
+        "controller_hears_nobody_for_a_while",
+    ),
+    Rule(
         "end: of one that leads nothing",
         "Draining: a broker that leads something does not end its log: it may hold what is in no object.",
         ("automq.controller.brokers:end_broker",),

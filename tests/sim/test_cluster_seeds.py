@@ -10,7 +10,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SEEDS = 25
-# Open: of the seeds below, 9, 118, 216 and 300 end with a reader that one broker does not answer (docs/simulation.md).
 BASE = 0
 # A guard against a hang, no measure: these are a CPU minute.
 HANGS_S = 1500

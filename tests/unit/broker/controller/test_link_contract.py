@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
+from automq.controller import requests
 from automq.controller.broker_ports import BrokerObjects, BrokerStreams
 from automq.controller.client import ControllerClient
 from automq.controller.damage import Damage
@@ -21,7 +22,7 @@ from automq.ids import BrokerEpoch, NodeId, Offset, StreamEpoch, StreamId
 from automq.metadata.change import MetadataChange
 from automq.metadata.image import TOPIC_RESOURCE
 from automq.metadata.publisher import MetadataPublisher
-from automq.metadata.records import Endpoint
+from automq.metadata.records import FORMAT_LEVEL, Endpoint
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.runtime.entropy import SeededEntropy
 from automq.s3stream.model import (
@@ -44,6 +45,7 @@ from tests.support.metadata_worlds import CLUSTER, NODE, FlakyStore, LoopClock, 
 
 pytestmark = pytest.mark.looptime
 
+OTHER = NodeId(2)
 HERE = Endpoint("PLAINTEXT", "here", 9092)
 LAG_S = 0.7
 
@@ -333,3 +335,53 @@ async def test_a_caller_that_goes_away_leaves_nobody_waiting(side: Side) -> None
     (again,) = await side.client.create_topics([TopicSpec(name="t", partitions=1)])
     assert again.error is None or again.error.code is ErrorCode.TOPIC_ALREADY_EXISTS
     assert side.image.image.topic("t") is not None
+
+
+async def test_every_call_that_changes_something_tells_where_it_is_durable_and_is_read_from_there_on(
+    side: Side,
+) -> None:
+    """In the order of a cluster's life: each request appends records, and reads after it see them."""
+    us, found = side.us, Damage(key="data/1", reason="half of it")
+    wrote: list[str] = []
+
+    async def change(request: Request) -> Any:
+        before = side.controller.record_number
+        answer = await side.link.ask(request)
+        assert answer.error is None, request
+        name = type(request).__name__
+        assert answer.record_number == side.controller.record_number > before, name
+        await side.client._reached(answer.record_number)
+        assert side.image.image.record_number >= answer.record_number, name
+        wrote.append(name)
+        return answer.value
+
+    await change(requests.CreateTopics([TopicSpec(name="t", partitions=1), TopicSpec(name="u", partitions=1)], False))
+    topic = side.image.image.topic("t")
+    assert topic is not None
+    stream = topic.partitions[0].stream
+    await change(requests.CreatePartitions([PartitionsSpec(name="t", count=2)], False))
+    altered = ConfigChange(name="retention.ms", operation=0, value="1000")
+    await change(
+        requests.AlterConfigs(
+            [ConfigAlteration(resource_type=TOPIC_RESOURCE, resource_name="t", changes=[altered])], False
+        )
+    )
+    await change(requests.AllocateProducerIds(*us, 10))
+    (object_id,) = await change(requests.PrepareObjects(*us, 1))
+    await change(requests.CommitObjects(a_commit(side, object_id, stream, 0, 5, trim_to=3)))
+    await change(requests.TrimStreams(*us, [StreamTrim(stream, StreamEpoch(0), Offset(2))]))
+    await change(requests.OpenStreams(*us))
+    await change(requests.QuarantineStreams(*us, [stream], found))
+    await change(requests.DeleteTopics([("u", None)]))
+    other = await change(requests.RegisterBroker(OTHER, None, [HERE], FORMAT_LEVEL))
+    them = OTHER, other.epoch
+    assert side.image.image.broker_map[OTHER].epoch == other.epoch
+    await change(requests.StopBroker(*them))
+    await change(requests.EndBroker(*them))
+    assert them not in side.image.image.wals
+    again = await change(requests.RegisterBroker(OTHER, None, [HERE], FORMAT_LEVEL, after=other.epoch))
+    await change(requests.FenceBroker(OTHER, again.epoch, us))
+    await change(requests.WalRecovered(OTHER, again.epoch, us, RecoveredLog(fence=0)))
+    await change(requests.UnregisterBroker(OTHER))
+    assert side.image.image.broker(OTHER) is None
+    assert len(wrote) == 17
