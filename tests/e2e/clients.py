@@ -48,7 +48,7 @@ def create_topic(bootstrap: str, topic: str, partitions: int = 3) -> None:
 class SteadyProducer:
     """An idempotent producer that goes on through everything, and knows what was acknowledged and when."""
 
-    def __init__(self, bootstrap: str, topic: str, *, rate: float = 100.0) -> None:
+    def __init__(self, bootstrap: str, topic: str, *, rate: float = 100.0, linger_ms: int = 5) -> None:
         self.acked: dict[str, float] = {}
         self.failed: list[str] = []
         self.last_acked: dict[int, float] = {}
@@ -57,7 +57,7 @@ class SteadyProducer:
         self._topic, self._rate = topic, rate
         self._stop = threading.Event()
         self._producer = Producer({
-            "bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "retry.backoff.ms": 50,
+            "bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": linger_ms, "retry.backoff.ms": 50,
             "delivery.timeout.ms": 180_000, "request.timeout.ms": 5000, "reconnect.backoff.max.ms": 500, "log_level": 0,
             "socket.connection.setup.timeout.ms": 3000,
         })  # fmt: skip

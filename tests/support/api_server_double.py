@@ -262,6 +262,7 @@ class MemoryKafka(KafkaAdmin):
         self.calls: list[tuple[str, int]] = []
         self.may_answer = asyncio.Event()
         """Whether who is told of a broker that is gone answers."""
+        self.set_fails: AdminFailed | None = None
         self.end_fails: AdminFailed | None = None
         self.listed = 0
         self.described = 0
@@ -301,8 +302,8 @@ class MemoryKafka(KafkaAdmin):
         self, through: Sequence[tuple[str, int]], broker: int | None, *, set: Mapping[str, str], unset: Sequence[str]
     ) -> None:
         self.calls.append(("set configs", -1 if broker is None else broker))
-        if self.fails is not None:
-            raise self.fails
+        if (failed := self.fails or self.set_fails) is not None:
+            raise failed
         self.shared_configs |= set
         for name in unset:
             self.shared_configs.pop(name, None)

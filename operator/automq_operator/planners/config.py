@@ -19,11 +19,13 @@ NOT_SET = BrokerConfig()
 
 def plan(view: View) -> Proposal:
     """One change for all brokers, and one for each that somebody set apart."""
-    actions = [action for action in _changes(view) if may_try(view.observed.refused, action)]
-    names = sorted({name for action in actions for name in (*action.set, *action.unset)})
+    changes = _changes(view)
+    under_way = [change for change in changes if may_try(view.observed.refused, change)]
+    names = sorted({name for change in under_way for name in (*change.set, *change.unset)})
     findings = [Finding(reason=Reason.CONFIGURING, about=names)] if names else []
-    found: list[Action] = [*actions]
-    return Proposal(actions=found, findings=findings)
+    # Those that were refused are wanted all the same: what is wanted no more is forgotten, and asked for anew.
+    actions: list[Action] = [*changes]
+    return Proposal(actions=actions, findings=findings)
 
 
 def remembered(view: View) -> list[str]:

@@ -80,12 +80,13 @@ def two_clusters_scale_side_by_side(world: World) -> Figure:
 def autoscaler_adds_a_broker_under_load_and_takes_it_back(world: World) -> Figure:
     """By the real controller and real figures; the new broker leads its share before scaling counts as settled."""
     autoscaling = {"minReplicas": 1, "maxReplicas": 2, "targetCPU": 60}
-    resources = {"requests": {"cpu": "200m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
+    resources = {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
     world.apply(SCALED, spec={"autoscaling": autoscaling, "resources": resources}, listeners=True)
     world.wait_ready(SCALED, 120)
     bootstrap = world.outside(SCALED)
     clients.create_topic(bootstrap, "load", PARTITIONS)
-    with clients.SteadyProducer(bootstrap, "load", rate=3000) as producer:
+    # A request for nearly every record: records alone cost a broker too little.
+    with clients.SteadyProducer(bootstrap, "load", rate=3000, linger_ms=0) as producer:
         wait_for("the autoscaler adds a broker", lambda: world.spec(SCALED)["replicas"] == 2, 240)
         began = time.monotonic()
         settled(world, SCALED, timeout_s=180)
