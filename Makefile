@@ -12,7 +12,7 @@ PURE_TESTS := tests/unit/broker/core tests/unit/broker/partition/test_partition.
   tests/unit/broker/partition/test_validation.py tests/unit/broker/handlers/test_produce.py
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run demo test test-pure test-sanitized fuzz wheel check format sim removed-rules chaos soak differential compat bench bench-cluster crds e2e kind-up image golden docs lock clean
+.PHONY: help dev run demo test test-pure test-sanitized fuzz wheel check format sim removed-rules chaos soak recovery differential compat bench bench-cluster crds e2e kind-up image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ chaos: $(STAMP)  ## Kill -9 a real broker 50 times under real clients (STORE=uri
 
 soak: $(STAMP)  ## 20 minutes of a load that never changes: what grows with time fails (SHORT=1: two minutes)
 	$(BIN)/python -m tests.soak $(if $(SHORT),--short)
+
+recovery: $(STAMP)  ## Recover a dead broker's log of MIB=4096 mebibytes within the account of a small broker
+	RECOVERY_MIB=$(or $(MIB),4096) $(BIN)/python -m pytest -q tests/scale/test_recovery.py
 
 differential: $(STAMP)  ## Ask Apache Kafka of the testbed the recorded questions anew and rewrite the answers
 	$(BIN)/python -m tests.compat.differential $(QUESTIONS)
