@@ -202,7 +202,7 @@ def dynamic_configs_restart_nobody(world: World) -> Figure:
         assert world.condition(NAME, "Ready")[0] == "True"
         assert value() == "7200000", value()
         entry = ConfigEntry(DYNAMIC, "1000", incremental_operation=AlterConfigOpType.SET)
-        resource = ConfigResource(ConfigResource.Type.BROKER, "", incremental_configs=[entry])
+        resource = ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=[entry])
         (drift,) = admin.incremental_alter_configs([resource]).values()
         drift.result(10)
         world.patch(NAME, {"spec": {"config": {DYNAMIC: "3600000"}}})
