@@ -87,15 +87,15 @@ class Load:
         self.scheduled = False
         storage = self.engine.storage
         now = time.perf_counter()
-        while self.free and self.left and storage.has_room(len(self.payload)):
+        while self.free and self.left and storage.append.has_room(len(self.payload)):
             stream = self.streams[self.turn % STREAMS]
             self.turn += 1
             position = stream.append(self.payload, count=16, max_timestamp_ms=1_700_000_000_000)
-            storage.when_durable(position, lambda error, now=now: self.on_durable(error, now))
+            storage.append.when_durable(position, lambda error, now=now: self.on_durable(error, now))
             self.free -= 1
             self.left -= 1
         if self.free and self.left:
-            storage.when_room(self.kick)
+            storage.append.when_room(self.kick)
 
     def on_durable(self, error: Exception | None, since: float) -> None:
         assert error is None
@@ -136,7 +136,7 @@ async def measure(args: argparse.Namespace, folder: str) -> None:
     for batches in (min(args.batches, 300 * MIB // args.size), args.batches):
         load = Load(engine, streams, size=args.size, batches=batches, window=args.window)
         profile = cProfile.Profile() if args.profile else None
-        slots, cpu, wall = engine.storage.wal.next_sequence, cpu_s(), time.perf_counter()
+        slots, cpu, wall = engine.storage.append.wal.next_sequence, cpu_s(), time.perf_counter()
         if profile:
             profile.enable()
         load.kick()
@@ -144,7 +144,7 @@ async def measure(args: argparse.Namespace, folder: str) -> None:
         if profile:
             profile.disable()
         cpu, wall = cpu_s() - cpu, time.perf_counter() - wall
-    slots = engine.storage.wal.next_sequence - slots
+    slots = engine.storage.append.wal.next_sequence - slots
     latencies = sorted(load.latencies)
     gigabytes = args.batches * args.size / 1e9
     print(
@@ -175,7 +175,7 @@ async def measure_recovery(args: argparse.Namespace, folder: str) -> None:
     await successor.recover(engine)
     cpu, wall = cpu_s() - cpu, time.perf_counter() - wall
     assert successor.storage.open_stream(streams[0].stream_id).next_offset == end
-    slots = engine.storage.wal.next_sequence
+    slots = engine.storage.append.wal.next_sequence
     print(f"{args.store}: {args.megabytes} MB in {slots} slots recovered in {wall:.2f} s, {cpu:.2f} s CPU")
     await successor.tasks.close()
 

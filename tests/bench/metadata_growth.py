@@ -126,8 +126,8 @@ async def seal(partitions: int) -> Longest:
 
     def work(world: GrowthWorld) -> Callable[[], Awaitable[object]]:
         async def sealed() -> None:
-            world.storage.wal.close_slot()
-            await world.storage.checkpoints.capture(world.storage.cache.seal())
+            world.storage.append.wal.close_slot()
+            await world.storage.append.checkpoints.capture(world.storage.append.cache.seal())
 
         return sealed
 
@@ -136,7 +136,7 @@ async def seal(partitions: int) -> Longest:
 
 async def upload(partitions: int) -> Longest:
     """The same, then put together as an object, put, read back, committed, and published."""
-    return await with_a_batch_each(partitions, lambda world: world.storage.upload_now)
+    return await with_a_batch_each(partitions, lambda world: world.storage.upload.flush)
 
 
 async def with_a_batch_each(partitions: int, work: Callable[[GrowthWorld], Callable[[], Awaitable[object]]]) -> Longest:

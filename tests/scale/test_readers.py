@@ -160,14 +160,14 @@ async def test_many_waiters_of_many_partitions_are_woken_by_their_own_alone() ->
 async def test_waiting_consumers_hold_nothing_of_the_log() -> None:
     path = await a_wide_path(1)
     await put(path.connect(), b"x" * 1000)
-    await path.engine.storage.upload_now()
-    held = path.engine.storage._pool.held
+    await path.engine.storage.upload.flush()
+    held = path.engine.storage.append.pool.held
     for _ in range(CLIENTS):
         path.connect().send(ApiKey.FETCH, VERSION, fetch_request(1, max_wait=60_000))
     await asyncio.sleep(0.1)
 
     assert isinstance(path.partitions.get(TOPIC, 0)._stream, Stream)
-    assert path.engine.storage._pool.held == held
+    assert path.engine.storage.append.pool.held == held
     assert len(path.partitions.purgatory) == CLIENTS
     await path.close()
 
@@ -183,15 +183,15 @@ async def test_a2_consumers_that_do_not_read_hold_no_arena_and_their_account_is_
     await asyncio.sleep(0.1)
     account = path.server.pins.budget
     assert 0 < account.used <= account.limit
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
 
-    pool = path.engine.storage._pool
+    pool = path.engine.storage.append.pool
     # That which is being filled.
     assert pool.held <= 1
     evicted = path.partitions.get(TOPIC, 0)
     while evicted.read_cached(Offset(0), 1) is not None:
         await put(producer, *[bytes(20_000)] * 5)
-        await path.engine.storage.upload_now()
+        await path.engine.storage.upload.flush()
     assert 0 < account.used <= account.limit
     for connection in list(path.server._connections):
         connection.close()

@@ -50,10 +50,11 @@ def _block_evicted(insert: Any) -> Any:
     return counted
 
 
-def _sealed_by_size(on_slot_closed: Any) -> Any:
-    def counted(self: Any, slot: Any) -> None:
-        on_slot_closed(self, slot)
-        _COUNTS["blocks sealed because of their size"] += self.cache.open.size >= self.settings.upload_bytes
+def _sealed_by_size(slot_closed: Any) -> Any:
+    def counted(self: Any) -> None:
+        slot_closed(self)
+        is_full = self._append.cache.open.size >= self._settings.upload_bytes
+        _COUNTS["blocks sealed because of their size"] += is_full
 
     return counted
 
@@ -159,11 +160,11 @@ def _borders(run: Any) -> Any:
 
 PROBES: Mapping[str, Callable[[Any], Any]] = {
     "automq.s3stream.arena:ArenaPool.take": _refused,
-    "automq.s3stream.storage:StorageEngine.has_room": _no_room,
+    "automq.s3stream.append_path:AppendPath.has_room": _no_room,
     "automq.s3stream.cache.log_cache:LogCache.evict": _evicted,
     "automq.s3stream.cache.block_cache:BlockCache._insert": _block_evicted,
-    "automq.s3stream.storage:StorageEngine._on_slot_closed": _sealed_by_size,
-    "automq.s3stream.storage:StorageEngine._relieve": _sealed_by_pressure,
+    "automq.s3stream.upload_path:UploadPath.slot_closed": _sealed_by_size,
+    "automq.s3stream.upload_path:UploadPath.relieve": _sealed_by_pressure,
     "automq.s3stream.objects.writer:ObjectWriter.add_block": _several_blocks,
     "automq.s3stream.upload.recoverer:Recoverer.run": _groups,
     "automq.controller.commit_check:judge_range": _refused_ranges,

@@ -82,12 +82,12 @@ def accounts(storage: Any) -> Iterable[tuple[str, int, int]]:
     settings = storage.settings
     # A pool has four arenas at least.
     arenas_max = max(4 * settings.arena_unit_bytes, settings.arena_bytes)
-    yield "arenas", _ARENAS.get(storage._pool, 0), arenas_max
-    blocks = {id(block._data.obj): len(block._data.obj) for block in storage.blocks._blocks.values()}
+    yield "arenas", _ARENAS.get(storage.append.pool, 0), arenas_max
+    blocks = {id(block._data.obj): len(block._data.obj) for block in storage.read.blocks._blocks.values()}
     yield "data blocks", *_or_one(blocks.values(), settings.block_cache_bytes)
-    indexes = [part.size for part in storage.reader.index._parts.values()]
+    indexes = [part.size for part in storage.read.reader.index._parts.values()]
     yield "indexes", *_or_one(indexes, settings.index_cache_bytes)
-    yield "cold reads", *_or_one(_LOADS.get(storage.reader, {}).values(), settings.cold_read_bytes)
+    yield "cold reads", *_or_one(_LOADS.get(storage.read.reader, {}).values(), settings.cold_read_bytes)
 
 
 def booked(ledger: MemoryLedger) -> Iterable[tuple[str, int, int]]:

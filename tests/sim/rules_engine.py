@@ -8,7 +8,7 @@ from tests.sim.rules import Rule, does_nothing, does_nothing_async, returns, wit
 
 QUEUE = "automq.s3stream.append_queue:AppendQueue."
 WAL = "automq.s3stream.wal.object_wal:"
-STORAGE = "automq.s3stream.storage:StorageEngine."
+STORAGE = "automq.s3stream.storage:Storage."
 UPLOADER = "automq.s3stream.upload.uploader:Uploader."
 RECOVERER = "automq.s3stream.upload.recoverer:"
 DEAD_LOG = "automq.s3stream.upload.dead_log:"
@@ -82,9 +82,9 @@ def _capture_at_the_tail(original: Any) -> Any:
     """Checkpoints are taken when the object is built, not when its end was fixed."""
 
     async def put(self: Any, block: Any, *args: Any) -> Any:
-        engine = self._events.committed.__self__
+        path = self._events.committed.__self__
         for run in block.runs:
-            stream = engine._open_streams.get(run.stream)
+            stream = path._append.open_streams.get(run.stream)
             if stream is not None and stream.checkpoint_source is not None:
                 piece = stream.checkpoint_source(True)
                 if piece is not None:

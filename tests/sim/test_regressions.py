@@ -33,7 +33,7 @@ def test_blocks_that_become_durable_together_begin_their_upload_in_order(seed):
         uploads = []
         for _ in range(6):
             append(stream)
-            uploads.append(asyncio.ensure_future(engine.storage.upload_now()))
+            uploads.append(asyncio.ensure_future(engine.storage.upload.flush()))
             await asyncio.sleep(0.01)
         await asyncio.sleep(1)
         gate.set()

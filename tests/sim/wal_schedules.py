@@ -310,7 +310,7 @@ async def evicted_with_a_late_image(world: BrokerWorld) -> None:
     """As there; what was uploaded leaves the cache at once, and somebody reads it all the time."""
     world.cluster.tuning = {"metadata": {"lag_s": 0.5}}
     first = await world.broker()
-    cache = first.broker._components.storage.cache
+    cache = first.broker._components.storage.append.cache
     committed = cache.committed
 
     def evict_at_once(*block: object) -> None:

@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 34
+VERSION = 35
 
 TESTS = pathlib.Path(__file__).parents[1]
 SOURCES = (

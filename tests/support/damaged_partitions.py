@@ -49,8 +49,8 @@ class World:
             for name in (TOPIC, OTHER):
                 world.partition(name).append(a_payload(number, timestamp_ms=number * 10))
             if number % per_object == per_object - 1:
-                await path.engine.storage.upload_now()
-        while path.engine.storage.cache.evict():
+                await path.engine.storage.upload.flush()
+        while path.engine.storage.append.cache.evict():
             pass
         return world
 
@@ -78,7 +78,7 @@ class World:
         """One bit of the first topic's checkpoint in the object that holds `offset`."""
         stream = self.partition().stream_id
         (span,) = self.path.engine.objects.spans(stream, Offset(offset), Offset(offset + 1), limit=1)
-        entry = await self.path.engine.storage.reader.index.checkpoint_entry(
+        entry = await self.path.engine.storage.read.reader.index.checkpoint_entry(
             span.object_id, span.object_size, stream, span.end
         )
         assert entry is not None

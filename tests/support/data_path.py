@@ -103,7 +103,7 @@ class DataPath:
         self.crashes: list[str] = []
         self.tasks = Tasks("data path", on_crash=lambda name, error: self.crashes.append(f"{name}: {error!r}"))
         self.metadata = MetadataPublisher(_image(self.engine))
-        clock, entropy = self.engine.storage.clock, SeededEntropy("data path")
+        clock, entropy = self.engine.storage.read.clock, SeededEntropy("data path")
         self.clock = clock
         self.workers = CountedWorkers()
         contents = ContentWorker(self.workers, self.engine.memory[Account.RECEIVE])

@@ -60,8 +60,9 @@ from automq.s3stream.model import (
 from automq.s3stream.objects.writer import Batch
 from automq.s3stream.ports import Buffer, ObjectInfo, ObjectStorage, StoreUnavailable, UnfinishedUpload
 from automq.s3stream.settings import StorageSettings
+from automq.s3stream.storage import Storage
 from automq.s3stream.store.memory import MemoryStore
-from automq.s3stream.stream import Storage, Stream
+from automq.s3stream.stream import Stream
 from automq.s3stream.wal.format import SlotId, encode_fence
 from automq.steps import at_once
 
@@ -443,7 +444,7 @@ def append(stream: Stream, count: int = 1, *, size: int = 100, timestamp_ms: int
 async def durable(storage: Storage, position: int) -> None:
     """Wait until slot `position` is acknowledged, or raise what the engine says instead."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    storage.when_durable(position, lambda error: done.set_exception(error) if error else done.set_result(None))
+    storage.append.when_durable(position, lambda error: done.set_exception(error) if error else done.set_result(None))
     await done
 
 

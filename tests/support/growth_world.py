@@ -23,8 +23,8 @@ from automq.s3stream.model import CommitObject, CommitRange, CommitRequest
 from automq.s3stream.objects.format import HEADER_BYTES, object_key
 from automq.s3stream.ports import ObjectStorage
 from automq.s3stream.settings import StorageSettings
+from automq.s3stream.storage import Storage
 from automq.s3stream.store.memory import MemoryStore
-from automq.s3stream.stream import Storage
 from automq.s3stream.upload.builder import ObjectBuilder
 from tests.support.controller_world import ControllerWorld, controller_world
 from tests.support.engine import GIB, SMALL, LoopClock, stored
@@ -56,12 +56,13 @@ class GrowthWorld:
         storage: Storage,
         clock: ManualClock,
         partitions: PartitionManager,
+        objects: ObjectStorage,
     ) -> None:
         self.controller, self.metadata = world.controller, world.metadata
         self.storage, self.clock = storage, clock
         self.partitions = partitions
         self.epoch: BrokerEpoch = storage.epoch
-        self._objects = storage.objects
+        self._objects, self._store = storage.read.objects, objects
 
     async def create_topics(self, count: int, *, configs: dict[str, str | None] | None = None) -> None:
         """Topics of one partition each, open."""
@@ -107,7 +108,7 @@ class GrowthWorld:
             stream = self.metadata.image.streams[stream_id]
             batch = stored(stream_id, stream.end, 1, self.clock.now_ms, size=batch_bytes)
             await builder.add_run(stream_id, stream.epoch, [batch])
-        await self.storage.store.put(object_key(CLUSTER, object_id), await builder.finish())
+        await self._store.put(object_key(CLUSTER, object_id), await builder.finish())
         await self._commit(builder.committed)
 
     async def _commit(self, committed: CommitObject) -> None:
@@ -160,7 +161,7 @@ async def growth_world(
             aging=WallTimeGuard(clock, metrics),
         )
         await partitions.start()
-        growth = GrowthWorld(world, storage, clock, partitions)
+        growth = GrowthWorld(world, storage, clock, partitions, objects or store)
         try:
             yield growth
         finally:

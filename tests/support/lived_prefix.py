@@ -79,7 +79,7 @@ async def produce(broker: Broker, count: int, *, first: int) -> None:
         batch = bytearray(build_batch([b"record %d" % number], timestamp_ms=1_700_000_000_000))
         appended = partition.append(memoryview(batch))
         done: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
-        made.storage.when_durable(appended.position, done.set_result)
+        made.storage.append.when_durable(appended.position, done.set_result)
         assert await done is None
         await asyncio.sleep(0.1)
 

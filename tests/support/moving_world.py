@@ -31,8 +31,8 @@ from automq.runtime.telemetry import Metrics
 from automq.runtime.wall_time import WallTimeGuard
 from automq.runtime.workers import InlineWorkers
 from automq.s3stream.settings import StorageSettings
+from automq.s3stream.storage import Storage
 from automq.s3stream.store.memory import MemoryStore
-from automq.s3stream.stream import Storage
 from automq.server.config.memory import split_memory
 from automq.server.network.connection import Connection
 from automq.server.network.dispatch import DispatchTable

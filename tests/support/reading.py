@@ -44,6 +44,6 @@ async def fill(path: DataPath, client: MemoryTransport, *, partition: int = 0) -
         await put(client, b"%05d" % count + bytes(20_000), partition=partition)
         count += 1
         if count % 5 == 0:
-            await path.engine.storage.upload_now()
+            await path.engine.storage.upload.flush()
         assert count < 500
     return count

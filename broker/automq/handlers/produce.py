@@ -54,8 +54,9 @@ from automq.runtime.budget import ByteCount
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.turns import Pace
+from automq.s3stream.append_path import AppendPath
 from automq.s3stream.model import StorageFull, StreamError, StreamSealed
-from automq.s3stream.stream import StagedBatch, Storage
+from automq.s3stream.stream import StagedBatch
 from automq.security.authorizer import Operation, ResourceType
 from automq.security.session import Session
 
@@ -87,7 +88,7 @@ class ProduceHandler:
         self,
         *,
         partitions: PartitionManager,
-        storage: Storage,
+        append_path: AppendPath,
         metadata: MetadataPublisher,
         clock: Clock,
         contents: ContentWorker,
@@ -98,9 +99,8 @@ class ProduceHandler:
         """`receive` counts copies of what was received; `on_error` is called with every code that is answered."""
         self._receive = receive
         self._on_error = on_error
-        self._append_bytes_max = storage.append_bytes_max
-        self._partitions = partitions
-        self._storage = storage
+        self._append_bytes_max = append_path.append_bytes_max
+        self._partitions, self._append_path = partitions, append_path
         self._metadata = metadata
         self._clock, self._contents, self._tasks = clock, contents, tasks
         self.watch = AnswerWatch(on_error)
@@ -192,7 +192,7 @@ class ProduceHandler:
         queue.add(pending)
         self.watch.add(pending)
         # At once, where the log is durable without waiting.
-        self._storage.when_durable(partition.last_position, pending.on_durable)
+        self._append_path.when_durable(partition.last_position, pending.on_durable)
         return True
 
     def _defer(
@@ -405,7 +405,7 @@ class ProduceHandler:
                 if left_s <= 0:
                     raise
                 room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._storage.when_room(partial(_set_once, room))
+                self._append_path.when_room(partial(_set_once, room))
                 # Room is told of once there is some, which need not be enough.
                 await asyncio.wait([room], timeout=min(left_s, ROOM_CHECK_S))
 
@@ -425,7 +425,7 @@ class ProduceHandler:
         if pending.position < 0:
             pending.answer()
         else:
-            self._storage.when_durable(pending.position, pending.on_durable)
+            self._append_path.when_durable(pending.position, pending.on_durable)
             if not pending.is_done:
                 pending.deadline = self.watch.deadline(pending.timeout_ms)
                 self.watch.add(pending)

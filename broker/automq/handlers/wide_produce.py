@@ -277,7 +277,7 @@ class WideProduceHandler(ProduceHandler):
         if pending.position < 0:
             pending.answer()
             return
-        self._storage.when_durable(pending.position, pending.on_durable)
+        self._append_path.when_durable(pending.position, pending.on_durable)
         if not pending.is_done:
             pending.deadline = self.watch.deadline(pending.timeout_ms)
             self.watch.add(pending)

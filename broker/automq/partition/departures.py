@@ -19,9 +19,9 @@ from automq.partition.partition import Partition
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
+from automq.s3stream.handover import Departure
 from automq.s3stream.model import BrokerFenced, StoreDamaged
-from automq.s3stream.releasing import Departure
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Departures:
                 started.append(self._clock.monotonic())
             self._seal(departure)
 
-        results = await self._storage.hand_over(departures, is_wanted=self._is_wanted, on_sealed=seal)
+        results = await self._storage.handover.release(departures, is_wanted=self._is_wanted, on_sealed=seal)
         if started:
             self._seconds.observe(self._clock.monotonic() - started[0])
         again: list[StreamId] = []

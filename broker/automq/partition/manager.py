@@ -52,7 +52,7 @@ from automq.s3stream.model import (
 )
 from automq.s3stream.objects.index_cache import REEXAMINE_S
 from automq.s3stream.ports import StoreError
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -347,8 +347,8 @@ class PartitionManager:
         found = image.topic(topic)
         return rules_of(
             effective_topic_config(image, topic, self._node, self._defaults),
-            batch_bytes_max=self._storage.batch_bytes_max,
-            append_bytes_max=self._storage.append_bytes_max,
+            batch_bytes_max=self._storage.append.batch_bytes_max,
+            append_bytes_max=self._storage.append.append_bytes_max,
             is_internal=found is not None and found.is_internal,
             validates_records=self._validates_records,
         )

@@ -16,7 +16,8 @@ from automq.partition.partition import Partition
 from automq.partition.traffic import PartitionTraffic, TrafficMeter
 from automq.protocol.errors import ApiError, ErrorCode
 from automq.s3stream.arena import ReadResult
-from automq.s3stream.stream import Storage, Stream
+from automq.s3stream.storage import Storage
+from automq.s3stream.stream import Stream
 
 Readable = Union[Partition, "ReplicaPartition"]
 """What Fetch reads."""

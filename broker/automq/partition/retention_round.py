@@ -12,7 +12,7 @@ from automq.runtime.turns import Pace
 from automq.runtime.wall_time import WallTimeGuard
 from automq.s3stream.model import StreamError
 from automq.s3stream.ports import StoreError
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 
 log = logging.getLogger(__name__)
 

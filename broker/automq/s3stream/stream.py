@@ -8,6 +8,7 @@ from crc32c import crc32c
 
 from automq.core import put_record_header
 from automq.ids import ObjectId, Offset, StreamEpoch, StreamId
+from automq.s3stream.append_path import AppendPath
 from automq.s3stream.arena import Arena, ReadResult
 from automq.s3stream.cache.cold_read import ColdRead
 from automq.s3stream.cache.log_cache import SIZE_BITS, StreamTail
@@ -17,26 +18,23 @@ from automq.s3stream.cache.time_lookup import TimeLookup
 from automq.s3stream.model import (
     CheckpointPiece,
     CheckpointRef,
-    CorruptData,
     DataMissing,
     ObjectSpan,
     OffsetOutOfRange,
     Segment,
     StoreDamaged,
     StreamClosed,
-    StreamFenced,
     StreamSealed,
     StreamState,
     StreamTrim,
 )
 from automq.s3stream.ports import ObjectNotFound
-from automq.s3stream.releasing import ReleasingEngine
+from automq.s3stream.read_path import ReadPath
 from automq.s3stream.settings import MIB
-from automq.s3stream.storage import StorageEngine
 from automq.s3stream.wal.format import RECORD_HEADER, RECORD_HEADER_BYTES
 from automq.s3stream.wal.object_wal import OpenSlot, StagedBatch
 
-__all__ = ["ReadResult", "StagedBatch", "Storage", "Stream"]
+__all__ = ["ReadResult", "StagedBatch", "Stream"]
 
 # A cold read returns at most this much, and a sequential reader has at most this much loaded ahead: at 100 ms a GET
 # that is 80 MB/s for each of them.
@@ -58,9 +56,10 @@ class Stream:
     """
 
     __slots__ = (
+        "_append",
         "_cache",
         "_dead",
-        "_engine",
+        "_read",
         "_read_ahead",
         "_read_bytes_max",
         "_refuses",
@@ -78,15 +77,16 @@ class Stream:
         "tail",
     )
 
-    def __init__(self, engine: StorageEngine, state: StreamState) -> None:
-        self._engine = engine
-        self._wal = engine.wal
-        self._cache = engine.cache
+    def __init__(self, state: StreamState, *, append: AppendPath, read: ReadPath) -> None:
+        self._append = append
+        self._read = read
+        self._wal = append.wal
+        self._cache = append.cache
         self._dead: Exception | None = None
         """Why nothing is read or appended any more."""
         self._refuses: Exception | None = None
         """Why nothing is appended: that, or because the stream is sealed."""
-        self._read_bytes_max = min(READ_BYTES_MAX, engine.settings.block_cache_bytes // 4)
+        self._read_bytes_max = min(READ_BYTES_MAX, read.block_cache_bytes // 4)
         self._read_ahead = ReadAhead(self._read_bytes_max)
         self.stream_id: StreamId = state.stream
         self.epoch: StreamEpoch = state.epoch
@@ -112,7 +112,7 @@ class Stream:
 
         `crc` is that of the payload, where it is known. Returns the WAL slot it will be durable with. Raises
         BrokerFenced, StreamFenced (lost), StreamSealed, StreamClosed, StorageFull, ValueError for a batch above
-        `Storage.append_bytes_max`.
+        `AppendPath.append_bytes_max`.
         """
         if self._refuses is not None:
             raise self._refuses.with_traceback(None)
@@ -121,7 +121,7 @@ class Stream:
         assert count > 0
         slot = self.slot_with_room(size)
         if slot is None:
-            slot = self._engine.roll(size)
+            slot = self._append.roll(size)
         if crc is None:
             crc = crc32c(payload, 0, 0)
         body = slot.position + RECORD_HEADER_BYTES
@@ -147,16 +147,16 @@ class Stream:
 
     def open_slot(self, size: int) -> OpenSlot:
         """The slot whose first record lies where `next_slot_place` has said in this turn."""
-        return self._engine.roll(size)
+        return self._append.roll(size)
 
     def stage(self, size: int) -> StagedBatch:
-        """Memory for a batch larger than `Storage.append_bytes_max`: fill it, then `append_staged` or discard it.
+        """Memory for a batch larger than `AppendPath.append_bytes_max`: fill it, then `append_staged` or discard it.
 
-        Raises BrokerFenced, StreamFenced, StreamClosed, StorageFull, ValueError above `Storage.batch_bytes_max`.
+        Raises BrokerFenced, StreamFenced, StreamClosed, StorageFull, ValueError above `AppendPath.batch_bytes_max`.
         """
         if self._dead is not None:
             raise self._dead.with_traceback(None)
-        return self._engine.stage(size)
+        return self._append.stage(size)
 
     def append_staged(self, staged: StagedBatch, *, count: int, max_timestamp_ms: int, crc: int) -> int:
         """As `append`, of what lies in its place already. `crc` is that of the payload.
@@ -165,7 +165,7 @@ class Stream:
         """
         if self._refuses is not None:
             raise self._refuses.with_traceback(None)
-        slot = self._engine.roll_staged(staged)
+        slot = self._append.roll_staged(staged)
         size = len(staged.payload)
         return self.append_placed(slot, size, count=count, max_timestamp_ms=max_timestamp_ms, crc=crc)
 
@@ -187,7 +187,7 @@ class Stream:
         slot.records += 1
         run = self.tail.current
         if run is None or run.block is not self._cache.open:
-            self._engine.checkpoints.before_append(self.tail)
+            self._append.checkpoints.before_append(self.tail)
             run = self._cache.begin_run(self.tail, base)
         run.bases.append(base)
         run.places.append(slot.place + (body << SIZE_BITS) + size)
@@ -254,11 +254,11 @@ class Stream:
             except ObjectNotFound:
                 # It may have been deleted between looking it up and reading it: then the image names another by now. Or
                 # by somebody who has superseded us, which we may not know yet: that is no damage either.
-                self._engine.reader.forget(span.object_id)
+                self._read.reader.forget(span.object_id)
                 if missing == span.object_id:
-                    raise hides(self._missing(span.object_id), span.start, span.end) from None
+                    raise hides(self._read.missing(span.object_id), span.start, span.end) from None
                 missing = span.object_id
-                await self._engine.objects.confirm()
+                await self._read.objects.confirm()
                 continue
             except StoreDamaged as error:
                 if error.hidden is None:
@@ -274,7 +274,7 @@ class Stream:
 
         Raises OffsetOutOfRange, StreamNotFound.
         """
-        trimmed_to = self._engine.streams.state(self.stream_id).start
+        trimmed_to = self._read.streams.state(self.stream_id).start
         if start < trimmed_to:
             self.start_offset = max(self.start_offset, trimmed_to)
             raise OffsetOutOfRange(f"offset {start} of stream {self.stream_id} was trimmed, it begins at {trimmed_to}")
@@ -311,15 +311,12 @@ class Stream:
     def _lookup(self) -> TimeLookup:
         return TimeLookup(
             self,
-            reader=self._engine.reader,
-            blocks=self._engine.blocks,
+            reader=self._read.reader,
+            blocks=self._read.blocks,
             spans=self._spans_between,
             timestamp_of=_timestamp_of,
-            confirm=self._engine.objects.confirm,
+            confirm=self._read.objects.confirm,
         )
-
-    def _missing(self, object_id: ObjectId) -> DataMissing:
-        return DataMissing(key=self._engine.reader.key(object_id), what="object")
 
     def segments(self) -> Iterator[Segment]:
         """What the stream consists of, oldest first: for retention by time and size, without reading anything.
@@ -328,7 +325,7 @@ class Stream:
         which a trim has left a part counts with that part; its greatest timestamp is a bound then.
         """
         committed = self.start_offset
-        for span in self._engine.objects.spans_from(self.stream_id, self.start_offset):
+        for span in self._read.objects.spans_from(self.stream_id, self.start_offset):
             yield Segment(start=span.start, end=span.end, size=span.size, max_timestamp_ms=span.max_timestamp_ms)
             committed = max(committed, span.end)
         yield from self.tail.segments(committed)
@@ -336,32 +333,21 @@ class Stream:
     @property
     def stored_bytes(self) -> int:
         """The sizes of all segments together: a number that is kept, but for what is cached only."""
-        return self._engine.objects.stored_bytes(self.stream_id) + self.uncommitted_bytes
+        return self._read.objects.stored_bytes(self.stream_id) + self.uncommitted_bytes
 
     @property
     def uncommitted_bytes(self) -> int:
         """Bytes in the cache beyond the committed objects."""
-        committed = max(self._engine.streams.state(self.stream_id).end, self.start_offset)
+        committed = max(self._read.streams.state(self.stream_id).end, self.start_offset)
         return sum(segment.size for segment in self.tail.segments(committed))
 
     def checkpoints(self) -> Sequence[CheckpointRef]:
         """The committed pieces of its checkpoints, oldest first. Raises StreamNotFound."""
-        return self._engine.streams.state(self.stream_id).checkpoints
+        return self._read.streams.state(self.stream_id).checkpoints
 
     async def read_checkpoint(self, piece: CheckpointRef) -> bytes:
         """One of them. Raises StreamNotFound, BrokerFenced, StoreDamaged, StoreError."""
-        try:
-            found = await self._engine.reader.checkpoint(
-                piece.object_id, piece.object_size, self.stream_id, piece.offset
-            )
-        except ObjectNotFound:
-            self._engine.reader.forget(piece.object_id)
-            await self._engine.objects.confirm()
-            raise self._missing(piece.object_id) from None
-        if found is None:
-            key = self._engine.reader.key(piece.object_id)
-            raise CorruptData(key=key, offset=0, length=piece.object_size, what="object index: no checkpoint")
-        return found
+        return await self._read.checkpoint(self.stream_id, piece)
 
     @property
     def is_checkpoint_alone(self) -> bool:
@@ -370,7 +356,7 @@ class Stream:
 
     def renew_checkpoint(self) -> None:
         """Ask `checkpoint_source` at the next upload even if the stream has no batches in it."""
-        self._engine.checkpoints.renew(self.stream_id)
+        self._append.checkpoints.renew(self.stream_id)
 
     async def trim(self, new_start: Offset) -> None:
         """Forget everything below `new_start` (at most `confirmed_offset`). Raises StreamFenced, StreamNotFound."""
@@ -378,14 +364,14 @@ class Stream:
             raise self._dead.with_traceback(None)
         assert new_start <= self.confirmed_offset
         if new_start > self.start_offset:
-            (refused,) = await self._engine.streams.trim([StreamTrim(self.stream_id, self.epoch, new_start)])
+            (refused,) = await self._read.streams.trim([StreamTrim(self.stream_id, self.epoch, new_start)])
             if refused is not None:
                 raise refused
             self.start_offset = max(self.start_offset, new_start)
 
     def close(self) -> None:
         """Close the stream here; what was appended is uploaded in due time. Idempotent."""
-        self._engine.remove_stream(self.stream_id, self)
+        self._append.remove_stream(self.stream_id, self)
         if self._dead is None:
             self._dead = self._refuses = StreamClosed(f"stream {self.stream_id} was closed")
         # Whoever is told here refers to this stream: a cycle, which nobody would look for in a busy broker.
@@ -399,6 +385,11 @@ class Stream:
     def unseal(self) -> None:
         """The stream stays: by a durable answer that its move is void, or a cancel that the image shows."""
         self._refuses = self._dead
+
+    @property
+    def lost_by(self) -> Exception | None:
+        """Why nothing is read or appended any more."""
+        return self._dead
 
     @property
     def is_sealed(self) -> bool:
@@ -421,26 +412,26 @@ class Stream:
         return min(end, self.confirmed_offset)
 
     def _spans_between(self, start: Offset, end: Offset) -> Iterator[ObjectSpan]:
-        spans = self._engine.objects.spans_from(self.stream_id, start)
+        spans = self._read.objects.spans_from(self.stream_id, start)
         return itertools.takewhile(lambda span: span.start < end, spans)
 
     def _spans(self, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
-        return self._engine.objects.spans(self.stream_id, start, end, limit=limit)
+        return self._read.objects.spans(self.stream_id, start, end, limit=limit)
 
     async def _read_objects(self, start: Offset, end: Offset, max_bytes: int) -> ReadResult:
         """From the object that has `start` on, with the read-ahead window on its way."""
-        engine = self._engine
+        path = self._read
         window = self._read_ahead.window(start)
         read = ColdRead(
             self.stream_id,
-            engine.objects.spans_from(self.stream_id, start),
+            path.objects.spans_from(self.stream_id, start),
             start,
             end,
             max_bytes=min(max_bytes, self._read_bytes_max, max(FIRST_READ_BYTES, window)),
             window=window,
-            reader=engine.reader,
-            blocks=engine.blocks,
-            clock=engine.clock,
+            reader=path.reader,
+            blocks=path.blocks,
+            clock=path.clock,
         )
         return await read.run()
 
@@ -449,44 +440,3 @@ def _timestamp_of(arena: Arena, position: int) -> int:
     """Max timestamp of the batch at `position`, from the WAL record header before it."""
     timestamp: int = RECORD_HEADER.unpack_from(arena.view, position - RECORD_HEADER_BYTES)[3]
     return timestamp
-
-
-class Storage(ReleasingEngine):
-    """The engine of one broker incarnation.
-
-    Order of life: construct, `recover` every dead (node, epoch), `start`, `open_stream`..., `close`.
-    """
-
-    def open_stream(self, stream_id: StreamId) -> Stream:
-        """Open at the epoch, start and end the durable image gives; `next_offset` is the larger of end and start.
-
-        An earlier opening of the stream here is closed; its batches must have been uploaded. Raises StreamNotFound,
-        StreamFenced when the image names another owner, BrokerFenced.
-        """
-        if self.halted is not None:
-            raise self.halted.with_traceback(None)
-        state = self.streams.state(stream_id)
-        if state.owner != self.node:
-            raise StreamFenced(stream=stream_id, ours=state.epoch, current=state.epoch)
-        stream = Stream(self, state)
-        self.add_stream(stream_id, stream)
-        return stream
-
-    def replica_stream(self, stream_id: StreamId) -> Stream:
-        """A stream of another owner, to be read below the end that the image shows, and for nothing else.
-
-        Whoever reads keeps its `start_offset` and `confirmed_offset` as the image has them. Raises StreamNotFound.
-        """
-        return Stream(self, self.streams.state(stream_id))
-
-    async def trim(self, trims: Sequence[tuple[Stream, Offset]]) -> Sequence[Exception | None]:
-        """`Stream.trim` of many by one change: for each None, or what it would have raised."""
-        results: list[Exception | None] = [stream._dead for stream, _ in trims]
-        wanted = [number for number, dead in enumerate(results) if dead is None]
-        asked = [StreamTrim(trims[number][0].stream_id, trims[number][0].epoch, trims[number][1]) for number in wanted]
-        for number, refused in zip(wanted, await self.streams.trim(asked), strict=True):
-            stream, new_start = trims[number]
-            results[number] = refused
-            if refused is None:
-                stream.start_offset = max(stream.start_offset, new_start)
-        return results

@@ -33,7 +33,7 @@ from automq.runtime.wall_time import LOOK_S, TrustedTime, WallTimeGuard
 from automq.s3stream.compaction.worker import InProcessWorker
 from automq.s3stream.model import BrokerFenced, FencedBy, StoreDamaged
 from automq.s3stream.objects.format import object_key
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 from automq.server.after_fence import Former
 from automq.server.compaction.process import counting
 from automq.server.config.setting import Address
@@ -268,7 +268,7 @@ class Components:
             settings=group_settings(self._settings),
             metadata=self.metadata,
             partitions=self.partitions,
-            when_durable=self.storage.when_durable,
+            when_durable=self.storage.append.when_durable,
             create_topic=self._create_internal_topic,
             clock=platform.clock,
             aging=aging,

@@ -27,7 +27,7 @@ from automq.runtime.entropy import Entropy
 from automq.runtime.tasks import Tasks
 from automq.s3stream.model import BrokerFenced, RecoveredLog, SlotsLost, StoreDamaged, Unplaced
 from automq.s3stream.ports import StoreError
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 from automq.s3stream.wal.format import slot_prefix
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from automq.handlers.reader_pins import ReaderPins
 from automq.handlers.repeated_fetch import RepeatedFetchHandler
 from automq.protocol.connection import IN_FLIGHT_MAX, Part, ResponseQueue
 from automq.protocol.framing import ReceiveBuffers
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 from automq.server.network.admission import ConnectionLimits
 from automq.server.network.audit import Audit
 from automq.server.network.dispatch import DispatchTable

@@ -27,7 +27,7 @@ from automq.protocol.framing import ReceiveBuffers
 from automq.runtime.ledger import Account, MemoryLedger
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 from automq.server.network.admission import Admission
 from automq.server.network.audit import Audit
 from automq.server.network.connection import Connection
@@ -84,7 +84,7 @@ class KafkaServer:
         self.receiving = Receiving(
             ledger[Account.RECEIVE], call_soon=lambda turn: asyncio.get_running_loop().call_soon(turn)
         )
-        self.receiving.on_room = storage.room.schedule
+        self.receiving.on_room = storage.append.room.schedule
         self.buffers = _buffers(self.receiving)
         self.pins = ReaderPins(ledger[Account.READER_PINS])
         self.kernel_room = KernelRoom()
@@ -96,7 +96,7 @@ class KafkaServer:
         self._ended = asyncio.Event()
         self.produce: ProduceHandler = WideProduceHandler(
             partitions=services.partitions,
-            storage=storage,
+            append_path=storage.append,
             metadata=services.metadata,
             clock=services.clock,
             contents=contents,
@@ -254,7 +254,7 @@ class KafkaServer:
 
     def has_room(self, size: int) -> bool:
         """Whether the engine takes a Produce request of `size` bytes."""
-        return not self.receiving.copies.is_full and self.storage.has_room(
+        return not self.receiving.copies.is_full and self.storage.append.has_room(
             size if size < self._room_bytes_max else self._room_bytes_max
         )
 

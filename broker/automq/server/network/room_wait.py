@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from automq.callbacks import ignore
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 
 
 class RoomWait:
@@ -19,7 +19,7 @@ class RoomWait:
         """Have `on_room` called when there is some. False: there is none now."""
         if not self._is_waiting:
             self._is_waiting = True
-            self._storage.when_room(self._end)
+            self._storage.append.when_room(self._end)
         return False
 
     def close(self) -> None:

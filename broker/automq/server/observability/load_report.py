@@ -13,7 +13,7 @@ from automq.partition.load import FORGET_S, NOTHING_MEASURED, PartitionLoads
 from automq.partition.manager import PartitionManager
 from automq.runtime.clock import Clock
 from automq.runtime.turns import in_turns
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 
 MEASURE_S: Final = 5.0
 """The balancer looks half as often. Ten thousand busy partitions cost 50 ms each time. A new controller, or one that
@@ -50,7 +50,7 @@ class LoadReport:
             out_bytes_per_second=int(measured.out_bytes),
             request_cpu_percent=round(100 * self._busy_share()),
             partitions=self._partitions.open_count,
-            unuploaded_bytes=sum(block.size for block in self._storage.cache.waiting()),
+            unuploaded_bytes=sum(block.size for block in self._storage.append.cache.waiting()),
             heaviest=None if is_unchanged else [PartitionLoad(*rate) for rate in measured.heaviest],
         )
 

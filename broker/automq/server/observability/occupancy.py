@@ -19,7 +19,7 @@ from automq.metadata.publisher import MetadataPublisher
 from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import BrokerFenced, StoreDamaged
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +89,12 @@ class OccupancyWatch:
         """As this broker's own image and log tell."""
         storage = self._storage()
         node, epoch = self._key
-        is_uploaded = storage is not None and storage.wal.is_trimmed
+        is_uploaded = storage is not None and storage.append.wal.is_trimmed
         return occupancy(self._metadata.image, node, epoch, is_uploaded=is_uploaded)
 
     def _on_change(self, change: MetadataChange) -> None:
         storage = self._storage()
-        if self._is_uploading or storage is None or storage.wal.is_trimmed or storage.halted is not None:
+        if self._is_uploading or storage is None or storage.append.wal.is_trimmed or storage.halted is not None:
             return
         if is_leaving(change.new, self._key) and has_nothing(change.new, self._key):
             self._is_uploading = True
@@ -102,7 +102,7 @@ class OccupancyWatch:
 
     async def _upload(self, storage: Storage) -> None:
         try:
-            await storage.upload_now()
+            await storage.upload.flush()
         except (BrokerFenced, StoreDamaged) as error:
             # The broker was told.
             log.info("the last upload of a drained broker was given up", extra={"why": str(error)})

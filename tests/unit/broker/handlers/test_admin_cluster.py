@@ -42,7 +42,7 @@ async def test_k8_what_is_not_uploaded_yet_counts() -> None:
     (before,) = await sizes(client, everything)
     assert before.partition_size >= len(batch)
 
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     path.publish(replace(path.metadata.image, streams=path.ledger.image.streams))
     assert path.partitions.get(TOPIC, 0).uncommitted_bytes == 0
     (after,) = await sizes(client, everything)

@@ -370,7 +370,7 @@ async def test_batch_above_a_shared_slot_has_one_of_its_own(long_ways: list[int]
     await client.call(ApiKey.PRODUCE, VERSION, produce_request(a_batch()))
     open_slot(path)
     batch = build_batch([Record(value=random.Random(1).randbytes(150 << 10), timestamp=7)])
-    assert len(batch) > path.engine.storage.append_bytes_max
+    assert len(batch) > path.engine.storage.append.append_bytes_max
     sent = client.send(ApiKey.PRODUCE, VERSION, produce_request(batch))
 
     assert path.partitions.get(TOPIC, 0).next_offset == 1

@@ -343,11 +343,11 @@ async def test_waiting_fetch_of_a_lost_connection_is_forgotten() -> None:
 async def test_arenas_are_let_go_when_the_answer_has_left() -> None:
     path, client = await a_path()
     await put(client, *[b"x" * 1000] * 10)
-    held = path.engine.storage._pool.held
+    held = path.engine.storage.append.pool.held
     client.is_slow = True
     sent = client.send(ApiKey.FETCH, VERSION, fetch_request(0))
     client.drain()
 
     assert len(values(parts(client.answers()[sent])[0])) == 10
-    assert path.engine.storage._pool.held == held
+    assert path.engine.storage.append.pool.held == held
     await path.close()

@@ -117,8 +117,8 @@ async def test_k10_large_batch_has_a_slot_of_its_own_and_is_read_hot_cold_and_af
 
     more = a_batch(LARGE, seed=9)
     assert (await produced(again.connect(), more)).base_offset == 8
-    await engine.storage.upload_now()
-    while engine.storage.cache.evict():
+    await engine.storage.upload.flush()
+    while engine.storage.append.cache.evict():
         pass
     assert await values(again) == [*expected, *values_of(more)]
     fetched = await again.connect().call(ApiKey.FETCH, 12, fetch_request(8, partition_max_bytes=10, max_wait=1000))
@@ -129,13 +129,13 @@ async def test_k10_large_batch_has_a_slot_of_its_own_and_is_read_hot_cold_and_af
 
 async def test_k10_memory_of_its_own_counts_against_the_arenas_and_goes_back() -> None:
     path, client, _ = await a_path()
-    pool, account = path.engine.storage._pool, path.engine.storage._pool._account
+    pool, account = path.engine.storage.append.pool, path.engine.storage.append.pool._account
     before = account.used
     await produced(client, a_batch(LARGE))
     assert pool.held >= 3
     assert account.used >= before + LARGE
-    await path.engine.storage.upload_now()
-    while path.engine.storage.cache.evict():
+    await path.engine.storage.upload.flush()
+    while path.engine.storage.append.cache.evict():
         pass
     assert account.used <= before + 2 * pool.arena_bytes
     await path.close()
@@ -167,12 +167,12 @@ async def test_k10_sequence_is_taken_after_copy_and_checks() -> None:
     answer = await client.answer(sent)
     assert answer.responses[0].partition_responses[0].base_offset == 1
 
-    held = path.engine.storage._pool.held
+    held = path.engine.storage.append.pool.held
     again = await produced(client, bytearray(large))
     assert (again.error_code, again.base_offset) == (0, 1)
     gap = await produced(client, a_batch(LARGE, producer_id=3, producer_epoch=0, base_sequence=5))
     assert gap.error_code == ErrorCode.OUT_OF_ORDER_SEQUENCE_NUMBER
-    assert path.engine.storage._pool.held == held
+    assert path.engine.storage.append.pool.held == held
     await path.close()
 
 
@@ -188,7 +188,7 @@ async def test_refused_large_batch_leaves_nothing(change: Any, code: ErrorCode) 
     batch = a_batch(LARGE)
     change(batch)
     assert (await produced(client, batch)).error_code == code
-    assert (partition.next_offset, path.engine.storage._pool.held) == (0, 0)
+    assert (partition.next_offset, path.engine.storage.append.pool.held) == (0, 0)
     await path.close()
 
 
@@ -238,7 +238,7 @@ async def test_partition_that_was_closed_meanwhile_takes_nothing() -> None:
     path.partitions._drop(partition)
     answer = await client.answer(sent)
     assert answer.responses[0].partition_responses[0].error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
-    assert path.engine.storage._pool.held == 0
+    assert path.engine.storage.append.pool.held == 0
     await path.close()
 
 
@@ -382,7 +382,7 @@ async def test_any_mixture_of_sizes_uploads_and_deaths_keeps_every_record(seed: 
         assert (await produced(client, batch)).error_code == 0
         expected += values_of(batch)
         if draw.random() < 0.1:
-            await path.engine.storage.upload_now()
+            await path.engine.storage.upload.flush()
         if draw.random() < 0.1:
             await path.engine.die()
             await path.tasks.close()
@@ -394,6 +394,6 @@ async def test_any_mixture_of_sizes_uploads_and_deaths_keeps_every_record(seed: 
             path = await again.start()
             client = path.connect()
     assert await values(path) == expected
-    pool = path.engine.storage._pool
+    pool = path.engine.storage.append.pool
     assert pool._account.used <= pool.arenas_max * pool.arena_bytes
     await path.close()

@@ -216,10 +216,10 @@ async def test_what_lies_in_objects_is_read_for_it() -> None:
     path = await a_wide_path()
     producer = path.connect()
     await put(producer, *[bytes(20_000)] * 40, partition=7)
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     while path.partitions.get(TOPIC, 7).measure_cached(0, 1) is not None:  # type: ignore[arg-type]
         await put(producer, *[bytes(20_000)] * 20, partition=8)
-        await path.engine.storage.upload_now()
+        await path.engine.storage.upload.flush()
     response = await answered(path, fetch_request(*[0] * MANY, max_wait=60_000), VERSION)
     assert 7 in with_data(response)
     await path.close()

@@ -82,7 +82,7 @@ async def filled(*, batches: int = 20, racks: dict[int, str] | None = None, fact
 
 async def uploaded(world: MovingWorld) -> None:
     leader = world.brokers[NodeId(1)]
-    await leader.storage.upload_now()
+    await leader.storage.upload.flush()
     await world.until(lambda: world.metadata.image.streams[world.stream()].end == leader.partition().next_offset)
 
 

@@ -304,7 +304,7 @@ async def alone_in_an_object(world: World) -> str:
     partition = world.partition("alone")
     partition.append(a_payload(0))
     await durable(world.path.engine.storage, partition.last_position)
-    await world.path.engine.storage.upload_now()
+    await world.path.engine.storage.upload.flush()
     return "alone"
 
 

@@ -168,7 +168,7 @@ async def test_a_cancel_in_the_image_lifts_the_seal_and_what_was_parked_is_appen
     assert outcome_of(await clients[0].answer(late)).base_offset == 5
     # The release that was under way arrives after the cancel: it is void.
     held.gate.set()
-    await first.storage.upload_now()
+    await first.storage.upload.flush()
     assert world.leader() == FIRST
     assert outcome_of(await produce(clients[0])).base_offset == 6
     assert len(await values(first)) == 7
@@ -252,7 +252,7 @@ async def test_a_target_that_is_fenced_meanwhile_leaves_the_partition_where_it_i
     await world.controller.fence_broker(SECOND, world.brokers[SECOND].epoch, recoverer=us)
     assert outcome_of(await client.answer(parked)).base_offset == 1
     held.gate.set()
-    await first.storage.upload_now()
+    await first.storage.upload.flush()
     assert world.leader() == FIRST
     await world.close()
 

@@ -100,7 +100,7 @@ async def test_partition_that_comes_back_is_opened_with_its_data() -> None:
     path = await DataPath().start()
     topic = path.create_topic()
     await put(path, path.partitions.get(TOPIC, 0), 3)
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     moved = replace(topic.partitions[0], leader=OTHER, leader_epoch=StreamEpoch(1))
     path.replace_topic(replace(topic, partitions=(moved,)))
     for _ in range(2):
@@ -151,7 +151,7 @@ async def test_start_opens_everything_from_checkpoints_alone() -> None:
     path.create_topic(partitions=5)
     for index in range(5):
         await put(path, path.partitions.get(TOPIC, index), index + 1)
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     again = await next_incarnation(path)
 
     assert [again.partitions.get(TOPIC, index).high_watermark for index in range(5)] == [1, 2, 3, 4, 5]
@@ -186,7 +186,7 @@ async def test_start_waits_for_a_store_that_is_away() -> None:
     path = await DataPath().start()
     path.create_topic()
     await put(path, path.partitions.get(TOPIC, 0))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     again = await next_incarnation(path, HeldStore(path.store))
 
     assert again.partitions.get(TOPIC, 0).high_watermark == 1
@@ -210,7 +210,7 @@ async def test_retention_runs_by_itself() -> None:
     path.create_topic(configs={"retention.ms": "1000"})
     partition = path.partitions.get(TOPIC, 0)
     await put(path, partition)
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     await asyncio.sleep(11)
 
     assert partition.log_start_offset == 1
@@ -222,7 +222,7 @@ async def test_retention_of_an_idle_partition_writes_nothing() -> None:
     await path.start()
     path.create_topic()
     await put(path, path.partitions.get(TOPIC, 0))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     before = await keys_of(path.store, "")
     await asyncio.sleep(20)
 

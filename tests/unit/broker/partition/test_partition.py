@@ -144,7 +144,7 @@ async def test_new_owner_knows_the_producers_from_the_log() -> None:
 async def test_new_owner_knows_the_producers_from_the_checkpoint() -> None:
     path, partition = await a_partition()
     await put(path, partition, idempotent(0, 2))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     await partition.delete_records(-1)
     path, partition = await reopened(path)
 
@@ -156,7 +156,7 @@ async def test_new_owner_knows_the_producers_from_the_checkpoint() -> None:
 async def test_new_owner_knows_producers_from_checkpoint_and_tail_together() -> None:
     path, partition = await a_partition()
     await put(path, partition, idempotent(0, 2))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     await put(path, partition, idempotent(2, 3))
     path, partition = await reopened(path)
 
@@ -229,7 +229,7 @@ async def test_section_of_a_checkpoint_comes_back_with_its_offset() -> None:
     attach(partition, state)
     await put(path, partition, a_batch(0))
     state.apply(b"key", b"value")
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     path, partition = await reopened(path)
 
     assert await read_section(partition) == ([1], {b"key": b"value"})
@@ -243,7 +243,7 @@ async def test_section_that_was_attached_is_read_from_the_store_again() -> None:
     attach(partition, state)
     state.apply(b"key", b"value")
     await put(path, partition, a_batch(0))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
 
     assert await read_section(partition) == ([1], {b"key": b"value"})
     await path.close()
@@ -255,11 +255,11 @@ async def test_section_nobody_renews_is_handed_on() -> None:
     attach(partition, state)
     state.apply(b"key", b"value")
     await put(path, partition, a_batch(0))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     for _ in range(2):
         path, partition = await reopened(path)
         await put(path, partition, a_batch(0))
-        await path.engine.storage.upload_now()
+        await path.engine.storage.upload.flush()
     path, partition = await reopened(path)
 
     assert await read_section(partition) == ([1], {b"key": b"value"})
@@ -299,7 +299,7 @@ async def test_offset_by_time(is_uploaded: bool) -> None:
     batches = [a_batch(10, 20), a_batch(30, 25, compression=Compression.ZSTD), a_batch(40)]
     await put(path, partition, *batches)
     if is_uploaded:
-        await path.engine.storage.upload_now()
+        await path.engine.storage.upload.flush()
 
     assert await partition.find_timestamp(0) == (10, 0)
     assert await partition.find_timestamp(11) == (20, 1)
@@ -367,7 +367,7 @@ async def retain(path: DataPath, partition: Partition, now_ms: int) -> None:
 async def test_records_past_their_age_go() -> None:
     path, partition = await a_partition(retention_ms="1000")
     await put(path, partition, a_batch(0))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     await retain(path, partition, 1000)
     assert partition.log_start_offset == 0
     await retain(path, partition, 1001)
@@ -379,7 +379,7 @@ async def test_records_past_their_age_go() -> None:
 async def test_compacted_topic_loses_nothing_to_age_or_size() -> None:
     path, partition = await a_partition(cleanup_policy="compact", retention_ms="1", retention_bytes="1")
     await put(path, partition, a_batch(0))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     await retain(path, partition, 10**12)
 
     assert partition.log_start_offset == 0

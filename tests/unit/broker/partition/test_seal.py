@@ -31,7 +31,7 @@ async def test_b1_sealing_and_committing_many_partitions_is_bounded_turns() -> N
             await appended(world)
 
             async def work() -> None:
-                await world.storage.upload_now()
+                await world.storage.upload.flush()
                 assert {stream.end for stream in world.metadata.image.streams.values()} == {1}
 
             return work

@@ -69,9 +69,9 @@ async def test_a8_newest_is_that_of_the_durable_records_while_one_is_on_its_way(
 async def test_a8_newest_after_a_trim_inside_an_object_is_not_that_of_another_object() -> None:
     path, partition, _ = await a_partition()
     await put(path, partition, a_batch(100), a_batch(50), a_batch(90))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     await put(path, partition, a_batch(40))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     await partition.delete_records(1)
 
     assert await partition.find_newest() == (90, 2)
@@ -104,7 +104,7 @@ async def test_k9_newest_after_the_newest_record_was_deleted_does_not_depend_on_
     await partition.delete_records(2)
 
     assert await partition.find_newest() == (30, 2)
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     assert await partition.find_newest() == (30, 2)
     await path.close()
 
@@ -114,9 +114,9 @@ async def test_newest_behind_a_trim_within_a_batch_that_was_committed_after_it()
     path, partition, _ = await a_partition()
     await put(path, partition, a_batch(90, 20), a_batch(50))
     await partition.delete_records(1)
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     for is_cached in (True, False):
-        while not is_cached and path.engine.storage.cache.evict():
+        while not is_cached and path.engine.storage.append.cache.evict():
             pass
         assert await partition.find_newest() == (50, 2)
         assert await partition.find_timestamp(15) == (20, 1)
@@ -130,7 +130,7 @@ async def test_k1_records_without_timestamps_expire_by_their_append_time() -> No
     for is_uploaded in (False, True):
         await put(path, partition, a_batch(-1, -1))
         if is_uploaded:
-            await path.engine.storage.upload_now()
+            await path.engine.storage.upload.flush()
         await asyncio.sleep(30)
         now_ms = path.clock.wall_ms()
         await forget(path.engine.storage, [(partition, partition.retained_from(now_ms))])
@@ -158,14 +158,14 @@ async def test_a8_lookups_by_time_agree_with_a_list_of_records(seed: int) -> Non
                 await partition.delete_records(draw.randint(0, partition.high_watermark))
             case 6:
                 wal.open.set()
-                await path.engine.storage.upload_now()
+                await path.engine.storage.upload.flush()
             case 7:
                 wal.open.clear()
             case 8:
                 wal.open.set()
                 await durable(path.engine.storage, partition.last_position)
             case _:
-                while path.engine.storage.cache.evict():
+                while path.engine.storage.append.cache.evict():
                     pass
         await compare(partition, records, draw.randint(0, 61))
     wal.open.set()

@@ -109,7 +109,7 @@ class World:
             assert engine.fences == [], "an acknowledgement from a process that knows it is fenced"
             self.acknowledged[stream.stream_id] = max(self.acknowledged[stream.stream_id], end)
 
-        engine.storage.when_durable(position, durable)
+        engine.storage.append.when_durable(position, durable)
 
     async def check(self, engine: Engine) -> None:
         """Everything acknowledged is there; offsets are dense; checkpoints describe a committed end."""

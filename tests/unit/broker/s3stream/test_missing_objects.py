@@ -27,8 +27,8 @@ async def without_object(engine: Engine, stream: Stream, store: HeldStore) -> No
     """Batches of two records, in one object, which is gone."""
     for number in range(4):
         append(stream, 2, timestamp_ms=number * 10)
-    await engine.storage.upload_now()
-    while engine.storage.cache.evict():
+    await engine.storage.upload.flush()
+    while engine.storage.append.cache.evict():
         pass
     spans = engine.objects.spans(stream.stream_id, Offset(0), Offset(8), limit=9)
     await store.delete([object_key(CLUSTER, span.object_id) for span in spans])
@@ -79,7 +79,7 @@ async def test_f2_an_object_that_is_gone_before_its_commit_is_uploaded_again_und
     store.after = expire
     append(stream)
     async with asyncio.timeout(60):
-        await engine.storage.upload_now()
+        await engine.storage.upload.flush()
 
     assert [commit.object_ids for commit in engine.ledger.commits] == [(2,)]
     assert await read_all(stream) == [0]

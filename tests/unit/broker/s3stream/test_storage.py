@@ -80,10 +80,10 @@ async def test_b3_checkpoints_go_when_their_block_is_committed_and_not_when_it_i
     stream.checkpoint_source = lambda forced: a_piece(bytes(100_000))
     for _ in range(20):
         append(stream)
-        await engine.storage.upload_now()
+        await engine.storage.upload.flush()
 
-    held = [checkpoint for block in engine.storage.cache._blocks for checkpoint in block.checkpoints.values()]
-    assert (len(engine.storage.cache._blocks), held) == (20, [])
+    held = [checkpoint for block in engine.storage.append.cache._blocks for checkpoint in block.checkpoints.values()]
+    assert (len(engine.storage.append.cache._blocks), held) == (20, [])
 
 
 async def test_checkpoint_is_captured_at_exactly_the_uploaded_end() -> None:
@@ -99,20 +99,20 @@ async def test_checkpoint_is_captured_at_exactly_the_uploaded_end() -> None:
                 await asyncio.sleep(0.003)
 
     await produce()
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert len(engine.ledger.commits) > 2
     for commit in engine.ledger.commits:
         (only,) = commit.objects
         end = commit.ranges[0].end
-        checkpoint = await engine.storage.reader.checkpoint(only.object_id, only.size, stream.stream_id, end)
+        checkpoint = await engine.storage.read.reader.checkpoint(only.object_id, only.size, stream.stream_id, end)
         assert checkpoint == b"state %d" % end
 
 
 async def test_memory_limit_is_said_before_it_is_reached_and_keeps_a_reserve() -> None:
     engine, stream, store = an_engine()
     gate = stop_writes(store)
-    while engine.storage.has_room(5000):
+    while engine.storage.append.has_room(5000):
         append(stream, size=5000)
         await asyncio.sleep(0)
     used = stream.next_offset * 5000
@@ -148,11 +148,11 @@ async def test_exhausted_reserve_is_an_error_not_more_memory() -> None:
 async def test_whoever_waits_for_room_is_called_when_uploads_have_made_some() -> None:
     engine, stream, store = an_engine()
     gate = stop_writes(store)
-    while engine.storage.has_room(5000):
+    while engine.storage.append.has_room(5000):
         append(stream, size=5000)
         await asyncio.sleep(0)
     called: list[bool] = []
-    engine.storage.when_room(lambda: called.append(engine.storage.has_room(5000)))
+    engine.storage.append.when_room(lambda: called.append(engine.storage.append.has_room(5000)))
     await asyncio.sleep(1)
     assert called == []
 
@@ -165,9 +165,9 @@ async def test_whoever_waits_for_room_is_called_when_uploads_have_made_some() ->
 async def test_pressure_uploads_early_when_the_budget_is_smaller_than_an_upload() -> None:
     engine, stream, store = an_engine(replace(SMALL, upload_bytes=100 * MIB, upload_interval_ms=3_600_000))
     for _ in range(1000):
-        if not engine.storage.has_room(5000):
+        if not engine.storage.append.has_room(5000):
             room = asyncio.Event()
-            engine.storage.when_room(room.set)
+            engine.storage.append.when_room(room.set)
             await room.wait()
         append(stream, size=5000)
         await asyncio.sleep(0.001)
@@ -183,26 +183,26 @@ async def test_many_small_blocks_do_not_pile_up_while_the_store_is_away() -> Non
     for _ in range(50):
         append(stream)
         await asyncio.sleep(SMALL.upload_interval_ms / 1000)
-    assert engine.storage.cache.uncommitted <= 4
+    assert engine.storage.append.cache.uncommitted <= 4
 
     gate.set()
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     assert stream.confirmed_offset == 50
 
 
 async def test_batch_that_fits_no_slot_is_refused() -> None:
     engine, stream, store = an_engine()
-    append(stream, size=engine.storage.append_bytes_max)
+    append(stream, size=engine.storage.append.append_bytes_max)
 
     with pytest.raises(ValueError, match="does not fit"):
-        append(stream, size=engine.storage.append_bytes_max + 1)
+        append(stream, size=engine.storage.append.append_bytes_max + 1)
 
 
 async def test_fence_silences_everything() -> None:
     engine, stream, store = an_engine()
     gate = stop_writes(store)
     errors: list[Exception | None] = []
-    engine.storage.when_durable(append(stream), errors.append)
+    engine.storage.append.when_durable(append(stream), errors.append)
     await asyncio.sleep(0.01)
 
     engine.storage.halt(BrokerFenced("a newer incarnation took over"))
@@ -218,7 +218,7 @@ async def test_fence_silences_everything() -> None:
     ):
         with pytest.raises(BrokerFenced):
             call()
-    engine.storage.when_durable(0, errors.append)
+    engine.storage.append.when_durable(0, errors.append)
     assert type(errors[1]) is BrokerFenced
     assert engine.fences == []
 
@@ -238,7 +238,7 @@ async def test_close_with_upload_leaves_nothing_to_recover() -> None:
 async def test_close_without_upload_makes_durable_what_was_appended() -> None:
     engine, stream, store = an_engine()
     told: list[Exception | None] = []
-    engine.storage.when_durable(append(stream), told.append)
+    engine.storage.append.when_durable(append(stream), told.append)
 
     await engine.storage.close(upload=False)
 
@@ -269,7 +269,7 @@ async def test_hundreds_of_streams_share_slots_and_objects() -> None:
     streams = [first] + [engine.storage.open_stream(engine.ledger.create_stream(n)) for n in range(2, 300)]
     for stream in streams:
         append(stream)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert len([1 for name, _ in store.calls if name == "create"]) <= 2
     assert len(engine.ledger.commits) == 1
@@ -291,7 +291,7 @@ async def test_b4_index_of_trickling_streams_stays_within_its_account() -> None:
 
     assert len(engine.ledger.commits) >= 10, "uploaded early"
     assert most <= account.limit + 30 * (RUN_BYTES + BATCH_BYTES)
-    assert engine.storage._pool.held * 2 < engine.storage._pool.arenas_max, "not for want of arenas"
+    assert engine.storage.append.pool.held * 2 < engine.storage.append.pool.arenas_max, "not for want of arenas"
 
 
 async def test_b4_producers_wait_while_the_index_is_full_and_go_on_when_it_is_not() -> None:
@@ -301,8 +301,8 @@ async def test_b4_producers_wait_while_the_index_is_full_and_go_on_when_it_is_no
     called: list[bool] = []
     for stream in streams:
         append(stream, size=10)
-    assert not engine.storage.has_room(10)
-    engine.storage.when_room(lambda: called.append(engine.storage.has_room(10)))
+    assert not engine.storage.append.has_room(10)
+    engine.storage.append.when_room(lambda: called.append(engine.storage.append.has_room(10)))
     await asyncio.sleep(5)
     assert called == []
 
@@ -319,15 +319,15 @@ async def test_b3_checkpoints_that_wait_for_the_store_stop_producers() -> None:
     stream.checkpoint_source = lambda forced: a_piece(bytes(60_000))
     append(stream)
     gate = stop_writes(store)
-    uploading = asyncio.ensure_future(engine.storage.upload_now())
+    uploading = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(0)
     assert engine.memory[Account.CHECKPOINTS].used > 60_000
-    assert not engine.storage.has_room(10)
+    assert not engine.storage.append.has_room(10)
 
     gate.set()
     await uploading
     assert engine.memory[Account.CHECKPOINTS].used == 0
-    assert engine.storage.has_room(10)
+    assert engine.storage.append.has_room(10)
 
 
 async def test_second_upload_waits_for_the_memory_of_the_first() -> None:
@@ -350,7 +350,7 @@ async def test_second_upload_waits_for_the_memory_of_the_first() -> None:
         for _ in range(60):
             append(stream, size=1000)
         await durable(engine.storage, stream.last_position)
-        uploads.append(asyncio.ensure_future(engine.storage.upload_now()))
+        uploads.append(asyncio.ensure_future(engine.storage.upload.flush()))
         await asyncio.sleep(0.1)
 
     assert len(bulk) == 1

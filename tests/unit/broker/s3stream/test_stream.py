@@ -51,9 +51,9 @@ async def cold(engine: Engine, stream: Stream, batches: int, *, per_object: int 
     for number in range(batches):
         append(stream, 2, timestamp_ms=number * 10)
         if number % per_object == per_object - 1:
-            await engine.storage.upload_now()
-    await engine.storage.upload_now()
-    while engine.storage.cache.evict():
+            await engine.storage.upload.flush()
+    await engine.storage.upload.flush()
+    while engine.storage.append.cache.evict():
         pass
     assert stream.tail.start is None
 
@@ -108,8 +108,8 @@ async def test_pinned_read_survives_upload_and_eviction() -> None:
     await durable(engine.storage, append(stream))
     result = stream.read_cached(Offset(0), Offset(1), 100)
     assert result is not None
-    await engine.storage.upload_now()
-    while engine.storage.cache.evict():
+    await engine.storage.upload.flush()
+    while engine.storage.append.cache.evict():
         pass
     for _ in range(500):
         append(stream, size=5000)
@@ -458,7 +458,7 @@ async def test_closed_stream_takes_nothing_and_is_uploaded_all_the_same() -> Non
     with pytest.raises(StreamClosed):
         append(stream)
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert engine.ledger.streams[stream.stream_id].end == 1
 
@@ -466,14 +466,14 @@ async def test_closed_stream_takes_nothing_and_is_uploaded_all_the_same() -> Non
 async def test_next_opening_ends_the_one_before() -> None:
     engine, stream, _ = an_engine()
     append(stream)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     engine.ledger.reopen(stream.stream_id)
     again = engine.storage.open_stream(stream.stream_id)
 
     with pytest.raises(StreamClosed):
         append(stream)
     append(again)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     assert await read_all(again) == [0, 1]
 
 

@@ -190,7 +190,7 @@ async def test_damage_found_while_running_ends_with_a_reason_of_its_own(draining
 
     assert (one.broker.lifecycle.state, one.broker.lifecycle.reason) == (State.DAMAGED, Reason.STORE_DAMAGED)
     acknowledged: list[Exception | None] = []
-    components.storage.when_durable(0, acknowledged.append)
+    components.storage.append.when_durable(0, acknowledged.append)
     assert [type(error) for error in acknowledged] == [DataMissing]
     with pytest.raises(Refused) as refused:
         await one.ended()

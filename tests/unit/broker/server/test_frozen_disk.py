@@ -104,7 +104,7 @@ async def test_event_loop_goes_on_while_the_disk_is_frozen(serving: Broker, call
 
     for _ in range(20):
         batch = memoryview(bytearray(build_batch([b"v"], timestamp_ms=0)))
-        parts.storage.when_durable(partition.append(batch).position, durable.append)
+        parts.storage.append.when_durable(partition.append(batch).position, durable.append)
     while not calls.hanging:
         await asyncio.sleep(0.005)
     for _ in range(TURNS):

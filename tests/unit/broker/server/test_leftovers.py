@@ -29,7 +29,7 @@ from automq.protocol.messages.offset import (
     OffsetCommitRequestPartition,
     OffsetCommitRequestTopic,
 )
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 from tests.support.batches import build_batch
 from tests.support.data_path import MemoryTransport, fetch_request, produce_request
 from tests.support.leftovers import alive, grown, no_search_for_cycles
@@ -87,7 +87,7 @@ async def a_round(world: Served, number: int) -> None:
     await commits(world, names[0], number)
     for index in range(GROUPS):
         await a_member(world, f"group-{number}-{index}")
-    await engine(world).upload_now()
+    await engine(world).upload.flush()
     await client.call(ApiKey.DELETE_TOPICS, 5, DeleteTopicsRequest(topic_names=names, timeout=30_000))
     # Clients go on for a while: refused, and refused again.
     for name in names:
@@ -186,8 +186,8 @@ async def settled(world: Served) -> Counter[str]:
     before: Counter[str] = Counter()
     async with asyncio.timeout(60):
         while True:
-            await engine(world).upload_now()
-            while engine(world).cache.evict():
+            await engine(world).upload.flush()
+            while engine(world).append.cache.evict():
                 pass
             now = alive()
             if now == before:

@@ -45,8 +45,8 @@ class World:
             for stream in self.streams:
                 for _ in range(batches):
                     append(stream)
-            await self.engine.storage.upload_now()
-        while self.engine.storage.cache.evict():
+            await self.engine.storage.upload.flush()
+        while self.engine.storage.append.cache.evict():
             pass
         self.store.ranges.clear()
         return self
@@ -182,7 +182,7 @@ async def test_f8_a_share_that_does_not_prove_itself_is_looked_up_in_the_index()
 async def test_a_place_that_is_wrong_is_not_believed() -> None:
     """Another stream lies there, or nothing whole: the index tells where it is."""
     world = await World(streams=3).upload(2, batches=2)
-    stream, reader = world.streams[1], world.engine.storage.reader
+    stream, reader = world.streams[1], world.engine.storage.read.reader
     right, other = world.span(0, 1), world.span(0, 2)
     blocks = await reader.load_share(right.object_id, stream.stream_id, right.position, right.position + right.size)
     assert [(block.start, block.end) for block in blocks] == [(0, 2)]
@@ -234,7 +234,7 @@ async def test_a_place_that_has_only_the_end_of_a_stream_s_share_hides_no_record
     monkeypatch.setattr(builder, "DATA_BLOCK_BYTES", BATCH_BYTES)
     world = await World(streams=3).upload(1, batches=3)
     right = world.span(0, 1)
-    reader, stream = world.engine.storage.reader, world.streams[1].stream_id
+    reader, stream = world.engine.storage.read.reader, world.streams[1].stream_id
     blocks = await reader.load_share(right.object_id, stream, right.position, right.position + right.size)
     assert len(blocks) == 3
     misplaced(world, monkeypatch, position=right.position + blocks[0].size, size=right.size - blocks[0].size)
@@ -361,8 +361,8 @@ async def _equals_a_model(dice: random.Random, cache_bytes: int) -> None:
                 base, count, size = stream.next_offset, dice.randint(1, 3), dice.choice((60, 100, 400))
                 append(stream, count, size=size)
                 model[number].append((base, a_batch(stream.stream_id, base, size=size)))
-        await world.engine.storage.upload_now()
-    while world.engine.storage.cache.evict():
+        await world.engine.storage.upload.flush()
+    while world.engine.storage.append.cache.evict():
         pass
 
     async def consume(number: int) -> None:

@@ -45,7 +45,7 @@ async def checkpoint(engine: Engine, stream_id: StreamId) -> tuple[int, bytes]:
 
 async def test_all_are_captured_before_the_upload_and_not_in_one_turn() -> None:
     engine, streams, captured = await an_engine()
-    uploading = asyncio.ensure_future(engine.storage.upload_now())
+    uploading = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(0)
     assert 0 < len(captured) < STREAMS
     await uploading
@@ -57,7 +57,7 @@ async def test_all_are_captured_before_the_upload_and_not_in_one_turn() -> None:
 async def test_an_append_after_the_seal_is_in_no_checkpoint_of_it() -> None:
     engine, streams, captured = await an_engine()
     last = streams[-1]
-    uploading = asyncio.ensure_future(engine.storage.upload_now())
+    uploading = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(0)
     assert last.stream_id not in captured
     append(last, count=2)
@@ -71,7 +71,7 @@ async def test_an_append_after_the_seal_is_in_no_checkpoint_of_it() -> None:
 
 async def test_a_stream_that_is_closed_after_the_seal_leaves_its_checkpoint() -> None:
     engine, streams, captured = await an_engine()
-    uploading = asyncio.ensure_future(engine.storage.upload_now())
+    uploading = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(0)
     streams[-1].close()
     assert captured[-1] == streams[-1].stream_id
@@ -81,10 +81,10 @@ async def test_a_stream_that_is_closed_after_the_seal_leaves_its_checkpoint() ->
 
 async def test_a_second_seal_meanwhile_has_the_newer_state() -> None:
     engine, streams, _ = await an_engine()
-    first = asyncio.ensure_future(engine.storage.upload_now())
+    first = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(0)
     append(streams[-1], count=2)
-    second = asyncio.ensure_future(engine.storage.upload_now())
+    second = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.gather(first, second)
     assert await checkpoint(engine, streams[-1].stream_id) == (4, b"state at 4")
     assert await checkpoint(engine, streams[-2].stream_id) == (2, b"state at 2")
@@ -93,13 +93,13 @@ async def test_a_second_seal_meanwhile_has_the_newer_state() -> None:
 async def test_a_renewal_is_captured_before_an_append_that_comes_meanwhile() -> None:
     """Of a stream without batches in the block: its piece describes where the stream ended then."""
     engine, streams, captured = await an_engine()
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     captured.clear()
     for stream in streams[:-1]:
         append(stream, count=2)
     last = streams[-1]
-    engine.storage.checkpoints.renew(last.stream_id)
-    uploading = asyncio.ensure_future(engine.storage.upload_now())
+    engine.storage.append.checkpoints.renew(last.stream_id)
+    uploading = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(0)
     assert last.stream_id not in captured
     append(last, count=2)
@@ -113,9 +113,9 @@ async def test_b6_a_seal_costs_the_same_however_many_streams_are_in_its_block() 
     costs: list[int] = []
     for count in (STREAMS, 3 * STREAMS):
         engine, _streams, captured = await an_engine(count)
-        costs.append(calls(engine.storage._seal))
+        costs.append(calls(engine.storage.upload._seal))
         assert len(captured) == TURN_US // CAPTURE_US
-        await engine.storage.upload_now()
+        await engine.storage.upload.flush()
         assert len(captured) == count
 
     assert costs[0] == costs[1]

@@ -103,7 +103,7 @@ async def test_one_refused_object_is_one_upload_in_vain_however_many_ids_were_pr
     stream = engine.storage.open_stream(ledger.create_stream(1))
     for _ in range(8):
         append(stream)
-        await engine.storage.upload_now()
+        await engine.storage.upload.flush()
     puts: list[str] = []
 
     async def after(name: str, key: str) -> None:
@@ -114,6 +114,6 @@ async def test_one_refused_object_is_one_upload_in_vain_however_many_ids_were_pr
     ledger.expire_prepared()
     append(stream)
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert len(puts) == 2

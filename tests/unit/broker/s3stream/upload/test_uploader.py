@@ -58,7 +58,7 @@ async def test_nothing_is_uploaded_before_it_is_durable() -> None:
 
     store.before = before
     append(stream)
-    upload = asyncio.ensure_future(engine.storage.upload_now())
+    upload = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(10)
     assert engine.ledger.commits == []
 
@@ -83,10 +83,10 @@ async def test_commits_are_made_in_order_though_uploads_overtake() -> None:
 
     store.before = before
     append(stream)
-    first = asyncio.ensure_future(engine.storage.upload_now())
+    first = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(1)
     append(stream)
-    second = asyncio.ensure_future(engine.storage.upload_now())
+    second = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(1)
     assert len(puts) == 2
     assert engine.ledger.commits == []
@@ -110,7 +110,7 @@ async def test_store_that_fails_is_asked_again_for_ever() -> None:
     engine.objects.unavailable = 7
     append(stream)
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert (outage, engine.objects.unavailable, engine.ledger.streams[stream.stream_id].end) == ([], 0, 1)
 
@@ -125,7 +125,7 @@ async def test_refused_object_is_uploaded_again_under_a_new_id() -> None:
     store.after = after
     append(stream)
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert [commit.object_ids for commit in engine.ledger.commits] == [(2,)]
     assert engine.ledger.streams[stream.stream_id].end == 1
@@ -138,13 +138,13 @@ async def test_refused_range_loses_the_stream_and_never_trims_past_its_slots() -
     stream.on_lost = lambda: lost.append("lost")
     append(stream)
     engine.ledger.quarantine(stream.stream_id)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert lost == ["lost"]
     with pytest.raises(StreamFenced):
         append(stream)
     append(other)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     assert [commit.trim_to for commit in engine.ledger.commits] == [1, 0]
     assert slot_key(0) in [info.key for info in await store.list("")]
 
@@ -154,7 +154,7 @@ async def test_refused_range_of_a_stream_that_has_another_owner_frees_its_slots(
     append(stream)
     engine.ledger.reopen(stream.stream_id, owner=NodeId(NODE + 1))
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     await asyncio.sleep(1)
 
     assert await keys_of(store.inner, "wal") == []
@@ -166,7 +166,7 @@ async def test_deleted_stream_is_dropped_without_a_word() -> None:
     engine.ledger.record(StreamsDeleted(streams=(stream.stream_id,)))
     stream.close()
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     await asyncio.sleep(1)
 
     assert await keys_of(store.inner, "wal") == []
@@ -180,7 +180,7 @@ async def test_fenced_commit_fences_the_engine() -> None:
     engine.ledger.fence(engine.me, (NodeId(2), engine.me[1]))
 
     with pytest.raises(BrokerFenced):
-        await engine.storage.upload_now()
+        await engine.storage.upload.flush()
     with pytest.raises(BrokerFenced):
         stream.read_cached(Offset(0), Offset(1), 100)
     assert len(engine.fences) == 1
@@ -199,7 +199,7 @@ async def test_lost_answer_of_a_commit_is_no_second_commit() -> None:
 
     engine.ledger.judge = lose_first  # type: ignore[method-assign]
     append(stream)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert len(engine.ledger.commits) == 1
     assert await read_all(stream) == [0]
@@ -214,7 +214,7 @@ async def test_fence_ends_uploads_that_are_being_retried() -> None:
 
     store.before = before
     append(stream)
-    upload = asyncio.ensure_future(engine.storage.upload_now())
+    upload = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(1)
 
     engine.storage.halt(BrokerFenced("a newer incarnation took over"))
@@ -239,7 +239,7 @@ async def test_b8_slow_deletes_do_not_hold_up_commits() -> None:
     started = asyncio.get_running_loop().time()
     for _ in range(50):
         append(stream)
-        await engine.storage.upload_now()
+        await engine.storage.upload.flush()
 
     assert asyncio.get_running_loop().time() - started < 1
     assert len(engine.ledger.commits) == 50
@@ -256,7 +256,7 @@ async def test_f5_b2_streams_that_are_never_trimmed_share_no_object_with_those_t
     for each in (stream, kept):
         append(each)
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     (commit,) = engine.ledger.commits
     assert [[item.stream for item in found.ranges] for found in commit.objects] == [
@@ -274,7 +274,7 @@ async def test_b2_retention_frees_a_topics_objects_whatever_a_group_commits_mean
     for _ in range(6):
         for each in (stream, group):
             append(each)
-        await engine.storage.upload_now()
+        await engine.storage.upload.flush()
     of_topic = {number for number, held in engine.ledger.objects.items() if held[0].stream == stream.stream_id}
     await stream.trim(Offset(5))
 
@@ -297,7 +297,7 @@ async def test_f5_kill_between_the_objects_of_one_upload_loses_and_doubles_nothi
         return judge(request, committer)
 
     engine.ledger.judge = first_only  # type: ignore[method-assign]
-    uploading = asyncio.ensure_future(engine.storage.upload_now())
+    uploading = asyncio.ensure_future(engine.storage.upload.flush())
     await asyncio.sleep(1)
     assert len(engine.ledger.commits) == 1
     uploading.cancel()
@@ -324,7 +324,7 @@ async def test_b17_block_with_more_ranges_than_a_commit_takes_is_committed_in_pa
     for each in opened:
         append(each)
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     commits = engine.ledger.commits
     assert [commit.trim_to for commit in commits] == [0] * (len(commits) - 1) + [1]
@@ -347,7 +347,7 @@ async def test_b17_part_that_is_still_too_large_is_halved() -> None:
     for each in opened:
         append(each)
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     commits = [(len(commit.ranges), commit.trim_to) for commit in engine.ledger.commits]
     assert commits == [(2, 0), (2, 0), (2, 0), (1, 1)]
@@ -369,7 +369,7 @@ async def test_b17_kill_between_the_parts_loses_and_doubles_nothing(monkeypatch:
         return judge(request, committer)
 
     engine.ledger.judge = hang_after_first  # type: ignore[method-assign]
-    upload = asyncio.get_running_loop().create_task(engine.storage.upload_now())
+    upload = asyncio.get_running_loop().create_task(engine.storage.upload.flush())
     await asyncio.sleep(1)
     await engine.die()
     with pytest.raises(BrokerFenced):
@@ -393,7 +393,7 @@ async def test_refused_range_of_an_earlier_part_holds_t_for_the_last(monkeypatch
     append(other)
     engine.ledger.quarantine(stream.stream_id)
 
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert [(len(commit.ranges), commit.trim_to) for commit in engine.ledger.commits] == [(1, 0), (1, 0)]
     assert slot_key(0) in [info.key for info in await store.list("")]
@@ -410,7 +410,7 @@ async def test_object_whose_answer_was_lost_is_found_to_be_ours() -> None:
 
     store.after = after
     append(stream)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert [commit.object_ids for commit in engine.ledger.commits] == [(1,)]
     assert await read_all(stream) == [0]
@@ -424,7 +424,7 @@ async def test_f2_object_key_that_is_taken_by_other_bytes_is_damage_and_not_over
     append(stream)
 
     with pytest.raises(StoreDamaged, match="the metadata are behind"):
-        await engine.storage.upload_now()
+        await engine.storage.upload.flush()
 
     assert [damage.key for damage in engine.damages] == [key]
     assert await store.inner.get(key) == body
@@ -447,7 +447,7 @@ async def test_checkpoint_that_the_store_damages_is_not_committed_and_is_uploade
 
     store.after = flip
     append(stream)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert [commit.object_ids for commit in engine.ledger.commits] == [(2,)]
     (piece,) = stream.checkpoints()
@@ -461,7 +461,7 @@ async def test_checkpoints_of_an_object_are_read_back_in_one_request() -> None:
     for each in opened:
         each.checkpoint_source = lambda forced: a_piece(bytes(500))
         append(each)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert len([name for name, _ in store.calls if name == "get_range"]) == 1
 
@@ -469,7 +469,7 @@ async def test_checkpoints_of_an_object_are_read_back_in_one_request() -> None:
 async def test_object_without_checkpoints_is_not_read_back() -> None:
     engine, stream, store = an_engine()
     append(stream)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert [name for name, _ in store.calls if name == "get_range"] == []
 
@@ -485,14 +485,14 @@ async def test_checkpoint_that_was_asked_for_goes_with_the_next_upload_of_anybod
 
     idle.checkpoint_source = capture
     append(idle)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     assert (asked, list(idle.checkpoints())) == ([False], [])
 
     idle.renew_checkpoint()
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
     assert len(engine.ledger.commits) == 1, "an idle broker writes nothing"
     append(stream)
-    await engine.storage.upload_now()
+    await engine.storage.upload.flush()
 
     assert asked == [False, True]
     (piece,) = idle.checkpoints()

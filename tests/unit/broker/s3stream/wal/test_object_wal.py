@@ -75,14 +75,14 @@ async def test_slots_of_an_interval_are_not_cut_by_the_end_of_an_arena() -> None
 
 async def test_rest_of_an_arena_is_used_where_no_other_is_to_be_had() -> None:
     engine, stream, store = an_engine(STEADY)
-    pool = engine.storage._pool
+    pool = engine.storage.append.pool
     while pool.held + 1 < pool.arenas_max:
         pool.take()
     for _ in range(5):
         for _ in range(50):
             append(stream, size=900)
         await asyncio.sleep(INTERVAL_S)
-    rest = engine.storage.wal.arena_room
+    rest = engine.storage.append.wal.arena_room
     assert 0 < rest < 20_000
 
     append(stream, size=900)
@@ -168,7 +168,7 @@ async def test_acknowledgements_keep_slot_order_when_successes_do_not() -> None:
     acknowledged: list[int] = []
     for number in range(3):
         position = append(stream)
-        engine.storage.when_durable(position, lambda error, number=number: acknowledged.append(number))
+        engine.storage.append.when_durable(position, lambda error, number=number: acknowledged.append(number))
         await asyncio.sleep(INTERVAL_S * 3)
     assert stream.last_position == 2
     assert (acknowledged, stream.confirmed_offset) == ([], 0)
@@ -207,7 +207,7 @@ async def test_taken_slot_means_fenced_whatever_else_is_in_flight() -> None:
     store.before = before
     errors: list[Exception | None] = []
     for _ in range(2):
-        engine.storage.when_durable(append(stream), errors.append)
+        engine.storage.append.when_durable(append(stream), errors.append)
         await asyncio.sleep(INTERVAL_S * 3)
     gate.set()
     await asyncio.sleep(1)
@@ -228,7 +228,7 @@ async def test_trim_deletes_only_below_the_committed_position() -> None:
         await durable(engine.storage, append(stream))
         await asyncio.sleep(INTERVAL_S)
 
-    engine.storage.wal.trim(3)
+    engine.storage.append.wal.trim(3)
     await asyncio.sleep(INTERVAL_S)
 
     assert await keys_of(store.inner, "wal") == [slot_key(n)[23:] for n in (3, 4)]
@@ -247,7 +247,7 @@ async def test_f1_half_of_our_own_slot_is_damage_and_no_fence() -> None:
     store.after = keep_half
     errors: list[Exception | None] = []
     for _ in range(3):
-        engine.storage.when_durable(append(stream), errors.append)
+        engine.storage.append.when_durable(append(stream), errors.append)
         await asyncio.sleep(INTERVAL_S * 3)
     await asyncio.sleep(1)
     kept = await store.inner.get(slot_key(1))
@@ -330,7 +330,7 @@ async def test_f2_every_slot_says_what_was_durable_when_it_was_sealed() -> None:
     append(stream)
     await durable(engine.storage, 6)
 
-    marks = [engine.storage.wal.slot_id(n).decode(await store.inner.get(slot_key(n))).mark for n in range(7)]
+    marks = [engine.storage.append.wal.slot_id(n).decode(await store.inner.get(slot_key(n))).mark for n in range(7)]
     assert marks == [0, 1, 2, 2, 2, 2, 6]
 
 

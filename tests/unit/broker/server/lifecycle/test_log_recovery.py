@@ -23,7 +23,7 @@ from automq.runtime.tasks import Tasks
 from automq.runtime.telemetry import Metrics
 from automq.s3stream.model import BrokerFenced, RecoveredLog, StoreDamaged, Unplaced
 from automq.s3stream.ports import ObjectStorage
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 from automq.s3stream.wal.format import slot_prefix
 from automq.server.lifecycle.log_recovery import LogRecovery
 from tests.support.engine import GIB, SMALL, append, durable, read_all

@@ -37,9 +37,10 @@ from automq.s3stream.ports import (
     StoreUnavailable,
 )
 from automq.s3stream.settings import StorageSettings
+from automq.s3stream.storage import Storage
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.store.uri import open_store, parse_store_uri
-from automq.s3stream.stream import Storage, Stream
+from automq.s3stream.stream import Stream
 from automq.s3stream.wal.format import SlotId
 from automq.server.lifecycle.presence import LOOK_INTERVAL_S, AcknowledgedSlots, Expected, PresenceWatch, expectations
 from tests.support.engine import HeldStore, LoopClock
@@ -73,7 +74,7 @@ class Serving:
                 position = self.stream.append(memoryview(b"x" * 100), count=1, max_timestamp_ms=0)
             except (StoreDamaged, BrokerFenced, StreamClosed):
                 return
-            self.storage.when_durable(position, partial(_settle, done))
+            self.storage.append.when_durable(position, partial(_settle, done))
             try:
                 await done
             except (StoreDamaged, BrokerFenced, StreamClosed):
@@ -278,7 +279,7 @@ async def test_somebody_who_took_over_and_deletes_is_a_fence_and_no_damage() -> 
     serving = await serve(store, tasks, upload_interval_ms=60_000, interval_s=1000)
     producing = asyncio.ensure_future(serving.produce())
     await asyncio.sleep(0.1)
-    key = serving.storage.wal.slot_id(serving.storage.needed_slots[-1]).key
+    key = serving.storage.append.wal.slot_id(serving.storage.append.needed_slots[-1]).key
     successor = await serve(store, tasks, upload_interval_ms=60_000, interval_s=1000, format_prefix=False)
     await store.inner.delete([key])
     producing.cancel()

@@ -198,8 +198,8 @@ async def test_a2_producers_go_on_however_many_consumers_do_not_read() -> None:
         assert loop.time() - start < 1
 
     assert not any(reader.was_lost for reader in readers)
-    await path.engine.storage.upload_now()
-    assert path.engine.storage._pool.held <= 1
+    await path.engine.storage.upload.flush()
+    assert path.engine.storage.append.pool.held <= 1
     await path.close()
 
 
@@ -210,7 +210,7 @@ async def test_answer_whose_records_were_evicted_meanwhile_is_completed_from_obj
     (reader,) = await stalled(path, 1)
     for _ in range(40):
         await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     assert path.partitions.get(TOPIC, 0).read_cached(Offset(0), 1) is None
     for _ in range(20):
         reader.drain()
@@ -232,7 +232,7 @@ async def test_answer_whose_records_are_gone_ends_the_connection_with_a_line(cap
     (reader,) = await stalled(path, 1)
     for _ in range(40):
         await client.call(ApiKey.PRODUCE, 9, produce(bytes(40_000)))
-    await path.engine.storage.upload_now()
+    await path.engine.storage.upload.flush()
     await path.partitions.get(TOPIC, 0).delete_records(30)
     for _ in range(3):
         reader.drain()

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, cast
 
-from automq.s3stream.stream import Storage
+from automq.s3stream.storage import Storage
 from automq.server.network.room_wait import RoomWait
 
 

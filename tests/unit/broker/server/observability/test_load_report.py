@@ -30,7 +30,7 @@ async def test_load_is_told_by_partition_and_only_when_it_was_measured_anew() ->
     report = LoadReport(
         partitions=path.partitions,
         storage=path.engine.storage,
-        clock=path.engine.storage.clock,
+        clock=path.engine.storage.read.clock,
         loop_cpu_s=Loop(path).cpu_s,
     )
     running = asyncio.ensure_future(report.run())

@@ -47,7 +47,7 @@ async def test_a_drained_broker_becomes_empty_with_everything_uploaded() -> None
 
     assert (watch.now.led, watch.now.epoch) == (0, first.epoch)
     wal = world.metadata.image.wals[FIRST, first.epoch]
-    assert wal.trim_to == first.storage.wal.next_sequence > 0
+    assert wal.trim_to == first.storage.append.wal.next_sequence > 0
     watch.close()
     await world.close()
 
@@ -61,12 +61,12 @@ async def test_what_of_a_deleted_topic_lies_in_the_log_is_uploaded_when_the_brok
     (gone,) = await world.controller.delete_topics(["orders"])
     assert gone.error is None
     await world.until(lambda: watch.now.led == 0)
-    assert not first.storage.wal.is_trimmed
+    assert not first.storage.append.wal.is_trimmed
 
     await drain(world, FIRST)
 
     await world.until(lambda: watch.now.is_empty)
-    assert first.storage.wal.is_trimmed
+    assert first.storage.append.wal.is_trimmed
     watch.close()
     await world.close()
 

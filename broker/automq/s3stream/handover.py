@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from automq.ids import Offset, StreamEpoch, StreamId
+from automq.ids import NodeId, Offset, StreamEpoch, StreamId
+from automq.s3stream.append_path import AppendPath
 from automq.s3stream.model import StreamNotFound, StreamRelease
-from automq.s3stream.storage import StorageEngine
+from automq.s3stream.ports import StreamManager
 from automq.s3stream.upload.parts import OBJECTS_MAX
+from automq.s3stream.upload_path import UploadPath
 
 # More than this is uploaded before the streams are sealed, at most so many times: a producer may be faster.
 SMALL_BYTES: Final = 4 * 1024 * 1024
@@ -53,10 +55,13 @@ class Departure:
     """False where the newest one describes its end, as long as nothing is appended."""
 
 
-class ReleasingEngine(StorageEngine):
-    """The part of `stream.Storage` that hands streams over."""
+class Handover:
+    """Releases streams of `node` with the upload of what it appended last."""
 
-    async def hand_over(
+    def __init__(self, *, node: NodeId, append: AppendPath, upload: UploadPath, streams: StreamManager) -> None:
+        self._node, self._append, self._upload, self._streams = node, append, upload, streams
+
+    async def release(
         self,
         departures: Sequence[Departure],
         *,
@@ -78,10 +83,10 @@ class ReleasingEngine(StorageEngine):
                 if departure.renews_checkpoint if departure.stream not in ends else self._has_grown(departure, ends):
                     opened.renew_checkpoint()
                 ends[departure.stream] = opened.next_offset
-            await self.upload_now()
-            if self.cache.open.size < SMALL_BYTES:
+            await self._upload.flush()
+            if self._append.cache.open.size < SMALL_BYTES:
                 break
-        prepared = await self.uploader.prepare(OBJECTS_MAX)
+        prepared = await self._upload.uploader.prepare(OBJECTS_MAX)
         sealed: list[Departure] = []
         releases: list[StreamRelease] = []
         # From here to the end of `seal_block` in one turn: what is sealed and what is uploaded is the same.
@@ -94,21 +99,21 @@ class ReleasingEngine(StorageEngine):
             releases.append(StreamRelease(stream=departure.stream, epoch=departure.epoch, move=departure.move, end=end))
         if not releases:
             return ()
-        releasing = self.seal_block(releases, prepared)
+        releasing = self._upload.seal_block(releases, prepared)
         if releasing is None:
-            assert self.halted is not None
-            raise self.halted.with_traceback(None)
-        await self.uploader.drain()
+            assert self._append.halted is not None
+            raise self._append.halted.with_traceback(None)
+        await self._upload.uploader.drain()
         return list(zip(sealed, releasing.released, strict=True))
 
     def _sealed_at(self, departure: Departure, ends: Mapping[StreamId, Offset]) -> Offset | None:
         """Seal it; where it ends. None when it is not ours any more. `ends` are those that were uploaded before."""
         try:
-            state = self.streams.state(departure.stream)
+            state = self._streams.state(departure.stream)
         except StreamNotFound:
             return None
-        is_open_here = self.is_open(departure.stream, departure.opened)
-        if state.owner != self.node or state.epoch != departure.epoch or not is_open_here:
+        is_open_here = self._append.is_open(departure.stream, departure.opened)
+        if state.owner != self._node or state.epoch != departure.epoch or not is_open_here:
             return None
         if departure.opened is None:
             return max(state.end, state.start)

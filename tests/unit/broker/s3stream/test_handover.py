@@ -9,8 +9,8 @@ import pytest
 from automq.ids import BrokerEpoch, NodeId, StreamId
 from automq.metadata.move_records import MoveCause, MovingPartition
 from automq.metadata.records import MovesCancelled, PartitionsMoving
+from automq.s3stream.handover import Departure
 from automq.s3stream.model import BrokerFenced, StreamSealed
-from automq.s3stream.releasing import Departure
 from automq.s3stream.store.memory import MemoryStore
 from automq.s3stream.stream import Stream
 from tests.support.engine import NODE, SMALL, Engine, HeldStore, Ledger, a_piece, append, durable, read_all
@@ -53,7 +53,7 @@ class Pair:
     async def hand_over(
         self, *, is_wanted: Callable[[Departure], bool] = lambda _: True, is_open: bool = True
     ) -> list[bool]:
-        result = await self.source.storage.hand_over(
+        result = await self.source.storage.handover.release(
             self.departures(is_open=is_open),
             is_wanted=is_wanted,
             on_sealed=lambda departure: self.sealed.append(departure.stream),
@@ -193,7 +193,7 @@ async def test_a_void_move_leaves_the_stream_and_its_appends_go_on() -> None:
     assert stream.is_sealed
     stream.unseal()
     await durable(pair.source.storage, append(stream))
-    await pair.source.storage.upload_now()
+    await pair.source.storage.upload.flush()
     assert await read_all(stream) == [0, 1]
     assert pair.owners() == {NODE}
 
@@ -252,7 +252,7 @@ async def test_recovery_passes_over_what_was_released() -> None:
     assert await pair.hand_over() == [True]
     moved = pair.opened()
     await durable(pair.target.storage, append(moved))
-    await pair.target.storage.upload_now()
+    await pair.target.storage.upload.flush()
     # A zombie, which does not know yet: its engine takes what the seal would have refused.
     moving.unseal()
     append(moving)
@@ -276,11 +276,11 @@ async def test_late_uploads_of_a_zombie_are_refused_and_do_not_keep_its_log() ->
     assert await pair.hand_over() == [True]
     stream.unseal()
     append(stream)
-    await pair.source.storage.upload_now()
+    await pair.source.storage.upload.flush()
     assert stream.is_sealed is False
     with pytest.raises(Exception, match="fenced"):
         append(stream)
-    assert pair.ledger.trimmed[pair.source.me] == pair.source.storage.wal.next_sequence
+    assert pair.ledger.trimmed[pair.source.me] == pair.source.storage.append.wal.next_sequence
     assert pair.ledger.streams[stream.stream_id].end == 1
 
 
@@ -294,7 +294,9 @@ async def test_there_and_back_again() -> None:
     partitions = (MovingPartition(stream.stream_id),)
     pair.ledger.record(PartitionsMoving(*TARGET, *pair.source.me, MoveCause.OPERATOR, partitions))
     back = Departure(stream=moved.stream_id, epoch=moved.epoch, move=pair.ledger.image.record_number, opened=moved)
-    ((_, released),) = await pair.target.storage.hand_over([back], is_wanted=lambda _: True, on_sealed=lambda _: None)
+    ((_, released),) = await pair.target.storage.handover.release(
+        [back], is_wanted=lambda _: True, on_sealed=lambda _: None
+    )
     assert released
     again = pair.source.storage.open_stream(stream.stream_id)
     assert again.epoch == 2
