@@ -119,11 +119,12 @@ class TemporaryFiles:
 
         def keep(size: int) -> str | None:
             nonlocal room_files, room_bytes
-            if not 0 < size <= min(SPARE_FILE_BYTES_MAX, room_bytes) or not room_files:
+            # The folder may be gone by now: it is forgotten while deletes run in another thread.
+            if not self.is_open or not 0 < size <= min(SPARE_FILE_BYTES_MAX, room_bytes) or not room_files:
                 return None
             room_files -= 1
             room_bytes -= size
-            return self.new_name()
+            return f"{self._folder}/{next(self._numbers)}"
 
         return keep
 

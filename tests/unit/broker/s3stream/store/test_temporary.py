@@ -127,3 +127,11 @@ def test_what_is_no_folder_is_not_swept(tmp_path: pathlib.Path) -> None:
 
     assert (tmp_path / ".tmp" / "note").exists()
     files.close()
+
+
+def test_a_folder_that_goes_while_deletes_run_keeps_nothing(files: TemporaryFiles) -> None:
+    keeper = files.keeper()
+
+    files.forget()
+
+    assert keeper(1000) is None
