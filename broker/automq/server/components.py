@@ -438,7 +438,7 @@ class Components:
 
     def _watch_presence(self, storage: Storage) -> None:
         """Nothing is acknowledged for long once the store has lost what must be there."""
-        slots = AcknowledgedSlots(storage)
+        slots = AcknowledgedSlots(storage.append)
         watch = PresenceWatch(
             store=self._store,
             expectations=expectations(cluster_id=self.cluster_id, claimed=lambda: self.roles.newest_epoch, slots=slots),

@@ -20,9 +20,9 @@ from automq.ids import ClusterId, ControllerEpoch
 from automq.metadata.log_format import claim_key
 from automq.runtime.clock import Clock
 from automq.runtime.tasks import repeat
+from automq.s3stream.append_path import AppendPath
 from automq.s3stream.model import BrokerFenced, DataMissing, StoreDamaged
 from automq.s3stream.ports import ObjectNotFound, ObjectStorage, StoreError
-from automq.s3stream.storage import Storage
 from automq.s3stream.store.layout import CLUSTER_KEY
 
 # With three turns a loss is seen within 4.2 seconds, as what an answer takes comes off: acknowledging ends within five.
@@ -119,13 +119,13 @@ class PresenceWatch:
 class AcknowledgedSlots:
     """Which slots must exist: one a round, and the newest besides once it is quiet."""
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, append_path: AppendPath) -> None:
+        self._append_path = append_path
         self._remembered = self._looked_at = self._newest = -1
 
     def in_turn(self) -> Expected | None:
         """The one that was the newest a round ago, or the oldest there is: the newest has only just been written."""
-        needed = self._storage.append.needed_slots
+        needed = self._append_path.needed_slots
         if not needed:
             return None
         sequence = self._remembered if self._remembered in needed else needed[0]
@@ -134,7 +134,7 @@ class AcknowledgedSlots:
 
     def when_quiet(self) -> Expected | None:
         """Asked every turn. The newest, if it was that a turn ago and is not the one that was looked at last."""
-        needed = self._storage.append.needed_slots
+        needed = self._append_path.needed_slots
         before, self._newest = self._newest, needed[-1] if needed else -1
         if not needed or before != self._newest or self._looked_at == self._newest:
             return None
@@ -142,8 +142,8 @@ class AcknowledgedSlots:
 
     def _expected(self, sequence: int) -> Expected:
         self._looked_at = sequence
-        key = self._storage.append.wal.slot_id(sequence).key
-        return Expected(key, "an acknowledged WAL slot", lambda: sequence in self._storage.append.needed_slots)
+        key = self._append_path.wal.slot_id(sequence).key
+        return Expected(key, "an acknowledged WAL slot", lambda: sequence in self._append_path.needed_slots)
 
 
 def expectations(

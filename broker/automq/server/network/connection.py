@@ -85,7 +85,7 @@ class Connection(asyncio.BufferedProtocol):
             listener_name=listener_name, authorizer=services.authorizer, quotas=services.quotas, mute=self._mute
         )
         self._muting = Muting(self.proceed)
-        self._room_wait = RoomWait(server.storage, self.proceed)
+        self._room_wait = RoomWait(server.storage.append, self.proceed)
         self._peer = ""
         receiving = server.receiving
         self._reader = FrameReader(

@@ -148,7 +148,7 @@ async def serve(
     topic = metadata.image.topic("t")
     assert topic is not None
     stream = storage.open_stream(topic.partitions[0].stream)
-    slots = AcknowledgedSlots(storage)
+    slots = AcknowledgedSlots(storage.append)
     watch = PresenceWatch(
         store=store,
         expectations=expectations(cluster_id=CLUSTER, claimed=lambda: controller.epoch, slots=slots),

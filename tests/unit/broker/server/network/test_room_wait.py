@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, cast
 
-from automq.s3stream.storage import Storage
+from automq.s3stream.append_path import AppendPath
 from automq.server.network.room_wait import RoomWait
 
 
@@ -24,7 +24,7 @@ def test_engine_is_asked_once_until_it_has_told() -> None:
     def on_room() -> None:
         calls[0] += 1
 
-    wait = RoomWait(cast(Storage, cast(Any, room)), on_room)
+    wait = RoomWait(cast(AppendPath, cast(Any, room)), on_room)
     assert [wait.begin() for _ in range(3)] == [False] * 3
     assert len(room.waiting) == 1
     room.waiting.pop()()
