@@ -354,7 +354,7 @@ async def test_b8_greatest_timestamp_of_the_header_is_not_believed(claimed: int,
     read.release()
     for is_uploaded in (False, True):
         if is_uploaded:
-            await path.engine.storage.upload_now()
+            await path.engine.storage.upload.flush()
         assert partition.retained_from(written_ms + 5 + 60_000) == 0
         assert partition.retained_from(written_ms + 5 + 60_001) == 3
     await path.close()
