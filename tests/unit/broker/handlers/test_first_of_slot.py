@@ -54,7 +54,7 @@ async def quiet_path(long_ways: list[int], store: Any = None) -> tuple[DataPath,
     path.create_topic()
     client = path.connect()
     await client.call(ApiKey.PRODUCE, VERSION, produce_request(a_batch()))
-    assert path.engine.storage.wal.slot is None
+    assert path.engine.storage.append.wal.slot is None
     long_ways.clear()
     return path, client
 
@@ -64,7 +64,7 @@ async def test_first_batch_of_a_slot_takes_the_short_way_too(long_ways: list[int
     for number in range(1, 4):
         batch = build_batch([Record(value=b"%d" % number * 5000)])
         assert base_of(await client.call(ApiKey.PRODUCE, VERSION, produce_request(batch))) == (0, number)
-        assert path.engine.storage.wal.slot is None
+        assert path.engine.storage.append.wal.slot is None
     read = path.partitions.get(TOPIC, 0).read_cached(Offset(1), 1 << 30)
 
     assert long_ways == []
@@ -80,7 +80,7 @@ async def test_first_batch_of_a_slot_is_recovered(long_ways: list[int]) -> None:
     path, client = await quiet_path(long_ways, store=store)
     await client.call(ApiKey.PRODUCE, VERSION, produce_request(build_batch([Record(value=b"first" * 3000)])))
     assert long_ways == []
-    wal = path.engine.storage.wal
+    wal = path.engine.storage.append.wal
     newest = wal.slot_id(wal.next_sequence - 1)
     (record,) = newest.decode(await store.get(newest.key)).records
 
@@ -98,7 +98,7 @@ async def test_first_batch_that_is_refused_opens_no_slot(kind: str, long_ways: l
         first = a_batch(producer_id=5, producer_epoch=0, base_sequence=0)
         await client.call(ApiKey.PRODUCE, VERSION, produce_request(first))
         batch = a_batch(producer_id=5, producer_epoch=0, base_sequence=9)
-    wal, end = path.engine.storage.wal, path.partitions.get(TOPIC, 0).next_offset
+    wal, end = path.engine.storage.append.wal, path.partitions.get(TOPIC, 0).next_offset
     before = wal.next_sequence
     answer = outcome(await client.call(ApiKey.PRODUCE, VERSION, produce_request(batch)))
 
@@ -109,12 +109,12 @@ async def test_first_batch_that_is_refused_opens_no_slot(kind: str, long_ways: l
 
 async def test_first_batch_of_a_slot_that_needs_another_arena_takes_the_long_way(long_ways: list[int]) -> None:
     path, client = await quiet_path(long_ways)
-    wal = path.engine.storage.wal
+    wal = path.engine.storage.append.wal
     size = wal.append_bytes_max // 2
     for number in range(1, 40):
         batch = build_batch([Record(value=random.Random(number).randbytes(size))])
         assert base_of(await client.call(ApiKey.PRODUCE, VERSION, produce_request(batch))) == (0, number)
-        await path.engine.storage.upload_now()
+        await path.engine.storage.upload.flush()
 
     assert 0 < len(long_ways) < 39
     await path.close()
@@ -122,7 +122,7 @@ async def test_first_batch_of_a_slot_that_needs_another_arena_takes_the_long_way
 
 async def test_first_batch_of_a_slot_is_refused_by_an_engine_that_stops(long_ways: list[int]) -> None:
     path, client = await quiet_path(long_ways)
-    wal = path.engine.storage.wal
+    wal = path.engine.storage.append.wal
     assert wal.next_place(100) is not None
     wal.is_closing = True
     assert wal.next_place(100) is None
