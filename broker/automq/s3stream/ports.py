@@ -258,7 +258,12 @@ class ObjectManager(Protocol):
         ...
 
     def spans(self, stream: StreamId, start: Offset, end: Offset, *, limit: int) -> Sequence[ObjectSpan]:
-        """Committed objects that hold offsets of [start, end), ascending, at most `limit`. From the durable image."""
+        """Committed objects that hold offsets of [start, end), ascending, at most `limit`. From the durable image.
+
+        Once a `commit` has returned, the ranges that it accepted are among them: its block may be evicted from memory
+        and every offset of it is still found. They overlap nowhere; a hole above the stream's start is a range that was
+        given up. Compaction puts other objects in their places: one that was named a moment ago may be gone, `confirm`.
+        """
         ...
 
     def spans_from(self, stream: StreamId, start: Offset) -> Iterator[ObjectSpan]:

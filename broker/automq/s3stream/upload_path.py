@@ -80,7 +80,9 @@ class UploadPath:
     def seal_block(self, releases: Sequence[StreamRelease], prepared: Sequence[ObjectId] = ()) -> Releasing | None:
         """The open block is complete: capture checkpoints at exactly its ends and hand it to the uploader.
 
-        `releases` are of streams that were sealed in this very turn. None: there is nothing to upload.
+        To be called between two turns of the loop only, never inside an append: by a timer, `flush`, or a handover
+        in the turn in which it sealed its streams. Slots below its end are trimmed once its commit is durable, not
+        before. `releases` are of streams that were sealed in this very turn. None: there is nothing to upload.
         """
         self._cancel_timers()
         append, block = self._append, self._append.cache.open
