@@ -12,7 +12,7 @@ PURE_TESTS := tests/unit/broker/core tests/unit/broker/partition/test_partition.
   tests/unit/broker/partition/test_validation.py tests/unit/broker/handlers/test_produce.py
 
 .DEFAULT_GOAL := help
-.PHONY: help dev run demo test test-pure test-sanitized fuzz wheel check format sim removed-rules chaos soak recovery differential compat bench bench-cluster crds e2e kind-up image golden docs lock clean
+.PHONY: help dev run demo test test-pure test-sanitized fuzz wheel check format sim removed-rules chaos soak recovery differential compat bench flame bench-cluster crds e2e kind-up image golden docs lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ compat: $(STAMP)  ## Run the tools that people use against a broker: TOOLS="conn
 
 bench: $(STAMP)  ## Measure; writes build/bench.json
 	$(BIN)/python -m tests.bench
+
+flame: $(STAMP)  ## Draw where the CPU goes under bench rows, build/flame-*.svg, with py-spy: ROWS="16-kb-batches idle-consumers"
+	$(BIN)/python -m tests.bench.flame $(ROWS)
 
 bench-cluster: $(STAMP)  ## Measure clusters on a slow store and write docs/benchmarks.md: GROUPS="moves kill controller drain idle join three drain5000 small kafka"
 	$(BIN)/python -m tests.bench.cluster_report $(GROUPS)

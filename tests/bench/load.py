@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
@@ -44,6 +45,26 @@ def run(
     return result
 
 
+def command(
+    mode: str,
+    address: str,
+    topic: str,
+    partitions: int,
+    clients: int,
+    properties: Mapping[str, str],
+    **options: float,
+) -> list[str]:
+    """What `run` runs."""
+    letters = {"records": "-n", "seconds": "-d", "rate": "-r", "record_bytes": "-s"}
+    found = [str(COMPILED)] if COMPILED.exists() else [sys.executable, "-m", "tests.bench.load"]
+    found += [mode, "-b", address, "-t", topic, "-p", str(partitions), "-c", str(clients)]
+    for name, value in options.items():
+        found += [letters[name], f"{value:g}" if name == "seconds" else str(int(value))]
+    for key, text in properties.items():
+        found += ["-X", f"{key}={text}"]
+    return found
+
+
 def run_together(
     count: int,
     mode: str,
@@ -56,17 +77,11 @@ def run_together(
     **options: float,
 ) -> list[dict[str, float]]:
     """As `run`, of several such processes at once."""
-    letters = {"records": "-n", "seconds": "-d", "rate": "-r", "record_bytes": "-s"}
-    command = [str(COMPILED)] if COMPILED.exists() else [sys.executable, "-m", "tests.bench.load"]
-    command += [mode, "-b", address, "-t", topic, "-p", str(partitions), "-c", str(clients)]
-    for name, value in options.items():
-        command += [letters[name], f"{value:g}" if name == "seconds" else str(int(value))]
-    for key, text in (properties or {}).items():
-        command += ["-X", f"{key}={text}"]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    line = command(mode, address, topic, partitions, clients, properties or {}, **options)
+    running = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(count)]
     results: list[dict[str, float]] = [json.loads(each.communicate(timeout=600)[0]) for each in running]
     if failed := sum(result["failed"] for result in results):
-        raise RuntimeError(f"{int(failed)} records failed: {' '.join(command)}")
+        raise RuntimeError(f"{int(failed)} records failed: {' '.join(line)}")
     return results
 
 
