@@ -103,6 +103,8 @@ async def _commit_known(
             if partition.error_code == ErrorCode.NONE:
                 partition.error_code = next(outcomes).error_code if outcomes is not None else failure or ErrorCode.NONE
             await pace.spend(PARTITION_US)
+    for topic in committed.topics:
+        await free_in_turns(topic.partitions)
 
 
 def _resolve(context: RequestContext, topic: OffsetCommitRequestTopic | OffsetFetchRequestTopics) -> ErrorCode:
