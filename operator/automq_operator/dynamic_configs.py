@@ -19,7 +19,6 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "log.cleanup.policy": "delete",
     "log.flush.interval.messages": "9223372036854775807",
     "log.flush.interval.ms": "9223372036854775807",
-    "log.flush.scheduler.interval.ms": "9223372036854775807",
     "log.index.interval.bytes": "4096",
     "log.index.size.max.bytes": "10485760",
     "log.local.retention.bytes": "-2",

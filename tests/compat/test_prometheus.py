@@ -40,6 +40,8 @@ VARIABLES = {"$__rate_interval": "10s", "$namespace": "team", "$cluster": ".*", 
 # Nothing of the kind happens in these seconds, and their query leaves out what is zero.
 SILENT = {
     "automq_reason",
+    # A broker that is alone has nobody to share with.
+    "automq_balancer_share",
     "automq-overview: Errors",
     "automq-overview: Operator",
     "automq-overview: Consumer lag",

@@ -122,7 +122,7 @@ async def test_batch_that_finds_no_room_is_expected_first(monkeypatch: pytest.Mo
         raise StorageFull("no room")
 
     with monkeypatch.context() as changed:
-        changed.setattr(path.engine.storage, "roll", full)
+        changed.setattr(path.engine.storage.append, "roll", full)
         with pytest.raises(StorageFull):
             partition.append(batch(3))
     with pytest.raises(ApiError):
