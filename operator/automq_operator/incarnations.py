@@ -7,6 +7,7 @@ its successor. Held in memory: an operator that begins anew knows of none, and s
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from automq_operator import naming
 from automq_operator.observed import GonePod, Pod
 
 GONE_S: Final = 60.0
@@ -26,9 +27,9 @@ class Incarnations:
         """Brokers say who they are."""
         for pod in pods:
             epoch = pod.readyz.broker_epoch if pod.readyz is not None else None
-            digits = pod.name.rpartition("-")[2]
-            if epoch is not None and digits.isdecimal():
-                self._known[pod.uid] = GonePod(pod=pod.name, uid=pod.uid, broker=int(digits), epoch=epoch)
+            broker = naming.node_id(pod.name)
+            if epoch is not None and broker >= 0:
+                self._known[pod.uid] = GonePod(pod=pod.name, uid=pod.uid, broker=broker, epoch=epoch)
 
     def missing(self, pods: Sequence[Pod]) -> list[GonePod]:
         """Known pods that are not among these: that may be a late cache, and is to be asked for."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from automq_operator import api
+from automq_operator import api, naming
 from automq_operator.dynamic_configs import DEFAULTS
 from automq_operator.kafka_admin import AdminFailed, KafkaAdmin
 from automq_operator.observed import BrokerConfig, Observed, Pod
@@ -65,7 +65,7 @@ class KafkaObserver:
         """All at once. One that does not answer says nothing about the others."""
 
         async def ask(pod: Pod) -> tuple[int, Mapping[str, BrokerConfig]] | None:
-            node_id = int(pod.name.rpartition("-")[2])
+            node_id = naming.node_id(pod.name)
             try:
                 return node_id, await self._admin.configs((str(pod.address), port), node_id, names)
             except AdminFailed as error:

@@ -79,6 +79,12 @@ def pod(cluster: str, node_id: int) -> str:
     return f"{workload(cluster, zone_of(node_id))}-{node_id}"
 
 
+def node_id(pod_name: str) -> int:
+    """The node id in a pod's name; -1 when there is none."""
+    digits = pod_name.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else -1
+
+
 def headless_service(cluster: str) -> str:
     """Gives each broker pod a DNS name."""
     return f"{cluster}-brokers"

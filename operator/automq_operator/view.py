@@ -116,7 +116,7 @@ class View:
     def brokers(self) -> list[Broker]:
         """By id: those that are wanted, and those beyond that still have a pod."""
         by_name = {pod.name: pod for pod in self.pods}
-        known = self.wanted_ids | {_ordinal(pod.name) for pod in self.pods}
+        known = self.wanted_ids | {naming.node_id(pod.name) for pod in self.pods}
         return [self._broker(node_id, by_name.get(naming.pod(self.cluster.name, node_id))) for node_id in sorted(known)]
 
     def _broker(self, node_id: int, pod: Pod | None) -> Broker:
@@ -273,19 +273,13 @@ def _annotations(live: Mapping[str, Any] | None) -> Mapping[str, str]:
 def _own_pods(cluster: Cluster, observed: Observed) -> Sequence[Pod]:
     """Pods that the cluster's own StatefulSets control: two labels make no broker of a stranger."""
     uids = {live["metadata"]["uid"] for live in own_workloads(cluster, observed) if live is not None}
-    return [pod for pod in observed.pods if pod.owner_uid in uids and _ordinal(pod.name) >= 0]
+    return [pod for pod in observed.pods if pod.owner_uid in uids and naming.node_id(pod.name) >= 0]
 
 
 def own_workloads(cluster: Cluster, observed: Observed) -> list[Mapping[str, Any] | None]:
     """The live StatefulSet of each zone, None where there is none of the cluster's own."""
     names = [naming.workload(cluster.name, zone) for zone in range(len(cluster.wanted_by_zone()))]
     return [observed.owned("StatefulSet", name, cluster.uid) for name in names]
-
-
-def _ordinal(pod: str) -> int:
-    """The node id in a pod's name; -1 when there is none."""
-    digits = pod.rpartition("-")[2]
-    return int(digits) if digits.isdecimal() else -1
 
 
 def _with_what_is_known(cluster: Cluster, observed: Observed, pods: Sequence[Pod], permits: Permits) -> Cluster:

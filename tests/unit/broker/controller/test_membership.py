@@ -60,10 +60,10 @@ class Cluster:
 
     async def _speak(self, node: NodeId, epoch: BrokerEpoch) -> None:
         while self.alive.get(node) == epoch:
-            self.answers[node] = await self.say(node, epoch)
+            self.answers[node] = await self.heartbeat(node, epoch)
             await asyncio.sleep(1)
 
-    async def say(self, node: NodeId, epoch: BrokerEpoch) -> HeartbeatAnswer:
+    async def heartbeat(self, node: NodeId, epoch: BrokerEpoch) -> HeartbeatAnswer:
         found = await self.ask(Heartbeat(node, epoch, self.load, 0))
         assert isinstance(found.value, HeartbeatAnswer)
         return found.value
@@ -115,7 +115,7 @@ async def test_where_a_broker_is_alone_nobody_looks_and_nothing_is_written(clust
 async def test_an_answer_says_how_old_the_proof_is_and_what_is_durable(cluster: Cluster) -> None:
     await cluster.begin()
     epoch = await cluster.join(OTHER, speaks=False)
-    found = await cluster.say(OTHER, epoch)
+    found = await cluster.heartbeat(OTHER, epoch)
     assert not found.is_fenced
     assert found.record_number == cluster.image.record_number
     assert found.proof_age_s is not None
@@ -123,7 +123,7 @@ async def test_an_answer_says_how_old_the_proof_is_and_what_is_durable(cluster: 
     assert found.session_s == SESSION_S
     await asyncio.sleep(2.5)
     # An idle controller looks for a fence once a second: its proof is never much older.
-    again = await cluster.say(OTHER, epoch)
+    again = await cluster.heartbeat(OTHER, epoch)
     assert again.proof_age_s is not None
     assert again.proof_age_s <= 1.0
 
@@ -138,7 +138,7 @@ async def test_heartbeats_wait_for_no_append(cluster: Cluster) -> None:
     stuck = cluster.world.tasks.spawn(cluster.controller.allocate_producer_ids(OTHER, epoch), name="stuck")
     await asyncio.sleep(5)
     assert not stuck.done()
-    found = await cluster.say(OTHER, epoch)
+    found = await cluster.heartbeat(OTHER, epoch)
     assert found.proof_age_s is not None
     assert found.proof_age_s >= 4
     store.is_down = False
@@ -150,9 +150,9 @@ async def test_a_broker_that_is_not_the_current_incarnation_is_told_so(cluster: 
     await cluster.begin()
     first = await cluster.join(OTHER, speaks=False)
     second = await cluster.join(OTHER, speaks=False)
-    assert (await cluster.say(OTHER, first)).is_fenced
-    assert not (await cluster.say(OTHER, second)).is_fenced
-    assert (await cluster.say(FOURTH, first)).is_fenced
+    assert (await cluster.heartbeat(OTHER, first)).is_fenced
+    assert not (await cluster.heartbeat(OTHER, second)).is_fenced
+    assert (await cluster.heartbeat(FOURTH, first)).is_fenced
 
 
 async def test_when_most_fall_silent_the_controller_first_proves_that_it_leads(cluster: Cluster) -> None:
@@ -180,7 +180,7 @@ async def test_a_controller_that_is_cut_off_with_most_silent_fences_nobody(clust
     store.is_down = False
     # By the time the store is back they speak again.
     for node in (OTHER, THIRD):
-        await cluster.say(node, cluster.image.broker_map[node].epoch)
+        await cluster.heartbeat(node, cluster.image.broker_map[node].epoch)
     await asyncio.sleep(0.5)
     assert not cluster.is_fenced(OTHER)
     assert not cluster.is_fenced(THIRD)

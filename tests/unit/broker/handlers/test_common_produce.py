@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from automq.handlers.produce import ProduceHandler
 from automq.ids import NodeId, Offset
 from automq.metadata.image import QuarantineCause
 from automq.partition import appending, records_work
@@ -30,20 +29,6 @@ VERSION = 10
 
 def a_batch(*, key: bytes | None = b"k", **fields: Any) -> bytearray:
     return build_batch([Record(key=key, value=b"v")], **fields)
-
-
-@pytest.fixture
-def long_ways(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Versions of the requests that took the long way."""
-    versions: list[int] = []
-    start = ProduceHandler.start
-
-    def counted(self: ProduceHandler, head: Any, *rest: Any) -> Any:
-        versions.append(head.version)
-        return start(self, head, *rest)
-
-    monkeypatch.setattr(ProduceHandler, "start", counted)
-    return versions
 
 
 async def a_path(store: Any = None, **configs: str) -> tuple[DataPath, MemoryTransport]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from automq.handlers.produce import ProduceHandler
 from automq.ids import Offset
 from automq.protocol.apis import ApiKey
 from automq.protocol.errors import ErrorCode
@@ -32,20 +31,6 @@ def outcome(response: ProduceResponse) -> PartitionProduceResponse:
 def base_of(response: ProduceResponse) -> tuple[int, int]:
     """Error and base offset."""
     return outcome(response).error_code, outcome(response).base_offset
-
-
-@pytest.fixture
-def long_ways(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Versions of the requests that took the long way."""
-    versions: list[int] = []
-    start = ProduceHandler.start
-
-    def counted(self: ProduceHandler, head: Any, *rest: Any) -> Any:
-        versions.append(head.version)
-        return start(self, head, *rest)
-
-    monkeypatch.setattr(ProduceHandler, "start", counted)
-    return versions
 
 
 async def quiet_path(long_ways: list[int], store: Any = None) -> tuple[DataPath, MemoryTransport]:
